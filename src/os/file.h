@@ -1,0 +1,74 @@
+/* file.h - files and folders, as the journal needs them.
+ *
+ * Writes are at explicit positions and complete or fail; "short" does not
+ * exist above this line.  Errors come in the two classes that matter:
+ *
+ *     MR_ERR_FULL  no space (ENOSPC, EDQUOT): nothing is broken; the same write
+ *                  may be repeated when there is room again
+ *     MR_ERR_IO    everything else: what is on disk is now unknown.  Never
+ *                  retry a failed sync (the kernel forgets dirty pages after
+ *                  reporting the error once)
+ *
+ * Two implementations of this header: os/posix (the kernel) and os/sim (pages
+ * that are lost unless synced, faults at any call, crash at any step).
+ *
+ * Thread: any, but one writer per file.  Memory: none.   Time: the disk's.
+ */
+#ifndef MR_OS_FILE_H
+#define MR_OS_FILE_H
+
+#include "base/span.h"
+
+struct mr_file {
+    int fd; /* -1: closed */
+};
+
+enum mr_file_mode {
+    MR_FILE_READ,       /* must exist */
+    MR_FILE_READ_WRITE, /* must exist */
+    MR_FILE_CREATE,     /* created, mode 0600; MR_ERR_REJECT if it exists */
+};
+
+/* MR_ERR_REJECT: not there (or there, for CREATE).  FULL, IO as above. */
+enum mr_err mr_file_open(struct mr_file *file, const char *path, enum mr_file_mode mode,
+                         struct mr_error *why) MR_MUST_USE;
+void mr_file_close(struct mr_file *file);
+
+/* Write all of `parts`, one after the other, from byte `pos` on. */
+enum mr_err mr_file_write(struct mr_file *file, const struct mr_span *parts, size_t part_count,
+                          uint64_t pos) MR_MUST_USE;
+
+/* Read up to `len` bytes at `pos`; *got < len only at the end of the file. */
+enum mr_err mr_file_read(struct mr_file *file, void *into, size_t len, uint64_t pos,
+                         size_t *got) MR_MUST_USE;
+
+/* fdatasync: what was written is on the medium when this returns MR_OK. */
+enum mr_err mr_file_sync(struct mr_file *file) MR_MUST_USE;
+
+enum mr_err mr_file_size(struct mr_file *file, uint64_t *out_bytes) MR_MUST_USE;
+enum mr_err mr_file_truncate(struct mr_file *file, uint64_t bytes) MR_MUST_USE;
+
+/* Fill [0, bytes) with zeroes that really occupy the disk, and sync (data and
+ * size), so that later writes inside change no metadata.
+ */
+enum mr_err mr_file_fill_zero(struct mr_file *file, uint64_t bytes) MR_MUST_USE;
+
+/* Folders.  Names given to `each` are borrowed for the call. */
+enum mr_err mr_dir_create(const char *path,
+                          struct mr_error *why) MR_MUST_USE; /* parents too; 0700 */
+enum mr_err mr_dir_sync(const char *path) MR_MUST_USE;
+enum mr_err mr_dir_list(const char *path, void (*each)(void *arg, const char *name),
+                        void *arg) MR_MUST_USE;
+enum mr_err mr_path_rename(const char *from, const char *to) MR_MUST_USE; /* replaces `to` */
+enum mr_err mr_path_remove(const char *path) MR_MUST_USE; /* a file; MR_ERR_REJECT: not there */
+bool mr_path_exists(const char *path);
+
+/* Free bytes of the file system that holds `path`, for ordinary users. */
+enum mr_err mr_disk_free(const char *path, uint64_t *out_bytes) MR_MUST_USE;
+
+/* Take the folder's lock file (flock).  MR_ERR_AGAIN: another process has it;
+ * `why` names its pid.  Held until mr_file_close(lock) or the process ends.
+ */
+enum mr_err mr_dir_lock(const char *path, struct mr_file *lock, struct mr_error *why) MR_MUST_USE;
+
+#endif

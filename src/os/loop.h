@@ -1,0 +1,89 @@
+/* loop.h - wait for many sockets at once, and talk to them.
+ *
+ * One loop per shard thread.  The loop hands out what happened as an array of
+ * events; it calls nothing, so the owner decides the order of work (acks before
+ * reads, reads before accepts).
+ *
+ * Sockets are non-blocking descriptors.  Two implementations: os/posix (epoll)
+ * and os/sim (in-memory streams with delay, split, loss of connection).
+ *
+ * Thread: a loop and its sockets belong to one thread; wake (thread.h) is how
+ *         others reach it.
+ * Memory: 16 bytes an event; the kernel's per socket.
+ * Time:   waits are relative, nanoseconds.
+ */
+#ifndef MR_OS_LOOP_H
+#define MR_OS_LOOP_H
+
+#include "base/span.h"
+#include "os/thread.h"
+
+struct mr_loop;
+
+enum {
+    MR_READY_READ = 1,  /* bytes, end of stream, or a connection to accept */
+    MR_READY_WRITE = 2, /* room in the send buffer again */
+    MR_READY_GONE = 4,  /* reset or error: close it */
+};
+
+struct mr_ready {
+    uint64_t tag;  /* as given to add() */
+    uint32_t what; /* MR_READY_* */
+};
+
+enum mr_err mr_loop_open(struct mr_loop **out, struct mr_error *why) MR_MUST_USE;
+void mr_loop_close(struct mr_loop *loop);
+
+/* Watch `fd`, level-triggered, for `what`; `tag` comes back with each event.
+ * MR_ERR_FULL: the kernel's limits (watches, memory).
+ */
+enum mr_err mr_loop_add(struct mr_loop *loop, int fd, uint32_t what, uint64_t tag) MR_MUST_USE;
+void mr_loop_change(struct mr_loop *loop, int fd, uint32_t what, uint64_t tag);
+void mr_loop_remove(struct mr_loop *loop, int fd);
+
+/* Up to `max` events, waiting at most `timeout_ns` (0: not at all, -1: for
+ * ever).  `wake`, if not NULL, ends the wait too; it is emptied, and *woken
+ * says that it rang.
+ */
+size_t mr_loop_wait(struct mr_loop *loop, struct mr_ready *events, size_t max, int64_t timeout_ns,
+                    struct mr_wake *wake, bool *woken);
+
+/* ---- sockets ---- */
+
+struct mr_address {
+    char text[108]; /* "127.0.0.1:1883", "[::1]:1883", "unix:/run/x" */
+};
+
+struct mr_listen_options {
+    bool reuse_port; /* several shards accept on the same address */
+    int backlog;
+};
+
+/* Listen on `address` ("host:port"; port 0 = any free one, then *bound says
+ * which).  MR_ERR_CONFIG with a sentence: in use, not permitted, no such host.
+ */
+enum mr_err mr_socket_listen(const char *address, const struct mr_listen_options *options, int *fd,
+                             struct mr_address *bound, struct mr_error *why) MR_MUST_USE;
+
+/* Accept one connection (non-blocking, TCP_NODELAY).  MR_ERR_AGAIN: none now;
+ * MR_ERR_FULL: out of descriptors or memory, try later.  `peer` may be NULL.
+ */
+enum mr_err mr_socket_accept(int listener, int *fd, struct mr_address *peer) MR_MUST_USE;
+
+/* Begin to connect; MR_READY_WRITE says when, mr_socket_connected() how. */
+enum mr_err mr_socket_connect(const char *address, int *fd, struct mr_error *why) MR_MUST_USE;
+enum mr_err mr_socket_connected(int fd, struct mr_error *why) MR_MUST_USE;
+
+/* *got == 0 with MR_OK: the peer closed.  MR_ERR_AGAIN: nothing now.
+ * MR_ERR_IO: the connection is broken.
+ */
+enum mr_err mr_socket_read(int fd, void *into, size_t len, size_t *got) MR_MUST_USE;
+
+/* Sends as much as fits; *sent may be less than `len`. */
+enum mr_err mr_socket_write(int fd, const void *from, size_t len, size_t *sent) MR_MUST_USE;
+
+/* End our direction, so that the peer still gets what was sent. */
+void mr_socket_shutdown(int fd);
+void mr_socket_close(int fd);
+
+#endif
