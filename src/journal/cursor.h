@@ -1,0 +1,43 @@
+/* cursor.h - how far each bridge is, per lane, kept on disk.
+ *
+ * Everything at or below a cursor has been settled; segments above the lowest
+ * cursor stay.  set() is memory only; the keeper writes changed cursors at most
+ * every 100 ms, and close writes all.  A crash may bring an older one back, never
+ * a newer.
+ *
+ * Thread: open/forget/list: control plane (locked).  set: the bridge's thread.
+ *         get: any.
+ * Memory: a table of MR_CURSORS_MAX.   Time: set ~1 ns.
+ */
+#ifndef MR_JOURNAL_CURSOR_H
+#define MR_JOURNAL_CURSOR_H
+
+#include "journal/journal.h"
+
+enum { MR_CURSORS_MAX = 1024, MR_CURSOR_NAME_MAX = 128 };
+
+struct mr_cursor;
+
+enum mr_cursor_start { MR_START_OLDEST, MR_START_NOW };
+
+/* Find the cursor of `name` (a bridge) in `lane`, or make it where `start` says;
+ * *is_new tells.  A new one is on disk when this returns.
+ * FULL: MR_CURSORS_MAX; CONFIG: bad name.
+ */
+enum mr_err mr_cursor_open(struct mr_journal *journal, const char *name, uint32_t lane,
+                           enum mr_cursor_start start, struct mr_cursor **out, bool *is_new,
+                           struct mr_error *why) MR_MUST_USE;
+
+uint64_t mr_cursor_get(const struct mr_cursor *cursor);
+
+/* Never backwards (asserted), never beyond durable. */
+void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq);
+
+/* Forget a removed bridge's cursors: they no longer hold anything. */
+enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name) MR_MUST_USE;
+
+void mr_cursor_list(struct mr_journal *journal,
+                    void (*each)(void *arg, const char *name, uint32_t lane, uint64_t seq),
+                    void *arg);
+
+#endif
