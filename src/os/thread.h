@@ -44,7 +44,7 @@ bool mr_wake_wait(struct mr_wake *wake, int64_t timeout_ns);
 
 /* A plain mutex, and a pause for back-off loops of the control plane. */
 struct mr_mutex {
-    void *_Alignas(8) opaque[8];
+    _Alignas(8) unsigned char opaque[64];
 };
 void mr_mutex_init(struct mr_mutex *mutex);
 void mr_mutex_fini(struct mr_mutex *mutex);
