@@ -1,0 +1,62 @@
+/* option.h - a component's options are a table; everything else walks it.
+ *
+ *     table row ──▶ loader, `millrace check`, --help, docs/CONFIG.md, schema
+ *
+ * A component declares a plain struct, and rows that say for each field: name,
+ * type, default, range, one sentence of help.  Adding an option is adding one
+ * field and one row.  Defaults are text and go through the same parser as the
+ * file, so a default that is out of range fails the first test.
+ *
+ * Thread: tables are constant.   Memory: what the loader fills lives as long as
+ * the configuration (config.h).   Time: none.
+ */
+#ifndef MR_CONFIG_OPTION_H
+#define MR_CONFIG_OPTION_H
+
+#include "base/base.h"
+
+struct mr_option;
+
+enum mr_option_type {
+    MR_OPT_STR,      /* const char *; NULL if absent and without default */
+    MR_OPT_SECRET,   /* const char *; shown as *** everywhere */
+    MR_OPT_PATH,     /* const char *; relative ones are relative to the file */
+    MR_OPT_U64,      /* uint64_t */
+    MR_OPT_SIZE,     /* uint64_t bytes: 64MiB */
+    MR_OPT_DURATION, /* uint64_t microseconds: 10ms, 24h */
+    MR_OPT_BOOL,     /* bool */
+    MR_OPT_CHOICE,   /* uint32_t: index into `choices` */
+    MR_OPT_LIST,     /* struct mr_list of strings; one string is a list of one */
+    MR_OPT_PAIRS,    /* struct mr_pairs: free keys with text values */
+    MR_OPT_SECTION,  /* a struct of its own, rows in `table` */
+};
+
+struct mr_list {
+    const char **items;
+    size_t count;
+};
+
+struct mr_pair {
+    const char *name;
+    const char *value;
+};
+
+struct mr_pairs {
+    struct mr_pair *items;
+    size_t count;
+};
+
+struct mr_option {
+    const char *name; /* as in the file; NULL ends the table */
+    enum mr_option_type type;
+    uint32_t offset;          /* of the field; in a SECTION of the sub-struct */
+    const char *default_text; /* NULL: none */
+    uint64_t min;             /* numbers, sizes, durations (us); both 0: no range */
+    uint64_t max;
+    const char *help;              /* one sentence */
+    const char *const *choices;    /* CHOICE: NULL-terminated */
+    const struct mr_option *table; /* SECTION */
+    bool required;
+};
+
+#endif

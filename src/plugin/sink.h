@@ -1,0 +1,166 @@
+/* sink.h - what a sink promises the pipeline, and the other way round.
+ *
+ * THE RULE: a sink never answers "delivered" by returning.  submit() only
+ * takes the batch on; the verdict arrives later through mr_sink_settle(),
+ * when the target itself has confirmed.  The journal may drop a record only
+ * after every bridge has settled it.
+ *
+ *     journal ─▶ pipeline: match, route, encode ─▶ submit(batch) ─▶ target
+ *        cursor ◀── contiguous ◀── mr_sink_settle(range, verdict) ◀── its word
+ *
+ * LIFE CYCLE, in this order, all called by the bridge's own worker thread:
+ *
+ *     init    parse nothing, connect nothing; take memory
+ *     open    begin connecting; may be called again after close
+ *     submit  take a batch, or refuse it with MR_ERR_FULL
+ *     tick    drive the client library; settle what it has confirmed
+ *     close   stop accepting, wait at most `patience` for what is in flight;
+ *             what is unsettled when it returns counts as RETRY
+ *     fini    release everything.  May block.
+ *
+ * RETRY AND ORDER.  After a sink settles anything with RETRY (or SUSPECT) it must
+ * settle all it still holds of that lane, soon, DONE or RETRY, and sends nothing
+ * new of it.  The pipeline submits nothing to the lane meanwhile, then goes back
+ * to the first seq that is not settled and offers everything from there again,
+ * after a pause.  So first deliveries stay in order.
+ *
+ * Thread: as above; settle, reject and wake may come from any thread.
+ * Memory: a batch and all it points to stays until its whole range is settled.
+ * Time:   submit and tick must not block longer than a second.
+ */
+#ifndef MR_PLUGIN_SINK_H
+#define MR_PLUGIN_SINK_H
+
+#include "base/span.h"
+#include "config/option.h"
+
+struct mr_sink_port; /* the pipeline's side of the bargain; opaque here */
+
+/* Where records go at the target: a Kafka topic, a table, a stream.  One object
+ * per name and bridge, made by the pipeline, alive as long as the bridge.
+ */
+struct mr_dest {
+    const char *name;
+    void *sink_data; /* the sink's own, NULL at first; freed by its fini() */
+};
+
+/* Everything that follows from client and topic alone, worked out once and
+ * shared by all their records in a segment.
+ */
+struct mr_route {
+    struct mr_dest *dest;
+    struct mr_span key; /* empty: no key */
+    struct mr_span client;
+    struct mr_span username;
+    struct mr_span topic; /* MQTT */
+    int32_t partition;    /* cache for the sink; -1: not worked out yet */
+};
+
+struct mr_header {
+    struct mr_span name;
+    struct mr_span value;
+};
+
+struct mr_record {
+    uint64_t seq;
+    int64_t time_ms; /* event time, Unix */
+    struct mr_route *route;
+    struct mr_span value;   /* encoded as the bridge says */
+    struct mr_span payload; /* as the device sent it */
+    const struct mr_header *headers;
+    uint16_t header_count;
+    uint8_t qos;
+    bool retain;
+};
+
+/* Records of one lane within [seq_first, seq_last].  The bytes may be sent without
+ * copying and must not be written to.  Records that the bridge did not match are
+ * inside the range but not in `records`; the port settles them itself, so a sink
+ * settles just the seqs it was given (ranges that span the others are fine).
+ */
+struct mr_batch {
+    uint64_t seq_first;
+    uint64_t seq_last;
+    const struct mr_record *records;
+    uint32_t record_count; /* >= 1 */
+    uint32_t lane;
+    uint32_t epoch;
+    void *token; /* the port's; give it back with settle */
+};
+
+enum mr_verdict {
+    MR_VERDICT_DONE,    /* the target has it, durably, by its own word */
+    MR_VERDICT_RETRY,   /* not delivered, or unknown: offer it again */
+    MR_VERDICT_SUSPECT, /* refused together with others, for what one of them is:
+                           offer each alone; refused alone it is a dead letter */
+};
+
+/* What the pipeline must know of a sink's configuration to shape records. */
+enum mr_value_encoder { MR_VALUE_RAW, MR_VALUE_JSON };
+enum mr_headers { MR_HEADERS_NONE, MR_HEADERS_ID };
+
+struct mr_shape {
+    const char *dest_template; /* must begin with literal text */
+    const char *dest_option;   /* its option name, for messages */
+    const char *key_template;  /* NULL: no key */
+    const char *key_option;
+    enum mr_value_encoder value_encoder;
+    enum mr_headers headers;
+    uint32_t dests_max;       /* more destinations than this: dead letters */
+    uint32_t value_bytes_max; /* larger values: dead letters; 0: no limit */
+    /* Is `name` a possible destination?  NULL: yes; else the reason why not. */
+    const char *(*dest_refused)(struct mr_span name);
+};
+
+struct mr_sink_ops {
+    const char *name;                /* as written in `type:` */
+    size_t state_size;               /* the pipeline allocates, zeroed */
+    size_t conf_size;                /* the loader fills this from options */
+    const struct mr_option *options; /* terminated by a row without a name */
+
+    /* Checks the tables cannot express; called by `millrace check` too. */
+    enum mr_err (*check)(const void *conf, struct mr_error *why);
+    void (*shape)(const void *conf, struct mr_shape *out);
+
+    enum mr_err (*init)(void *state, const void *conf, struct mr_sink_port *port,
+                        struct mr_error *why);
+    enum mr_err (*open)(void *state, struct mr_error *why);
+    enum mr_err (*submit)(void *state, const struct mr_batch *batch);
+    void (*tick)(void *state, int64_t now_ns);
+    void (*close)(void *state, int64_t patience_ns);
+    void (*fini)(void *state);
+};
+
+/* ---- the port: called by the sink ---- */
+
+/* Verdict on `count` records of the batch that `token` belongs to.  Each record
+ * is settled once.  `reason` (may be NULL) is for RETRY and SUSPECT: a sentence for
+ * the log and, if it comes to that, the dead letter.
+ */
+void mr_sink_settle(struct mr_sink_port *port, void *token, uint32_t count, enum mr_verdict verdict,
+                    const char *reason);
+
+/* This one record can never be delivered: to the dead letters, then settled. */
+void mr_sink_reject(struct mr_sink_port *port, void *token, uint64_t seq, const char *reason);
+
+/* The target can be reached, or cannot and why.  The port logs changes once and
+ * keeps the metric; call it as often as convenient.
+ */
+void mr_sink_up(struct mr_sink_port *port);
+void mr_sink_down(struct mr_sink_port *port, const char *why);
+
+/* Something for tick() has come: wake the worker.  The descriptor takes an 8-byte
+ * write of the number 1 (eventfd), for libraries that signal that way.
+ */
+void mr_sink_wake(struct mr_sink_port *port);
+int mr_sink_wake_fd(struct mr_sink_port *port);
+
+/* Called by an exactly-once sink between open and the first submit of a lane:
+ * the target already has everything up to `seq_last`, by its own word.
+ */
+void mr_sink_resume(struct mr_sink_port *port, uint32_t lane, uint64_t seq_last);
+
+const char *mr_sink_bridge_name(struct mr_sink_port *port);
+const char *mr_sink_gateway_name(struct mr_sink_port *port);
+
+#endif
