@@ -34,7 +34,9 @@ enum mr_err mr_file_open(struct mr_file *file, const char *path, enum mr_file_mo
                          struct mr_error *why) MR_MUST_USE;
 void mr_file_close(struct mr_file *file);
 
-/* Write all of `parts`, one after the other, from byte `pos` on. */
+/* Write all of `parts`, one after the other, from byte `pos` on.  After an error
+ * any part of it may have been written.
+ */
 enum mr_err mr_file_write(struct mr_file *file, const struct mr_span *parts, size_t part_count,
                           uint64_t pos) MR_MUST_USE;
 
@@ -42,24 +44,32 @@ enum mr_err mr_file_write(struct mr_file *file, const struct mr_span *parts, siz
 enum mr_err mr_file_read(struct mr_file *file, void *into, size_t len, uint64_t pos,
                          size_t *got) MR_MUST_USE;
 
-/* fdatasync: what was written is on the medium when this returns MR_OK. */
+/* fdatasync: what was written is on the medium when this returns MR_OK.  Any
+ * failure is MR_ERR_IO, even for lack of space: the pages are gone by then.
+ */
 enum mr_err mr_file_sync(struct mr_file *file) MR_MUST_USE;
 
 enum mr_err mr_file_size(struct mr_file *file, uint64_t *out_bytes) MR_MUST_USE;
 enum mr_err mr_file_truncate(struct mr_file *file, uint64_t bytes) MR_MUST_USE;
 
 /* Fill [0, bytes) with zeroes that really occupy the disk, and sync (data and
- * size), so that later writes inside change no metadata.
+ * size), so that later writes inside change no metadata.  After MR_ERR_FULL the
+ * file holds zeroes up to some point: remove it, or fill it again.
  */
 enum mr_err mr_file_fill_zero(struct mr_file *file, uint64_t bytes) MR_MUST_USE;
 
 /* Folders.  Names given to `each` are borrowed for the call. */
-enum mr_err mr_dir_create(const char *path,
-                          struct mr_error *why) MR_MUST_USE; /* parents too; 0700 */
+
+/* Make the folder and its parents as far as they are missing, mode 0700; each
+ * new name is synced into its parent.  MR_OK if it is there already.
+ */
+enum mr_err mr_dir_create(const char *path, struct mr_error *why) MR_MUST_USE;
 enum mr_err mr_dir_sync(const char *path) MR_MUST_USE;
 enum mr_err mr_dir_list(const char *path, void (*each)(void *arg, const char *name),
                         void *arg) MR_MUST_USE;
-enum mr_err mr_path_rename(const char *from, const char *to) MR_MUST_USE; /* replaces `to` */
+
+/* A renamed file replaces `to`.  MR_ERR_REJECT: `from` is not there. */
+enum mr_err mr_path_rename(const char *from, const char *to) MR_MUST_USE;
 enum mr_err mr_path_remove(const char *path) MR_MUST_USE; /* a file; MR_ERR_REJECT: not there */
 bool mr_path_exists(const char *path);
 

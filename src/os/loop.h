@@ -35,15 +35,18 @@ enum mr_err mr_loop_open(struct mr_loop **out, struct mr_error *why) MR_MUST_USE
 void mr_loop_close(struct mr_loop *loop);
 
 /* Watch `fd`, level-triggered, for `what`; `tag` comes back with each event.
- * MR_ERR_FULL: the kernel's limits (watches, memory).
+ * MR_ERR_FULL: the kernel's limits (watches, memory).  The tag UINT64_MAX is
+ * the loop's own.  `what` may be 0: then only MR_READY_GONE is reported.
  */
 enum mr_err mr_loop_add(struct mr_loop *loop, int fd, uint32_t what, uint64_t tag) MR_MUST_USE;
 void mr_loop_change(struct mr_loop *loop, int fd, uint32_t what, uint64_t tag);
 void mr_loop_remove(struct mr_loop *loop, int fd);
 
-/* Up to `max` events, waiting at most `timeout_ns` (0: not at all, -1: for
- * ever).  `wake`, if not NULL, ends the wait too; it is emptied, and *woken
- * says that it rang.
+/* Up to `max` (and at most 256) events, waiting at most `timeout_ns` (0: not at
+ * all, -1: for ever).  `wake`, if not NULL, ends the wait too; it is emptied,
+ * and *woken says that it rang.  Pass the same wake each time: it is registered
+ * once, and must stay open as long as the loop is waited on.  `woken` may be
+ * NULL if `wake` is.  May return 0 before the time is over (a signal).
  */
 size_t mr_loop_wait(struct mr_loop *loop, struct mr_ready *events, size_t max, int64_t timeout_ns,
                     struct mr_wake *wake, bool *woken);
@@ -51,15 +54,15 @@ size_t mr_loop_wait(struct mr_loop *loop, struct mr_ready *events, size_t max, i
 /* ---- sockets ---- */
 
 struct mr_address {
-    char text[108]; /* "127.0.0.1:1883", "[::1]:1883", "unix:/run/x" */
+    char text[108]; /* "127.0.0.1:1883", "[::1]:1883" */
 };
 
 struct mr_listen_options {
     bool reuse_port; /* several shards accept on the same address */
-    int backlog;
+    int backlog;     /* connections that may wait for accept; 0: 4096 */
 };
 
-/* Listen on `address` ("host:port"; port 0 = any free one, then *bound says
+/* Listen on `address` ("host:port", "[v6]:port"; port 0 = any free one, then *bound says
  * which).  MR_ERR_CONFIG with a sentence: in use, not permitted, no such host.
  */
 enum mr_err mr_socket_listen(const char *address, const struct mr_listen_options *options, int *fd,
@@ -74,12 +77,14 @@ enum mr_err mr_socket_accept(int listener, int *fd, struct mr_address *peer) MR_
 enum mr_err mr_socket_connect(const char *address, int *fd, struct mr_error *why) MR_MUST_USE;
 enum mr_err mr_socket_connected(int fd, struct mr_error *why) MR_MUST_USE;
 
-/* *got == 0 with MR_OK: the peer closed.  MR_ERR_AGAIN: nothing now.
+/* `len` > 0.  *got == 0 with MR_OK: the peer closed.  MR_ERR_AGAIN: nothing now.
  * MR_ERR_IO: the connection is broken.
  */
 enum mr_err mr_socket_read(int fd, void *into, size_t len, size_t *got) MR_MUST_USE;
 
-/* Sends as much as fits; *sent may be less than `len`. */
+/* Sends as much as fits: *sent may be less than `len`, and is 0 with MR_OK when
+ * there is no room at all; wait for MR_READY_WRITE.  MR_ERR_IO: broken.
+ */
 enum mr_err mr_socket_write(int fd, const void *from, size_t len, size_t *sent) MR_MUST_USE;
 
 /* End our direction, so that the peer still gets what was sent. */

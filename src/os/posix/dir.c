@@ -1,0 +1,174 @@
+/* dir.c - folders and names; see file.h for the contract. */
+#include "os/file.h"
+#include "os/posix/posix_internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+static enum mr_err dir_error(int errnum)
+{
+    if (errnum == ENOENT) {
+        return MR_ERR_REJECT;
+    }
+    return errnum == ENOSPC || errnum == EDQUOT ? MR_ERR_FULL : MR_ERR_IO;
+}
+
+/* Make one folder and sync its name; an errno, 0 if it is there afterwards. */
+static int dir_make_one(const char *path, const char *parent)
+{
+    if (mkdir(path, 0700) != 0) {
+        int errnum = errno;
+        struct stat info;
+        /* Whatever mkdir complained of (EEXIST, EACCES, EROFS), a folder that
+         * is there needs no making.
+         */
+        return stat(path, &info) == 0 && S_ISDIR(info.st_mode) ? 0 : errnum;
+    }
+    return mr_dir_sync(parent) == MR_OK ? 0 : EIO;
+}
+
+enum mr_err mr_dir_create(const char *path, struct mr_error *why)
+{
+    char partial[PATH_MAX];
+    char parent[PATH_MAX] = ".";
+    size_t len = strlen(path);
+
+    if (len == 0 || len >= sizeof(partial)) {
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "cannot make folder '%.200s': its path has %zu "
+                            "characters, %d is the most",
+                            path, len, PATH_MAX - 1);
+    }
+    for (size_t end = 1; end <= len; end++) {
+        if (path[end] != '/' && path[end] != '\0') {
+            continue;
+        }
+        memcpy(partial, path, end);
+        partial[end] = '\0';
+        int errnum = dir_make_one(partial, parent);
+        if (errnum != 0) {
+            enum mr_err code = errnum == ENOSPC || errnum == EDQUOT ? MR_ERR_FULL : MR_ERR_IO;
+            return mr_error_set(why, code, "cannot make folder %s: %s", partial,
+                                posix_cause(errnum));
+        }
+        memcpy(parent, partial, end + 1);
+    }
+    return MR_OK;
+}
+
+enum mr_err mr_dir_sync(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0) {
+        return dir_error(errno);
+    }
+    int failed = fsync(fd);
+    (void)close(fd);
+    return failed == 0 ? MR_OK : MR_ERR_IO;
+}
+
+enum mr_err mr_dir_list(const char *path, void (*each)(void *arg, const char *name), void *arg)
+{
+    DIR *dir = opendir(path);
+
+    if (dir == NULL) {
+        return dir_error(errno);
+    }
+    for (;;) {
+        errno = 0;
+        const struct dirent *entry = readdir(dir);
+        if (entry == NULL) {
+            break;
+        }
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            each(arg, entry->d_name);
+        }
+    }
+    int errnum = errno;
+    (void)closedir(dir);
+    return errnum == 0 ? MR_OK : MR_ERR_IO;
+}
+
+enum mr_err mr_path_rename(const char *from, const char *to)
+{
+    return rename(from, to) == 0 ? MR_OK : dir_error(errno);
+}
+
+enum mr_err mr_path_remove(const char *path)
+{
+    return unlink(path) == 0 ? MR_OK : dir_error(errno);
+}
+
+bool mr_path_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+enum mr_err mr_disk_free(const char *path, uint64_t *out_bytes)
+{
+    struct statvfs info;
+
+    if (statvfs(path, &info) != 0) {
+        return dir_error(errno);
+    }
+    *out_bytes = (uint64_t)info.f_bavail * info.f_frsize; /* without root's reserve */
+    return MR_OK;
+}
+
+/* The pid that the holder wrote into its lock file; 0 if it is not readable. */
+static long lock_holder(int fd)
+{
+    char digits[24] = "";
+    ssize_t got = pread(fd, digits, sizeof(digits) - 1, 0);
+
+    return got > 0 ? strtol(digits, NULL, 10) : 0;
+}
+
+enum mr_err mr_dir_lock(const char *path, struct mr_file *lock, struct mr_error *why)
+{
+    char name[PATH_MAX];
+    int len = snprintf(name, sizeof(name), "%s/LOCK", path);
+
+    lock->fd = -1;
+    if (len < 0 || (size_t)len >= sizeof(name)) {
+        return mr_error_set(why, MR_ERR_CONFIG, "cannot lock %.200s: its path is too long", path);
+    }
+    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        int errnum = errno;
+        return mr_error_set(why, errnum == ENOSPC || errnum == EDQUOT ? MR_ERR_FULL : MR_ERR_IO,
+                            "cannot open %s: %s", name, posix_cause(errnum));
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        int errnum = errno;
+        long pid = lock_holder(fd);
+
+        (void)close(fd);
+        if (errnum != EWOULDBLOCK) {
+            return mr_error_set(why, MR_ERR_IO, "cannot lock %s: %s", name, posix_cause(errnum));
+        }
+        return mr_error_set(why, MR_ERR_AGAIN,
+                            "folder %s is in use by process %ld; stop that one first, or give "
+                            "this one a folder of its own",
+                            path, pid);
+    }
+
+    /* The number is for people; the lock holds without it. */
+    char digits[24];
+    int digit_count = snprintf(digits, sizeof(digits), "%" PRId64 "\n", (int64_t)getpid());
+    if (ftruncate(fd, 0) == 0) {
+        (void)!pwrite(fd, digits, (size_t)digit_count, 0);
+    }
+    lock->fd = fd;
+    return MR_OK;
+}
