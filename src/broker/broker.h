@@ -1,0 +1,104 @@
+/* broker.h - MQTT in: devices connect, publish, subscribe.
+ *
+ *     listeners ─▶ shard: parse ─▶ mr_lane_append ─▶ ack gate ─▶ PUBACK
+ *                               └▶ subscription tree ─▶ live subscribers
+ *
+ * Every QoS 1 publish is in the journal, durable, before its PUBACK leaves
+ * (docs/ACKGATE.md).  The broker knows neither bridges nor sinks; they read the
+ * journal.
+ *
+ * Thread: open/start/stop/close by one thread.  Each shard runs on its own
+ *         thread and shares nothing with the others.
+ * Memory: at most memory_bytes, nothing beyond 512 bytes for an idle connection.
+ * Time:   a pipelined QoS 1 publish ~150 ns of CPU, journal's append included.
+ */
+#ifndef MR_BROKER_BROKER_H
+#define MR_BROKER_BROKER_H
+
+#include "config/option.h"
+#include "journal/journal.h"
+#include "os/loop.h"
+
+struct mr_broker;
+
+/* `allow_anonymous: auto` is true on loopback addresses and false elsewhere. */
+enum mr_anonymous { MR_ANONYMOUS_AUTO, MR_ANONYMOUS_TRUE, MR_ANONYMOUS_FALSE };
+
+/* One listener; rows in mr_listener_options. */
+struct mr_listener_conf {
+    const char *name;         /* its key under `listeners`; set by the caller, not by the table */
+    const char *bind;         /* "127.0.0.1:1883"; port 0: any free one */
+    uint32_t allow_anonymous; /* enum mr_anonymous */
+    uint64_t max_connections; /* 0: as many as descriptors allow */
+};
+extern const struct mr_option mr_listener_options[];
+
+/* Limits of all listeners; rows in mr_broker_options. */
+struct mr_broker_limits {
+    uint64_t max_packet_size;       /* bytes; a larger packet ends its connection with 0x95 */
+    uint64_t receive_maximum;       /* QoS 1 publishes a client may have unacknowledged */
+    uint64_t max_inflight_messages; /* ... and we towards a 3.x subscriber */
+    uint64_t max_queued_messages;   /* per subscriber; beyond it new ones are dropped */
+    uint64_t max_queued_bytes;      /* per subscriber */
+    uint64_t max_topic_levels;
+    uint64_t topic_alias_maximum;
+    uint64_t max_keepalive_us;   /* 0: what the client wants; 5.0 clients are told */
+    uint64_t connect_timeout_us; /* from accept to CONNECT */
+};
+extern const struct mr_option mr_broker_options[];
+
+struct mr_broker_run {
+    struct mr_journal *journal;               /* open; stays the caller's */
+    const struct mr_listener_conf *listeners; /* these and their strings outlive the broker */
+    size_t listener_count;
+    struct mr_broker_limits limits;
+    struct mr_list journal_exclude; /* topic filters of events that are not journaled */
+    uint64_t memory_bytes;          /* for connections, queues, subscriptions; 0: 256 MiB */
+    struct mr_wake *failed_wake;    /* rung when mr_broker_failed() changes; may be NULL */
+};
+
+/* Listen on all addresses, but accept no one yet.
+ * CONFIG: an address is in use or wrong, a filter is not valid, the journal has
+ * more lanes than there are shards; `why` says so and nothing is left open.
+ */
+enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *run,
+                           struct mr_error *why) MR_MUST_USE;
+
+/* Start the shard threads: from here on devices are served. */
+enum mr_err mr_broker_start(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
+
+/* MR_OK while all is well.  MR_ERR_IO: the journal has failed, no ack has left
+ * since and none will; the process should end with `why`.  Any thread.
+ */
+enum mr_err mr_broker_failed(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
+
+/* Accept no one, read no more, let what was read become durable (at most
+ * `patience_ns`), send the acks that are due, tell 5.0 clients 0x8B, close, end
+ * the threads.  Wills of clients that were still there are in the journal, but
+ * durable only when the journal is closed.
+ */
+void mr_broker_stop(struct mr_broker *broker, int64_t patience_ns);
+
+/* Stops first, without patience, if that has not happened. */
+void mr_broker_close(struct mr_broker *broker);
+
+/* Where listener `index` really listens ("127.0.0.1:37113" for port 0). */
+const char *mr_broker_bound_address(const struct mr_broker *broker, size_t index);
+
+struct mr_broker_stats {
+    uint64_t connections;
+    uint64_t connections_total;
+    uint64_t publishes_received; /* accepted, all QoS */
+    uint64_t publishes_sent;     /* to live subscribers */
+    uint64_t messages_dropped;   /* not delivered to a subscriber that was too slow */
+    uint64_t subscriptions;
+    uint64_t acks_withheld;      /* waiting for the disk now */
+    uint64_t connections_paused; /* not read because the journal has no room */
+    uint64_t bytes_received;
+    uint64_t bytes_sent;
+};
+
+/* As of the shards' last turns.  Any thread. */
+void mr_broker_stats(const struct mr_broker *broker, struct mr_broker_stats *out);
+
+#endif
