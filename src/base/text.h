@@ -40,10 +40,12 @@ void mr_text_time_us(struct mr_text *text, int64_t unix_us);
  */
 enum mr_err mr_parse_u64(struct mr_span span, uint64_t max, uint64_t *out) MR_MUST_USE;
 
-/* "64MiB", "100GiB", "10k", "512": bytes.  MR_ERR_REJECT if not a size. */
+/* "64MiB", "100GiB", "10k", "512": bytes; KiB, MiB … are powers of 1024, k, kB,
+ * MB … of 1000, capitals or not.  MR_ERR_REJECT if not a size.
+ */
 enum mr_err mr_parse_size(struct mr_span span, uint64_t *out_bytes) MR_MUST_USE;
 
-/* "10ms", "5s", "24h", "7d"; a bare number is refused unless it is 0.
+/* "10ms", "5s", "24h", "7d" (us, ms, s, m, h, d); a bare number is refused unless it is 0.
  * MR_ERR_REJECT if not a duration.
  */
 enum mr_err mr_parse_duration(struct mr_span span, uint64_t *out_us) MR_MUST_USE;
