@@ -118,7 +118,7 @@ struct mr_mqtt_subscription {
 };
 
 /* REJECT with 0x8F: a filter whose wildcards are misplaced [MQTT-4.7.1-1] [MQTT-4.7.1-2]
- * or a "$share" filter without name or filter [MQTT-4.8.2-1]; 0x82: no filter at all
+ * or, in 5.0, a "$share" filter without name or filter [MQTT-4.8.2-1]; 0x82: no filter at all
  * [MQTT-3.8.3-2], No Local on a shared one [MQTT-3.8.3-4]; 0x81: reserved option bits
  * [MQTT-3.8.3-5].
  */

@@ -109,10 +109,11 @@ static inline void mr_mqtt_unset(struct mr_mqtt_props *props, enum mr_mqtt_prop 
 /* Decode a property section (without its length) of a packet of type `packet`
  * sent by `from`; MR_MQTT_WILL for those of the will.  `out` borrows `raw`.
  *
- * MR_ERR_CORRUPT  0x81: unknown identifier, cut short, invalid UTF-8.
- * MR_ERR_REJECT   0x82: not allowed in this packet or from this side, twice, or
- *                 out of range; 0x94: topic alias 0; 0x90: response topic with
- *                 a wildcard ([MQTT-3.3.2-14]).
+ * MR_ERR_CORRUPT  0x81: unknown, not valid for this type of packet (2.2.2.2), cut
+ *                 short, invalid UTF-8.
+ * MR_ERR_REJECT   0x82: not allowed from this side, twice, or out of range;
+ *                 0x94: topic alias 0 [MQTT-3.3.2-8]; 0x90: response topic empty or
+ *                 with a wildcard [MQTT-3.3.2-14].
  */
 enum mr_err mr_mqtt_props_decode(struct mr_span raw, enum mr_mqtt_type packet,
                                  enum mr_mqtt_side from, struct mr_mqtt_props *out,

@@ -162,10 +162,12 @@ MR_MUST_USE static inline enum mr_err mr_mqtt_frame(struct mr_span bytes, uint32
     out->type = at[0] >> 4;
     out->flags = at[0] & 0x0f;
     /* PUBREL (6), SUBSCRIBE (8) and UNSUBSCRIBE (10) carry 0b0010, all other
-     * types but PUBLISH carry 0.
+     * types but PUBLISH carry 0.  MQTT 3.1 sets bit 3 (DUP) when it repeats one of
+     * those three; the decoders refuse that in later versions.
      */
+    const unsigned numbered = 0x0540u >> out->type & 1;
     if (out->type != MR_MQTT_PUBLISH &&
-        MR_UNLIKELY(out->type == 0 || out->flags != (0x0540u >> out->type & 1) << 1)) {
+        MR_UNLIKELY(out->type == 0 || (out->flags & ~(numbered << 3)) != numbered << 1)) {
         out->what = out->type == 0 ? "reserved packet type 0" : "reserved flags of fixed header";
         return MR_ERR_CORRUPT;
     }

@@ -18,15 +18,15 @@ const char *mr_topic_name_fault(struct mr_span name);
 const char *mr_topic_filter_fault(struct mr_span filter);
 
 /* A name: 1 to 65535 bytes of UTF-8 without U+0000, '+' and '#'
- * ([MQTT-4.7.3-1], -2, -3, [MQTT-4.7.1-1]).  Empty levels are levels.
+ * ([MQTT-4.7.3-1], -2, -3, [MQTT-4.7.0-1]).  Empty levels are levels.
  */
 static inline bool mr_topic_name_valid(struct mr_span name)
 {
     return mr_topic_name_fault(name) == NULL;
 }
 
-/* A filter: as a name, and '#' only as the whole last level, '+' only as a
- * whole level.
+/* A filter: as a name, but '#' may be the whole last level [MQTT-4.7.1-1] and '+' any
+ * whole level [MQTT-4.7.1-2].
  */
 static inline bool mr_topic_filter_valid(struct mr_span filter)
 {
