@@ -1,0 +1,281 @@
+/* settings.c - see settings.h.
+ *
+ * DESIGN
+ *
+ * The tree of the file is walked once.  Fixed sections are filled by one table
+ * each.  `listeners` and `bridges` are maps whose keys are names chosen by the
+ * user; a bridge's entry is filled by two tables at once, the common one and its
+ * sink's, so that an unknown key is measured against both.
+ *
+ * A mistake never stops the walk: everything that is wrong is said in one go.
+ */
+#include "app/settings.h"
+
+#include "app/wire.h"
+#include "base/log.h"
+
+static const char *const shard_choices[] = {"auto", "1", NULL};
+static const char *const level_choices[] = {"debug", "info", "warn", "error", NULL};
+static const char *const full_choices[] = {"backpressure", NULL};
+
+#define OPT(conf, field, opt_name, opt_type, opt_default, opt_help)             \
+    .name = opt_name, .type = opt_type, .offset = offsetof(struct conf, field), \
+    .default_text = opt_default, .help = opt_help
+
+static const struct mr_option gateway_options[] = {
+    {OPT(mr_gateway_conf, name, "name", MR_OPT_STR, "millrace",
+         "Name of this gateway, in logs and as client.id at targets.")},
+    {OPT(mr_gateway_conf, data, "data", MR_OPT_PATH, "millrace-data",
+         "Folder of the journal, the cursors and the dead letters.")},
+    {OPT(mr_gateway_conf, memory_bytes, "memory", MR_OPT_SIZE, "0",
+         "Bound of the buffers; 0 is a quarter of the machine's memory.")},
+    {OPT(mr_gateway_conf, shards, "shards", MR_OPT_CHOICE, "auto",
+         "Event loops, each with a lane of its own; this version runs one."),
+     .choices = shard_choices},
+    {OPT(mr_gateway_conf, drain_us, "drain", MR_OPT_DURATION, "5s",
+         "How long bridges may go on delivering after SIGTERM."),
+     .max = 600000000},
+    {.name = NULL},
+};
+
+static const struct mr_option journal_options[] = {
+    {OPT(mr_journal_conf, max_bytes, "max_size", MR_OPT_SIZE, "0",
+         "Hard bound of the journal; 0 is half of the free space when it is made."),
+     .max = 1ull << 60},
+    {OPT(mr_journal_conf, when_full, "when_full", MR_OPT_CHOICE, "backpressure",
+         "What happens at the bound: acknowledgements are withheld and reading pauses."),
+     .choices = full_choices},
+    {OPT(mr_journal_conf, keep_us, "keep", MR_OPT_DURATION, "24h",
+         "Delivered events stay this long for replay, as far as there is room."),
+     .max = 315360000000000ull},
+    {OPT(mr_journal_conf, segment_bytes, "segment_size", MR_OPT_SIZE, "0",
+         "Size of one segment file; 0 chooses by max_size (64 MiB at most)."),
+     .max = 1ull << 30},
+    {OPT(mr_journal_conf, commit_delay_us, "commit_delay", MR_OPT_DURATION, "500us",
+         "How long a busy lane may gather before its next flush."),
+     .max = 100000},
+    {OPT(mr_journal_conf, exclude, "exclude", MR_OPT_LIST, NULL,
+         "Topic filters that are not journaled: live subscribers only, acknowledged at once.")},
+    {OPT(mr_journal_conf, dead_letters_bytes_max, "dead_letters_size", MR_OPT_SIZE, "256MiB",
+         "Bound of each bridge's dead letters."),
+     .min = 4 << 20, .max = 1ull << 40},
+    {.name = NULL},
+};
+
+static const struct mr_option admin_options[] = {
+    {OPT(mr_admin_conf, enable, "enable", MR_OPT_BOOL, "true",
+         "Serve /metrics, /healthz and /readyz.")},
+    {OPT(mr_admin_conf, bind, "bind", MR_OPT_STR, NULL,
+         "Address of the HTTP server; loopback only (default 127.0.0.1:8080).")},
+    {.name = NULL},
+};
+
+static const struct mr_option log_options[] = {
+    {OPT(mr_log_conf, level, "level", MR_OPT_CHOICE, "info", "The least that is written."),
+     .choices = level_choices},
+    {.name = NULL},
+};
+
+static const char *const sections[] = {"gateway", "listeners", "mqtt",    "journal",
+                                       "admin",   "log",       "bridges", NULL};
+
+static bool is_loopback(const char *address)
+{
+    static const char *const prefixes[] = {"127.", "localhost:", "[::1]:", "unix:"};
+
+    for (size_t i = 0; i < MR_COUNT_OF(prefixes); i++) {
+        if (strncmp(address, prefixes[i], strlen(prefixes[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void fill(struct mr_settings *settings, const char *section, const struct mr_option *table,
+                 void *into)
+{
+    struct mr_node *root = mr_config_root(settings->config);
+    struct mr_node *node = root == NULL ? NULL : mr_node_child(root, section);
+
+    mr_config_fill(settings->config, node, section, &(struct mr_fill){.table = table, .into = into},
+                   1);
+}
+
+static void fill_listeners(struct mr_settings *settings)
+{
+    struct mr_node *root = mr_config_root(settings->config);
+    struct mr_node *map = root == NULL ? NULL : mr_node_child(root, "listeners");
+    size_t count = map == NULL ? 0 : mr_node_count(map);
+
+    if (map != NULL && !mr_node_is_mapping(map)) {
+        mr_config_problem(settings->config, map, NULL,
+                          "listeners is a mapping of names, as in `listeners: { mqtt: { bind: "
+                          "\"0.0.0.0:1883\" } }`");
+        count = 0;
+    }
+    settings->listeners_default = count == 0;
+    settings->listener_count = count == 0 ? 1 : (uint32_t)count;
+    settings->listeners = mr_alloc(settings->listener_count * sizeof(*settings->listeners));
+    for (uint32_t i = 0; i < settings->listener_count; i++) {
+        const char *name = "mqtt";
+        struct mr_node *node = count == 0 ? NULL : mr_node_at(map, i, &name);
+        struct mr_listener_conf *listener = &settings->listeners[i];
+        char where[160];
+        struct mr_text path = mr_text_over(where, sizeof(where));
+
+        mr_text_fmt(&path, "listeners.%s", name);
+        mr_config_fill(settings->config, node, where,
+                       &(struct mr_fill){.table = mr_listener_options, .into = listener}, 1);
+        listener->name = name;
+    }
+}
+
+/* The sink of a bridge: by `type`, else by the bridge's own name. */
+static const struct mr_sink_ops *find_sink(struct mr_settings *settings, struct mr_node *node,
+                                           const char *name)
+{
+    struct mr_node *type = mr_node_child(node, "type");
+    const char *wanted = type == NULL ? name : mr_node_text(settings->config, type);
+    const char *known[16] = {NULL};
+
+    for (size_t i = 0; mr_sinks[i] != NULL; i++) {
+        if (wanted != NULL && strcmp(mr_sinks[i]->name, wanted) == 0) {
+            return mr_sinks[i];
+        }
+        known[i] = mr_sinks[i]->name;
+    }
+    const char *nearest = wanted == NULL ? NULL : mr_config_nearest(wanted, known);
+    if (type == NULL) {
+        mr_config_problem(settings->config, node, NULL,
+                          "bridge '%s' has no type, and its name is not one; add `type: %s`", name,
+                          nearest != NULL ? nearest : known[0]);
+    } else {
+        mr_config_problem(settings->config, type, NULL,
+                          "there is no bridge of type '%s'; this version has: %s",
+                          wanted == NULL ? "" : wanted, known[0]);
+    }
+    return NULL;
+}
+
+static void check_bridge(struct mr_settings *settings, struct mr_node *node,
+                         const struct mr_bridge_settings *bridge)
+{
+    struct mr_error why = {.code = MR_OK};
+
+    if (mr_bridge_check(&bridge->conf, bridge->sink, bridge->sink_conf, &why) != MR_OK) {
+        mr_config_problem(settings->config, node, NULL, "bridge '%s': %s", bridge->name, why.text);
+    }
+}
+
+static void fill_bridges(struct mr_settings *settings)
+{
+    struct mr_node *root = mr_config_root(settings->config);
+    struct mr_node *map = root == NULL ? NULL : mr_node_child(root, "bridges");
+    size_t count = map == NULL ? 0 : mr_node_count(map);
+
+    if (map != NULL && !mr_node_is_mapping(map)) {
+        mr_config_problem(
+            settings->config, map, NULL,
+            "bridges is a mapping of names, as in `bridges: { kafka: { servers: … } }`");
+        return;
+    }
+    settings->bridges = mr_alloc((count + 1) * sizeof(*settings->bridges));
+    for (size_t i = 0; i < count; i++) {
+        struct mr_bridge_settings *bridge = &settings->bridges[settings->bridge_count];
+        struct mr_node *node = mr_node_at(map, i, &bridge->name);
+        char where[160];
+        struct mr_text path = mr_text_over(where, sizeof(where));
+
+        if (!mr_node_is_mapping(node)) {
+            mr_config_problem(settings->config, node, NULL, "bridge '%s' needs a mapping of keys",
+                              bridge->name);
+            continue;
+        }
+        bridge->sink = find_sink(settings, node, bridge->name);
+        if (bridge->sink == NULL) {
+            continue;
+        }
+        size_t problems = mr_config_problem_count(settings->config);
+        bridge->sink_conf = mr_alloc(bridge->sink->conf_size);
+        mr_text_fmt(&path, "bridges.%s", bridge->name);
+        struct mr_fill fills[] = {{.table = mr_bridge_options, .into = &bridge->conf},
+                                  {.table = bridge->sink->options, .into = bridge->sink_conf}};
+        mr_config_fill(settings->config, node, where, fills, MR_COUNT_OF(fills));
+        settings->bridge_count += 1;
+        if (mr_config_problem_count(settings->config) == problems) {
+            check_bridge(settings, node, bridge); /* on sound values only */
+        }
+    }
+}
+
+static void check_admin(struct mr_settings *settings)
+{
+    struct mr_node *root = mr_config_root(settings->config);
+    struct mr_node *admin = root == NULL ? NULL : mr_node_child(root, "admin");
+
+    if (settings->admin.bind != NULL && !is_loopback(settings->admin.bind)) {
+        mr_config_problem(settings->config, mr_node_child(admin, "bind"), NULL,
+                          "admin.bind must be a loopback address such as 127.0.0.1:8080: the admin "
+                          "server asks nobody for a password");
+    }
+}
+
+static void open_tree(struct mr_settings *out, const struct mr_settings_source *source)
+{
+    out->config = source->path != NULL ? mr_config_open(source->path)
+                                       : mr_config_open_text("(no configuration file)", "");
+    for (size_t i = 0; i < source->set_count; i++) {
+        mr_config_set(out->config, source->set_paths[i], source->set_values[i]);
+    }
+}
+
+enum mr_err mr_settings_open(struct mr_settings *out, const struct mr_settings_source *source)
+{
+    memset(out, 0, sizeof(*out));
+    open_tree(out, source);
+
+    struct mr_node *root = mr_config_root(out->config);
+    if (root != NULL) {
+        mr_config_known(out->config, root, "", sections);
+    }
+    fill(out, "gateway", gateway_options, &out->gateway);
+    fill(out, "journal", journal_options, &out->journal);
+    fill(out, "admin", admin_options, &out->admin);
+    fill(out, "log", log_options, &out->log);
+    fill(out, "mqtt", mr_broker_options, &out->broker);
+    fill_listeners(out);
+    fill_bridges(out);
+    check_admin(out);
+    if (source->data != NULL) {
+        out->gateway.data = source->data;
+    }
+    return mr_config_problem_count(out->config) == 0 ? MR_OK : MR_ERR_CONFIG;
+}
+
+void mr_settings_close(struct mr_settings *settings)
+{
+    for (uint32_t i = 0; i < settings->bridge_count; i++) {
+        mr_free(settings->bridges[i].sink_conf);
+    }
+    mr_free(settings->bridges);
+    mr_free(settings->listeners);
+    mr_config_close(settings->config);
+    memset(settings, 0, sizeof(*settings));
+}
+
+void mr_settings_document(void (*write)(void *arg, const char *text, size_t len), void *arg)
+{
+    mr_config_document("gateway", gateway_options, write, arg);
+    mr_config_document("listeners.NAME", mr_listener_options, write, arg);
+    mr_config_document("mqtt", mr_broker_options, write, arg);
+    mr_config_document("journal", journal_options, write, arg);
+    mr_config_document("admin", admin_options, write, arg);
+    mr_config_document("log", log_options, write, arg);
+    mr_config_document("bridges.NAME (every type)", mr_bridge_options, write, arg);
+    for (size_t i = 0; mr_sinks[i] != NULL; i++) {
+        char title[96];
+        struct mr_text text = mr_text_over(title, sizeof(title));
+        mr_text_fmt(&text, "bridges.NAME (type: %s)", mr_sinks[i]->name);
+        mr_config_document(title, mr_sinks[i]->options, write, arg);
+    }
+}
