@@ -253,8 +253,10 @@ static bool json_after(struct json_scan *scan)
 
 bool mr_json_valid(struct mr_span text)
 {
+    if (text.len == 0) {
+        return false;
+    }
     struct json_scan scan = {.at = text.at, .end = text.at + text.len};
-
     do {
         bool is_empty = true;
         json_space(&scan);

@@ -210,9 +210,11 @@ enum mr_err mr_mqtt_props_decode(struct mr_span raw, enum mr_mqtt_type packet,
                                  enum mr_mqtt_side from, struct mr_mqtt_props *out,
                                  struct mr_mqtt_why *why)
 {
-    struct mr_take take = mr_take_from(raw);
-
     out->present = 0;
+    if (raw.len == 0) {
+        return MR_OK;
+    }
+    struct mr_take take = mr_take_from(raw);
     while (mr_take_left(&take) != 0) {
         /* An identifier is a variable byte integer, but all of them are below
          * 0x80: a longer one is either unknown or not in its shortest form.
@@ -295,6 +297,9 @@ static bool prop_seek(struct mr_take *rest, uint8_t wanted)
 
 bool mr_mqtt_user_property_next(struct mr_span *rest, struct mr_span *name, struct mr_span *value)
 {
+    if (rest->len == 0) {
+        return false;
+    }
     struct mr_take take = mr_take_from(*rest);
     bool found = prop_seek(&take, MR_MQTT_PROP_USER);
 
@@ -308,6 +313,9 @@ bool mr_mqtt_user_property_next(struct mr_span *rest, struct mr_span *name, stru
 
 bool mr_mqtt_subscription_id_next(struct mr_span *rest, uint32_t *id)
 {
+    if (rest->len == 0) {
+        return false;
+    }
     struct mr_take take = mr_take_from(*rest);
     bool found = prop_seek(&take, MR_MQTT_PROP_SUBSCRIPTION_ID);
 

@@ -135,22 +135,26 @@ enum mr_err mr_mqtt_unsubscribe_decode(const struct mr_mqtt_frame *frame, uint8_
 
 bool mr_mqtt_subscription_next(struct mr_span *rest, struct mr_mqtt_subscription *out)
 {
+    if (rest->len == 0) {
+        return false;
+    }
     struct mr_take take = mr_take_from(*rest);
-
     out->filter = mqtt_take_binary(&take);
     uint8_t options = mr_take_u8(&take);
     out->qos = options & OPTION_QOS;
     out->no_local = (options & OPTION_NO_LOCAL) != 0;
     out->retain_as_published = (options & OPTION_RETAIN_AS_PUBLISHED) != 0;
-    out->retain_handling = (options & OPTION_RETAIN_HANDLING) >> OPTION_RETAIN_HANDLING_SHIFT;
+    out->retain_handling = options >> OPTION_RETAIN_HANDLING_SHIFT & 3;
     *rest = (struct mr_span){.at = take.at, .len = mr_take_left(&take)};
     return !take.failed;
 }
 
 bool mr_mqtt_unsubscription_next(struct mr_span *rest, struct mr_span *filter)
 {
+    if (rest->len == 0) {
+        return false;
+    }
     struct mr_take take = mr_take_from(*rest);
-
     *filter = mqtt_take_binary(&take);
     *rest = (struct mr_span){.at = take.at, .len = mr_take_left(&take)};
     return !take.failed;
