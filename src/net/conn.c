@@ -1,0 +1,262 @@
+/* conn.c - slots of connections, their life and what the loop watches for them.
+ *
+ * DESIGN
+ *
+ * Connections lie in chunks that are never moved or returned, so a pointer to
+ * one is good as long as its id is; free slots form a list.  The paused ones
+ * form another through the same two links, in the order in which they paused,
+ * because a connection is never free and paused at once.
+ *
+ * A connection that the owner closes LINGERs: close() with unread input makes
+ * the kernel send a reset, which may overtake our last packet (the DISCONNECT
+ * that says why).  So we send, end our direction, and read into the void until
+ * the peer ends his, or two seconds are over.
+ *
+ * INVARIANTS
+ *
+ *   (1) on_close is called exactly once for each successful on_open, in the
+ *       moment the state leaves OPEN.
+ *   (2) A generation is never 0 and never UINT32_MAX, so that no id collides with
+ *       a listener's tag (generation 0) or with the loop's own tag.
+ */
+#include "net/net_internal.h"
+
+/* Make CONN_CHUNK more slots.  False: the limit is reached. */
+static bool slots_grow(struct mr_net *net)
+{
+    if (net->slot_count >= net->options.connections_max) {
+        return false;
+    }
+    uint32_t chunk = net->slot_count / CONN_CHUNK;
+    net->chunks = mr_realloc(net->chunks, (chunk + 1) * sizeof(*net->chunks));
+    net->chunks[chunk] = mr_alloc(CONN_CHUNK * net->conn_bytes);
+    net->dirty = mr_realloc(net->dirty, (chunk + 1) * CONN_CHUNK * sizeof(*net->dirty));
+    net->slot_count += CONN_CHUNK;
+    for (uint32_t i = CONN_CHUNK; i > 0; i--) {
+        uint32_t slot = chunk * CONN_CHUNK + i - 1;
+        struct mr_conn *conn = net_slot(net, slot);
+        conn->net = net;
+        conn->id = (uint64_t)1 << 32 | slot;
+        conn->fd = -1;
+        conn->next = net->free_first;
+        net->free_first = slot + 1;
+    }
+    return true;
+}
+
+struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const char *peer)
+{
+    if (net->free_first == 0 && !slots_grow(net)) {
+        return NULL;
+    }
+    struct mr_conn *conn = net_slot(net, net->free_first - 1);
+
+    if (mr_loop_add(net->options.loop, fd, MR_READY_READ, conn->id) != MR_OK) {
+        return NULL;
+    }
+    net->free_first = conn->next;
+    conn->next = 0;
+    conn->prev = 0;
+    conn->fd = fd;
+    conn->state = CONN_OPEN;
+    conn->watching = MR_READY_READ;
+    conn->listener = (uint8_t)listener;
+    conn->heard = net->tick;
+    size_t peer_len = strnlen(peer, CONN_PEER_TEXT - 1);
+    memcpy(conn->peer, peer, peer_len);
+    conn->peer[peer_len] = 0;
+    memset(mr_conn_user(conn), 0, net->options.user_bytes);
+    net->stats.open += 1;
+    net->stats.accepted += 1;
+    net->listeners[listener].connections += 1;
+    return conn;
+}
+
+void conn_free(struct mr_conn *conn)
+{
+    struct mr_net *net = conn->net;
+    uint32_t slot = (uint32_t)conn->id;
+    uint32_t generation = (uint32_t)(conn->id >> 32) + 1;
+
+    mr_assert(conn->state != CONN_OPEN && !conn->paused);
+    if (conn->state == CONN_LINGER) {
+        net->stats.lingering -= 1;
+    }
+    conn_in_drop(conn);
+    conn_out_drop(conn);
+    mr_wheel_cancel(&net->wheel, &conn->timer);
+    mr_loop_remove(net->options.loop, conn->fd);
+    mr_socket_close(conn->fd);
+    net->listeners[conn->listener].connections -= 1;
+    conn->fd = -1;
+    conn->state = CONN_FREE;
+    conn->dirty = false;
+    conn->blocked = false;
+    conn->broken = false;
+    conn->shut = false;
+    conn->id = (uint64_t)(generation == UINT32_MAX ? 1 : generation) << 32 | slot;
+    conn->prev = 0;
+    conn->next = net->free_first;
+    net->free_first = slot + 1;
+    listeners_watch(net);
+}
+
+/* Leave OPEN: (1). */
+static void conn_leave(struct mr_conn *conn, enum mr_close_why why)
+{
+    struct mr_net *net = conn->net;
+
+    mr_assert(conn->state == CONN_OPEN);
+    conn_pause_end(conn);
+    conn->state = CONN_LINGER;
+    net->stats.open -= 1;
+    net->stats.lingering += 1;
+    net->options.handler->on_close(net->options.arg, conn, why);
+}
+
+void conn_end(struct mr_conn *conn, enum mr_close_why why)
+{
+    if (conn->state == CONN_OPEN) {
+        conn_leave(conn, why);
+    }
+    conn_free(conn);
+}
+
+void mr_conn_close(struct mr_conn *conn)
+{
+    if (conn->state != CONN_OPEN) {
+        return;
+    }
+    conn_leave(conn, MR_CLOSE_BY_OWNER);
+    mr_wheel_set(&conn->net->wheel, &conn->timer, conn->net->tick + CONN_LINGER_TICKS);
+    if (!conn->offering) {
+        conn_in_drop(conn);
+    }
+    conn_mark(conn);
+}
+
+void conn_mark(struct mr_conn *conn)
+{
+    struct mr_net *net = conn->net;
+
+    if (conn->dirty) {
+        return;
+    }
+    /* A slot that was freed while marked may be in the list twice; the list can
+     * therefore be full, and flushing it makes room.
+     */
+    if (net->dirty_count == net->slot_count) {
+        mr_net_flush(net);
+    }
+    conn->dirty = true;
+    net->dirty[net->dirty_count] = (uint32_t)conn->id;
+    net->dirty_count += 1;
+}
+
+void conn_watch(struct mr_conn *conn)
+{
+    uint8_t what = conn->blocked ? MR_READY_WRITE : 0;
+    bool full = conn->blocked && mr_conn_waiting(conn) > MR_NET_OUT_HIGH;
+
+    if (conn->state == CONN_LINGER || (!conn->paused && !full)) {
+        what |= MR_READY_READ;
+    }
+    if (what != conn->watching) {
+        conn->watching = what;
+        mr_loop_change(conn->net->options.loop, conn->fd, what, conn->id);
+    }
+}
+
+void mr_conn_pause(struct mr_conn *conn)
+{
+    struct mr_net *net = conn->net;
+    uint32_t mine = (uint32_t)conn->id + 1;
+
+    if (conn->paused || conn->state != CONN_OPEN) {
+        return;
+    }
+    conn->paused = true;
+    conn->next = 0;
+    conn->prev = net->paused_last;
+    if (net->paused_last != 0) {
+        net_slot(net, net->paused_last - 1)->next = mine;
+    } else {
+        net->paused_first = mine;
+    }
+    net->paused_last = mine;
+    net->stats.paused += 1;
+    conn_watch(conn);
+}
+
+void conn_pause_end(struct mr_conn *conn)
+{
+    struct mr_net *net = conn->net;
+
+    if (!conn->paused) {
+        return;
+    }
+    conn->paused = false;
+    if (conn->prev != 0) {
+        net_slot(net, conn->prev - 1)->next = conn->next;
+    } else {
+        net->paused_first = conn->next;
+    }
+    if (conn->next != 0) {
+        net_slot(net, conn->next - 1)->prev = conn->prev;
+    } else {
+        net->paused_last = conn->prev;
+    }
+    conn->next = 0;
+    conn->prev = 0;
+    net->stats.paused -= 1;
+}
+
+struct mr_conn *mr_net_paused_first(struct mr_net *net)
+{
+    return net->paused_first == 0 ? NULL : net_slot(net, net->paused_first - 1);
+}
+
+bool mr_conn_is_paused(const struct mr_conn *conn)
+{
+    return conn->paused;
+}
+
+uint64_t mr_conn_id(const struct mr_conn *conn)
+{
+    return conn->id;
+}
+
+uint32_t mr_conn_listener(const struct mr_conn *conn)
+{
+    return conn->listener;
+}
+
+const char *mr_conn_peer(const struct mr_conn *conn)
+{
+    return conn->peer;
+}
+
+void *mr_conn_user(struct mr_conn *conn)
+{
+    return conn + 1;
+}
+
+struct mr_conn *mr_conn_of_user(void *user)
+{
+    return (struct mr_conn *)user - 1;
+}
+
+uint32_t mr_conn_heard(const struct mr_conn *conn)
+{
+    return conn->heard;
+}
+
+void mr_conn_set_timer(struct mr_conn *conn, uint32_t tick)
+{
+    mr_assert(conn->state == CONN_OPEN);
+    if (tick == 0) {
+        mr_wheel_cancel(&conn->net->wheel, &conn->timer);
+    } else {
+        mr_wheel_set(&conn->net->wheel, &conn->timer, tick);
+    }
+}

@@ -1,0 +1,176 @@
+/* conn_read.c - receive: one slab for all, parsed in place.
+ *
+ * DESIGN
+ *
+ * A read fills the shard's slab and the owner parses it there.  What remains is
+ * the beginning of one packet; it is copied into a lent buffer, and before the
+ * next read copied to the front of the slab, so that whatever follows it is
+ * still received with one call.  For packets above CONN_DIRECT these copies
+ * would cost more than the call: their remainder is read straight into a buffer
+ * of their own, up to their last byte and no further.
+ *
+ * That buffer grows with what has really arrived (four times at once), so that
+ * announcing a large packet does not claim its memory.
+ *
+ * Rejected: a buffer per connection.  4 KiB each is 4 GiB for a million idle
+ * devices.
+ *
+ * INVARIANT: while a connection is open and not paused, `in` holds less than one
+ * packet.
+ */
+#include "net/net_internal.h"
+
+void conn_in_drop(struct mr_conn *conn)
+{
+    if (conn->in != NULL) {
+        mr_bufpool_give(conn->net->options.pool, conn->in, conn->in_capacity);
+    }
+    conn->in = NULL;
+    conn->in_len = 0;
+    conn->in_capacity = 0;
+    conn->in_need = 0;
+}
+
+/* Keep `len` bytes at `at` (perhaps inside `in` itself), with room as they need. */
+static bool in_keep(struct mr_conn *conn, const uint8_t *at, uint32_t len)
+{
+    uint32_t need = conn->in_need;
+    uint32_t wanted = len;
+
+    if (len == 0) {
+        conn_in_drop(conn);
+        return true;
+    }
+    if (need > CONN_DIRECT && !conn->paused) {
+        wanted = len < CONN_DIRECT ? 4 * CONN_DIRECT : 4 * len;
+        wanted = wanted > need ? need : wanted;
+    }
+    if (conn->in != NULL && conn->in_capacity >= wanted && conn->in_capacity / 8 <= wanted) {
+        memmove(conn->in, at, len);
+        conn->in_len = len;
+        return true;
+    }
+    size_t capacity = 0;
+    uint8_t *buffer = mr_bufpool_take(conn->net->options.pool, wanted, &capacity);
+    if (buffer == NULL) {
+        return false;
+    }
+    memcpy(buffer, at, len);
+    conn_in_drop(conn);
+    conn->in = buffer;
+    conn->in_capacity = (uint32_t)capacity;
+    conn->in_len = len;
+    conn->in_need = need;
+    return true;
+}
+
+/* Let the owner parse, and keep what it leaves. */
+static void in_offer(struct mr_conn *conn, const uint8_t *at, uint32_t len)
+{
+    struct mr_net *net = conn->net;
+
+    conn->in_need = 0;
+    conn->offering = true;
+    size_t used = net->options.handler->on_bytes(net->options.arg, conn,
+                                                 (struct mr_span){.at = at, .len = len});
+    conn->offering = false;
+    mr_assert(used <= len);
+    if (conn->state != CONN_OPEN) {
+        conn_in_drop(conn);
+        return;
+    }
+    if (used != 0) {
+        conn->heard = net->tick;
+    }
+    uint32_t left = len - (uint32_t)used;
+    mr_assert(conn->paused || conn->in_need > left || left <= 16);
+    if (!in_keep(conn, at + used, left)) {
+        conn_end(conn, MR_CLOSE_MEMORY);
+        return;
+    }
+    conn_watch(conn);
+}
+
+/* The end of the stream, a broken one, or nothing at all: true if there are bytes. */
+static bool in_got(struct mr_conn *conn, enum mr_err err, size_t got)
+{
+    if (err == MR_ERR_AGAIN) {
+        return false;
+    }
+    if (err != MR_OK || got == 0) {
+        conn_end(conn, err == MR_OK ? MR_CLOSE_BY_PEER : MR_CLOSE_BROKEN);
+        return false;
+    }
+    conn->net->stats.reads += 1;
+    conn->net->stats.bytes_received += got;
+    return true;
+}
+
+/* A large packet: into its own buffer, not beyond its end. */
+static void in_read_direct(struct mr_conn *conn)
+{
+    size_t got = 0;
+
+    if (conn->in_len == conn->in_capacity && !in_keep(conn, conn->in, conn->in_len)) {
+        conn_end(conn, MR_CLOSE_MEMORY);
+        return;
+    }
+    uint32_t end = conn->in_need < conn->in_capacity ? conn->in_need : conn->in_capacity;
+    enum mr_err err =
+        mr_socket_read(conn->fd, conn->in + conn->in_len, end - conn->in_len, &got);
+    if (!in_got(conn, err, got)) {
+        return;
+    }
+    conn->in_len += (uint32_t)got;
+    if (conn->in_len == conn->in_need) {
+        in_offer(conn, conn->in, conn->in_len);
+    }
+}
+
+void conn_read(struct mr_conn *conn)
+{
+    struct mr_net *net = conn->net;
+    size_t got = 0;
+
+    if (conn->state == CONN_LINGER) {
+        enum mr_err err = mr_socket_read(conn->fd, net->slab, net->options.slab_bytes, &got);
+        if (err != MR_ERR_AGAIN && (err != MR_OK || got == 0)) {
+            conn_free(conn);
+        }
+        return;
+    }
+    if (conn->paused) {
+        return; /* paused in this very turn */
+    }
+    if (conn->in_need > CONN_DIRECT) {
+        in_read_direct(conn);
+        return;
+    }
+    mr_assert(conn->in_len <= CONN_DIRECT);
+    if (conn->in_len != 0) {
+        memcpy(net->slab, conn->in, conn->in_len);
+    }
+    enum mr_err err = mr_socket_read(conn->fd, net->slab + conn->in_len, net->read_max, &got);
+    if (in_got(conn, err, got)) {
+        in_offer(conn, net->slab, conn->in_len + (uint32_t)got);
+    }
+}
+
+void mr_conn_need(struct mr_conn *conn, uint32_t bytes)
+{
+    conn->in_need = bytes;
+}
+
+void mr_conn_resume(struct mr_conn *conn)
+{
+    if (!conn->paused) {
+        return;
+    }
+    conn_pause_end(conn);
+    conn->heard = conn->net->tick; /* the silence was ours */
+    if (conn->in_len != 0) {
+        in_offer(conn, conn->in, conn->in_len);
+    } else {
+        conn_watch(conn);
+    }
+}

@@ -1,0 +1,154 @@
+/* conn_write.c - send: queue in a lent buffer, flush once per turn.
+ *
+ * DESIGN
+ *
+ * Answers of a turn gather in the connection's lent buffer and leave with one
+ * call.  What the owner has gathered itself (acks) goes to the socket without
+ * that copy.  The loop watches for room only after the socket took less than
+ * there was.
+ *
+ * An error while sending is remembered and acted on by flush, never inside the
+ * owner's call: the owner may go on using its connection until it returns to us.
+ */
+#include "net/net_internal.h"
+
+void conn_out_drop(struct mr_conn *conn)
+{
+    if (conn->out != NULL) {
+        mr_bufpool_give(conn->net->options.pool, conn->out, conn->out_capacity);
+    }
+    conn->out = NULL;
+    conn->out_begin = 0;
+    conn->out_end = 0;
+    conn->out_capacity = 0;
+}
+
+size_t mr_conn_waiting(const struct mr_conn *conn)
+{
+    return conn->out_end - conn->out_begin;
+}
+
+uint8_t *mr_conn_reserve(struct mr_conn *conn, size_t len)
+{
+    uint32_t waiting = conn->out_end - conn->out_begin;
+
+    if (conn->out_end + len <= conn->out_capacity) {
+        return conn->out + conn->out_end;
+    }
+    if (waiting + len > UINT32_MAX / 4) {
+        return NULL;
+    }
+    if (waiting + len <= conn->out_capacity && waiting <= conn->out_begin) {
+        memcpy(conn->out, conn->out + conn->out_begin, waiting);
+    } else {
+        size_t capacity = 0;
+        size_t wanted = waiting + len + waiting / 2; /* grows by half, then by class */
+        uint8_t *buffer = mr_bufpool_take(conn->net->options.pool, wanted, &capacity);
+        if (buffer == NULL) {
+            return NULL;
+        }
+        if (waiting != 0) {
+            memcpy(buffer, conn->out + conn->out_begin, waiting);
+        }
+        conn_out_drop(conn);
+        conn->out = buffer;
+        conn->out_capacity = (uint32_t)capacity;
+    }
+    conn->out_begin = 0;
+    conn->out_end = waiting;
+    return conn->out + waiting;
+}
+
+void mr_conn_commit(struct mr_conn *conn, size_t len)
+{
+    mr_assert(conn->out_end + len <= conn->out_capacity);
+    conn->out_end += (uint32_t)len;
+    if (!conn->blocked) {
+        conn_mark(conn);
+    }
+}
+
+enum mr_err mr_conn_send(struct mr_conn *conn, const void *at, size_t len)
+{
+    uint8_t *room = conn->state == CONN_OPEN ? mr_conn_reserve(conn, len) : NULL;
+
+    if (room == NULL) {
+        return MR_ERR_FULL;
+    }
+    memcpy(room, at, len);
+    mr_conn_commit(conn, len);
+    return MR_OK;
+}
+
+enum mr_err mr_conn_send_now(struct mr_conn *conn, const void *at, size_t len)
+{
+    size_t sent = 0;
+
+    if (conn->state != CONN_OPEN) {
+        return MR_ERR_FULL;
+    }
+    if (conn->out_begin == conn->out_end && !conn->broken) {
+        conn->net->stats.writes += 1;
+        if (mr_socket_write(conn->fd, at, len, &sent) != MR_OK) {
+            conn->broken = true;
+            conn_mark(conn);
+            return MR_OK;
+        }
+        conn->net->stats.bytes_sent += sent;
+    }
+    if (MR_LIKELY(sent == len) || conn->broken) {
+        return MR_OK;
+    }
+    return mr_conn_send(conn, (const uint8_t *)at + sent, len - sent);
+}
+
+void conn_write(struct mr_conn *conn)
+{
+    struct mr_net *net = conn->net;
+    bool had = conn->out_begin != conn->out_end;
+
+    while (conn->out_begin != conn->out_end && !conn->broken) {
+        size_t sent = 0;
+        enum mr_err err = mr_socket_write(conn->fd, conn->out + conn->out_begin,
+                                          conn->out_end - conn->out_begin, &sent);
+        net->stats.writes += 1;
+        if (err != MR_OK) {
+            conn->broken = true;
+            break;
+        }
+        if (sent == 0) {
+            conn->blocked = true;
+            conn_watch(conn);
+            return;
+        }
+        net->stats.bytes_sent += sent;
+        conn->out_begin += (uint32_t)sent;
+    }
+    if (conn->broken) {
+        conn_end(conn, MR_CLOSE_BROKEN);
+        return;
+    }
+    conn_out_drop(conn);
+    conn->blocked = false;
+    if (conn->state == CONN_LINGER && !conn->shut) {
+        conn->shut = true;
+        mr_socket_shutdown(conn->fd);
+    }
+    conn_watch(conn);
+    if (had && conn->state == CONN_OPEN) {
+        net->options.handler->on_drained(net->options.arg, conn);
+    }
+}
+
+void mr_net_flush(struct mr_net *net)
+{
+    /* on_drained may mark more while we walk: the count is read anew. */
+    for (uint32_t i = 0; i < net->dirty_count; i++) {
+        struct mr_conn *conn = net_slot(net, net->dirty[i]);
+        if (conn->dirty) {
+            conn->dirty = false;
+            conn_write(conn);
+        }
+    }
+    net->dirty_count = 0;
+}

@@ -1,0 +1,104 @@
+/* net_internal.h - the insides of a connection; see net.h for the contract.
+ *
+ * Life of a connection:  FREE -> OPEN -> (LINGER) -> FREE.  OPEN: the owner knows
+ * it.  LINGER: the owner has been told of its end, the last bytes are leaving.
+ */
+#ifndef MR_NET_NET_INTERNAL_H
+#define MR_NET_NET_INTERNAL_H
+
+#include "net/net.h"
+#include "net/wheel.h"
+
+enum {
+    CONN_CHUNK = 256,        /* connections allocated at once */
+    CONN_SLAB = 256 << 10,   /* default slab */
+    CONN_DIRECT = 16 << 10,  /* a packet above it is read straight into its own buffer */
+    CONN_ACCEPT_BURST = 64,  /* per listener and turn, so that a storm starves no one */
+    CONN_LINGER_TICKS = 8,   /* 2 s to take our last bytes and close */
+    CONN_PEER_TEXT = 56,     /* longest "[v6%scope]:port" that matters */
+    CONN_SLOTS_MAX = 1 << 24 /* a guard against nonsense, not a tuning knob */
+};
+
+enum conn_state { CONN_FREE, CONN_OPEN, CONN_LINGER };
+
+struct mr_conn {
+    struct mr_net *net;
+    uint64_t id; /* generation << 32 | slot */
+    struct mr_wheel_node timer;
+    uint8_t *in; /* lent: bytes received and not consumed */
+    uint8_t *out; /* lent: bytes to send */
+    uint32_t in_len;
+    uint32_t in_capacity;
+    uint32_t in_need; /* of the packet that `in` begins with; 0: not known */
+    uint32_t out_begin;
+    uint32_t out_end;
+    uint32_t out_capacity;
+    uint32_t heard; /* tick */
+    uint32_t next;  /* slot + 1: free list or paused list */
+    uint32_t prev;
+    int32_t fd;
+    uint8_t state;
+    uint8_t watching; /* MR_READY_* as the loop knows it */
+    uint8_t listener;
+    bool paused;
+    bool dirty;    /* in the list of those to flush */
+    bool offering; /* on_bytes is running on what may be our `in` */
+    bool blocked;  /* the socket took less than there was */
+    bool broken;   /* a send failed; flush ends it */
+    bool shut;     /* our direction has been ended */
+    char peer[CONN_PEER_TEXT];
+};
+
+struct net_listener {
+    int fd;
+    uint64_t connections_max;
+    uint64_t connections;
+    bool used;
+    bool watched;
+};
+
+struct mr_net {
+    struct mr_net_options options;
+    uint8_t *slab;
+    uint32_t read_max;
+    uint32_t tick;
+    size_t conn_bytes; /* conn and user memory, a multiple of 16 */
+    uint8_t **chunks;
+    uint32_t slot_count; /* made so far */
+    uint32_t free_first; /* slot + 1 */
+    uint32_t paused_first;
+    uint32_t paused_last;
+    uint32_t *dirty; /* slots to flush; room for every slot */
+    uint32_t dirty_count;
+    uint32_t accept_again; /* tick; 0: accepting */
+    struct mr_wheel wheel;
+    struct net_listener listeners[MR_NET_LISTENERS_MAX];
+    struct mr_net_stats stats;
+};
+
+/* The slot's connection, whatever its state. */
+static inline struct mr_conn *net_slot(struct mr_net *net, uint32_t slot)
+{
+    return (struct mr_conn *)(void *)(net->chunks[slot / CONN_CHUNK] +
+                                      (slot % CONN_CHUNK) * net->conn_bytes);
+}
+
+/* conn.c: a slot for `fd`; NULL if the limit is reached (then `fd` is the caller's). */
+struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const char *peer);
+void conn_free(struct mr_conn *conn);
+void conn_end(struct mr_conn *conn, enum mr_close_why why); /* it is over: tell the owner, free */
+void conn_watch(struct mr_conn *conn); /* tell the loop what we now wait for */
+void conn_mark(struct mr_conn *conn);  /* flush it at the end of the turn */
+void conn_pause_end(struct mr_conn *conn);
+
+/* conn_read.c, conn_write.c: react to readiness. */
+void conn_read(struct mr_conn *conn);
+void conn_write(struct mr_conn *conn);
+void conn_in_drop(struct mr_conn *conn);
+void conn_out_drop(struct mr_conn *conn);
+
+/* accept.c */
+void listener_accept(struct mr_net *net, uint32_t index);
+void listeners_watch(struct mr_net *net);
+
+#endif
