@@ -14,7 +14,16 @@
  * A write changes the first.  sync copies the second from the first.  A crash
  * keeps, for every 512-byte sector that differs, the old or the new content by
  * the seed's choice (so writes tear, and later ones may survive earlier ones).
- * A created, renamed or removed name is certain only after mr_dir_sync().
+ * A created, renamed or removed name is certain only after mr_dir_sync(); each
+ * such operation is atomic, but a crash may keep a later one and lose an earlier
+ * one on another name.  A folder is certain when mr_dir_create() returns.
+ * A failed sync makes the dirty pages clean without having written all of them:
+ * a later sync that succeeds says nothing about them, even if reads still show
+ * them.  Space is occupied by sectors written, not by holes.
+ *
+ * WAITING.  Nothing blocks: mr_wake_wait() and mr_loop_wait() report what is
+ * ready and return, whatever their time-out; the driver advances the time.
+ * Threads cannot be started; the driver calls each part's steps.
  *
  * Thread: one.   Memory: heap, returned by stop.   Time: mr_sim_advance().
  */
@@ -54,24 +63,31 @@ void mr_sim_inject(enum mr_sim_call call, uint64_t nth, uint64_t count, enum mr_
 void mr_sim_inject_clear(void);
 uint64_t mr_sim_calls(enum mr_sim_call call); /* made so far, to choose `nth` */
 
-/* Run `step(arg)` until it returns (true) or a MR_SIM_FAULT_CRASH hits (false;
- * the stack of `step` is abandoned, so step must own nothing outside the sim).
+/* Run `step(arg)` until it returns (true) or a MR_SIM_FAULT_CRASH hits (false:
+ * mr_sim_crash() has been done; the stack of `step` is abandoned, so step must
+ * own nothing outside the sim).  CRASH faults need this around them, and are
+ * cleared by a crash; other faults stay.
  */
 bool mr_sim_run(void (*step)(void *arg), void *arg);
 
-/* Power cut now: decide the fate of everything unsynced, close all handles. */
+/* Power cut now: decide the fate of everything unsynced, close all handles.
+ * Closing one of them again afterwards is harmless, any other use is a bug.
+ */
 void mr_sim_crash(void);
 
 void mr_sim_advance(int64_t ns);
 void mr_sim_wall_jump(int64_t us);
 void mr_sim_disk_limit(uint64_t bytes); /* ENOSPC beyond; 0 = none */
 
-/* Bytes on the medium, for tests that flip or cut them.  MR_ERR_REJECT: no such file. */
+/* Bytes on the medium (and as seen), for tests that flip or cut them; `pos` must
+ * be inside the file.  MR_ERR_REJECT: no such file.
+ */
 enum mr_err mr_sim_file_damage(const char *path, uint64_t pos, uint8_t xor_with) MR_MUST_USE;
 enum mr_err mr_sim_file_cut(const char *path, uint64_t bytes) MR_MUST_USE;
 
 /* Streams: the next bytes written to `fd` reach its peer after `delay_ns`, in
- * pieces of at most `piece_max` bytes; break makes both ends see GONE.
+ * pieces of at most `piece_max` bytes (0: any), with a "nothing now" between two
+ * pieces; break loses what is on its way and makes both ends see GONE.
  */
 void mr_sim_stream_shape(int fd, int64_t delay_ns, size_t piece_max);
 void mr_sim_stream_break(int fd);

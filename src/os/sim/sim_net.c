@@ -1,0 +1,553 @@
+/* sim_net.c - loop.h in the simulated world: streams in memory.
+ *
+ * DESIGN
+ *
+ * A connection is two ends.  Each end keeps the bytes that are on their way to
+ * it as a queue of pieces, each with the time from which it can be read; the
+ * shape of the other end (delay, largest piece) says how a write becomes
+ * pieces.  After each piece of a shaped stream one read says "nothing now", so
+ * that code which reads until AGAIN meets every cut, and code that forgets the
+ * rest of a packet between two wake-ups is found out.
+ *
+ * A wait never blocks and never moves the time: it reports what is ready, in an
+ * order that the seed chooses, since epoll promises none either.
+ *
+ * INVARIANTS
+ *
+ *   (1) queued_bytes is the sum over the pieces not yet read, and at most
+ *       WINDOW_BYTES.
+ *   (2) The times of pieces do not decrease from first to last.
+ *   (3) An end is freed when neither its handle nor its peer refers to it.
+ */
+#include "os/loop.h"
+#include "os/sim/sim_internal.h"
+
+#include <stdio.h>
+
+enum {
+    WINDOW_BYTES = 64 * 1024, /* what fits between two ends, about a small socket buffer */
+    FIRST_PORT = 40000,       /* given to listeners on port 0 and to clients */
+};
+
+struct piece {
+    struct piece *next;
+    int64_t readable_ns;
+    size_t len;
+    size_t taken;
+    bool alone; /* of a shaped stream: a read ends with it */
+    uint8_t bytes[];
+};
+
+struct end {
+    struct end *next; /* list of all */
+    struct end *peer; /* NULL: closed */
+    int fd;           /* -1: closed */
+    struct piece *first;
+    struct piece *last;
+    size_t queued_bytes;
+    bool cut;          /* a piece was read since the last "nothing now" */
+    bool finished;     /* the peer has sent all it will, after the pieces */
+    bool broken;       /* reset */
+    bool shutdown;     /* this end has sent all it will */
+    int64_t finish_ns; /* when the end of the stream can be read */
+    int64_t delay_ns;  /* shape of what this end writes */
+    size_t piece_max;
+    struct mr_address address;
+};
+
+struct listener {
+    struct listener *next; /* list of all */
+    int fd;
+    struct mr_address address;
+    struct end *waiting[64]; /* accepted by no one yet, oldest first */
+    size_t waiting_count;
+};
+
+struct watch {
+    int fd;
+    uint32_t what;
+    uint64_t tag;
+};
+
+struct mr_loop {
+    struct mr_loop *next; /* list of all */
+    struct watch *watches;
+    size_t watch_count;
+    size_t watches_max;
+};
+
+static struct end *ends;
+static struct listener *listeners;
+static struct mr_loop *loops;
+static unsigned ports_given;
+
+/* ---- ends ---- */
+
+static struct end *end_of(int fd)
+{
+    return sim_handle_get(fd, SIM_STREAM);
+}
+
+static struct end *end_new(void)
+{
+    struct end *end = mr_alloc(sizeof(*end));
+
+    end->fd = -1;
+    end->next = ends;
+    ends = end;
+    return end;
+}
+
+static void end_discard(struct end *end)
+{
+    while (end->first != NULL) {
+        struct piece *piece = end->first;
+        end->first = piece->next;
+        mr_free(piece);
+    }
+    end->last = NULL;
+    end->queued_bytes = 0;
+}
+
+static void end_free(struct end *end)
+{
+    struct end **link = &ends;
+
+    while (*link != end) {
+        link = &(*link)->next;
+    }
+    *link = end->next;
+    end_discard(end);
+    mr_free(end);
+}
+
+static int64_t max_ns(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* The stream towards `end` ends after what is on its way. */
+static void end_finish(struct end *end, int64_t delay_ns)
+{
+    if (!end->finished) {
+        end->finished = true;
+        end->finish_ns =
+            max_ns(sim_now_ns() + delay_ns, end->last == NULL ? 0 : end->last->readable_ns);
+    }
+}
+
+static void end_break(struct end *end)
+{
+    end_discard(end);
+    end->broken = true;
+}
+
+static bool end_readable(const struct end *end)
+{
+    if (end->first != NULL) {
+        return end->first->readable_ns <= sim_now_ns();
+    }
+    return end->finished && end->finish_ns <= sim_now_ns();
+}
+
+static size_t end_room(const struct end *end)
+{
+    return end->peer == NULL ? WINDOW_BYTES : WINDOW_BYTES - end->peer->queued_bytes;
+}
+
+/* Send `len` bytes from `end` towards its peer, as one piece. */
+static void end_send(const struct end *from_end, const uint8_t *from, size_t len)
+{
+    struct end *end = from_end->peer;
+    int64_t readable_ns = sim_now_ns() + from_end->delay_ns;
+    struct piece *piece = mr_alloc(sizeof(*piece) + len);
+
+    piece->len = len;
+    piece->alone = from_end->piece_max > 0;
+    piece->readable_ns = max_ns(readable_ns, end->last == NULL ? 0 : end->last->readable_ns);
+    memcpy(piece->bytes, from, len);
+    if (end->last == NULL) {
+        end->first = piece;
+    } else {
+        end->last->next = piece;
+    }
+    end->last = piece;
+    end->queued_bytes += len;
+}
+
+/* ---- loops ---- */
+
+enum mr_err mr_loop_open(struct mr_loop **out, struct mr_error *why)
+{
+    struct mr_loop *loop = mr_alloc(sizeof(*loop));
+
+    (void)why;
+    loop->next = loops;
+    loops = loop;
+    *out = loop;
+    return MR_OK;
+}
+
+void mr_loop_close(struct mr_loop *loop)
+{
+    struct mr_loop **link = &loops;
+
+    while (*link != loop) {
+        mr_assert(*link != NULL);
+        link = &(*link)->next;
+    }
+    *link = loop->next;
+    mr_free(loop->watches);
+    mr_free(loop);
+}
+
+static struct watch *loop_find(struct mr_loop *loop, int fd)
+{
+    for (size_t i = 0; i < loop->watch_count; i++) {
+        if (loop->watches[i].fd == fd) {
+            return &loop->watches[i];
+        }
+    }
+    return NULL;
+}
+
+enum mr_err mr_loop_add(struct mr_loop *loop, int fd, uint32_t what, uint64_t tag)
+{
+    enum sim_kind kind = sim_handle_kind(fd);
+
+    mr_assert(tag != UINT64_MAX && loop_find(loop, fd) == NULL);
+    mr_assert(kind == SIM_STREAM || kind == SIM_LISTENER);
+    if (loop->watch_count == loop->watches_max) {
+        loop->watches_max = loop->watches_max == 0 ? 16 : 2 * loop->watches_max;
+        loop->watches = mr_realloc(loop->watches, loop->watches_max * sizeof(loop->watches[0]));
+    }
+    loop->watches[loop->watch_count] = (struct watch){.fd = fd, .what = what, .tag = tag};
+    loop->watch_count += 1;
+    return MR_OK;
+}
+
+void mr_loop_change(struct mr_loop *loop, int fd, uint32_t what, uint64_t tag)
+{
+    struct watch *watch = loop_find(loop, fd);
+
+    mr_assert(tag != UINT64_MAX && watch != NULL);
+    watch->what = what;
+    watch->tag = tag;
+}
+
+void mr_loop_remove(struct mr_loop *loop, int fd)
+{
+    struct watch *watch = loop_find(loop, fd);
+
+    mr_assert(watch != NULL);
+    *watch = loop->watches[loop->watch_count - 1];
+    loop->watch_count -= 1;
+}
+
+static uint32_t watch_ready(const struct watch *watch)
+{
+    uint32_t ready = 0;
+
+    if (sim_handle_kind(watch->fd) == SIM_LISTENER) {
+        const struct listener *listener = sim_handle_get(watch->fd, SIM_LISTENER);
+        ready = listener->waiting_count > 0 ? MR_READY_READ : 0;
+    } else {
+        const struct end *end = end_of(watch->fd);
+        ready |= end->broken || end_readable(end) ? MR_READY_READ : 0u;
+        ready |= end->broken || end_room(end) > 0 ? MR_READY_WRITE : 0u;
+        ready &= watch->what;
+        ready |= end->broken ? MR_READY_GONE : 0u;
+        return ready;
+    }
+    return ready & watch->what;
+}
+
+size_t mr_loop_wait(struct mr_loop *loop, struct mr_ready *events, size_t max, int64_t timeout_ns,
+                    struct mr_wake *wake, bool *woken)
+{
+    size_t count = 0;
+    size_t start = loop->watch_count == 0 ? 0 : mr_rng_below(sim_rng(), loop->watch_count);
+
+    (void)timeout_ns;
+    mr_assert(max > 0);
+    for (size_t step = 0; step < loop->watch_count && count < max; step++) {
+        const struct watch *watch = &loop->watches[(start + step) % loop->watch_count];
+        uint32_t ready = watch_ready(watch);
+        if (ready != 0) {
+            events[count] = (struct mr_ready){.tag = watch->tag, .what = ready};
+            count += 1;
+        }
+    }
+    if (wake != NULL) {
+        *woken = mr_wake_wait(wake, 0);
+    }
+    return count;
+}
+
+/* ---- sockets ---- */
+
+static struct listener *listener_at(const char *address)
+{
+    for (struct listener *one = listeners; one != NULL; one = one->next) {
+        if (strcmp(one->address.text, address) == 0) {
+            return one;
+        }
+    }
+    return NULL;
+}
+
+static unsigned port_next(void)
+{
+    ports_given += 1;
+    return FIRST_PORT + ports_given;
+}
+
+enum mr_err mr_socket_listen(const char *address, const struct mr_listen_options *options, int *fd,
+                             struct mr_address *bound, struct mr_error *why)
+{
+    const char *colon = strrchr(address, ':');
+    struct mr_address name;
+
+    if (colon == NULL || colon[1] == '\0' || strlen(address) >= sizeof(name.text) - 8) {
+        return mr_error_set(why, MR_ERR_CONFIG, "'%s' is no address; write host:port", address);
+    }
+    if (strcmp(colon, ":0") == 0) {
+        (void)snprintf(name.text, sizeof(name.text), "%.*s:%u", (int)(colon - address), address,
+                       port_next());
+    } else {
+        (void)snprintf(name.text, sizeof(name.text), "%s", address);
+    }
+    if (listener_at(name.text) != NULL && !options->reuse_port) {
+        return mr_error_set(why, MR_ERR_CONFIG, "cannot listen on %s: address already in use",
+                            name.text);
+    }
+
+    struct listener *listener = mr_alloc(sizeof(*listener));
+    listener->address = name;
+    listener->fd = sim_handle_open(SIM_LISTENER, listener);
+    listener->next = listeners;
+    listeners = listener;
+    if (bound != NULL) {
+        *bound = name;
+    }
+    *fd = listener->fd;
+    return MR_OK;
+}
+
+enum mr_err mr_socket_accept(int listener_fd, int *fd, struct mr_address *peer)
+{
+    struct listener *listener = sim_handle_get(listener_fd, SIM_LISTENER);
+
+    if (listener->waiting_count == 0) {
+        return MR_ERR_AGAIN;
+    }
+    struct end *end = listener->waiting[0];
+    listener->waiting_count -= 1;
+    memmove(listener->waiting, listener->waiting + 1,
+            listener->waiting_count * sizeof(listener->waiting[0]));
+    end->fd = sim_handle_open(SIM_STREAM, end);
+    if (peer != NULL) {
+        *peer = end->address;
+    }
+    *fd = end->fd;
+    return MR_OK;
+}
+
+enum mr_err mr_socket_connect(const char *address, int *fd, struct mr_error *why)
+{
+    struct listener *listener = listener_at(address);
+
+    if (listener == NULL || listener->waiting_count == MR_COUNT_OF(listener->waiting)) {
+        return mr_error_set(why, MR_ERR_AGAIN, "cannot connect to %s: connection refused", address);
+    }
+    struct end *client = end_new();
+    struct end *server = end_new();
+    client->peer = server;
+    server->peer = client;
+    client->fd = sim_handle_open(SIM_STREAM, client);
+    (void)snprintf(server->address.text, sizeof(server->address.text), "127.0.0.1:%u", port_next());
+    listener->waiting[listener->waiting_count] = server;
+    listener->waiting_count += 1;
+    *fd = client->fd;
+    return MR_OK;
+}
+
+enum mr_err mr_socket_connected(int fd, struct mr_error *why)
+{
+    return end_of(fd)->broken ? mr_error_set(why, MR_ERR_AGAIN, "cannot connect: connection reset")
+                              : MR_OK;
+}
+
+enum mr_err mr_socket_read(int fd, void *into, size_t len, size_t *got)
+{
+    struct end *end = end_of(fd);
+    struct piece *piece = end->first;
+
+    mr_assert(len > 0);
+    *got = 0;
+    if (end->broken) {
+        return MR_ERR_IO;
+    }
+    if (end->cut || !end_readable(end)) {
+        end->cut = false;
+        return MR_ERR_AGAIN;
+    }
+    if (piece == NULL) {
+        return MR_OK; /* the end of the stream */
+    }
+
+    /* Unshaped streams hand out as much as fits; shaped ones a piece at a time. */
+    while (piece != NULL && *got < len && piece->readable_ns <= sim_now_ns() && !end->cut) {
+        size_t left = piece->len - piece->taken;
+        size_t count = left < len - *got ? left : len - *got;
+        memcpy((uint8_t *)into + *got, piece->bytes + piece->taken, count);
+        piece->taken += count;
+        *got += count;
+        if (piece->taken < piece->len) {
+            break;
+        }
+        end->cut = piece->alone;
+        end->first = piece->next;
+        end->last = end->first == NULL ? NULL : end->last;
+        mr_free(piece);
+        piece = end->first;
+    }
+    end->queued_bytes -= *got;
+    return MR_OK;
+}
+
+enum mr_err mr_socket_write(int fd, const void *from, size_t len, size_t *sent)
+{
+    struct end *end = end_of(fd);
+    const uint8_t *bytes = from;
+
+    *sent = 0;
+    if (end->broken || end->shutdown) {
+        return MR_ERR_IO;
+    }
+    if (end->peer == NULL) {
+        end_break(end); /* TCP answers bytes for a closed socket with a reset */
+        return MR_ERR_IO;
+    }
+    size_t room = end_room(end);
+    size_t total = len < room ? len : room;
+    while (*sent < total) {
+        size_t count = total - *sent;
+        count = end->piece_max > 0 && end->piece_max < count ? end->piece_max : count;
+        end_send(end, bytes + *sent, count);
+        *sent += count;
+    }
+    return MR_OK;
+}
+
+void mr_socket_shutdown(int fd)
+{
+    struct end *end = end_of(fd);
+
+    end->shutdown = true;
+    if (end->peer != NULL) {
+        end_finish(end->peer, end->delay_ns);
+    }
+}
+
+/* `end` will not be used any more; its peer lives on. */
+static void end_leave(struct end *end)
+{
+    struct end *peer = end->peer;
+
+    if (peer != NULL) {
+        if (end->queued_bytes > 0) {
+            end_break(peer); /* unread bytes: TCP resets */
+        } else {
+            end_finish(peer, end->delay_ns);
+        }
+        peer->peer = NULL;
+    }
+    end_free(end);
+}
+
+static void listener_close(struct listener *listener)
+{
+    struct listener **link = &listeners;
+
+    for (size_t i = 0; i < listener->waiting_count; i++) {
+        if (listener->waiting[i]->peer != NULL) {
+            end_break(listener->waiting[i]->peer);
+        }
+        end_leave(listener->waiting[i]);
+    }
+    while (*link != listener) {
+        link = &(*link)->next;
+    }
+    *link = listener->next;
+    mr_free(listener);
+}
+
+void mr_socket_close(int fd)
+{
+    enum sim_kind kind = sim_handle_kind(fd);
+
+    if (kind == SIM_CLOSED) {
+        return; /* -1, or closed by a crash */
+    }
+    for (struct mr_loop *loop = loops; loop != NULL; loop = loop->next) {
+        if (loop_find(loop, fd) != NULL) {
+            mr_loop_remove(loop, fd); /* as the kernel does with a closed descriptor */
+        }
+    }
+    void *object = sim_handle_get(fd, kind);
+    sim_handle_close(fd);
+    if (kind == SIM_LISTENER) {
+        listener_close(object);
+    } else {
+        mr_assert(kind == SIM_STREAM);
+        end_leave(object);
+    }
+}
+
+void mr_sim_stream_shape(int fd, int64_t delay_ns, size_t piece_max)
+{
+    struct end *end = end_of(fd);
+
+    end->delay_ns = delay_ns;
+    end->piece_max = piece_max;
+}
+
+void mr_sim_stream_break(int fd)
+{
+    struct end *end = end_of(fd);
+
+    end_break(end);
+    if (end->peer != NULL) {
+        end_break(end->peer);
+    }
+}
+
+/* ---- the end of the world ---- */
+
+void sim_net_crash(void)
+{
+    while (listeners != NULL) {
+        mr_socket_close(listeners->fd);
+    }
+    while (ends != NULL) {
+        if (ends->fd >= 0) {
+            sim_handle_close(ends->fd);
+        }
+        if (ends->peer != NULL) {
+            ends->peer->peer = NULL;
+        }
+        end_free(ends);
+    }
+    for (struct mr_loop *loop = loops; loop != NULL; loop = loop->next) {
+        loop->watch_count = 0;
+    }
+}
+
+void sim_net_stop(void)
+{
+    while (loops != NULL) {
+        mr_loop_close(loops);
+    }
+    ports_given = 0;
+}
