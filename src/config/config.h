@@ -11,8 +11,10 @@
  *
  * `${env:NAME}` and `${env:NAME:-default}` are put in per scalar after parsing,
  * so a value can never add keys; an unset variable is an error.  Other `${…}`
- * belong to templates and stay.  `$${` is a literal `${`.  A later file of
- * conf.d adds to or replaces keys of an earlier one.
+ * belong to templates and stay.  `$${env:` is a literal `${env:`; any other `$${` is
+ * left to the template it stands in.  A later file of conf.d adds to or replaces
+ * keys of an earlier one.  Scalars are text until a table says what they are:
+ * there is no norway problem and no octal.
  *
  * Thread: one.   Memory: everything filled lives until mr_config_close().
  */
@@ -31,18 +33,20 @@ struct mr_node; /* a mapping, sequence or scalar with its place */
  */
 struct mr_config *mr_config_open(const char *path);
 
-/* The same from text in memory; `name` stands for the file in messages. */
+/* The same from text in memory; `name` stands for the file in messages, and its
+ * folder is the one relative paths are relative to.
+ */
 struct mr_config *mr_config_open_text(const char *name, const char *text);
 void mr_config_close(struct mr_config *config);
 
-/* Replace or add one value, as `--set a.b.c=value` does. */
+/* Replace or add one value, as `--set a.b.c=value` does.  Before the first fill. */
 void mr_config_set(struct mr_config *config, const char *dotted_path, const char *value);
 
 struct mr_node *mr_config_root(struct mr_config *config); /* NULL: an empty file */
 
 /* Child of a mapping by name, NULL if absent; its entries in file order. */
 struct mr_node *mr_node_child(struct mr_node *mapping, const char *name);
-size_t mr_node_count(struct mr_node *mapping);
+size_t mr_node_count(struct mr_node *mapping); /* of a sequence too; 0 for a scalar */
 struct mr_node *mr_node_at(struct mr_node *mapping, size_t index, const char **name);
 bool mr_node_is_mapping(const struct mr_node *node);
 
@@ -85,7 +89,9 @@ void mr_config_report(struct mr_config *config, bool color,
 void mr_config_document(const char *title, const struct mr_option *table,
                         void (*write)(void *arg, const char *text, size_t len), void *arg);
 
-/* The option names of `table` nearest to `wrong`, or NULL. */
+/* The one of `candidates` (NULL-terminated) that `wrong` was probably meant to be,
+ * or NULL if none is near.
+ */
 const char *mr_config_nearest(const char *wrong, const char *const *candidates);
 
 #endif

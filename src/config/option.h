@@ -19,8 +19,10 @@ struct mr_option;
 
 enum mr_option_type {
     MR_OPT_STR,      /* const char *; NULL if absent and without default */
-    MR_OPT_SECRET,   /* const char *; shown as *** everywhere */
-    MR_OPT_PATH,     /* const char *; relative ones are relative to the file */
+    MR_OPT_SECRET,   /* const char *; shown as *** everywhere; the file gives text, {file: PATH}
+                        or {credential: NAME}, of which a trailing line end is cut */
+    MR_OPT_PATH,     /* const char *; relative ones are relative to the file they stand in;
+                        a default or --set value to the current folder */
     MR_OPT_U64,      /* uint64_t */
     MR_OPT_SIZE,     /* uint64_t bytes: 64MiB */
     MR_OPT_DURATION, /* uint64_t microseconds: 10ms, 24h */
@@ -49,14 +51,27 @@ struct mr_pairs {
 struct mr_option {
     const char *name; /* as in the file; NULL ends the table */
     enum mr_option_type type;
-    uint32_t offset;          /* of the field; in a SECTION of the sub-struct */
-    const char *default_text; /* NULL: none */
-    uint64_t min;             /* numbers, sizes, durations (us); both 0: no range */
-    uint64_t max;
+    uint32_t offset;               /* of the field; in a SECTION of the sub-struct */
+    const char *default_text;      /* NULL: none */
+    uint64_t min;                  /* numbers, sizes, durations (us) */
+    uint64_t max;                  /* 0: no upper bound */
     const char *help;              /* one sentence */
     const char *const *choices;    /* CHOICE: NULL-terminated */
     const struct mr_option *table; /* SECTION */
     bool required;
 };
+
+/* Why a text is not a value of an option: what is wrong, and what would be right. */
+struct mr_option_fault {
+    char problem[192]; /* "'12x' is not a number" */
+    char hint[320];    /* "write digits only, 1 to 65535" */
+};
+
+/* The value of a U64, SIZE, DURATION, BOOL (0 or 1) or CHOICE (index) from its
+ * text: the one parser behind files, defaults and the command line.
+ * MR_ERR_REJECT: not a value, or out of range; *out is untouched, `fault` says why.
+ */
+enum mr_err mr_option_parse(const struct mr_option *option, const char *text, uint64_t *out,
+                            struct mr_option_fault *fault) MR_MUST_USE;
 
 #endif
