@@ -1,0 +1,134 @@
+"""The configuration file: what people get wrong, and what they are told.
+
+Every mistake is reported at once, at file:line:col with a caret, and with the
+nearest right name; exit code 78, so that systemd does not restart in a loop.
+"""
+
+import os
+import unittest
+
+import harness
+from harness import Gateway, Temp, millrace
+
+EMQX_BLOCK = """\
+bridges:
+  kafka:
+    servers: "127.0.0.1:1"
+    topic: sensor_data
+    message_key: "${clientid}"
+    value_encoder: json
+    ssl:
+      enable: true
+      cacertfile: CA_FILE
+"""
+
+
+class Check(unittest.TestCase):
+    def setUp(self):
+        self.temp = Temp("config")
+        self.addCleanup(self.temp.remove)
+
+    def check(self, text, command="check"):
+        path = self.temp.path / "millrace.yaml"
+        path.write_text(text, encoding="utf-8")
+        options = ["--data", self.temp.path / "data"] if command == "run" else []
+        return millrace(command, "-c", path, *options, check=False)
+
+    def refused(self, text, *expected, command="check"):
+        done = self.check(text, command)
+        self.assertEqual(done.returncode, 78, done.stderr)
+        for part in expected:
+            self.assertIn(part, done.stderr)
+        return done.stderr
+
+    def test_the_emqx_block_alone_is_a_whole_configuration(self):
+        ca = self.temp.path / "ca.crt"
+        ca.write_text("", encoding="ascii")
+        done = self.check(EMQX_BLOCK.replace("CA_FILE", str(ca)))
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_an_empty_file_is_fine(self):
+        self.assertEqual(self.check("").returncode, 0)
+
+    def test_every_mistake_is_reported_at_once_with_its_place(self):
+        said = self.refused(
+            "bridges:\n"
+            "  kafka:\n"
+            "    servers: \"kafka:9092\"\n"
+            "    topic: sensor_data\n"
+            "    mesage_key: \"${clientid}\"\n"
+            "    value_encoder: jsn\n"
+            "journal:\n"
+            "  max_size: many\n"
+            "listners: {}\n",
+            "millrace.yaml:5:5", "did you mean 'message_key'", "millrace.yaml:6:",
+            "millrace.yaml:8:", "millrace.yaml:9:1", "did you mean 'listeners'",
+        )
+        lines = said.splitlines()
+        at = next(i for i, line in enumerate(lines) if "mesage_key: " in line and "|" in line)
+        caret = lines[at + 1]
+        self.assertEqual(caret.index("^"), lines[at].index("mesage_key"), "it points at the word")
+        self.assertEqual(caret.count("^"), len("mesage_key"))
+
+    def test_run_refuses_with_78_too_and_touches_nothing(self):
+        self.refused("gatway: {}\n", "did you mean 'gateway'", command="run")
+        self.assertFalse((self.temp.path / "data").exists())
+
+    def test_yaml_that_does_not_parse_says_where(self):
+        self.refused("bridges:\n  kafka: [\n", "millrace.yaml:")
+
+    def test_a_missing_file_is_named(self):
+        done = millrace("check", "-c", self.temp.path / "nowhere.yaml", check=False)
+        self.assertEqual(done.returncode, 78)
+        self.assertIn("nowhere.yaml", done.stderr)
+
+    def test_an_unset_variable_is_an_error_and_a_set_one_is_put_in(self):
+        block = "bridges:\n  kafka: {servers: \"${env:MR_TEST_SERVERS}\", topic: t}\n"
+        os.environ.pop("MR_TEST_SERVERS", None)
+        self.refused(block, "MR_TEST_SERVERS", "millrace.yaml:2:")
+        os.environ["MR_TEST_SERVERS"] = "localhost:9092"
+        self.addCleanup(os.environ.pop, "MR_TEST_SERVERS")
+        self.assertEqual(self.check(block).returncode, 0)
+
+    def test_impossible_templates_are_refused(self):
+        head = "bridges:\n  kafka:\n    servers: \"k:9092\"\n"
+        self.refused(head + "    topic: \"${nosuchthing}\"\n", "nosuchthing")
+        self.refused(head + "    topic: t\n    message_key: \"${topic[\"\n", "message_key")
+
+    def test_a_bridge_without_servers_or_topic_is_refused(self):
+        self.refused("bridges:\n  kafka:\n    topic: t\n", "servers")
+        self.refused("bridges:\n  kafka:\n    servers: \"k:9092\"\n", "topic")
+
+    def test_an_admin_address_open_to_the_world_is_refused(self):
+        self.refused("admin: {bind: \"0.0.0.0:8080\"}\n", "loopback", "millrace.yaml:1:")
+
+    def test_a_mistake_on_the_command_line_is_64(self):
+        done = millrace("rnu", check=False)
+        self.assertEqual(done.returncode, 64)
+        self.assertIn("run", done.stderr)
+        self.assertEqual(millrace("run", "--nosuch", check=False).returncode, 64)
+
+
+class Run(unittest.TestCase):
+    def test_the_address_that_is_taken_is_named_and_ends_with_78(self):
+        with Gateway() as first:
+            second = Gateway()
+            second.mqtt_port = first.mqtt_port
+            self.addCleanup(second.temp.remove)
+            second.spawn()
+            second.wait_exit(78)
+            self.assertIsNotNone(second.log.find(f"127.0.0.1:{first.mqtt_port}.*in use"))
+
+    def test_two_gateways_cannot_share_a_data_folder(self):
+        with Gateway() as first:
+            second = Gateway(data=first.data)
+            self.addCleanup(second.temp.remove)
+            second.spawn()
+            code = second.process.wait(harness.PATIENCE)
+            second.log.thread.join(harness.PATIENCE)
+            self.assertNotEqual(code, 0)
+            self.assertIsNotNone(second.log.find(str(first.data)), second.log.text())
+
+
+if __name__ == "__main__":
+    unittest.main()
