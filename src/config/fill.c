@@ -151,13 +151,13 @@ static void text_fill(const struct filling *fill, const struct mr_option *option
 
 /* ---- secrets ---- */
 
+/* About where a secret is to be found, never about the secret itself. */
 static void problem_secret(const struct filling *fill, struct config_place place, const char *name,
                            const char *text, const char *hint)
 {
-    struct config_problem *problem = config_problem_add(
+    (void)config_problem_add(
         fill->config, place,
         config_format(fill->config, "%s: %s", dotted(fill->config, fill->where, name), text), hint);
-    problem->hide = true;
 }
 
 /* The path that {file: PATH} or {credential: NAME} stands for; NULL after a problem. */

@@ -19,6 +19,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 /* Bytes of the line break at `at`, 0 if there is none. */
 static size_t break_bytes(const struct config_source *source, size_t at)
@@ -183,24 +184,36 @@ static void paint(struct printer *to, const char *code)
     }
 }
 
+/* Where the value behind the word at `word_end` begins: after its colon (in a
+ * --set its '=').  A group in braces is not the value itself but holds it.
+ */
+static size_t value_begin(const char *line, size_t len, size_t word_end)
+{
+    const char *end = memchr(line + word_end, ':', len - word_end);
+
+    end = end == NULL ? memchr(line + word_end, '=', len - word_end) : end;
+    return end == NULL ? word_end : (size_t)(end - line) + 1;
+}
+
 /* Where the value in a line that may show a secret begins; `len` if it does not. */
 static size_t secret_begin(const char *line, size_t len)
 {
-    static const char *const words[] = {"pass", "secret", "token", "credential", "private"};
-    char folded[256];
-    size_t fold_len = len < sizeof(folded) - 1 ? len : sizeof(folded) - 1;
+    static const char *const words[] = {"pass", "secret", "token", "private", "psk"};
 
-    for (size_t i = 0; i < fold_len; i++) {
-        bool upper = line[i] >= 'A' && line[i] <= 'Z';
-        folded[i] = (char)(upper ? line[i] + ('a' - 'A') : line[i]);
-    }
-    for (size_t i = 0; i < MR_COUNT_OF(words); i++) {
-        const char *hit = memmem(folded, fold_len, words[i], strlen(words[i]));
-        if (hit != NULL) {
-            size_t at = (size_t)(hit - folded);
-            const char *end = memchr(line + at, ':', len - at);
-            end = end == NULL ? memchr(line + at, '=', len - at) : end;
-            return end == NULL ? at : (size_t)(end - line) + 1;
+    for (size_t at = 0; at < len; at++) {
+        for (size_t i = 0; i < MR_COUNT_OF(words); i++) {
+            size_t word_len = strlen(words[i]);
+            if (len - at < word_len || strncasecmp(line + at, words[i], word_len) != 0) {
+                continue;
+            }
+            size_t begin = value_begin(line, len, at + word_len);
+            size_t first = begin;
+            while (first < len && line[first] == ' ') {
+                first += 1;
+            }
+            if (first < len && line[first] != '{') {
+                return begin;
+            }
         }
     }
     return len;
@@ -238,9 +251,10 @@ static void print_excerpt(struct printer *to, const struct config_problem *probl
         len += 1;
     }
     if (secret < end && columns < SHOWN_MAX) {
-        memcpy(shown + len, " ***", 4);
-        len += 4;
-        columns += 4;
+        const char *stars = len > 0 && shown[len - 1] == ' ' ? "***" : " ***";
+        memcpy(shown + len, stars, strlen(stars));
+        len += strlen(stars);
+        columns += strlen(stars);
     }
     print(to, "%5u | %.*s\n", problem->place.line, (int)len, shown);
 
