@@ -175,6 +175,34 @@ static void test_names_need_a_folder_sync(void)
     }
 }
 
+static void test_a_renamed_file_is_somewhere(void)
+{
+    unsigned new_name = 0;
+
+    for (uint64_t seed = seed_first; seed <= seed_last; seed++) {
+        uint8_t at_a[16] = {0};
+        uint8_t at_b[16] = {0};
+
+        mr_sim_start(seed);
+        struct mr_file file = file_made("a");
+        write_fill(&file, 1, 8, 0);
+        mr_assert(mr_file_sync(&file) == MR_OK && mr_dir_sync(".") == MR_OK);
+        mr_assert(mr_path_rename("a", "b") == MR_OK);
+        file = file_made("a"); /* may not happen without the rename before it */
+        write_fill(&file, 2, 8, 0);
+        mr_assert(mr_file_sync(&file) == MR_OK);
+        mr_sim_crash();
+        (void)file_content("a", at_a, sizeof(at_a));
+        (void)file_content("b", at_b, sizeof(at_b));
+        mr_assert((at_a[0] == 1) != (at_b[0] == 1)); /* in one place, never in none or two */
+        new_name += at_b[0] == 1;
+        mr_sim_stop();
+    }
+    if (seed_first != seed_last) {
+        mr_assert(new_name > 0 && new_name < SEEDS);
+    }
+}
+
 static void count_name(void *arg, const char *name)
 {
     unsigned *count = arg;
@@ -560,6 +588,7 @@ int main(int argc, char **argv)
     test_synced_survives_and_unsynced_tears();
     test_a_failed_sync_loses_pages_for_good();
     test_names_need_a_folder_sync();
+    test_a_renamed_file_is_somewhere();
     test_names_by_hand();
     test_disk_limit();
     test_truncated_bytes_do_not_come_back();

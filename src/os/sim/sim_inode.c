@@ -122,7 +122,7 @@ static uint8_t *image_grow(uint8_t *image, uint64_t from, uint64_t to)
 
 static void inode_reserve(struct sim_inode *inode, uint64_t bytes)
 {
-    uint64_t capacity = inode->capacity == 0 ? 8 * SIM_SECTOR : inode->capacity;
+    uint64_t capacity = inode->capacity == 0 ? (uint64_t)8 * SIM_SECTOR : inode->capacity;
 
     while (capacity < bytes) {
         capacity *= 2;
