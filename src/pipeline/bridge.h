@@ -42,6 +42,7 @@ struct mr_bridge_options_run {
     const void *sink_conf;
     const char *dead_letters_path; /* folder of this bridge's dead-letter journal */
     uint64_t dead_letters_bytes_max;
+    uint32_t record_bytes_max; /* the journal's; a dead letter must fit too.  0: 1 MiB */
 };
 
 /* Check what can be checked without running: templates, filters, the sink's own. */
@@ -58,6 +59,11 @@ enum mr_err mr_bridge_start(struct mr_bridge *bridge, struct mr_error *why) MR_M
  */
 void mr_bridge_stop(struct mr_bridge *bridge, int64_t patience_ns);
 void mr_bridge_destroy(struct mr_bridge *bridge);
+
+/* One turn of the worker, for tests and tools that run a bridge without its thread
+ * (no start).  Returns for how many ns there is nothing to do unless the wake rings.
+ */
+int64_t mr_bridge_step(struct mr_bridge *bridge, int64_t now_ns);
 
 struct mr_bridge_stats {
     const char *name;

@@ -57,7 +57,7 @@ struct mr_route {
 };
 
 struct mr_header {
-    struct mr_span name;
+    struct mr_span name; /* with a NUL behind it, which is not counted */
     struct mr_span value;
 };
 

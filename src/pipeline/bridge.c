@@ -1,0 +1,321 @@
+/* bridge.c - options, checks and the life cycle of a bridge; see bridge.h.
+ *
+ * DESIGN
+ *
+ * Everything a bridge ever needs is taken here, sized by two numbers: how many
+ * records may be in flight, and how large a value may be.  The worker allocates
+ * only when a name or a destination is first seen.
+ */
+#include "pipeline/bridge_internal.h"
+
+#include "codec/topic.h"
+#include "os/clock.h"
+#include "os/process.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static const char *const start_choices[] = {"oldest", "now", NULL};
+
+const struct mr_option mr_bridge_options[] = {
+    {.name = "type",
+     .type = MR_OPT_STR,
+     .offset = offsetof(struct mr_bridge_conf, type),
+     .help = "What kind of target it is; by default the bridge's own name."},
+    {.name = "from",
+     .type = MR_OPT_LIST,
+     .offset = offsetof(struct mr_bridge_conf, from),
+     .help = "MQTT topic filters of the events to carry; by default all."},
+    {.name = "start",
+     .type = MR_OPT_CHOICE,
+     .offset = offsetof(struct mr_bridge_conf, start),
+     .default_text = "oldest",
+     .choices = start_choices,
+     .help = "Where a new bridge begins: at the oldest event the journal has kept, or now."},
+    {.name = "inflight_records",
+     .type = MR_OPT_U64,
+     .offset = offsetof(struct mr_bridge_conf, inflight_records),
+     .default_text = "200000",
+     .min = 1000,
+     .max = 1000000,
+     .help = "How many records may be on their way at once; bounds memory."},
+    {.name = "retry_min",
+     .type = MR_OPT_DURATION,
+     .offset = offsetof(struct mr_bridge_conf, retry_min_us),
+     .default_text = "100ms",
+     .min = 1000,
+     .max = 3600000000,
+     .help = "Pause after the first failure; doubles with each further one."},
+    {.name = "retry_max",
+     .type = MR_OPT_DURATION,
+     .offset = offsetof(struct mr_bridge_conf, retry_max_us),
+     .default_text = "30s",
+     .min = 1000,
+     .max = 86400000000,
+     .help = "The longest pause between two attempts."},
+    {.name = NULL},
+};
+
+enum { MR_BYTES_MAX = 512 << 20 };
+
+/* Room for encoded values: a few of the largest, and enough to keep a target busy. */
+static size_t bytes_size(const struct mr_shape *shape)
+{
+    size_t size = shape->value_encoder == MR_VALUE_JSON || shape->headers != MR_HEADERS_NONE
+                      ? 32 << 20
+                      : 8 << 20;
+    size_t values = shape->value_encoder == MR_VALUE_JSON ? (size_t)shape->value_bytes_max * 4 : 0;
+
+    if (values > MR_BYTES_MAX) {
+        values = MR_BYTES_MAX;
+    }
+    return values > size ? values : size;
+}
+
+static enum mr_err check_filters(const struct mr_list *from, struct mr_error *why)
+{
+    for (size_t i = 0; i < from->count; i++) {
+        const char *fault = mr_topic_filter_fault(mr_span_of(from->items[i]));
+        if (fault != NULL) {
+            return mr_error_set(why, MR_ERR_CONFIG, "from: '%s' is not an MQTT topic filter: %s",
+                                from->items[i], fault);
+        }
+    }
+    return MR_OK;
+}
+
+/* Compile both templates; a literal destination is judged at once. */
+static enum mr_err compile_templates(const struct mr_shape *shape, struct mr_template **dest,
+                                     struct mr_template **key, struct mr_error *why)
+{
+    enum mr_err err =
+        mr_template_compile(dest, shape->dest_option, shape->dest_template, MR_TEMPLATE_DEST, why);
+    if (err != MR_OK) {
+        return err;
+    }
+    const char *literal = mr_template_literal(*dest);
+    if (literal != NULL && shape->dest_refused != NULL) {
+        const char *refused = shape->dest_refused(mr_span_of(literal));
+        if (refused != NULL) {
+            return mr_error_set(why, MR_ERR_CONFIG, "%s: '%s': %s", shape->dest_option, literal,
+                                refused);
+        }
+    }
+    if (shape->key_template == NULL || shape->key_template[0] == '\0') {
+        *key = NULL;
+        return MR_OK;
+    }
+    return mr_template_compile(key, shape->key_option, shape->key_template, MR_TEMPLATE_TEXT, why);
+}
+
+enum mr_err mr_bridge_check(const struct mr_bridge_conf *conf, const struct mr_sink_ops *sink,
+                            const void *sink_conf, struct mr_error *why)
+{
+    struct mr_shape shape = {.dests_max = 0};
+    struct mr_template *dest = NULL;
+    struct mr_template *key = NULL;
+
+    enum mr_err err = check_filters(&conf->from, why);
+    if (err == MR_OK && conf->retry_min_us > conf->retry_max_us) {
+        err = mr_error_set(why, MR_ERR_CONFIG, "retry_min is longer than retry_max");
+    }
+    if (err == MR_OK && sink->check != NULL) {
+        err = sink->check(sink_conf, why);
+    }
+    if (err == MR_OK) {
+        sink->shape(sink_conf, &shape);
+        err = compile_templates(&shape, &dest, &key, why);
+    }
+    mr_template_free(dest);
+    mr_template_free(key);
+    return err;
+}
+
+static struct mr_metric *metric(const struct mr_bridge *b, enum mr_metric_kind kind,
+                                const char *name, const char *help)
+{
+    char labels[MR_CURSOR_NAME_MAX + 64];
+
+    snprintf(labels, sizeof(labels), "bridge=\"%s\",lane=\"%u\"", b->name, b->options.lane);
+    return mr_metric_new(kind, name, help, labels);
+}
+
+static void create_metrics(struct mr_bridge *b)
+{
+    b->metrics = (struct bridge_metrics){
+        .up = metric(b, MR_METRIC_GAUGE, "millrace_sink_up", "1 if the target can be reached."),
+        .records = metric(b, MR_METRIC_COUNTER, "millrace_sink_records_sent_total",
+                          "Records the target has confirmed."),
+        .bytes = metric(b, MR_METRIC_COUNTER, "millrace_sink_bytes_sent_total",
+                        "Bytes of their values."),
+        .skipped = metric(b, MR_METRIC_COUNTER, "millrace_sink_records_skipped_total",
+                          "Events that no filter of this bridge matches."),
+        .retries = metric(b, MR_METRIC_COUNTER, "millrace_sink_retries_total",
+                          "How often the bridge went back to its cursor."),
+        .dead_letters = metric(b, MR_METRIC_COUNTER, "millrace_sink_dead_letters_total",
+                               "Events that can never be delivered, kept with the reason."),
+        .lost = metric(b, MR_METRIC_COUNTER, "millrace_sink_records_lost_total",
+                       "Records that the journal could not read back (corruption)."),
+        .inflight = metric(b, MR_METRIC_GAUGE, "millrace_sink_inflight_records",
+                           "Records offered to the target and not yet settled."),
+        .lag_records = metric(b, MR_METRIC_GAUGE, "millrace_sink_lag_records",
+                              "Durable records that are not settled yet."),
+        .lag_seconds = metric(b, MR_METRIC_GAUGE, "millrace_sink_lag_seconds",
+                              "Age of the oldest event that is not settled."),
+        .committed_seq = metric(b, MR_METRIC_GAUGE, "millrace_sink_committed_seq",
+                                "Everything at or below this seq is settled."),
+    };
+}
+
+static enum mr_err create_cursor(struct mr_bridge *b, struct mr_error *why)
+{
+    bool is_new;
+    enum mr_err err =
+        mr_cursor_open(b->options.journal, b->name, b->options.lane,
+                       (enum mr_cursor_start)b->options.conf->start, &b->cursor, &is_new, why);
+
+    if (err != MR_OK) {
+        return err;
+    }
+    b->seq_cursor = mr_cursor_get(b->cursor);
+    b->seq_done = b->seq_cursor;
+    if (is_new) {
+        mr_log(MR_LOG_INFO, "bridge", "%s: is new in lane %u; begins behind record %" PRIu64,
+               b->name, b->options.lane, b->seq_cursor);
+    }
+    return MR_OK;
+}
+
+static void create_memory(struct mr_bridge *b)
+{
+    uint64_t seed;
+
+    b->records_size = (size_t)b->options.conf->inflight_records;
+    b->records = mr_alloc(b->records_size * sizeof(*b->records));
+    b->flights = mr_alloc(FLIGHTS_MAX * sizeof(*b->flights));
+    b->bytes.size = bytes_size(&b->shape);
+    b->bytes.at = mr_alloc(b->bytes.size);
+    mr_bufpool_init(&b->route_pool, ROUTE_POOL_BYTES, ROUTE_KEEP_BYTES);
+    mr_os_random(&seed, sizeof(seed));
+    mr_rng_seed(&b->rng, seed);
+}
+
+static void create_names(struct mr_bridge *b)
+{
+    char id[37];
+
+    snprintf(b->name, sizeof(b->name), "%s", b->options.name);
+    snprintf(b->gateway_name, sizeof(b->gateway_name), "%s",
+             b->options.gateway_name == NULL ? "" : b->options.gateway_name);
+    snprintf(b->dead_path, sizeof(b->dead_path), "%s", b->options.dead_letters_path);
+    mr_journal_id_text(mr_journal_identity(b->options.journal), id);
+    snprintf(b->id_prefix, sizeof(b->id_prefix), "%s-%u-", id, b->options.lane);
+}
+
+enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_options_run *options,
+                             struct mr_error *why)
+{
+    struct mr_bridge *b = mr_alloc(sizeof(*b));
+    enum mr_err err = mr_wake_open(&b->wake, why);
+
+    if (err != MR_OK) {
+        mr_free(b);
+        return err;
+    }
+    mr_mutex_init(&b->mutex);
+    b->port.bridge = b;
+    b->options = *options;
+    if (b->options.record_bytes_max == 0) {
+        b->options.record_bytes_max = 1 << 20;
+    }
+    b->lane = mr_journal_lane(options->journal, options->lane);
+    create_names(b);
+    options->sink->shape(options->sink_conf, &b->shape);
+    create_memory(b);
+    err = compile_templates(&b->shape, &b->dest_template, &b->key_template, why);
+    if (err == MR_OK) {
+        err = mr_dests_open(b, why);
+    }
+    if (err == MR_OK) {
+        err = create_cursor(b, why);
+    }
+    if (err == MR_OK) {
+        create_metrics(b);
+        void *state = mr_alloc(options->sink->state_size);
+        err = options->sink->init(state, options->sink_conf, &b->port, why);
+        if (err == MR_OK) {
+            b->sink_state = state;
+        } else {
+            mr_free(state);
+        }
+    }
+    if (err != MR_OK) {
+        mr_bridge_destroy(b);
+        return err;
+    }
+    *out = b;
+    return MR_OK;
+}
+
+enum mr_err mr_bridge_start(struct mr_bridge *b, struct mr_error *why)
+{
+    char name[16];
+
+    mr_assert(b->thread == NULL);
+    snprintf(name, sizeof(name), "mr-b-%.10s", b->name);
+    return mr_thread_start(&b->thread, name, mr_worker_run, b, why);
+}
+
+void mr_bridge_stop(struct mr_bridge *b, int64_t patience_ns)
+{
+    if (b->thread == NULL) {
+        mr_worker_close(b, patience_ns);
+        return;
+    }
+    atomic_store(&b->patience_ns, patience_ns);
+    atomic_store(&b->stopping, true);
+    mr_wake_ring(&b->wake);
+    mr_thread_join(b->thread);
+    b->thread = NULL;
+}
+
+void mr_bridge_destroy(struct mr_bridge *b)
+{
+    if (b == NULL) {
+        return;
+    }
+    mr_assert(b->thread == NULL && b->reader == NULL);
+    if (b->sink_state != NULL) {
+        b->options.sink->fini(b->sink_state);
+        mr_free(b->sink_state);
+    }
+    mr_dead_close(b);
+    mr_dests_close(b);
+    mr_template_free(b->dest_template);
+    mr_template_free(b->key_template);
+    mr_bufpool_fini(&b->route_pool);
+    mr_free(b->bytes.at);
+    mr_free(b->flights);
+    mr_free(b->records);
+    mr_mutex_fini(&b->mutex);
+    mr_wake_close(&b->wake);
+    mr_free(b);
+}
+
+void mr_bridge_stats(struct mr_bridge *b, struct mr_bridge_stats *out)
+{
+    *out = (struct mr_bridge_stats){
+        .name = b->name,
+        .cursor_seq = mr_cursor_get(b->cursor),
+        .durable_seq = mr_lane_durable(b->lane),
+        .delivered = atomic_load_explicit(&b->delivered, memory_order_relaxed),
+        .skipped = atomic_load_explicit(&b->skipped, memory_order_relaxed),
+        .dead_letters = atomic_load_explicit(&b->dead_count, memory_order_relaxed),
+        .retries = atomic_load_explicit(&b->retries, memory_order_relaxed),
+        .inflight = (uint64_t)mr_metric_get(b->metrics.inflight),
+        .up = atomic_load_explicit(&b->up, memory_order_relaxed),
+    };
+    mr_mutex_lock(&b->mutex);
+    memcpy(out->last_error, b->last_error, sizeof(out->last_error));
+    mr_mutex_unlock(&b->mutex);
+}

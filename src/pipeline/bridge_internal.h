@@ -1,0 +1,251 @@
+/* bridge_internal.h - what the files of this folder share; never leaves it.
+ *
+ *     worker.c   the worker's turn: states FLOWING, DRAINING, PAUSING
+ *     fill.c     view ─▶ span of records (match, route, encode)
+ *     route.c    names ─▶ destination, key; cached per name of a segment
+ *     flight.c   what is in flight, verdicts, the contiguous cursor
+ *     dead.c     the dead letters
+ *     port.c     what a sink may call
+ *     bridge.c   options, life cycle, statistics
+ *
+ * Thread: "worker" fields belong to the worker; "shared" ones are atomic or under
+ * the mutex.
+ */
+#ifndef MR_PIPELINE_BRIDGE_INTERNAL_H
+#define MR_PIPELINE_BRIDGE_INTERNAL_H
+
+#include "base/bufpool.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "base/rng.h"
+#include "pipeline/bridge.h"
+#include "pipeline/template.h"
+
+enum {
+    FLIGHTS_MAX = 256,         /* spans in flight; power of two */
+    FLIGHT_RECORDS_MAX = 8192, /* per span: a view of 1 MiB of 100-byte events fits */
+    REJECTS_MAX = 64,          /* told by other threads, not yet written */
+    REASON_MAX = 256,
+    ROUTE_POOL_BYTES = 256 << 20,
+    ROUTE_KEEP_BYTES = 4 << 20,
+};
+
+#define NS_PER_MS ((int64_t)1000000)
+#define NS_PER_S ((int64_t)1000000000)
+
+/* ---- routes (route.c) ---- */
+
+enum route_kind {
+    ROUTE_SEND,
+    ROUTE_SKIP, /* no filter of `from` matches */
+    ROUTE_DEAD, /* has no destination or key; `reason` says why */
+};
+
+/* Begins with what the sink sees.  Its texts stand behind it in the same memory. */
+struct route {
+    struct mr_route pub;
+    enum route_kind kind;
+    const char *reason;
+    size_t capacity; /* of the pool's buffer; 0: in the byte ring */
+};
+
+struct dests {
+    struct mr_dest **items;
+    uint32_t *hashes;
+    uint32_t count;
+    uint32_t max;
+};
+
+/* ---- spans in flight (flight.c) ---- */
+
+/* A contiguous range of seqs, with the records of it that are the sink's.  The
+ * token of its batch.  Retired in order: a span that is settled waits for those
+ * before it.
+ */
+struct flight {
+    struct mr_bridge *bridge;
+    struct mr_batch batch;
+    struct mr_view view;   /* what its records borrow from */
+    bool ends_view;        /* unpin when retired */
+    bool submitted;        /* the sink has it */
+    _Atomic uint32_t left; /* records without a verdict */
+    _Atomic bool failed;   /* some RETRY or SUSPECT */
+    _Atomic bool suspect;  /* some SUSPECT */
+    uint32_t rejected;     /* records that became dead letters after submit */
+    uint32_t dead;         /* dead letters made while filling */
+    uint32_t skipped;
+    uint64_t value_bytes;
+    uint64_t dead_seq;    /* in the dead-letter journal; durable before retiring */
+    uint64_t records_end; /* ring positions behind it */
+    uint64_t bytes_end;
+};
+
+struct reject {
+    struct flight *flight;
+    uint64_t seq;
+    char reason[REASON_MAX];
+};
+
+/* In-order memory: taken at the head, given back at the tail as spans retire. */
+struct byte_ring {
+    uint8_t *at;
+    size_t size;
+    uint64_t head;
+    uint64_t tail;
+};
+
+/* ---- dead letters (dead.c) ---- */
+
+struct dead {
+    struct mr_journal *journal; /* NULL until the first */
+    struct mr_lane *lane;
+    struct mr_cursor *cursor; /* holds all letters until someone takes them out */
+    uint64_t seq_last;        /* appended */
+    uint64_t *known;          /* seqs above the cursor that are there already, sorted */
+    size_t known_count;
+    bool said_full;
+};
+
+/* ---- the bridge ---- */
+
+struct mr_sink_port {
+    struct mr_bridge *bridge;
+};
+
+enum worker_state {
+    WORKER_FLOWING,
+    WORKER_DRAINING, /* something failed: nothing new until all is settled */
+    WORKER_PAUSING,  /* back-off before offering again */
+    WORKER_STOPPED,  /* for the operator: the journal or the dead letters failed */
+};
+
+struct bridge_metrics {
+    struct mr_metric *up;
+    struct mr_metric *records;
+    struct mr_metric *bytes;
+    struct mr_metric *skipped;
+    struct mr_metric *retries;
+    struct mr_metric *dead_letters;
+    struct mr_metric *lost;
+    struct mr_metric *inflight;
+    struct mr_metric *lag_records;
+    struct mr_metric *lag_seconds;
+    struct mr_metric *committed_seq;
+};
+
+struct mr_bridge {
+    /* ---- constant after create ---- */
+    struct mr_sink_port port;
+    struct mr_bridge_options_run options;
+    char name[MR_CURSOR_NAME_MAX + 1];
+    char gateway_name[128];
+    char dead_path[1024];
+    char id_prefix[64]; /* "<journal id>-<lane>-" */
+    struct mr_lane *lane;
+    struct mr_cursor *cursor;
+    struct mr_shape shape;
+    struct mr_template *dest_template;
+    struct mr_template *key_template;
+    void *sink_state;
+    struct bridge_metrics metrics;
+    struct mr_wake wake;
+
+    /* ---- worker ---- */
+    enum worker_state state;
+    bool opened; /* the sink is */
+    struct mr_reader *reader;
+    struct mr_view view; /* being filled from */
+    struct mr_view_at view_at;
+    bool view_open;
+    uint64_t seq_done; /* last seq that some span covers */
+    uint64_t seq_cursor;
+    struct flight *flights; /* ring of FLIGHTS_MAX */
+    uint64_t flight_head;
+    uint64_t flight_tail;
+    struct mr_record *records; /* ring of records_size */
+    size_t records_size;
+    uint64_t records_head;
+    uint64_t records_tail;
+    struct byte_ring bytes;
+    struct mr_bufpool route_pool;
+    struct dests dests;
+    struct dead dead;
+    struct mr_rng rng;
+    uint32_t attempt; /* failures since something was delivered */
+    int64_t pause_until_ns;
+    int64_t refused_ns;       /* when the sink last said FULL; 0: it did not */
+    int64_t blocked_until_ns; /* dead letters full: when to look again */
+    uint64_t isolate_until;   /* offer in small pieces, one at a time, up to here */
+    uint32_t isolate_chunk;
+    int64_t settled_ms; /* time of the last record that was settled */
+
+    /* ---- shared ---- */
+    struct mr_thread *thread;
+    _Atomic bool stopping;
+    _Atomic int64_t patience_ns;
+    _Atomic bool failing;
+    _Atomic uint64_t suspect_seq; /* highest seq of a span with a SUSPECT */
+    _Atomic uint64_t resume_seq;
+    _Atomic bool up;
+    _Atomic uint64_t delivered;
+    _Atomic uint64_t skipped;
+    _Atomic uint64_t dead_count;
+    _Atomic uint64_t retries;
+    struct mr_mutex mutex; /* what follows */
+    struct reject rejects[REJECTS_MAX];
+    uint32_t reject_count;
+    char fail_reason[REASON_MAX];
+    char last_error[REASON_MAX];
+    bool known; /* up or down was ever said */
+    int64_t down_since_ns;
+};
+
+/* route.c */
+enum mr_err mr_dests_open(struct mr_bridge *bridge, struct mr_error *why) MR_MUST_USE;
+void mr_dests_close(struct mr_bridge *bridge);
+struct route *mr_route_of(struct mr_bridge *bridge, const struct mr_view *view,
+                          const struct mr_event *event);
+void mr_route_drop(void *bridge, void *route);
+
+/* fill.c */
+enum fill_result {
+    FILL_READY, /* a span was made: the newest in flight */
+    FILL_EMPTY, /* the view had nothing more; read the next */
+    FILL_FULL,  /* no room, or the dead letters are full: later */
+    FILL_BROKEN /* the dead letters failed */
+};
+enum fill_result mr_fill_span(struct mr_bridge *bridge, uint32_t records_max, int64_t now_ns);
+
+/* flight.c */
+struct flight *mr_flight_at(struct mr_bridge *bridge, uint64_t index);
+struct flight *mr_flight_open(struct mr_bridge *bridge); /* NULL: no room */
+void mr_flight_close(struct mr_bridge *bridge, struct flight *flight, uint64_t seq_last);
+void mr_flight_pass(struct mr_bridge *bridge, uint64_t seq_last); /* a range without records */
+bool mr_flight_retire(struct mr_bridge *bridge);
+bool mr_flight_settled(const struct mr_bridge *bridge); /* the sink owes no verdict */
+void mr_flight_drop_all(struct mr_bridge *bridge);
+size_t mr_flight_records_room(const struct mr_bridge *bridge);
+uint8_t *mr_bytes_take(struct byte_ring *ring, size_t size);
+void mr_bytes_shorten(struct byte_ring *ring, const uint8_t *end);
+
+/* dead.c: FULL: try again later.  IO: the bridge must stop. */
+enum mr_err mr_dead_letter(struct mr_bridge *bridge, const struct mr_event *event,
+                           const char *reason, uint64_t *dead_seq) MR_MUST_USE;
+enum mr_err mr_dead_letter_of(struct mr_bridge *bridge, struct flight *flight, uint64_t seq,
+                              const char *reason) MR_MUST_USE;
+void mr_dead_take_rejects(struct mr_bridge *bridge);
+bool mr_dead_durable(const struct mr_bridge *bridge, uint64_t dead_seq);
+int64_t mr_dead_turn(struct mr_bridge *bridge, int64_t now_ns);
+void mr_dead_close(struct mr_bridge *bridge);
+
+/* worker.c */
+void mr_worker_run(void *bridge);
+void mr_worker_stop(struct mr_bridge *bridge, const char *why);
+void mr_worker_close(struct mr_bridge *bridge, int64_t patience_ns);
+
+/* port.c */
+void mr_port_fail(struct mr_bridge *bridge, struct flight *flight, enum mr_verdict verdict,
+                  const char *reason);
+void mr_port_error(struct mr_bridge *bridge, const char *text);
+
+#endif

@@ -1,0 +1,303 @@
+/* dead.c - what can never be delivered: kept with its reason, in a journal of its own.
+ *
+ * DESIGN
+ *
+ * A dead letter is the event as it came, with the bridge, the lane, the seq and the
+ * reason.  It lies in a small journal beside the main one, opened at the first
+ * letter.  A cursor that nobody moves holds its segments, so letters stay until an
+ * operator takes them out.
+ *
+ * The event counts as settled when its letter is durable, never before: a span
+ * remembers the last letter it made, and retires behind it.
+ *
+ * When there is no room for a letter the bridge stops in front of the event and
+ * tries again every second.  It does not drop.
+ *
+ * After a crash the cursor may be a little behind the letters.  Those above it are
+ * read back when the journal is opened and not written twice.
+ */
+#include "pipeline/bridge_internal.h"
+
+#include "os/clock.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+enum {
+    DEAD_SEGMENT_BYTES_MIN = 1 << 20,
+    DEAD_RECORD_EXTRA = 300 * 1024, /* names and reason beside the event */
+    DEAD_KNOWN_MAX = 1 << 20,
+};
+
+static int seq_compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static void known_add(struct mr_bridge *b, const struct mr_record_raw *raw)
+{
+    struct dead *dead = &b->dead;
+
+    if (raw->dead_seq <= b->seq_cursor || raw->dead_lane != b->options.lane ||
+        !mr_span_is(raw->dead_bridge, b->name) || dead->known_count == DEAD_KNOWN_MAX) {
+        return;
+    }
+    if ((dead->known_count & (dead->known_count - 1)) == 0) { /* 0, 1, 2, 4, ... */
+        size_t room = dead->known_count == 0 ? 1 : dead->known_count * 2;
+        dead->known = mr_realloc(dead->known, room * sizeof(*dead->known));
+    }
+    dead->known[dead->known_count++] = raw->dead_seq;
+}
+
+/* Read back the letters that the cursor does not cover yet. */
+static enum mr_err dead_recall(struct mr_bridge *b, struct mr_error *why)
+{
+    struct mr_reader *reader;
+    struct mr_view view;
+    struct mr_reader_options options = {.pins_max = 1};
+    enum mr_err err = mr_reader_open(&reader, b->dead.journal, 0, 1, &options, why);
+
+    if (err != MR_OK) {
+        return err;
+    }
+    while ((err = mr_reader_next(reader, &view)) == MR_OK || err == MR_ERR_CORRUPT) {
+        if (err == MR_ERR_CORRUPT) {
+            continue; /* the journal has logged it; the letters lost are not known */
+        }
+        struct mr_view_at at = mr_view_begin(&view);
+        struct mr_event event;
+        while (mr_view_event(&view, &at, &event)) {
+            if (event.type == MR_RECORD_DEAD_LETTER) {
+                known_add(b, &event.raw);
+            }
+        }
+        mr_view_unpin(&view);
+    }
+    mr_reader_close(reader);
+    if (b->dead.known_count > 1) {
+        qsort(b->dead.known, b->dead.known_count, sizeof(*b->dead.known), seq_compare);
+    }
+    return err == MR_ERR_AGAIN ? MR_OK
+                               : mr_error_set(why, err, "the dead letters cannot be read back");
+}
+
+static enum mr_err dead_open(struct mr_bridge *b, struct mr_error *why)
+{
+    struct dead *dead = &b->dead;
+    struct mr_recovery recovery;
+    uint64_t segment_bytes = (uint64_t)b->options.record_bytes_max + 2 * DEAD_RECORD_EXTRA;
+    bool is_new;
+
+    if (segment_bytes < DEAD_SEGMENT_BYTES_MIN) {
+        segment_bytes = DEAD_SEGMENT_BYTES_MIN;
+    }
+    struct mr_journal_options options = {
+        .path = b->dead_path,
+        .name = "dead letters",
+        .lane_count = 1,
+        .max_bytes = b->options.dead_letters_bytes_max,
+        .segment_bytes = (uint32_t)segment_bytes,
+        .block_bytes = 256 << 10,
+        .record_bytes_max = (uint32_t)(segment_bytes - DEAD_RECORD_EXTRA),
+    };
+    enum mr_err err = mr_journal_open(&dead->journal, &options, &recovery, why);
+    if (err != MR_OK) {
+        dead->journal = NULL;
+        return err;
+    }
+    err = mr_cursor_open(dead->journal, "dead-letters", 0, MR_START_OLDEST, &dead->cursor, &is_new,
+                         why);
+    if (err == MR_OK) {
+        err = dead_recall(b, why);
+    }
+    if (err != MR_OK) {
+        (void)mr_journal_close(dead->journal);
+        dead->journal = NULL;
+        return err;
+    }
+    dead->lane = mr_journal_lane(dead->journal, 0);
+    mr_lane_set_owner(dead->lane, &b->wake);
+    return MR_OK;
+}
+
+/* Is there room again, or not any more?  Said once each way. */
+static void dead_say_full(struct mr_bridge *b, bool full, const char *why)
+{
+    if (full == b->dead.said_full) {
+        return;
+    }
+    b->dead.said_full = full;
+    if (full) {
+        mr_log(
+            MR_LOG_ERROR, "bridge",
+            "%s: no room for dead letters in %s: %s; the bridge waits in front of record %" PRIu64
+            " of lane %u and drops nothing: make room there, or raise the limit",
+            b->name, b->dead_path, why, b->seq_cursor + 1, b->options.lane);
+        mr_port_error(b, "no room for dead letters");
+    } else {
+        mr_log(MR_LOG_INFO, "bridge", "%s: there is room for dead letters again", b->name);
+    }
+}
+
+static enum mr_err dead_append(struct mr_bridge *b, const struct mr_event *event,
+                               const char *reason, uint64_t *dead_seq)
+{
+    struct mr_record_raw raw = event->raw;
+    struct mr_appended appended;
+
+    raw.type = MR_RECORD_DEAD_LETTER;
+    raw.naming = MR_NAMING_INLINE;
+    raw.received_us = event->received_us;
+    raw.client = event->client;
+    raw.username = event->username;
+    raw.topic = event->topic;
+    raw.properties = event->properties;
+    raw.payload = event->payload;
+    raw.qos = event->qos;
+    raw.retain = event->retain;
+    raw.will = event->will;
+    raw.dead_lane = b->options.lane;
+    raw.dead_epoch = b->view.epoch;
+    raw.dead_seq = event->seq;
+    raw.dead_bridge = mr_span_of(b->name);
+    raw.dead_reason = mr_span_of(reason);
+
+    enum mr_err err = mr_lane_append(b->dead.lane, &raw, NULL, &appended);
+    switch (err) {
+    case MR_OK:
+        dead_say_full(b, false, "");
+        mr_log(MR_LOG_DEBUG, "bridge", "%s: record %" PRIu64 " of lane %u is a dead letter: %s",
+               b->name, event->seq, b->options.lane, reason);
+        b->dead.seq_last = appended.seq;
+        *dead_seq = appended.seq;
+        return MR_OK;
+    case MR_ERR_FULL:
+        if (mr_lane_state(b->dead.lane) == MR_LANE_FULL) {
+            dead_say_full(b, true, mr_lane_state_text(b->dead.lane));
+        }
+        return MR_ERR_FULL;
+    case MR_ERR_REJECT:
+        mr_worker_stop(b, "a record is too large for the dead letters; raise their record size");
+        return MR_ERR_IO;
+    default:
+        mr_worker_stop(b,
+                       "the dead letters cannot be written (I/O error); see the journal's message");
+        return MR_ERR_IO;
+    }
+}
+
+/* Write the letter of `event`; *dead_seq rises to what must be durable. */
+enum mr_err mr_dead_letter(struct mr_bridge *b, const struct mr_event *event, const char *reason,
+                           uint64_t *dead_seq)
+{
+    static struct mr_log_limit limit;
+    uint64_t held_back;
+    struct mr_error why;
+
+    if (b->dead.journal == NULL) {
+        enum mr_err err = dead_open(b, &why);
+        if (err == MR_ERR_FULL || err == MR_ERR_AGAIN) {
+            dead_say_full(b, true, why.text);
+            return MR_ERR_FULL;
+        }
+        if (err != MR_OK) {
+            mr_worker_stop(b, why.text);
+            return MR_ERR_IO;
+        }
+    }
+    if (b->dead.known_count != 0 && bsearch(&event->seq, b->dead.known, b->dead.known_count,
+                                            sizeof(event->seq), seq_compare) != NULL) {
+        return MR_OK;
+    }
+
+    enum mr_err err = dead_append(b, event, reason, dead_seq);
+    if (err == MR_OK && mr_log_allowed(&limit, 10 * 1000000, &held_back)) {
+        mr_log(MR_LOG_WARN, "bridge",
+               "%s: record %" PRIu64 " of lane %u went to the dead letters: %s (%" PRIu64
+               " more since the last such line)",
+               b->name, event->seq, b->options.lane, reason, held_back);
+    }
+    return err;
+}
+
+/* The same for a record the sink has seen: find its event again in the view. */
+enum mr_err mr_dead_letter_of(struct mr_bridge *b, struct flight *flight, uint64_t seq,
+                              const char *reason)
+{
+    struct mr_view_at at = mr_view_begin(&flight->view);
+    struct mr_event event;
+    enum mr_err err;
+
+    do {
+        bool found = mr_view_event(&flight->view, &at, &event);
+        mr_assert(found); /* the sink names only seqs it was given */
+    } while (event.seq != seq);
+
+    err = mr_dead_letter(b, &event, reason, &flight->dead_seq);
+    if (err != MR_OK) {
+        return err;
+    }
+    flight->rejected += 1;
+    for (uint32_t i = 0; i < flight->batch.record_count; i++) {
+        if (flight->batch.records[i].seq == seq) {
+            flight->value_bytes -= flight->batch.records[i].value.len;
+        }
+    }
+    return MR_OK;
+}
+
+/* Write what sinks have rejected; what finds no room waits for the next turn. */
+void mr_dead_take_rejects(struct mr_bridge *b)
+{
+    for (;;) {
+        struct reject reject = {.flight = NULL};
+        mr_mutex_lock(&b->mutex);
+        if (b->reject_count != 0) {
+            reject = b->rejects[0];
+        }
+        mr_mutex_unlock(&b->mutex);
+        if (reject.flight == NULL ||
+            mr_dead_letter_of(b, reject.flight, reject.seq, reject.reason) != MR_OK) {
+            return;
+        }
+        mr_mutex_lock(&b->mutex);
+        b->reject_count -= 1;
+        memmove(&b->rejects[0], &b->rejects[1], b->reject_count * sizeof(b->rejects[0]));
+        mr_mutex_unlock(&b->mutex);
+        mr_sink_settle(&b->port, reject.flight, 1, MR_VERDICT_DONE, NULL);
+    }
+}
+
+bool mr_dead_durable(const struct mr_bridge *b, uint64_t dead_seq)
+{
+    return dead_seq == 0 || mr_lane_durable(b->dead.lane) >= dead_seq;
+}
+
+/* End of the worker's turn: hand over what was appended.  In how many ns to come
+ * again; -1: when the wake rings.
+ */
+int64_t mr_dead_turn(struct mr_bridge *b, int64_t now_ns)
+{
+    if (b->dead.journal == NULL) {
+        return -1;
+    }
+    mr_lane_release(b->dead.lane, mr_lane_durable(b->dead.lane));
+    return mr_lane_submit(b->dead.lane, now_ns);
+}
+
+void mr_dead_close(struct mr_bridge *b)
+{
+    if (b->dead.journal != NULL && mr_journal_close(b->dead.journal) != MR_OK) {
+        mr_log(MR_LOG_ERROR, "bridge",
+               "%s: the last dead letters may not be on disk; their events "
+               "will be offered again",
+               b->name);
+    }
+    b->dead.journal = NULL;
+    mr_free(b->dead.known);
+    b->dead.known = NULL;
+    b->dead.known_count = 0;
+}

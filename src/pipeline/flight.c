@@ -1,0 +1,207 @@
+/* flight.c - what the sink holds, and how far everything before it is settled.
+ *
+ * DESIGN
+ *
+ * A view is cut into spans: contiguous ranges of seqs, each with the records that
+ * the sink got.  Spans stand in a ring in the order of the journal.  A verdict
+ * only counts down `left` of its span; which record it was for does not matter,
+ * because the cursor moves by whole spans.  So settling costs one atomic
+ * subtraction for any number of records, from any thread, in any order.
+ *
+ * Everything a span needs (records, encoded values, routes of nameless events)
+ * is taken from two rings in the same order in which spans retire, so giving it
+ * back is moving a tail.
+ *
+ * Rejected: a bit per record, to repeat only what failed.  After a failure the
+ * records behind it are repeated anyway, for the order; a span bounds the rest.
+ *
+ * INVARIANTS (flight_check, after every change)
+ *
+ *   (1) Spans are contiguous: each begins one behind the end of the one before.
+ *   (2) The cursor is the last seq of the last retired span; a span retires only
+ *       with no verdict missing, none negative, its dead letters durable.
+ *   (3) Ring tails never pass heads, and belong to the oldest span.
+ *   (4) A view is unpinned with its last span, hence after all that borrow it.
+ */
+#include "pipeline/bridge_internal.h"
+
+static void flight_check(const struct mr_bridge *b)
+{
+    mr_assert(b->flight_tail <= b->flight_head && b->flight_head - b->flight_tail <= FLIGHTS_MAX);
+    mr_assert(b->records_tail <= b->records_head &&
+              b->records_head - b->records_tail <= b->records_size);
+    mr_assert(b->bytes.tail <= b->bytes.head && b->bytes.head - b->bytes.tail <= b->bytes.size);
+    mr_assert(b->seq_cursor <= b->seq_done);
+}
+
+struct flight *mr_flight_at(struct mr_bridge *b, uint64_t index)
+{
+    return &b->flights[index & (FLIGHTS_MAX - 1)];
+}
+
+/* How many records the next span may have without wrapping round. */
+size_t mr_flight_records_room(const struct mr_bridge *b)
+{
+    size_t used = (size_t)(b->records_head - b->records_tail);
+    size_t to_end = b->records_size - (size_t)(b->records_head % b->records_size);
+    size_t free_count = b->records_size - used;
+
+    return free_count < to_end ? free_count : to_end;
+}
+
+/* Room for `size` bytes, 8-aligned; NULL: not now.  What is left at the end of the
+ * ring is skipped, and given back together with what follows.
+ */
+uint8_t *mr_bytes_take(struct byte_ring *ring, size_t size)
+{
+    if (size > ring->size / 2) {
+        return NULL;
+    }
+
+    uint64_t head = (ring->head + 7) & ~(uint64_t)7;
+    size_t at = (size_t)(head % ring->size);
+    if (at + size > ring->size) {
+        head += ring->size - at;
+        at = 0;
+    }
+    if (head + size - ring->tail > ring->size) {
+        return NULL;
+    }
+    ring->head = head + size;
+    return ring->at + at;
+}
+
+/* The newest piece turned out shorter: it ends at `end`. */
+void mr_bytes_shorten(struct byte_ring *ring, const uint8_t *end)
+{
+    size_t at = (size_t)((ring->head - 1) % ring->size) + 1;
+
+    ring->head -= at - (size_t)(end - ring->at);
+}
+
+struct flight *mr_flight_open(struct mr_bridge *b)
+{
+    if (b->flight_head - b->flight_tail == FLIGHTS_MAX) {
+        return NULL;
+    }
+
+    struct flight *flight = mr_flight_at(b, b->flight_head);
+    *flight = (struct flight){
+        .bridge = b,
+        .view = b->view,
+        .batch = {.seq_first = b->seq_done + 1,
+                  .records = &b->records[b->records_head % b->records_size],
+                  .lane = b->options.lane,
+                  .epoch = b->view.epoch,
+                  .token = flight},
+    };
+    return flight;
+}
+
+/* The span covers everything up to `seq_last`; from here on it is in the ring. */
+void mr_flight_close(struct mr_bridge *b, struct flight *flight, uint64_t seq_last)
+{
+    mr_assert(seq_last >= flight->batch.seq_first);
+    flight->batch.seq_last = seq_last;
+    flight->records_end = b->records_head;
+    flight->bytes_end = b->bytes.head;
+    atomic_store_explicit(&flight->left, flight->batch.record_count, memory_order_relaxed);
+    b->seq_done = seq_last;
+    b->flight_head += 1;
+    flight_check(b);
+}
+
+void mr_flight_pass(struct mr_bridge *b, uint64_t seq_last)
+{
+    struct flight *flight = mr_flight_open(b);
+
+    mr_assert(flight != NULL);
+    mr_flight_close(b, flight, seq_last);
+}
+
+static void flight_count(struct mr_bridge *b, const struct flight *flight)
+{
+    uint64_t sent = flight->batch.record_count - flight->rejected;
+
+    if (sent != 0) {
+        b->attempt = 0;
+        b->settled_ms = flight->batch.records[flight->batch.record_count - 1].time_ms;
+    }
+    atomic_fetch_add_explicit(&b->delivered, sent, memory_order_relaxed);
+    atomic_fetch_add_explicit(&b->skipped, flight->skipped, memory_order_relaxed);
+    atomic_fetch_add_explicit(&b->dead_count, flight->dead + flight->rejected,
+                              memory_order_relaxed);
+    mr_metric_add(b->metrics.records, sent);
+    mr_metric_add(b->metrics.bytes, flight->value_bytes);
+    mr_metric_add(b->metrics.skipped, flight->skipped);
+    mr_metric_add(b->metrics.dead_letters, flight->dead + flight->rejected);
+}
+
+/* Retire settled spans from the oldest on; true: the cursor moved. */
+bool mr_flight_retire(struct mr_bridge *b)
+{
+    uint64_t before = b->seq_cursor;
+
+    while (b->flight_tail != b->flight_head) {
+        struct flight *flight = mr_flight_at(b, b->flight_tail);
+        if (atomic_load_explicit(&flight->left, memory_order_acquire) != 0 ||
+            atomic_load_explicit(&flight->failed, memory_order_relaxed) ||
+            !mr_dead_durable(b, flight->dead_seq)) {
+            break;
+        }
+        flight_count(b, flight);
+        b->seq_cursor = flight->batch.seq_last;
+        b->records_tail = flight->records_end;
+        b->bytes.tail = flight->bytes_end;
+        if (flight->ends_view) {
+            mr_view_unpin(&flight->view);
+        }
+        if (flight->batch.record_count != 0 && b->isolate_chunk < FLIGHT_RECORDS_MAX) {
+            b->isolate_chunk *= 2; /* means something only while isolating */
+        }
+        b->flight_tail += 1;
+        flight_check(b);
+    }
+    if (b->seq_cursor == before) {
+        return false;
+    }
+    if (b->seq_cursor >= b->isolate_until) {
+        b->isolate_until = 0;
+    }
+    if (b->seq_cursor > mr_cursor_get(b->cursor)) {
+        mr_cursor_set(b->cursor, b->seq_cursor);
+    }
+    return true;
+}
+
+bool mr_flight_settled(const struct mr_bridge *b)
+{
+    for (uint64_t i = b->flight_tail; i != b->flight_head; i++) {
+        const struct flight *flight = &b->flights[i & (FLIGHTS_MAX - 1)];
+        if (flight->submitted && atomic_load_explicit(&flight->left, memory_order_acquire) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Forget all spans, settled or not, and the view being filled from.  The sink must
+ * hold nothing any more.
+ */
+void mr_flight_drop_all(struct mr_bridge *b)
+{
+    for (; b->flight_tail != b->flight_head; b->flight_tail++) {
+        struct flight *flight = mr_flight_at(b, b->flight_tail);
+        if (flight->ends_view) {
+            mr_view_unpin(&flight->view);
+        }
+    }
+    if (b->view_open) {
+        mr_view_unpin(&b->view);
+        b->view_open = false;
+    }
+    b->records_tail = b->records_head;
+    b->bytes.tail = b->bytes.head;
+    b->seq_done = b->seq_cursor;
+    flight_check(b);
+}

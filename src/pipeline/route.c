@@ -1,0 +1,218 @@
+/* route.c - from client, user name and topic to destination and key, once per name.
+ *
+ * DESIGN
+ *
+ * The journal numbers the names of a segment.  The reader keeps one pointer of
+ * ours per number, so an event costs one load to find its route; the work below
+ * is done once per name and segment.  A route's texts are copies: the first event
+ * of a name borrows from its view, the route lives as long as the segment's names.
+ *
+ * Events that the journal stores without a number (more than 65,536 names in a
+ * segment) get a route in the span's own memory.
+ *
+ * Destinations live as long as the bridge and are few (`dests_max`), so that no
+ * device can fill the target with topics of its own invention.
+ *
+ * Rejected: one route table per bridge, keyed by hash.  It would need eviction,
+ * and a look-up per event where an index does.
+ */
+#include "pipeline/bridge_internal.h"
+
+#include "base/hash.h"
+#include "codec/topic.h"
+
+#include <stdio.h>
+
+static struct route route_skip = {.kind = ROUTE_SKIP};
+
+enum mr_err mr_dests_open(struct mr_bridge *b, struct mr_error *why)
+{
+    if (b->shape.dests_max == 0) {
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "bridge '%s': %s: at least one destination must be "
+                            "allowed",
+                            b->name, b->shape.dest_option);
+    }
+    b->dests.max = b->shape.dests_max;
+    b->dests.items = mr_alloc(b->dests.max * sizeof(*b->dests.items));
+    b->dests.hashes = mr_alloc(b->dests.max * sizeof(*b->dests.hashes));
+    return MR_OK;
+}
+
+/* After the sink's fini(), which owns sink_data. */
+void mr_dests_close(struct mr_bridge *b)
+{
+    for (uint32_t i = 0; i < b->dests.count; i++) {
+        mr_free((void *)(uintptr_t)b->dests.items[i]->name);
+        mr_free(b->dests.items[i]);
+    }
+    mr_free(b->dests.items);
+    mr_free(b->dests.hashes);
+}
+
+/* Find or make a destination; NULL with a reason. */
+static struct mr_dest *dest_of(struct mr_bridge *b, struct mr_span name, struct mr_error *why)
+{
+    struct dests *dests = &b->dests;
+    uint32_t hash = mr_murmur2(name.at, name.len);
+
+    for (uint32_t i = 0; i < dests->count; i++) {
+        if (dests->hashes[i] == hash && mr_span_is(name, dests->items[i]->name)) {
+            return dests->items[i];
+        }
+    }
+
+    const char *refused = b->shape.dest_refused == NULL ? NULL : b->shape.dest_refused(name);
+    if (refused != NULL) {
+        (void)mr_error_set(why, MR_ERR_REJECT, "%s '%.*s': %s", b->shape.dest_option,
+                           (int)(name.len < 128 ? name.len : 128), (const char *)name.at, refused);
+        return NULL;
+    }
+    if (dests->count == dests->max) {
+        (void)mr_error_set(why, MR_ERR_REJECT, "%s '%.*s' would be one more than the %u allowed",
+                           b->shape.dest_option, (int)(name.len < 128 ? name.len : 128),
+                           (const char *)name.at, dests->max);
+        return NULL;
+    }
+    struct mr_dest *dest = mr_alloc(sizeof(*dest));
+    dest->name = mr_strndup((const char *)name.at, name.len);
+    dests->items[dests->count] = dest;
+    dests->hashes[dests->count] = hash;
+    dests->count += 1;
+    return dest;
+}
+
+static bool matches(const struct mr_list *from, struct mr_span topic)
+{
+    for (size_t i = 0; i < from->count; i++) {
+        if (mr_topic_matches(mr_span_of(from->items[i]), topic)) {
+            return true;
+        }
+    }
+    return from->count == 0;
+}
+
+static struct mr_span put_text(uint8_t **at, struct mr_span text)
+{
+    struct mr_span copy = {.at = *at, .len = text.len};
+
+    if (text.len != 0) {
+        memcpy(*at, text.at, text.len);
+    }
+    *at += text.len;
+    return copy;
+}
+
+/* Memory for a route with `texts` bytes behind it: the pool's for a named one,
+ * the span's for a nameless one.
+ */
+static struct route *route_memory(struct mr_bridge *b, size_t texts, bool named)
+{
+    size_t size = sizeof(struct route) + texts;
+    struct route *route = NULL;
+    size_t capacity = 0;
+
+    if (named) {
+        route = (void *)mr_bufpool_take(&b->route_pool, size, &capacity);
+    }
+    if (route == NULL) {
+        capacity = 0;
+        route = (void *)mr_bytes_take(&b->bytes, size);
+    }
+    if (route != NULL) {
+        *route = (struct route){.capacity = capacity};
+    }
+    return route;
+}
+
+static struct route *route_dead(struct mr_bridge *b, const char *reason, bool named)
+{
+    size_t len = strlen(reason) + 1;
+    struct route *route = route_memory(b, len, named);
+
+    if (route != NULL) {
+        memcpy(route + 1, reason, len);
+        route->kind = ROUTE_DEAD;
+        route->reason = (const char *)(route + 1);
+    }
+    return route;
+}
+
+static struct route *route_make(struct mr_bridge *b, const struct mr_event *event, bool named)
+{
+    struct mr_template_vars vars = {
+        .client = event->client, .username = event->username, .topic = event->topic};
+    size_t key_size = b->key_template == NULL ? 0 : mr_template_size(b->key_template, &vars);
+    size_t dest_size = mr_template_size(b->dest_template, &vars);
+    size_t texts = event->client.len + event->username.len + event->topic.len + key_size;
+    struct mr_error why = {.code = MR_OK};
+
+    /* The destination's name is needed only here: it is rendered where the rest
+     * of the texts will stand, then looked up. */
+    struct route *route = route_memory(b, texts > dest_size ? texts : dest_size, named);
+    if (route == NULL) {
+        return NULL;
+    }
+    uint8_t *at = (uint8_t *)(route + 1);
+    struct mr_dest *dest = NULL;
+    size_t len = 0;
+    if (mr_template_render(b->dest_template, &vars, at, &len, &why) == MR_OK) {
+        dest = dest_of(b, mr_span_make(at, len), &why);
+    }
+    if (dest != NULL && b->key_template != NULL &&
+        mr_template_render(b->key_template, &vars, at, &len, &why) != MR_OK) {
+        dest = NULL;
+    }
+    if (dest == NULL) {
+        if (route->capacity != 0) {
+            mr_route_drop(b, route);
+        }
+        return route_dead(b, why.text, named);
+    }
+    route->kind = ROUTE_SEND;
+    route->pub = (struct mr_route){.dest = dest, .partition = -1};
+    if (b->key_template != NULL) {
+        route->pub.key = mr_span_make(at, len);
+        at += len;
+    }
+    route->pub.client = put_text(&at, event->client);
+    route->pub.username = put_text(&at, event->username);
+    route->pub.topic = put_text(&at, event->topic);
+    return route;
+}
+
+/* The event's route; NULL: no memory for it now, try when spans have retired. */
+struct route *mr_route_of(struct mr_bridge *b, const struct mr_view *view,
+                          const struct mr_event *event)
+{
+    void **slot = NULL;
+
+    if (MR_LIKELY(event->name_id < MR_NAMES_MAX)) {
+        slot = mr_names_slot(view->names, event->name_id);
+        if (MR_LIKELY(*slot != NULL)) {
+            return *slot;
+        }
+    }
+    if (!matches(&b->options.conf->from, event->topic)) {
+        if (slot != NULL) {
+            *slot = &route_skip;
+        }
+        return &route_skip;
+    }
+
+    struct route *route = route_make(b, event, slot != NULL);
+    if (slot != NULL && route != NULL && route->capacity != 0) {
+        *slot = route;
+    }
+    return route;
+}
+
+void mr_route_drop(void *bridge, void *route)
+{
+    struct mr_bridge *b = bridge;
+    struct route *r = route;
+
+    if (r != &route_skip) {
+        mr_bufpool_give(&b->route_pool, (uint8_t *)r, r->capacity);
+    }
+}

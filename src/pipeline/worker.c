@@ -1,0 +1,432 @@
+/* worker.c - the turn of a bridge's thread: read, fill, submit, settle, start over.
+ *
+ *                    any RETRY or SUSPECT
+ *        FLOWING ───────────────────────────▶ DRAINING
+ *           ▲                                    │ nothing in flight
+ *           └──── go back to the cursor ◀── PAUSING (back-off with jitter)
+ *
+ * DESIGN
+ *
+ * One loop does everything a bridge does; nothing else touches its state, so
+ * nothing in here is locked.  It sleeps on one wake, which the journal (durable
+ * rose), the sink (its library has something) and verdicts ring.
+ *
+ * Order.  After a failure nothing new is submitted until the sink has given its
+ * verdict on all it holds.  Then the bridge forgets what was in flight and reads
+ * from the cursor again.  What had arrived out of the middle arrives twice; what
+ * arrives first arrives in order.
+ *
+ * Suspects.  A target that refuses many records for one of them does not say for
+ * which.  Up to the last suspect, spans are halved and offered one at a time until
+ * a single record is refused alone: that one is the dead letter.  A success doubles
+ * the size again, so one bad record among n costs about 2 log2(n) refusals.
+ *
+ * Rejected: a queue between a reading and a sending thread.  A hand-over per view
+ * costs more than reading it, and memory would be bounded twice.
+ */
+#include "pipeline/bridge_internal.h"
+
+#include "os/clock.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum { TURN_VIEWS_MAX = 16, REFUSED_WAIT_MS = 100, IDLE_WAIT_MS = 1000 };
+
+/* For the operator: the bridge does nothing more, its events stay in the journal. */
+void mr_worker_stop(struct mr_bridge *b, const char *why)
+{
+    if (b->state != WORKER_STOPPED) {
+        b->state = WORKER_STOPPED;
+        mr_port_error(b, why);
+        mr_log(MR_LOG_ERROR, "bridge",
+               "%s: stopped in front of record %" PRIu64 " of lane %u: %s; its events stay in the "
+               "journal, restart the gateway when the cause is gone",
+               b->name, b->seq_cursor + 1, b->options.lane, why);
+    }
+}
+
+static bool worker_rewind(struct mr_bridge *b)
+{
+    struct mr_error why;
+    struct mr_reader_options options = {.wake = &b->wake};
+
+    mr_flight_drop_all(b);
+    if (b->reader != NULL) {
+        mr_reader_close(b->reader);
+        b->reader = NULL;
+    }
+    if (mr_reader_open(&b->reader, b->options.journal, b->options.lane, b->seq_cursor + 1, &options,
+                       &why) != MR_OK) {
+        b->reader = NULL;
+        mr_worker_stop(b, why.text);
+        return false;
+    }
+    return true;
+}
+
+static bool worker_open(struct mr_bridge *b, int64_t now_ns)
+{
+    struct mr_error why;
+
+    enum mr_err err = b->options.sink->open(b->sink_state, &why);
+    if (err == MR_OK) {
+        b->opened = true;
+        return b->reader != NULL || worker_rewind(b);
+    }
+    if (err == MR_ERR_CONFIG) {
+        mr_worker_stop(b, why.text);
+        return false;
+    }
+    mr_sink_down(&b->port, why.text);
+    b->pause_until_ns = now_ns + (int64_t)b->options.conf->retry_max_us * 1000;
+    b->state = WORKER_PAUSING;
+    return false;
+}
+
+/* ---- failures ---- */
+
+/* A record refused alone is the one: its letter, and on. */
+static bool worker_condemn(struct mr_bridge *b)
+{
+    struct flight *flight = mr_flight_at(b, b->flight_tail);
+    char reason[REASON_MAX];
+
+    if (b->flight_tail == b->flight_head || !flight->submitted || !atomic_load(&flight->suspect) ||
+        flight->batch.record_count != 1 || flight->rejected != 0) {
+        return false;
+    }
+    for (uint64_t i = b->flight_tail + 1; i != b->flight_head; i++) {
+        if (mr_flight_at(b, i)->submitted) {
+            return false; /* not alone */
+        }
+    }
+    mr_mutex_lock(&b->mutex);
+    memcpy(reason, b->fail_reason, sizeof(reason));
+    mr_mutex_unlock(&b->mutex);
+    if (reason[0] == '\0') {
+        snprintf(reason, sizeof(reason), "refused by %s without a reason", b->options.sink->name);
+    }
+    if (mr_dead_letter_of(b, flight, flight->batch.records[0].seq, reason) != MR_OK) {
+        return true; /* no room, or stopped: stay here and look again */
+    }
+    atomic_store(&flight->suspect, false);
+    atomic_store(&flight->failed, false);
+    atomic_store(&b->failing, false);
+    b->state = WORKER_FLOWING;
+    mr_mutex_lock(&b->mutex);
+    b->fail_reason[0] = '\0';
+    mr_mutex_unlock(&b->mutex);
+    return true;
+}
+
+/* How long to wait before attempt `attempt`: doubling from min to max, then
+ * somewhere in its upper half, so that many gateways do not come back at once.
+ */
+static int64_t worker_pause_ns(struct mr_bridge *b)
+{
+    uint64_t pause_us = b->options.conf->retry_min_us;
+    uint64_t max_us = b->options.conf->retry_max_us;
+
+    for (uint32_t i = 0; i < b->attempt && pause_us < max_us; i++) {
+        pause_us *= 2;
+    }
+    if (pause_us > max_us) {
+        pause_us = max_us;
+    }
+    return (int64_t)((pause_us / 2 + mr_rng_below(&b->rng, pause_us / 2 + 1)) * 1000);
+}
+
+/* All verdicts are in: make smaller pieces, or wait a while. */
+static void worker_drained(struct mr_bridge *b, int64_t now_ns)
+{
+    uint64_t suspect_seq = atomic_exchange(&b->suspect_seq, 0);
+    uint32_t largest = 1;
+    char reason[REASON_MAX];
+
+    for (uint64_t i = b->flight_tail; i != b->flight_head; i++) {
+        struct flight *flight = mr_flight_at(b, i);
+        if (atomic_load(&flight->suspect) && flight->batch.record_count > largest) {
+            largest = flight->batch.record_count;
+        }
+    }
+    mr_mutex_lock(&b->mutex);
+    memcpy(reason, b->fail_reason, sizeof(reason));
+    snprintf(b->last_error, sizeof(b->last_error), "%s", b->fail_reason);
+    b->fail_reason[0] = '\0';
+    mr_mutex_unlock(&b->mutex);
+
+    b->pause_until_ns = now_ns;
+    if (suspect_seq > b->seq_cursor) {
+        b->isolate_until = suspect_seq > b->isolate_until ? suspect_seq : b->isolate_until;
+        b->isolate_chunk = (largest + 1) / 2;
+    } else {
+        b->pause_until_ns += worker_pause_ns(b);
+        b->attempt += 1;
+    }
+    mr_metric_add(b->metrics.retries, 1);
+    atomic_fetch_add_explicit(&b->retries, 1, memory_order_relaxed);
+    mr_log(b->attempt > 1 ? MR_LOG_DEBUG : MR_LOG_INFO, "bridge",
+           "%s: going back to record %" PRIu64 " of lane %u in %" PRId64 " ms: %s", b->name,
+           b->seq_cursor + 1, b->options.lane, (b->pause_until_ns - now_ns) / NS_PER_MS,
+           reason[0] == '\0' ? "no reason given" : reason);
+    b->state = WORKER_PAUSING;
+}
+
+/* ---- flowing ---- */
+
+/* Read the next view.  True: there is one, or something to pass. */
+static bool worker_read(struct mr_bridge *b)
+{
+    if (b->flight_head - b->flight_tail == FLIGHTS_MAX) {
+        return false;
+    }
+    switch (mr_reader_next(b->reader, &b->view)) {
+    case MR_OK:
+        b->view_at = mr_view_begin(&b->view);
+        b->view_open = true;
+        mr_names_on_drop(b->view.names, mr_route_drop, b);
+        return true;
+    case MR_ERR_CORRUPT:
+        mr_log(MR_LOG_ERROR, "bridge",
+               "%s: records %" PRIu64 " to %" PRIu64 " of lane %u are lost (see the journal's "
+               "message); going on behind them",
+               b->name, b->view.seq_first, b->view.seq_last, b->options.lane);
+        mr_metric_add(b->metrics.lost, b->view.seq_last - b->view.seq_first + 1);
+        if (b->view.seq_last > b->seq_done) {
+            mr_flight_pass(b, b->view.seq_last);
+        }
+        return true;
+    case MR_ERR_AGAIN:
+    case MR_ERR_FULL:
+        return false;
+    default:
+        mr_worker_stop(b, "the journal cannot be read (I/O error)");
+        return false;
+    }
+}
+
+/* Offer the newest span.  False: the sink takes nothing now. */
+static bool worker_submit(struct mr_bridge *b, struct flight *flight, int64_t now_ns)
+{
+    if (flight->batch.record_count == 0) {
+        flight->submitted = true;
+        return true;
+    }
+    flight->submitted = true; /* verdicts may come before submit returns */
+    if (b->options.sink->submit(b->sink_state, &flight->batch) != MR_OK) {
+        flight->submitted = false;
+        b->refused_ns = now_ns;
+        return false;
+    }
+    b->refused_ns = 0;
+    return true;
+}
+
+/* One step forward: submit what waits, else make a span.  False: nothing to do. */
+static bool worker_flow(struct mr_bridge *b, int64_t now_ns)
+{
+    bool isolating = b->isolate_until != 0;
+    uint32_t records_max =
+        isolating && b->isolate_chunk < FLIGHT_RECORDS_MAX ? b->isolate_chunk : FLIGHT_RECORDS_MAX;
+
+    if (b->flight_head != b->flight_tail) {
+        struct flight *newest = mr_flight_at(b, b->flight_head - 1);
+        if (!newest->submitted) {
+            return worker_submit(b, newest, now_ns);
+        }
+        if (isolating) {
+            return false; /* one at a time */
+        }
+    }
+    if (now_ns < b->blocked_until_ns) {
+        return false;
+    }
+    if (!b->view_open) {
+        return worker_read(b);
+    }
+    switch (mr_fill_span(b, records_max, now_ns)) {
+    case FILL_READY:
+        return worker_submit(b, mr_flight_at(b, b->flight_head - 1), now_ns);
+    case FILL_EMPTY:
+        return true;
+    case FILL_FULL:
+    case FILL_BROKEN:
+        break;
+    }
+    return false;
+}
+
+/* The target already has more than our cursor says (exactly-once sinks). */
+static void worker_resume(struct mr_bridge *b)
+{
+    uint64_t seq = atomic_exchange(&b->resume_seq, 0);
+
+    if (seq <= b->seq_cursor) {
+        return;
+    }
+    if (seq > mr_lane_durable(b->lane)) {
+        mr_worker_stop(b,
+                       "the target has records that this journal never held; is it the journal of "
+                       "another gateway, or restored from a backup?");
+        return;
+    }
+    b->seq_cursor = seq;
+    b->seq_done = seq > b->seq_done ? seq : b->seq_done;
+    mr_cursor_set(b->cursor, seq);
+    worker_rewind(b);
+}
+
+static void worker_measure(struct mr_bridge *b)
+{
+    uint64_t durable = mr_lane_durable(b->lane);
+    uint64_t lag = durable > b->seq_cursor ? durable - b->seq_cursor : 0;
+    int64_t since_ms = b->settled_ms;
+
+    if (b->flight_tail != b->flight_head) {
+        const struct flight *oldest = mr_flight_at(b, b->flight_tail);
+        if (oldest->batch.record_count != 0) {
+            since_ms = oldest->batch.records[0].time_ms;
+        }
+    }
+    int64_t lag_ms = lag == 0 || since_ms == 0 ? 0 : mr_clock_wall_us() / 1000 - since_ms;
+    mr_metric_set(b->metrics.up, atomic_load_explicit(&b->up, memory_order_relaxed));
+    mr_metric_set(b->metrics.inflight, (int64_t)(b->records_head - b->records_tail));
+    mr_metric_set(b->metrics.lag_records, (int64_t)lag);
+    mr_metric_set(b->metrics.lag_seconds, lag_ms < 0 ? 0 : lag_ms / 1000);
+    mr_metric_set(b->metrics.committed_seq, (int64_t)b->seq_cursor);
+}
+
+/* Until when there is nothing to do, unless the wake rings. */
+static int64_t worker_sleep_ns(struct mr_bridge *b, int64_t now_ns, int64_t dead_ns)
+{
+    int64_t sleep_ns = IDLE_WAIT_MS * NS_PER_MS;
+
+    if (b->state == WORKER_PAUSING) {
+        sleep_ns = b->pause_until_ns - now_ns;
+    } else if (b->refused_ns != 0) {
+        sleep_ns = REFUSED_WAIT_MS * NS_PER_MS;
+    }
+    if (sleep_ns > IDLE_WAIT_MS * NS_PER_MS) {
+        sleep_ns = IDLE_WAIT_MS * NS_PER_MS;
+    }
+    if (dead_ns >= 0 && dead_ns < sleep_ns) {
+        sleep_ns = dead_ns;
+    }
+    return sleep_ns < 0 ? 0 : sleep_ns;
+}
+
+static void worker_states(struct mr_bridge *b, int64_t now_ns)
+{
+    if (b->state == WORKER_PAUSING && now_ns >= b->pause_until_ns) {
+        if (!b->opened) {
+            b->state = worker_open(b, now_ns) ? WORKER_FLOWING : b->state;
+        } else if (worker_rewind(b)) {
+            atomic_store(&b->failing, false);
+            b->state = WORKER_FLOWING;
+        }
+    }
+    if (b->state == WORKER_FLOWING && atomic_load_explicit(&b->failing, memory_order_acquire)) {
+        b->state = WORKER_DRAINING;
+    }
+    if (b->state == WORKER_DRAINING && mr_flight_settled(b)) {
+        if (!worker_condemn(b)) {
+            worker_drained(b, now_ns);
+        }
+    }
+}
+
+int64_t mr_bridge_step(struct mr_bridge *b, int64_t now_ns)
+{
+    bool progress = false;
+
+    if (!b->opened && b->state == WORKER_FLOWING) {
+        worker_open(b, now_ns);
+    }
+    if (b->opened) {
+        b->options.sink->tick(b->sink_state, now_ns);
+    }
+    if (b->state != WORKER_STOPPED) {
+        mr_dead_take_rejects(b);
+        progress = mr_flight_retire(b);
+        worker_states(b, now_ns);
+    }
+    if (b->state == WORKER_FLOWING && b->opened) {
+        if (atomic_load_explicit(&b->resume_seq, memory_order_relaxed) != 0 &&
+            mr_flight_settled(b)) {
+            worker_resume(b);
+        }
+        for (int i = 0;
+             i < TURN_VIEWS_MAX && b->state == WORKER_FLOWING &&
+             !atomic_load_explicit(&b->failing, memory_order_relaxed) && worker_flow(b, now_ns);
+             i++) {
+            progress = true;
+        }
+    }
+    int64_t dead_ns = mr_dead_turn(b, now_ns);
+    worker_measure(b);
+    return progress ? 0 : worker_sleep_ns(b, now_ns, dead_ns);
+}
+
+/* Nothing durable is left, and nothing in flight. */
+static bool worker_caught_up(const struct mr_bridge *b)
+{
+    return b->seq_cursor >= mr_lane_durable(b->lane);
+}
+
+/* Close the sink: within `patience_ns` it settles what it can. */
+void mr_worker_close(struct mr_bridge *b, int64_t patience_ns)
+{
+    if (b->opened) {
+        b->options.sink->close(b->sink_state, patience_ns);
+        b->opened = false;
+    }
+    mr_dead_take_rejects(b);
+    if (b->dead.journal != NULL) {
+        int64_t until_ns = mr_clock_mono_ns() + NS_PER_S;
+        while (!mr_dead_durable(b, b->dead.seq_last) && mr_clock_mono_ns() < until_ns &&
+               mr_lane_state(b->dead.lane) == MR_LANE_OPEN) {
+            (void)mr_lane_submit(b->dead.lane, mr_clock_mono_ns());
+            mr_wake_wait(&b->wake, NS_PER_MS);
+        }
+    }
+    mr_flight_retire(b);
+    mr_mutex_lock(&b->mutex);
+    b->reject_count = 0; /* what could not be written is offered again next time */
+    mr_mutex_unlock(&b->mutex);
+    mr_flight_drop_all(b);
+    if (b->reader != NULL) {
+        mr_reader_close(b->reader);
+        b->reader = NULL;
+    }
+    worker_measure(b);
+}
+
+/* The thread. */
+void mr_worker_run(void *bridge)
+{
+    struct mr_bridge *b = bridge;
+    int64_t until_ns = -1; /* once stopping */
+
+    for (;;) {
+        int64_t now_ns = mr_clock_mono_ns();
+        if (until_ns < 0 && atomic_load(&b->stopping)) {
+            int64_t patience_ns = atomic_load(&b->patience_ns);
+            /* Who is away will hardly come back now. */
+            until_ns = now_ns + (atomic_load(&b->up) ? patience_ns : patience_ns / 10);
+        }
+        if (until_ns >= 0 &&
+            (now_ns >= until_ns || worker_caught_up(b) || b->state == WORKER_STOPPED)) {
+            break;
+        }
+        int64_t sleep_ns = mr_bridge_step(b, now_ns);
+        if (until_ns >= 0 && sleep_ns > 20 * NS_PER_MS) {
+            sleep_ns = 20 * NS_PER_MS;
+        }
+        if (sleep_ns != 0) {
+            mr_wake_wait(&b->wake, sleep_ns);
+        }
+    }
+    int64_t left_ns = until_ns - mr_clock_mono_ns();
+    mr_worker_close(b, left_ns > 0 ? left_ns : 0);
+}

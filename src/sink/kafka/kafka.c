@@ -1,0 +1,362 @@
+/* kafka.c - the producer's life: open, submit, tick, close; see plugin/sink.h.
+ *
+ * DESIGN
+ *
+ * Records are handed to librdkafka one by one with produceva, because only that
+ * call takes a timestamp.  Values are borrowed, never copied: the pipeline keeps
+ * them until the report.  The partition is ours (murmur2 of the key, as the Java
+ * client), cached in the route.  Before the first record of a batch all its topics
+ * are made sure of, so a batch is taken whole or not at all.
+ *
+ * Kafka away: what librdkafka has stays queued there without limit of time; what
+ * it has not is refused with FULL as soon as the pipeline's bound is reached, and
+ * waits in the journal.
+ *
+ * INVARIANTS
+ *
+ *   (1) `inflight` is the number of records produced whose report has not come.
+ *   (2) While `failing` nothing is produced; it ends when `inflight` is 0, and a
+ *       new producer is made before the next record.
+ *   (3) When close() returns librdkafka holds no reference to any value.
+ */
+#include "sink/kafka/kafka_internal.h"
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "os/clock.h"
+
+#include <stdio.h>
+
+enum {
+    AWAY_GRACE_MS = 1000, /* a broker that restarts or closes an idle connection is not away */
+    PROBE_EVERY_MS = 2000,
+    PROBE_WAIT_MS = 300,
+    SUBMIT_BUDGET_MS = 600,
+    PURGE_WAIT_MS = 1000,
+};
+
+enum field {
+    FIELD_TOPIC,
+    FIELD_PARTITION,
+    FIELD_VALUE,
+    FIELD_KEY,
+    FIELD_TIME,
+    FIELD_OPAQUE,
+    FIELD_HEADERS
+};
+
+static enum mr_err kafka_init(void *state, const void *conf, struct mr_sink_port *port,
+                              struct mr_error *why)
+{
+    struct kafka *k = state;
+
+    (void)why;
+    k->conf = conf;
+    k->port = port;
+    k->batch_bytes = BATCH_BYTES_DEFAULT;
+    k->fields[FIELD_TOPIC].vtype = RD_KAFKA_VTYPE_RKT;
+    k->fields[FIELD_PARTITION].vtype = RD_KAFKA_VTYPE_PARTITION;
+    k->fields[FIELD_VALUE].vtype = RD_KAFKA_VTYPE_VALUE;
+    k->fields[FIELD_KEY].vtype = RD_KAFKA_VTYPE_KEY;
+    k->fields[FIELD_TIME].vtype = RD_KAFKA_VTYPE_TIMESTAMP;
+    k->fields[FIELD_OPAQUE].vtype = RD_KAFKA_VTYPE_OPAQUE;
+    for (int i = 0; i < HEADERS_MAX; i++) {
+        k->fields[FIELD_HEADERS + i].vtype = RD_KAFKA_VTYPE_HEADER;
+    }
+    return MR_OK;
+}
+
+static enum mr_err kafka_open(void *state, struct mr_error *why)
+{
+    struct kafka *k = state;
+    static const uint64_t one = 1;
+    char text[TEXT_MAX];
+
+    rd_kafka_conf_t *rk_conf = mr_kafka_conf_make(k->conf, k->batch_bytes, why);
+    if (rk_conf == NULL) {
+        return MR_ERR_CONFIG;
+    }
+    mr_kafka_reports_to(rk_conf, k);
+    k->rk = rd_kafka_new(RD_KAFKA_PRODUCER, rk_conf, text, sizeof(text));
+    if (k->rk == NULL) {
+        rd_kafka_conf_destroy(rk_conf);
+        return mr_error_set(why, MR_ERR_CONFIG, "librdkafka: %s", text);
+    }
+    k->queue = rd_kafka_queue_get_main(k->rk);
+    rd_kafka_queue_io_event_enable(k->queue, mr_sink_wake_fd(k->port), &one, sizeof(one));
+    k->generation += 1;
+    k->inflight = 0;
+    k->failing = false;
+    k->purged = false;
+    k->stale = false;
+    k->away_since_ns = 0;
+    k->answered = false;
+    k->probe_at_ns = mr_clock_mono_ns() + AWAY_GRACE_MS * NS_PER_MS;
+    return MR_OK;
+}
+
+static void kafka_drop_producer(struct kafka *k)
+{
+    if (k->rk == NULL) {
+        return;
+    }
+    mr_kafka_flush_told(k);
+    rd_kafka_queue_io_event_enable(k->queue, -1, NULL, 0);
+    rd_kafka_queue_destroy(k->queue);
+    mr_kafka_topics_release(k);
+    rd_kafka_destroy(k->rk);
+    k->rk = NULL;
+    k->queue = NULL;
+}
+
+/* ---- submit ---- */
+
+static bool kafka_renew(struct kafka *k)
+{
+    struct mr_error why;
+
+    kafka_drop_producer(k);
+    if (kafka_open(k, &why) == MR_OK) {
+        return true;
+    }
+    mr_sink_down(k->port, why.text);
+    return false;
+}
+
+/* All topics of the batch are known, so that none of its records has to wait. */
+static bool kafka_topics_ready(struct kafka *k, const struct mr_batch *batch)
+{
+    const struct mr_dest *last = NULL;
+    int64_t begin_ns = 0;
+
+    for (uint32_t i = 0; i < batch->record_count; i++) {
+        struct mr_dest *dest = batch->records[i].route->dest;
+        if (dest == last) {
+            continue;
+        }
+        last = dest;
+        const struct topic *topic = dest->sink_data;
+        if (topic != NULL && topic->generation == k->generation && topic->partitions != 0) {
+            continue;
+        }
+        if (begin_ns == 0) {
+            begin_ns = mr_clock_mono_ns();
+        }
+        if (!mr_kafka_topic_ready(k, dest) ||
+            mr_clock_mono_ns() - begin_ns > SUBMIT_BUDGET_MS * NS_PER_MS) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Records without a key go where their client's would, so its order holds. */
+static int32_t kafka_partition(const struct mr_route *route, const struct topic *topic)
+{
+    struct mr_span by = route->key.len != 0 ? route->key : route->client;
+
+    return mr_kafka_partition(by.at, by.len, topic->partitions);
+}
+
+static rd_kafka_resp_err_t kafka_produce(struct kafka *k, const struct mr_record *record)
+{
+    struct mr_route *route = record->route;
+    struct topic *topic = route->dest->sink_data;
+    rd_kafka_vu_t *f = k->fields;
+    size_t field_count = FIELD_HEADERS;
+
+    if (MR_UNLIKELY(route->partition < 0)) {
+        route->partition = kafka_partition(route, topic);
+    }
+    f[FIELD_TOPIC].u.rkt = topic->rkt;
+    f[FIELD_PARTITION].u.i32 = route->partition;
+    /* An empty payload is an empty value; only NULL would be a tombstone. */
+    f[FIELD_VALUE].u.mem.ptr =
+        (void *)(uintptr_t)(record->value.len == 0 ? (const void *)"" : record->value.at);
+    f[FIELD_VALUE].u.mem.size = record->value.len;
+    f[FIELD_KEY].u.mem.ptr = route->key.len == 0 ? NULL : (void *)(uintptr_t)route->key.at;
+    f[FIELD_KEY].u.mem.size = route->key.len;
+    f[FIELD_TIME].u.i64 = record->time_ms;
+    for (uint16_t i = 0; i < record->header_count && i < HEADERS_MAX; i++) {
+        f[field_count].u.header.name = (const char *)record->headers[i].name.at;
+        f[field_count].u.header.val = record->headers[i].value.at;
+        f[field_count].u.header.size = (ssize_t)record->headers[i].value.len;
+        field_count += 1;
+    }
+
+    rd_kafka_error_t *error = rd_kafka_produceva(k->rk, f, field_count);
+    if (MR_LIKELY(error == NULL)) {
+        return RD_KAFKA_RESP_ERR_NO_ERROR;
+    }
+    rd_kafka_resp_err_t err = rd_kafka_error_code(error);
+    rd_kafka_error_destroy(error);
+    return err;
+}
+
+/* The batch is ours, but this record and those behind it were not produced. */
+static void kafka_break_off(struct kafka *k, const struct mr_batch *batch, uint32_t from,
+                            rd_kafka_resp_err_t err)
+{
+    const char *name = batch->records[from].route->dest->name;
+    const char *sentence = mr_kafka_topic_sentence(err);
+    char text[TEXT_MAX];
+
+    snprintf(text, sizeof(text), "topic '%s' %s", name,
+             sentence != NULL ? sentence : rd_kafka_err2str(err));
+    if (sentence != NULL) {
+        struct topic *topic = batch->records[from].route->dest->sink_data;
+        topic->partitions = 0;
+        mr_sink_down(k->port, text);
+        k->answered = false;
+    }
+    mr_kafka_fail(k);
+    mr_sink_settle(k->port, batch->token, batch->record_count - from, MR_VERDICT_RETRY, text);
+}
+
+static enum mr_err kafka_submit(void *state, const struct mr_batch *batch)
+{
+    struct kafka *k = state;
+
+    if (k->failing || ((k->stale || k->rk == NULL) && !kafka_renew(k)) ||
+        !kafka_topics_ready(k, batch)) {
+        return MR_ERR_FULL;
+    }
+    k->fields[FIELD_OPAQUE].u.ptr = batch->token;
+    for (uint32_t i = 0; i < batch->record_count; i++) {
+        rd_kafka_resp_err_t err = kafka_produce(k, &batch->records[i]);
+        if (MR_LIKELY(err == RD_KAFKA_RESP_ERR_NO_ERROR)) {
+            k->inflight += 1;
+        } else if (err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
+            mr_sink_reject(k->port, batch->token, batch->records[i].seq,
+                           "key, value and headers together are larger than librdkafka's "
+                           "message.max.bytes");
+        } else {
+            kafka_break_off(k, batch, i, err);
+            break;
+        }
+    }
+    return MR_OK;
+}
+
+/* ---- tick ---- */
+
+/* Tell the port whether Kafka is there.  With records in flight their reports say
+ * it; without any, ask.
+ */
+static void kafka_watch(struct kafka *k, int64_t now_ns)
+{
+    char text[TEXT_MAX + 64];
+
+    if (k->heard) {
+        k->heard = false;
+        k->away_since_ns = 0;
+        k->answered = true;
+        mr_sink_up(k->port);
+    }
+    bool away = k->away_since_ns != 0 && now_ns - k->away_since_ns > AWAY_GRACE_MS * NS_PER_MS;
+    if (away && k->inflight != 0) {
+        mr_kafka_away_reason(k, text, sizeof(text));
+        mr_sink_down(k->port, text);
+        k->answered = false;
+    }
+    if ((away || !k->answered) && k->inflight == 0 && now_ns >= k->probe_at_ns) {
+        k->probe_at_ns = now_ns + PROBE_EVERY_MS * NS_PER_MS;
+        /* A topic that is missing or forbidden keeps us down until it is usable. */
+        for (struct topic *t = k->topics; t != NULL; t = t->next) {
+            if (t->missing_since_ns != 0) {
+                return;
+            }
+        }
+        if (mr_kafka_probe(k, NULL, PROBE_WAIT_MS)) {
+            k->answered = true;
+            mr_sink_up(k->port);
+        }
+    }
+}
+
+static void kafka_tick(void *state, int64_t now_ns)
+{
+    struct kafka *k = state;
+
+    if (k->rk == NULL) {
+        return;
+    }
+    rd_kafka_poll(k->rk, 0);
+    mr_kafka_flush_told(k);
+    if (k->failing) {
+        if (!k->purged) {
+            k->purged = true;
+            rd_kafka_purge(k->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+            rd_kafka_poll(k->rk, 0);
+            mr_kafka_flush_told(k);
+        }
+        if (k->inflight == 0) {
+            k->failing = false;
+            k->stale = true;
+        }
+    }
+    kafka_watch(k, now_ns);
+}
+
+/* ---- end ---- */
+
+static void kafka_close(void *state, int64_t patience_ns)
+{
+    struct kafka *k = state;
+
+    if (k->rk == NULL) {
+        return;
+    }
+    if (!k->failing && k->inflight != 0 && patience_ns > 0) {
+        rd_kafka_flush(k->rk,
+                       (int)(patience_ns / NS_PER_MS < 600000 ? patience_ns / NS_PER_MS : 600000));
+    }
+    if (k->inflight != 0) {
+        int64_t until_ns = mr_clock_mono_ns() + PURGE_WAIT_MS * NS_PER_MS;
+        rd_kafka_purge(k->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+        while (k->inflight != 0 && mr_clock_mono_ns() < until_ns) {
+            rd_kafka_poll(k->rk, 10);
+        }
+    }
+    kafka_drop_producer(k); /* joins librdkafka's threads: (3) */
+}
+
+static void kafka_fini(void *state)
+{
+    struct kafka *k = state;
+
+    kafka_drop_producer(k);
+    mr_kafka_topics_free(k);
+}
+
+static void kafka_shape(const void *conf_of, struct mr_shape *out)
+{
+    const struct mr_kafka_conf *conf = conf_of;
+
+    *out = (struct mr_shape){
+        .dest_template = conf->topic,
+        .dest_option = "topic",
+        .key_template = conf->message_key,
+        .key_option = "message_key",
+        .value_encoder = (enum mr_value_encoder)conf->value_encoder,
+        .headers = (enum mr_headers)conf->headers,
+        .dests_max = (uint32_t)conf->max_topics,
+        .value_bytes_max = mr_kafka_message_bytes_max(conf),
+        .dest_refused = mr_kafka_topic_refused,
+    };
+}
+
+const struct mr_sink_ops mr_kafka_sink = {
+    .name = "kafka",
+    .state_size = sizeof(struct kafka),
+    .conf_size = sizeof(struct mr_kafka_conf),
+    .options = mr_kafka_options,
+    .check = mr_kafka_check,
+    .shape = kafka_shape,
+    .init = kafka_init,
+    .open = kafka_open,
+    .submit = kafka_submit,
+    .tick = kafka_tick,
+    .close = kafka_close,
+    .fini = kafka_fini,
+};

@@ -1,0 +1,336 @@
+/* options.c - the block of the configuration, and what librdkafka makes of it.
+ *
+ * Names are EMQX's where EMQX has one.  `kafka_options` passes everything else
+ * through, except what would break a promise of this gateway; those are refused
+ * with the reason, so nobody loses data by a setting that looks harmless.
+ */
+#include "sink/kafka/kafka_internal.h"
+
+#include "base/text.h"
+#include "os/file.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static const char *const encoder_choices[] = {"raw", "json", NULL};
+static const char *const header_choices[] = {"none", "id", NULL};
+static const char *const compression_choices[] = {"none", "gzip", "snappy", "lz4", "zstd", NULL};
+
+#define FIELD(field) .offset = offsetof(struct mr_kafka_conf, field)
+#define SSL_FIELD(field) \
+    .offset = offsetof(struct mr_kafka_conf, ssl.field) - offsetof(struct mr_kafka_conf, ssl)
+
+static const struct mr_option ssl_options[] = {
+    {.name = "enable",
+     .type = MR_OPT_BOOL,
+     SSL_FIELD(enable),
+     .default_text = "false",
+     .help = "Speak TLS to the brokers."},
+    {.name = "cacertfile",
+     .type = MR_OPT_PATH,
+     SSL_FIELD(cacertfile),
+     .help = "Certificates of the authorities to trust (PEM); by default the system's."},
+    {.name = "certfile",
+     .type = MR_OPT_PATH,
+     SSL_FIELD(certfile),
+     .help = "Our own certificate (PEM), where brokers ask for one."},
+    {.name = "keyfile",
+     .type = MR_OPT_PATH,
+     SSL_FIELD(keyfile),
+     .help = "The private key that belongs to `certfile` (PEM)."},
+    {.name = "password",
+     .type = MR_OPT_SECRET,
+     SSL_FIELD(password),
+     .help = "The password of `keyfile`, if it has one."},
+    {.name = "verify",
+     .type = MR_OPT_BOOL,
+     SSL_FIELD(verify),
+     .default_text = "true",
+     .help = "Check the brokers' certificates and host names."},
+    {.name = NULL},
+};
+
+const struct mr_option mr_kafka_options[] = {
+    {.name = "servers",
+     .type = MR_OPT_STR,
+     FIELD(servers),
+     .required = true,
+     .help = "Kafka brokers to begin with: host:port, several separated by commas."},
+    {.name = "topic",
+     .type = MR_OPT_STR,
+     FIELD(topic),
+     .required = true,
+     .help = "Kafka topic; may be a template that begins with literal text, as "
+             "sensor_${topic[1]}."},
+    {.name = "message_key",
+     .type = MR_OPT_STR,
+     FIELD(message_key),
+     .default_text = "${clientid}",
+     .help = "Template of the record key; it chooses the partition, as the Java client does. "
+             "Empty: no key."},
+    {.name = "value_encoder",
+     .type = MR_OPT_CHOICE,
+     FIELD(value_encoder),
+     .default_text = "raw",
+     .choices = encoder_choices,
+     .help = "raw: the payload as it came; json: an envelope with topic, client, time and "
+             "payload."},
+    {.name = "headers",
+     .type = MR_OPT_CHOICE,
+     FIELD(headers),
+     .default_text = "none",
+     .choices = header_choices,
+     .help = "id: a header millrace_id with journal id, lane and seq, for audits."},
+    {.name = "compression",
+     .type = MR_OPT_CHOICE,
+     FIELD(compression),
+     .default_text = "lz4",
+     .choices = compression_choices,
+     .help = "How batches are compressed."},
+    {.name = "linger",
+     .type = MR_OPT_DURATION,
+     FIELD(linger_us),
+     .default_text = "10ms",
+     .min = 0,
+     .max = 60000000,
+     .help = "How long a batch may wait to fill."},
+    {.name = "max_topics",
+     .type = MR_OPT_U64,
+     FIELD(max_topics),
+     .default_text = "100",
+     .min = 1,
+     .max = 10000,
+     .help = "How many Kafka topics a template may lead to; beyond, events are dead letters."},
+    {.name = "client_id",
+     .type = MR_OPT_STR,
+     FIELD(client_id),
+     .default_text = "millrace",
+     .help = "The client id that the brokers see."},
+    {.name = "ssl", .type = MR_OPT_SECTION, FIELD(ssl), .table = ssl_options, .help = "TLS."},
+    {.name = "kafka_options",
+     .type = MR_OPT_PAIRS,
+     FIELD(kafka_options),
+     .help = "Any other property of librdkafka, by its own name."},
+    {.name = NULL},
+};
+
+/* Properties that are not to be passed through, and why. */
+static const struct {
+    const char *name;
+    const char *sentence;
+} refused[] = {
+    {"acks", "the gateway forgets an event when all replicas have it; this is always 'all'"},
+    {"request.required.acks", "the gateway forgets an event when all replicas have it; this is "
+                              "always 'all'"},
+    {"enable.idempotence", "without it a retry doubles and reorders records; it is always on"},
+    {"enable.gapless.guarantee", "without it records could overtake one that failed; it is always "
+                                 "on"},
+    {"message.timeout.ms", "a record must never time out, it waits in the journal; this is always "
+                           "0"},
+    {"delivery.timeout.ms", "a record must never time out, it waits in the journal; this is always "
+                            "0"},
+    {"retries", "a record is retried for ever"},
+    {"message.send.max.retries", "a record is retried for ever"},
+    {"transactional.id", "transactions are the gateway's own"},
+    {"queue.buffering.max.messages", "use `inflight_records`"},
+    {"queue.buffering.max.kbytes", "use `inflight_records`"},
+    {"bootstrap.servers", "use `servers`"},
+    {"metadata.broker.list", "use `servers`"},
+    {"compression.codec", "use `compression`"},
+    {"compression.type", "use `compression`"},
+    {"linger.ms", "use `linger`"},
+    {"queue.buffering.max.ms", "use `linger`"},
+    {"client.id", "use `client_id`"},
+    {"partitioner", "the partition is the Java client's murmur2 of the key"},
+    {"delivery.report.only.error", "every record needs its report"},
+    {"log.queue", "it would silence the log"},
+};
+
+static enum mr_err set(rd_kafka_conf_t *rk_conf, const char *name, const char *value,
+                       const char *option, struct mr_error *why)
+{
+    char text[TEXT_MAX];
+
+    switch (rd_kafka_conf_set(rk_conf, name, value, text, sizeof(text))) {
+    case RD_KAFKA_CONF_OK:
+        return MR_OK;
+    case RD_KAFKA_CONF_UNKNOWN:
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "%s: librdkafka has no property '%s'; see its CONFIGURATION.md", option,
+                            name);
+    default:
+        return mr_error_set(why, MR_ERR_CONFIG, "%s: librdkafka: %s", option, text);
+    }
+}
+
+/* What every producer of ours has, whatever the operator says. */
+static enum mr_err set_fixed(rd_kafka_conf_t *rk_conf, const struct mr_kafka_conf *conf,
+                             uint32_t batch_bytes, struct mr_error *why)
+{
+    char linger[32];
+    char batch[16];
+
+    snprintf(linger, sizeof(linger), "%" PRIu64 ".%03" PRIu64, conf->linger_us / 1000,
+             conf->linger_us % 1000);
+    snprintf(batch, sizeof(batch), "%" PRIu32, batch_bytes);
+    const struct {
+        const char *name;
+        const char *value;
+        const char *option;
+    } rows[] = {
+        {"bootstrap.servers", conf->servers, "servers"},
+        {"client.id", conf->client_id, "client_id"},
+        {"compression.codec", compression_choices[conf->compression], "compression"},
+        {"linger.ms", linger, "linger"},
+        {"acks", "all", "kafka"},
+        {"enable.idempotence", "true", "kafka"},
+        /* A failed record ends this producer: nothing behind it can overtake. */
+        {"enable.gapless.guarantee", "true", "kafka"},
+        {"message.timeout.ms", "0", "kafka"},
+        /* The pipeline bounds what is in flight, so that a full queue never splits
+         * a batch in the middle. */
+        {"queue.buffering.max.messages", "10000000", "kafka"},
+        {"queue.buffering.max.kbytes", "2097151", "kafka"},
+        {"batch.num.messages", "10000", "kafka"},
+        {"batch.size", batch, "kafka"},
+        {"socket.keepalive.enable", "true", "kafka"},
+        {"socket.nagle.disable", "true", "kafka"},
+        {"reconnect.backoff.ms", "100", "kafka"},
+        {"reconnect.backoff.max.ms", "5000", "kafka"},
+        {"statistics.interval.ms", "0", "kafka"},
+        {"log.connection.close", "false", "kafka"},
+    };
+
+    for (size_t i = 0; i < MR_COUNT_OF(rows); i++) {
+        enum mr_err err = set(rk_conf, rows[i].name, rows[i].value, rows[i].option, why);
+        if (err != MR_OK) {
+            return err;
+        }
+    }
+    return MR_OK;
+}
+
+static enum mr_err set_ssl(rd_kafka_conf_t *rk_conf, const struct mr_kafka_conf *conf,
+                           struct mr_error *why)
+{
+    const struct {
+        const char *name;
+        const char *value;
+        const char *option;
+    } rows[] = {
+        {"security.protocol", "ssl", "ssl.enable"},
+        {"ssl.ca.location", conf->ssl.cacertfile, "ssl.cacertfile"},
+        {"ssl.certificate.location", conf->ssl.certfile, "ssl.certfile"},
+        {"ssl.key.location", conf->ssl.keyfile, "ssl.keyfile"},
+        {"ssl.key.password", conf->ssl.password, "ssl.password"},
+        {"enable.ssl.certificate.verification", conf->ssl.verify ? "true" : "false", "ssl.verify"},
+        {"ssl.endpoint.identification.algorithm", conf->ssl.verify ? "https" : "none",
+         "ssl.verify"},
+    };
+
+    for (size_t i = 0; conf->ssl.enable && i < MR_COUNT_OF(rows); i++) {
+        if (rows[i].value != NULL) {
+            enum mr_err err = set(rk_conf, rows[i].name, rows[i].value, rows[i].option, why);
+            if (err != MR_OK) {
+                return err;
+            }
+        }
+    }
+    return MR_OK;
+}
+
+static enum mr_err set_passed(rd_kafka_conf_t *rk_conf, const struct mr_kafka_conf *conf,
+                              struct mr_error *why)
+{
+    for (size_t i = 0; i < conf->kafka_options.count; i++) {
+        const struct mr_pair *pair = &conf->kafka_options.items[i];
+        for (size_t j = 0; j < MR_COUNT_OF(refused); j++) {
+            if (strcmp(pair->name, refused[j].name) == 0) {
+                return mr_error_set(why, MR_ERR_CONFIG, "kafka_options: '%s' cannot be set: %s",
+                                    pair->name, refused[j].sentence);
+            }
+        }
+        enum mr_err err = set(rk_conf, pair->name, pair->value, "kafka_options", why);
+        if (err != MR_OK) {
+            return err;
+        }
+    }
+    return MR_OK;
+}
+
+/* librdkafka's configuration for `conf`; NULL: `why` says what is wrong.  The
+ * caller's until rd_kafka_new() takes it.
+ */
+rd_kafka_conf_t *mr_kafka_conf_make(const struct mr_kafka_conf *conf, uint32_t batch_bytes,
+                                    struct mr_error *why)
+{
+    rd_kafka_conf_t *rk_conf = rd_kafka_conf_new();
+
+    if (set_fixed(rk_conf, conf, batch_bytes, why) != MR_OK ||
+        set_ssl(rk_conf, conf, why) != MR_OK || set_passed(rk_conf, conf, why) != MR_OK) {
+        rd_kafka_conf_destroy(rk_conf);
+        return NULL;
+    }
+    return rk_conf;
+}
+
+static enum mr_err check_files(const struct mr_kafka_conf *conf, struct mr_error *why)
+{
+    const struct {
+        const char *path;
+        const char *option;
+    } files[] = {
+        {conf->ssl.cacertfile, "ssl.cacertfile"},
+        {conf->ssl.certfile, "ssl.certfile"},
+        {conf->ssl.keyfile, "ssl.keyfile"},
+    };
+
+    for (size_t i = 0; conf->ssl.enable && i < MR_COUNT_OF(files); i++) {
+        if (files[i].path != NULL && !mr_path_exists(files[i].path)) {
+            return mr_error_set(why, MR_ERR_CONFIG, "%s: there is no file %s", files[i].option,
+                                files[i].path);
+        }
+    }
+    if (conf->ssl.enable && (conf->ssl.certfile == NULL) != (conf->ssl.keyfile == NULL)) {
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "ssl.certfile and ssl.keyfile belong together; give both or none");
+    }
+    return MR_OK;
+}
+
+enum mr_err mr_kafka_check(const void *conf_of, struct mr_error *why)
+{
+    const struct mr_kafka_conf *conf = conf_of;
+
+    if (conf->servers == NULL || conf->servers[0] == '\0') {
+        return mr_error_set(why, MR_ERR_CONFIG, "servers: is empty; name a broker, as kafka:9092");
+    }
+    if (conf->topic == NULL) {
+        return mr_error_set(why, MR_ERR_CONFIG, "topic: is missing; name a Kafka topic");
+    }
+    enum mr_err err = check_files(conf, why);
+    if (err != MR_OK) {
+        return err;
+    }
+    rd_kafka_conf_t *rk_conf = mr_kafka_conf_make(conf, BATCH_BYTES_DEFAULT, why);
+    if (rk_conf == NULL) {
+        return MR_ERR_CONFIG;
+    }
+    rd_kafka_conf_destroy(rk_conf);
+    return MR_OK;
+}
+
+/* What produceva accepts of key, value and headers together. */
+uint32_t mr_kafka_message_bytes_max(const struct mr_kafka_conf *conf)
+{
+    uint64_t bytes = MESSAGE_BYTES_DEFAULT;
+
+    for (size_t i = 0; i < conf->kafka_options.count; i++) {
+        const struct mr_pair *pair = &conf->kafka_options.items[i];
+        if (strcmp(pair->name, "message.max.bytes") == 0 &&
+            mr_parse_u64(mr_span_of(pair->value), UINT32_MAX, &bytes) != MR_OK) {
+            bytes = MESSAGE_BYTES_DEFAULT; /* librdkafka refuses it with its own words */
+        }
+    }
+    return (uint32_t)bytes;
+}

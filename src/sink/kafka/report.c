@@ -1,0 +1,204 @@
+/* report.c - what librdkafka tells us: delivery reports, errors, log lines.
+ *
+ * DESIGN
+ *
+ * A report's opaque is the token of its batch.  Reports of one batch mostly follow
+ * each other, so they are counted and told to the pipeline as one verdict.
+ *
+ * The first failure ends this producer's life: everything it holds is given back
+ * (purged) and a new one is made.  Why not go on with it?  After a failed batch an
+ * idempotent producer either renumbers (and what was queued behind the failure
+ * would be delivered in front of its repetition) or, with the gapless guarantee,
+ * which we set, declares itself broken.  With several requests on the way the
+ * broker helps: a later batch of the same partition carries a sequence number
+ * behind the gap and is refused.  So nothing overtakes what failed, and first
+ * deliveries stay in order.
+ *
+ * Repetitions by a new producer have a new producer id; the broker cannot know
+ * them.  That is the "at least once" of this sink.
+ */
+#include "sink/kafka/kafka_internal.h"
+
+#include "base/log.h"
+#include "os/clock.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* Tell the pipeline what was counted. */
+void mr_kafka_flush_told(struct kafka *k)
+{
+    if (k->told_count != 0) {
+        uint32_t count = k->told_count;
+        k->told_count = 0;
+        mr_sink_settle(k->port, k->told_token, count, MR_VERDICT_DONE, NULL);
+    }
+}
+
+void mr_kafka_fail(struct kafka *k)
+{
+    k->failing = true;
+}
+
+/* Refused for what a record is, not for the state of the cluster? */
+static bool is_poison(rd_kafka_resp_err_t err)
+{
+    switch (err) {
+    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+    case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool is_purge(rd_kafka_resp_err_t err)
+{
+    return err == RD_KAFKA_RESP_ERR__PURGE_QUEUE || err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT ||
+           err == RD_KAFKA_RESP_ERR__FATAL || err == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE;
+}
+
+/* The broker may have refused the batch, not a record: smaller batches from now on. */
+static void shrink_batches(struct kafka *k, rd_kafka_resp_err_t err)
+{
+    if ((err != RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE &&
+         err != RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE) ||
+        k->failing || k->inflight == 0 || k->batch_bytes <= BATCH_BYTES_MIN) {
+        return;
+    }
+    k->batch_bytes /= 2;
+    mr_log(MR_LOG_INFO, "kafka",
+           "%s: a broker finds a batch too large (max.message.bytes of the topic?); batches are at "
+           "most %" PRIu32 " bytes from now on",
+           mr_sink_bridge_name(k->port), k->batch_bytes);
+}
+
+static void report_failure(struct kafka *k, const rd_kafka_message_t *message)
+{
+    enum mr_verdict verdict = is_poison(message->err) ? MR_VERDICT_SUSPECT : MR_VERDICT_RETRY;
+    const char *topic = rd_kafka_topic_name(message->rkt);
+    const char *sentence = mr_kafka_topic_sentence(message->err);
+    char text[TEXT_MAX] = "";
+
+    if (!is_purge(message->err)) {
+        snprintf(text, sizeof(text), "topic '%s' %s", topic,
+                 sentence != NULL ? sentence : rd_kafka_err2str(message->err));
+        if (sentence != NULL) {
+            struct topic *t = k->topics;
+            while (t != NULL && (t->rkt == NULL || strcmp(rd_kafka_topic_name(t->rkt), topic))) {
+                t = t->next;
+            }
+            if (t != NULL) {
+                t->partitions = 0; /* look again before the next record */
+            }
+            mr_sink_down(k->port, text);
+            k->answered = false;
+        } else {
+            shrink_batches(k, message->err);
+        }
+    }
+    mr_kafka_fail(k);
+    mr_sink_settle(k->port, message->_private, 1, verdict, text[0] == '\0' ? NULL : text);
+}
+
+static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
+{
+    struct kafka *k = opaque;
+
+    (void)rk;
+    k->inflight -= 1;
+    if (MR_UNLIKELY(message->err != RD_KAFKA_RESP_ERR_NO_ERROR)) {
+        mr_kafka_flush_told(k);
+        report_failure(k, message);
+        return;
+    }
+    k->heard = true;
+    if (MR_UNLIKELY(message->_private != k->told_token)) {
+        mr_kafka_flush_told(k);
+        k->told_token = message->_private;
+    }
+    k->told_count += 1;
+}
+
+/* A hint where the cause is known to be one of configuration. */
+static const char *hint_of(rd_kafka_resp_err_t err)
+{
+    switch (err) {
+    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+        return "; check user name and password";
+    case RD_KAFKA_RESP_ERR__SSL:
+        return "; check `ssl` and the brokers' certificates";
+    case RD_KAFKA_RESP_ERR__RESOLVE:
+        return "; check `servers` and the name server";
+    default:
+        return "";
+    }
+}
+
+static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
+{
+    struct kafka *k = opaque;
+    rd_kafka_resp_err_t err = (rd_kafka_resp_err_t)code;
+    char text[TEXT_MAX];
+
+    switch (err) {
+    case RD_KAFKA_RESP_ERR__FATAL:
+        err = rd_kafka_fatal_error(rk, text, sizeof(text));
+        mr_log(MR_LOG_DEBUG, "kafka", "%s: the producer gave up: %s (%s)",
+               mr_sink_bridge_name(k->port), text, rd_kafka_err2name(err));
+        mr_kafka_fail(k);
+        break;
+    case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+        if (k->away_since_ns == 0) {
+            k->away_since_ns = mr_clock_mono_ns();
+        }
+        break;
+    default: {
+        /* "(after 3ms in state CONNECT, ...)" is different each time and helps no one. */
+        const char *tail = strstr(reason, " (after ");
+        size_t len = tail == NULL ? strlen(reason) : (size_t)(tail - reason);
+        snprintf(k->broker_error, sizeof(k->broker_error), "%.*s%s",
+                 (int)(len < TEXT_MAX ? len : TEXT_MAX), reason, hint_of(err));
+        break;
+    }
+    }
+}
+
+void mr_kafka_away_reason(const struct kafka *k, char *out, size_t size)
+{
+    if (k->broker_error[0] != '\0') {
+        snprintf(out, size, "%s", k->broker_error);
+    } else {
+        snprintf(out, size, "no broker of %s answers", k->conf->servers);
+    }
+}
+
+/* Called by librdkafka's own threads.  Lost connections are told by up and down;
+ * what is left is rare and worth a line, but not many.
+ */
+static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+{
+    static struct mr_log_limit limit;
+    uint64_t held_back;
+    bool connection = strcmp(facility, "FAIL") == 0 || strcmp(facility, "ERROR") == 0 ||
+                      strcmp(facility, "FATAL") == 0;
+
+    (void)rk;
+    if (level > 4 || connection) {
+        mr_log(MR_LOG_DEBUG, "kafka", "librdkafka: %s: %s", facility, text);
+    } else if (mr_log_allowed(&limit, 60 * (int64_t)1000000, &held_back)) {
+        mr_log(MR_LOG_WARN, "kafka", "librdkafka: %s: %s (%" PRIu64 " more lines held back)",
+               facility, text, held_back);
+    }
+}
+
+void mr_kafka_reports_to(rd_kafka_conf_t *rk_conf, struct kafka *k)
+{
+    rd_kafka_conf_set_opaque(rk_conf, k);
+    rd_kafka_conf_set_dr_msg_cb(rk_conf, on_report);
+    rd_kafka_conf_set_error_cb(rk_conf, on_error);
+    rd_kafka_conf_set_log_cb(rk_conf, on_log);
+}
