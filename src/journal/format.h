@@ -58,6 +58,11 @@ struct mr_batch_header {
 /* Write the header, CRC included; the records must already stand behind it. */
 void mr_batch_header_put(const struct mr_batch_header *header, uint8_t *batch);
 
+/* The fields of a header as they stand, unchecked: for batches that have passed
+ * the predicate, or were written by this process.  `batch` has 48 bytes.
+ */
+void mr_batch_header_read(const uint8_t *batch, struct mr_batch_header *out);
+
 /* THE predicate.  `bytes` is what the file holds from the batch's position to
  * the end of what was read; `pos` its position.  `seq_expected` 0 leaves rule 4
  * out (only the search for corruption does).
@@ -95,7 +100,7 @@ struct mr_record_raw {
     struct mr_span properties; /* MQTT 5, as received */
     struct mr_span payload;
     struct mr_span body; /* of other types than EVENT and DEAD_LETTER: all of it */
-    uint32_t name_id;    /* for MR_NAMING_REFERENCE */
+    uint32_t name_id;    /* for MR_NAMING_REFERENCE and MR_NAMING_DEFINE */
     uint16_t packet_id;
     uint8_t type;
     uint8_t naming;

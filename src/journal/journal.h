@@ -83,9 +83,10 @@ struct mr_appended {
 
 /* Append one record.  `record->naming` is decided here from the spans and
  * `name` (may be NULL).  After MR_OK the record has its seq and will be in the
- * next batch; it is durable when mr_lane_durable() >= seq.
- * FULL: nothing was appended (mr_lane_full_reason() says why); stop reading
- * PUBLISH and try again when the owner's wake rings.
+ * next batch; it is durable when mr_lane_durable() >= seq.  A `name` that was
+ * filled here must be given back only with the same client, user and topic.
+ * FULL: nothing was appended (mr_lane_state_text() says why); stop reading
+ * PUBLISH and try again when the owner's wake rings, or after a release.
  * REJECT: larger than record_bytes_max.   IO: the lane has failed.
  */
 enum mr_err mr_lane_append(struct mr_lane *lane, struct mr_record_raw *record,

@@ -1,0 +1,255 @@
+/* append.c - the owner's side of a lane: append, seal, hand over.
+ *
+ * DESIGN
+ *
+ * The fast path is: is there room in the open batch, encode, count.  Everything
+ * else (a new batch, block or segment) is append_make_room(), which either brings
+ * all of it or changes nothing that matters: FULL leaves no half-made record.
+ * Room is asked for with an upper bound of the record's size, because the exact
+ * size depends on the segment's names, and the segment on the room.
+ *
+ * Sealing hands a batch to the commit thread.  It happens when the commit thread
+ * is free and it is time (mr_lane_submit), or when the block is full.  How long a
+ * batch may gather follows the load: below 16 records a commit none at all; from
+ * there on 2 us per record up to commit_delay_us_max.  A lane that fills 16 records
+ * per flush has a flush to amortise; one that fills 266 gains nothing from hurry.
+ * When a whole turn of the loop brought nothing new, everybody waits for us, and
+ * the batch goes at once.
+ *
+ * INVARIANTS (append_check)
+ *
+ *   (1) batch != NULL  =>  batch < at <= limit, all inside block, 8-aligned start.
+ *   (2) seq_next - batch_seq = records of the open batch.
+ *   (3) at - block->memory + block->pos is the segment position of the next byte.
+ */
+#include "journal/journal_internal.h"
+
+#include "os/clock.h"
+
+enum {
+    RECORDS_WITHOUT_DELAY = 16,
+    NS_PER_RECORD_OF_DELAY = 2000,
+    EWMA_SHIFT = 3,
+};
+
+static void append_check(const struct mr_lane *lane)
+{
+    if (lane->batch != NULL) {
+        mr_assert(lane->batch >= lane->block->memory);
+        mr_assert(lane->at > lane->batch && lane->at <= lane->limit);
+        mr_assert(lane->limit <= lane->block->memory + lane->block->capacity);
+        mr_assert(lane->seq_next > lane->batch_seq);
+    }
+}
+
+/* Where the next batch would begin. */
+static uint64_t append_pos(const struct mr_lane *lane)
+{
+    return lane->block->pos + (uint64_t)(lane->at - lane->block->memory);
+}
+
+void mr_lane_seal(struct mr_lane *lane)
+{
+    uint32_t length = (uint32_t)(lane->at - lane->batch);
+    uint32_t count = (uint32_t)(lane->seq_next - lane->batch_seq);
+    uint64_t payload_before = atomic_load_explicit(&lane->payload_bytes_seen, memory_order_relaxed);
+
+    append_check(lane);
+    while ((uintptr_t)(lane->at - lane->block->memory) % MR_BATCH_ALIGN != 0) {
+        *lane->at++ = 0;
+    }
+
+    mr_mutex_lock(&lane->mutex);
+    mr_assert(lane->queue_head - lane->queue_tail < lane->queue_size);
+    lane->queue[lane->queue_head % lane->queue_size] = (struct sealed){
+        .block = lane->block,
+        .segment = lane->segment,
+        .at = lane->batch,
+        .pos = lane->block->pos + (uint64_t)(lane->batch - lane->block->memory),
+        .header = {.seq_first = lane->batch_seq,
+                   .time_base_us = lane->time_base_us,
+                   .byte_length = length,
+                   .record_count = count,
+                   .salt = lane->segment->header.salt,
+                   .epoch = lane->segment->header.epoch},
+    };
+    lane->queue_head += 1;
+    atomic_store_explicit(&lane->busy, true, memory_order_relaxed);
+    mr_mutex_unlock(&lane->mutex);
+
+    lane->batch = NULL;
+    lane->records_ewma += count - (lane->records_ewma >> EWMA_SHIFT);
+    atomic_store_explicit(&lane->seq_next_seen, lane->seq_next, memory_order_relaxed);
+    atomic_store_explicit(&lane->payload_bytes_seen, lane->payload_bytes, memory_order_relaxed);
+    mr_metric_add(lane->metrics.appended_records, count);
+    mr_metric_add(lane->metrics.appended_bytes, lane->payload_bytes - payload_before);
+    mr_metric_set(lane->metrics.next_seq, (int64_t)lane->seq_next);
+    mr_wake_ring(&lane->commit_wake);
+}
+
+static enum mr_err append_blocked(struct mr_lane *lane, enum blocked by)
+{
+    atomic_store_explicit(&lane->blocked, by, memory_order_relaxed);
+    return MR_ERR_FULL;
+}
+
+/* Go on in the spare.  The block of the old segment is left at once, so that a
+ * missing new one cannot tempt the next append into it.
+ */
+static enum mr_err append_roll(struct mr_lane *lane)
+{
+    struct segment *spare;
+
+    mr_mutex_lock(&lane->mutex);
+    spare = lane->spare;
+    if (spare != NULL) {
+        int64_t now_us = mr_clock_wall_us();
+
+        lane->spare = NULL;
+        atomic_store_explicit(&lane->spare_state, SPARE_PREPARING, memory_order_relaxed);
+        spare->header.seq_first = lane->seq_next;
+        spare->header.created_us = now_us;
+        spare->next = NULL;
+        if (lane->newest != NULL) {
+            if (lane->segment != NULL) {
+                lane->newest->seq_end = lane->seq_next;
+                lane->newest->closed_us = now_us;
+            }
+            lane->newest->next = spare;
+        } else {
+            lane->oldest = spare;
+        }
+        lane->newest = spare;
+        lane->segment = spare;
+        if (lane->block != NULL) {
+            lane->block->seq_end = lane->seq_next;
+            lane->block = NULL;
+        }
+    }
+    mr_mutex_unlock(&lane->mutex);
+    mr_wake_ring(&lane->journal->keeper_wake);
+    if (spare == NULL) {
+        return append_blocked(lane, BLOCKED_BY_SEGMENT);
+    }
+    mr_writer_names_reset(&lane->names);
+    return MR_OK;
+}
+
+/* Afterwards a batch is open with room for `bound` bytes more. */
+static enum mr_err append_make_room(struct mr_lane *lane, size_t bound, int64_t received_us)
+{
+    size_t bytes = MR_BATCH_HEADER_BYTES + bound + MR_BATCH_ALIGN;
+    bool fits;
+
+    if (lane->batch != NULL) {
+        mr_lane_seal(lane);
+    }
+    fits = lane->block != NULL && (size_t)(lane->limit - lane->at) >= bytes;
+    if (!fits) {
+        uint64_t pos = lane->block == NULL ? MR_SEGMENT_HEADER_BYTES : append_pos(lane);
+
+        if (lane->segment == NULL || pos + bytes > lane->segment->header.segment_bytes) {
+            enum mr_err err = append_roll(lane);
+            if (err != MR_OK) {
+                return err;
+            }
+            pos = MR_SEGMENT_HEADER_BYTES;
+        }
+        if (mr_block_take(lane, bytes, pos) != MR_OK) {
+            return append_blocked(lane, BLOCKED_BY_BLOCKS);
+        }
+        uint64_t left = lane->segment->header.segment_bytes - pos;
+        lane->at = lane->block->memory;
+        lane->limit = lane->at + (left < lane->block->capacity ? left : lane->block->capacity);
+    }
+    if (atomic_load_explicit(&lane->blocked, memory_order_relaxed) != BLOCKED_NOT) {
+        atomic_store_explicit(&lane->blocked, BLOCKED_NOT, memory_order_relaxed);
+    }
+    lane->batch = lane->at;
+    lane->at += MR_BATCH_HEADER_BYTES;
+    lane->time_base_us = received_us;
+    lane->batch_seq = lane->seq_next;
+    return MR_OK;
+}
+
+/* No record is larger than this, whatever its names become. */
+static inline size_t record_bound(const struct mr_record_raw *record)
+{
+    size_t bound = RECORD_OVERHEAD_MAX + record->payload.len + record->properties.len +
+                   record->client.len + record->username.len + record->topic.len;
+
+    if (MR_UNLIKELY(record->type != MR_RECORD_EVENT)) {
+        bound += record->body.len + record->dead_bridge.len + record->dead_reason.len;
+    }
+    return bound;
+}
+
+enum mr_err mr_lane_append(struct mr_lane *lane, struct mr_record_raw *record,
+                           struct mr_name_ref *name, struct mr_appended *out)
+{
+    size_t bound = record_bound(record);
+
+    if (MR_UNLIKELY(atomic_load_explicit(&lane->failed, memory_order_relaxed))) {
+        return MR_ERR_IO;
+    }
+    if (MR_UNLIKELY(bound > lane->record_bytes_max + RECORD_OVERHEAD_MAX)) {
+        return MR_ERR_REJECT;
+    }
+    if (MR_UNLIKELY(lane->batch == NULL ||
+                    (size_t)(lane->limit - lane->at) < bound + MR_BATCH_ALIGN)) {
+        enum mr_err err = append_make_room(lane, bound, record->received_us);
+        if (err != MR_OK) {
+            return err;
+        }
+    }
+    if (MR_LIKELY(record->type == MR_RECORD_EVENT)) {
+        if (mr_writer_names_resolve(&lane->names, record, name)) {
+            atomic_store_explicit(&lane->block->has_names, 1, memory_order_relaxed);
+        }
+    } else {
+        record->naming = MR_NAMING_INLINE;
+    }
+    lane->at = mr_record_put(lane->at, record, lane->time_base_us, &out->payload);
+    lane->payload_bytes += record->payload.len;
+    out->seq = lane->seq_next++;
+    return MR_OK;
+}
+
+/* How long batches gather at the present load. */
+static int64_t append_delay_ns(const struct mr_lane *lane)
+{
+    int64_t records = lane->records_ewma >> EWMA_SHIFT;
+    int64_t delay = (records - RECORDS_WITHOUT_DELAY) * NS_PER_RECORD_OF_DELAY;
+
+    if (delay <= 0) {
+        return 0;
+    }
+    return delay < lane->journal->commit_delay_ns_max ? delay : lane->journal->commit_delay_ns_max;
+}
+
+int64_t mr_lane_submit(struct mr_lane *lane, int64_t now_ns)
+{
+    bool quiet = lane->seq_turn == lane->seq_next;
+
+    lane->seq_turn = lane->seq_next;
+    if (lane->batch == NULL || atomic_load_explicit(&lane->busy, memory_order_acquire)) {
+        return -1;
+    }
+    if (!quiet) {
+        int64_t left = lane->handed_over_ns + append_delay_ns(lane) - now_ns;
+        if (left > 0) {
+            return left;
+        }
+    }
+    lane->handed_over_ns = now_ns;
+    mr_lane_seal(lane);
+    return -1;
+}
+
+void mr_lane_release(struct mr_lane *lane, uint64_t seq)
+{
+    mr_assert(seq < lane->seq_next);
+    if (seq > atomic_load_explicit(&lane->released_seq, memory_order_relaxed)) {
+        atomic_store_explicit(&lane->released_seq, seq, memory_order_relaxed);
+    }
+}

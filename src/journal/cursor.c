@@ -1,0 +1,390 @@
+/* cursor.c - see cursor.h; docs/JOURNAL.md has the slot's bytes.
+ *
+ * DESIGN
+ *
+ * A file of a fixed size, zeroed when the journal is made, so that writing a
+ * cursor never needs room.  Every slot exists twice, in the two halves of the
+ * file: a change overwrites the older copy, so a torn write leaves the newer one,
+ * and no page of the medium holds both.
+ *
+ * The table in memory has the same order.  A slot that was forgotten is written as
+ * such (flag), and used again for the next name.
+ */
+#include "journal/journal_internal.h"
+
+#include "os/clock.h"
+
+enum {
+    SLOT_VERSION_AT = 4,
+    SLOT_LANE_AT = 6,
+    SLOT_EPOCH_AT = 8,
+    SLOT_FLAGS_AT = 12,
+    SLOT_GENERATION_AT = 16,
+    SLOT_SEQ_AT = 24,
+    SLOT_UPDATED_AT = 32,
+    SLOT_NAME_LEN_AT = 40,
+    SLOT_NAME_AT = 41,
+    SLOT_CRC_AT = MR_CURSOR_SLOT_BYTES - 4,
+
+    SLOT_FORGOTTEN = 1,
+    CURSOR_FILE_BYTES = 2 * MR_CURSORS_MAX * MR_CURSOR_SLOT_BYTES,
+};
+
+static void slot_put(const struct mr_cursor *cursor, uint64_t generation, uint64_t seq,
+                     bool forgotten, uint8_t out[MR_CURSOR_SLOT_BYTES])
+{
+    size_t len = strlen(cursor->name);
+
+    memset(out, 0, MR_CURSOR_SLOT_BYTES);
+    memcpy(out, "MRCU", 4);
+    mr_put_u16(out + SLOT_VERSION_AT, MR_FORMAT_VERSION);
+    mr_put_u16(out + SLOT_LANE_AT, (uint16_t)cursor->lane_index);
+    mr_put_u32(out + SLOT_EPOCH_AT, cursor->epoch);
+    mr_put_u32(out + SLOT_FLAGS_AT, forgotten ? SLOT_FORGOTTEN : 0);
+    mr_put_u64(out + SLOT_GENERATION_AT, generation);
+    mr_put_u64(out + SLOT_SEQ_AT, seq);
+    mr_put_u64(out + SLOT_UPDATED_AT, (uint64_t)mr_clock_wall_us());
+    out[SLOT_NAME_LEN_AT] = (uint8_t)len;
+    memcpy(out + SLOT_NAME_AT, cursor->name, len);
+    mr_put_u32(out + SLOT_CRC_AT, mr_crc32c(0, out, SLOT_CRC_AT));
+}
+
+static bool slot_valid(const uint8_t slot[MR_CURSOR_SLOT_BYTES])
+{
+    return memcmp(slot, "MRCU", 4) == 0 &&
+           mr_get_u32(slot + SLOT_CRC_AT) == mr_crc32c(0, slot, SLOT_CRC_AT) &&
+           mr_get_u16(slot + SLOT_VERSION_AT) <= MR_FORMAT_VERSION &&
+           slot[SLOT_NAME_LEN_AT] <= MR_CURSOR_NAME_MAX;
+}
+
+static uint64_t slot_pos(uint32_t index, uint32_t copy)
+{
+    return ((uint64_t)copy * MR_CURSORS_MAX + index) * MR_CURSOR_SLOT_BYTES;
+}
+
+/* Take over the newer valid copy of slot `index`; nothing if there is none. */
+static void slot_load(struct mr_journal *journal, uint32_t index, const uint8_t *first,
+                      const uint8_t *second)
+{
+    struct mr_cursor *cursor = &journal->cursors[index];
+    bool valid[2] = {slot_valid(first), slot_valid(second)};
+    const uint8_t *slot = first;
+
+    cursor->newer_copy = 1; /* so that the first write goes to copy 0 */
+    if (!valid[0] && !valid[1]) {
+        if (memcmp(first, "MRCU", 4) == 0 && memcmp(second, "MRCU", 4) == 0) {
+            mr_log(MR_LOG_ERROR, "journal",
+                   "%s: cursor slot %u is damaged in both copies; its bridge begins anew",
+                   journal->name, index);
+        }
+        return;
+    }
+    if (!valid[0] || (valid[1] && mr_get_u64(second + SLOT_GENERATION_AT) >
+                                      mr_get_u64(first + SLOT_GENERATION_AT))) {
+        slot = second;
+    }
+    cursor->newer_copy = slot == second;
+    cursor->generation = mr_get_u64(slot + SLOT_GENERATION_AT);
+    cursor->lane_index = mr_get_u16(slot + SLOT_LANE_AT);
+    cursor->epoch = mr_get_u32(slot + SLOT_EPOCH_AT);
+    if ((mr_get_u32(slot + SLOT_FLAGS_AT) & SLOT_FORGOTTEN) != 0 ||
+        cursor->lane_index >= journal->lane_count) {
+        return;
+    }
+    memcpy(cursor->name, slot + SLOT_NAME_AT, slot[SLOT_NAME_LEN_AT]);
+    cursor->name[slot[SLOT_NAME_LEN_AT]] = '\0';
+    cursor->lane = &journal->lanes[cursor->lane_index];
+    atomic_store_explicit(&cursor->seq, mr_get_u64(slot + SLOT_SEQ_AT), memory_order_relaxed);
+    atomic_store_explicit(&cursor->seq_on_disk, mr_get_u64(slot + SLOT_SEQ_AT),
+                          memory_order_relaxed);
+    cursor->used = true;
+}
+
+static enum mr_err cursors_load(struct mr_journal *journal, const char *path, struct mr_error *why)
+{
+    uint8_t *bytes = mr_alloc(CURSOR_FILE_BYTES);
+    size_t got = 0;
+    enum mr_err err = mr_file_read(&journal->cursor_file, bytes, CURSOR_FILE_BYTES, 0, &got);
+
+    if (err != MR_OK) {
+        mr_free(bytes);
+        return mr_error_set(why, MR_ERR_IO, "%s: cannot be read; check the disk", path);
+    }
+    if (got < CURSOR_FILE_BYTES) {
+        mr_log(MR_LOG_ERROR, "journal", "%s: %s is cut short; missing cursors begin anew",
+               journal->name, path);
+    }
+    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+        slot_load(journal, i, bytes + slot_pos(i, 0), bytes + slot_pos(i, 1));
+    }
+    mr_free(bytes);
+    return MR_OK;
+}
+
+static enum mr_err cursors_make(struct mr_journal *journal, const char *path, struct mr_error *why)
+{
+    struct path unfinished;
+    struct mr_text text = mr_text_over(unfinished.text, sizeof(unfinished.text));
+    struct mr_file file;
+    enum mr_err err;
+
+    mr_text_fmt(&text, "%s.tmp", path);
+    err = mr_path_remove(unfinished.text);
+    if (err == MR_OK || err == MR_ERR_REJECT) {
+        err = mr_file_open(&file, unfinished.text, MR_FILE_CREATE, why);
+    }
+    if (err != MR_OK) {
+        return err == MR_ERR_FULL ? err : MR_ERR_IO;
+    }
+    err = mr_file_fill_zero(&file, CURSOR_FILE_BYTES);
+    mr_file_close(&file);
+    if (err == MR_OK) {
+        err = mr_path_rename(unfinished.text, path);
+    }
+    if (err == MR_OK) {
+        err = mr_dir_sync(journal->folder.text);
+    }
+    return err == MR_OK ? MR_OK
+                        : mr_error_set(why, err, "%s: cannot be made; is the disk full?", path);
+}
+
+enum mr_err mr_cursors_open(struct mr_journal *journal, struct mr_error *why)
+{
+    struct path path;
+    struct mr_text text = mr_text_over(path.text, sizeof(path.text));
+    enum mr_err err;
+
+    mr_text_fmt(&text, "%s/cursors", journal->folder.text);
+    journal->cursors = mr_alloc(MR_CURSORS_MAX * sizeof(*journal->cursors));
+    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+        journal->cursors[i].newer_copy = 1;
+    }
+    if (!mr_path_exists(path.text)) {
+        if (journal->read_only) {
+            return MR_OK;
+        }
+        err = cursors_make(journal, path.text, why);
+        if (err != MR_OK) {
+            return err;
+        }
+    }
+    err = mr_file_open(&journal->cursor_file, path.text,
+                       journal->read_only ? MR_FILE_READ : MR_FILE_READ_WRITE, why);
+    if (err != MR_OK) {
+        journal->cursor_file.fd = -1;
+        return err;
+    }
+    return cursors_load(journal, path.text, why);
+}
+
+void mr_cursors_close(struct mr_journal *journal)
+{
+    if (journal->cursor_file.fd >= 0) {
+        mr_file_close(&journal->cursor_file);
+    }
+    mr_free(journal->cursors);
+}
+
+/* Write `seq` to the older copy; not synced yet. */
+static enum mr_err cursor_write(struct mr_journal *journal, struct mr_cursor *cursor, uint64_t seq,
+                                bool forgotten)
+{
+    uint8_t slot[MR_CURSOR_SLOT_BYTES];
+    struct mr_span part = mr_span_make(slot, sizeof(slot));
+    uint32_t index = (uint32_t)(cursor - journal->cursors);
+    uint8_t copy = !cursor->newer_copy;
+
+    slot_put(cursor, cursor->generation + 1, seq, forgotten, slot);
+    enum mr_err err = mr_file_write(&journal->cursor_file, &part, 1, slot_pos(index, copy));
+    if (err == MR_OK) {
+        cursor->generation += 1;
+        cursor->newer_copy = copy;
+    }
+    return err;
+}
+
+enum mr_err mr_cursors_write(struct mr_journal *journal)
+{
+    uint64_t written[MR_CURSORS_MAX];
+    bool any = false;
+    enum mr_err err = MR_OK;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
+        struct mr_cursor *cursor = &journal->cursors[i];
+
+        if (!cursor->used) {
+            continue;
+        }
+        written[i] = atomic_load_explicit(&cursor->seq, memory_order_relaxed);
+        if (written[i] != atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed)) {
+            err = cursor_write(journal, cursor, written[i], false);
+            any = true;
+        }
+    }
+    if (err == MR_OK && any) {
+        err = mr_file_sync(&journal->cursor_file) == MR_OK ? MR_OK : MR_ERR_IO;
+        for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
+            if (journal->cursors[i].used) {
+                atomic_store_explicit(&journal->cursors[i].seq_on_disk, written[i],
+                                      memory_order_relaxed);
+            }
+        }
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err == MR_ERR_FULL ? MR_OK : err; /* no room: tried again next time */
+}
+
+uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *highest)
+{
+    uint64_t lowest = UINT64_MAX;
+    uint64_t top = 0;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+        const struct mr_cursor *cursor = &journal->cursors[i];
+
+        if (cursor->used && cursor->lane_index == lane) {
+            uint64_t seq = atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed);
+            lowest = seq < lowest ? seq : lowest;
+            top = seq > top ? seq : top;
+        }
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    if (highest != NULL) {
+        *highest = top;
+    }
+    return lowest;
+}
+
+static uint64_t cursor_start(struct mr_lane *lane, enum mr_cursor_start start)
+{
+    struct mr_lane_stats stats;
+
+    mr_lane_stats(lane, &stats);
+    return start == MR_START_NOW ? stats.durable_seq : stats.seq_oldest - 1;
+}
+
+static struct mr_cursor *cursor_find(struct mr_journal *journal, const char *name, uint32_t lane,
+                                     struct mr_cursor **unused)
+{
+    *unused = NULL;
+    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+        struct mr_cursor *cursor = &journal->cursors[i];
+
+        if (!cursor->used) {
+            *unused = *unused == NULL ? cursor : *unused;
+        } else if (cursor->lane_index == lane && strcmp(cursor->name, name) == 0) {
+            return cursor;
+        }
+    }
+    return NULL;
+}
+
+static enum mr_err cursor_make(struct mr_journal *journal, struct mr_cursor *cursor,
+                               const char *name, uint32_t lane, enum mr_cursor_start start,
+                               struct mr_error *why)
+{
+    uint64_t seq = cursor_start(&journal->lanes[lane], start);
+    enum mr_err err;
+
+    memcpy(cursor->name, name, strlen(name) + 1);
+    cursor->lane = &journal->lanes[lane];
+    cursor->lane_index = lane;
+    cursor->epoch = journal->epoch;
+    err = cursor_write(journal, cursor, seq, false);
+    if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
+        err = MR_ERR_IO;
+    }
+    if (err != MR_OK) {
+        return mr_error_set(why, err, "%s: the cursor of \"%s\" cannot be written; check the disk",
+                            journal->name, name);
+    }
+    atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
+    atomic_store_explicit(&cursor->seq_on_disk, seq, memory_order_relaxed);
+    cursor->used = true;
+    return MR_OK;
+}
+
+enum mr_err mr_cursor_open(struct mr_journal *journal, const char *name, uint32_t lane,
+                           enum mr_cursor_start start, struct mr_cursor **out, bool *is_new,
+                           struct mr_error *why)
+{
+    struct mr_cursor *unused;
+    struct mr_cursor *cursor;
+    enum mr_err err = MR_OK;
+
+    mr_assert(lane < journal->lane_count);
+    if (name[0] == '\0' || strlen(name) > MR_CURSOR_NAME_MAX) {
+        return mr_error_set(why, MR_ERR_CONFIG, "\"%s\" cannot name a cursor; use 1 to %d bytes",
+                            name, MR_CURSOR_NAME_MAX);
+    }
+    mr_mutex_lock(&journal->cursor_mutex);
+    cursor = cursor_find(journal, name, lane, &unused);
+    *is_new = cursor == NULL;
+    if (cursor == NULL && journal->read_only) {
+        err =
+            mr_error_set(why, MR_ERR_CONFIG, "%s: there is no cursor \"%s\"", journal->name, name);
+    } else if (cursor == NULL && unused == NULL) {
+        err = mr_error_set(why, MR_ERR_FULL,
+                           "%s: all %d cursors are in use; remove bridges that are gone",
+                           journal->name, MR_CURSORS_MAX);
+    } else if (cursor == NULL) {
+        cursor = unused;
+        err = cursor_make(journal, cursor, name, lane, start, why);
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    if (err == MR_OK) {
+        *out = cursor;
+    }
+    return err;
+}
+
+uint64_t mr_cursor_get(const struct mr_cursor *cursor)
+{
+    return atomic_load_explicit(&cursor->seq, memory_order_relaxed);
+}
+
+void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq)
+{
+    mr_assert(seq >= atomic_load_explicit(&cursor->seq, memory_order_relaxed));
+    mr_assert(seq <= mr_lane_durable(cursor->lane));
+    atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
+}
+
+enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name)
+{
+    enum mr_err err = MR_OK;
+    bool any = false;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
+        struct mr_cursor *cursor = &journal->cursors[i];
+
+        if (cursor->used && strcmp(cursor->name, name) == 0) {
+            err = cursor_write(journal, cursor, mr_cursor_get(cursor), true);
+            cursor->used = err != MR_OK;
+            any = true;
+        }
+    }
+    if (err == MR_OK && any) {
+        err = mr_file_sync(&journal->cursor_file) == MR_OK ? MR_OK : MR_ERR_IO;
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err;
+}
+
+void mr_cursor_list(struct mr_journal *journal,
+                    void (*each)(void *arg, const char *name, uint32_t lane, uint64_t seq),
+                    void *arg)
+{
+    mr_mutex_lock(&journal->cursor_mutex);
+    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+        const struct mr_cursor *cursor = &journal->cursors[i];
+
+        if (cursor->used) {
+            each(arg, cursor->name, cursor->lane_index, mr_cursor_get(cursor));
+        }
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+}

@@ -1,0 +1,413 @@
+/* journal.c - the journal as a whole: its folder, identity, opening, closing. */
+#include "journal/journal_internal.h"
+
+#include "os/clock.h"
+#include "os/process.h"
+
+enum {
+    META_VERSION_AT = 8,
+    META_SIZE_AT = 10,
+    META_FLAGS_AT = 12,
+    META_ID_AT = 16,
+    META_CREATED_AT = 32,
+    META_KEY_AT = 40,
+    META_EPOCH_AT = 56,
+    META_LANES_AT = 60,
+    META_MAX_BYTES_AT = 64,
+    META_SEGMENT_BYTES_AT = 72,
+    META_CRC_AT = MR_META_BYTES - 4,
+
+    LANES_MAX = 256,
+    SEGMENT_BYTES_DEFAULT = 64 << 20,
+    SEGMENT_BYTES_MIN = 64 << 10,
+    SEGMENT_BYTES_MAX = 1 << 30,
+    BLOCK_BYTES_DEFAULT = 1 << 20,
+    BLOCK_COUNT_DEFAULT = 32,
+    RECORD_BYTES_DEFAULT = 1 << 20,
+    COMMIT_DELAY_US_DEFAULT = 500,
+    SEGMENTS_PER_LANE_MIN = 3, /* being written, spare, and one that is read */
+};
+
+static const uint8_t meta_magic[8] = {'M', 'R', 'J', 'O', 'U', 'R', 'N', 'L'};
+
+static void meta_path(const struct mr_journal *journal, const char *suffix, struct path *out)
+{
+    struct mr_text text = mr_text_over(out->text, sizeof(out->text));
+
+    mr_text_fmt(&text, "%s/meta%s", journal->folder.text, suffix);
+}
+
+static enum mr_err meta_write(const struct mr_journal *journal, struct mr_error *why)
+{
+    uint8_t bytes[MR_META_BYTES] = {0};
+    struct mr_span part = mr_span_make(bytes, sizeof(bytes));
+    struct path path;
+    struct path unfinished;
+    struct mr_file file;
+    enum mr_err err;
+
+    memcpy(bytes, meta_magic, sizeof(meta_magic));
+    mr_put_u16(bytes + META_VERSION_AT, MR_FORMAT_VERSION);
+    mr_put_u16(bytes + META_SIZE_AT, MR_META_BYTES);
+    memcpy(bytes + META_ID_AT, journal->id.bytes, sizeof(journal->id.bytes));
+    mr_put_u64(bytes + META_CREATED_AT, (uint64_t)journal->created_us);
+    mr_put_u64(bytes + META_KEY_AT, journal->hash_key.k0);
+    mr_put_u64(bytes + META_KEY_AT + 8, journal->hash_key.k1);
+    mr_put_u32(bytes + META_EPOCH_AT, journal->epoch);
+    mr_put_u32(bytes + META_LANES_AT, journal->lane_count);
+    mr_put_u64(bytes + META_MAX_BYTES_AT, journal->max_bytes);
+    mr_put_u32(bytes + META_SEGMENT_BYTES_AT, journal->segment_bytes);
+    mr_put_u32(bytes + META_CRC_AT, mr_crc32c(0, bytes, META_CRC_AT));
+
+    meta_path(journal, "", &path);
+    meta_path(journal, ".tmp", &unfinished);
+    err = mr_path_remove(unfinished.text);
+    if (err == MR_OK || err == MR_ERR_REJECT) {
+        err = mr_file_open(&file, unfinished.text, MR_FILE_CREATE, why);
+    }
+    if (err != MR_OK) {
+        return err == MR_ERR_FULL ? err : MR_ERR_IO;
+    }
+    err = mr_file_write(&file, &part, 1, 0);
+    if (err == MR_OK && mr_file_sync(&file) != MR_OK) {
+        err = MR_ERR_IO;
+    }
+    mr_file_close(&file);
+    if (err == MR_OK) {
+        err = mr_path_rename(unfinished.text, path.text);
+    }
+    if (err == MR_OK) {
+        err = mr_dir_sync(journal->folder.text);
+    }
+    return err == MR_OK
+               ? MR_OK
+               : mr_error_set(why, err, "%s: cannot be written; is the disk full?", path.text);
+}
+
+static enum mr_err meta_read(struct mr_journal *journal, struct mr_error *why)
+{
+    uint8_t bytes[MR_META_BYTES];
+    struct path path;
+    struct mr_file file;
+    size_t got = 0;
+    enum mr_err err;
+
+    meta_path(journal, "", &path);
+    err = mr_file_open(&file, path.text, MR_FILE_READ, why);
+    if (err != MR_OK) {
+        return err == MR_ERR_REJECT
+                   ? mr_error_set(why, MR_ERR_CONFIG, "%s: there is no journal here", path.text)
+                   : err;
+    }
+    err = mr_file_read(&file, bytes, sizeof(bytes), 0, &got);
+    mr_file_close(&file);
+    if (err != MR_OK) {
+        return mr_error_set(why, MR_ERR_IO, "%s: cannot be read; check the disk", path.text);
+    }
+    if (got < sizeof(bytes) || memcmp(bytes, meta_magic, sizeof(meta_magic)) != 0 ||
+        mr_get_u32(bytes + META_CRC_AT) != mr_crc32c(0, bytes, META_CRC_AT)) {
+        return mr_error_set(why, MR_ERR_CORRUPT,
+                            "%s is damaged; restore it from a copy, the segments need its identity",
+                            path.text);
+    }
+    if (mr_get_u16(bytes + META_VERSION_AT) > MR_FORMAT_VERSION) {
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "%s has format %u, this millrace knows %u; use the newer version",
+                            path.text, mr_get_u16(bytes + META_VERSION_AT), MR_FORMAT_VERSION);
+    }
+    memcpy(journal->id.bytes, bytes + META_ID_AT, sizeof(journal->id.bytes));
+    journal->created_us = (int64_t)mr_get_u64(bytes + META_CREATED_AT);
+    journal->hash_key.k0 = mr_get_u64(bytes + META_KEY_AT);
+    journal->hash_key.k1 = mr_get_u64(bytes + META_KEY_AT + 8);
+    journal->epoch = mr_get_u32(bytes + META_EPOCH_AT);
+    journal->lane_count = mr_get_u32(bytes + META_LANES_AT);
+    journal->max_bytes = mr_get_u64(bytes + META_MAX_BYTES_AT);
+    journal->segment_bytes = mr_get_u32(bytes + META_SEGMENT_BYTES_AT);
+    if (journal->lane_count == 0 || journal->lane_count > LANES_MAX) {
+        return mr_error_set(why, MR_ERR_CORRUPT, "%s names %u lanes; restore it from a copy",
+                            path.text, journal->lane_count);
+    }
+    return MR_OK;
+}
+
+static uint64_t round_up(uint64_t bytes, uint64_t to)
+{
+    return (bytes + to - 1) / to * to;
+}
+
+/* Segments large enough for a record, small enough that max_bytes holds several. */
+static enum mr_err sizes_choose(struct mr_journal *journal,
+                                const struct mr_journal_options *options, struct mr_error *why)
+{
+    uint64_t per_lane = journal->max_bytes / journal->lane_count;
+    uint64_t segment =
+        options->segment_bytes != 0 ? options->segment_bytes : journal->segment_bytes;
+    uint64_t record = options->record_bytes_max;
+
+    if (segment == 0) {
+        segment = per_lane / 8 < SEGMENT_BYTES_DEFAULT ? per_lane / 8 : SEGMENT_BYTES_DEFAULT;
+    }
+    if (segment < SEGMENT_BYTES_MIN) {
+        segment = SEGMENT_BYTES_MIN;
+    }
+    if (record == 0) {
+        record = segment / 2 < RECORD_BYTES_DEFAULT ? segment / 2 : RECORD_BYTES_DEFAULT;
+    }
+    if (segment < record + 2 * PAGE_BYTES) {
+        segment = record + 2 * PAGE_BYTES;
+    }
+    segment = round_up(segment, PAGE_BYTES);
+    if (segment > SEGMENT_BYTES_MAX) {
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "%s: records of %llu bytes are too large for a journal; at most 1 GiB",
+                            journal->name, (unsigned long long)record);
+    }
+    if (per_lane < SEGMENTS_PER_LANE_MIN * segment) {
+        return mr_error_set(
+            why, MR_ERR_CONFIG,
+            "%s: max_size %llu is too small for %u lanes; use at least %llu bytes", journal->name,
+            (unsigned long long)journal->max_bytes, journal->lane_count,
+            (unsigned long long)(SEGMENTS_PER_LANE_MIN * segment * journal->lane_count));
+    }
+    journal->segment_bytes = (uint32_t)segment;
+    journal->record_bytes_max = (uint32_t)record;
+    return MR_OK;
+}
+
+static enum mr_err identity_make(struct mr_journal *journal,
+                                 const struct mr_journal_options *options, struct mr_error *why)
+{
+    mr_os_random(&journal->id, sizeof(journal->id));
+    journal->id.bytes[6] = (uint8_t)((journal->id.bytes[6] & 0x0f) | 0x40); /* RFC 9562, 5.4 */
+    journal->id.bytes[8] = (uint8_t)((journal->id.bytes[8] & 0x3f) | 0x80);
+    mr_os_random(&journal->hash_key, sizeof(journal->hash_key));
+    journal->created_us = mr_clock_wall_us();
+    journal->epoch = 1;
+    journal->lane_count = options->lane_count == 0 ? 1 : options->lane_count;
+    journal->max_bytes = options->max_bytes;
+    if (journal->lane_count > LANES_MAX) {
+        return mr_error_set(why, MR_ERR_CONFIG, "%s: %u lanes are too many; at most %d",
+                            journal->name, journal->lane_count, LANES_MAX);
+    }
+    if (journal->max_bytes == 0) {
+        uint64_t bytes_free = 0;
+        if (mr_disk_free(journal->folder.text, &bytes_free) != MR_OK) {
+            return mr_error_set(why, MR_ERR_IO, "%s: its free space cannot be read",
+                                journal->folder.text);
+        }
+        journal->max_bytes = bytes_free / 2;
+    }
+    return MR_OK;
+}
+
+/* Read meta, or make the journal; take over sizes that were configured anew. */
+static enum mr_err identity_open(struct mr_journal *journal,
+                                 const struct mr_journal_options *options, bool *is_new,
+                                 struct mr_error *why)
+{
+    struct path path;
+    enum mr_err err;
+
+    meta_path(journal, "", &path);
+    *is_new = !journal->read_only && !mr_path_exists(path.text);
+    err = *is_new ? identity_make(journal, options, why) : meta_read(journal, why);
+    if (err != MR_OK) {
+        return err;
+    }
+    uint64_t max_before = journal->max_bytes;
+    uint32_t segment_before = journal->segment_bytes;
+    if (options->max_bytes != 0) {
+        journal->max_bytes = options->max_bytes;
+    }
+    err = sizes_choose(journal, options, why);
+    if (err != MR_OK || journal->read_only) {
+        return err;
+    }
+    if (*is_new || max_before != journal->max_bytes || segment_before != journal->segment_bytes) {
+        return meta_write(journal, why);
+    }
+    return MR_OK;
+}
+
+static void options_take(struct mr_journal *journal, const struct mr_journal_options *options)
+{
+    struct mr_text text = mr_text_over(journal->folder.text, sizeof(journal->folder.text));
+    uint32_t block_bytes = options->block_bytes == 0 ? BLOCK_BYTES_DEFAULT : options->block_bytes;
+    uint32_t block_count = options->block_count == 0 ? BLOCK_COUNT_DEFAULT : options->block_count;
+    uint32_t delay_us =
+        options->commit_delay_us_max == 0 ? COMMIT_DELAY_US_DEFAULT : options->commit_delay_us_max;
+
+    mr_text_add(&text, options->path);
+    text = mr_text_over(journal->name, sizeof(journal->name));
+    mr_text_add(&text, options->name == NULL ? "journal" : options->name);
+    journal->keep_us = options->keep_us;
+    journal->read_only = options->read_only;
+    journal->manual = options->manual;
+    journal->block_bytes = (uint32_t)round_up(block_bytes, PAGE_BYTES);
+    journal->block_count =
+        block_count < BLOCKS_FOR_WRITER + 2 ? BLOCKS_FOR_WRITER + 2 : block_count;
+    journal->commit_delay_ns_max = (int64_t)delay_us * 1000;
+}
+
+static enum mr_err folder_take(struct mr_journal *journal, struct mr_error *why)
+{
+    enum mr_err err;
+
+    if (strlen(journal->folder.text) > PATH_BYTES - 64) {
+        return mr_error_set(why, MR_ERR_CONFIG, "%s: this path is too long", journal->folder.text);
+    }
+    if (journal->read_only) {
+        return MR_OK;
+    }
+    err = mr_dir_create(journal->folder.text, why);
+    return err == MR_OK ? mr_dir_lock(journal->folder.text, &journal->lock, why) : err;
+}
+
+static enum mr_err lanes_open(struct mr_journal *journal, struct mr_recovery *recovery,
+                              struct mr_error *why)
+{
+    enum mr_err err = MR_OK;
+
+    journal->lanes = mr_alloc(journal->lane_count * sizeof(*journal->lanes));
+    for (uint32_t i = 0; i < journal->lane_count; i++) {
+        journal->lanes[i].journal = journal;
+        journal->lanes[i].index = i;
+        mr_mutex_init(&journal->lanes[i].mutex);
+    }
+    for (uint32_t i = 0; i < journal->lane_count && err == MR_OK; i++) {
+        err = mr_lane_open(&journal->lanes[i], why);
+    }
+    if (err == MR_OK) {
+        err = mr_cursors_open(journal, why);
+    }
+    for (uint32_t i = 0; i < journal->lane_count && err == MR_OK; i++) {
+        err = mr_lane_recover(&journal->lanes[i], recovery, why);
+    }
+    return err;
+}
+
+/* The first round of the keeper, then the threads. */
+static enum mr_err journal_start(struct mr_journal *journal, bool is_new, struct mr_error *why)
+{
+    enum mr_err err = MR_OK;
+
+    mr_journal_step_keeper(journal);
+    for (uint32_t i = 0; i < journal->lane_count; i++) {
+        struct mr_lane *lane = &journal->lanes[i];
+        if (mr_lane_state(lane) == MR_LANE_FAILED) {
+            return mr_error_set(why, MR_ERR_IO, "%s", lane->fail_text);
+        }
+        if (is_new && lane->spare == NULL) {
+            return mr_error_set(why, MR_ERR_FULL, "%s", lane->spare_text);
+        }
+    }
+    for (uint32_t i = 0; i < journal->lane_count && err == MR_OK && !journal->manual; i++) {
+        err = mr_lane_start(&journal->lanes[i], why);
+    }
+    if (err == MR_OK && !journal->manual) {
+        err = mr_thread_start(&journal->keeper, "keeper", mr_keeper_run, journal, why);
+    }
+    return err;
+}
+
+static void recovery_log(const struct mr_journal *journal, const struct mr_recovery *recovery)
+{
+    if (recovery->records_scanned != 0 || recovery->corrupt_ranges != 0) {
+        mr_log(
+            MR_LOG_INFO, "journal",
+            "%s: recovered in %lld ms: %llu segments, %llu records looked at, %llu torn bytes "
+            "cut, %llu damaged ranges",
+            journal->name, (long long)recovery->took_us / 1000,
+            (unsigned long long)recovery->segments, (unsigned long long)recovery->records_scanned,
+            (unsigned long long)recovery->torn_bytes, (unsigned long long)recovery->corrupt_ranges);
+    }
+}
+
+enum mr_err mr_journal_open(struct mr_journal **out, const struct mr_journal_options *options,
+                            struct mr_recovery *recovery, struct mr_error *why)
+{
+    struct mr_journal *journal = mr_alloc(sizeof(*journal));
+    struct mr_recovery ignored;
+    int64_t began_ns = mr_clock_mono_ns();
+    bool is_new = false;
+    enum mr_err err;
+
+    recovery = recovery == NULL ? &ignored : recovery;
+    *recovery = (struct mr_recovery){0};
+    journal->lock.fd = -1;
+    journal->cursor_file.fd = -1;
+    journal->keeper_wake.fd = -1;
+    mr_mutex_init(&journal->cursor_mutex);
+    options_take(journal, options);
+    err = folder_take(journal, why);
+    if (err != MR_OK) {
+        journal->lock.fd = -1;
+    }
+    if (err == MR_OK) {
+        err = identity_open(journal, options, &is_new, why);
+    }
+    if (err == MR_OK && !journal->read_only) {
+        err = mr_wake_open(&journal->keeper_wake, why);
+    }
+    if (err == MR_OK) {
+        err = lanes_open(journal, recovery, why);
+    }
+    if (err == MR_OK && !journal->read_only) {
+        err = journal_start(journal, is_new, why);
+    }
+    if (err != MR_OK) {
+        (void)mr_journal_close(journal); /* the first error is the one to tell */
+        return err;
+    }
+    recovery->took_us = (mr_clock_mono_ns() - began_ns) / 1000;
+    recovery_log(journal, recovery);
+    *out = journal;
+    return MR_OK;
+}
+
+enum mr_err mr_journal_close(struct mr_journal *journal)
+{
+    enum mr_err err = MR_OK;
+
+    if (journal->keeper != NULL) {
+        atomic_store_explicit(&journal->stopping, true, memory_order_release);
+        mr_wake_ring(&journal->keeper_wake);
+        mr_thread_join(journal->keeper);
+    }
+    for (uint32_t i = 0; journal->lanes != NULL && i < journal->lane_count; i++) {
+        enum mr_err lane_err = mr_lane_close(&journal->lanes[i]);
+        err = err == MR_OK ? lane_err : err;
+    }
+    if (journal->cursors != NULL) {
+        if (!journal->read_only && journal->cursor_file.fd >= 0 && err == MR_OK) {
+            err = mr_cursors_write(journal);
+        }
+        mr_cursors_close(journal);
+    }
+    if (journal->keeper_wake.fd >= 0) {
+        mr_wake_close(&journal->keeper_wake);
+    }
+    if (journal->lock.fd >= 0) {
+        mr_file_close(&journal->lock);
+    }
+    mr_mutex_fini(&journal->cursor_mutex);
+    mr_free(journal->lanes);
+    mr_free(journal);
+    return err;
+}
+
+const struct mr_journal_id *mr_journal_identity(const struct mr_journal *journal)
+{
+    return &journal->id;
+}
+
+uint32_t mr_journal_lane_count(const struct mr_journal *journal)
+{
+    return journal->lane_count;
+}
+
+struct mr_lane *mr_journal_lane(struct mr_journal *journal, uint32_t lane)
+{
+    mr_assert(lane < journal->lane_count);
+    return &journal->lanes[lane];
+}

@@ -1,0 +1,372 @@
+/* journal_internal.h - what the files of this folder share; never leaves it.
+ *
+ * WHO TOUCHES WHAT
+ *
+ *   owner    the lane's shard: mr_lane fields under "owner", the current block
+ *            beyond the last sealed batch
+ *   commit   one thread per lane: the queue's tail, batch headers, durable_seq
+ *   keeper   one thread per journal: spares, cursors on disk, retirement
+ *   readers  any number, one thread each: pins, their own position
+ *
+ * `mutex` of the lane guards the lists and hand-overs (segments, blocks' labels,
+ * queue, readers).  It is taken per batch, view or segment, never per event, and
+ * no I/O happens under it.
+ */
+#ifndef MR_JOURNAL_JOURNAL_INTERNAL_H
+#define MR_JOURNAL_JOURNAL_INTERNAL_H
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "base/text.h"
+#include "journal/cursor.h"
+#include "journal/journal.h"
+#include "journal/reader.h"
+#include "journal/scan.h"
+#include "os/file.h"
+
+enum {
+    PAGE_BYTES = 4096,
+    PATH_BYTES = 1024,
+    OVERSIZE_BLOCKS = 4, /* larger records in memory at once; then BEHIND */
+    BLOCKS_FOR_WRITER = 8,
+    RECORD_OVERHEAD_MAX = 96, /* every length, id and number of a record */
+    SPARE_SLOTS = 4,
+    KEEPER_INTERVAL_MS = 100,
+    NS_PER_MS = 1000000,
+};
+
+struct path {
+    char text[PATH_BYTES];
+};
+
+/* ---- segments (segment.c) ---- */
+
+struct segment {
+    struct segment *next; /* newer */
+    uint64_t life;        /* unique in this process, so a recycled file is another */
+    struct mr_segment_header header;
+    uint64_t seq_end;    /* one past the last; 0: still being written */
+    uint64_t file_bytes; /* as it counts against max_bytes */
+    int64_t closed_us;   /* wall time of the last write, for `keep` */
+    uint32_t spare_slot; /* while not on_disk: the file is spare-<slot>.seg */
+    bool on_disk;        /* has its name; until the first commit it has not */
+    bool damaged;        /* header unreadable: all of it is lost */
+    struct mr_file file; /* open while it is a spare or being written */
+};
+
+void mr_segment_path(const struct mr_lane *lane, uint64_t seq_first, struct path *out);
+void mr_spare_path(const struct mr_lane *lane, uint32_t slot, struct path *out);
+struct segment *mr_segment_new(const struct mr_lane *lane);
+void mr_segment_free(struct segment *segment);
+
+/* The newest segment that begins at or below `seq`; the mutex is held. */
+struct segment *mr_segment_of(const struct mr_lane *lane, uint64_t seq);
+struct segment *mr_segment_of_life(const struct mr_lane *lane, uint64_t life);
+
+/* Bytes of all files of the lane; the mutex is held. */
+uint64_t mr_segments_bytes(const struct mr_lane *lane);
+
+/* Make a zeroed spare file, or turn a retired segment into one. */
+enum mr_err mr_spare_create(struct mr_lane *lane, struct segment **out, struct mr_error *why);
+enum mr_err mr_spare_recycle(struct mr_lane *lane, struct segment *segment);
+
+/* ---- blocks (block.c) ---- */
+
+/* Memory that mirrors [pos, pos + capacity) of one segment.  Labels change under
+ * the lane's mutex; `pins` falls without it.
+ */
+struct block {
+    uint8_t *memory;
+    size_t capacity;
+    uint64_t pos;
+    uint64_t life;              /* of the segment it mirrors; 0: never used */
+    uint64_t seq_first;         /* of its first batch */
+    uint64_t seq_end;           /* one past its last; UINT64_MAX: being written */
+    _Atomic uint32_t pins;      /* views that borrow it */
+    _Atomic uint32_t has_names; /* some record in it defines a name */
+    bool oversize;
+};
+
+enum mr_err mr_blocks_open(struct mr_lane *lane, struct mr_error *why) MR_MUST_USE;
+void mr_blocks_close(struct mr_lane *lane);
+
+/* A block for `bytes` at `pos` of the lane's current segment, now lane->block; the
+ * last one is left.  FULL: all are waiting for the disk, acks or readers.
+ */
+enum mr_err mr_block_take(struct mr_lane *lane, size_t bytes, uint64_t pos) MR_MUST_USE;
+
+/* Pin the block that holds `seq` of segment `life`; NULL: none does.  *seq_end as
+ * in the block; *copy_only when no more blocks may be borrowed: copy, and unpin at
+ * once.
+ */
+struct block *mr_block_pin(struct mr_lane *lane, uint64_t life, uint64_t seq, uint64_t *seq_end,
+                           bool *copy_only);
+void mr_block_unpin(struct block *block);
+
+/* ---- names (names.c) ---- */
+
+struct name_slot {
+    uint64_t hash;
+    uint32_t generation; /* of another one: empty */
+    uint32_t id;
+};
+
+struct name_entry {
+    uint32_t at; /* in the bytes */
+    uint16_t client_len;
+    uint16_t username_len;
+    uint16_t topic_len;
+};
+
+struct writer_names {
+    struct mr_arena arena;
+    struct name_slot *slots;
+    struct name_entry *entries;
+    uint8_t *bytes;
+    size_t bytes_used;
+    uint32_t generation; /* unique in this process; 0: none */
+    uint32_t count;
+    struct mr_hash_key key;
+};
+
+enum mr_err mr_writer_names_open(struct writer_names *names, struct mr_error *why) MR_MUST_USE;
+void mr_writer_names_close(struct writer_names *names);
+void mr_writer_names_reset(struct writer_names *names); /* a new segment begins */
+
+/* Decide naming and name_id of an event; true: it defines a name. */
+bool mr_writer_names_resolve(struct writer_names *names, struct mr_record_raw *record,
+                             struct mr_name_ref *ref);
+
+struct known_name {
+    struct mr_span client;
+    struct mr_span username;
+    struct mr_span topic;
+    void *slot; /* the reader's own value */
+    bool known;
+};
+
+enum { NAMES_PER_CHUNK = 1024, NAME_CHUNKS = MR_NAMES_MAX / NAMES_PER_CHUNK };
+
+struct name_bytes {
+    struct name_bytes *next;
+    size_t used;
+    size_t size;
+    uint8_t at[];
+};
+
+struct mr_names {
+    struct mr_names *next; /* in the reader's list of those it has left */
+    struct known_name *chunks[NAME_CHUNKS];
+    struct name_bytes *bytes;
+    _Atomic uint32_t pins; /* views that use it */
+    bool holes;            /* a part of the segment is lost: some ids may be unknown */
+    void (*drop)(void *arg, void *value);
+    void *drop_arg;
+};
+
+struct mr_names *mr_names_new(void);
+void mr_names_free(struct mr_names *names); /* drops the slots' values */
+
+/* Learn what the records of a whole, valid batch define.  CORRUPT: our bug. */
+enum mr_err mr_names_learn(struct mr_names *names, const uint8_t *batch) MR_MUST_USE;
+const struct known_name *mr_names_find(const struct mr_names *names, uint32_t id);
+
+/* ---- a lane ---- */
+
+/* A sealed batch on its way to the disk. */
+struct sealed {
+    struct block *block;
+    struct segment *segment;
+    uint8_t *at;
+    uint64_t pos;
+    struct mr_batch_header header;
+    bool prepared; /* header and checksum stand in the block */
+};
+
+struct lane_metrics {
+    struct mr_metric *appended_records; /* owner */
+    struct mr_metric *appended_bytes;
+    struct mr_metric *next_seq;
+    struct mr_metric *written_bytes; /* commit */
+    struct mr_metric *commits;
+    struct mr_metric *commit_seconds;
+    struct mr_metric *durable_seq;
+    struct mr_metric *bytes; /* keeper */
+    struct mr_metric *max_bytes;
+    struct mr_metric *segments;
+    struct mr_metric *corrupt_ranges;
+    struct mr_metric *state;
+};
+
+struct mr_lane {
+    /* ---- owner ---- */
+    uint64_t seq_next;
+    uint8_t *at;    /* where the next record goes */
+    uint8_t *limit; /* end of the block or of the segment */
+    uint8_t *batch; /* header of the batch being gathered; NULL: none */
+    int64_t time_base_us;
+    uint64_t batch_seq; /* first seq of that batch */
+    uint64_t payload_bytes;
+    size_t record_bytes_max;
+    struct block *block;
+    struct segment *segment;
+    uint64_t seq_turn;      /* seq_next at the last submit */
+    int64_t handed_over_ns; /* when the last batch was */
+    uint32_t records_ewma;  /* records per commit, times 8 */
+    struct writer_names names;
+
+    /* ---- read by many, written seldom ---- */
+    _Alignas(64) struct mr_journal *journal;
+    uint32_t index;
+    uint64_t max_bytes;
+    uint32_t segment_bytes;
+    uint32_t block_bytes;
+    uint32_t block_count;
+    struct path folder;
+    struct lane_metrics metrics;
+    struct mr_thread *thread;
+    struct mr_wake commit_wake;
+    _Atomic bool stopping;
+    _Atomic bool failed;
+    _Atomic bool disk_full;  /* the commit waits for room */
+    _Atomic int blocked;     /* enum blocked: why append last said FULL */
+    _Atomic int spare_state; /* enum spare_state */
+    struct mr_wake *_Atomic owner;
+    char fail_text[256];  /* written once, before `failed` */
+    char spare_text[256]; /* under the mutex */
+
+    /* ---- published by the owner per batch ---- */
+    _Alignas(64) _Atomic uint64_t released_seq;
+    _Atomic uint64_t seq_next_seen;
+    _Atomic uint64_t payload_bytes_seen;
+
+    /* ---- commit ---- */
+    _Alignas(64) _Atomic uint64_t durable_seq;
+    _Atomic bool busy; /* set by the owner, cleared by the commit when idle */
+    _Atomic uint64_t written_bytes;
+    _Atomic uint64_t commits;
+    _Atomic uint64_t corrupt_ranges;
+
+    /* ---- under the mutex ---- */
+    struct mr_mutex mutex;
+    struct segment *oldest;
+    struct segment *newest;
+    struct segment *spare;
+    struct sealed *queue;
+    uint64_t queue_head; /* pushed by the owner */
+    uint64_t queue_tail; /* taken off by the commit when durable */
+    uint32_t queue_size;
+    struct block *blocks; /* block_count and then OVERSIZE_BLOCKS */
+    struct mr_arena block_arena;
+    struct mr_reader *readers;
+};
+
+enum blocked { BLOCKED_NOT, BLOCKED_BY_BLOCKS, BLOCKED_BY_SEGMENT };
+enum spare_state { SPARE_PREPARING, SPARE_READY, SPARE_NO_QUOTA, SPARE_NO_DISK };
+
+enum mr_err mr_lane_open(struct mr_lane *lane, struct mr_error *why) MR_MUST_USE;
+enum mr_err mr_lane_start(struct mr_lane *lane, struct mr_error *why) MR_MUST_USE;
+enum mr_err mr_lane_close(struct mr_lane *lane);
+void mr_lane_fail(struct mr_lane *lane, const char *what);
+void mr_lane_ring_owner(struct mr_lane *lane);
+void mr_lane_corrupt(struct mr_lane *lane, uint64_t seq_first, uint64_t seq_last,
+                     const struct path *path, uint64_t pos);
+
+/* Seal what is being gathered and queue it for the commit thread. */
+void mr_lane_seal(struct mr_lane *lane);
+void mr_lane_commit_run(void *lane); /* the commit thread */
+
+/* ---- readers (reader.c) ---- */
+
+struct mr_reader {
+    struct mr_reader *next; /* in lane->readers */
+    struct mr_lane *lane;
+    _Atomic uint64_t seq_next;
+    uint64_t seq_from;
+    struct mr_wake *wake;
+    uint32_t pins_max;
+    uint32_t pin_hint;
+    size_t view_bytes_max;
+    struct view_pin *pins;
+
+    /* where seq_next is: in the batch at `pos` of segment `life` */
+    uint64_t life; /* 0: not known */
+    uint64_t pos;
+    uint64_t pos_seq;   /* first seq of that batch */
+    uint64_t seq_limit; /* one past what this segment can hold, as far as we know */
+    struct mr_segment_header segment;
+    struct path path;
+    struct mr_scan *scan; /* of that segment, once a file had to be read */
+    struct mr_names *names;
+    struct mr_names *left; /* names whose views are still pinned */
+};
+
+/* ---- recovery, cursors, journal ---- */
+
+enum mr_err mr_lane_recover(struct mr_lane *lane, struct mr_recovery *recovery,
+                            struct mr_error *why) MR_MUST_USE;
+
+struct mr_cursor {
+    struct mr_lane *lane;
+    _Atomic uint64_t seq;
+    _Atomic uint64_t seq_on_disk;
+    uint64_t generation; /* of the newer copy on disk; keeper, under the mutex */
+    uint32_t lane_index;
+    uint32_t epoch;
+    uint8_t newer_copy;
+    bool used;
+    char name[MR_CURSOR_NAME_MAX + 1];
+};
+
+struct mr_journal {
+    struct path folder;
+    char name[64];
+    struct mr_journal_id id;
+    struct mr_hash_key hash_key;
+    int64_t created_us;
+    uint64_t max_bytes;
+    uint64_t keep_us;
+    uint32_t segment_bytes;
+    uint32_t block_bytes;
+    uint32_t block_count;
+    uint32_t record_bytes_max;
+    uint32_t epoch;
+    uint32_t lane_count;
+    int64_t commit_delay_ns_max;
+    bool read_only;
+    bool manual;
+    bool said_no_cursors;
+    struct mr_lane *lanes;
+    struct mr_file lock;
+    struct mr_mutex cursor_mutex; /* the table and its file */
+    struct mr_cursor *cursors;
+    struct mr_file cursor_file;
+    struct mr_thread *keeper;
+    struct mr_wake keeper_wake;
+    _Atomic bool stopping;
+};
+
+enum mr_err mr_cursors_open(struct mr_journal *journal, struct mr_error *why) MR_MUST_USE;
+void mr_cursors_close(struct mr_journal *journal);
+enum mr_err mr_cursors_write(struct mr_journal *journal) MR_MUST_USE; /* those that changed */
+
+/* Lowest cursor on disk of `lane`; UINT64_MAX: it has none.  *highest: of memory. */
+uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *highest);
+
+void mr_keeper_run(void *journal);
+void mr_lane_keep(struct mr_lane *lane); /* one lane's part of the keeper's round */
+
+/* ---- scan.c, beyond scan.h ---- */
+
+enum mr_err mr_scan_open_known(struct mr_scan **out, const char *path,
+                               const struct mr_segment_header *header,
+                               struct mr_error *why) MR_MUST_USE;
+uint64_t mr_scan_expected(const struct mr_scan *scan);
+uint64_t mr_scan_pos(const struct mr_scan *scan);
+void mr_scan_seek(struct mr_scan *scan, uint64_t pos, uint64_t seq_expected);
+uint64_t mr_scan_file_bytes(const struct mr_scan *scan);
+enum mr_err mr_scan_read(struct mr_scan *scan, void *into, size_t len, uint64_t pos,
+                         size_t *got) MR_MUST_USE;
+
+#endif

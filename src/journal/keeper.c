@@ -1,0 +1,282 @@
+/* keeper.c - what must not happen on the event path: spares, cursors, retirement.
+ *
+ * DESIGN
+ *
+ * One thread per journal makes a round at least every KEEPER_INTERVAL_MS and
+ * whenever a lane has taken its spare.  A round writes the cursors that changed,
+ * and per lane has a spare ready and gives back what nobody needs.
+ *
+ * A segment is settled when cursors (as they are on disk), the owner's release and
+ * durable_seq have passed its last seq.  It is retired when `keep` is over too, or
+ * when its room is needed: `keep` gives way to new events, a cursor never.
+ *
+ * INVARIANTS
+ *
+ *   (1) Segments go oldest first, and the newest that has a name always stays: it
+ *       is where the numbering goes on after a restart.
+ *   (2) Files of the lane never occupy more than max_bytes, except those that were
+ *       there when a smaller max_bytes was configured.
+ */
+#include "journal/journal_internal.h"
+
+#include "os/clock.h"
+
+static uint64_t lane_settled(struct mr_lane *lane, bool *has_cursors)
+{
+    uint64_t settled = atomic_load_explicit(&lane->durable_seq, memory_order_acquire);
+    uint64_t released = atomic_load_explicit(&lane->released_seq, memory_order_relaxed);
+    uint64_t cursors = mr_cursors_lowest(lane->journal, lane->index, NULL);
+
+    *has_cursors = cursors != UINT64_MAX;
+    settled = released < settled ? released : settled;
+    return cursors < settled ? cursors : settled;
+}
+
+/* The oldest segment if it is settled and not the last one with a name.  Only the
+ * keeper takes segments off, so what is returned stays.
+ */
+static struct segment *oldest_settled(struct mr_lane *lane, uint64_t settled)
+{
+    mr_mutex_lock(&lane->mutex);
+    struct segment *oldest = lane->oldest;
+    if (oldest == NULL || oldest->next == NULL || !oldest->next->on_disk || oldest->seq_end == 0 ||
+        oldest->seq_end > settled + 1) {
+        oldest = NULL;
+    }
+    mr_mutex_unlock(&lane->mutex);
+    return oldest;
+}
+
+static uint64_t lane_bytes(struct mr_lane *lane)
+{
+    mr_mutex_lock(&lane->mutex);
+    uint64_t bytes = mr_segments_bytes(lane);
+    mr_mutex_unlock(&lane->mutex);
+    return bytes;
+}
+
+static bool lane_has_spare(struct mr_lane *lane)
+{
+    mr_mutex_lock(&lane->mutex);
+    bool has = lane->spare != NULL;
+    mr_mutex_unlock(&lane->mutex);
+    return has;
+}
+
+static void spare_publish(struct mr_lane *lane, struct segment *spare)
+{
+    mr_mutex_lock(&lane->mutex);
+    lane->spare = spare;
+    atomic_store_explicit(&lane->spare_state, SPARE_READY, memory_order_relaxed);
+    mr_mutex_unlock(&lane->mutex);
+    mr_lane_ring_owner(lane);
+}
+
+static bool keep_is_over(const struct mr_lane *lane, const struct segment *segment,
+                         bool has_cursors)
+{
+    uint64_t keep_us = lane->journal->keep_us;
+
+    if (keep_us == 0) {
+        return has_cursors; /* without any bridge history stays while there is room */
+    }
+    int64_t age_us = mr_clock_wall_us() - segment->closed_us;
+    return age_us > 0 && (uint64_t)age_us >= keep_us;
+}
+
+static struct segment *oldest_unlink(struct mr_lane *lane)
+{
+    struct segment *segment = lane->oldest;
+
+    mr_mutex_lock(&lane->mutex);
+    lane->oldest = segment->next;
+    mr_mutex_unlock(&lane->mutex);
+    return segment;
+}
+
+static void say_no_cursors(struct mr_lane *lane)
+{
+    struct mr_journal *journal = lane->journal;
+
+    if (!journal->said_no_cursors) {
+        journal->said_no_cursors = true;
+        mr_log(MR_LOG_INFO, "journal",
+               "%s: no bridge reads it, so the oldest events make room for new ones at %llu bytes",
+               journal->name, (unsigned long long)journal->max_bytes);
+    }
+}
+
+/* Retire the oldest segment: as the spare if there is none, else its file goes. */
+static void retire_oldest(struct mr_lane *lane, bool has_cursors, bool for_room)
+{
+    struct segment *segment = oldest_unlink(lane);
+    struct path path;
+
+    if (for_room && !has_cursors) {
+        say_no_cursors(lane);
+    }
+    if (!lane_has_spare(lane) && !segment->damaged && segment->file_bytes == lane->segment_bytes &&
+        segment->header.segment_bytes == lane->segment_bytes) {
+        if (mr_spare_recycle(lane, segment) != MR_OK) {
+            mr_lane_fail(lane, "a settled segment could not be renamed");
+            mr_segment_free(segment);
+            return;
+        }
+        spare_publish(lane, segment);
+        return;
+    }
+    mr_segment_path(lane, segment->header.seq_first, &path);
+    if (mr_path_remove(path.text) == MR_ERR_IO) {
+        mr_lane_fail(lane, "a settled segment could not be removed");
+    }
+    mr_segment_free(segment);
+}
+
+/* Fill a new file, if quota and disk have the room. */
+static enum spare_state spare_fill(struct mr_lane *lane, struct mr_error *why)
+{
+    struct segment *spare;
+    enum mr_err err;
+
+    if (lane_bytes(lane) + lane->segment_bytes > lane->max_bytes) {
+        mr_error_set(why, MR_ERR_FULL,
+                     "the journal has reached max_size (%llu bytes); it goes on when a bridge has "
+                     "delivered, or with a larger max_size",
+                     (unsigned long long)lane->max_bytes);
+        return SPARE_NO_QUOTA;
+    }
+    err = mr_spare_create(lane, &spare, why);
+    if (err == MR_ERR_FULL) {
+        return SPARE_NO_DISK;
+    }
+    if (err != MR_OK) {
+        mr_lane_fail(lane, why->text);
+        return SPARE_PREPARING;
+    }
+    spare_publish(lane, spare);
+    return SPARE_READY;
+}
+
+/* No spare can be made: say why to whoever asks for the lane's state. */
+static void spare_missing(struct mr_lane *lane, enum spare_state state, const struct mr_error *why)
+{
+    mr_mutex_lock(&lane->mutex);
+    if (atomic_load_explicit(&lane->spare_state, memory_order_relaxed) != (int)state) {
+        struct mr_text text = mr_text_over(lane->spare_text, sizeof(lane->spare_text));
+        mr_text_add(&text, why->text);
+        atomic_store_explicit(&lane->spare_state, state, memory_order_relaxed);
+    }
+    mr_mutex_unlock(&lane->mutex);
+}
+
+static void spare_keep_ready(struct mr_lane *lane, uint64_t settled, bool has_cursors)
+{
+    struct mr_error why = {.code = MR_OK};
+
+    while (!lane_has_spare(lane) && !atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
+        struct segment *oldest = oldest_settled(lane, settled);
+
+        if (oldest != NULL && keep_is_over(lane, oldest, has_cursors)) {
+            retire_oldest(lane, has_cursors, false);
+            continue;
+        }
+        enum spare_state state = spare_fill(lane, &why);
+        if (state == SPARE_READY) {
+            return;
+        }
+        if (oldest == NULL) {
+            spare_missing(lane, state, &why);
+            return;
+        }
+        retire_oldest(lane, has_cursors, true);
+    }
+}
+
+static void retire_settled(struct mr_lane *lane, uint64_t settled, bool has_cursors)
+{
+    for (;;) {
+        struct segment *oldest = oldest_settled(lane, settled);
+        bool over = lane_bytes(lane) > lane->max_bytes;
+
+        if (oldest == NULL || !(over || keep_is_over(lane, oldest, has_cursors)) ||
+            atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
+            return;
+        }
+        retire_oldest(lane, has_cursors, over);
+    }
+}
+
+/* Files the commit thread has left for good; readers open their own. */
+static void close_written(struct mr_lane *lane)
+{
+    for (;;) {
+        struct segment *written = NULL;
+
+        mr_mutex_lock(&lane->mutex);
+        for (struct segment *s = lane->oldest; s != NULL && written == NULL; s = s->next) {
+            if (s->file.fd >= 0 && s->next != NULL && s->next->on_disk) {
+                written = s;
+            }
+        }
+        mr_mutex_unlock(&lane->mutex);
+        if (written == NULL) {
+            return;
+        }
+        mr_file_close(&written->file);
+        written->file.fd = -1;
+    }
+}
+
+static void keep_metrics(struct mr_lane *lane)
+{
+    uint64_t segments = 0;
+
+    mr_mutex_lock(&lane->mutex);
+    for (const struct segment *s = lane->oldest; s != NULL; s = s->next) {
+        segments += 1;
+    }
+    uint64_t bytes = mr_segments_bytes(lane);
+    mr_mutex_unlock(&lane->mutex);
+    mr_metric_set(lane->metrics.bytes, (int64_t)bytes);
+    mr_metric_set(lane->metrics.max_bytes, (int64_t)lane->max_bytes);
+    mr_metric_set(lane->metrics.segments, (int64_t)segments);
+    mr_metric_set(lane->metrics.corrupt_ranges,
+                  (int64_t)atomic_load_explicit(&lane->corrupt_ranges, memory_order_relaxed));
+    mr_metric_set(lane->metrics.state, (int64_t)mr_lane_state(lane));
+}
+
+void mr_lane_keep(struct mr_lane *lane)
+{
+    bool has_cursors;
+    uint64_t settled = lane_settled(lane, &has_cursors);
+
+    if (!atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
+        close_written(lane);
+        spare_keep_ready(lane, settled, has_cursors);
+        retire_settled(lane, settled, has_cursors);
+    }
+    keep_metrics(lane);
+}
+
+void mr_journal_step_keeper(struct mr_journal *journal)
+{
+    if (mr_cursors_write(journal) != MR_OK) {
+        for (uint32_t i = 0; i < journal->lane_count; i++) {
+            mr_lane_fail(&journal->lanes[i], "the file of cursors could not be written");
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < journal->lane_count; i++) {
+        mr_lane_keep(&journal->lanes[i]);
+    }
+}
+
+void mr_keeper_run(void *arg)
+{
+    struct mr_journal *journal = arg;
+
+    while (!atomic_load_explicit(&journal->stopping, memory_order_acquire)) {
+        mr_journal_step_keeper(journal);
+        mr_wake_wait(&journal->keeper_wake, KEEPER_INTERVAL_MS * (int64_t)NS_PER_MS);
+    }
+}

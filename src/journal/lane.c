@@ -1,0 +1,267 @@
+/* lane.c - a lane as a whole: opening, closing, and what it says of itself. */
+#include "journal/journal_internal.h"
+
+#include "os/clock.h"
+
+static void lane_metrics_open(struct mr_lane *lane)
+{
+    struct lane_metrics *m = &lane->metrics;
+    char labels[128];
+    struct mr_text text = mr_text_over(labels, sizeof(labels));
+
+    mr_text_fmt(&text, "journal=\"%s\",lane=\"%u\"", lane->journal->name, lane->index);
+    m->appended_records =
+        mr_metric_new(MR_METRIC_COUNTER, "millrace_journal_appended_records_total",
+                      "Records handed to the journal.", labels);
+    m->appended_bytes = mr_metric_new(MR_METRIC_COUNTER, "millrace_journal_appended_bytes_total",
+                                      "Payload bytes handed to the journal.", labels);
+    m->next_seq = mr_metric_new(MR_METRIC_GAUGE, "millrace_journal_next_seq",
+                                "Seq that the next record gets.", labels);
+    m->written_bytes = mr_metric_new(MR_METRIC_COUNTER, "millrace_journal_written_bytes_total",
+                                     "Bytes of durable batches.", labels);
+    m->commits = mr_metric_new(MR_METRIC_COUNTER, "millrace_journal_commits_total",
+                               "Flushes that made batches durable.", labels);
+    m->commit_seconds = mr_metric_new(MR_METRIC_HISTOGRAM, "millrace_journal_commit_seconds",
+                                      "Time of one write and flush.", labels);
+    m->durable_seq = mr_metric_new(MR_METRIC_GAUGE, "millrace_journal_durable_seq",
+                                   "Everything at or below it survives power loss.", labels);
+    m->bytes = mr_metric_new(MR_METRIC_GAUGE, "millrace_journal_bytes",
+                             "Bytes of all segment files, spare included.", labels);
+    m->max_bytes = mr_metric_new(MR_METRIC_GAUGE, "millrace_journal_max_bytes",
+                                 "Bound of millrace_journal_bytes.", labels);
+    m->segments = mr_metric_new(MR_METRIC_GAUGE, "millrace_journal_segments",
+                                "Segment files that hold events.", labels);
+    m->corrupt_ranges = mr_metric_new(MR_METRIC_COUNTER, "millrace_journal_corrupt_ranges_total",
+                                      "Ranges of durable events that do not read back.", labels);
+    m->state = mr_metric_new(MR_METRIC_GAUGE, "millrace_journal_state",
+                             "0 open, 1 behind, 2 full, 3 failed.", labels);
+}
+
+static enum mr_err lane_open_writer(struct mr_lane *lane, struct mr_error *why)
+{
+    enum mr_err err = mr_blocks_open(lane, why);
+
+    if (err == MR_OK) {
+        err = mr_writer_names_open(&lane->names, why);
+    }
+    if (err == MR_OK) {
+        err = mr_wake_open(&lane->commit_wake, why);
+    }
+    if (err == MR_OK) {
+        lane->queue_size = lane->block_count + 2 * OVERSIZE_BLOCKS;
+        lane->queue = mr_alloc(lane->queue_size * sizeof(*lane->queue));
+    }
+    return err;
+}
+
+enum mr_err mr_lane_open(struct mr_lane *lane, struct mr_error *why)
+{
+    const struct mr_journal *journal = lane->journal;
+    struct mr_text text = mr_text_over(lane->folder.text, sizeof(lane->folder.text));
+
+    mr_text_fmt(&text, "%s/lane-%02u", journal->folder.text, lane->index);
+    mr_mutex_init(&lane->mutex);
+    lane->commit_wake.fd = -1;
+    lane->max_bytes = journal->max_bytes / journal->lane_count;
+    lane->segment_bytes = journal->segment_bytes;
+    lane->block_bytes = journal->block_bytes;
+    lane->block_count = journal->block_count;
+    lane->record_bytes_max = journal->record_bytes_max;
+    lane_metrics_open(lane);
+    if (journal->read_only) {
+        return MR_OK;
+    }
+    enum mr_err err = mr_dir_create(lane->folder.text, why);
+    if (err == MR_OK) {
+        err = mr_dir_sync(journal->folder.text);
+    }
+    return err == MR_OK ? lane_open_writer(lane, why) : err;
+}
+
+enum mr_err mr_lane_start(struct mr_lane *lane, struct mr_error *why)
+{
+    char name[16];
+    struct mr_text text = mr_text_over(name, sizeof(name));
+
+    mr_text_fmt(&text, "commit-%u", lane->index);
+    return mr_thread_start(&lane->thread, name, mr_lane_commit_run, lane, why);
+}
+
+/* Cut the segment that was being written to what it holds. */
+static enum mr_err lane_cut_last(struct mr_lane *lane)
+{
+    struct segment *last = lane->segment;
+
+    if (last == NULL || !last->on_disk || lane->block == NULL ||
+        atomic_load_explicit(&lane->failed, memory_order_relaxed) ||
+        atomic_load_explicit(&lane->durable_seq, memory_order_relaxed) + 1 != lane->seq_next) {
+        return MR_OK;
+    }
+    uint64_t used = lane->block->pos + (uint64_t)(lane->at - lane->block->memory);
+    if (mr_file_truncate(&last->file, used) != MR_OK || mr_file_sync(&last->file) != MR_OK) {
+        return MR_ERR_IO;
+    }
+    return MR_OK;
+}
+
+enum mr_err mr_lane_close(struct mr_lane *lane)
+{
+    enum mr_err err = MR_OK;
+
+    mr_assert(lane->readers == NULL);
+    if (lane->batch != NULL && !atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
+        mr_lane_seal(lane);
+    }
+    if (lane->thread != NULL) {
+        atomic_store_explicit(&lane->stopping, true, memory_order_release);
+        mr_wake_ring(&lane->commit_wake);
+        mr_thread_join(lane->thread);
+        lane->thread = NULL;
+    } else if (lane->queue != NULL) {
+        while (lane->queue_tail != lane->queue_head &&
+               !atomic_load_explicit(&lane->disk_full, memory_order_relaxed) &&
+               mr_lane_step_commit(lane)) {
+        }
+    }
+    if (lane->queue_tail != lane->queue_head ||
+        atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
+        err = MR_ERR_IO;
+    } else {
+        err = lane_cut_last(lane);
+    }
+    while (lane->oldest != NULL) {
+        struct segment *next = lane->oldest->next;
+        mr_segment_free(lane->oldest);
+        lane->oldest = next;
+    }
+    mr_segment_free(lane->spare);
+    if (lane->blocks != NULL) {
+        mr_blocks_close(lane);
+    }
+    mr_writer_names_close(&lane->names);
+    if (lane->commit_wake.fd >= 0) {
+        mr_wake_close(&lane->commit_wake);
+    }
+    mr_free(lane->queue);
+    mr_mutex_fini(&lane->mutex);
+    return err;
+}
+
+void mr_lane_fail(struct mr_lane *lane, const char *what)
+{
+    bool first = false;
+
+    mr_mutex_lock(&lane->mutex);
+    if (!atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
+        struct mr_text text = mr_text_over(lane->fail_text, sizeof(lane->fail_text));
+        mr_text_fmt(&text,
+                    "journal lane %u: %s; nothing more is acknowledged; check the disk and restart",
+                    lane->index, what);
+        atomic_store_explicit(&lane->failed, true, memory_order_release);
+        first = true;
+    }
+    mr_mutex_unlock(&lane->mutex);
+    if (first) {
+        mr_log(MR_LOG_ERROR, "journal", "%s: %s", lane->journal->name, lane->fail_text);
+        mr_lane_ring_owner(lane);
+    }
+}
+
+void mr_lane_ring_owner(struct mr_lane *lane)
+{
+    struct mr_wake *owner = atomic_load_explicit(&lane->owner, memory_order_acquire);
+
+    if (owner != NULL) {
+        mr_wake_ring(owner);
+    }
+}
+
+void mr_lane_corrupt(struct mr_lane *lane, uint64_t seq_first, uint64_t seq_last,
+                     const struct path *path, uint64_t pos)
+{
+    atomic_fetch_add_explicit(&lane->corrupt_ranges, 1, memory_order_relaxed);
+    mr_log(MR_LOG_ERROR, "journal",
+           "%s: events %llu to %llu of lane %u were durable and are lost: %s is damaged at byte "
+           "%llu; check the disk",
+           lane->journal->name, (unsigned long long)seq_first, (unsigned long long)seq_last,
+           lane->index, path->text, (unsigned long long)pos);
+}
+
+uint64_t mr_lane_durable(const struct mr_lane *lane)
+{
+    return atomic_load_explicit(&lane->durable_seq, memory_order_acquire);
+}
+
+void mr_lane_set_owner(struct mr_lane *lane, struct mr_wake *owner)
+{
+    atomic_store_explicit(&lane->owner, owner, memory_order_release);
+}
+
+enum mr_lane_state mr_lane_state(const struct mr_lane *lane)
+{
+    int blocked = atomic_load_explicit(&lane->blocked, memory_order_relaxed);
+    int spare = atomic_load_explicit(&lane->spare_state, memory_order_relaxed);
+
+    if (atomic_load_explicit(&lane->failed, memory_order_acquire)) {
+        return MR_LANE_FAILED;
+    }
+    if (atomic_load_explicit(&lane->disk_full, memory_order_relaxed)) {
+        return MR_LANE_FULL;
+    }
+    if (blocked == BLOCKED_BY_SEGMENT) {
+        return spare == SPARE_NO_QUOTA || spare == SPARE_NO_DISK ? MR_LANE_FULL : MR_LANE_BEHIND;
+    }
+    return blocked == BLOCKED_BY_BLOCKS ? MR_LANE_BEHIND : MR_LANE_OPEN;
+}
+
+const char *mr_lane_state_text(const struct mr_lane *lane)
+{
+    static _Thread_local char answer[512];
+    struct mr_text text = mr_text_over(answer, sizeof(answer));
+    struct mr_lane *guarded = (struct mr_lane *)lane; /* for its mutex only */
+
+    switch (mr_lane_state(lane)) {
+    case MR_LANE_FAILED:
+        mr_text_add(&text, lane->fail_text);
+        break;
+    case MR_LANE_FULL:
+        if (atomic_load_explicit(&lane->disk_full, memory_order_relaxed)) {
+            mr_text_fmt(&text, "the disk that holds %s is full; make room on it",
+                        lane->folder.text);
+            break;
+        }
+        mr_mutex_lock(&guarded->mutex);
+        mr_text_add(&text, lane->spare_text);
+        mr_mutex_unlock(&guarded->mutex);
+        break;
+    case MR_LANE_BEHIND:
+        mr_text_fmt(&text, "journal lane %u waits for the disk", lane->index);
+        break;
+    case MR_LANE_OPEN:
+        mr_text_fmt(&text, "journal lane %u is open", lane->index);
+        break;
+    }
+    return answer;
+}
+
+void mr_lane_stats(struct mr_lane *lane, struct mr_lane_stats *out)
+{
+    *out = (struct mr_lane_stats){.bytes_max = lane->max_bytes};
+    out->seq_next = atomic_load_explicit(&lane->seq_next_seen, memory_order_relaxed);
+    out->durable_seq = mr_lane_durable(lane);
+    out->payload_bytes = atomic_load_explicit(&lane->payload_bytes_seen, memory_order_relaxed);
+    out->written_bytes = atomic_load_explicit(&lane->written_bytes, memory_order_relaxed);
+    out->commits = atomic_load_explicit(&lane->commits, memory_order_relaxed);
+    mr_mutex_lock(&lane->mutex);
+    out->bytes_used = mr_segments_bytes(lane);
+    for (const struct segment *s = lane->oldest; s != NULL; s = s->next) {
+        out->segments += 1;
+    }
+    if (lane->oldest != NULL) {
+        out->seq_oldest = lane->oldest->header.seq_first;
+        out->oldest_us = lane->oldest->header.created_us;
+    } else {
+        out->seq_oldest = out->seq_next;
+    }
+    mr_mutex_unlock(&lane->mutex);
+}

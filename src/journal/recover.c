@@ -1,0 +1,380 @@
+/* recover.c - what of a lane is really there, after a crash or a clean end.
+ *
+ * DESIGN
+ *
+ * docs/JOURNAL.md, "Recovery", step by step.  Headers of all segments are read;
+ * the last two segments are walked.  Where the walk of the last one stops, the
+ * durable_seq inside later batches tells a torn tail (nobody was thanked for it:
+ * cut) from rot (reported, and walked over).
+ *
+ * A segment gets its name only after its first batch is on the medium (segment.c),
+ * so a named one whose first batch does not read was damaged too.  How many seqs
+ * that cost may be unknown; then the numbering goes on above all that could have
+ * been in the file, because a seq must never be given twice.
+ *
+ * Nothing is appended to a file found here; what was accepted is synced before
+ * anyone reads it.
+ */
+#include "journal/journal_internal.h"
+
+#include "os/clock.h"
+
+struct recover {
+    struct mr_lane *lane;
+    struct mr_recovery *found;
+    struct mr_error *why;
+    uint64_t used; /* of the segment being walked: end of its last good batch */
+    int64_t last_us;
+};
+
+static void recover_lost(struct recover *r, uint64_t seq_first, uint64_t seq_end,
+                         const struct path *path, uint64_t pos)
+{
+    mr_lane_corrupt(r->lane, seq_first, seq_end - 1, path, pos);
+    r->found->corrupt_ranges += 1;
+    r->found->seqs_lost += seq_end - seq_first;
+}
+
+/* After the scan stopped in the last segment: does a later batch prove that what
+ * is missing was durable?  Then the scan stands at the first batch behind it.
+ */
+static enum mr_err recover_proof(struct mr_scan *scan, bool *proof)
+{
+    uint64_t expected = mr_scan_expected(scan);
+    uint64_t back_pos = mr_scan_pos(scan);
+    uint64_t back_seq = expected;
+    struct mr_batch_header header;
+    struct mr_span batch;
+    uint64_t pos;
+    enum mr_err err = mr_scan_resync(scan, &header, &pos);
+
+    *proof = false;
+    if (err == MR_OK) {
+        uint64_t first_pos = pos;
+        uint64_t first_seq = header.seq_first;
+
+        while (err == MR_OK && !*proof) {
+            *proof = header.durable_seq >= expected;
+            err = mr_scan_next(scan, &header, &batch, &pos);
+            if (err == MR_ERR_AGAIN) {
+                err = mr_scan_resync(scan, &header, &pos);
+            }
+        }
+        if (*proof) {
+            back_pos = first_pos;
+            back_seq = first_seq;
+        }
+    }
+    mr_scan_seek(scan, back_pos, back_seq);
+    return err == MR_ERR_IO ? err : MR_OK;
+}
+
+/* Bytes of the batch that was begun where the good ones end. */
+static uint64_t torn_bytes(struct mr_scan *scan, const struct segment *segment)
+{
+    uint8_t bytes[MR_BATCH_HEADER_BYTES];
+    struct mr_batch_header header;
+    size_t got = 0;
+
+    if (mr_scan_read(scan, bytes, sizeof(bytes), mr_scan_pos(scan), &got) != MR_OK ||
+        got < sizeof(bytes) || memcmp(bytes, "MRB1", 4) != 0) {
+        return 0;
+    }
+    mr_batch_header_read(bytes, &header);
+    return header.salt == segment->header.salt &&
+                   header.byte_length <= segment->header.segment_bytes
+               ? header.byte_length
+               : 0;
+}
+
+/* Walk a segment to its end.  `last`: the end is not known. */
+static enum mr_err recover_walk(struct recover *r, struct mr_scan *scan, struct segment *segment,
+                                const struct path *path, bool last)
+{
+    struct mr_batch_header header;
+    struct mr_span batch;
+    uint64_t pos;
+
+    for (;;) {
+        enum mr_err err = mr_scan_next(scan, &header, &batch, &pos);
+        uint64_t expected = mr_scan_expected(scan);
+
+        if (err == MR_OK) {
+            r->found->records_scanned += header.record_count;
+            r->found->bytes_scanned += header.byte_length;
+            r->used = pos + header.byte_length;
+            r->last_us = header.time_base_us;
+            continue;
+        }
+        if (err == MR_ERR_IO) {
+            return mr_error_set(r->why, err, "%s: cannot be read; check the disk", path->text);
+        }
+        if (!last && expected >= segment->seq_end) {
+            return MR_OK;
+        }
+        uint64_t damaged_pos = mr_scan_pos(scan);
+        bool found = false;
+        if (last) {
+            err = recover_proof(scan, &found);
+        } else {
+            err = mr_scan_resync(scan, &header, &pos);
+            found = err == MR_OK && header.seq_first < segment->seq_end;
+        }
+        if (err == MR_ERR_IO) {
+            return mr_error_set(r->why, err, "%s: cannot be read; check the disk", path->text);
+        }
+        if (!found) {
+            if (last) {
+                r->found->torn_bytes += torn_bytes(scan, segment);
+            } else {
+                recover_lost(r, expected, segment->seq_end, path, damaged_pos);
+            }
+            return MR_OK;
+        }
+        recover_lost(r, expected, mr_scan_expected(scan), path, damaged_pos);
+    }
+}
+
+/* Records of the first batch if its header can be believed, else as many as the
+ * segment could hold.
+ */
+static uint64_t records_possible(struct mr_scan *scan, const struct segment *segment)
+{
+    uint64_t most = segment->header.segment_bytes / 4;
+    uint8_t bytes[MR_BATCH_HEADER_BYTES];
+    struct mr_batch_header header;
+    size_t got = 0;
+
+    if (scan == NULL ||
+        mr_scan_read(scan, bytes, sizeof(bytes), MR_SEGMENT_HEADER_BYTES, &got) != MR_OK ||
+        got < sizeof(bytes)) {
+        return most;
+    }
+    mr_batch_header_read(bytes, &header);
+    return memcmp(bytes, "MRB1", 4) == 0 && header.salt == segment->header.salt &&
+                   header.seq_first == segment->header.seq_first && header.record_count != 0 &&
+                   header.record_count < most
+               ? header.record_count
+               : most;
+}
+
+static enum mr_err recover_cut(struct recover *r, struct segment *segment, const struct path *path)
+{
+    struct mr_file file;
+    enum mr_err err = mr_file_open(&file, path->text, MR_FILE_READ_WRITE, r->why);
+
+    if (err != MR_OK) {
+        return MR_ERR_IO;
+    }
+    if (r->used != 0 && r->used < segment->file_bytes) {
+        err = mr_file_truncate(&file, r->used);
+        segment->file_bytes = r->used;
+    }
+    if (err == MR_OK) {
+        err = mr_file_sync(&file);
+    }
+    mr_file_close(&file);
+    return err == MR_OK ? MR_OK
+                        : mr_error_set(r->why, MR_ERR_IO, "%s: cannot be flushed; check the disk",
+                                       path->text);
+}
+
+static enum mr_err recover_segment(struct recover *r, struct segment *segment, bool last)
+{
+    struct path path;
+    struct mr_scan *scan;
+    enum mr_err err;
+
+    mr_segment_path(r->lane, segment->header.seq_first, &path);
+    r->used = 0;
+    r->last_us = segment->header.created_us;
+    if (segment->damaged) {
+        if (last) {
+            segment->seq_end = segment->header.seq_first + records_possible(NULL, segment);
+        }
+        recover_lost(r, segment->header.seq_first, segment->seq_end, &path, 0);
+        return MR_OK;
+    }
+    err = mr_scan_open_known(&scan, path.text, &segment->header, r->why);
+    if (err != MR_OK) {
+        return err;
+    }
+    err = recover_walk(r, scan, segment, &path, last);
+    if (err == MR_OK && last) {
+        segment->seq_end = mr_scan_expected(scan);
+        segment->closed_us = r->last_us;
+        if (r->used == 0) {
+            segment->seq_end += records_possible(scan, segment);
+            recover_lost(r, segment->header.seq_first, segment->seq_end, &path,
+                         MR_SEGMENT_HEADER_BYTES);
+        }
+    }
+    mr_scan_close(scan);
+    if (err == MR_OK && !r->lane->journal->read_only) {
+        if (!last) {
+            r->used = 0; /* it ends where the next begins; only sync it */
+        }
+        err = recover_cut(r, segment, &path);
+    }
+    return err;
+}
+
+/* Read one file's header into a new segment at the end of the list. */
+static enum mr_err recover_header(struct recover *r, const char *path)
+{
+    struct mr_lane *lane = r->lane;
+    struct segment *segment = mr_segment_new(lane);
+    struct mr_scan *scan = NULL;
+    struct mr_error why;
+    uint64_t seq = 0;
+    size_t len = strlen(path);
+    enum mr_err err = mr_scan_open(&scan, path, &segment->header, &why);
+
+    mr_assert(len > 24 &&
+              mr_parse_u64(mr_span_make(path + len - 24, 20), UINT64_MAX, &seq) == MR_OK);
+    if (err == MR_OK) {
+        segment->file_bytes = mr_scan_file_bytes(scan);
+        mr_scan_close(scan);
+        if (memcmp(&segment->header.journal_id, &lane->journal->id, sizeof(lane->journal->id)) !=
+                0 ||
+            segment->header.lane != lane->index) {
+            mr_segment_free(segment);
+            return mr_error_set(r->why, MR_ERR_CONFIG,
+                                "%s belongs to another journal or lane; move it away", path);
+        }
+    } else if (err != MR_ERR_CORRUPT) {
+        mr_segment_free(segment);
+        return mr_error_set(r->why, err, "%s", why.text);
+    }
+    segment->damaged = err == MR_ERR_CORRUPT || segment->header.seq_first != seq;
+    segment->header.seq_first = seq;
+    segment->on_disk = true;
+    if (lane->newest == NULL) {
+        lane->oldest = segment;
+    } else {
+        lane->newest->next = segment;
+        lane->newest->seq_end = seq;
+        lane->newest->closed_us = segment->header.created_us;
+    }
+    lane->newest = segment;
+    r->found->segments += 1;
+    return MR_OK;
+}
+
+static enum mr_err recover_list(struct recover *r)
+{
+    char **paths = NULL;
+    size_t count = 0;
+    enum mr_err err;
+
+    if (r->lane->journal->read_only && !mr_path_exists(r->lane->folder.text)) {
+        return MR_OK;
+    }
+    err = mr_scan_list(r->lane->folder.text, &paths, &count);
+    if (err != MR_OK) {
+        return mr_error_set(r->why, MR_ERR_IO, "%s: cannot be listed; check the disk",
+                            r->lane->folder.text);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (err == MR_OK) {
+            err = recover_header(r, paths[i]);
+        }
+        mr_free(paths[i]);
+    }
+    mr_free(paths);
+    return err;
+}
+
+/* Keep one spare of the right size, remove what else an earlier life left. */
+static enum mr_err recover_spares(struct recover *r)
+{
+    struct mr_lane *lane = r->lane;
+    struct path path;
+    enum mr_err err = MR_OK;
+    struct mr_text text = mr_text_over(path.text, sizeof(path.text));
+
+    mr_text_fmt(&text, "%s/spare.tmp", lane->folder.text);
+    if (mr_path_exists(path.text)) {
+        err = mr_path_remove(path.text);
+    }
+    for (uint32_t slot = 0; slot < SPARE_SLOTS && err == MR_OK; slot++) {
+        uint64_t bytes = 0;
+
+        mr_spare_path(lane, slot, &path);
+        if (!mr_path_exists(path.text)) {
+            continue;
+        }
+        struct segment *spare = mr_segment_new(lane);
+        spare->spare_slot = slot;
+        err = mr_file_open(&spare->file, path.text, MR_FILE_READ_WRITE, r->why);
+        if (err != MR_OK) {
+            spare->file.fd = -1;
+        } else {
+            err = mr_file_size(&spare->file, &bytes);
+        }
+        if (err == MR_OK && bytes == lane->segment_bytes && lane->spare == NULL) {
+            lane->spare = spare;
+            atomic_store(&lane->spare_state, SPARE_READY);
+            continue;
+        }
+        mr_segment_free(spare);
+        if (err == MR_OK) {
+            err = mr_path_remove(path.text);
+        }
+    }
+    return err == MR_OK ? MR_OK
+                        : mr_error_set(r->why, MR_ERR_IO, "%s: old spares cannot be removed",
+                                       lane->folder.text);
+}
+
+/* Seqs below a cursor existed; if the segments end before it, they are lost. */
+static uint64_t recover_above_cursors(struct recover *r, uint64_t seq_end)
+{
+    uint64_t highest;
+    struct path path = {.text = ""};
+
+    mr_cursors_lowest(r->lane->journal, r->lane->index, &highest);
+    if (highest < seq_end) {
+        return seq_end;
+    }
+    struct mr_text text = mr_text_over(path.text, sizeof(path.text));
+    mr_text_fmt(&text, "%s", r->lane->folder.text);
+    recover_lost(r, seq_end, highest + 1, &path, 0);
+    return highest + 1;
+}
+
+enum mr_err mr_lane_recover(struct mr_lane *lane, struct mr_recovery *recovery,
+                            struct mr_error *why)
+{
+    struct recover r = {.lane = lane, .found = recovery, .why = why};
+    enum mr_err err = recover_list(&r);
+    uint64_t seq_end = 1;
+
+    for (struct segment *s = lane->oldest; s != NULL && err == MR_OK; s = s->next) {
+        bool last = s->next == NULL;
+        if (last || s->next->next == NULL || s->damaged) {
+            err = recover_segment(&r, s, last);
+        }
+        seq_end = s->seq_end;
+    }
+    if (err == MR_OK && !lane->journal->read_only) {
+        err = recover_spares(&r);
+        /* A name that was given just before the crash may not be on the medium yet. */
+        if (err == MR_OK && mr_dir_sync(lane->folder.text) != MR_OK) {
+            err = mr_error_set(why, MR_ERR_IO, "%s: cannot be flushed; check the disk",
+                               lane->folder.text);
+        }
+    }
+    if (err != MR_OK) {
+        return err;
+    }
+    seq_end = recover_above_cursors(&r, seq_end);
+    lane->seq_next = seq_end;
+    lane->seq_turn = seq_end;
+    atomic_store(&lane->seq_next_seen, seq_end);
+    atomic_store(&lane->durable_seq, seq_end - 1);
+    atomic_store(&lane->released_seq, seq_end - 1);
+    mr_metric_set(lane->metrics.next_seq, (int64_t)seq_end);
+    mr_metric_set(lane->metrics.durable_seq, (int64_t)seq_end - 1);
+    return MR_OK;
+}
