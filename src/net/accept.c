@@ -26,10 +26,8 @@ enum mr_err mr_net_listen(struct mr_net *net, int fd, uint32_t index, uint64_t c
                             "the kernel refuses to watch a listener; raise its limits of "
                             "descriptors or memory");
     }
-    *listener = (struct net_listener){.fd = fd,
-                                      .connections_max = connections_max,
-                                      .used = true,
-                                      .watched = true};
+    *listener = (struct net_listener){
+        .fd = fd, .connections_max = connections_max, .used = true, .watched = true};
     return MR_OK;
 }
 

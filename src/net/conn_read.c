@@ -116,8 +116,7 @@ static void in_read_direct(struct mr_conn *conn)
         return;
     }
     uint32_t end = conn->in_need < conn->in_capacity ? conn->in_need : conn->in_capacity;
-    enum mr_err err =
-        mr_socket_read(conn->fd, conn->in + conn->in_len, end - conn->in_len, &got);
+    enum mr_err err = mr_socket_read(conn->fd, conn->in + conn->in_len, end - conn->in_len, &got);
     if (!in_got(conn, err, got)) {
         return;
     }

@@ -25,7 +25,7 @@ struct mr_conn {
     struct mr_net *net;
     uint64_t id; /* generation << 32 | slot */
     struct mr_wheel_node timer;
-    uint8_t *in; /* lent: bytes received and not consumed */
+    uint8_t *in;  /* lent: bytes received and not consumed */
     uint8_t *out; /* lent: bytes to send */
     uint32_t in_len;
     uint32_t in_capacity;
@@ -87,8 +87,8 @@ static inline struct mr_conn *net_slot(struct mr_net *net, uint32_t slot)
 struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const char *peer);
 void conn_free(struct mr_conn *conn);
 void conn_end(struct mr_conn *conn, enum mr_close_why why); /* it is over: tell the owner, free */
-void conn_watch(struct mr_conn *conn); /* tell the loop what we now wait for */
-void conn_mark(struct mr_conn *conn);  /* flush it at the end of the turn */
+void conn_watch(struct mr_conn *conn);                      /* tell the loop what we now wait for */
+void conn_mark(struct mr_conn *conn);                       /* flush it at the end of the turn */
 void conn_pause_end(struct mr_conn *conn);
 
 /* conn_read.c, conn_write.c: react to readiness. */

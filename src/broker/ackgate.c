@@ -1,0 +1,229 @@
+/* ackgate.c - see ackgate.h for the contract.
+ *
+ * DESIGN
+ *
+ * A ring of entries.  Because the journal assigns sequence numbers in the order
+ * we append, and becomes durable in that same order, the ring is sorted by
+ * construction and release() never has to search: it pops from the tail until
+ * it meets a record that is not durable yet.
+ *
+ * The acks' bytes are written when the PUBLISH is parsed, into a buffer of the
+ * connection.  Acks of one read of one connection share an entry: nothing is
+ * appended between them, so the entry's seq is that of the last, and waiting for
+ * it delays the others by nothing that counts, for one read is nearly always in
+ * one commit.  When an entry is released, its bytes follow the bytes released
+ * before, so two numbers per connection (due, end) replace a list.
+ *
+ * head and tail count entries since start-up and never wrap in practice (2^64).
+ *
+ * Rejected: one ring slot per ack.  At a million acks per second the ring alone
+ * is 24 MB/s of memory traffic, and each ack is looked up by connection again.
+ *
+ * Rejected: one list per connection.  Every release would touch as many cache
+ * lines as there are connections.
+ *
+ * INVARIANTS (checked by gate_check and acks_check after every change)
+ *
+ *   (1) 0 <= head - tail <= entries_max.
+ *   (2) Sequence numbers do not decrease from tail to head.
+ *   (3) seq_last is the seq at head - 1, or of the last entry released.
+ *   (4) begin <= due <= end <= capacity; [due, end) is exactly the sum of the
+ *       bytes of this connection's entries in the ring.
+ *   (5) After release(D) either the caller's array is full or the oldest
+ *       remaining entry has seq > D.
+ */
+#include "broker/ackgate.h"
+
+enum { ACKS_FIRST_BYTES = 64 }; /* 16 PUBACKs; the pool's smallest buffer */
+
+struct mr_ackgate {
+    uint64_t head;         /* entries ever made */
+    uint64_t tail;         /* entries ever released */
+    uint64_t seq_last;     /* newest seq accepted by hold() */
+    uint64_t seq_released; /* newest seq passed to release() */
+    uint64_t mask;         /* entries_max - 1 */
+    uint64_t held;         /* acks in the ring */
+    bool open;             /* the newest entry may grow */
+    struct mr_bufpool *pool;
+    struct mr_owed *ring;
+};
+
+static void gate_check(const struct mr_ackgate *gate)
+{
+    mr_assert(gate->tail <= gate->head);
+    mr_assert(gate->head - gate->tail <= gate->mask + 1);
+    if (gate->head != gate->tail) {
+        const struct mr_owed *oldest = &gate->ring[gate->tail & gate->mask];
+        const struct mr_owed *newest = &gate->ring[(gate->head - 1) & gate->mask];
+        mr_assert(oldest->seq <= newest->seq);
+        mr_assert(newest->seq == gate->seq_last);
+    }
+}
+
+static void acks_check(const struct mr_acks *acks)
+{
+    mr_assert(acks->begin <= acks->due && acks->due <= acks->end);
+    mr_assert(acks->end <= acks->capacity);
+}
+
+enum mr_err mr_ackgate_open(struct mr_ackgate **out, struct mr_bufpool *pool, uint32_t entries_max)
+{
+    if (entries_max == 0 || (entries_max & (entries_max - 1)) != 0) {
+        return MR_ERR_CONFIG;
+    }
+    struct mr_ackgate *gate = mr_alloc(sizeof(*gate));
+
+    gate->ring = mr_alloc(sizeof(*gate->ring) * entries_max);
+    gate->mask = entries_max - 1;
+    gate->pool = pool;
+    gate_check(gate);
+    *out = gate;
+    return MR_OK;
+}
+
+void mr_ackgate_close(struct mr_ackgate *gate)
+{
+    if (gate != NULL) {
+        mr_free(gate->ring);
+        mr_free(gate);
+    }
+}
+
+/* Room for `len` bytes behind `end`: move down what is left, or take twice as much. */
+static enum mr_err acks_grow(struct mr_ackgate *gate, struct mr_acks *acks, uint32_t len)
+{
+    uint32_t used = acks->end - acks->begin;
+    uint8_t *to = acks->bytes;
+    size_t capacity = acks->capacity;
+
+    if (to == NULL || (used + len) * 2 > acks->capacity) {
+        size_t wanted = to == NULL ? ACKS_FIRST_BYTES : (size_t)acks->capacity * 2;
+        wanted = wanted < used + len ? used + len : wanted;
+        to = mr_bufpool_take(gate->pool, wanted, &capacity);
+        if (to == NULL) {
+            return MR_ERR_FULL;
+        }
+    }
+    if (used != 0) {
+        memmove(to, acks->bytes + acks->begin, used);
+    }
+    if (acks->bytes != NULL && to != acks->bytes) {
+        mr_bufpool_give(gate->pool, acks->bytes, acks->capacity);
+    }
+    acks->bytes = to;
+    acks->capacity = (uint32_t)capacity;
+    acks->due -= acks->begin;
+    acks->end = used;
+    acks->begin = 0;
+    return MR_OK;
+}
+
+enum mr_err mr_ackgate_reserve(struct mr_ackgate *gate, struct mr_acks *acks, uint32_t len)
+{
+    if (MR_UNLIKELY(gate->head - gate->tail > gate->mask)) {
+        return MR_ERR_FULL;
+    }
+    if (MR_LIKELY(len <= acks->capacity - acks->end)) {
+        return MR_OK;
+    }
+    return acks_grow(gate, acks, len);
+}
+
+void mr_ackgate_hold(struct mr_ackgate *gate, struct mr_acks *acks, uint64_t conn_id, uint64_t seq,
+                     const void *bytes, uint32_t len)
+{
+    mr_assert(seq >= gate->seq_last && len <= acks->capacity - acks->end);
+
+    memcpy(acks->bytes + acks->end, bytes, len);
+    acks->end += len;
+    acks->held += 1;
+
+    struct mr_owed *owed = &gate->ring[(gate->head - 1) & gate->mask];
+    if (!gate->open || owed->conn_id != conn_id) {
+        mr_assert(gate->head - gate->tail <= gate->mask);
+        owed = &gate->ring[gate->head & gate->mask];
+        *owed = (struct mr_owed){.conn_id = conn_id};
+        gate->head += 1;
+        gate->open = true;
+    }
+    owed->seq = seq;
+    owed->bytes += len;
+    owed->acks += 1;
+    gate->seq_last = seq;
+    gate->held += 1;
+    gate_check(gate);
+    acks_check(acks);
+}
+
+uint64_t mr_ackgate_seq_last(const struct mr_ackgate *gate)
+{
+    return gate->seq_last;
+}
+
+void mr_ackgate_cut(struct mr_ackgate *gate)
+{
+    gate->open = false;
+}
+
+bool mr_ackgate_is_due(const struct mr_ackgate *gate, uint64_t durable_seq)
+{
+    return gate->head != gate->tail && gate->ring[gate->tail & gate->mask].seq <= durable_seq;
+}
+
+size_t mr_ackgate_release(struct mr_ackgate *gate, uint64_t durable_seq, struct mr_owed *out,
+                          size_t out_max)
+{
+    size_t count = 0;
+
+    mr_assert(durable_seq >= gate->seq_released);
+    gate->seq_released = durable_seq;
+    while (count < out_max && mr_ackgate_is_due(gate, durable_seq)) {
+        out[count] = gate->ring[gate->tail & gate->mask];
+        gate->held -= out[count].acks;
+        gate->tail += 1;
+        count += 1;
+    }
+    if (gate->head == gate->tail) {
+        gate->open = false; /* the newest entry has left; it must not grow */
+    }
+    gate_check(gate);
+    return count;
+}
+
+uint64_t mr_ackgate_held(const struct mr_ackgate *gate)
+{
+    return gate->held;
+}
+
+void mr_acks_allow(struct mr_acks *acks, const struct mr_owed *owed)
+{
+    mr_assert(owed->bytes <= acks->end - acks->due && owed->acks <= acks->held);
+    acks->due += owed->bytes;
+    acks->held -= owed->acks;
+    acks_check(acks);
+}
+
+struct mr_span mr_acks_due(const struct mr_acks *acks)
+{
+    if (acks->due == acks->begin) {
+        return (struct mr_span){.at = NULL, .len = 0};
+    }
+    return (struct mr_span){.at = acks->bytes + acks->begin, .len = acks->due - acks->begin};
+}
+
+void mr_acks_left(struct mr_ackgate *gate, struct mr_acks *acks)
+{
+    acks->begin = acks->due;
+    if (acks->begin == acks->end) {
+        mr_acks_drop(gate, acks);
+    }
+    acks_check(acks);
+}
+
+void mr_acks_drop(struct mr_ackgate *gate, struct mr_acks *acks)
+{
+    if (acks->bytes != NULL) {
+        mr_bufpool_give(gate->pool, acks->bytes, acks->capacity);
+    }
+    *acks = (struct mr_acks){0};
+}

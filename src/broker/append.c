@@ -1,0 +1,89 @@
+/* append.c - into the journal, and what the broker publishes in its own name. */
+#include "broker/broker_internal.h"
+
+enum mr_err message_append(struct mr_shard *shard, const struct mr_message *message,
+                           struct mr_name_ref *name, struct mr_appended *out)
+{
+    struct mr_record_raw *record = &shard->record;
+
+    record->type = MR_RECORD_EVENT;
+    record->received_us = message->received_us;
+    record->client = message->client;
+    record->username = message->username;
+    record->topic = message->topic;
+    record->properties = message->props;
+    record->payload = message->payload;
+    record->qos = message->qos;
+    record->retain = message->retain;
+    record->will = message->will;
+
+    enum mr_err err = mr_lane_append(shard->lane, record, name, out);
+    if (MR_LIKELY(err == MR_OK)) {
+        if (shard->sample_ns == 0) {
+            shard->sample_ns = shard->now_ns;
+            shard->sample_seq = out->seq;
+        }
+        return MR_OK;
+    }
+    if (err == MR_ERR_FULL) {
+        shard->stalled = true;
+        mr_net_set_read_max(shard->net, SHARD_READ_STALLED);
+    } else if (err == MR_ERR_IO) {
+        shard_fail(shard);
+    }
+    return err;
+}
+
+/* FULL: nothing has happened.  Otherwise `will` has been dealt with. */
+static enum mr_err will_append(struct mr_shard *shard, struct stored *will)
+{
+    struct mr_message *message = &will->message;
+    struct mr_appended at = {0};
+    struct stored *pending = NULL;
+
+    bool wanted = mr_subtree_has(shard->subtree, message->topic);
+    if (wanted && message->qos != 0) {
+        pending = pending_new(shard, message);
+        if (pending == NULL) {
+            return MR_ERR_FULL;
+        }
+    }
+    bool excluded = topic_is_excluded(shard, message->topic);
+    enum mr_err err = excluded ? MR_OK : message_append(shard, message, NULL, &at);
+    if (err == MR_OK && wanted && (excluded || message->qos == 0)) {
+        deliver_now(shard, message);
+    }
+    if (pending != NULL) {
+        if (err == MR_OK && !excluded) {
+            pending_push(shard, pending, &at);
+        } else {
+            stored_free(&shard->pool, pending);
+        }
+    }
+    if (err == MR_ERR_REJECT) {
+        mr_log(MR_LOG_WARN, "mqtt", "a will of %zu bytes is larger than the journal takes; dropped",
+               message->payload.len);
+    }
+    return err;
+}
+
+void will_publish(struct mr_shard *shard, struct stored *will)
+{
+    will->message.received_us = shard->wall_us;
+    /* Behind those that wait already, so that order holds. */
+    if (shard->wills_first != NULL || shard->stalled || will_append(shard, will) == MR_ERR_FULL) {
+        stored_push(&shard->wills_first, &shard->wills_last, will);
+        return;
+    }
+    stored_free(&shard->pool, will);
+}
+
+void wills_retry(struct mr_shard *shard)
+{
+    while (shard->wills_first != NULL && !shard->stalled) {
+        if (will_append(shard, shard->wills_first) == MR_ERR_FULL) {
+            return;
+        }
+        stored_free(&shard->pool, stored_pop(&shard->wills_first, &shard->wills_last));
+    }
+}

@@ -1,0 +1,336 @@
+/* broker_internal.h - the broker's own structures.
+ *
+ *     mr_broker ── mr_shard (one thread) ── client (one network connection)
+ *                                        └─ session (one client id)
+ *
+ * A session lives as long as its connection in this version; they are two
+ * structures because persistent sessions will outlive it.
+ *
+ * Everything below a shard is touched by its thread only.  The files:
+ *
+ *     shard.c      the turn               handle_*.c  one packet from a client
+ *     client.c     a connection's life    send_*.c    one packet to a client
+ *     session.c    who is connected       ackgate.c   when acks may leave
+ *     topics.c     known topics, aliases  subtree.c   who wants a topic
+ *     append.c     into the journal       deliver.c   out to live subscribers
+ */
+#ifndef MR_BROKER_BROKER_INTERNAL_H
+#define MR_BROKER_BROKER_INTERNAL_H
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "broker/ackgate.h"
+#include "broker/broker.h"
+#include "broker/message.h"
+#include "broker/subtree.h"
+#include "codec/mqtt.h"
+#include "codec/topic.h"
+#include "net/net.h"
+
+enum {
+    SHARD_EVENTS = 256,           /* per turn; the loop's own bound */
+    SHARD_OWED = 1024,            /* acks' entries released at a time */
+    SHARD_READ_STALLED = 4 << 10, /* bytes per read while the journal has no room */
+    CLIENT_OUT_MAX = 256 << 10,   /* bytes waiting for a subscriber before it counts as slow */
+    CLIENT_ACKS_MAX = 65535,      /* a 3.x client cannot have more packet ids in use */
+    INFLIGHT_MAX = 1024,          /* towards a 5.0 subscriber, whatever it allows */
+    LOG_EVERY_US = 10000000,      /* one line per kind in 10 s */
+    DISCONNECT_BYTES_MAX = 256,   /* our DISCONNECT with a reason string */
+    TOPIC_CACHED_MAX = 107,       /* bytes of a topic that the cache can hold */
+    TOPICS_MAX = 4,               /* entries of the cache once there are several topics */
+};
+
+/* A topic that a client has published to: everything known about it. */
+struct topic_entry {
+    struct mr_name_ref name;
+    uint64_t tree_version; /* for which `subscribed` holds */
+    uint16_t len;
+    uint8_t refused; /* reason, 0 if allowed */
+    bool subscribed; /* someone is listening */
+    bool excluded;   /* not journaled */
+    uint8_t text[TOPIC_CACHED_MAX];
+};
+_Static_assert(sizeof(struct topic_entry) == 128, "fits a buffer class of the pool");
+
+struct topic_cache {
+    struct topic_entry *entries; /* lent: 1, then TOPICS_MAX */
+    uint8_t count;
+    uint8_t used;
+    uint8_t last; /* the one that hit */
+};
+
+/* Topic aliases of a 5.0 client: lent at first use. */
+struct alias {
+    uint8_t *topic; /* lent */
+    uint32_t len;
+    uint32_t capacity;
+};
+
+/* QoS 1 towards a subscriber: lent at first need. */
+struct outbound {
+    struct stored *queue_first;
+    struct stored *queue_last;
+    uint64_t queue_bytes;
+    uint32_t queue_count;
+    uint32_t capacity; /* as lent by the pool */
+    uint16_t window;   /* ids that may be unacknowledged */
+    uint16_t begin;    /* oldest id in the ring */
+    uint16_t count;
+    uint16_t id_last;
+    uint16_t ids[]; /* ring of `window`, in cyclic ascending order */
+};
+
+struct session {
+    struct session *table_next;
+    uint64_t hash;
+    struct client *client;
+    struct mr_sub *subs;
+    struct outbound *outbound;
+    struct stored *will;
+    uint32_t capacity; /* as lent by the pool */
+    uint16_t id_len;
+    uint16_t username_len;
+    uint8_t text[]; /* client id, user name */
+};
+
+/* Why a connection ended, for the metric; MR_END_COUNT kinds. */
+enum end_kind {
+    END_CLIENT,     /* DISCONNECT */
+    END_CLOSED,     /* without DISCONNECT */
+    END_TAKEN_OVER, /* another connection with the same id */
+    END_KEEP_ALIVE,
+    END_REFUSED,  /* CONNECT was not accepted */
+    END_PROTOCOL, /* the client broke a rule */
+    END_SHUTDOWN,
+    END_MEMORY,
+    END_COUNT
+};
+
+/* A network connection; lies in its mr_conn. */
+struct client {
+    struct mr_shard *shard;
+    struct session *session; /* NULL before CONNECT */
+    struct mr_acks acks;
+    struct topic_cache topics;
+    struct alias *aliases;
+    uint32_t aliases_capacity;
+    uint32_t keep_alive_ticks; /* 1.5 times what was asked; 0: none */
+    uint32_t packet_max;       /* largest packet it accepts; 0: any */
+    uint16_t receive_max;      /* QoS 1 publishes it accepts unacknowledged */
+    uint8_t version;           /* 0 before CONNECT */
+    uint8_t end;               /* enum end_kind, once known */
+    bool will_dropped;
+    bool drain_again;  /* its queue waits for room in its out buffer */
+    bool wants_detail; /* 5.0: reason strings (problem information) */
+};
+
+struct shard_metrics {
+    struct mr_metric *connections;
+    struct mr_metric *connections_total;
+    struct mr_metric *connections_refused;
+    struct mr_metric *disconnects[END_COUNT];
+    struct mr_metric *publish_received[3];
+    struct mr_metric *publish_sent[2];
+    struct mr_metric *packets_received[16];
+    struct mr_metric *bytes_received;
+    struct mr_metric *bytes_sent;
+    struct mr_metric *dropped_slow;    /* subscriber's queue is full */
+    struct mr_metric *dropped_memory;  /* the pool is used up */
+    struct mr_metric *dropped_refused; /* topic not allowed */
+    struct mr_metric *dropped_large;   /* larger than the subscriber accepts */
+    struct mr_metric *subscriptions;
+    struct mr_metric *acks_withheld;
+    struct mr_metric *paused;
+    struct mr_metric *puback_latency;
+    struct mr_metric *buffers_lent;
+};
+
+/* What mr_broker_stats() reads; stored at the end of each turn. */
+struct shard_stats {
+    _Atomic uint64_t connections, connections_total, publishes_received, publishes_sent, dropped,
+        subscriptions, withheld, paused, bytes_received, bytes_sent;
+};
+
+struct mr_shard {
+    struct mr_broker *broker;
+    struct mr_loop *loop;
+    struct mr_wake wake;
+    struct mr_net *net;
+    struct mr_lane *lane;
+    struct mr_ackgate *gate;
+    struct mr_subtree *subtree;
+    struct mr_bufpool pool;
+    struct mr_thread *thread;
+
+    int64_t start_ns;
+    int64_t now_ns;  /* of this turn */
+    int64_t wall_us; /* of this turn */
+    uint32_t tick;
+    uint64_t seq_released; /* acks and deliveries up to here are done */
+    bool stalled;          /* the journal said FULL; publishers are paused */
+    bool stall_logged;
+    bool stopping;
+
+    struct mr_hash_key key;
+    struct session **sessions; /* table by client id, mr_alloc */
+    size_t sessions_mask;
+    size_t sessions_count;
+
+    struct stored *pending_first; /* QoS 1 for live subscribers, until durable */
+    struct stored *pending_last;
+    struct stored *wills_first; /* wills that the journal could not take yet */
+    struct stored *wills_last;
+
+    struct mr_record_raw record;   /* scratch of append */
+    struct topic_entry long_topic; /* scratch for topics the cache cannot hold */
+    int64_t sample_ns;             /* when the sampled record was appended; 0: none */
+    uint64_t sample_seq;
+    struct shard_metrics metrics;
+    struct shard_stats stats;
+    struct mr_ready events[SHARD_EVENTS];
+    struct mr_owed owed[SHARD_OWED];
+};
+
+struct broker_listener {
+    const struct mr_listener_conf *conf;
+    struct mr_address bound;
+    bool anonymous;
+};
+
+struct mr_broker {
+    struct mr_broker_run run;
+    struct mr_broker_limits limits;
+    struct broker_listener *listeners;
+    struct mr_shard *shard;  /* one now; an array with the shard count later */
+    _Atomic int failed;      /* enum mr_err */
+    struct mr_error failure; /* written before `failed` */
+    _Atomic bool stop;
+    _Atomic int64_t stop_deadline_ns;
+};
+
+/* What a handler says about the packet it was given. */
+enum verdict {
+    PACKET_DONE,
+    PACKET_LATER, /* no room: keep it unparsed, pause the connection */
+    PACKET_END,   /* the connection has been closed */
+};
+
+/* ---- client.c ---- */
+
+struct mr_conn *client_conn(struct client *client);
+extern const struct mr_net_handler client_handler;
+
+/* End it without a word: `kind` for the metric. */
+void client_end(struct client *client, enum end_kind kind);
+
+/* Say why, as far as its version can, log it, end it.  Always PACKET_END. */
+enum verdict client_refuse(struct client *client, enum end_kind kind, uint8_t reason,
+                           const char *what);
+
+/* "client 'press-7' (10.0.0.7:51812)" for logs. */
+struct client_label {
+    char text[200];
+};
+const char *client_label(struct client *client, struct client_label *label);
+
+/* ---- session.c ---- */
+
+struct mr_span session_id(const struct session *session);
+struct mr_span session_username(const struct session *session);
+struct session *session_find(struct mr_shard *shard, struct mr_span client_id);
+
+/* A session for `client`, in the table.  NULL: the pool has no room. */
+struct session *session_new(struct mr_shard *shard, struct client *client, struct mr_span client_id,
+                            struct mr_span username);
+
+/* Unsubscribe everything, leave the table, free.  The will must be gone. */
+void session_free(struct mr_shard *shard, struct session *session);
+
+/* ---- topics.c ---- */
+
+/* What is known about this topic; valid until the next call. */
+struct topic_entry *topic_look_up(struct client *client, struct mr_span topic);
+void topics_drop(struct client *client);
+bool topic_is_excluded(const struct mr_shard *shard, struct mr_span topic);
+
+/* Resolve and define aliases [MQTT-3.3.2-8 ff.].  0, or the reason of the refusal;
+ * LATER is answered by *no_room.
+ */
+uint8_t alias_resolve(struct client *client, struct mr_mqtt_publish *packet, bool *no_room);
+void aliases_drop(struct client *client);
+
+/* ---- append.c ---- */
+
+/* Put `message` into the journal.  FULL: the shard is stalled now.  IO: it has
+ * failed.  REJECT: larger than the journal takes.
+ */
+enum mr_err message_append(struct mr_shard *shard, const struct mr_message *message,
+                           struct mr_name_ref *name, struct mr_appended *out);
+
+/* Publish in our own name (wills): journal, then live subscribers.  Takes `will`
+ * over, now or when the journal has room again.
+ */
+void will_publish(struct mr_shard *shard, struct stored *will);
+void wills_retry(struct mr_shard *shard);
+
+/* ---- deliver.c ---- */
+
+/* Hand to all live subscribers now. */
+void deliver_now(struct mr_shard *shard, const struct mr_message *message);
+
+/* Keep for delivery once seq is durable.  Made before the append that cannot be
+ * undone (NULL: the pool has no room), then filled in and queued or dropped.
+ */
+struct stored *pending_new(struct mr_shard *shard, const struct mr_message *message);
+void pending_push(struct mr_shard *shard, struct stored *pending, const struct mr_appended *at);
+void pending_deliver(struct mr_shard *shard, uint64_t durable_seq);
+
+/* The subscriber has room again: send what is queued. */
+void outbound_drain(struct client *client);
+/* The subscriber acknowledged `packet_id`; false: we never sent it. */
+bool outbound_acked(struct client *client, uint16_t packet_id);
+void outbound_drop(struct mr_shard *shard, struct session *session);
+
+/* ---- shard.c ---- */
+
+void shard_run(void *arg);
+void shard_fail(struct mr_shard *shard);
+
+/* ---- metrics.c ---- */
+
+void shard_metrics_make(struct mr_shard *shard, uint32_t index);
+void shard_metrics_update(struct mr_shard *shard);
+
+/* ---- dispatch.c ---- */
+
+size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes);
+
+/* ---- packets from clients: handle_<packet>.c ---- */
+
+enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *frame);
+enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *frame);
+enum verdict handle_puback(struct client *client, const struct mr_mqtt_frame *frame);
+enum verdict handle_subscribe(struct client *client, const struct mr_mqtt_frame *frame);
+enum verdict handle_unsubscribe(struct client *client, const struct mr_mqtt_frame *frame);
+enum verdict handle_pingreq(struct client *client, const struct mr_mqtt_frame *frame);
+enum verdict handle_disconnect(struct client *client, const struct mr_mqtt_frame *frame);
+
+/* ---- packets to clients: send_<packet>.c ---- */
+
+void send_connack(struct client *client, const struct mr_mqtt_connack *packet, uint8_t version);
+void send_disconnect(struct client *client, uint8_t reason, const char *what);
+enum verdict send_suback(struct client *client, const struct mr_mqtt_suback *packet);
+
+struct outgoing {
+    const struct mr_message *message;
+    const struct mr_mqtt_props *props; /* message's, decoded; NULL: none */
+    uint32_t subscription_id;
+    uint16_t packet_id; /* 0 with QoS 0 */
+    uint8_t qos;
+    bool retain;
+};
+/* REJECT: larger than the client accepts, or expired: do not send.  FULL: no room. */
+enum mr_err send_publish(struct client *client, const struct outgoing *outgoing);
+
+#endif

@@ -1,0 +1,134 @@
+/* client.c - a connection from accept to its end.
+ *
+ * Whatever ends it, client_closed() is where it is undone: the acks it will not
+ * get any more, its session, its subscriptions, and its will, which is published
+ * unless a DISCONNECT has revoked it [MQTT-3.1.2-8].
+ */
+#include "broker/broker_internal.h"
+
+struct mr_conn *client_conn(struct client *client)
+{
+    return mr_conn_of_user(client);
+}
+
+const char *client_label(struct client *client, struct client_label *label)
+{
+    struct mr_text text = mr_text_over(label->text, sizeof(label->text));
+
+    if (client->session != NULL) {
+        struct mr_span id = session_id(client->session);
+        mr_text_add(&text, "client '");
+        mr_text_bytes(&text, id.at, id.len < 100 ? id.len : 100);
+        mr_text_fmt(&text, "' (%s)", mr_conn_peer(client_conn(client)));
+    } else {
+        mr_text_fmt(&text, "a client from %s", mr_conn_peer(client_conn(client)));
+    }
+    return label->text;
+}
+
+static bool client_opened(void *arg, struct mr_conn *conn)
+{
+    struct mr_shard *shard = arg;
+    struct client *client = mr_conn_user(conn);
+    uint64_t patience_ticks = shard->broker->limits.connect_timeout_us * 1000 / MR_NET_TICK_NS + 1;
+
+    client->shard = shard;
+    client->end = END_CLOSED;
+    mr_conn_set_timer(conn, shard->tick + (uint32_t)patience_ticks);
+    mr_metric_add(shard->metrics.connections_total, 1);
+    return !shard->stopping;
+}
+
+static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why)
+{
+    struct mr_shard *shard = arg;
+    struct client *client = mr_conn_user(conn);
+    struct session *session = client->session;
+
+    if (why == MR_CLOSE_MEMORY) {
+        client->end = END_MEMORY;
+    }
+    mr_metric_add(shard->metrics.disconnects[client->end], 1);
+    mr_acks_drop(shard->gate, &client->acks);
+    topics_drop(client);
+    aliases_drop(client);
+    if (session == NULL) {
+        return;
+    }
+    struct client_label label;
+    mr_log(MR_LOG_DEBUG, "mqtt", "%s is gone (%s)", client_label(client, &label),
+           client->end == END_CLIENT ? "disconnected" : "connection ended");
+    struct stored *will = session->will;
+    session->will = NULL;
+    client->session = NULL;
+    session_free(shard, session);
+    if (will != NULL && !client->will_dropped) {
+        will_publish(shard, will);
+    } else if (will != NULL) {
+        stored_free(&shard->pool, will);
+    }
+}
+
+/* Silence: before CONNECT nobody may stay long, afterwards 1.5 times the keep
+ * alive [MQTT-3.1.2-22].  A client that we do not read cannot be blamed.
+ */
+static void client_timer(void *arg, struct mr_conn *conn)
+{
+    struct mr_shard *shard = arg;
+    struct client *client = mr_conn_user(conn);
+
+    if (client->session == NULL) {
+        (void)client_refuse(client, END_REFUSED, MR_MQTT_MAXIMUM_CONNECT_TIME,
+                            "no CONNECT within `connect_timeout`");
+        return;
+    }
+    uint32_t due = mr_conn_heard(conn) + client->keep_alive_ticks;
+    if (mr_conn_is_paused(conn)) {
+        due = shard->tick + client->keep_alive_ticks;
+    }
+    if ((int32_t)(due - shard->tick) > 0) {
+        mr_conn_set_timer(conn, due);
+        return;
+    }
+    (void)client_refuse(client, END_KEEP_ALIVE, MR_MQTT_KEEP_ALIVE_TIMEOUT,
+                        "silent for 1.5 times its keep alive");
+}
+
+static void client_drained(void *arg, struct mr_conn *conn)
+{
+    (void)arg;
+    outbound_drain(mr_conn_user(conn));
+}
+
+const struct mr_net_handler client_handler = {
+    .on_open = client_opened,
+    .on_bytes = dispatch_bytes,
+    .on_drained = client_drained,
+    .on_timer = client_timer,
+    .on_close = client_closed,
+};
+
+void client_end(struct client *client, enum end_kind kind)
+{
+    client->end = (uint8_t)kind;
+    mr_conn_close(client_conn(client));
+}
+
+enum verdict client_refuse(struct client *client, enum end_kind kind, uint8_t reason,
+                           const char *what)
+{
+    static struct mr_log_limit limit;
+    struct client_label label;
+    uint64_t held = 0;
+
+    if (mr_log_allowed(&limit, LOG_EVERY_US / 10, &held)) {
+        mr_log(MR_LOG_INFO, "mqtt", "%s: %s (%s, 0x%02X); closed%s", client_label(client, &label),
+               what, mr_mqtt_reason_name(reason), reason,
+               held != 0 ? "; more such lines were held back" : "");
+    }
+    if (client->session != NULL && client->version == MR_MQTT_5) {
+        send_disconnect(client, reason, what);
+    }
+    client_end(client, kind);
+    return PACKET_END;
+}

@@ -1,0 +1,299 @@
+/* deliver.c - to live subscribers.
+ *
+ * DESIGN
+ *
+ * A QoS 0 publish goes to those who listen at once.  A QoS 1 publish goes when
+ * its record is durable: until then a small copy of topic and properties waits
+ * in a list sorted by seq, and its payload stays where it already is, in the
+ * journal's block.
+ *
+ * A slow subscriber never slows a publisher.  What its socket does not take
+ * waits in its out buffer up to CLIENT_OUT_MAX, QoS 1 then in its queue, bounded
+ * in messages and bytes; beyond that new messages are dropped and counted.
+ * Deliveries may use three quarters of the pool, so that subscribers cannot take
+ * the memory that receiving needs.
+ *
+ * Overlapping subscriptions of one client get one copy each, every one with its
+ * own QoS and identifier ([MQTT-3.3.4-3] leaves the choice).
+ *
+ * INVARIANTS
+ *
+ *   (1) pending is sorted by seq.
+ *   (2) The ids in flight towards a subscriber are in cyclic ascending order in
+ *       their ring, so the next id can only collide with the oldest.
+ *   (3) While the queue holds something, no QoS 1 message passes it.
+ */
+#include "broker/broker_internal.h"
+
+struct fanout {
+    struct mr_shard *shard;
+    const struct mr_message *message;
+    const struct mr_mqtt_props *props;
+};
+
+static bool deliver_has_memory(const struct mr_shard *shard)
+{
+    return shard->pool.lent_bytes < shard->pool.limit_bytes / 4 * 3;
+}
+
+/* The subscriber's side of QoS 1, made when it is needed. */
+static struct outbound *outbound_of(struct client *client)
+{
+    struct session *session = client->session;
+    size_t capacity = 0;
+
+    if (session->outbound != NULL) {
+        return session->outbound;
+    }
+    uint16_t window = client->receive_max < INFLIGHT_MAX ? client->receive_max : INFLIGHT_MAX;
+    struct outbound *outbound = (struct outbound *)(void *)mr_bufpool_take(
+        &client->shard->pool, sizeof(*outbound) + window * sizeof(outbound->ids[0]), &capacity);
+    if (outbound != NULL) {
+        *outbound = (struct outbound){.capacity = (uint32_t)capacity, .window = window};
+        session->outbound = outbound;
+    }
+    return outbound;
+}
+
+/* The id of the next message; 0: the window is used up. */
+static uint16_t outbound_id_next(const struct outbound *outbound)
+{
+    uint16_t id = outbound->id_last == UINT16_MAX ? 1 : (uint16_t)(outbound->id_last + 1);
+
+    if (outbound->count == outbound->window ||
+        (outbound->count != 0 && outbound->ids[outbound->begin] == id)) { /* (2) */
+        return 0;
+    }
+    return id;
+}
+
+static void outbound_id_take(struct outbound *outbound, uint16_t id)
+{
+    outbound->ids[(outbound->begin + outbound->count) % outbound->window] = id;
+    outbound->count += 1;
+    outbound->id_last = id;
+}
+
+static void outbound_enqueue(struct client *client, struct outbound *outbound,
+                             const struct outgoing *outgoing)
+{
+    struct mr_shard *shard = client->shard;
+    const struct mr_broker_limits *limits = &shard->broker->limits;
+    struct stored *stored = NULL;
+
+    if (outbound->queue_count >= limits->max_queued_messages ||
+        outbound->queue_bytes + outgoing->message->payload.len > limits->max_queued_bytes) {
+        static struct mr_log_limit limit;
+        uint64_t held = 0;
+        struct client_label label;
+        if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
+            mr_log(MR_LOG_WARN, "mqtt",
+                   "%s reads too slowly: its queue of %u messages is full and new ones are "
+                   "dropped (%llu more such lines held back); see `max_queued_messages`",
+                   client_label(client, &label), outbound->queue_count, (unsigned long long)held);
+        }
+        mr_metric_add(shard->metrics.dropped_slow, 1);
+        return;
+    }
+    if (deliver_has_memory(shard)) {
+        stored = stored_new(&shard->pool, outgoing->message, STORED_PAYLOAD);
+    }
+    if (stored == NULL) {
+        mr_metric_add(shard->metrics.dropped_memory, 1);
+        return;
+    }
+    stored->subscription_id = outgoing->subscription_id;
+    stored->qos = outgoing->qos;
+    stored->retain = outgoing->retain;
+    outbound->queue_count += 1;
+    outbound->queue_bytes += stored->message.payload.len;
+    stored_push(&outbound->queue_first, &outbound->queue_last, stored);
+    client->drain_again = true;
+}
+
+/* Room in the out buffer for one more message? */
+static bool client_has_room(struct client *client)
+{
+    return mr_conn_waiting(client_conn(client)) < CLIENT_OUT_MAX &&
+           deliver_has_memory(client->shard);
+}
+
+static void deliver_qos0(struct client *client, struct outgoing *outgoing)
+{
+    struct mr_shard *shard = client->shard;
+
+    if (!client_has_room(client)) {
+        mr_metric_add(shard->metrics.dropped_slow, 1);
+        return;
+    }
+    enum mr_err err = send_publish(client, outgoing);
+    if (err != MR_OK) {
+        mr_metric_add(
+            err == MR_ERR_FULL ? shard->metrics.dropped_memory : shard->metrics.dropped_large, 1);
+    }
+}
+
+static void deliver_qos1(struct client *client, struct outgoing *outgoing)
+{
+    struct mr_shard *shard = client->shard;
+    struct outbound *outbound = outbound_of(client);
+
+    if (outbound == NULL) {
+        mr_metric_add(shard->metrics.dropped_memory, 1);
+        return;
+    }
+    outgoing->packet_id = outbound_id_next(outbound);
+    if (outbound->queue_first != NULL || outgoing->packet_id == 0 || !client_has_room(client)) {
+        outbound_enqueue(client, outbound, outgoing);
+        return;
+    }
+    enum mr_err err = send_publish(client, outgoing);
+    if (err == MR_OK) {
+        outbound_id_take(outbound, outgoing->packet_id);
+    } else {
+        mr_metric_add(
+            err == MR_ERR_FULL ? shard->metrics.dropped_memory : shard->metrics.dropped_large, 1);
+    }
+}
+
+static void deliver_found(void *arg, const struct mr_sub *sub)
+{
+    const struct fanout *fanout = arg;
+    const struct mr_message *message = fanout->message;
+    struct session *session = sub->owner;
+    struct client *client = session->client;
+
+    if (sub->no_local && mr_conn_id(client_conn(client)) == message->publisher) {
+        return; /* [MQTT-3.8.3-3] */
+    }
+    struct outgoing outgoing = {.message = message,
+                                .props = fanout->props,
+                                .subscription_id = sub->subscription_id,
+                                .qos = message->qos < sub->qos ? message->qos : sub->qos,
+                                .retain = sub->retain_as_published && message->retain};
+    if (outgoing.qos == 0) {
+        deliver_qos0(client, &outgoing);
+    } else {
+        deliver_qos1(client, &outgoing);
+    }
+}
+
+void deliver_now(struct mr_shard *shard, const struct mr_message *message)
+{
+    struct mr_mqtt_props props;
+    struct mr_mqtt_why why;
+    struct fanout fanout = {.shard = shard, .message = message};
+
+    if (message->props.len != 0 &&
+        mr_mqtt_props_decode(message->props, message->will ? MR_MQTT_WILL : MR_MQTT_PUBLISH,
+                             MR_MQTT_FROM_CLIENT, &props, &why) == MR_OK) {
+        mr_mqtt_unset(&props, MR_MQTT_PROP_WILL_DELAY);
+        fanout.props = &props;
+    }
+    mr_subtree_match(shard->subtree, message->topic, deliver_found, &fanout);
+}
+
+struct stored *pending_new(struct mr_shard *shard, const struct mr_message *message)
+{
+    return stored_new(&shard->pool, message, 0);
+}
+
+void pending_push(struct mr_shard *shard, struct stored *pending, const struct mr_appended *at)
+{
+    mr_assert(shard->pending_last == NULL || shard->pending_last->seq < at->seq); /* (1) */
+    pending->seq = at->seq;
+    pending->message.payload.at = at->payload;
+    stored_push(&shard->pending_first, &shard->pending_last, pending);
+}
+
+void pending_deliver(struct mr_shard *shard, uint64_t durable_seq)
+{
+    while (shard->pending_first != NULL && shard->pending_first->seq <= durable_seq) {
+        struct stored *pending = stored_pop(&shard->pending_first, &shard->pending_last);
+        deliver_now(shard, &pending->message);
+        stored_free(&shard->pool, pending);
+    }
+}
+
+void outbound_drain(struct client *client)
+{
+    struct mr_shard *shard = client->shard;
+    struct outbound *outbound = client->session == NULL ? NULL : client->session->outbound;
+
+    if (outbound == NULL) {
+        return;
+    }
+    while (outbound->queue_first != NULL && client_has_room(client)) {
+        struct stored *stored = outbound->queue_first;
+        struct mr_mqtt_props props;
+        struct mr_mqtt_why why;
+        struct outgoing outgoing = {.message = &stored->message,
+                                    .subscription_id = stored->subscription_id,
+                                    .packet_id = outbound_id_next(outbound),
+                                    .qos = stored->qos,
+                                    .retain = stored->retain};
+        if (outgoing.packet_id == 0) {
+            return;
+        }
+        if (stored->message.props.len != 0 &&
+            mr_mqtt_props_decode(stored->message.props,
+                                 stored->message.will ? MR_MQTT_WILL : MR_MQTT_PUBLISH,
+                                 MR_MQTT_FROM_CLIENT, &props, &why) == MR_OK) {
+            mr_mqtt_unset(&props, MR_MQTT_PROP_WILL_DELAY);
+            outgoing.props = &props;
+        }
+        enum mr_err err = send_publish(client, &outgoing);
+        if (err == MR_ERR_FULL) {
+            return; /* the pool is used up; the next ack or turn tries again */
+        }
+        if (err == MR_OK) {
+            outbound_id_take(outbound, outgoing.packet_id);
+        } else {
+            mr_metric_add(shard->metrics.dropped_large, 1);
+        }
+        (void)stored_pop(&outbound->queue_first, &outbound->queue_last);
+        outbound->queue_count -= 1;
+        outbound->queue_bytes -= stored->message.payload.len;
+        stored_free(&shard->pool, stored);
+    }
+}
+
+bool outbound_acked(struct client *client, uint16_t packet_id)
+{
+    struct outbound *outbound = client->session->outbound;
+    uint16_t index = 0;
+
+    if (outbound == NULL) {
+        return false;
+    }
+    while (index < outbound->count &&
+           outbound->ids[(outbound->begin + index) % outbound->window] != packet_id) {
+        index += 1;
+    }
+    if (index == outbound->count) {
+        return false;
+    }
+    /* Clients acknowledge in order, so there is rarely anything to move. */
+    for (; index > 0; index--) {
+        outbound->ids[(outbound->begin + index) % outbound->window] =
+            outbound->ids[(outbound->begin + index - 1) % outbound->window];
+    }
+    outbound->begin = (uint16_t)((outbound->begin + 1) % outbound->window);
+    outbound->count -= 1;
+    return true;
+}
+
+void outbound_drop(struct mr_shard *shard, struct session *session)
+{
+    struct outbound *outbound = session->outbound;
+    struct stored *stored;
+
+    if (outbound == NULL) {
+        return;
+    }
+    while ((stored = stored_pop(&outbound->queue_first, &outbound->queue_last)) != NULL) {
+        stored_free(&shard->pool, stored);
+    }
+    mr_bufpool_give(&shard->pool, (uint8_t *)outbound, outbound->capacity);
+    session->outbound = NULL;
+}

@@ -1,0 +1,19 @@
+/* handle_disconnect.c - DISCONNECT from a client (section 3.14). */
+#include "broker/broker_internal.h"
+
+enum verdict handle_disconnect(struct client *client, const struct mr_mqtt_frame *frame)
+{
+    const struct mr_mqtt_mode mode = {.version = client->version, .from = MR_MQTT_FROM_CLIENT};
+    struct mr_mqtt_disconnect packet;
+    struct mr_mqtt_why why;
+
+    if (mr_mqtt_disconnect_decode(frame, mode, &packet, &why) != MR_OK) {
+        return client_refuse(client, END_PROTOCOL, why.reason, why.what);
+    }
+    /* Only a normal disconnection revokes the will [MQTT-3.14.4-3]; any other
+     * reason (0x04: "with will") leaves it to be published.
+     */
+    client->will_dropped = packet.reason == MR_MQTT_SUCCESS;
+    client_end(client, END_CLIENT);
+    return PACKET_END;
+}

@@ -1,0 +1,195 @@
+/* handle_publish.c - PUBLISH from a client (section 3.3): the hot path.
+ *
+ * The order of the steps matters.  Everything that can be refused or has to wait
+ * is decided before the append, because an appended record cannot be taken back,
+ * and its ack must then be held.
+ *
+ *     decode ▸ alias ▸ what was agreed ▸ topic ▸ room for the ack and for the
+ *     delivery ▸ append ▸ hold the ack ▸ deliver
+ *
+ * PACKET_LATER leaves no trace: the packet is parsed again from its beginning.
+ */
+#include "broker/broker_internal.h"
+
+enum { ACK_BYTES_MAX = 8 }; /* PUBACK with a reason: 4 + reason + property length */
+
+/* Rules that need the session: 0, or the reason of the refusal. */
+static uint8_t publish_check(const struct client *client, const struct mr_mqtt_publish *packet)
+{
+    const struct mr_broker_limits *limits = &client->shard->broker->limits;
+
+    if (packet->qos == 2) {
+        return MR_MQTT_QOS_NOT_SUPPORTED; /* Maximum QoS was 1 [MQTT-3.2.2-11] */
+    }
+    if (client->version == MR_MQTT_5) {
+        if (packet->retain) {
+            return MR_MQTT_RETAIN_NOT_SUPPORTED; /* [MQTT-3.2.2-14] */
+        }
+        if (packet->qos == 1 && client->acks.held >= limits->receive_maximum) {
+            return MR_MQTT_RECEIVE_MAX_EXCEEDED; /* [MQTT-3.3.4-7] */
+        }
+    }
+    return 0;
+}
+
+static const char *publish_check_text(uint8_t reason)
+{
+    switch (reason) {
+    case MR_MQTT_QOS_NOT_SUPPORTED:
+        return "PUBLISH with QoS 2, and CONNACK offered QoS 1";
+    case MR_MQTT_RETAIN_NOT_SUPPORTED:
+        return "PUBLISH with RETAIN, and CONNACK did not offer it";
+    case MR_MQTT_TOPIC_ALIAS_INVALID:
+        return "a topic alias that was not defined or not offered";
+    default:
+        return "more unacknowledged publishes than Receive Maximum allows";
+    }
+}
+
+/* A topic that this client may not publish to.  5.0 is told so, 3.x has no way
+ * to be told but the end of its connection, so it gets a PUBACK as from
+ * Mosquitto; the drop is counted.
+ */
+static enum verdict publish_refuse_topic(struct client *client,
+                                         const struct mr_mqtt_publish *packet, uint8_t reason)
+{
+    struct mr_shard *shard = client->shard;
+    struct mr_mqtt_ack ack = {.type = MR_MQTT_PUBACK,
+                              .packet_id = packet->packet_id,
+                              .reason = client->version == MR_MQTT_5 ? reason : 0};
+    uint8_t bytes[ACK_BYTES_MAX];
+
+    if (packet->qos != 0) {
+        if (mr_ackgate_reserve(shard->gate, &client->acks, sizeof(bytes)) != MR_OK) {
+            return PACKET_LATER;
+        }
+        ptrdiff_t len = mr_mqtt_ack_encode(&ack, client->version, bytes, sizeof(bytes));
+        mr_assert(len > 0);
+        mr_ackgate_hold(shard->gate, &client->acks, mr_conn_id(client_conn(client)),
+                        mr_ackgate_seq_last(shard->gate), bytes, (uint32_t)len);
+    }
+    mr_metric_add(shard->metrics.dropped_refused, 1);
+    return PACKET_DONE;
+}
+
+/* Journal it, hold its ack, deliver it. */
+static enum verdict publish_accept(struct client *client, const struct mr_message *message,
+                                   struct topic_entry *topic, uint16_t packet_id)
+{
+    struct mr_shard *shard = client->shard;
+    struct stored *pending = NULL;
+    struct mr_appended at;
+    uint8_t ack[MR_MQTT_ACK_BYTES];
+
+    if (message->qos != 0 && mr_ackgate_reserve(shard->gate, &client->acks, sizeof(ack)) != MR_OK) {
+        return PACKET_LATER;
+    }
+    if (topic->subscribed && message->qos != 0 && !topic->excluded) {
+        pending = pending_new(shard, message);
+        if (pending == NULL) {
+            return PACKET_LATER;
+        }
+    }
+    at.seq = mr_ackgate_seq_last(shard->gate); /* excluded: nothing to wait for */
+    if (MR_LIKELY(!topic->excluded)) {
+        enum mr_err err = message_append(shard, message, &topic->name, &at);
+        if (MR_UNLIKELY(err != MR_OK)) {
+            if (pending != NULL) {
+                stored_free(&shard->pool, pending);
+            }
+            return err == MR_ERR_REJECT
+                       ? client_refuse(client, END_PROTOCOL, MR_MQTT_PACKET_TOO_LARGE,
+                                       "PUBLISH larger than a journal record may be")
+                       : PACKET_LATER;
+        }
+    }
+    if (message->qos != 0) {
+        (void)mr_mqtt_ack_put(ack, MR_MQTT_PUBACK, packet_id);
+        mr_ackgate_hold(shard->gate, &client->acks, message->publisher, at.seq, ack, sizeof(ack));
+    }
+    mr_metric_add(shard->metrics.publish_received[message->qos], 1);
+    if (pending != NULL) {
+        pending_push(shard, pending, &at);
+    } else if (topic->subscribed) {
+        deliver_now(shard, message);
+    }
+    return PACKET_DONE;
+}
+
+/* The properties without topic alias, which is between this client and us
+ * ([MQTT-3.3.2-10]: aliases are per connection).  *buffer, if lent, goes back.
+ */
+static bool props_without_alias(struct client *client, const struct mr_mqtt_publish *packet,
+                                struct mr_span *props, uint8_t **buffer, size_t *capacity)
+{
+    struct mr_mqtt_props rest = packet->props;
+
+    *buffer = NULL;
+    *props = packet->props_raw;
+    if (!mr_mqtt_has(&rest, MR_MQTT_PROP_TOPIC_ALIAS)) {
+        return true;
+    }
+    mr_mqtt_unset(&rest, MR_MQTT_PROP_TOPIC_ALIAS);
+    *props = (struct mr_span){0};
+    if (rest.present == 0) {
+        return true;
+    }
+    *buffer = mr_bufpool_take(&client->shard->pool, packet->props_raw.len, capacity);
+    if (*buffer == NULL) {
+        return false;
+    }
+    ptrdiff_t len = mr_mqtt_props_encode(&rest, MR_MQTT_PUBLISH, *buffer, *capacity);
+    mr_assert(len >= 0);
+    *props = mr_span_make(*buffer, (size_t)len);
+    return true;
+}
+
+enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *frame)
+{
+    struct mr_shard *shard = client->shard;
+    const struct mr_mqtt_mode mode = {.version = client->version, .from = MR_MQTT_FROM_CLIENT};
+    struct mr_mqtt_publish packet;
+    struct mr_mqtt_why why;
+    uint8_t *buffer = NULL;
+    size_t capacity = 0;
+    bool no_room = false;
+
+    if (MR_UNLIKELY(shard->stalled)) {
+        return PACKET_LATER;
+    }
+    if (MR_UNLIKELY(mr_mqtt_publish_decode(frame, mode, &packet, &why) != MR_OK)) {
+        return client_refuse(client, END_PROTOCOL, why.reason, why.what);
+    }
+    uint8_t reason = publish_check(client, &packet);
+    if (reason == 0 && packet.props.present != 0 &&
+        mr_mqtt_has(&packet.props, MR_MQTT_PROP_TOPIC_ALIAS)) {
+        reason = alias_resolve(client, &packet, &no_room);
+    }
+    if (MR_UNLIKELY(reason != 0)) {
+        return client_refuse(client, END_PROTOCOL, reason, publish_check_text(reason));
+    }
+    if (MR_UNLIKELY(no_room || client->acks.held >= CLIENT_ACKS_MAX)) {
+        return PACKET_LATER;
+    }
+    struct topic_entry *topic = topic_look_up(client, packet.topic);
+    if (MR_UNLIKELY(topic->refused != 0)) {
+        return publish_refuse_topic(client, &packet, topic->refused);
+    }
+    struct mr_message message = {.topic = packet.topic,
+                                 .payload = packet.payload,
+                                 .client = session_id(client->session),
+                                 .username = session_username(client->session),
+                                 .publisher = mr_conn_id(client_conn(client)),
+                                 .received_us = shard->wall_us,
+                                 .qos = packet.qos,
+                                 .retain = packet.retain};
+    if (packet.props.present != 0 &&
+        !props_without_alias(client, &packet, &message.props, &buffer, &capacity)) {
+        return PACKET_LATER;
+    }
+    enum verdict verdict = publish_accept(client, &message, topic, packet.packet_id);
+    if (buffer != NULL) {
+        mr_bufpool_give(&shard->pool, buffer, capacity);
+    }
+    return verdict;
+}

@@ -1,0 +1,74 @@
+/* message.h - one published message on its way through the broker.
+ *
+ * mr_message borrows: the receive slab, a journal block, or a `stored` copy.
+ * `stored` owns its bytes, in a buffer lent by the shard's pool.
+ *
+ * Thread: a shard's.   Memory: see above.   Time: received_us is wall time.
+ */
+#ifndef MR_BROKER_MESSAGE_H
+#define MR_BROKER_MESSAGE_H
+
+#include "base/bufpool.h"
+#include "base/span.h"
+
+struct mr_message {
+    struct mr_span topic;
+    struct mr_span payload;
+    struct mr_span props;  /* MQTT 5 property section without topic alias; empty: none */
+    struct mr_span client; /* publisher's client id and user name, for the journal */
+    struct mr_span username;
+    uint64_t publisher; /* its connection id, for No Local; 0: nobody */
+    int64_t received_us;
+    uint8_t qos;
+    bool retain;
+    bool will;
+};
+
+/* A copy in a list. */
+struct stored {
+    struct stored *next;
+    size_t capacity; /* as lent by the pool */
+    struct mr_message message;
+    uint64_t seq;             /* pending deliveries: not before this is durable */
+    uint32_t subscription_id; /* queued for a subscriber */
+    uint8_t qos;
+    bool retain;
+};
+
+enum stored_parts {
+    STORED_NAMES = 1,   /* client and user name too (wills) */
+    STORED_PAYLOAD = 2, /* the payload too; else its span is empty */
+};
+
+/* Copy `message`; NULL: the pool has no room. */
+struct stored *stored_new(struct mr_bufpool *pool, const struct mr_message *message,
+                          unsigned parts);
+void stored_free(struct mr_bufpool *pool, struct stored *stored);
+
+/* Append to a list of first and last. */
+static inline void stored_push(struct stored **first, struct stored **last, struct stored *stored)
+{
+    stored->next = NULL;
+    if (*last != NULL) {
+        (*last)->next = stored;
+    } else {
+        *first = stored;
+    }
+    *last = stored;
+}
+
+/* Take the first off; NULL if empty. */
+static inline struct stored *stored_pop(struct stored **first, struct stored **last)
+{
+    struct stored *stored = *first;
+
+    if (stored != NULL) {
+        *first = stored->next;
+        if (*first == NULL) {
+            *last = NULL;
+        }
+    }
+    return stored;
+}
+
+#endif

@@ -1,0 +1,115 @@
+/* metrics.c - the shard's numbers.
+ *
+ * Counters of events are added to where they happen; what net counts itself and
+ * all gauges are copied once per turn.
+ */
+#include "broker/broker_internal.h"
+
+static struct mr_metric *counter(const char *name, const char *help, const char *labels)
+{
+    return mr_metric_new(MR_METRIC_COUNTER, name, help, labels);
+}
+
+static struct mr_metric *gauge(const char *name, const char *help)
+{
+    return mr_metric_new(MR_METRIC_GAUGE, name, help, "");
+}
+
+static void packet_metrics_make(struct shard_metrics *m)
+{
+    for (uint8_t type = 1; type < 16; type++) {
+        char labels[48];
+        struct mr_text text = mr_text_over(labels, sizeof(labels));
+        mr_text_fmt(&text, "type=\"%s\"", mr_mqtt_type_name(type));
+        m->packets_received[type] =
+            counter("millrace_mqtt_packets_received_total", "MQTT packets received", labels);
+    }
+    m->packets_received[0] = m->packets_received[1]; /* type 0 never gets this far */
+}
+
+void shard_metrics_make(struct mr_shard *shard, uint32_t index)
+{
+    static const char *const ends[END_COUNT] = {
+        [END_CLIENT] = "reason=\"client\"",         [END_CLOSED] = "reason=\"closed\"",
+        [END_TAKEN_OVER] = "reason=\"taken_over\"", [END_KEEP_ALIVE] = "reason=\"keep_alive\"",
+        [END_REFUSED] = "reason=\"refused\"",       [END_PROTOCOL] = "reason=\"protocol\"",
+        [END_SHUTDOWN] = "reason=\"shutdown\"",     [END_MEMORY] = "reason=\"memory\"",
+    };
+    static const char *const drop_help = "messages not delivered to a subscriber";
+    struct shard_metrics *m = &shard->metrics;
+
+    (void)index; /* one shard: its numbers need no label */
+    m->connections = gauge("millrace_mqtt_connections", "MQTT connections now");
+    m->connections_total =
+        counter("millrace_mqtt_connections_total", "MQTT connections accepted", "");
+    m->connections_refused =
+        counter("millrace_mqtt_accept_pauses_total", "times accepting waited for a place", "");
+    for (int i = 0; i < END_COUNT; i++) {
+        m->disconnects[i] =
+            counter("millrace_mqtt_disconnects_total", "MQTT connections ended", ends[i]);
+    }
+    m->publish_received[0] = counter("millrace_mqtt_publish_received_total",
+                                     "publishes accepted from clients", "qos=\"0\"");
+    m->publish_received[1] = counter("millrace_mqtt_publish_received_total",
+                                     "publishes accepted from clients", "qos=\"1\"");
+    m->publish_received[2] = m->publish_received[1];
+    m->publish_sent[0] =
+        counter("millrace_mqtt_publish_sent_total", "publishes sent to subscribers", "qos=\"0\"");
+    m->publish_sent[1] =
+        counter("millrace_mqtt_publish_sent_total", "publishes sent to subscribers", "qos=\"1\"");
+    packet_metrics_make(m);
+    m->bytes_received = counter("millrace_mqtt_bytes_received_total", "bytes from clients", "");
+    m->bytes_sent = counter("millrace_mqtt_bytes_sent_total", "bytes to clients", "");
+    m->dropped_slow =
+        counter("millrace_mqtt_messages_dropped_total", drop_help, "reason=\"slow_subscriber\"");
+    m->dropped_memory =
+        counter("millrace_mqtt_messages_dropped_total", drop_help, "reason=\"memory\"");
+    m->dropped_refused =
+        counter("millrace_mqtt_messages_dropped_total", drop_help, "reason=\"topic_refused\"");
+    m->dropped_large =
+        counter("millrace_mqtt_messages_dropped_total", drop_help, "reason=\"too_large\"");
+    m->subscriptions = gauge("millrace_mqtt_subscriptions", "live subscriptions");
+    m->acks_withheld = gauge("millrace_mqtt_acks_withheld", "acks waiting for the journal");
+    m->paused = gauge("millrace_mqtt_connections_paused",
+                      "connections not read because the journal or memory is full");
+    m->buffers_lent = gauge("millrace_mqtt_buffer_bytes", "memory lent to connections");
+    m->puback_latency = mr_metric_new(MR_METRIC_HISTOGRAM, "millrace_mqtt_puback_seconds",
+                                      "from append to PUBACK sent, sampled once per commit", "");
+}
+
+static void stat_store(_Atomic uint64_t *stat, uint64_t value)
+{
+    atomic_store_explicit(stat, value, memory_order_relaxed);
+}
+
+void shard_metrics_update(struct mr_shard *shard)
+{
+    const struct mr_net_stats *net = mr_net_stats(shard->net);
+    struct shard_metrics *m = &shard->metrics;
+    struct shard_stats *s = &shard->stats;
+    uint64_t held = mr_ackgate_held(shard->gate);
+    uint64_t subscriptions = mr_subtree_count(shard->subtree);
+
+    mr_metric_set(m->connections, (int64_t)net->open);
+    mr_metric_set(m->connections_refused, (int64_t)net->refused);
+    mr_metric_set(m->bytes_received, (int64_t)net->bytes_received);
+    mr_metric_set(m->bytes_sent, (int64_t)net->bytes_sent);
+    mr_metric_set(m->subscriptions, (int64_t)subscriptions);
+    mr_metric_set(m->acks_withheld, (int64_t)held);
+    mr_metric_set(m->paused, (int64_t)net->paused);
+    mr_metric_set(m->buffers_lent, (int64_t)shard->pool.lent_bytes);
+    stat_store(&s->connections, net->open);
+    stat_store(&s->connections_total, net->accepted);
+    stat_store(&s->publishes_received, (uint64_t)(mr_metric_get(m->publish_received[0]) +
+                                                  mr_metric_get(m->publish_received[1])));
+    stat_store(&s->publishes_sent,
+               (uint64_t)(mr_metric_get(m->publish_sent[0]) + mr_metric_get(m->publish_sent[1])));
+    stat_store(&s->dropped,
+               (uint64_t)(mr_metric_get(m->dropped_slow) + mr_metric_get(m->dropped_memory) +
+                          mr_metric_get(m->dropped_large)));
+    stat_store(&s->subscriptions, subscriptions);
+    stat_store(&s->withheld, held);
+    stat_store(&s->paused, net->paused);
+    stat_store(&s->bytes_received, net->bytes_received);
+    stat_store(&s->bytes_sent, net->bytes_sent);
+}

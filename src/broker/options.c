@@ -1,0 +1,60 @@
+/* options.c - the broker's rows of the configuration. */
+#include "broker/broker.h"
+
+static const char *const anonymous_choices[] = {"auto", "true", "false", NULL};
+
+const struct mr_option mr_listener_options[] = {
+    {.name = "bind",
+     .type = MR_OPT_STR,
+     .offset = offsetof(struct mr_listener_conf, bind),
+     .required = true,
+     .help = "Address and port to listen on, as in 0.0.0.0:1883 or [::]:1883."},
+    {.name = "allow_anonymous",
+     .type = MR_OPT_CHOICE,
+     .offset = offsetof(struct mr_listener_conf, allow_anonymous),
+     .default_text = "auto",
+     .choices = anonymous_choices,
+     .help = "Admit clients without checking who they are; auto: only on loopback addresses."},
+    {.name = "max_connections",
+     .type = MR_OPT_U64,
+     .offset = offsetof(struct mr_listener_conf, max_connections),
+     .default_text = "0",
+     .help = "Connections at a time, more wait; 0: as many as descriptors allow."},
+    {0}};
+
+#define ROW(field_, type_, default_, min_, max_, help_)   \
+    {.name = #field_,                                     \
+     .type = type_,                                       \
+     .offset = offsetof(struct mr_broker_limits, field_), \
+     .default_text = default_,                            \
+     .min = min_,                                         \
+     .max = max_,                                         \
+     .help = help_}
+
+const struct mr_option mr_broker_options[] = {
+    ROW(max_packet_size, MR_OPT_SIZE, "1MiB", 128, 256 << 20,
+        "Largest packet a client may send; a larger one ends its connection."),
+    ROW(receive_maximum, MR_OPT_U64, "1000", 1, 65535,
+        "QoS 1 publishes that a 5.0 client may have unacknowledged."),
+    ROW(max_inflight_messages, MR_OPT_U64, "20", 1, 1024,
+        "QoS 1 publishes to a 3.x subscriber that it has not acknowledged."),
+    ROW(max_queued_messages, MR_OPT_U64, "1000", 0, 1000000,
+        "Messages that wait for a slow subscriber; beyond it new ones are dropped."),
+    ROW(max_queued_bytes, MR_OPT_SIZE, "16MiB", 0, (uint64_t)1 << 40,
+        "Payload bytes that wait for a slow subscriber."),
+    ROW(max_topic_levels, MR_OPT_U64, "200", 1, 1000, "Levels that a topic or filter may have."),
+    ROW(topic_alias_maximum, MR_OPT_U64, "10", 0, 1000,
+        "Topic aliases that a 5.0 client may define."),
+    {.name = "max_keepalive",
+     .type = MR_OPT_DURATION,
+     .offset = offsetof(struct mr_broker_limits, max_keepalive_us),
+     .default_text = "0",
+     .help = "Longest keep alive; 0: as the client wants."},
+    {.name = "connect_timeout",
+     .type = MR_OPT_DURATION,
+     .offset = offsetof(struct mr_broker_limits, connect_timeout_us),
+     .default_text = "10s",
+     .min = 100000,
+     .max = 3600000000u,
+     .help = "From accepting a connection to its CONNECT."},
+    {0}};

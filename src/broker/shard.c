@@ -1,0 +1,271 @@
+/* shard.c - one thread, one loop, one lane.
+ *
+ * DESIGN
+ *
+ * A turn: wait; if the journal rang, hand over what gathered first, so that the
+ * disk never idles, then let out the acks and deliveries that became durable;
+ * read, parse and append what came; send; timers; hand over.  Everything ready
+ * in one turn is in one commit, so load makes commits larger, not more.
+ *
+ * When the journal has no room (FULL) the shard is `stalled`: the PUBLISH that
+ * did not fit stays unparsed and its connection is paused; others are read in
+ * small pieces, served, and paused at their first PUBLISH.  The wake, or the next
+ * tick, ends the stall and resumes the paused ones in the order they paused.
+ *
+ * INVARIANTS
+ *
+ *   (1) seq_released <= durable; acks and deliveries of everything up to
+ *       seq_released have been handed to their connections.
+ *   (2) After a failure of the lane nothing is released any more.
+ */
+#include "broker/broker_internal.h"
+
+#include "os/clock.h"
+
+/* Connections of one release, seen twice: first allow all, then send once each. */
+static void release_acks(struct mr_shard *shard, uint64_t durable_seq)
+{
+    size_t count;
+
+    do {
+        count = mr_ackgate_release(shard->gate, durable_seq, shard->owed, SHARD_OWED);
+        for (size_t i = 0; i < count; i++) {
+            struct mr_conn *conn = mr_net_find(shard->net, shard->owed[i].conn_id);
+            if (conn != NULL) {
+                struct client *client = mr_conn_user(conn);
+                mr_acks_allow(&client->acks, &shard->owed[i]);
+            }
+        }
+        for (size_t i = 0; i < count; i++) {
+            struct mr_conn *conn = mr_net_find(shard->net, shard->owed[i].conn_id);
+            struct client *client = conn == NULL ? NULL : mr_conn_user(conn);
+            struct mr_span due = client == NULL ? (struct mr_span){0} : mr_acks_due(&client->acks);
+            if (due.len == 0) {
+                continue; /* gone, or sent with an earlier entry */
+            }
+            if (mr_conn_send_now(conn, due.at, due.len) == MR_OK) {
+                mr_acks_left(shard->gate, &client->acks);
+            } else {
+                client_end(client, END_MEMORY);
+            }
+        }
+    } while (count == SHARD_OWED);
+}
+
+/* What became durable: acks first, they are what most wait for. */
+static void shard_release(struct mr_shard *shard)
+{
+    uint64_t durable_seq = mr_lane_durable(shard->lane);
+
+    if (mr_ackgate_is_due(shard->gate, durable_seq)) {
+        release_acks(shard, durable_seq);
+    }
+    if (durable_seq == shard->seq_released) {
+        return;
+    }
+    pending_deliver(shard, durable_seq);
+    if (shard->sample_ns != 0 && shard->sample_seq <= durable_seq) {
+        int64_t took_ns = mr_clock_mono_ns() - shard->sample_ns;
+        mr_metric_observe_us(shard->metrics.puback_latency, (uint64_t)took_ns / 1000);
+        shard->sample_ns = 0;
+    }
+    shard->seq_released = durable_seq;
+    mr_lane_release(shard->lane, durable_seq);
+}
+
+void shard_fail(struct mr_shard *shard)
+{
+    struct mr_broker *broker = shard->broker;
+
+    shard->stalled = true; /* nothing more is appended */
+    if (atomic_load(&broker->failed) != MR_OK) {
+        return;
+    }
+    (void)mr_error_set(&broker->failure, MR_ERR_IO, "%s", mr_lane_state_text(shard->lane));
+    atomic_store(&broker->failed, MR_ERR_IO);
+    mr_log(MR_LOG_ERROR, "mqtt", "no publish is acknowledged any more: %s", broker->failure.text);
+    if (broker->run.failed_wake != NULL) {
+        mr_wake_ring(broker->run.failed_wake);
+    }
+}
+
+static bool shard_has_failed(struct mr_shard *shard)
+{
+    if (MR_UNLIKELY(mr_lane_state(shard->lane) == MR_LANE_FAILED)) {
+        shard_fail(shard);
+    }
+    return atomic_load_explicit(&shard->broker->failed, memory_order_relaxed) != MR_OK;
+}
+
+/* Say once that publishers wait, and once that they go on. */
+static void stall_note(struct mr_shard *shard)
+{
+    if (shard->stalled == shard->stall_logged) {
+        return;
+    }
+    if (!shard->stalled) {
+        shard->stall_logged = false;
+        mr_log(MR_LOG_INFO, "mqtt", "the journal has room again; publishers go on");
+        return;
+    }
+    /* BEHIND is a matter of milliseconds and the disk's, not the operator's. */
+    if (mr_lane_state(shard->lane) == MR_LANE_FULL) {
+        shard->stall_logged = true;
+        mr_log(MR_LOG_WARN, "mqtt", "publishers wait, nothing is lost: %s",
+               mr_lane_state_text(shard->lane));
+    }
+}
+
+/* Try again those who were paused, in the order in which they were. */
+static void shard_resume(struct mr_shard *shard)
+{
+    uint64_t count = mr_net_stats(shard->net)->paused;
+
+    if (shard->stalled) {
+        shard->stalled = false;
+        mr_net_set_read_max(shard->net, 0);
+    }
+    wills_retry(shard);
+    while (count > 0 && !shard->stalled) {
+        struct mr_conn *conn = mr_net_paused_first(shard->net);
+        if (conn == NULL) {
+            break;
+        }
+        mr_conn_resume(conn);
+        count -= 1;
+    }
+    stall_note(shard);
+}
+
+static void shard_clock(struct mr_shard *shard)
+{
+    shard->now_ns = mr_clock_mono_ns();
+    shard->wall_us = mr_clock_wall_us();
+    uint32_t tick = (uint32_t)((shard->now_ns - shard->start_ns) / MR_NET_TICK_NS) + 1;
+
+    if (tick != shard->tick) {
+        shard->tick = tick;
+        mr_net_tick(shard->net, tick);
+        if (shard->stalled || mr_net_stats(shard->net)->paused != 0) {
+            if (!shard->stopping) {
+                shard_resume(shard);
+            }
+        }
+    }
+}
+
+/* How long the loop may sleep. */
+static int64_t shard_patience(const struct mr_shard *shard, int64_t submit_ns)
+{
+    const struct mr_net_stats *net = mr_net_stats(shard->net);
+    int64_t tick_ns = MR_NET_TICK_NS - (shard->now_ns - shard->start_ns) % MR_NET_TICK_NS;
+    bool idle = net->open + net->lingering == 0 && shard->wills_first == NULL && !shard->stalled;
+    int64_t wait_ns = idle && !shard->stopping ? -1 : tick_ns;
+
+    return submit_ns >= 0 && (wait_ns < 0 || submit_ns < wait_ns) ? submit_ns : wait_ns;
+}
+
+/* One turn.  False: the journal has failed. */
+static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns)
+{
+    bool woken = false;
+    size_t count =
+        mr_loop_wait(shard->loop, shard->events, SHARD_EVENTS, wait_ns, &shard->wake, &woken);
+
+    if (woken) {
+        (void)mr_lane_submit(shard->lane, mr_clock_mono_ns());
+    }
+    if (shard_has_failed(shard)) {
+        return false;
+    }
+    shard_clock(shard);
+    shard_release(shard);
+    if (woken && !shard->stopping) {
+        shard_resume(shard);
+    }
+    for (size_t i = 0; i < count; i++) {
+        mr_net_event(shard->net, &shard->events[i]);
+    }
+    if (MR_UNLIKELY(shard_has_failed(shard))) {
+        return false;
+    }
+    shard_release(shard); /* what waited only for its turn */
+    mr_net_flush(shard->net);
+    stall_note(shard);
+    *next_ns = shard_patience(shard, mr_lane_submit(shard->lane, shard->now_ns));
+    shard_metrics_update(shard);
+    return true;
+}
+
+/* ---- the end ---- */
+
+static void stop_reading(void *arg, struct mr_conn *conn)
+{
+    (void)arg;
+    mr_conn_pause(conn);
+}
+
+static void stop_saying_so(void *arg, struct mr_conn *conn)
+{
+    struct client *client = mr_conn_user(conn);
+
+    (void)arg;
+    if (client->session != NULL && client->version == MR_MQTT_5) {
+        send_disconnect(client, MR_MQTT_SERVER_SHUTTING_DOWN, NULL);
+    }
+    client_end(client, END_SHUTDOWN);
+}
+
+static bool all_gone(const struct mr_shard *shard)
+{
+    return mr_net_stats(shard->net)->open + mr_net_stats(shard->net)->lingering == 0;
+}
+
+/* Let what was read become durable and its acks leave, then close everyone. */
+static void shard_stop(struct mr_shard *shard)
+{
+    int64_t deadline_ns = atomic_load(&shard->broker->stop_deadline_ns);
+    int64_t next_ns = 0;
+
+    shard->stopping = true;
+    mr_net_listen_end(shard->net);
+    mr_net_each(shard->net, stop_reading, shard);
+    while (mr_ackgate_held(shard->gate) != 0 || shard->pending_first != NULL) {
+        int64_t left_ns = deadline_ns - mr_clock_mono_ns();
+        if (left_ns <= 0) {
+            mr_log(MR_LOG_WARN, "mqtt",
+                   "stopped before %llu publishes were durable; they were not acknowledged",
+                   (unsigned long long)mr_ackgate_held(shard->gate));
+            break;
+        }
+        if (!shard_turn(shard, next_ns >= 0 && next_ns < left_ns ? next_ns : left_ns, &next_ns)) {
+            return;
+        }
+    }
+    mr_net_each(shard->net, stop_saying_so, shard);
+    next_ns = 0;
+    while (!all_gone(shard)) {
+        int64_t left_ns = deadline_ns - mr_clock_mono_ns();
+        if (left_ns <= 0 || !shard_turn(shard, next_ns < left_ns ? next_ns : left_ns, &next_ns)) {
+            break;
+        }
+    }
+    wills_retry(shard);
+    if (shard->wills_first != NULL) {
+        mr_log(MR_LOG_WARN, "mqtt", "some wills could not be journaled: no room");
+    }
+    (void)mr_lane_submit(shard->lane, mr_clock_mono_ns());
+}
+
+void shard_run(void *arg)
+{
+    struct mr_shard *shard = arg;
+    int64_t next_ns = 0;
+
+    while (!atomic_load_explicit(&shard->broker->stop, memory_order_acquire)) {
+        if (!shard_turn(shard, next_ns, &next_ns)) {
+            return;
+        }
+    }
+    shard_stop(shard);
+}
