@@ -204,22 +204,33 @@ static bool json_push(struct json_scan *scan, bool is_object)
     return true;
 }
 
+/* One given character. */
+static bool json_take(struct json_scan *scan, uint8_t wanted)
+{
+    if (scan->at == scan->end || *scan->at != wanted) {
+        return false;
+    }
+    scan->at += 1;
+    return true;
+}
+
 /* "key" and its colon. */
 static bool json_key(struct json_scan *scan)
 {
     json_space(scan);
-    if (scan->at == scan->end || *scan->at++ != '"' || !json_string(scan)) {
+    if (!json_take(scan, '"') || !json_string(scan)) {
         return false;
     }
     json_space(scan);
-    return scan->at != scan->end && *scan->at++ == ':';
+    return json_take(scan, ':');
 }
 
 /* Begins an array or an object; *is_empty if it ended at once. */
 static bool json_open(struct json_scan *scan, bool *is_empty)
 {
-    const bool is_object = *scan->at++ == '{';
+    const bool is_object = *scan->at == '{';
 
+    scan->at += 1;
     if (!json_push(scan, is_object)) {
         return false;
     }
@@ -306,10 +317,12 @@ char *mr_json_put_escaped(char *at, struct mr_span text)
             *at++ = '\\';
             *at++ = letters[c];
         } else {
-            memcpy(at, "\\u00", 4);
-            at[4] = hex[c >> 4];
-            at[5] = hex[c & 15];
-            at += 6;
+            *at++ = '\\';
+            *at++ = 'u';
+            *at++ = '0';
+            *at++ = '0';
+            *at++ = hex[c >> 4];
+            *at++ = hex[c & 15];
         }
     }
     return at;

@@ -54,7 +54,7 @@ static inline enum mr_err any_decode(const struct mr_mqtt_frame *frame, struct m
     case MR_MQTT_AUTH:
         return mr_mqtt_disconnect_decode(frame, mode, &out->disconnect, why);
     default:
-        mr_assert(!"mr_mqtt_frame let a reserved type pass");
+        mr_assert(frame->type != 0); /* mr_mqtt_frame lets no reserved type pass */
         return MR_ERR_CORRUPT;
     }
 }
