@@ -29,7 +29,10 @@ enum {
     DESCRIPTORS_OWN = 32,
     EVENTS_PER_STEP = 256,
     LOOK_EVERY_NS = 50 * 1000 * 1000,
+    LOOK_OPENING_NS = 5 * 1000 * 1000,
 };
+
+#define BEGIN_AFTER_NS INT64_C(5000000000)
 
 /* How many sensors the connection has. */
 static uint64_t generator_share(const struct mr_generator *generator, uint64_t index)
@@ -90,7 +93,7 @@ bool generator_make(struct mr_generator *generator, struct conn *conn)
     struct mr_text payload_text = mr_text_over(payload, sizeof(payload));
     uint32_t sensor = 0;
 
-    if (!mr_outbox_has_room(&conn->outbox, conn->window) ||
+    if (!generator->begun || !mr_outbox_has_room(&conn->outbox, conn->window) ||
         (paced ? conn->made >= conn->due
                : generator_limit_reached(generator, generator->stats.made))) {
         return false;
@@ -146,14 +149,18 @@ static int64_t generator_tick(struct mr_generator *generator)
     return INT64_MAX;
 }
 
-/* Every 50 ms: open what is down, ping what is silent. */
+/* Every 50 ms: open what is down, ping what is silent.  More often while connections
+ * are missing, because each look opens only so many.
+ */
 static int64_t generator_look(struct mr_generator *generator)
 {
+    bool complete = generator->stats.up == generator->options.connections;
+
     if (generator->now_ns >= generator->next_look_ns) {
         for (uint32_t i = 0; i < generator->options.connections; i++) {
             conn_look(generator, &generator->conns[i]);
         }
-        generator->next_look_ns = generator->now_ns + LOOK_EVERY_NS;
+        generator->next_look_ns = generator->now_ns + (complete ? LOOK_EVERY_NS : LOOK_OPENING_NS);
     }
     return generator->next_look_ns - generator->now_ns;
 }
@@ -174,18 +181,38 @@ static bool generator_finished(const struct mr_generator *generator)
     return true;
 }
 
+/* The schedule begins when all connections stand for the first time: opening them is
+ * not what a latency should tell.  A server that does not let all of them in is given
+ * five seconds.
+ */
+static void generator_begin(struct mr_generator *generator)
+{
+    if (generator->open_ns == 0) {
+        generator->open_ns = generator->now_ns;
+    }
+    if (!generator->begun && (generator->stats.up == generator->options.connections ||
+                              generator->now_ns - generator->open_ns > BEGIN_AFTER_NS)) {
+        generator->begun = true;
+        generator->begin_ns = generator->now_ns;
+        generator->wall_offset_us = mr_clock_wall_us() - generator->now_ns / 1000;
+        for (uint32_t i = 0; i < generator->options.connections; i++) {
+            if (generator->conns[i].state == CONN_UP) {
+                conn_pump(generator, &generator->conns[i]);
+            }
+        }
+    }
+}
+
 bool mr_generator_step(struct mr_generator *generator, int64_t timeout_ns, struct mr_wake *wake)
 {
     struct mr_ready ready[EVENTS_PER_STEP];
     bool woken = false;
 
     generator->now_ns = mr_clock_mono_ns();
-    if (generator->begin_ns == 0) {
-        generator->begin_ns = generator->now_ns;
-        generator->wall_offset_us = mr_clock_wall_us() - generator->now_ns / 1000;
-    }
     int64_t look_ns = generator_look(generator);
-    int64_t due_ns = generator->options.rate != 0 ? generator_tick(generator) : INT64_MAX;
+    generator_begin(generator);
+    int64_t due_ns =
+        generator->options.rate != 0 && generator->begun ? generator_tick(generator) : INT64_MAX;
     if (generator_finished(generator)) {
         return false;
     }

@@ -7,7 +7,8 @@
  *                                        ▲ PUBACK               │
  *                                        └──────────────────────┘
  *
- * Open loop: with a rate, event k is due at start + k / rate, whatever the server
+ * Open loop: with a rate, event k is due at begin + k / rate (begin: all connections
+ * stand for the first time, or five seconds have passed), whatever the server
  * does, and its latency counts from then.  What cannot be sent now (window full, server
  * away) is not dropped but late: a sensor's readings come gapless and in order.
  * With rate 0 each connection publishes as fast as acknowledgements allow.

@@ -55,10 +55,12 @@ struct mr_generator {
     uint8_t *output; /* one write */
     int64_t now_ns;
     int64_t wall_offset_us; /* wall = mono / 1000 + this */
-    int64_t begin_ns;
-    int64_t next_look_ns; /* for time-outs and retries */
-    uint64_t next_event;  /* the next that the clock makes due */
+    int64_t open_ns;        /* of the first step */
+    int64_t begin_ns;       /* when event 0 was due; only when begun */
+    int64_t next_look_ns;   /* for time-outs and retries */
+    uint64_t next_event;    /* the next that the clock makes due */
     uint32_t opening;
+    bool begun;
     bool stopped;
     struct mr_histogram latency;
     struct mr_histogram interval;
