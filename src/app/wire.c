@@ -16,13 +16,12 @@
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/process.h"
+#include "sink/kafka/kafka.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-extern const struct mr_sink_ops mr_sink_kafka;
-
-const struct mr_sink_ops *const mr_sinks[] = {&mr_sink_kafka, NULL};
+const struct mr_sink_ops *const mr_sinks[] = {&mr_kafka_sink, NULL};
 
 enum { PATH_BYTES = 4096 };
 
