@@ -210,6 +210,7 @@ enum mr_err mr_cursors_write(struct mr_journal *journal)
     enum mr_err err = MR_OK;
 
     mr_mutex_lock(&journal->cursor_mutex);
+    err = journal->cursors_failed ? MR_ERR_IO : MR_OK;
     for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
         struct mr_cursor *cursor = &journal->cursors[i];
 
@@ -231,8 +232,12 @@ enum mr_err mr_cursors_write(struct mr_journal *journal)
             }
         }
     }
+    if (err == MR_ERR_FULL) {
+        err = MR_OK; /* no room: tried again next time */
+    }
+    journal->cursors_failed = err != MR_OK;
     mr_mutex_unlock(&journal->cursor_mutex);
-    return err == MR_ERR_FULL ? MR_OK : err; /* no room: tried again next time */
+    return err;
 }
 
 uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *highest)

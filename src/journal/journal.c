@@ -272,6 +272,7 @@ static enum mr_err lanes_open(struct mr_journal *journal, struct mr_recovery *re
     for (uint32_t i = 0; i < journal->lane_count; i++) {
         journal->lanes[i].journal = journal;
         journal->lanes[i].index = i;
+        journal->lanes[i].commit_wake.fd = -1;
         mr_mutex_init(&journal->lanes[i].mutex);
     }
     for (uint32_t i = 0; i < journal->lane_count && err == MR_OK; i++) {
@@ -379,8 +380,9 @@ enum mr_err mr_journal_close(struct mr_journal *journal)
         err = err == MR_OK ? lane_err : err;
     }
     if (journal->cursors != NULL) {
-        if (!journal->read_only && journal->cursor_file.fd >= 0 && err == MR_OK) {
-            err = mr_cursors_write(journal);
+        if (!journal->read_only && journal->cursor_file.fd >= 0) {
+            enum mr_err cursors_err = mr_cursors_write(journal);
+            err = err == MR_OK ? cursors_err : err;
         }
         mr_cursors_close(journal);
     }

@@ -342,6 +342,7 @@ struct mr_journal {
     struct mr_mutex cursor_mutex; /* the table and its file */
     struct mr_cursor *cursors;
     struct mr_file cursor_file;
+    bool cursors_failed; /* a write or sync of the file failed: never again */
     struct mr_thread *keeper;
     struct mr_wake keeper_wake;
     _Atomic bool stopping;

@@ -125,8 +125,11 @@ static void retire_oldest(struct mr_lane *lane, bool has_cursors, bool for_room)
         spare_publish(lane, segment);
         return;
     }
+    /* Synced one by one: a power cut must not bring back an older segment without
+     * the one behind it, which would look like lost events.
+     */
     mr_segment_path(lane, segment->header.seq_first, &path);
-    if (mr_path_remove(path.text) == MR_ERR_IO) {
+    if (mr_path_remove(path.text) == MR_ERR_IO || mr_dir_sync(lane->folder.text) != MR_OK) {
         mr_lane_fail(lane, "a settled segment could not be removed");
     }
     mr_segment_free(segment);
@@ -136,6 +139,7 @@ static void retire_oldest(struct mr_lane *lane, bool has_cursors, bool for_room)
 static enum spare_state spare_fill(struct mr_lane *lane, struct mr_error *why)
 {
     struct segment *spare;
+    uint64_t bytes_free = 0;
     enum mr_err err;
 
     if (lane_bytes(lane) + lane->segment_bytes > lane->max_bytes) {
@@ -144,6 +148,13 @@ static enum spare_state spare_fill(struct mr_lane *lane, struct mr_error *why)
                      "delivered, or with a larger max_size",
                      (unsigned long long)lane->max_bytes);
         return SPARE_NO_QUOTA;
+    }
+    /* Asked first, so that a full disk is not filled and freed every round. */
+    if (mr_disk_free(lane->folder.text, &bytes_free) == MR_OK && bytes_free < lane->segment_bytes) {
+        mr_error_set(why, MR_ERR_FULL,
+                     "the disk that holds %s has no room for a segment of %u bytes; make room on it",
+                     lane->folder.text, lane->segment_bytes);
+        return SPARE_NO_DISK;
     }
     err = mr_spare_create(lane, &spare, why);
     if (err == MR_ERR_FULL) {

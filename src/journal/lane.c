@@ -60,8 +60,6 @@ enum mr_err mr_lane_open(struct mr_lane *lane, struct mr_error *why)
     struct mr_text text = mr_text_over(lane->folder.text, sizeof(lane->folder.text));
 
     mr_text_fmt(&text, "%s/lane-%02u", journal->folder.text, lane->index);
-    mr_mutex_init(&lane->mutex);
-    lane->commit_wake.fd = -1;
     lane->max_bytes = journal->max_bytes / journal->lane_count;
     lane->segment_bytes = journal->segment_bytes;
     lane->block_bytes = journal->block_bytes;
@@ -118,10 +116,7 @@ enum mr_err mr_lane_close(struct mr_lane *lane)
         mr_thread_join(lane->thread);
         lane->thread = NULL;
     } else if (lane->queue != NULL) {
-        while (lane->queue_tail != lane->queue_head &&
-               !atomic_load_explicit(&lane->disk_full, memory_order_relaxed) &&
-               mr_lane_step_commit(lane)) {
-        }
+        (void)mr_lane_step_commit(lane); /* takes all; what stays is told below */
     }
     if (lane->queue_tail != lane->queue_head ||
         atomic_load_explicit(&lane->failed, memory_order_relaxed)) {

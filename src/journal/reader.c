@@ -74,6 +74,7 @@ enum mr_err mr_reader_open(struct mr_reader **out, struct mr_journal *journal, u
     reader->pins_max = options->pins_max == 0 ? PINS_DEFAULT : options->pins_max;
     reader->view_bytes_max =
         options->view_bytes_max == 0 ? journal->block_bytes : options->view_bytes_max;
+    reader->path = lane->folder;
     reader->pins = mr_alloc(reader->pins_max * sizeof(*reader->pins));
     mr_mutex_lock(&lane->mutex);
     reader->next = lane->readers;
@@ -440,24 +441,19 @@ static void found_run(const struct mr_reader *reader, const struct found *found,
     struct mr_take take = mr_take_from(mr_span_make(found->at + MR_BATCH_HEADER_BYTES,
                                                     header.byte_length - MR_BATCH_HEADER_BYTES));
     *known = true;
+    *run_end = found->seq_end;
     for (seq = header.seq_first; take.at != take.end; seq++) {
         struct mr_record_raw raw;
+        bool one = mr_record_get(&take, 0, &raw) == MR_OK &&
+                   (raw.type != MR_RECORD_EVENT || raw.naming != MR_NAMING_REFERENCE ||
+                    mr_names_find(reader->names, raw.name_id) != NULL);
 
-        if (mr_record_get(&take, 0, &raw) != MR_OK) {
-            break;
-        }
-        bool one = raw.type != MR_RECORD_EVENT || raw.naming != MR_NAMING_REFERENCE ||
-                   mr_names_find(reader->names, raw.name_id) != NULL;
         if (seq == seq_next) {
             *known = one;
+        } else if (seq > seq_next && one != *known) {
+            *run_end = seq;
+            return;
         }
-        if (seq > seq_next && one != *known) {
-            break;
-        }
-    }
-    *run_end = take.at == take.end ? found->seq_end : seq;
-    if (*run_end <= seq_next) {
-        *run_end = seq_next + 1;
     }
 }
 

@@ -49,8 +49,6 @@ enum mr_err mr_scan_open_known(struct mr_scan **out, const char *path,
     scan->header = *header;
     scan->pos = MR_SEGMENT_HEADER_BYTES;
     scan->seq_expected = header->seq_first;
-    scan->window_size = WINDOW_BYTES;
-    scan->window = mr_alloc(scan->window_size);
     if (mr_file_size(&scan->file, &scan->file_bytes) != MR_OK) {
         mr_scan_close(scan);
         return mr_error_set(why, MR_ERR_IO, "%s: its size cannot be read", path);
@@ -135,8 +133,11 @@ static struct mr_span scan_at(const struct mr_scan *scan, uint64_t pos)
 static enum mr_err scan_fill(struct mr_scan *scan, uint64_t pos, size_t need)
 {
     if (need > scan->window_size) {
-        scan->window_size = need;
-        scan->window = mr_realloc(scan->window, need);
+        size_t window = scan->file_bytes < WINDOW_BYTES ? (size_t)scan->file_bytes : WINDOW_BYTES;
+
+        scan->window_size = need > window ? need : window;
+        mr_free(scan->window);
+        scan->window = mr_alloc(scan->window_size);
     }
     scan->window_pos = pos;
     scan->window_len = 0;
