@@ -101,8 +101,10 @@ struct dead {
     struct mr_lane *lane;
     struct mr_cursor *cursor; /* holds all letters until someone takes them out */
     uint64_t seq_last;        /* appended */
-    uint64_t *known;          /* seqs above the cursor that are there already, sorted */
+    uint64_t *known;          /* seqs above the cursor that are there already */
     size_t known_count;
+    size_t known_room;
+    size_t known_sorted; /* so many are in order; the others are of this pass */
     bool said_full;
 };
 
@@ -235,6 +237,7 @@ enum mr_err mr_dead_letter_of(struct mr_bridge *bridge, struct flight *flight, u
                               const char *reason) MR_MUST_USE;
 void mr_dead_take_rejects(struct mr_bridge *bridge);
 bool mr_dead_durable(const struct mr_bridge *bridge, uint64_t dead_seq);
+void mr_dead_rewind(struct mr_bridge *bridge); /* all behind the cursor comes again */
 int64_t mr_dead_turn(struct mr_bridge *bridge, int64_t now_ns);
 void mr_dead_close(struct mr_bridge *bridge);
 

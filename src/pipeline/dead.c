@@ -13,8 +13,9 @@
  * When there is no room for a letter the bridge stops in front of the event and
  * tries again every second.  It does not drop.
  *
- * After a crash the cursor may be a little behind the letters.  Those above it are
- * read back when the journal is opened and not written twice.
+ * The bridge may offer an event again: after a failure, or because the cursor was a
+ * little behind at a crash.  So the seqs of the letters above the cursor are known
+ * (read back when the journal is opened), and no letter is written twice.
  */
 #include "pipeline/bridge_internal.h"
 
@@ -26,7 +27,6 @@
 enum {
     DEAD_SEGMENT_BYTES_MIN = 1 << 20,
     DEAD_RECORD_EXTRA = 300 * 1024, /* names and reason beside the event */
-    DEAD_KNOWN_MAX = 1 << 20,
 };
 
 static int seq_compare(const void *a, const void *b)
@@ -37,19 +37,52 @@ static int seq_compare(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static void known_add(struct mr_bridge *b, const struct mr_record_raw *raw)
+/* Forget what the cursor has passed. */
+static void known_prune(struct mr_bridge *b)
+{
+    struct dead *dead = &b->dead;
+    size_t kept = 0;
+    size_t kept_sorted = 0;
+
+    for (size_t i = 0; i < dead->known_count; i++) {
+        if (dead->known[i] > b->seq_cursor) {
+            dead->known[kept++] = dead->known[i];
+            kept_sorted += i < dead->known_sorted;
+        }
+    }
+    dead->known_count = kept;
+    dead->known_sorted = kept_sorted;
+}
+
+/* Grows only with what is above the cursor, hence in flight. */
+static void known_add(struct mr_bridge *b, uint64_t seq)
 {
     struct dead *dead = &b->dead;
 
-    if (raw->dead_seq <= b->seq_cursor || raw->dead_lane != b->options.lane ||
-        !mr_span_is(raw->dead_bridge, b->name) || dead->known_count == DEAD_KNOWN_MAX) {
-        return;
+    if (dead->known_count == dead->known_room) {
+        known_prune(b);
+        if (dead->known_count * 2 >= dead->known_room) {
+            dead->known_room = dead->known_room == 0 ? 64 : dead->known_room * 2;
+            dead->known = mr_realloc(dead->known, dead->known_room * sizeof(*dead->known));
+        }
     }
-    if ((dead->known_count & (dead->known_count - 1)) == 0) { /* 0, 1, 2, 4, ... */
-        size_t room = dead->known_count == 0 ? 1 : dead->known_count * 2;
-        dead->known = mr_realloc(dead->known, room * sizeof(*dead->known));
+    dead->known[dead->known_count++] = seq;
+}
+
+static bool known_has(const struct dead *dead, uint64_t seq)
+{
+    return dead->known_sorted != 0 &&
+           bsearch(&seq, dead->known, dead->known_sorted, sizeof(seq), seq_compare) != NULL;
+}
+
+/* From here on what comes may have come before. */
+void mr_dead_rewind(struct mr_bridge *b)
+{
+    known_prune(b);
+    if (b->dead.known_count > 1) {
+        qsort(b->dead.known, b->dead.known_count, sizeof(*b->dead.known), seq_compare);
     }
-    dead->known[dead->known_count++] = raw->dead_seq;
+    b->dead.known_sorted = b->dead.known_count;
 }
 
 /* Read back the letters that the cursor does not cover yet. */
@@ -70,16 +103,16 @@ static enum mr_err dead_recall(struct mr_bridge *b, struct mr_error *why)
         struct mr_view_at at = mr_view_begin(&view);
         struct mr_event event;
         while (mr_view_event(&view, &at, &event)) {
-            if (event.type == MR_RECORD_DEAD_LETTER) {
-                known_add(b, &event.raw);
+            if (event.type == MR_RECORD_DEAD_LETTER && event.raw.dead_seq > b->seq_cursor &&
+                event.raw.dead_lane == b->options.lane &&
+                mr_span_is(event.raw.dead_bridge, b->name)) {
+                known_add(b, event.raw.dead_seq);
             }
         }
         mr_view_unpin(&view);
     }
     mr_reader_close(reader);
-    if (b->dead.known_count > 1) {
-        qsort(b->dead.known, b->dead.known_count, sizeof(*b->dead.known), seq_compare);
-    }
+    mr_dead_rewind(b);
     return err == MR_ERR_AGAIN ? MR_OK
                                : mr_error_set(why, err, "the dead letters cannot be read back");
 }
@@ -173,6 +206,7 @@ static enum mr_err dead_append(struct mr_bridge *b, const struct mr_event *event
                b->name, event->seq, b->options.lane, reason);
         b->dead.seq_last = appended.seq;
         *dead_seq = appended.seq;
+        known_add(b, event->seq);
         return MR_OK;
     case MR_ERR_FULL:
         if (mr_lane_state(b->dead.lane) == MR_LANE_FULL) {
@@ -208,8 +242,8 @@ enum mr_err mr_dead_letter(struct mr_bridge *b, const struct mr_event *event, co
             return MR_ERR_IO;
         }
     }
-    if (b->dead.known_count != 0 && bsearch(&event->seq, b->dead.known, b->dead.known_count,
-                                            sizeof(event->seq), seq_compare) != NULL) {
+    if (known_has(&b->dead, event->seq)) {
+        *dead_seq = b->dead.seq_last; /* if it is of this run, it may not be durable yet */
         return MR_OK;
     }
 
@@ -300,4 +334,6 @@ void mr_dead_close(struct mr_bridge *b)
     mr_free(b->dead.known);
     b->dead.known = NULL;
     b->dead.known_count = 0;
+    b->dead.known_room = 0;
+    b->dead.known_sorted = 0;
 }

@@ -52,6 +52,7 @@ static bool worker_rewind(struct mr_bridge *b)
     struct mr_reader_options options = {.wake = &b->wake};
 
     mr_flight_drop_all(b);
+    mr_dead_rewind(b);
     if (b->reader != NULL) {
         mr_reader_close(b->reader);
         b->reader = NULL;

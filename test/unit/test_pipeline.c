@@ -1,0 +1,785 @@
+/* test_pipeline.c
+ * links: pipeline journal codec config os base
+ *
+ * Goal:   whatever a target does, every event is settled exactly once: delivered,
+ *         skipped or a dead letter; the cursor never passes one that is not; the
+ *         first deliveries of a device are in its order.
+ * Method: a sink that answers as a seeded die says (in any order, late, RETRY,
+ *         SUSPECT, REJECT, FULL) behind a real journal.  The bridge is stepped by
+ *         hand, and checked against the dumbest model: one byte per seq.  The seed
+ *         is printed, so a red run is replayed with: ./test_pipeline <seed>
+ */
+#include "base/log.h"
+#include "base/rng.h"
+#include "os/clock.h"
+#include "os/file.h"
+#include "pipeline/bridge.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { EVENTS = 6000, DEVICES = 23, HELD_MAX = 64, PAYLOAD_MAX = 600 };
+
+static char folder[200];
+static char journal_path[256];
+static char dead_path[256];
+
+/* ---- the events: all a function of their seq ---- */
+
+enum fate { FATE_SEND, FATE_SKIP, FATE_DEAD_ROUTE, FATE_DEAD_REJECT, FATE_DEAD_POISON };
+
+static bool with_faults; /* rejects and poison are among the events */
+
+static uint64_t device_of(uint64_t seq)
+{
+    return seq * 2654435761u % DEVICES;
+}
+
+static enum fate fate_of(uint64_t seq)
+{
+    if (device_of(seq) == 3) {
+        return FATE_SKIP; /* its topic does not match `from` */
+    }
+    if (device_of(seq) == 5) {
+        return FATE_DEAD_ROUTE; /* its topic has no level 2 */
+    }
+    if (with_faults && seq % 389 == 7) {
+        return FATE_DEAD_REJECT;
+    }
+    return with_faults && seq % 977 == 11 ? FATE_DEAD_POISON : FATE_SEND;
+}
+
+static bool is_dead(uint64_t seq)
+{
+    return fate_of(seq) >= FATE_DEAD_ROUTE;
+}
+
+static size_t payload_of(uint64_t seq, uint8_t out[PAYLOAD_MAX])
+{
+    size_t len = seq % 101 == 0 ? 0 : 8 + seq * 31 % 500;
+
+    for (size_t i = 0; i < len; i++) {
+        out[i] = (uint8_t)(i < 8 ? seq >> (8 * i) : seq * 7 + i);
+    }
+    return len;
+}
+
+static void names_of(uint64_t seq, char client[32], char topic[64])
+{
+    uint64_t device = device_of(seq);
+
+    snprintf(client, 32, "device-%llu", (unsigned long long)device);
+    if (device == 3) {
+        snprintf(topic, 64, "debug/%llu", (unsigned long long)device);
+    } else if (device == 5) {
+        snprintf(topic, 64, "sensors/%llu", (unsigned long long)device);
+    } else {
+        snprintf(topic, 64, "sensors/%llu/kind%llu", (unsigned long long)device,
+                 (unsigned long long)(device % 4));
+    }
+}
+
+static struct mr_wake owner;
+
+static void append_all(struct mr_lane *lane, uint64_t from, uint64_t to)
+{
+    uint8_t payload[PAYLOAD_MAX];
+    char client[32];
+    char topic[64];
+    struct mr_appended out;
+
+    for (uint64_t seq = from; seq <= to; seq++) {
+        names_of(seq, client, topic);
+        struct mr_record_raw record = {
+            .type = MR_RECORD_EVENT,
+            .received_us = 1700000000000000 + (int64_t)seq * 1000,
+            .client = mr_span_of(client),
+            .username = mr_span_of(device_of(seq) % 2 == 0 ? "operator" : ""),
+            .topic = mr_span_of(topic),
+            .payload = mr_span_make(payload, payload_of(seq, payload)),
+            .qos = 1,
+        };
+        while (mr_lane_append(lane, &record, NULL, &out) == MR_ERR_FULL) {
+            mr_lane_submit(lane, mr_clock_mono_ns());
+            mr_wake_wait(&owner, 1000000);
+            mr_lane_release(lane, mr_lane_durable(lane));
+        }
+        mr_assert(out.seq == seq);
+        if (seq % 50 == 0) {
+            mr_lane_submit(lane, mr_clock_mono_ns());
+        }
+    }
+    while (mr_lane_durable(lane) < to) {
+        mr_lane_submit(lane, mr_clock_mono_ns());
+        mr_wake_wait(&owner, 1000000);
+    }
+    mr_lane_release(lane, to);
+}
+
+/* ---- the sink ---- */
+
+/* What the target has, by seq; the model everything is checked against. */
+static uint8_t delivered[EVENTS * 2 + 1];
+static uint64_t newest_of[DEVICES]; /* highest seq delivered of a device */
+
+struct scripted_conf {
+    const char *topic;
+    const char *key;
+    uint32_t encoder;
+    uint32_t headers;
+    uint32_t dests_max;
+    unsigned full_percent;
+    unsigned retry_per_mille; /* of requests */
+    bool hold;                /* settle nothing */
+};
+
+struct held {
+    const struct mr_batch *batch;
+    uint32_t next; /* record to deliver next */
+};
+
+struct scripted {
+    const struct scripted_conf *conf;
+    struct mr_sink_port *port;
+    struct mr_rng rng;
+    struct held held[HELD_MAX];
+    uint32_t held_count;
+    bool failing;
+    uint64_t refusals;
+};
+
+static uint64_t die_seed;
+static struct scripted *scripted_now; /* for the tests to look into */
+
+static enum mr_err scripted_init(void *state, const void *conf, struct mr_sink_port *port,
+                                 struct mr_error *why)
+{
+    struct scripted *s = state;
+
+    (void)why;
+    s->conf = conf;
+    s->port = port;
+    mr_rng_seed(&s->rng, die_seed);
+    scripted_now = s;
+    return MR_OK;
+}
+
+static enum mr_err scripted_open(void *state, struct mr_error *why)
+{
+    struct scripted *s = state;
+
+    (void)why;
+    mr_sink_up(s->port);
+    return MR_OK;
+}
+
+static void check_json(const struct mr_record *record)
+{
+    char expected[128];
+    int len = snprintf(expected, sizeof(expected), "{\"ts\":%lld,\"received\":%lld,\"client\":\"",
+                       (long long)record->time_ms, (long long)record->time_ms);
+
+    mr_assert(record->value.len > (size_t)len);
+    mr_assert(memcmp(record->value.at, expected, (size_t)len) == 0);
+    mr_assert(record->value.at[record->value.len - 1] == '}');
+}
+
+/* Is the record what its seq says?  Then the target has it. */
+static void deliver(struct scripted *s, const struct mr_record *record)
+{
+    uint8_t payload[PAYLOAD_MAX];
+    char client[32];
+    char topic[64];
+    char dest[64];
+    uint64_t device = device_of(record->seq);
+    size_t len = payload_of(record->seq, payload);
+
+    names_of(record->seq, client, topic);
+    snprintf(dest, sizeof(dest), "t_kind%llu", (unsigned long long)(device % 4));
+    mr_assert(record->time_ms == 1700000000000 + (int64_t)record->seq);
+    mr_assert(strcmp(record->route->dest->name, dest) == 0);
+    mr_assert(mr_span_is(record->route->key, client));
+    mr_assert(mr_span_is(record->route->client, client));
+    mr_assert(mr_span_is(record->route->topic, topic));
+    mr_assert(mr_span_equal(record->payload, mr_span_make(payload, len)));
+    if (s->conf->encoder == MR_VALUE_JSON) {
+        check_json(record);
+    } else {
+        mr_assert(mr_span_equal(record->value, record->payload));
+    }
+    if (s->conf->headers == MR_HEADERS_ID) {
+        char tail[32];
+        int tail_len = snprintf(tail, sizeof(tail), "-0-%llu", (unsigned long long)record->seq);
+        mr_assert(record->header_count == 1);
+        mr_assert(strcmp((const char *)record->headers[0].name.at, "millrace_id") == 0);
+        struct mr_span value = record->headers[0].value;
+        mr_assert(value.len == 36 + (size_t)tail_len);
+        mr_assert(memcmp(value.at + 36, tail, (size_t)tail_len) == 0);
+    }
+    if (!delivered[record->seq]) {
+        mr_assert(record->seq > newest_of[device]); /* first deliveries in order */
+        newest_of[device] = record->seq;
+        delivered[record->seq] = 1;
+    }
+}
+
+static void held_remove(struct scripted *s, uint32_t index)
+{
+    s->held_count -= 1;
+    memmove(&s->held[index], &s->held[index + 1], (s->held_count - index) * sizeof(s->held[0]));
+}
+
+/* Send the next few records of one batch as one request. */
+static void scripted_request(struct scripted *s, uint32_t index)
+{
+    struct held *held = &s->held[index];
+    const struct mr_batch *batch = held->batch;
+    uint32_t left = batch->record_count - held->next;
+    uint32_t count = 1 + (uint32_t)mr_rng_below(&s->rng, left);
+    const struct mr_record *records = &batch->records[held->next];
+    bool poison = false;
+
+    for (uint32_t i = 0; i < count; i++) {
+        poison = poison || fate_of(records[i].seq) == FATE_DEAD_POISON;
+        if (fate_of(records[i].seq) == FATE_DEAD_REJECT) {
+            count = i == 0 ? 1 : i;
+        }
+    }
+    held->next += count;
+    bool last = held->next == batch->record_count;
+    if (fate_of(records[0].seq) == FATE_DEAD_REJECT) {
+        mr_sink_reject(s->port, batch->token, records[0].seq, "rejected by the die");
+    } else if (poison) {
+        s->failing = true;
+        s->refusals += 1;
+        mr_sink_settle(s->port, batch->token, count, MR_VERDICT_SUSPECT, "poison");
+    } else if (mr_rng_below(&s->rng, 1000) < s->conf->retry_per_mille) {
+        s->failing = true;
+        mr_sink_settle(s->port, batch->token, count, MR_VERDICT_RETRY, "the die says no");
+    } else {
+        for (uint32_t i = 0; i < count; i++) {
+            deliver(s, &records[i]);
+        }
+        mr_sink_settle(s->port, batch->token, count, MR_VERDICT_DONE, NULL);
+    }
+    if (last) {
+        held_remove(s, index);
+    }
+}
+
+/* After a failure: give everything back. */
+static void scripted_give_back(struct scripted *s)
+{
+    while (s->held_count != 0) {
+        uint32_t index = (uint32_t)mr_rng_below(&s->rng, s->held_count);
+        const struct held *held = &s->held[index];
+        mr_sink_settle(s->port, held->batch->token, held->batch->record_count - held->next,
+                       MR_VERDICT_RETRY, NULL);
+        held_remove(s, index);
+    }
+    s->failing = false;
+}
+
+static enum mr_err scripted_submit(void *state, const struct mr_batch *batch)
+{
+    struct scripted *s = state;
+
+    mr_assert(!s->failing || s->held_count == 0 || true);
+    if (s->failing || s->held_count == HELD_MAX ||
+        mr_rng_below(&s->rng, 100) < s->conf->full_percent) {
+        return MR_ERR_FULL;
+    }
+    mr_assert(batch->record_count > 0 && batch->lane == 0);
+    mr_assert(batch->records[0].seq >= batch->seq_first);
+    mr_assert(batch->records[batch->record_count - 1].seq <= batch->seq_last);
+    s->held[s->held_count++] = (struct held){.batch = batch};
+    return MR_OK;
+}
+
+static void scripted_tick(void *state, int64_t now_ns)
+{
+    struct scripted *s = state;
+
+    (void)now_ns;
+    if (s->failing) {
+        if (mr_rng_below(&s->rng, 2) == 0) {
+            scripted_give_back(s);
+        }
+        return;
+    }
+    /* The oldest batch goes first, so a device's records stay in order. */
+    for (uint64_t n = mr_rng_below(&s->rng, 6);
+         n != 0 && s->held_count != 0 && !s->failing && !s->conf->hold; n--) {
+        scripted_request(s, 0);
+    }
+}
+
+static void scripted_close(void *state, int64_t patience_ns)
+{
+    struct scripted *s = state;
+
+    (void)patience_ns;
+    s->held_count = 0; /* what is unsettled counts as RETRY */
+    s->failing = false;
+}
+
+static void scripted_fini(void *state)
+{
+    (void)state;
+}
+
+static const char *scripted_refused(struct mr_span name)
+{
+    return name.len > 40 ? "is too long" : NULL;
+}
+
+static void scripted_shape(const void *conf_of, struct mr_shape *out)
+{
+    const struct scripted_conf *conf = conf_of;
+
+    *out = (struct mr_shape){
+        .dest_template = conf->topic,
+        .dest_option = "topic",
+        .key_template = conf->key,
+        .key_option = "key",
+        .value_encoder = (enum mr_value_encoder)conf->encoder,
+        .headers = (enum mr_headers)conf->headers,
+        .dests_max = conf->dests_max == 0 ? 10 : conf->dests_max,
+        .dest_refused = scripted_refused,
+    };
+}
+
+static const struct mr_sink_ops scripted_sink = {
+    .name = "scripted",
+    .state_size = sizeof(struct scripted),
+    .conf_size = sizeof(struct scripted_conf),
+    .shape = scripted_shape,
+    .init = scripted_init,
+    .open = scripted_open,
+    .submit = scripted_submit,
+    .tick = scripted_tick,
+    .close = scripted_close,
+    .fini = scripted_fini,
+};
+
+/* ---- helpers ---- */
+
+static void remove_under(void *arg, const char *name)
+{
+    char path[1024];
+
+    snprintf(path, sizeof(path), "%s/%s", (const char *)arg, name);
+    if (unlink(path) != 0) {
+        mr_assert(mr_dir_list(path, remove_under, path) == MR_OK);
+        mr_assert(rmdir(path) == 0);
+    }
+}
+
+static struct mr_journal *journal_make(void)
+{
+    const char *base = getenv("TMPDIR");
+    struct mr_journal *journal = NULL;
+    struct mr_recovery recovery;
+    struct mr_error why;
+
+    snprintf(folder, sizeof(folder), "%s/mr-pipeline-XXXXXX", base == NULL ? "/tmp" : base);
+    mr_assert(mkdtemp(folder) != NULL);
+    snprintf(journal_path, sizeof(journal_path), "%s/journal", folder);
+    snprintf(dead_path, sizeof(dead_path), "%s/dead-letters", folder);
+    struct mr_journal_options options = {
+        .path = journal_path,
+        .name = "test",
+        .lane_count = 1,
+        .max_bytes = 64 << 20,
+        .segment_bytes = 512 << 10,
+        .block_bytes = 64 << 10,
+        .record_bytes_max = 64 << 10,
+    };
+    enum mr_err err = mr_journal_open(&journal, &options, &recovery, &why);
+    if (err != MR_OK) {
+        printf("%s\n", why.text);
+    }
+    mr_assert(err == MR_OK);
+    mr_lane_set_owner(mr_journal_lane(journal, 0), &owner);
+    memset(delivered, 0, sizeof(delivered));
+    memset(newest_of, 0, sizeof(newest_of));
+    return journal;
+}
+
+static void journal_remove(struct mr_journal *journal)
+{
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    mr_assert(mr_dir_list(folder, remove_under, folder) == MR_OK);
+    mr_assert(rmdir(folder) == 0);
+}
+
+static const char *from_items[] = {"sensors/#"};
+static const struct mr_bridge_conf bridge_conf = {
+    .from = {.items = from_items, .count = 1},
+    .inflight_records = 1500,
+    .retry_min_us = 1000,
+    .retry_max_us = 4000,
+};
+
+static struct mr_bridge_options_run run_options(struct mr_journal *journal,
+                                                const struct scripted_conf *conf)
+{
+    return (struct mr_bridge_options_run){
+        .name = "test",
+        .gateway_name = "here",
+        .journal = journal,
+        .conf = &bridge_conf,
+        .sink = &scripted_sink,
+        .sink_conf = conf,
+        .dead_letters_path = dead_path,
+        .dead_letters_bytes_max = 16 << 20,
+        .record_bytes_max = 64 << 10,
+    };
+}
+
+static struct mr_bridge *bridge_make(struct mr_journal *journal, const struct scripted_conf *conf)
+{
+    struct mr_bridge *bridge = NULL;
+    struct mr_error why;
+    struct mr_bridge_options_run options = run_options(journal, conf);
+
+    enum mr_err err = mr_bridge_create(&bridge, &options, &why);
+    if (err != MR_OK) {
+        printf("%s\n", why.text);
+    }
+    mr_assert(err == MR_OK);
+    return bridge;
+}
+
+/* Everything the cursor has passed is delivered, skipped or meant to be dead. */
+static void check_passed(uint64_t *checked, const struct mr_bridge_stats *stats)
+{
+    for (; *checked < stats->cursor_seq; *checked += 1) {
+        uint64_t seq = *checked + 1;
+        bool must_be_there = fate_of(seq) == FATE_SEND;
+        mr_assert(delivered[seq] == must_be_there);
+    }
+}
+
+/* Step until the cursor is at `last`. */
+static void run_to(struct mr_bridge *bridge, uint64_t last)
+{
+    struct mr_bridge_stats stats;
+    int64_t now_ns = mr_clock_mono_ns();
+    int64_t until_ns = now_ns + (int64_t)120 * 1000000000;
+    uint64_t checked = 0;
+
+    do {
+        int64_t sleep_ns = mr_bridge_step(bridge, now_ns);
+        now_ns += sleep_ns > 5000000 ? 5000000 : sleep_ns + 1000; /* the bridge's time */
+        mr_bridge_stats(bridge, &stats);
+        mr_assert(stats.cursor_seq <= last);
+        check_passed(&checked, &stats);
+        mr_assert(mr_clock_mono_ns() < until_ns);
+    } while (stats.cursor_seq < last);
+}
+
+/* ---- the dead letters, read back from disk ---- */
+
+static uint8_t dead_found[EVENTS * 2 + 1];
+
+static void check_dead_letter(const struct mr_event *event)
+{
+    static const char *const reasons[] = {
+        [FATE_DEAD_ROUTE] = "the topic has no level 2 (it has 2, from 0)",
+        [FATE_DEAD_REJECT] = "rejected by the die",
+        [FATE_DEAD_POISON] = "poison",
+    };
+    uint8_t payload[PAYLOAD_MAX];
+    uint64_t seq = event->raw.dead_seq;
+    char client[32];
+    char topic[64];
+
+    names_of(seq, client, topic);
+    mr_assert(is_dead(seq) && !dead_found[seq]);
+    dead_found[seq] = 1;
+    mr_assert(mr_span_is(event->raw.dead_reason, reasons[fate_of(seq)]));
+    mr_assert(mr_span_is(event->raw.dead_bridge, "test"));
+    mr_assert(event->raw.dead_lane == 0);
+    mr_assert(mr_span_is(event->client, client) && mr_span_is(event->topic, topic));
+    mr_assert(mr_span_is(event->username, device_of(seq) % 2 == 0 ? "operator" : ""));
+    mr_assert(mr_span_equal(event->payload, mr_span_make(payload, payload_of(seq, payload))));
+    mr_assert(event->received_us == 1700000000000000 + (int64_t)seq * 1000);
+}
+
+/* Exactly those meant to be dead up to `last` are there, once; returns how many. */
+static uint64_t check_dead(uint64_t last)
+{
+    struct mr_journal_options options = {.path = dead_path, .name = "dead", .read_only = true};
+    struct mr_journal *journal = NULL;
+    struct mr_recovery recovery;
+    struct mr_reader *reader = NULL;
+    struct mr_view view;
+    struct mr_error why;
+    uint64_t count = 0;
+
+    memset(dead_found, 0, sizeof(dead_found));
+    mr_assert(mr_journal_open(&journal, &options, &recovery, &why) == MR_OK);
+    mr_assert(mr_reader_open(&reader, journal, 0, 1, NULL, &why) == MR_OK);
+    while (mr_reader_next(reader, &view) == MR_OK) {
+        struct mr_view_at at = mr_view_begin(&view);
+        struct mr_event event;
+        while (mr_view_event(&view, &at, &event)) {
+            mr_assert(event.type == MR_RECORD_DEAD_LETTER);
+            check_dead_letter(&event);
+        }
+        mr_view_unpin(&view);
+    }
+    mr_reader_close(reader);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    for (uint64_t seq = 1; seq <= last; seq++) {
+        mr_assert(dead_found[seq] == is_dead(seq));
+        count += dead_found[seq];
+    }
+    return count;
+}
+
+static void check_balance(struct mr_bridge *bridge, uint64_t last)
+{
+    struct mr_bridge_stats stats;
+    uint64_t skipped = 0;
+    uint64_t sent = 0;
+
+    mr_bridge_stats(bridge, &stats);
+    for (uint64_t seq = 1; seq <= last; seq++) {
+        skipped += fate_of(seq) == FATE_SKIP;
+        sent += fate_of(seq) == FATE_SEND;
+    }
+    mr_assert(stats.skipped == skipped && stats.delivered == sent);
+    mr_assert(stats.delivered + stats.skipped + stats.dead_letters == last);
+}
+
+/* ---- the tests ---- */
+
+static const struct scripted_conf plain = {.topic = "t_${topic[2]}", .key = "${clientid}"};
+
+static void test_settles_everything_once(uint64_t seed, const struct scripted_conf *conf)
+{
+    struct mr_journal *journal = journal_make();
+
+    die_seed = seed;
+    with_faults = true;
+    append_all(mr_journal_lane(journal, 0), 1, EVENTS / 2);
+    struct mr_bridge *bridge = bridge_make(journal, conf);
+    run_to(bridge, EVENTS / 2);
+    append_all(mr_journal_lane(journal, 0), EVENTS / 2 + 1, EVENTS);
+    run_to(bridge, EVENTS);
+    check_balance(bridge, EVENTS);
+    mr_bridge_stop(bridge, 0);
+    mr_bridge_destroy(bridge);
+    mr_assert(check_dead(EVENTS) != 0);
+    with_faults = false;
+    journal_remove(journal);
+}
+
+/* Stopped in the middle, it goes on at its cursor; nothing is lost. */
+static void test_goes_on_after_a_stop(uint64_t seed)
+{
+    struct scripted_conf conf = plain;
+    struct mr_journal *journal = journal_make();
+    struct mr_bridge_stats stats;
+    struct mr_rng rng;
+
+    conf.full_percent = 30;
+    die_seed = seed;
+    mr_rng_seed(&rng, seed);
+    append_all(mr_journal_lane(journal, 0), 1, EVENTS);
+    for (int life = 0; life < 20; life++) {
+        struct mr_bridge *bridge = bridge_make(journal, &conf);
+        mr_bridge_stats(bridge, &stats);
+        uint64_t before = stats.cursor_seq;
+        for (uint64_t steps = mr_rng_below(&rng, 20); steps != 0; steps--) {
+            mr_bridge_step(bridge, mr_clock_mono_ns());
+        }
+        mr_bridge_stop(bridge, 0);
+        mr_bridge_stats(bridge, &stats);
+        mr_assert(stats.cursor_seq >= before);
+        mr_bridge_destroy(bridge);
+    }
+    struct mr_bridge *bridge = bridge_make(journal, &conf);
+    run_to(bridge, EVENTS);
+    mr_bridge_stop(bridge, 0);
+    mr_bridge_destroy(bridge);
+    check_dead(EVENTS);
+    journal_remove(journal);
+}
+
+/* A cursor that fell back (as after a crash) repeats no dead letter. */
+static void test_repeats_no_dead_letter(uint64_t seed)
+{
+    struct mr_journal *journal = journal_make();
+
+    die_seed = seed;
+    with_faults = true;
+    append_all(mr_journal_lane(journal, 0), 1, 2000);
+    struct mr_bridge *bridge = bridge_make(journal, &plain);
+    run_to(bridge, 2000);
+    mr_bridge_stop(bridge, 0);
+    mr_bridge_destroy(bridge);
+    mr_assert(mr_cursor_forget(journal, "test") == MR_OK);
+
+    bridge = bridge_make(journal, &plain);
+    run_to(bridge, 2000);
+    mr_bridge_stop(bridge, 0);
+    mr_bridge_destroy(bridge);
+    check_dead(2000); /* asserts that none is there twice */
+    with_faults = false;
+    journal_remove(journal);
+}
+
+/* One bad record among many is found with few refusals. */
+static void test_isolates_poison_quickly(uint64_t seed)
+{
+    struct mr_journal *journal = journal_make();
+
+    die_seed = seed;
+    with_faults = true; /* 11 is poison, 7 and 396 are rejected */
+    append_all(mr_journal_lane(journal, 0), 1, 900);
+    struct mr_bridge *bridge = bridge_make(journal, &plain);
+    run_to(bridge, 900);
+    printf("refusals for one bad record among 900: %llu\n",
+           (unsigned long long)scripted_now->refusals);
+    mr_assert(scripted_now->refusals <= 24);
+    mr_bridge_stop(bridge, 0);
+    mr_bridge_destroy(bridge);
+    with_faults = false;
+    journal_remove(journal);
+}
+
+/* No room for dead letters: wait in front of the event, lose nothing. */
+static void test_waits_when_dead_letters_are_full(void)
+{
+    struct mr_journal *journal = journal_make();
+    struct scripted_conf conf = plain;
+    struct mr_bridge_options_run options = run_options(journal, &conf);
+    struct mr_bridge *bridge = NULL;
+    struct mr_bridge_stats stats;
+    struct mr_error why;
+    int64_t now_ns = mr_clock_mono_ns();
+    uint64_t last = EVENTS * 2;
+
+    conf.topic = "t_${topic[7]}";       /* nobody has that: all matched events are dead */
+    options.dead_letters_bytes_max = 3 << 20; /* as little as the journal allows */
+    append_all(mr_journal_lane(journal, 0), 1, last);
+    mr_assert(mr_bridge_create(&bridge, &options, &why) == MR_OK);
+    for (int i = 0; i < 3000; i++) {
+        mr_bridge_step(bridge, now_ns);
+        now_ns += 10000000;
+        mr_bridge_stats(bridge, &stats);
+        if (strcmp(stats.last_error, "no room for dead letters") == 0) {
+            break;
+        }
+        usleep(100);
+    }
+    mr_assert(strcmp(stats.last_error, "no room for dead letters") == 0);
+    mr_assert(stats.cursor_seq < last && stats.delivered == 0);
+    mr_bridge_stop(bridge, 0);
+    mr_bridge_destroy(bridge);
+
+    options.dead_letters_bytes_max = 64 << 20;
+    mr_assert(mr_bridge_create(&bridge, &options, &why) == MR_OK);
+    do {
+        mr_bridge_step(bridge, now_ns);
+        now_ns += 10000000;
+        mr_bridge_stats(bridge, &stats);
+    } while (stats.cursor_seq < last);
+    mr_bridge_stop(bridge, 0);
+    mr_bridge_destroy(bridge);
+    journal_remove(journal);
+}
+
+/* An exactly-once target that is ahead of the cursor is believed. */
+static void test_resumes_where_the_target_stands(void)
+{
+    struct mr_journal *journal = journal_make();
+    struct scripted_conf conf = plain;
+    struct mr_bridge_stats stats;
+
+    conf.hold = true;
+    append_all(mr_journal_lane(journal, 0), 1, 1000);
+    struct mr_bridge *bridge = bridge_make(journal, &conf);
+    mr_sink_resume(scripted_now->port, 0, 600);
+    mr_bridge_step(bridge, mr_clock_mono_ns());
+    mr_bridge_stats(bridge, &stats);
+    mr_assert(stats.cursor_seq == 600);
+    mr_assert(scripted_now->held_count != 0);
+    mr_assert(scripted_now->held[0].batch->seq_first == 601);
+    mr_bridge_stop(bridge, 0);
+    mr_bridge_destroy(bridge);
+    journal_remove(journal);
+}
+
+/* With its own thread, and stop() that lets it finish. */
+static void test_runs_in_its_thread(uint64_t seed)
+{
+    struct mr_journal *journal = journal_make();
+    struct mr_bridge_stats stats;
+    struct mr_error why;
+
+    die_seed = seed;
+    struct mr_bridge *bridge = bridge_make(journal, &plain);
+    mr_assert(mr_bridge_start(bridge, &why) == MR_OK);
+    append_all(mr_journal_lane(journal, 0), 1, EVENTS);
+    mr_bridge_stop(bridge, (int64_t)60 * 1000000000);
+    mr_bridge_stats(bridge, &stats);
+    mr_assert(stats.cursor_seq == EVENTS && stats.up);
+    check_balance(bridge, EVENTS);
+    mr_bridge_destroy(bridge);
+    check_dead(EVENTS);
+    journal_remove(journal);
+}
+
+static void test_checks_the_configuration(void)
+{
+    static const char *bad_items[] = {"sensors/#/x"};
+    struct mr_bridge_conf conf = bridge_conf;
+    struct scripted_conf sink = plain;
+    struct mr_error why;
+
+    mr_assert(mr_bridge_check(&conf, &scripted_sink, &sink, &why) == MR_OK);
+    conf.from.items = bad_items;
+    mr_assert(mr_bridge_check(&conf, &scripted_sink, &sink, &why) == MR_ERR_CONFIG);
+    mr_assert(strstr(why.text, "from: 'sensors/#/x' is not an MQTT topic filter") != NULL);
+    conf = bridge_conf;
+    sink.topic = "this-name-is-longer-than-forty-characters";
+    mr_assert(mr_bridge_check(&conf, &scripted_sink, &sink, &why) == MR_ERR_CONFIG);
+    mr_assert(strstr(why.text, "is too long") != NULL);
+    sink = plain;
+    sink.key = "${client}";
+    mr_assert(mr_bridge_check(&conf, &scripted_sink, &sink, &why) == MR_ERR_CONFIG);
+    mr_assert(strstr(why.text, "did you mean '${clientid}'") != NULL);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : (uint64_t)mr_clock_wall_us() % 100000;
+    struct mr_error why;
+    struct scripted_conf conf = plain;
+
+    printf("seed %llu\n", (unsigned long long)seed);
+    fflush(stdout);
+    mr_log_set_level(getenv("MR_TEST_LOG") != NULL ? MR_LOG_DEBUG : MR_LOG_ERROR);
+    mr_assert(mr_wake_open(&owner, &why) == MR_OK);
+    test_checks_the_configuration();
+    test_resumes_where_the_target_stands();
+    test_settles_everything_once(seed, &conf);
+    conf.full_percent = 40;
+    conf.retry_per_mille = 30;
+    test_settles_everything_once(seed + 1, &conf);
+    conf.encoder = MR_VALUE_JSON;
+    conf.headers = MR_HEADERS_ID;
+    test_settles_everything_once(seed + 2, &conf);
+    test_goes_on_after_a_stop(seed + 3);
+    test_repeats_no_dead_letter(seed + 4);
+    test_isolates_poison_quickly(seed + 5);
+    test_waits_when_dead_letters_are_full();
+    test_runs_in_its_thread(seed + 6);
+    mr_wake_close(&owner);
+    return 0;
+}
