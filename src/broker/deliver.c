@@ -195,7 +195,12 @@ void deliver_now(struct mr_shard *shard, const struct mr_message *message)
 
 struct stored *pending_new(struct mr_shard *shard, const struct mr_message *message)
 {
-    return stored_new(&shard->pool, message, 0);
+    struct stored *pending = stored_new(&shard->pool, message, 0);
+
+    if (pending != NULL) {
+        pending->message.payload = (struct mr_span){.at = NULL, .len = message->payload.len};
+    }
+    return pending;
 }
 
 void pending_push(struct mr_shard *shard, struct stored *pending, const struct mr_appended *at)
