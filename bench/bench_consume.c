@@ -273,6 +273,10 @@ static void consume_event(struct consume *run, const struct bench_event *event, 
 {
     struct consume_device *device = &run->devices[event->device];
 
+    if (!run->follow && !device->known) {
+        run->unknown += 1;
+        return;
+    }
     if (device->seen == NULL) {
         device->partition = partition;
     }
