@@ -16,10 +16,15 @@
  * from the cursor again.  What had arrived out of the middle arrives twice; what
  * arrives first arrives in order.
  *
+ * Slow start.  Up to where the failed attempt had come, spans are offered one at a
+ * time, each settled before the next, beginning with a single record and doubling
+ * with every success.  So a target that refuses for hours (a topic without
+ * permission) gets one record per attempt, not everything that was in flight again
+ * and again.
+ *
  * Suspects.  A target that refuses many records for one of them does not say for
- * which.  Up to the last suspect, spans are halved and offered one at a time until
- * a single record is refused alone: that one is the dead letter.  A success doubles
- * the size again, so one bad record among n costs about 2 log2(n) refusals.
+ * which.  The span is halved instead, until a single record is refused alone: that
+ * one is the dead letter.  One bad record among n costs about log2(n) refusals.
  *
  * Rejected: a queue between a reading and a sending thread.  A hand-over per view
  * costs more than reading it, and memory would be bounded twice.
@@ -158,8 +163,11 @@ static void worker_drained(struct mr_bridge *b, int64_t now_ns)
     mr_mutex_unlock(&b->mutex);
 
     b->pause_until_ns = now_ns;
+    if (b->seq_done > b->isolate_until) {
+        b->isolate_until = b->seq_done;
+    }
+    b->isolate_chunk = 1;
     if (suspect_seq > b->seq_cursor) {
-        b->isolate_until = suspect_seq > b->isolate_until ? suspect_seq : b->isolate_until;
         b->isolate_chunk = (largest + 1) / 2;
     } else {
         b->pause_until_ns += worker_pause_ns(b);

@@ -206,6 +206,7 @@ static void kafka_break_off(struct kafka *k, const struct mr_batch *batch, uint3
     if (sentence != NULL) {
         struct topic *topic = batch->records[from].route->dest->sink_data;
         topic->partitions = 0;
+        k->denied = topic;
         mr_sink_down(k->port, text);
         k->answered = false;
     }
@@ -250,8 +251,10 @@ static void kafka_watch(struct kafka *k, int64_t now_ns)
     if (k->heard) {
         k->heard = false;
         k->away_since_ns = 0;
-        k->answered = true;
-        mr_sink_up(k->port);
+        if (k->denied == NULL) {
+            k->answered = true;
+            mr_sink_up(k->port);
+        }
     }
     bool away = k->away_since_ns != 0 && now_ns - k->away_since_ns > AWAY_GRACE_MS * NS_PER_MS;
     if (away && k->inflight != 0) {
@@ -262,12 +265,11 @@ static void kafka_watch(struct kafka *k, int64_t now_ns)
     if ((away || !k->answered) && k->inflight == 0 && now_ns >= k->probe_at_ns) {
         k->probe_at_ns = now_ns + PROBE_EVERY_MS * NS_PER_MS;
         /* A topic that is missing or forbidden keeps us down until it is usable. */
+        bool usable = k->denied == NULL;
         for (struct topic *t = k->topics; t != NULL; t = t->next) {
-            if (t->missing_since_ns != 0) {
-                return;
-            }
+            usable = usable && t->missing_since_ns == 0;
         }
-        if (mr_kafka_probe(k, NULL, PROBE_WAIT_MS)) {
+        if (usable && mr_kafka_probe(k, NULL, PROBE_WAIT_MS)) {
             k->answered = true;
             mr_sink_up(k->port);
         }

@@ -41,6 +41,7 @@ struct kafka {
     rd_kafka_queue_t *queue;
     uint64_t generation; /* of rk; rises with each */
     struct topic *topics;
+    struct topic *denied; /* records of it were refused, none delivered since */
     uint64_t inflight;    /* produced, no report yet */
     uint32_t batch_bytes; /* batch.size; halves when a broker finds it too large */
 

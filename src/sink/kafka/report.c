@@ -76,6 +76,12 @@ static void shrink_batches(struct kafka *k, rd_kafka_resp_err_t err)
            mr_sink_bridge_name(k->port), k->batch_bytes);
 }
 
+static bool is_of(const rd_kafka_message_t *message, const struct topic *topic)
+{
+    return topic->rkt != NULL &&
+           strcmp(rd_kafka_topic_name(topic->rkt), rd_kafka_topic_name(message->rkt)) == 0;
+}
+
 static void report_failure(struct kafka *k, const rd_kafka_message_t *message)
 {
     enum mr_verdict verdict = is_poison(message->err) ? MR_VERDICT_SUSPECT : MR_VERDICT_RETRY;
@@ -88,11 +94,12 @@ static void report_failure(struct kafka *k, const rd_kafka_message_t *message)
                  sentence != NULL ? sentence : rd_kafka_err2str(message->err));
         if (sentence != NULL) {
             struct topic *t = k->topics;
-            while (t != NULL && (t->rkt == NULL || strcmp(rd_kafka_topic_name(t->rkt), topic))) {
+            while (t != NULL && !is_of(message, t)) {
                 t = t->next;
             }
             if (t != NULL) {
                 t->partitions = 0; /* look again before the next record */
+                k->denied = t;
             }
             mr_sink_down(k->port, text);
             k->answered = false;
@@ -114,6 +121,9 @@ static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *message, void *o
         mr_kafka_flush_told(k);
         report_failure(k, message);
         return;
+    }
+    if (MR_UNLIKELY(k->denied != NULL) && is_of(message, k->denied)) {
+        k->denied = NULL;
     }
     k->heard = true;
     if (MR_UNLIKELY(message->_private != k->told_token)) {
@@ -185,9 +195,11 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
     uint64_t held_back;
     bool connection = strcmp(facility, "FAIL") == 0 || strcmp(facility, "ERROR") == 0 ||
                       strcmp(facility, "FATAL") == 0;
+    /* It calls our own choice experimental each time. */
+    bool known = strstr(text, "enable.gapless.guarantee") != NULL;
 
     (void)rk;
-    if (level > 4 || connection) {
+    if (level > 4 || connection || known) {
         mr_log(MR_LOG_DEBUG, "kafka", "librdkafka: %s: %s", facility, text);
     } else if (mr_log_allowed(&limit, 60 * (int64_t)1000000, &held_back)) {
         mr_log(MR_LOG_WARN, "kafka", "librdkafka: %s: %s (%" PRIu64 " more lines held back)",

@@ -149,7 +149,7 @@ bool mr_kafka_topic_ready(struct kafka *k, struct mr_dest *dest)
         }
     }
     rd_kafka_metadata_destroy(metadata);
-    if (ready) {
+    if (ready && k->denied == NULL) {
         k->answered = true;
         mr_sink_up(k->port);
     }
