@@ -1,0 +1,562 @@
+/* walk.c - see walk.h for the contract.
+ *
+ * DESIGN
+ *
+ * Segments are listed anew whenever one has been read to its end, because the
+ * gateway may have begun the next one, or removed some.  A segment has ended when
+ * a later one exists and, looked at once more after that was seen, there is still
+ * no valid batch: the writer fills one segment before it begins the next.
+ *
+ * Names (client, user, topic) are numbered by their order in the segment.  When a
+ * part of the segment is lost the numbers behind it are lost too, so from there
+ * on references read "?", and only records that carry their names show them.
+ *
+ * Rejected: opening the journal read-only (journal.h) for the tools.  verify is
+ * the second pair of eyes: it shares the validity predicate, not the reader.
+ *
+ * INVARIANTS
+ *
+ *   (1) seq_next is what the next record or the next damage begins with.
+ *   (2) Every seq from the first one on is in an event, a gap record or a damage,
+ *       exactly once (overlapping segments apart, which are a damage themselves).
+ */
+#include "app/cli/walk.h"
+
+#include <stdlib.h>
+
+#include "base/text.h"
+#include "journal/scan.h"
+#include "os/file.h"
+
+enum { PATH_BYTES = 4096, SEGMENT_NAME_CHARS = 24, OPEN_TRIES = 8 };
+
+struct walk_name {
+    uint8_t *bytes; /* of all three */
+    struct mr_span client;
+    struct mr_span username;
+    struct mr_span topic;
+};
+
+struct mr_walk {
+    struct mr_scan *scan; /* NULL: none is open */
+    struct mr_segment_header header;
+    uint64_t seq_from;
+    uint64_t seq_next;     /* 0: before the first segment */
+    uint64_t pos;          /* of what comes next in the segment */
+    uint64_t opened_first; /* first seq by name of the newest file that was opened */
+    bool retired;          /* the last file was removed while it was read */
+
+    struct mr_take records; /* of the batch at hand */
+    int64_t time_base_us;
+    uint32_t records_left;
+
+    struct walk_name *names;
+    size_t name_count;
+    size_t name_capacity;
+    bool names_lost;
+
+    char lane_path[PATH_BYTES];
+    char path[PATH_BYTES];      /* of the segment at hand */
+    char last_path[PATH_BYTES]; /* of the one before */
+};
+
+/* ---- folders ---- */
+
+int mr_walk_journal_path(struct mr_cli *cli, char *buffer, size_t size)
+{
+    static const char *const places[] = {"", "/journal"};
+    const char *data = mr_cli_data_path(cli);
+
+    if (data == NULL) {
+        return MR_EXIT_CONFIG;
+    }
+    for (size_t i = 0; i < MR_COUNT_OF(places); i++) {
+        char meta[PATH_BYTES];
+        struct mr_text text = mr_text_over(meta, sizeof(meta));
+        mr_text_fmt(&text, "%s%s/meta", data, places[i]);
+        if (!text.truncated && mr_path_exists(meta)) {
+            text = mr_text_over(buffer, size);
+            mr_text_fmt(&text, "%s%s", data, places[i]);
+            return MR_EXIT_OK;
+        }
+    }
+    return mr_cli_fail(cli, MR_EXIT_NO_INPUT,
+                       "there is no journal in %s; name the gateway's data folder with --data",
+                       data);
+}
+
+struct lane_list {
+    uint32_t *lanes;
+    size_t count;
+};
+
+static void lane_found(void *arg, const char *name)
+{
+    struct lane_list *list = arg;
+    uint64_t lane = 0;
+
+    if (strncmp(name, "lane-", 5) != 0 ||
+        mr_parse_u64(mr_span_of(name + 5), UINT16_MAX, &lane) != MR_OK) {
+        return;
+    }
+    list->lanes = mr_realloc(list->lanes, (list->count + 1) * sizeof(*list->lanes));
+    list->lanes[list->count] = (uint32_t)lane;
+    list->count += 1;
+}
+
+static int lane_order(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a;
+    uint32_t y = *(const uint32_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+enum mr_err mr_walk_lanes(const char *journal_path, uint32_t **lanes, size_t *count)
+{
+    struct lane_list list = {.lanes = NULL, .count = 0};
+    enum mr_err err = mr_dir_list(journal_path, lane_found, &list);
+
+    if (list.count > 0) {
+        qsort(list.lanes, list.count, sizeof(*list.lanes), lane_order);
+    }
+    *lanes = list.lanes;
+    *count = list.count;
+    return err;
+}
+
+void mr_walk_lane_path(const char *journal_path, uint32_t lane, char *buffer, size_t size)
+{
+    struct mr_text text = mr_text_over(buffer, size);
+
+    mr_text_fmt(&text, "%s/lane-%02u", journal_path, lane);
+}
+
+/* ---- names ---- */
+
+static void names_clear(struct mr_walk *walk)
+{
+    for (size_t i = 0; i < walk->name_count; i++) {
+        mr_free(walk->names[i].bytes);
+    }
+    walk->name_count = 0;
+    walk->names_lost = false;
+}
+
+static struct mr_span name_part(uint8_t **at, struct mr_span from)
+{
+    struct mr_span copy = mr_span_make(*at, from.len);
+
+    if (from.len > 0) {
+        memcpy(*at, from.at, from.len);
+    }
+    *at += from.len;
+    return copy;
+}
+
+static void name_define(struct mr_walk *walk, const struct mr_record_raw *record)
+{
+    if (walk->names_lost || walk->name_count >= MR_NAMES_MAX) {
+        return;
+    }
+    if (walk->name_count == walk->name_capacity) {
+        walk->name_capacity = walk->name_capacity * 2 + 64;
+        walk->names = mr_realloc(walk->names, walk->name_capacity * sizeof(*walk->names));
+    }
+    struct walk_name *name = &walk->names[walk->name_count];
+    name->bytes = mr_alloc(record->client.len + record->username.len + record->topic.len + 1);
+
+    uint8_t *at = name->bytes;
+    name->client = name_part(&at, record->client);
+    name->username = name_part(&at, record->username);
+    name->topic = name_part(&at, record->topic);
+    walk->name_count += 1;
+}
+
+static void names_resolve(struct mr_walk *walk, struct mr_walk_event *event)
+{
+    const struct mr_record_raw *record = &event->raw;
+    const struct mr_span unknown = mr_span_of("?");
+
+    event->client = record->client;
+    event->username = record->username;
+    event->topic = record->topic;
+    if (record->type != MR_RECORD_EVENT || record->naming == MR_NAMING_INLINE) {
+        return;
+    }
+    if (record->naming == MR_NAMING_DEFINE) {
+        name_define(walk, record);
+    } else if (walk->names_lost || record->name_id >= walk->name_count) {
+        event->client = unknown;
+        event->username = unknown;
+        event->topic = unknown;
+    } else {
+        const struct walk_name *name = &walk->names[record->name_id];
+        event->client = name->client;
+        event->username = name->username;
+        event->topic = name->topic;
+    }
+}
+
+/* ---- segments ---- */
+
+enum mr_err mr_walk_open(struct mr_walk **out, const char *lane_path, uint64_t seq_from,
+                         struct mr_error *why)
+{
+    struct mr_walk *walk = mr_alloc(sizeof(*walk));
+    struct mr_text text = mr_text_over(walk->lane_path, sizeof(walk->lane_path));
+
+    mr_text_add(&text, lane_path);
+    walk->seq_from = seq_from;
+    if (text.truncated || !mr_path_exists(lane_path)) {
+        mr_free(walk);
+        return mr_error_set(why, MR_ERR_IO, "%.400s: there is no such folder", lane_path);
+    }
+    *out = walk;
+    return MR_OK;
+}
+
+static void segment_close(struct mr_walk *walk)
+{
+    mr_scan_close(walk->scan);
+    walk->scan = NULL;
+    walk->records_left = 0;
+}
+
+void mr_walk_close(struct mr_walk *walk)
+{
+    if (walk == NULL) {
+        return;
+    }
+    segment_close(walk);
+    names_clear(walk);
+    mr_free(walk->names);
+    mr_free(walk);
+}
+
+/* First seq as the file's name says it. */
+static uint64_t path_seq(const char *path)
+{
+    size_t len = strlen(path);
+    uint64_t seq = 0;
+
+    mr_assert(len >= SEGMENT_NAME_CHARS);
+    struct mr_span digits = mr_span_make(path + len - SEGMENT_NAME_CHARS, 20);
+    enum mr_err err = mr_parse_u64(digits, UINT64_MAX, &seq);
+    mr_assert(err == MR_OK); /* mr_scan_list() gives no others */
+    return seq;
+}
+
+/* The file to read after the one at hand, or the first one: its path and first
+ * seq.  AGAIN: there is none (yet).
+ */
+static enum mr_err segment_choose(struct mr_walk *walk, char *path, size_t size, uint64_t *seq)
+{
+    char **paths = NULL;
+    size_t count = 0;
+    size_t chosen = SIZE_MAX;
+    enum mr_err err = mr_scan_list(walk->lane_path, &paths, &count);
+
+    for (size_t i = 0; err == MR_OK && i < count; i++) {
+        uint64_t first = path_seq(paths[i]);
+        if (walk->opened_first == 0) { /* the last that begins at or before seq_from */
+            chosen = chosen == SIZE_MAX || first <= walk->seq_from ? i : chosen;
+        } else if (chosen == SIZE_MAX && first > walk->opened_first) {
+            chosen = i;
+        }
+    }
+    if (chosen != SIZE_MAX) {
+        struct mr_text text = mr_text_over(path, size);
+        mr_text_add(&text, paths[chosen]);
+        *seq = path_seq(paths[chosen]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        mr_free(paths[i]);
+    }
+    mr_free(paths);
+    return err != MR_OK ? MR_ERR_IO : chosen == SIZE_MAX ? MR_ERR_AGAIN : MR_OK;
+}
+
+static enum mr_err damage_set(struct mr_walk *walk, struct mr_walk_damage *damage, const char *what,
+                              uint64_t seq_last)
+{
+    *damage = (struct mr_walk_damage){
+        .path = walk->path,
+        .what = what,
+        .pos = walk->pos,
+        .seq_first = walk->seq_next,
+        .seq_last = seq_last,
+        .loss = MR_WALK_LOST,
+    };
+    return MR_ERR_CORRUPT;
+}
+
+/* The segment that was opened does not begin where the last one ended, at
+ * `last_pos` of walk->last_path.
+ */
+static enum mr_err segment_gap(struct mr_walk *walk, uint64_t last_pos,
+                               struct mr_walk_damage *damage)
+{
+    uint64_t first = walk->header.seq_first;
+
+    (void)damage_set(walk, damage, "the segment ends too early", first - 1);
+    damage->path = walk->last_path;
+    damage->pos = last_pos;
+    damage->loss = walk->retired ? MR_WALK_RETIRED : MR_WALK_LOST;
+    if (first < walk->seq_next) {
+        damage->what = "the next segment begins before this one ends";
+        damage->loss = MR_WALK_REWOUND;
+        damage->seq_first = first;
+        damage->seq_last = walk->seq_next - 1;
+    }
+    walk->seq_next = first;
+    return MR_ERR_CORRUPT;
+}
+
+/* Open the next file.  AGAIN: there is none (yet). */
+static enum mr_err segment_next(struct mr_walk *walk, struct mr_walk_damage *damage,
+                                struct mr_error *why)
+{
+    uint64_t last_pos = walk->pos;
+    uint64_t first = 0;
+    enum mr_err err = MR_ERR_REJECT;
+
+    memcpy(walk->last_path, walk->path, sizeof(walk->path));
+    for (unsigned tries = 0; err == MR_ERR_REJECT && tries < OPEN_TRIES; tries++) {
+        err = segment_choose(walk, walk->path, sizeof(walk->path), &first);
+        if (err != MR_OK) {
+            memcpy(walk->path, walk->last_path, sizeof(walk->path));
+            return err == MR_ERR_AGAIN
+                       ? err
+                       : mr_error_set(why, MR_ERR_IO, "%.400s: cannot be listed", walk->lane_path);
+        }
+        /* REJECT: it was removed since it was listed. */
+        err = mr_scan_open(&walk->scan, walk->path, &walk->header, why);
+        walk->retired = walk->retired || err == MR_ERR_REJECT;
+    }
+    if (err != MR_OK && err != MR_ERR_CORRUPT) {
+        return err == MR_ERR_REJECT ? MR_ERR_AGAIN : err;
+    }
+
+    walk->opened_first = first;
+    walk->pos = MR_SEGMENT_HEADER_BYTES;
+    names_clear(walk);
+    if (err == MR_OK && walk->header.seq_first != first) {
+        segment_close(walk);
+        err = MR_ERR_CORRUPT;
+    }
+    if (err == MR_ERR_CORRUPT) { /* how far it went is seen when the next one is opened */
+        char next_path[PATH_BYTES];
+        uint64_t next_first = 0;
+        bool known = segment_choose(walk, next_path, sizeof(next_path), &next_first) == MR_OK;
+        walk->seq_next = walk->seq_next == 0 ? first : walk->seq_next;
+        walk->pos = 0;
+        (void)damage_set(walk, damage, "the segment's header is damaged",
+                         known ? next_first - 1 : 0);
+        walk->seq_next = known ? next_first : walk->seq_next;
+        return MR_ERR_CORRUPT;
+    }
+    if (walk->seq_next == 0) {
+        walk->seq_next = first;
+    } else if (walk->seq_next != first) {
+        return segment_gap(walk, last_pos, damage);
+    }
+    walk->retired = false;
+    return MR_OK;
+}
+
+/* ---- batches and records ---- */
+
+static void batch_begin(struct mr_walk *walk, const struct mr_batch_header *header,
+                        struct mr_span batch, uint64_t pos)
+{
+    walk->pos = mr_batch_next_pos(pos, header->byte_length);
+    walk->records = mr_take_from(
+        mr_span_make(batch.at + MR_BATCH_HEADER_BYTES, batch.len - MR_BATCH_HEADER_BYTES));
+    walk->time_base_us = header->time_base_us;
+    walk->records_left = header->record_count;
+    walk->seq_next = header->seq_first;
+}
+
+/* No valid batch at the position.  If there is a later segment this one is over,
+ * or damaged; OK: the walk can go on.
+ */
+static enum mr_err batch_missing(struct mr_walk *walk, struct mr_walk_damage *damage)
+{
+    char path[PATH_BYTES];
+    uint64_t next_first = 0;
+    struct mr_batch_header header;
+    struct mr_span batch;
+    uint64_t pos = 0;
+
+    enum mr_err err = segment_choose(walk, path, sizeof(path), &next_first);
+    if (err != MR_OK) {
+        return err;
+    }
+    err = mr_scan_next(walk->scan, &header, &batch, &pos);
+    if (err == MR_OK) { /* it was written just before the segment was closed */
+        batch_begin(walk, &header, batch, pos);
+        return MR_OK;
+    }
+    if (err == MR_ERR_IO) {
+        return err;
+    }
+    walk->retired = !mr_path_exists(walk->path);
+    if (next_first != walk->seq_next && !walk->retired &&
+        mr_scan_resync(walk->scan, &header, &pos) == MR_OK) {
+        (void)damage_set(walk, damage, "batches are damaged", header.seq_first - 1);
+        walk->seq_next = header.seq_first;
+        walk->pos = pos;
+        walk->names_lost = true;
+        return MR_ERR_CORRUPT;
+    }
+    segment_close(walk);
+    return MR_OK;
+}
+
+static enum mr_err batch_next(struct mr_walk *walk, struct mr_walk_damage *damage,
+                              struct mr_error *why)
+{
+    struct mr_batch_header header;
+    struct mr_span batch;
+    uint64_t pos = 0;
+
+    if (walk->scan == NULL) {
+        enum mr_err err = segment_next(walk, damage, why);
+        if (err != MR_OK) {
+            return err;
+        }
+    }
+    enum mr_err err = mr_scan_next(walk->scan, &header, &batch, &pos);
+    if (err == MR_OK) {
+        batch_begin(walk, &header, batch, pos);
+        return MR_OK;
+    }
+    if (err == MR_ERR_AGAIN) {
+        err = batch_missing(walk, damage);
+    }
+    return err == MR_ERR_IO ? mr_error_set(why, err, "%.400s: cannot be read", walk->path) : err;
+}
+
+/* The next record of the batch at hand.  OK, or CORRUPT with `damage`. */
+static enum mr_err record_next(struct mr_walk *walk, struct mr_walk_event *event,
+                               struct mr_walk_damage *damage)
+{
+    uint64_t seq_end = walk->seq_next + walk->records_left;
+
+    if (mr_record_get(&walk->records, walk->time_base_us, &event->raw) != MR_OK) {
+        (void)damage_set(walk, damage, "a record does not parse", seq_end - 1);
+        walk->records_left = 0;
+        walk->seq_next = seq_end;
+        walk->names_lost = true;
+        return MR_ERR_CORRUPT;
+    }
+    event->lane = walk->header.lane;
+    event->epoch = walk->header.epoch;
+    event->seq = walk->seq_next;
+    event->seq_last = walk->seq_next;
+    if (event->raw.type == MR_RECORD_GAP) { /* alone in its batch, stands for all of it */
+        event->seq_last = seq_end - 1;
+        walk->records_left = 0;
+        walk->seq_next = seq_end;
+    } else {
+        walk->records_left -= 1;
+        walk->seq_next += 1;
+    }
+    names_resolve(walk, event);
+    return MR_OK;
+}
+
+enum mr_err mr_walk_next(struct mr_walk *walk, struct mr_walk_event *event,
+                         struct mr_walk_damage *damage, struct mr_error *why)
+{
+    for (;;) {
+        enum mr_err err;
+        if (walk->records_left == 0) {
+            err = batch_next(walk, damage, why);
+            if (err != MR_OK) {
+                return err;
+            }
+            continue;
+        }
+        err = record_next(walk, event, damage);
+        if (err != MR_OK || event->seq_last >= walk->seq_from) {
+            return err;
+        }
+    }
+}
+
+/* ---- the end ---- */
+
+/* Is there a valid batch at the walk's position by now, for someone who reads the
+ * file from its beginning?
+ */
+static bool tail_grew(const struct mr_walk *walk)
+{
+    struct mr_scan *scan = NULL;
+    struct mr_segment_header segment;
+    struct mr_batch_header header;
+    struct mr_span batch;
+    uint64_t pos = 0;
+    bool grew = false;
+
+    if (mr_scan_open(&scan, walk->path, &segment, NULL) != MR_OK) {
+        return true; /* removed or replaced: not the file we looked at */
+    }
+    while (!grew && mr_scan_next(scan, &header, &batch, &pos) == MR_OK) {
+        grew = pos >= walk->pos;
+    }
+    mr_scan_close(scan);
+    return grew || segment.salt != walk->header.salt;
+}
+
+/* Does anything stand where the next batch would begin? */
+static bool tail_has_bytes(const struct mr_walk *walk)
+{
+    struct mr_file file;
+    uint8_t bytes[8] = {0};
+    size_t got = 0;
+
+    if (mr_file_open(&file, walk->path, MR_FILE_READ, NULL) != MR_OK) {
+        return false;
+    }
+    enum mr_err err = mr_file_read(&file, bytes, sizeof(bytes), walk->pos, &got);
+    mr_file_close(&file);
+    return err == MR_OK && got == sizeof(bytes) && mr_get_u64(bytes) != 0;
+}
+
+enum mr_err mr_walk_tail(struct mr_walk *walk, struct mr_walk_damage *damage, bool *torn)
+{
+    struct mr_batch_header header;
+    uint64_t pos = 0;
+    bool has_bytes = walk->scan != NULL && tail_has_bytes(walk);
+
+    *torn = false;
+    if (walk->scan == NULL) {
+        return MR_ERR_AGAIN;
+    }
+    enum mr_err err = mr_scan_resync(walk->scan, &header, &pos);
+    if (tail_grew(walk)) {
+        return MR_ERR_AGAIN; /* a gateway is at work; what looked like a hole was not */
+    }
+    if (err == MR_OK && header.durable_seq >= walk->seq_next) {
+        (void)damage_set(walk, damage, "batches are damaged", header.seq_first - 1);
+        walk->seq_next = header.seq_first;
+        walk->pos = pos;
+        walk->names_lost = true;
+        return MR_ERR_CORRUPT;
+    }
+    *torn = has_bytes || err == MR_OK;
+    segment_close(walk);
+    return MR_ERR_AGAIN;
+}
+
+void mr_walk_from_here(struct mr_walk *walk)
+{
+    walk->seq_from = walk->seq_next;
+}
+
+uint64_t mr_walk_seq(const struct mr_walk *walk)
+{
+    return walk->seq_next;
+}
