@@ -212,6 +212,22 @@ enum mr_err mr_option_parse(const struct mr_option *option, const char *text, ui
     }
 }
 
+/* The only candidate that begins with `wrong`, or NULL. */
+static const char *begun_by(const char *wrong, size_t wrong_len, const char *const *candidates)
+{
+    const char *found = NULL;
+
+    for (size_t i = 0; candidates[i] != NULL; i++) {
+        if (strncmp(candidates[i], wrong, wrong_len) == 0) {
+            if (found != NULL) {
+                return NULL;
+            }
+            found = candidates[i];
+        }
+    }
+    return found;
+}
+
 /* One typing error in three characters is a typing error; more is another word. */
 const char *mr_config_nearest(const char *wrong, const char *const *candidates)
 {
@@ -226,7 +242,7 @@ const char *mr_config_nearest(const char *wrong, const char *const *candidates)
             best_distance = distance;
         }
     }
-    return best;
+    return best != NULL || wrong_len < 2 ? best : begun_by(wrong, wrong_len, candidates);
 }
 
 const char *config_names_hint(struct mr_config *config, const char *wrong,

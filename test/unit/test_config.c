@@ -675,6 +675,7 @@ static void test_nearest(void)
     mr_assert(strcmp(mr_config_nearest("jornal", names), "journal") == 0);
     mr_assert(strcmp(mr_config_nearest("tpa", names), "tap") == 0);
     mr_assert(strcmp(mr_config_nearest("messageKey", names), "message_key") == 0);
+    mr_assert(strcmp(mr_config_nearest("ver", names), "version") == 0);
     mr_assert(mr_config_nearest("x", names) == NULL);
     mr_assert(mr_config_nearest("", names) == NULL);
     mr_assert(mr_config_nearest("kubernetes", names) == NULL);

@@ -113,6 +113,11 @@ static bool group_is_shown(const struct mr_command *const *commands, size_t inde
     return false;
 }
 
+static const struct mr_cli_option version_option[] = {
+    {.name = "version", .type = MR_OPT_BOOL, .help = "The version, as the command does."},
+    {.name = NULL},
+};
+
 static void help_top(const struct mr_cli *cli, FILE *to)
 {
     (void)fprintf(to, "millrace brings sensor events from MQTT to Kafka, durable before they are\n"
@@ -126,8 +131,8 @@ static void help_top(const struct mr_cli *cli, FILE *to)
     }
     (void)fprintf(to, "\nOptions of all commands:\n");
     put_options(to, cli_common_options, left_width(cli_common_options, 0));
-    (void)fprintf(to, "      --version         The version.\n"
-                      "\nExamples:\n"
+    put_options(to, version_option, left_width(cli_common_options, 0));
+    (void)fprintf(to, "\nExamples:\n"
                       "  millrace run -c /etc/millrace/millrace.yaml\n"
                       "  millrace tap --data /var/lib/millrace 'sensors/#'\n"
                       "\n'millrace COMMAND --help' tells more about one of them.\n");
