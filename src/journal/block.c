@@ -32,27 +32,22 @@ static uint32_t blocks_all(const struct mr_lane *lane)
     return lane->block_count + OVERSIZE_BLOCKS;
 }
 
-enum mr_err mr_blocks_open(struct mr_lane *lane, struct mr_error *why)
+void mr_blocks_open(struct mr_lane *lane)
 {
-    size_t bytes = (size_t)lane->block_count * lane->block_bytes;
+    /* Backed by the system when touched: a lane with little to do uses few blocks. */
+    lane->block_memory = mr_alloc((size_t)lane->block_count * lane->block_bytes + PAGE_BYTES);
+    uint8_t *at = lane->block_memory + (-(uintptr_t)lane->block_memory & (PAGE_BYTES - 1));
 
-    if (mr_arena_open(&lane->block_arena, bytes + PAGE_BYTES) != MR_OK) {
-        return mr_error_set(why, MR_ERR_CONFIG,
-                            "journal: no memory for %u blocks of %u bytes; use smaller ones",
-                            lane->block_count, lane->block_bytes);
-    }
     lane->blocks = mr_alloc(blocks_all(lane) * sizeof(*lane->blocks));
     for (uint32_t i = 0; i < blocks_all(lane); i++) {
         struct block *block = &lane->blocks[i];
 
         block->oversize = i >= lane->block_count;
         if (!block->oversize) {
-            block->memory = mr_arena_alloc(&lane->block_arena, lane->block_bytes, PAGE_BYTES);
+            block->memory = at + (size_t)i * lane->block_bytes;
             block->capacity = lane->block_bytes;
-            mr_assert(block->memory != NULL);
         }
     }
-    return MR_OK;
 }
 
 void mr_blocks_close(struct mr_lane *lane)
@@ -65,7 +60,7 @@ void mr_blocks_close(struct mr_lane *lane)
     }
     mr_free(lane->blocks);
     lane->blocks = NULL;
-    mr_arena_close(&lane->block_arena);
+    mr_free(lane->block_memory);
 }
 
 static uint64_t readers_lowest(const struct mr_lane *lane)

@@ -88,7 +88,7 @@ struct block {
     bool oversize;
 };
 
-enum mr_err mr_blocks_open(struct mr_lane *lane, struct mr_error *why) MR_MUST_USE;
+void mr_blocks_open(struct mr_lane *lane);
 void mr_blocks_close(struct mr_lane *lane);
 
 /* A block for `bytes` at `pos` of the lane's current segment, now lane->block; the
@@ -120,7 +120,6 @@ struct name_entry {
 };
 
 struct writer_names {
-    struct mr_arena arena;
     struct name_slot *slots;
     struct name_entry *entries;
     uint8_t *bytes;
@@ -130,7 +129,7 @@ struct writer_names {
     struct mr_hash_key key;
 };
 
-enum mr_err mr_writer_names_open(struct writer_names *names, struct mr_error *why) MR_MUST_USE;
+void mr_writer_names_open(struct writer_names *names);
 void mr_writer_names_close(struct writer_names *names);
 void mr_writer_names_reset(struct writer_names *names); /* a new segment begins */
 
@@ -258,7 +257,7 @@ struct mr_lane {
     uint64_t queue_tail; /* taken off by the commit when durable */
     uint32_t queue_size;
     struct block *blocks; /* block_count and then OVERSIZE_BLOCKS */
-    struct mr_arena block_arena;
+    uint8_t *block_memory;
     struct mr_reader *readers;
 };
 

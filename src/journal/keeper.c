@@ -151,9 +151,10 @@ static enum spare_state spare_fill(struct mr_lane *lane, struct mr_error *why)
     }
     /* Asked first, so that a full disk is not filled and freed every round. */
     if (mr_disk_free(lane->folder.text, &bytes_free) == MR_OK && bytes_free < lane->segment_bytes) {
-        mr_error_set(why, MR_ERR_FULL,
-                     "the disk that holds %s has no room for a segment of %u bytes; make room on it",
-                     lane->folder.text, lane->segment_bytes);
+        mr_error_set(
+            why, MR_ERR_FULL,
+            "the disk that holds %s has no room for a segment of %u bytes; make room on it",
+            lane->folder.text, lane->segment_bytes);
         return SPARE_NO_DISK;
     }
     err = mr_spare_create(lane, &spare, why);

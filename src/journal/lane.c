@@ -39,19 +39,11 @@ static void lane_metrics_open(struct mr_lane *lane)
 
 static enum mr_err lane_open_writer(struct mr_lane *lane, struct mr_error *why)
 {
-    enum mr_err err = mr_blocks_open(lane, why);
-
-    if (err == MR_OK) {
-        err = mr_writer_names_open(&lane->names, why);
-    }
-    if (err == MR_OK) {
-        err = mr_wake_open(&lane->commit_wake, why);
-    }
-    if (err == MR_OK) {
-        lane->queue_size = lane->block_count + 2 * OVERSIZE_BLOCKS;
-        lane->queue = mr_alloc(lane->queue_size * sizeof(*lane->queue));
-    }
-    return err;
+    mr_blocks_open(lane);
+    mr_writer_names_open(&lane->names);
+    lane->queue_size = lane->block_count + 2 * OVERSIZE_BLOCKS;
+    lane->queue = mr_alloc(lane->queue_size * sizeof(*lane->queue));
+    return mr_wake_open(&lane->commit_wake, why);
 }
 
 enum mr_err mr_lane_open(struct mr_lane *lane, struct mr_error *why)

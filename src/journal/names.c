@@ -29,27 +29,21 @@ enum {
 
 static _Atomic uint32_t generation_last;
 
-enum mr_err mr_writer_names_open(struct writer_names *names, struct mr_error *why)
+void mr_writer_names_open(struct writer_names *names)
 {
-    size_t slots = NAME_SLOTS * sizeof(*names->slots);
-    size_t entries = MR_NAMES_MAX * sizeof(*names->entries);
-
-    if (mr_arena_open(&names->arena, slots + entries + NAME_BYTES_MAX + 4096) != MR_OK) {
-        return mr_error_set(why, MR_ERR_CONFIG,
-                            "journal: no memory for the table of names; free some memory");
-    }
-    names->slots = mr_arena_alloc(&names->arena, slots, _Alignof(struct name_slot));
-    names->entries = mr_arena_alloc(&names->arena, entries, _Alignof(struct name_entry));
-    names->bytes = mr_arena_alloc(&names->arena, NAME_BYTES_MAX, 1);
-    mr_assert(names->slots != NULL && names->entries != NULL && names->bytes != NULL);
+    /* 11 MiB at most; the system backs what is touched. */
+    names->slots = mr_alloc(NAME_SLOTS * sizeof(*names->slots));
+    names->entries = mr_alloc(MR_NAMES_MAX * sizeof(*names->entries));
+    names->bytes = mr_alloc(NAME_BYTES_MAX);
     mr_os_random(&names->key, sizeof(names->key));
     mr_writer_names_reset(names);
-    return MR_OK;
 }
 
 void mr_writer_names_close(struct writer_names *names)
 {
-    mr_arena_close(&names->arena);
+    mr_free(names->slots);
+    mr_free(names->entries);
+    mr_free(names->bytes);
 }
 
 void mr_writer_names_reset(struct writer_names *names)

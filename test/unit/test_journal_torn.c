@@ -32,7 +32,7 @@ struct written {
 
 static struct written batches[BATCHES_MAX];
 static size_t batch_count;
-static uint64_t file_end; /* behind the last batch */
+static uint64_t file_end;          /* behind the last batch */
 static size_t defined_in[DEVICES]; /* batch that defines the device's name */
 static uint8_t pristine[FILE_MAX];
 
@@ -118,8 +118,8 @@ static void write_log(void)
 
 static void note_names(size_t batch, struct mr_span bytes)
 {
-    struct mr_take take = mr_take_from(mr_span_make(bytes.at + MR_BATCH_HEADER_BYTES,
-                                                    bytes.len - MR_BATCH_HEADER_BYTES));
+    struct mr_take take = mr_take_from(
+        mr_span_make(bytes.at + MR_BATCH_HEADER_BYTES, bytes.len - MR_BATCH_HEADER_BYTES));
     struct mr_record_raw raw;
 
     while (take.at != take.end) {
