@@ -1,0 +1,239 @@
+/* test_subtree.c
+ * links: broker codec base
+ *
+ * Goal:   a topic reaches exactly the subscriptions whose filter matches it, after
+ *         any history of subscribing and unsubscribing; memory comes back.
+ * Method: rules of section 4.7 by hand, then a seeded random walk over a small
+ *         alphabet of levels, compared with mr_topic_matches() on a plain list.
+ *         Replay with: ./test_subtree <seed>
+ */
+#include "base/rng.h"
+#include "base/text.h"
+#include "broker/subtree.h"
+#include "codec/topic.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { OWNERS = 8, SUBS_MAX = 400, TEXT_MAX = 64 };
+
+static struct mr_bufpool pool;
+static const struct mr_hash_key key = {.k0 = 1, .k1 = 2};
+
+static void count_found(void *arg, const struct mr_sub *sub)
+{
+    (void)sub;
+    *(size_t *)arg += 1;
+}
+
+static size_t matches(const struct mr_subtree *tree, const char *topic)
+{
+    size_t count = 0;
+
+    mr_subtree_match(tree, mr_span_of(topic), count_found, &count);
+    mr_assert(mr_subtree_has(tree, mr_span_of(topic)) == (count != 0));
+    return count;
+}
+
+static void test_rules(void)
+{
+    static const struct {
+        const char *filter;
+        const char *topic;
+        size_t found;
+    } rules[] = {
+        {"sport/tennis/player1/#", "sport/tennis/player1", 1},
+        {"sport/tennis/player1/#", "sport/tennis/player1/ranking", 1},
+        {"sport/#", "sport", 1},
+        {"#", "a/b/c", 1},
+        {"#", "$SYS/a", 0},
+        {"+/a", "$SYS/a", 0},
+        {"$SYS/#", "$SYS/a", 1},
+        {"$SYS/+", "$SYS/a", 1},
+        {"sport/+", "sport", 0},
+        {"sport/+", "sport/", 1},
+        {"+/+", "/finance", 1},
+        {"/+", "/finance", 1},
+        {"+", "/finance", 0},
+        {"+", "", 0},
+        {"a//b", "a//b", 1},
+        {"a//b", "a/b", 0},
+        {"a/+/c", "a/b/c/d", 0},
+    };
+
+    for (size_t i = 0; i < MR_COUNT_OF(rules); i++) {
+        struct mr_subtree *tree = mr_subtree_open(&pool, &key, 200);
+        struct mr_sub *owned = NULL;
+        struct mr_sub *sub = NULL;
+        if (rules[i].topic[0] != 0) {
+            mr_assert(mr_subtree_add(tree, mr_span_of(rules[i].filter), &owned, &owned, &sub) ==
+                      MR_OK);
+            if (matches(tree, rules[i].topic) != rules[i].found) {
+                fprintf(stderr, "'%s' and '%s'\n", rules[i].filter, rules[i].topic);
+                abort();
+            }
+            mr_subtree_remove(tree, sub, &owned);
+        }
+        mr_subtree_close(tree);
+    }
+}
+
+static void test_limits(void)
+{
+    struct mr_subtree *tree = mr_subtree_open(&pool, &key, 3);
+    struct mr_sub *owned = NULL;
+    struct mr_sub *sub = NULL;
+    uint64_t version = mr_subtree_version(tree);
+
+    mr_assert(mr_subtree_add(tree, mr_span_of("a/b/c/d"), NULL, &owned, &sub) == MR_ERR_REJECT);
+    mr_assert(mr_subtree_version(tree) == version);
+    mr_assert(mr_subtree_add(tree, mr_span_of("a/b/#"), NULL, &owned, &sub) == MR_OK);
+    mr_assert(mr_subtree_version(tree) != version);
+    mr_assert(matches(tree, "a/b/c/d") == 0); /* too deep for this tree */
+    mr_assert(matches(tree, "a/b/c") == 1);
+    mr_subtree_remove(tree, sub, &owned);
+    mr_subtree_close(tree);
+}
+
+static void test_full_pool(void)
+{
+    struct mr_bufpool small;
+    struct mr_sub *owned = NULL;
+    struct mr_sub *sub = NULL;
+    char filter[TEXT_MAX];
+    int made = 0;
+
+    mr_bufpool_init(&small, 16 << 10, 0);
+    struct mr_subtree *tree = mr_subtree_open(&small, &key, 200);
+    for (;; made++) {
+        (void)snprintf(filter, sizeof(filter), "a/b/c/%d/+/e", made);
+        size_t before = small.lent_bytes;
+        if (mr_subtree_add(tree, mr_span_of(filter), NULL, &owned, &sub) != MR_OK) {
+            mr_assert(small.lent_bytes == before); /* nothing half-made stays */
+            break;
+        }
+    }
+    mr_assert(made > 5 && mr_subtree_count(tree) == (uint64_t)made);
+    while (owned != NULL) {
+        mr_subtree_remove(tree, owned, &owned);
+    }
+    mr_subtree_close(tree);
+    mr_assert(small.lent_bytes == 0);
+    mr_bufpool_fini(&small);
+}
+
+/* ---- against the plain list ---- */
+
+struct plain {
+    char filter[TEXT_MAX];
+    int owner;
+    bool used;
+};
+
+struct found {
+    uint32_t seen[SUBS_MAX];
+};
+
+/* A sub's identity is in its subscription_id. */
+static void mark_found(void *arg, const struct mr_sub *sub)
+{
+    struct found *found = arg;
+
+    found->seen[sub->subscription_id] += 1;
+}
+
+static void random_text(struct mr_rng *rng, char *out, bool filter)
+{
+    static const char *const levels[] = {"a", "b", "", "cc", "$x", "+", "+", "#"};
+    uint64_t count = 1 + mr_rng_below(rng, 5);
+    struct mr_text text = mr_text_over(out, TEXT_MAX);
+
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t pick = mr_rng_below(rng, filter ? 8 : 5);
+        if (i != 0) {
+            mr_text_add(&text, "/");
+        }
+        mr_text_add(&text, levels[pick]);
+        if (pick == 7) {
+            return;
+        }
+    }
+    if (text.len == 0) {
+        mr_text_add(&text, "a");
+    }
+}
+
+static void check_topic(const struct mr_subtree *tree, const struct plain *plain, const char *topic)
+{
+    struct found found = {{0}};
+
+    mr_subtree_match(tree, mr_span_of(topic), mark_found, &found);
+    for (uint32_t i = 0; i < SUBS_MAX; i++) {
+        bool expected =
+            plain[i].used && mr_topic_matches(mr_span_of(plain[i].filter), mr_span_of(topic));
+        if (found.seen[i] != (expected ? 1u : 0u)) {
+            fprintf(stderr, "'%s' and '%s': %u times, expected %d\n", plain[i].filter, topic,
+                    found.seen[i], expected);
+            abort();
+        }
+    }
+}
+
+static void test_random_walk(uint64_t seed)
+{
+    static struct plain plain[SUBS_MAX];
+    struct mr_sub *owned[OWNERS] = {NULL};
+    struct mr_subtree *tree = mr_subtree_open(&pool, &key, 200);
+    struct mr_rng rng;
+    char text[TEXT_MAX];
+    uint64_t count = 0;
+
+    mr_rng_seed(&rng, seed);
+    for (int step = 0; step < 20000; step++) {
+        uint32_t slot = (uint32_t)mr_rng_below(&rng, SUBS_MAX);
+        struct plain *at = &plain[slot];
+        struct mr_sub *sub = NULL;
+
+        if (at->used && mr_rng_below(&rng, 2) == 0) {
+            sub = mr_subtree_find(tree, mr_span_of(at->filter), &owned[at->owner]);
+            mr_assert(sub != NULL && sub->subscription_id == slot);
+            mr_subtree_remove(tree, sub, &owned[at->owner]);
+            at->used = false;
+            count -= 1;
+        } else if (!at->used) {
+            random_text(&rng, at->filter, true);
+            at->owner = (int)mr_rng_below(&rng, OWNERS);
+            if (mr_subtree_find(tree, mr_span_of(at->filter), &owned[at->owner]) == NULL) {
+                mr_assert(mr_subtree_add(tree, mr_span_of(at->filter), &owned[at->owner],
+                                         &owned[at->owner], &sub) == MR_OK);
+                sub->subscription_id = slot;
+                at->used = true;
+                count += 1;
+            }
+        }
+        mr_assert(mr_subtree_count(tree) == count);
+        random_text(&rng, text, false);
+        check_topic(tree, plain, text);
+    }
+    for (int i = 0; i < OWNERS; i++) {
+        while (owned[i] != NULL) {
+            mr_subtree_remove(tree, owned[i], &owned[i]);
+        }
+    }
+    mr_subtree_close(tree);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+
+    printf("seed %llu\n", (unsigned long long)seed);
+    mr_bufpool_init(&pool, 16 << 20, 1 << 20);
+    test_rules();
+    test_limits();
+    test_full_pool();
+    test_random_walk(seed);
+    mr_assert(pool.lent_bytes == 0);
+    mr_bufpool_fini(&pool);
+    return 0;
+}
