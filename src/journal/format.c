@@ -150,7 +150,7 @@ enum mr_err mr_batch_check(struct mr_span bytes, uint64_t pos,
                            struct mr_batch_header *out)
 {
     if (pos % MR_BATCH_ALIGN != 0 || pos < MR_SEGMENT_HEADER_BYTES ||
-        pos + MR_BATCH_HEADER_BYTES > segment->segment_bytes) {
+        pos > segment->segment_bytes || segment->segment_bytes - pos < MR_BATCH_HEADER_BYTES) {
         return MR_ERR_CORRUPT;
     }
     if (bytes.len < MR_BATCH_HEADER_BYTES) {
@@ -163,7 +163,7 @@ enum mr_err mr_batch_check(struct mr_span bytes, uint64_t pos,
         return MR_ERR_CORRUPT;
     }
     if (out->byte_length < MR_BATCH_HEADER_BYTES + RECORD_BYTES_MIN ||
-        pos + out->byte_length > segment->segment_bytes) {
+        out->byte_length > segment->segment_bytes - pos) {
         return MR_ERR_CORRUPT;
     }
     if (seq_expected != 0 && out->seq_first != seq_expected) {
