@@ -8,6 +8,7 @@
  *
  * links: journal os base
  */
+#include "base/log.h"
 #include "journal/cursor.h"
 #include "journal/journal.h"
 #include "journal/reader.h"
@@ -262,12 +263,392 @@ static void test_rolls_over_many_segments(void)
     mr_assert(mr_journal_close(journal) == MR_OK);
 }
 
-int main(void)
+static void test_lagging_reader_reads_the_disk(void)
 {
+    struct mr_journal_options options = small_options();
+    struct mr_journal *journal = open_journal(&options, NULL);
+    struct mr_lane *lane = mr_journal_lane(journal, 0);
+    uint64_t first = next_seq(journal);
+    struct mr_reader_options lagging = {.pins_max = 3, .view_bytes_max = 4096};
+    struct mr_reader *reader;
+
+    mr_assert(mr_reader_open(&reader, journal, 0, first, &lagging, NULL) == MR_OK);
+    append_range(lane, first, first + 9999);
+    read_to(reader, first + 4999);
+    append_range(lane, first + 10000, first + 14999);
+    read_to(reader, first + 14999);
+    struct mr_view view;
+    mr_assert(mr_reader_next(reader, &view) == MR_ERR_AGAIN);
+    mr_reader_close(reader);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+}
+
+/* Views stay what they were while the writer goes on; more than pins_max are
+ * refused; and a reader that pins all it may never stops the writer.
+ */
+static void test_pins_hold_and_never_stop_the_writer(void)
+{
+    struct mr_journal_options options = small_options();
+    struct mr_journal *journal = open_journal(&options, NULL);
+    struct mr_lane *lane = mr_journal_lane(journal, 0);
+    uint64_t first = next_seq(journal);
+    struct mr_reader_options pinning = {.pins_max = 20};
+    struct mr_reader *reader;
+    struct mr_view views[21];
+    uint64_t seq = first;
+
+    mr_assert(mr_reader_open(&reader, journal, 0, first, &pinning, NULL) == MR_OK);
+    for (size_t i = 0; i < 20; i++) {
+        append_range(lane, seq, seq + 399); /* more than a block each time */
+        seq += 400;
+        mr_assert(mr_reader_next(reader, &views[i]) == MR_OK);
+    }
+    mr_assert(mr_reader_next(reader, &views[20]) == MR_ERR_FULL);
+    append_range(lane, seq, seq + 9999);
+    for (size_t i = 0; i < 20; i++) {
+        struct mr_view_at at = mr_view_begin(&views[i]);
+        struct mr_event event;
+        for (uint64_t s = views[i].seq_first; s <= views[i].seq_last; s++) {
+            mr_assert(mr_view_event(&views[i], &at, &event));
+            check_event(&event, s);
+        }
+        mr_view_unpin(&views[i]);
+    }
+    read_to(reader, seq + 9999);
+    mr_reader_close(reader);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+}
+
+static void test_full_journal_waits_and_goes_on(void)
+{
+    struct mr_journal_options options = small_options();
+    struct mr_journal *journal = open_journal(&options, NULL);
+    struct mr_lane *lane = mr_journal_lane(journal, 0);
+    struct mr_name_ref none = {0};
+    struct mr_cursor *cursor;
+    struct mr_lane_stats stats;
+    bool is_new;
+    uint64_t seq = next_seq(journal);
+
+    mr_assert(mr_cursor_open(journal, "slow", 0, MR_START_NOW, &cursor, &is_new, NULL) == MR_OK);
+    mr_assert(is_new && mr_cursor_get(cursor) == seq - 1);
+    uint64_t held = seq;
+    while (mr_lane_state(lane) != MR_LANE_FULL) {
+        none = (struct mr_name_ref){0};
+        if (append_one(lane, seq, &none) == MR_OK) {
+            seq += 1;
+            mr_assert(seq < held + 200000);
+        } else {
+            mr_lane_submit(lane, mr_clock_mono_ns());
+            mr_wake_wait(&owner, 10000000);
+            mr_lane_release(lane, mr_lane_durable(lane));
+        }
+    }
+    mr_assert(strstr(mr_lane_state_text(lane), "max_size") != NULL);
+    make_durable(lane, seq - 1);
+    mr_lane_stats(lane, &stats);
+    mr_assert(stats.bytes_used <= stats.bytes_max && stats.seq_oldest <= held);
+    read_all(journal, held, seq - 1); /* nothing of what the cursor needs is gone */
+
+    mr_cursor_set(cursor, seq - 1);
+    while (append_one(lane, seq, &none) == MR_ERR_FULL) {
+        mr_wake_wait(&owner, 1000000000);
+    }
+    mr_assert(mr_lane_state(lane) == MR_LANE_OPEN);
+    append_range(lane, seq + 1, seq + 5000);
+    mr_lane_stats(lane, &stats);
+    mr_assert(stats.bytes_used <= stats.bytes_max);
+    mr_cursor_set(cursor, seq + 5000);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+
+    journal = open_journal(&options, NULL);
+    mr_assert(mr_cursor_open(journal, "slow", 0, MR_START_OLDEST, &cursor, &is_new, NULL) == MR_OK);
+    mr_assert(!is_new && mr_cursor_get(cursor) == seq + 5000);
+    mr_assert(mr_cursor_forget(journal, "slow") == MR_OK);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    journal = open_journal(&options, NULL);
+    mr_assert(mr_cursor_open(journal, "slow", 0, MR_START_OLDEST, &cursor, &is_new, NULL) == MR_OK);
+    mr_assert(is_new);
+    mr_assert(mr_cursor_forget(journal, "slow") == MR_OK);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+}
+
+static void test_refusals(void)
+{
+    struct mr_journal_options options = small_options();
+    struct mr_journal *journal = open_journal(&options, NULL);
+    struct mr_journal *second;
+    struct mr_error why;
+    struct mr_appended out;
+    uint8_t *large = calloc(1, options.record_bytes_max + 1);
+    struct mr_record_raw record = {
+        .type = MR_RECORD_EVENT,
+        .client = mr_span_of("c"),
+        .topic = mr_span_of("t"),
+        .payload = mr_span_make(large, options.record_bytes_max + 1),
+    };
+
+    mr_assert(mr_journal_open(&second, &options, NULL, &why) == MR_ERR_AGAIN);
+    mr_assert(mr_lane_append(mr_journal_lane(journal, 0), &record, NULL, &out) == MR_ERR_REJECT);
+    free(large);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    options.max_bytes = 1000;
+    mr_assert(mr_journal_open(&second, &options, NULL, &why) == MR_ERR_CONFIG);
+    options.read_only = true;
+    options.path = "/nonexistent/journal";
+    mr_assert(mr_journal_open(&second, &options, NULL, &why) == MR_ERR_CONFIG);
+}
+
+/* Records larger than a block, among small ones. */
+static void test_large_records(void)
+{
+    struct mr_journal_options options = small_options();
+    struct mr_journal *journal = open_journal(&options, NULL);
+    struct mr_lane *lane = mr_journal_lane(journal, 0);
+    uint64_t first = next_seq(journal);
+    uint8_t *large = malloc(60000);
+    struct mr_reader *reader;
+
+    mr_assert(mr_reader_open(&reader, journal, 0, first, NULL, NULL) == MR_OK);
+    for (uint64_t seq = first; seq < first + 200; seq++) {
+        size_t len = seq % 3 == 0 ? 60000 - seq % 1000 : 100;
+        struct mr_record_raw record = {
+            .type = MR_RECORD_EVENT,
+            .client = mr_span_of("c"),
+            .topic = mr_span_of("t"),
+            .payload = mr_span_make(large, len),
+        };
+        struct mr_appended out;
+        memset(large, (int)seq, len);
+        while (mr_lane_append(lane, &record, NULL, &out) == MR_ERR_FULL) {
+            mr_lane_submit(lane, mr_clock_mono_ns());
+            mr_wake_wait(&owner, 10000000);
+            mr_lane_release(lane, mr_lane_durable(lane));
+        }
+    }
+    make_durable(lane, first + 199);
+    for (uint64_t seq = first; seq < first + 200;) {
+        struct mr_view view;
+        struct mr_event event;
+        mr_assert(mr_reader_next(reader, &view) == MR_OK);
+        struct mr_view_at at = mr_view_begin(&view);
+        while (mr_view_event(&view, &at, &event)) {
+            size_t len = seq % 3 == 0 ? 60000 - seq % 1000 : 100;
+            memset(large, (int)seq, len);
+            mr_assert(event.seq == seq);
+            mr_assert(mr_span_equal(event.payload, mr_span_make(large, len)));
+            seq += 1;
+        }
+        mr_view_unpin(&view);
+    }
+    free(large);
+    mr_reader_close(reader);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+}
+
+static void test_read_only_beside_a_running_journal(void)
+{
+    struct mr_journal_options options = small_options();
+    struct mr_journal_options read_only = small_options();
+    struct mr_journal *journal = open_journal(&options, NULL);
+    uint64_t first = next_seq(journal);
+
+    append_range(mr_journal_lane(journal, 0), first, first + 2999);
+    read_only.read_only = true;
+    struct mr_journal *tool = open_journal(&read_only, NULL);
+    mr_assert(mr_lane_durable(mr_journal_lane(tool, 0)) == first + 2999);
+    read_all(tool, first, first + 2999);
+    mr_assert(mr_journal_close(tool) == MR_OK);
+    append_range(mr_journal_lane(journal, 0), first + 3000, first + 3999);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+}
+
+static void test_clean_close_cuts_the_last_segment(void)
+{
+    struct mr_journal_options options = small_options();
+    struct mr_journal *journal = open_journal(&options, NULL);
+    uint64_t first = next_seq(journal);
+    char path[512];
+    struct mr_file file;
+    uint64_t bytes;
+
+    append_range(mr_journal_lane(journal, 0), first, first + 9);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    snprintf(path, sizeof(path), "%s/lane-00/%020llu.seg", folder, (unsigned long long)first);
+    mr_assert(mr_file_open(&file, path, MR_FILE_READ, NULL) == MR_OK);
+    mr_assert(mr_file_size(&file, &bytes) == MR_OK && bytes < 8192);
+    mr_file_close(&file);
+}
+
+/* A writer that is killed tells through a pipe what was durable before. */
+static void test_kill_loses_nothing_durable(void)
+{
+    struct mr_journal_options options = small_options();
+
+    for (unsigned round = 0; round < 5; round++) {
+        struct mr_journal *journal = open_journal(&options, NULL);
+        uint64_t first = next_seq(journal);
+        uint64_t told = first - 1;
+        uint64_t durable;
+        int ends[2];
+
+        mr_assert(mr_journal_close(journal) == MR_OK);
+        mr_assert(pipe(ends) == 0);
+        fflush(NULL);
+        pid_t child = fork();
+        mr_assert(child >= 0);
+        if (child == 0) {
+            journal = open_journal(&options, NULL);
+            for (uint64_t seq = first;; seq += 50) {
+                append_range(mr_journal_lane(journal, 0), seq, seq + 49);
+                durable = seq + 49;
+                mr_assert(write(ends[1], &durable, sizeof(durable)) == sizeof(durable));
+            }
+        }
+        close(ends[1]);
+        for (unsigned i = 0; i < 20 + 17 * round; i++) {
+            mr_assert(read(ends[0], &told, sizeof(told)) == sizeof(told));
+        }
+        mr_assert(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+        while (read(ends[0], &durable, sizeof(durable)) == sizeof(durable)) {
+            told = durable;
+        }
+        close(ends[0]);
+
+        struct mr_recovery recovery;
+        journal = open_journal(&options, &recovery);
+        mr_assert(recovery.corrupt_ranges == 0);
+        mr_assert(next_seq(journal) > told);
+        read_all(journal, first, next_seq(journal) - 1);
+        mr_assert(mr_journal_close(journal) == MR_OK);
+    }
+}
+
+struct follower {
+    struct mr_journal *journal;
+    uint64_t from;
+    uint64_t to;
+    struct mr_wake wake;
+    struct mr_thread *thread;
+};
+
+static void follow(void *arg)
+{
+    struct follower *f = arg;
+    struct mr_reader_options options = {.wake = &f->wake, .pins_max = 4};
+    struct mr_reader *reader;
+    uint64_t seq = f->from;
+
+    mr_assert(mr_reader_open(&reader, f->journal, 0, f->from, &options, NULL) == MR_OK);
+    while (seq <= f->to) {
+        struct mr_view view;
+        struct mr_event event;
+        enum mr_err err = mr_reader_next(reader, &view);
+
+        if (err == MR_ERR_AGAIN) {
+            mr_wake_wait(&f->wake, 1000000000);
+            continue;
+        }
+        mr_assert(err == MR_OK);
+        struct mr_view_at at = mr_view_begin(&view);
+        while (mr_view_event(&view, &at, &event)) {
+            check_event(&event, seq++);
+        }
+        mr_view_unpin(&view);
+    }
+    mr_reader_close(reader);
+}
+
+static void test_readers_follow_from_other_threads(void)
+{
+    struct mr_journal_options options = small_options();
+    struct mr_journal *journal = open_journal(&options, NULL);
+    uint64_t first = next_seq(journal);
+    struct follower followers[3];
+    struct mr_cursor *cursor;
+    bool is_new;
+
+    /* Holds everything back, so that no follower can fall out of the journal. */
+    mr_assert(mr_cursor_open(journal, "hold", 0, MR_START_NOW, &cursor, &is_new, NULL) == MR_OK);
+    for (size_t i = 0; i < MR_COUNT_OF(followers); i++) {
+        followers[i] = (struct follower){.journal = journal, .from = first, .to = first + 29999};
+        mr_assert(mr_wake_open(&followers[i].wake, NULL) == MR_OK);
+        mr_assert(mr_thread_start(&followers[i].thread, "follower", follow, &followers[i], NULL) ==
+                  MR_OK);
+    }
+    append_range(mr_journal_lane(journal, 0), first, first + 29999);
+    for (size_t i = 0; i < MR_COUNT_OF(followers); i++) {
+        mr_thread_join(followers[i].thread);
+        mr_wake_close(&followers[i].wake);
+    }
+    mr_assert(mr_cursor_forget(journal, "hold") == MR_OK);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+}
+
+static void count_drop(void *arg, void *value)
+{
+    mr_assert(value != NULL);
+    *(int *)arg += 1;
+}
+
+/* A value per name lives as long as the names, and is dropped once. */
+static void test_name_slots_are_dropped(void)
+{
+    struct mr_journal_options options = small_options();
+    struct mr_journal *journal = open_journal(&options, NULL);
+    uint64_t first = next_seq(journal);
+    struct mr_reader *reader;
+    struct mr_view view;
+    struct mr_event event;
+    int made = 0;
+    int dropped = 0;
+
+    append_range(mr_journal_lane(journal, 0), first, first + 4999);
+    mr_assert(mr_reader_open(&reader, journal, 0, first, NULL, NULL) == MR_OK);
+    while (mr_reader_next(reader, &view) == MR_OK) {
+        struct mr_view_at at = mr_view_begin(&view);
+        mr_names_on_drop(view.names, count_drop, &dropped);
+        while (mr_view_event(&view, &at, &event)) {
+            void **slot = mr_names_slot(view.names, event.name_id);
+            if (*slot == NULL) {
+                *slot = &made;
+                made += 1;
+            }
+        }
+        mr_view_unpin(&view);
+    }
+    mr_assert(made >= 97 && dropped < made);
+    mr_reader_close(reader);
+    mr_assert(dropped == made);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+}
+
+static void drop_line(const char *line, size_t len)
+{
+    (void)line;
+    (void)len;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 1) {
+        mr_log_set_writer(drop_line); /* any argument shows what the journal says */
+    }
+    (void)argv;
     mr_assert(mr_wake_open(&owner, NULL) == MR_OK);
     folder_make();
     test_reads_what_it_wrote_after_reopen();
     test_rolls_over_many_segments();
+    test_lagging_reader_reads_the_disk();
+    test_pins_hold_and_never_stop_the_writer();
+    test_full_journal_waits_and_goes_on();
+    test_refusals();
+    test_large_records();
+    test_read_only_beside_a_running_journal();
+    test_clean_close_cuts_the_last_segment();
+    test_kill_loses_nothing_durable();
+    test_readers_follow_from_other_threads();
+    test_name_slots_are_dropped();
     folder_remove();
     mr_wake_close(&owner);
     return 0;
