@@ -190,11 +190,11 @@ static enum mr_err cursor_write(struct mr_journal *journal, struct mr_cursor *cu
                                 bool forgotten)
 {
     uint8_t slot[MR_CURSOR_SLOT_BYTES];
-    struct mr_span part = mr_span_make(slot, sizeof(slot));
     uint32_t index = (uint32_t)(cursor - journal->cursors);
     uint8_t copy = !cursor->newer_copy;
 
     slot_put(cursor, cursor->generation + 1, seq, forgotten, slot);
+    struct mr_span part = mr_span_make(slot, sizeof(slot));
     enum mr_err err = mr_file_write(&journal->cursor_file, &part, 1, slot_pos(index, copy));
     if (err == MR_OK) {
         cursor->generation += 1;
