@@ -139,33 +139,63 @@ static void consume_create(struct consume *run)
     rd_kafka_NewTopic_destroy(topic);
 }
 
-static void consume_partitions(struct consume *run)
+/* How many partitions have a leader. */
+static int32_t consume_partitions_led(struct consume *run)
 {
     const struct rd_kafka_metadata *metadata = NULL;
     rd_kafka_topic_t *topic = rd_kafka_topic_new(run->client, run->topic, NULL);
     rd_kafka_resp_err_t err = rd_kafka_metadata(run->client, 0, topic, &metadata, BROKER_MS);
+    int32_t led = 0;
 
     if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
         bench_fail("no metadata of '%s' from %s: %s", run->topic, run->servers,
                    rd_kafka_err2str(err));
     }
-    run->partition_count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
+    for (int i = 0; metadata->topic_cnt == 1 && i < metadata->topics[0].partition_cnt; i++) {
+        led += metadata->topics[0].partitions[i].leader >= 0 ? 1 : 0;
+    }
+    rd_kafka_metadata_destroy(metadata);
+    rd_kafka_topic_destroy(topic);
+    return led;
+}
+
+/* A topic that was just created is not yet known to every part of the broker. */
+static void consume_await_leaders(struct consume *run)
+{
+    const struct timespec pause = {.tv_sec = 0, .tv_nsec = 20000000};
+    int64_t deadline_ns = bench_mono_ns() + BROKER_MS * INT64_C(1000000);
+
+    while (consume_partitions_led(run) < (int32_t)run->create) {
+        if (bench_mono_ns() > deadline_ns) {
+            bench_fail("topic '%s' has no leaders after %d s", run->topic, BROKER_MS / 1000);
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+static void consume_partitions(struct consume *run)
+{
+    run->partition_count = consume_partitions_led(run);
     if (run->partition_count <= 0 || run->partition_count > PARTITIONS_MAX) {
         bench_fail("topic '%s' has %d partitions; does it exist?", run->topic,
                    run->partition_count);
     }
-    rd_kafka_metadata_destroy(metadata);
-    rd_kafka_topic_destroy(topic);
 }
 
 /* The end (or beginning) of every partition. */
 static void consume_watermarks(struct consume *run, bool end, int64_t *offsets)
 {
     for (int32_t p = 0; p < run->partition_count; p++) {
+        int64_t deadline_ns = bench_mono_ns() + BROKER_MS * INT64_C(1000000);
         int64_t low = 0;
         int64_t high = 0;
-        rd_kafka_resp_err_t err =
-            rd_kafka_query_watermark_offsets(run->client, run->topic, p, &low, &high, BROKER_MS);
+        rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
+
+        do { /* A leader that was just elected may deny it for a moment. */
+            err = rd_kafka_query_watermark_offsets(run->client, run->topic, p, &low, &high,
+                                                   BROKER_MS);
+        } while (err == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION &&
+                 bench_mono_ns() < deadline_ns);
         if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
             bench_fail("no offsets of '%s' [%d]: %s", run->topic, p, rd_kafka_err2str(err));
         }
@@ -341,9 +371,13 @@ static void consume_read(struct consume *run)
     if (!run->follow && !ledger) {
         bench_fail("cannot read the ledger '%s': %s", run->ledger, bench_cause());
     }
+    /* The call returns when the batch is full or the 100 ms are over, so a larger batch
+     * than one would measure its own waiting.
+     */
+    const size_t batch = run->follow ? 1 : MESSAGES_MAX;
     int64_t last_ns = bench_mono_ns();
     while (!bench_stopped()) {
-        ssize_t count = rd_kafka_consume_batch_queue(queue, 100, messages, MESSAGES_MAX);
+        ssize_t count = rd_kafka_consume_batch_queue(queue, 100, messages, batch);
         int64_t now_ns = bench_mono_ns();
         int64_t wall_ns = bench_wall_ns();
 
@@ -430,6 +464,7 @@ static int consume_main(struct consume *run)
 {
     if (run->create > 0) {
         consume_create(run);
+        consume_await_leaders(run);
         return 0;
     }
     consume_partitions(run);
