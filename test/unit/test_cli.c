@@ -144,6 +144,11 @@ static int run(const char *line)
     return code;
 }
 
+static bool begins(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
 static void expect_text(const char *got, const char *wanted, const char *line)
 {
     if (strcmp(got, wanted) != 0) {
@@ -259,7 +264,7 @@ static void test_version(void)
         expect_text(out_text, "millrace " MR_VERSION "\n", lines[i]);
     }
     mr_assert(run("version --json") == MR_EXIT_OK);
-    mr_assert(strncmp(out_text, "{\"version\": \"" MR_VERSION "\"", 12) == 0);
+    mr_assert(begins(out_text, "{\"version\": \"" MR_VERSION "\""));
 }
 
 static const char *configured(const char *config_path, char *buffer, size_t size)

@@ -1,0 +1,594 @@
+/* test_cli_journal.c
+ *
+ * links: cli journal codec config os base
+ *
+ * Goal:   journal cat, ls, verify and tap tell the truth about the files: every
+ *         event once and in order, across segments; damage with file, position and
+ *         seqs, and exit code 1; nothing is damage that was never durable.
+ * Method: journals written by the journal itself, in a temporary folder, then
+ *         bytes are flipped and files cut; the commands run as main() runs them.
+ *         For tap a second process writes while the first one watches.
+ */
+#include "app/cli/cli.h"
+#include "app/cli/walk.h"
+#include "journal/journal.h"
+#include "journal/scan.h"
+#include "os/file.h"
+#include "os/process.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char folder[256]; /* --data */
+static char journal_folder[300];
+static char lane_folder[320];
+
+static const struct mr_command *const commands[] = {&mr_command_journal, &mr_command_tap, NULL};
+
+/* ---- folders ---- */
+
+static void folder_make(void)
+{
+    const char *base = getenv("TMPDIR");
+
+    (void)snprintf(folder, sizeof(folder), "%s/mr-cli-XXXXXX", base == NULL ? "/tmp" : base);
+    mr_assert(mkdtemp(folder) != NULL);
+    (void)snprintf(journal_folder, sizeof(journal_folder), "%s/journal", folder);
+    (void)snprintf(lane_folder, sizeof(lane_folder), "%s/lane-00", journal_folder);
+    mr_assert(mr_dir_create(journal_folder, NULL) == MR_OK);
+}
+
+static void remove_under(void *arg, const char *name)
+{
+    char path[1024];
+
+    (void)snprintf(path, sizeof(path), "%s/%s", (const char *)arg, name);
+    if (unlink(path) != 0) {
+        mr_assert(mr_dir_list(path, remove_under, path) == MR_OK);
+        mr_assert(rmdir(path) == 0);
+    }
+}
+
+static void folder_remove(void)
+{
+    mr_assert(mr_dir_list(folder, remove_under, folder) == MR_OK);
+    mr_assert(rmdir(folder) == 0);
+}
+
+/* ---- writing ---- */
+
+static struct mr_journal *journal_open(bool manual)
+{
+    struct mr_journal *journal = NULL;
+    struct mr_recovery recovery;
+    struct mr_error why;
+    const struct mr_journal_options options = {
+        .path = journal_folder,
+        .name = "test",
+        .lane_count = 1,
+        .max_bytes = 64 << 20,
+        .segment_bytes = 64 << 10,
+        .block_bytes = 16 << 10,
+        .block_count = 12,
+        .record_bytes_max = 8 << 10,
+        .manual = manual,
+    };
+
+    enum mr_err err = mr_journal_open(&journal, &options, &recovery, &why);
+    if (err != MR_OK) {
+        (void)fprintf(stderr, "journal: %s\n", why.text);
+    }
+    mr_assert(err == MR_OK);
+    return journal;
+}
+
+static void commit(struct mr_journal *journal)
+{
+    struct mr_lane *lane = mr_journal_lane(journal, 0);
+
+    (void)mr_lane_submit(lane, INT64_MAX / 2);
+    while (mr_lane_step_commit(lane)) {
+    }
+    mr_lane_release(lane, mr_lane_durable(lane));
+    mr_journal_step_keeper(journal);
+}
+
+/* One event; its payload is a JSON object with its seq.  Not yet durable. */
+static void append(struct mr_journal *journal, uint64_t seq)
+{
+    char client[32];
+    char topic[32];
+    char payload[128];
+    struct mr_appended out;
+
+    (void)snprintf(client, sizeof(client), "dev-%u", (unsigned)(seq % 7));
+    (void)snprintf(topic, sizeof(topic), "plant/%u/temp", (unsigned)(seq % 7));
+    (void)snprintf(payload, sizeof(payload), "{\"seq\":%llu,\"pad\":\"%060d\"}",
+                   (unsigned long long)seq, 0);
+    struct mr_record_raw record = {
+        .type = MR_RECORD_EVENT,
+        .received_us = 1700000000000000 + (int64_t)seq,
+        .client = mr_span_of(client),
+        .username = mr_span_of(""),
+        .topic = mr_span_of(topic),
+        .payload = mr_span_of(payload),
+        .qos = 1,
+    };
+    while (mr_lane_append(mr_journal_lane(journal, 0), &record, NULL, &out) != MR_OK) {
+        commit(journal);
+    }
+    mr_assert(out.seq == seq);
+}
+
+/* Events `from` to `to`, ten a batch. */
+static void write_events(uint64_t from, uint64_t to)
+{
+    struct mr_journal *journal = journal_open(true);
+
+    for (uint64_t seq = from; seq <= to; seq++) {
+        append(journal, seq);
+        if (seq % 10 == 0) {
+            commit(journal);
+        }
+    }
+    commit(journal);
+    mr_assert(mr_lane_durable(mr_journal_lane(journal, 0)) == to);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+}
+
+/* The `index`-th segment's path; how many there are. */
+static size_t segment_path(size_t index, char out[512])
+{
+    char **paths = NULL;
+    size_t count = 0;
+
+    mr_assert(mr_scan_list(lane_folder, &paths, &count) == MR_OK);
+    for (size_t i = 0; i < count; i++) {
+        if (i == index) {
+            (void)snprintf(out, 512, "%s", paths[i]);
+        }
+        mr_free(paths[i]);
+    }
+    mr_free(paths);
+    return count;
+}
+
+static void flip_byte(const char *path, long pos)
+{
+    FILE *file = fopen(path, "r+b");
+
+    mr_assert(file != NULL && fseek(file, pos, SEEK_SET) == 0);
+    int byte = fgetc(file);
+    mr_assert(byte != EOF && fseek(file, pos, SEEK_SET) == 0);
+    mr_assert(fputc(byte ^ 0x40, file) != EOF && fclose(file) == 0);
+}
+
+/* First seq, count and position of the `index`-th batch of a segment. */
+static struct mr_batch_header batch_of(const char *path, size_t index, uint64_t *pos)
+{
+    struct mr_scan *scan = NULL;
+    struct mr_segment_header segment;
+    struct mr_batch_header header = {0};
+    struct mr_span batch;
+
+    mr_assert(mr_scan_open(&scan, path, &segment, NULL) == MR_OK);
+    for (size_t i = 0; i <= index; i++) {
+        mr_assert(mr_scan_next(scan, &header, &batch, pos) == MR_OK);
+    }
+    mr_scan_close(scan);
+    return header;
+}
+
+/* ---- running commands ---- */
+
+static char *out_text;
+static char *err_text;
+
+static int run(const char *line)
+{
+    char copy[512];
+    char *words[17] = {copy};
+    int count = 1;
+    size_t out_len = 0;
+    size_t err_len = 0;
+    FILE *out = stdout;
+    FILE *err = stderr;
+
+    free(out_text);
+    free(err_text);
+    (void)snprintf(copy, sizeof(copy), "millrace %s --data %s", line, folder);
+    for (char *blank = strchr(copy, ' '); blank != NULL; blank = strchr(blank + 1, ' ')) {
+        *blank = '\0';
+        mr_assert(count < 16);
+        words[count] = blank + 1;
+        count += 1;
+    }
+    stdout = open_memstream(&out_text, &out_len);
+    stderr = open_memstream(&err_text, &err_len);
+    int code = mr_cli_main(count, words, commands);
+    (void)fclose(stdout);
+    (void)fclose(stderr);
+    stdout = out;
+    stderr = err;
+    return code;
+}
+
+static bool begins(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+static void expect(const char *got, const char *wanted)
+{
+    if (strcmp(got, wanted) != 0) {
+        (void)fprintf(stderr, "wanted:\n%s\n---- got:\n%.2000s\n----\n", wanted, got);
+        mr_assert(false);
+    }
+}
+
+/* Lines that carry {"seq":N}: are they exactly from .. to, one each, in order? */
+static void expect_seqs(const char *text, uint64_t from, uint64_t to)
+{
+    uint64_t seq = from;
+
+    for (const char *at = strstr(text, "{\"seq\":"); at != NULL; at = strstr(at + 1, "{\"seq\":")) {
+        mr_assert(strtoull(at + 7, NULL, 10) == seq);
+        seq += 1;
+    }
+    mr_assert(seq == to + 1);
+}
+
+static void test_cat_and_verify_across_segments(void)
+{
+    char path[512];
+
+    folder_make();
+    write_events(1, 3000);
+    mr_assert(segment_path(0, path) >= 4);
+
+    mr_assert(run("journal cat") == MR_EXIT_OK);
+    expect(err_text, "");
+    expect_seqs(out_text, 1, 3000);
+    mr_assert(begins(out_text,
+                     "0\t1\t2023-11-14T22:13:20.000001Z\tdev-1\tplant/1/temp\tq1\t{\"seq\":1,"));
+
+    /* names of a segment are known when reading begins in its middle */
+    mr_assert(run("journal cat --from 1234 --to 1236 --json") == MR_EXIT_OK);
+    expect_seqs(out_text, 1234, 1236);
+    mr_assert(strstr(out_text, "{\"lane\":0,\"seq\":1236,\"time\":\"2023-11-14T22:13:20.001236Z\","
+                               "\"received\":1700000000001,\"client\":\"dev-4\","
+                               "\"topic\":\"plant/4/temp\",\"qos\":1,\"retain\":false,"
+                               "\"payload\":{\"seq\":1236,") != NULL);
+    mr_assert(run("journal cat --topic plant/3/+ --to 9 --raw") == MR_EXIT_OK);
+    expect_seqs(out_text, 3, 3);
+    mr_assert(out_text[0] == '{');
+
+    mr_assert(run("journal verify") == MR_EXIT_OK);
+    expect(out_text, "lane 0: 3000 records, seqs 1 to 3000: fine\n");
+    mr_assert(run("journal verify --json") == MR_EXIT_OK);
+    expect(out_text, "{\"lane\":0,\"records\":3000,\"seq_first\":1,\"seq_last\":3000,\"damaged\":0,"
+                     "\"seqs_lost\":0,\"gaps\":0,\"torn_tail\":false}\n");
+    folder_remove();
+}
+
+static void test_ls(void)
+{
+    char path[512];
+    size_t lines = 0;
+
+    folder_make();
+    write_events(1, 3000);
+    size_t count = segment_path(0, path);
+    mr_assert(run("journal ls --json") == MR_EXIT_OK);
+    for (const char *at = out_text; (at = strstr(at, "\"state\":")) != NULL; at++) {
+        lines += 1;
+    }
+    mr_assert(lines == count);
+    mr_assert(begins(out_text, "{\"lane\":0,\"file\":\"00000000000000000001.seg\",\"epoch\":1,"
+                               "\"seq_first\":1,\"seq_last\":"));
+    mr_assert(strstr(out_text, "\"seq_last\":3000,") != NULL);
+    mr_assert(strstr(out_text, "\"state\":\"newest\"") != NULL);
+    mr_assert(run("journal ls") == MR_EXIT_OK);
+    mr_assert(begins(out_text, "lane 0: "));
+    folder_remove();
+}
+
+static void test_no_journal(void)
+{
+    char wanted[512];
+
+    folder_make();
+    mr_assert(run("journal ls") == MR_EXIT_NO_INPUT);
+    (void)snprintf(wanted, sizeof(wanted),
+                   "millrace journal ls: there is no journal in %s; name the gateway's data folder "
+                   "with --data\n",
+                   folder);
+    expect(err_text, wanted);
+
+    struct mr_journal *journal = journal_open(true); /* empty */
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    mr_assert(run("journal verify") == MR_EXIT_OK);
+    expect(out_text, "lane 0: empty: fine\n");
+    mr_assert(run("journal cat --lane 3") == MR_EXIT_NO_INPUT);
+    folder_remove();
+}
+
+/* A byte in a batch of a segment that is not the last: its records are lost, all
+ * others are shown.
+ */
+static void test_damage_in_a_closed_segment(void)
+{
+    char path[512];
+    char wanted[1200];
+    uint64_t pos = 0;
+
+    folder_make();
+    write_events(1, 3000);
+    (void)segment_path(1, path);
+    struct mr_batch_header hit = batch_of(path, 3, &pos);
+    uint64_t last = hit.seq_first + hit.record_count - 1;
+    flip_byte(path, (long)pos + 60);
+
+    mr_assert(run("journal verify") == MR_EXIT_FAILED);
+    (void)snprintf(wanted, sizeof(wanted),
+                   "millrace journal verify: lane 0: %s, position %llu: batches are damaged; seqs "
+                   "%llu to %llu are lost\n",
+                   path, (unsigned long long)pos, (unsigned long long)hit.seq_first,
+                   (unsigned long long)last);
+    expect(err_text, wanted);
+    (void)snprintf(wanted, sizeof(wanted),
+                   "lane 0: %llu records, seqs 1 to 3000: DAMAGED in 1 place, %u seqs lost\n",
+                   (unsigned long long)(3000 - hit.record_count), hit.record_count);
+    expect(out_text, wanted);
+
+    mr_assert(run("journal cat") == MR_EXIT_FAILED);
+    char *second = strchr(strstr(out_text, "\t3000\t"), '\n');
+    mr_assert(second != NULL && second[1] == '\0');
+    /* its names are numbered by what was lost: unknown, not wrong */
+    char reference[64];
+    (void)snprintf(reference, sizeof(reference), "\n0\t%llu\t", (unsigned long long)(last + 1));
+    const char *after = strstr(out_text, reference);
+    mr_assert(after != NULL && strstr(after, "\t?\t?\tq1\t{\"seq\":") != NULL);
+    folder_remove();
+}
+
+/* The last batch of a closed segment: nothing behind it in the file says so, the
+ * next segment's first seq does.
+ */
+static void test_damage_at_the_end_of_a_closed_segment(void)
+{
+    char path[512];
+    char next[512];
+    uint64_t pos = 0;
+    uint64_t next_pos = 0;
+    size_t index = 0;
+
+    folder_make();
+    write_events(1, 3000);
+    (void)segment_path(0, path);
+    (void)segment_path(1, next);
+    uint64_t next_first = batch_of(next, 0, &next_pos).seq_first;
+    struct mr_batch_header hit = batch_of(path, index, &pos);
+    while (hit.seq_first + hit.record_count < next_first) {
+        index += 1;
+        hit = batch_of(path, index, &pos);
+    }
+    flip_byte(path, (long)pos + 4);
+
+    char wanted[1200];
+    mr_assert(run("journal verify") == MR_EXIT_FAILED);
+    (void)snprintf(
+        wanted, sizeof(wanted),
+        "millrace journal verify: lane 0: %s, position %llu: the segment ends too early; "
+        "seqs %llu to %llu are lost\n",
+        path, (unsigned long long)pos, (unsigned long long)hit.seq_first,
+        (unsigned long long)next_first - 1);
+    expect(err_text, wanted);
+    folder_remove();
+}
+
+static void test_damaged_header(void)
+{
+    char path[512];
+
+    folder_make();
+    write_events(1, 3000);
+    (void)segment_path(1, path);
+    flip_byte(path, 20);
+    mr_assert(run("journal verify") == MR_EXIT_FAILED);
+    mr_assert(strstr(err_text, ", position 0: the segment's header is damaged; seqs ") != NULL);
+    mr_assert(strstr(out_text, ": DAMAGED in 1 place, ") != NULL);
+    mr_assert(run("journal ls --json") == MR_EXIT_OK);
+    mr_assert(strstr(out_text, "\"state\":\"damaged\"") != NULL);
+    folder_remove();
+}
+
+static void test_missing_segment(void)
+{
+    char path[512];
+
+    folder_make();
+    write_events(1, 3000);
+    (void)segment_path(1, path);
+    mr_assert(unlink(path) == 0);
+    mr_assert(run("journal verify") == MR_EXIT_FAILED);
+    mr_assert(strstr(err_text, "the segment ends too early; seqs ") != NULL);
+    folder_remove();
+}
+
+/* In the newest segment: a damaged batch with durable ones behind it is damage; a
+ * damaged last one is a torn tail, which nobody was told about.
+ */
+static void test_newest_segment(void)
+{
+    char path[512];
+    uint64_t pos = 0;
+
+    folder_make();
+    write_events(1, 50);
+    mr_assert(segment_path(0, path) == 1);
+    (void)batch_of(path, 4, &pos);
+    flip_byte(path, (long)pos + 60);
+    mr_assert(run("journal verify") == MR_EXIT_OK);
+    expect(out_text, "lane 0: 40 records, seqs 1 to 40, a torn tail that nobody was told about: "
+                     "fine\n");
+    mr_assert(run("journal cat") == MR_EXIT_OK);
+    expect_seqs(out_text, 1, 40);
+
+    flip_byte(path, (long)pos + 60); /* whole again */
+    (void)batch_of(path, 1, &pos);
+    flip_byte(path, (long)pos + 60);
+    mr_assert(run("journal verify") == MR_EXIT_FAILED);
+    expect(out_text, "lane 0: 40 records, seqs 1 to 50: DAMAGED in 1 place, 10 seqs lost\n");
+    mr_assert(strstr(err_text, "seqs 11 to 20 are lost") != NULL);
+    folder_remove();
+}
+
+/* ---- tap ---- */
+
+/* Run tap in a process of its own, its stdout in `path`; returns the pid. */
+static pid_t tap_start(const char *line, const char *path)
+{
+    pid_t pid = fork();
+
+    mr_assert(pid >= 0);
+    if (pid != 0) {
+        return pid;
+    }
+    char copy[512];
+    char *words[16] = {copy};
+    int count = 1;
+
+    (void)alarm(60);
+    mr_assert(freopen(path, "w", stdout) != NULL);
+    (void)snprintf(copy, sizeof(copy), "millrace tap --data %s %s", folder, line);
+    for (char *blank = strchr(copy, ' '); blank != NULL; blank = strchr(blank + 1, ' ')) {
+        *blank = '\0';
+        words[count] = blank + 1;
+        count += 1;
+    }
+    int code = mr_cli_main(count, words, commands);
+    (void)fclose(stdout);
+    _exit(code);
+}
+
+static int exit_code_of(pid_t pid)
+{
+    int status = 0;
+
+    mr_assert(waitpid(pid, &status, 0) == pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static char *file_text(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    size_t capacity = 4 << 20;
+    char *text = mr_alloc(capacity);
+
+    mr_assert(file != NULL);
+    size_t len = fread(text, 1, capacity - 1, file);
+    mr_assert(len < capacity - 1 && fclose(file) == 0);
+    text[len] = '\0';
+    return text;
+}
+
+static void test_tap_follows_across_segments(void)
+{
+    char path[512];
+    char segment[512];
+
+    folder_make();
+    (void)snprintf(path, sizeof(path), "%s/tap.out", folder);
+    write_events(1, 20);
+    pid_t pid = tap_start("--from-start -n 3000 plant/#", path);
+    struct mr_journal *journal = journal_open(true);
+    for (uint64_t seq = 21; seq <= 3000; seq++) {
+        append(journal, seq);
+        if (seq % 10 == 0) {
+            commit(journal);
+        }
+    }
+    commit(journal);
+    mr_assert(exit_code_of(pid) == MR_EXIT_OK);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    mr_assert(segment_path(0, segment) >= 4);
+
+    char *text = file_text(path);
+    expect_seqs(text, 1, 3000);
+    mr_assert(begins(text, "plant/1/temp {\"seq\":1,"));
+    mr_free(text);
+    folder_remove();
+}
+
+/* "From now": whatever it shows first, from there on nothing is missing. */
+static void test_tap_from_now(void)
+{
+    char path[512];
+    uint64_t seq = 20;
+    int status = 0;
+
+    folder_make();
+    (void)snprintf(path, sizeof(path), "%s/tap.out", folder);
+    write_events(1, seq);
+    pid_t pid = tap_start("-n 50 plant/#", path);
+    struct mr_journal *journal = journal_open(true);
+    while (waitpid(pid, &status, WNOHANG) == 0) {
+        seq += 1;
+        append(journal, seq);
+        commit(journal);
+    }
+    mr_assert(WIFEXITED(status) && WEXITSTATUS(status) == MR_EXIT_OK);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+
+    char *text = file_text(path);
+    uint64_t first = strtoull(strstr(text, "{\"seq\":") + 7, NULL, 10);
+    mr_assert(first > 20);
+    expect_seqs(text, first, first + 49);
+    mr_free(text);
+    folder_remove();
+}
+
+static void test_tap_ends_on_sigint(void)
+{
+    char path[512];
+    char *text = NULL;
+
+    folder_make();
+    (void)snprintf(path, sizeof(path), "%s/tap.out", folder);
+    write_events(1, 10);
+    int watch = -1;
+    mr_assert(mr_watch_open(folder, &watch, NULL) == MR_OK);
+    pid_t pid = tap_start("--from-start #", path);
+    do { /* when it has flushed its output, the signals are routed for long */
+        (void)mr_watch_wait(watch, INT64_C(100000000));
+        mr_free(text);
+        text = mr_path_exists(path) ? file_text(path) : mr_strdup("");
+    } while (strstr(text, "{\"seq\":10,") == NULL);
+    mr_free(text);
+    mr_watch_close(watch);
+    mr_assert(kill(pid, SIGINT) == 0);
+    mr_assert(exit_code_of(pid) == MR_EXIT_OK);
+    folder_remove();
+}
+
+int main(void)
+{
+    test_cat_and_verify_across_segments();
+    test_ls();
+    test_no_journal();
+    test_damage_in_a_closed_segment();
+    test_damage_at_the_end_of_a_closed_segment();
+    test_damaged_header();
+    test_missing_segment();
+    test_newest_segment();
+    test_tap_follows_across_segments();
+    test_tap_from_now();
+    test_tap_ends_on_sigint();
+    free(out_text);
+    free(err_text);
+    return 0;
+}
