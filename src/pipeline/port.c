@@ -116,14 +116,13 @@ void mr_sink_up(struct mr_sink_port *port)
         return;
     }
     if (away_ns == 0) {
-        mr_log(MR_LOG_INFO, "bridge", "%s: %s is reachable", b->name, b->options.sink->name);
+        mr_log(MR_LOG_INFO, "bridge", "%s: connected (%s)", b->name, b->options.sink->name);
         return;
     }
     char away[48];
     port_duration(away, sizeof(away), away_ns);
-    mr_log(MR_LOG_INFO, "bridge", "%s: %s is back after %s; %" PRIu64 " records of lane %u wait",
-           b->name, b->options.sink->name, away,
-           mr_lane_durable(b->lane) - mr_cursor_get(b->cursor), b->options.lane);
+    mr_log(MR_LOG_INFO, "bridge", "%s: back after %s; %" PRIu64 " records of lane %u wait", b->name,
+           away, mr_lane_durable(b->lane) - mr_cursor_get(b->cursor), b->options.lane);
 }
 
 void mr_sink_down(struct mr_sink_port *port, const char *why)
@@ -141,8 +140,8 @@ void mr_sink_down(struct mr_sink_port *port, const char *why)
     atomic_store(&b->up, false);
     mr_mutex_unlock(&b->mutex);
     if (changed) {
-        mr_log(MR_LOG_WARN, "bridge", "%s: %s is away: %s; events wait in the journal, retrying",
-               b->name, b->options.sink->name, why);
+        mr_log(MR_LOG_WARN, "bridge", "%s: away: %s; events wait in the journal, retrying", b->name,
+               why);
     } else if (other) {
         mr_log(MR_LOG_DEBUG, "bridge", "%s: still away: %s", b->name, why);
     }

@@ -49,10 +49,10 @@ static _Atomic int lines_back;
 
 static void count_lines(const char *line, size_t len)
 {
-    if (memmem(line, len, " is away: ", 10) != NULL) {
+    if (memmem(line, len, ": away: ", 8) != NULL) {
         lines_away += 1;
     }
-    if (memmem(line, len, " is back after ", 15) != NULL) {
+    if (memmem(line, len, ": back after ", 13) != NULL) {
         lines_back += 1;
     }
     if (getenv("MR_TEST_LOG") != NULL) {

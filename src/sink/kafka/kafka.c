@@ -211,7 +211,8 @@ static void kafka_break_off(struct kafka *k, const struct mr_batch *batch, uint3
         k->answered = false;
     }
     mr_kafka_fail(k);
-    mr_sink_settle(k->port, batch->token, batch->record_count - from, MR_VERDICT_RETRY, text);
+    mr_sink_settle(k->port, batch->token, batch->record_count - from, MR_VERDICT_RETRY,
+                   mr_kafka_is_consequence(err) ? NULL : text);
 }
 
 static enum mr_err kafka_submit(void *state, const struct mr_batch *batch)

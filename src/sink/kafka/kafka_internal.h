@@ -81,6 +81,7 @@ bool mr_kafka_probe(struct kafka *k, rd_kafka_topic_t *rkt, int timeout_ms);
 /* report.c */
 void mr_kafka_reports_to(rd_kafka_conf_t *rk_conf, struct kafka *k);
 void mr_kafka_flush_told(struct kafka *k);
+bool mr_kafka_is_consequence(rd_kafka_resp_err_t err);
 void mr_kafka_fail(struct kafka *k);
 void mr_kafka_away_reason(const struct kafka *k, char *out, size_t size);
 const char *mr_kafka_topic_sentence(rd_kafka_resp_err_t err); /* NULL: not about a topic */

@@ -55,7 +55,8 @@ static bool is_poison(rd_kafka_resp_err_t err)
     }
 }
 
-static bool is_purge(rd_kafka_resp_err_t err)
+/* Not a cause: what follows from an earlier failure, or from our giving up. */
+bool mr_kafka_is_consequence(rd_kafka_resp_err_t err)
 {
     return err == RD_KAFKA_RESP_ERR__PURGE_QUEUE || err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT ||
            err == RD_KAFKA_RESP_ERR__FATAL || err == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE;
@@ -89,7 +90,7 @@ static void report_failure(struct kafka *k, const rd_kafka_message_t *message)
     const char *sentence = mr_kafka_topic_sentence(message->err);
     char text[TEXT_MAX] = "";
 
-    if (!is_purge(message->err)) {
+    if (!mr_kafka_is_consequence(message->err)) {
         snprintf(text, sizeof(text), "topic '%s' %s", topic,
                  sentence != NULL ? sentence : rd_kafka_err2str(message->err));
         if (sentence != NULL) {
