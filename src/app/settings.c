@@ -113,12 +113,16 @@ static void fill_listeners(struct mr_settings *settings)
                           "\"0.0.0.0:1883\" } }`");
         count = 0;
     }
-    settings->listeners_default = count == 0;
-    settings->listener_count = count == 0 ? 1 : (uint32_t)count;
-    settings->listeners = mr_alloc(settings->listener_count * sizeof(*settings->listeners));
+    if (map != NULL && mr_node_is_mapping(map) && count == 0) {
+        mr_config_problem(settings->config, map, NULL,
+                          "listeners is empty, so no device could connect; name one or leave the "
+                          "key out");
+    }
+    settings->listener_count = (uint32_t)count;
+    settings->listeners = mr_alloc((count + 1) * sizeof(*settings->listeners));
     for (uint32_t i = 0; i < settings->listener_count; i++) {
-        const char *name = "mqtt";
-        struct mr_node *node = count == 0 ? NULL : mr_node_at(map, i, &name);
+        const char *name = NULL;
+        struct mr_node *node = mr_node_at(map, i, &name);
         struct mr_listener_conf *listener = &settings->listeners[i];
         char where[160];
         struct mr_text path = mr_text_over(where, sizeof(where));
@@ -226,6 +230,12 @@ static void open_tree(struct mr_settings *out, const struct mr_settings_source *
                                        : mr_config_open_text("(no configuration file)", "");
     for (size_t i = 0; i < source->set_count; i++) {
         mr_config_set(out->config, source->set_paths[i], source->set_values[i]);
+    }
+
+    struct mr_node *root = mr_config_root(out->config);
+    out->listeners_default = root == NULL || mr_node_child(root, "listeners") == NULL;
+    if (out->listeners_default) {
+        mr_config_set(out->config, "listeners.mqtt.bind", "127.0.0.1:1883");
     }
 }
 
