@@ -154,8 +154,8 @@ static void server_connect(struct server *server, struct peer *peer,
 
     mr_assert(mr_mqtt_connect_decode(frame, &packet, &why) == MR_OK);
     mr_assert(packet.client_id.len > 0 && packet.version == MR_MQTT_5);
-    struct mr_mqtt_connack answer = {.session_present = !packet.clean_start,
-                                     .props = {.receive_max = 9}};
+    mr_assert(packet.clean_start);
+    struct mr_mqtt_connack answer = {.props = {.receive_max = 9}};
     mr_mqtt_set(&answer.props, MR_MQTT_PROP_RECEIVE_MAX);
     ptrdiff_t len = mr_mqtt_connack_encode(&answer, MR_MQTT_5, bytes, sizeof(bytes));
     mr_assert(len > 0);

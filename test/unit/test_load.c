@@ -249,7 +249,7 @@ static void test_acks_out_of_order_wait_for_the_first(void)
     mr_outbox_sent(&outbox, mr_outbox_gather(&outbox, bytes, sizeof(bytes)));
     mr_assert(mr_outbox_ack(&outbox, 2, &due_ns) == MR_OK && outbox.acked == 0);
     mr_assert(mr_outbox_ack(&outbox, 1, &due_ns) == MR_OK && outbox.acked == 2);
-    mr_assert(mr_outbox_rewind(&outbox, false) == 1); /* the session is gone: no DUP */
+    mr_assert(mr_outbox_rewind(&outbox, false) == 1);
     mr_assert(mr_outbox_gather(&outbox, bytes, sizeof(bytes)) == 14 && bytes[0] == 0x32);
     mr_outbox_close(&outbox);
 }

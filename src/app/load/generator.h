@@ -14,7 +14,7 @@
  * With rate 0 each connection publishes as fast as acknowledgements allow.
  *
  * A lost connection is opened again with growing pauses; then everything that was
- * not acknowledged is sent again, in order (MQTT 5.0, session kept for five minutes).
+ * not acknowledged is sent again, in order, with DUP.  MQTT 5.0.
  *
  * Thread: one.   Memory: taken in open().
  * Time:   mr_clock_mono_ns() and mr_clock_wall_us(), read once per step.

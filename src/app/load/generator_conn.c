@@ -10,10 +10,9 @@
  * random: a thousand devices that lost their gateway at one moment must not come
  * back at one moment.
  *
- * The session is kept by the server for five minutes (session expiry), so that after
- * a lost connection packet ids go on being valid and packets are sent again with
- * DUP; the first CONNECT of a run asks for a clean start, the final DISCONNECT sets the
- * expiry to 0, and nothing remains.
+ * Every CONNECT asks for a clean start, so nothing of a run remains on the server.
+ * What is sent again carries DUP all the same: it may have arrived before, and
+ * whoever looks at the wire should see that.
  *
  * A server that is silent for a minute although it was pinged is treated as gone:
  * nobody tells a client that its server's power failed.
@@ -101,10 +100,8 @@ static void conn_greet(struct mr_generator *generator, struct conn *conn)
         .client_id = mr_span_make(id, id_text.len),
         .keep_alive_s = GENERATOR_KEEP_ALIVE_S,
         .version = MR_MQTT_5,
-        .clean_start = !conn->returning,
-        .props = {.session_expiry_s = GENERATOR_SESSION_S},
+        .clean_start = true,
     };
-    mr_mqtt_set(&connect.props, MR_MQTT_PROP_SESSION_EXPIRY);
     ptrdiff_t len = mr_mqtt_connect_encode(&connect, packet, sizeof(packet));
     mr_assert(len > 0);
     /* A fresh socket has room for a hundred bytes, or it is no use to us. */
@@ -214,12 +211,8 @@ static bool conn_connack(struct mr_generator *generator, struct conn *conn,
     generator->stats.ever_up = true;
     conn->state = CONN_UP;
     conn->attempts = 0;
-    conn->returning = true;
-    if (generator->options.qos == 0) {
-        (void)mr_outbox_rewind(&conn->outbox, false);
-    } else {
-        generator->stats.resent += mr_outbox_rewind(&conn->outbox, packet.session_present);
-    }
+    uint64_t again = mr_outbox_rewind(&conn->outbox, generator->options.qos != 0);
+    generator->stats.resent += generator->options.qos != 0 ? again : 0;
     return true;
 }
 
@@ -384,8 +377,6 @@ void conn_goodbye(struct mr_generator *generator, struct conn *conn)
     size_t sent = 0;
 
     if (conn->state == CONN_UP && conn->outbox.part == 0) {
-        packet.props.session_expiry_s = 0; /* the session ends with us */
-        mr_mqtt_set(&packet.props, MR_MQTT_PROP_SESSION_EXPIRY);
         ptrdiff_t len = mr_mqtt_disconnect_encode(&packet, MR_MQTT_5, bytes, sizeof(bytes));
         mr_assert(len > 0);
         (void)!mr_socket_write(conn->fd, bytes, (size_t)len, &sent); /* a courtesy only */

@@ -15,7 +15,6 @@ enum {
     GENERATOR_OUTPUT_BYTES = 64 * 1024,
     GENERATOR_PART_MAX = 1024, /* largest packet a server may send us; CONNACK is the largest */
     GENERATOR_KEEP_ALIVE_S = 60,
-    GENERATOR_SESSION_S = 300,
     GENERATOR_OPENING_MAX = 256, /* connects under way at once: a listen backlog is finite */
 };
 
@@ -31,7 +30,6 @@ struct conn {
     uint8_t state;
     bool blocked;      /* the socket takes no more: MR_READY_WRITE is watched */
     bool ping_due;     /* a PINGREQ is to be written before the next packet begins */
-    bool returning;    /* had a session before: clean start off */
     uint32_t attempts; /* failed ones in a row */
     uint32_t window;   /* what the server allows, at most ours */
     uint16_t part_len;

@@ -77,9 +77,8 @@ enum mr_err mr_outbox_ack(struct mr_outbox *outbox, uint16_t packet_id,
 uint64_t mr_outbox_forget_written(struct mr_outbox *outbox);
 
 /* A new connection: all that is not acknowledged goes out again, in its order
- * ([MQTT-4.4.0-1], [MQTT-4.6.0-1]).  `dup`: the server kept the session, so packets sent before
- * carry DUP ([MQTT-3.3.1-1]); without the session they are new ones.  Returns how many
- * have been sent before.
+ * ([MQTT-4.6.0-1]).  `dup`: what has been sent before carries DUP ([MQTT-3.3.1-1]); not for
+ * QoS 0 ([MQTT-3.3.1-2]).  Returns how many have been sent before.
  */
 uint64_t mr_outbox_rewind(struct mr_outbox *outbox, bool dup);
 
