@@ -16,6 +16,11 @@ enum { MR_SIGNAL_TERMINATE = 1, MR_SIGNAL_RELOAD = 2, MR_SIGNAL_DUMP = 4 };
 void mr_signals_route(struct mr_wake *wake);
 unsigned mr_signals_take(void);
 
+/* Ignore SIGPIPE and route nothing, for commands: a reader of our output that
+ * went away is then an error of write() and not the end of the process.
+ */
+void mr_signals_ignore_pipe(void);
+
 /* Cryptographically random bytes from the kernel. */
 void mr_os_random(void *into, size_t len);
 

@@ -385,6 +385,7 @@ int mr_cli_main(int argc, char **argv, const struct mr_command *const *commands)
 {
     struct mr_cli *cli = mr_alloc(sizeof(*cli));
 
+    mr_signals_ignore_pipe();
     cli->commands = commands;
     /* One word can be as many options as it has letters. */
     size_t words_max = 1;

@@ -47,7 +47,14 @@ void mr_signals_route(struct mr_wake *wake)
         int failed = sigaction(routed[i], &action, NULL);
         mr_assert(failed == 0);
     }
-    action.sa_handler = SIG_IGN; /* a peer that went away is an error of write() */
+    mr_signals_ignore_pipe();
+}
+
+void mr_signals_ignore_pipe(void)
+{
+    struct sigaction action = {.sa_handler = SIG_IGN};
+
+    (void)sigemptyset(&action.sa_mask);
     int failed = sigaction(SIGPIPE, &action, NULL);
     mr_assert(failed == 0);
 }
