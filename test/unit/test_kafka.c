@@ -377,6 +377,29 @@ static void test_survives_errors_of_brokers(rd_kafka_resp_err_t err, bool repeat
     world_close(&w);
 }
 
+/* Refused alone, again and again: those are dead letters, and no others. */
+static void test_condemns_what_is_refused_alone(void)
+{
+    struct world w;
+
+    world_open(&w);
+    world_start(&w);
+    append_some(&w, 100);
+    wait_settled(&w);
+    for (int i = 0; i < 40; i++) {
+        rd_kafka_mock_push_request_errors(w.cluster, 0 /* Produce */, 1,
+                                          RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    }
+    append_some(&w, 300);
+    wait_settled(&w);
+    struct mr_bridge_stats stats = stats_of(&w);
+    printf("40 refusals: %llu dead letters, went back %llu times\n",
+           (unsigned long long)stats.dead_letters, (unsigned long long)stats.retries);
+    mr_assert(stats.dead_letters > 0 && stats.dead_letters < 40);
+    mr_assert(stats.delivered + stats.dead_letters == w.appended);
+    world_close(&w);
+}
+
 static void test_waits_while_brokers_are_down(void)
 {
     struct world w;
@@ -541,6 +564,7 @@ int main(void)
     test_survives_errors_of_brokers(RD_KAFKA_RESP_ERR_INVALID_RECORD, true);
     test_survives_errors_of_brokers(RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, true);
     test_puts_the_impossible_aside();
+    test_condemns_what_is_refused_alone();
     test_waits_while_brokers_are_down();
     test_waits_for_brokers_that_are_down_at_start();
     test_notices_absence_when_idle();

@@ -89,6 +89,7 @@ static enum mr_err kafka_open(void *state, struct mr_error *why)
     k->failing = false;
     k->purged = false;
     k->stale = false;
+    k->shrunk = false;
     k->away_since_ns = 0;
     k->answered = false;
     k->probe_at_ns = mr_clock_mono_ns() + AWAY_GRACE_MS * NS_PER_MS;

@@ -18,7 +18,7 @@ enum {
     TEXT_MAX = 256,
     HEADERS_MAX = 32,
     BATCH_BYTES_DEFAULT = 1000000,
-    BATCH_BYTES_MIN = 16384,
+    BATCH_BYTES_MIN = 2048,
     MESSAGE_BYTES_DEFAULT = 1000000, /* librdkafka's message.max.bytes */
 };
 
@@ -48,6 +48,7 @@ struct kafka {
     /* one after the other, on a failure */
     bool failing; /* give back all there is, take nothing */
     bool purged;  /* librdkafka was told */
+    bool shrunk;  /* batch_bytes, for the next producer; once in each one's life */
     bool stale;   /* a new producer before the next record */
 
     /* reports of one batch that follow each other, told as one verdict */

@@ -67,9 +67,10 @@ static void shrink_batches(struct kafka *k, rd_kafka_resp_err_t err)
 {
     if ((err != RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE &&
          err != RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE) ||
-        k->failing || k->inflight == 0 || k->batch_bytes <= BATCH_BYTES_MIN) {
+        k->shrunk || k->inflight == 0 || k->batch_bytes <= BATCH_BYTES_MIN) {
         return;
     }
+    k->shrunk = true;
     k->batch_bytes /= 2;
     mr_log(MR_LOG_INFO, "kafka",
            "%s: a broker finds a batch too large (max.message.bytes of the topic?); batches are at "
