@@ -219,7 +219,9 @@ static bool floor_read(struct floor_server *server, struct floor_conn *conn)
     if (got <= 0) {
         return got < 0 && errno == EAGAIN;
     }
-    memcpy(fresh - conn->part_len, conn->part, conn->part_len);
+    if (conn->part_len > 0) {
+        memcpy(fresh - conn->part_len, conn->part, conn->part_len);
+    }
     server->answer_len = 0;
     const uint8_t *rest = floor_frames(server, begin, fresh + got);
     if (rest == NULL) {
