@@ -376,7 +376,9 @@ class Kafka:
             "auto.offset.reset": "earliest", "enable.partition.eof": True,
         })
         try:
-            known = consumer.list_topics(topic, PATIENCE).topics[topic].partitions
+            # A topic that comes into being by its first record may not be there yet.
+            known = until(lambda: consumer.list_topics(topic, PATIENCE).topics[topic].partitions,
+                          f"topic {topic}")
             consumer.assign([TopicPartition(topic, number, 0) for number in known])
             return sorted(
                 read_to_end(consumer, len(known), count, patience),

@@ -64,10 +64,10 @@ class Simulate(unittest.TestCase):
             lines.wait(r"acked [1-9]")
             gateway.kill()
             gateway.start()
-            lines.wait("connected again")
+            lines.wait(r"up 20/20  reconnects [1-9]")
             process.send_signal(signal.SIGTERM)
-            said = json.loads(process.stdout.read())
-            process.stdout.close()
+            with process.stdout:
+                said = json.loads(process.stdout.read())
             self.assertEqual(process.wait(PATIENCE), 0)
             self.assertEqual(said["sent"], said["acked"])
             self.assertGreater(said["reconnects"], 0)

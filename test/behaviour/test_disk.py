@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import unittest
+from contextlib import ExitStack
 
 import harness
 from harness import PATIENCE, RELEASE, Gateway, Temp, cannot, millrace, program, until
@@ -24,6 +25,12 @@ class Publisher:
     def __init__(self, gateway, name="d"):
         self.wire = Wire(gateway.mqtt_port, name)
         self.sent = self.acked = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.wire.sock.close()
 
     def until_withheld(self, quiet=1.5, window=50, size=20_000, at_most=20_000):
         """Number of acknowledged events when the gateway has been silent for `quiet` seconds."""
@@ -74,8 +81,10 @@ bridges:
         self.addCleanup(kafka.remove)
         kafka.create_topic("full", partitions=1)
         kafka.stop()
-        with Gateway(self.CONFIG.replace("SERVERS", kafka.bootstrap)) as gateway:
-            device = Publisher(gateway)
+        with ExitStack() as stack:
+            config = self.CONFIG.replace("SERVERS", kafka.bootstrap)
+            gateway = stack.enter_context(Gateway(config))
+            device = stack.enter_context(Publisher(gateway))
             withheld_at = device.until_withheld()
             self.assertGreater(withheld_at, 100)
             with Wire(gateway.mqtt_port, "other") as other:
@@ -116,9 +125,15 @@ class SmallDisk(unittest.TestCase):
         return path
 
     def test_a_full_disk_withholds_acks_and_goes_on_when_there_is_room(self):
-        config = "journal: {max_size: 40MiB, segment_size: 4MiB}\n"
-        with Gateway(config, data=self.temp.path / "data") as gateway:
-            device = Publisher(gateway)
+        # A bridge that cannot deliver keeps every segment; else the oldest would give way.
+        config = (
+            "gateway: {drain: 100ms}\n"
+            "journal: {max_size: 40MiB, segment_size: 4MiB}\n"
+            "bridges: {kafka: {servers: '127.0.0.1:1', topic: t}}\n"
+        )
+        with ExitStack() as stack:
+            gateway = stack.enter_context(Gateway(config, data=self.temp.path / "data"))
+            device = stack.enter_context(Publisher(gateway))
             filler = self.fill(leave=5 * MIB)
             withheld_at = device.until_withheld()
             self.assertGreater(withheld_at, 0)
@@ -179,8 +194,9 @@ class Fault(unittest.TestCase):
                 millrace("journal", "verify", "--data", gateway.data)
 
     def test_enospc_on_write_is_waited_out(self):
+        # strace counts per thread: the small segment keeps the writes of the start below 20.
         gateway = Gateway(
-            binary=RELEASE / "millrace",
+            "journal: {max_size: 40MiB, segment_size: 4MiB}\n", binary=RELEASE / "millrace",
             prefix=self.strace("pwrite64,pwritev,pwritev2:error=ENOSPC:when=20..24"),
         )
         self.addCleanup(gateway.temp.remove)

@@ -116,6 +116,17 @@ class Malformed(unittest.TestCase):
                     self.assertIn(body[0], {TOPIC_FILTER_INVALID, MALFORMED, PROTOCOL_ERROR})
 
 
+class Takeover(unittest.TestCase):
+    def test_the_older_connection_is_told_in_version_5_and_just_closed_in_3(self):
+        for version, expected in ((5, [(0xE0, b"\x8e")]), (4, [])):
+            with self.subTest(version=version), Wire(gateway.mqtt_port, "twin", version) as first:
+                with Wire(gateway.mqtt_port, "twin", version) as second:
+                    told = [(kind, body[:1]) for kind, body in first.read_until_closed()]
+                    self.assertEqual(told, expected)
+                    second.send(publish("t/1", b"here", 1, 1, version))
+                    self.assertEqual(second.read()[0], 0x40)
+
+
 class Stream(unittest.TestCase):
     def test_a_packet_may_come_byte_by_byte_and_many_at_once(self):
         whole = connect("slow") + publish("s/1", b"x" * 300, 1, 1)
