@@ -148,6 +148,8 @@ struct shard_metrics {
 
 /* What mr_broker_stats() reads; stored at the end of each turn. */
 struct shard_stats {
+    /* Metrics go on for the life of the process; these are theirs at open. */
+    uint64_t publishes_received_before, publishes_sent_before, dropped_before;
     _Atomic uint64_t connections, connections_total, publishes_received, publishes_sent, dropped,
         subscriptions, withheld, paused, bytes_received, bytes_sent;
 };

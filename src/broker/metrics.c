@@ -27,6 +27,23 @@ static void packet_metrics_make(struct shard_metrics *m)
     m->packets_received[0] = m->packets_received[1]; /* type 0 never gets this far */
 }
 
+static uint64_t sum_received(const struct shard_metrics *m)
+{
+    return (uint64_t)(mr_metric_get(m->publish_received[0]) +
+                      mr_metric_get(m->publish_received[1]));
+}
+
+static uint64_t sum_sent(const struct shard_metrics *m)
+{
+    return (uint64_t)(mr_metric_get(m->publish_sent[0]) + mr_metric_get(m->publish_sent[1]));
+}
+
+static uint64_t sum_dropped(const struct shard_metrics *m)
+{
+    return (uint64_t)(mr_metric_get(m->dropped_slow) + mr_metric_get(m->dropped_memory) +
+                      mr_metric_get(m->dropped_large));
+}
+
 void shard_metrics_make(struct mr_shard *shard, uint32_t index)
 {
     static const char *const ends[END_COUNT] = {
@@ -75,6 +92,9 @@ void shard_metrics_make(struct mr_shard *shard, uint32_t index)
     m->buffers_lent = gauge("millrace_mqtt_buffer_bytes", "memory lent to connections");
     m->puback_latency = mr_metric_new(MR_METRIC_HISTOGRAM, "millrace_mqtt_puback_seconds",
                                       "from append to PUBACK sent, sampled once per commit", "");
+    shard->stats.publishes_received_before = sum_received(m);
+    shard->stats.publishes_sent_before = sum_sent(m);
+    shard->stats.dropped_before = sum_dropped(m);
 }
 
 static void stat_store(_Atomic uint64_t *stat, uint64_t value)
@@ -100,13 +120,9 @@ void shard_metrics_update(struct mr_shard *shard)
     mr_metric_set(m->buffers_lent, (int64_t)shard->pool.lent_bytes);
     stat_store(&s->connections, net->open);
     stat_store(&s->connections_total, net->accepted);
-    stat_store(&s->publishes_received, (uint64_t)(mr_metric_get(m->publish_received[0]) +
-                                                  mr_metric_get(m->publish_received[1])));
-    stat_store(&s->publishes_sent,
-               (uint64_t)(mr_metric_get(m->publish_sent[0]) + mr_metric_get(m->publish_sent[1])));
-    stat_store(&s->dropped,
-               (uint64_t)(mr_metric_get(m->dropped_slow) + mr_metric_get(m->dropped_memory) +
-                          mr_metric_get(m->dropped_large)));
+    stat_store(&s->publishes_received, sum_received(m) - s->publishes_received_before);
+    stat_store(&s->publishes_sent, sum_sent(m) - s->publishes_sent_before);
+    stat_store(&s->dropped, sum_dropped(m) - s->dropped_before);
     stat_store(&s->subscriptions, subscriptions);
     stat_store(&s->withheld, held);
     stat_store(&s->paused, net->paused);

@@ -97,9 +97,14 @@ static bool shard_has_failed(struct mr_shard *shard)
     return atomic_load_explicit(&shard->broker->failed, memory_order_relaxed) != MR_OK;
 }
 
-/* Say once that publishers wait, and once that they go on. */
+/* Say that publishers wait, and that they go on; a journal at its brim may do so
+ * many times a second, then one pair of lines in a while is enough.
+ */
 static void stall_note(struct mr_shard *shard)
 {
+    static struct mr_log_limit limit;
+    uint64_t held = 0;
+
     if (shard->stalled == shard->stall_logged) {
         return;
     }
@@ -109,7 +114,7 @@ static void stall_note(struct mr_shard *shard)
         return;
     }
     /* BEHIND is a matter of milliseconds and the disk's, not the operator's. */
-    if (mr_lane_state(shard->lane) == MR_LANE_FULL) {
+    if (mr_lane_state(shard->lane) == MR_LANE_FULL && mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
         shard->stall_logged = true;
         mr_log(MR_LOG_WARN, "mqtt", "publishers wait, nothing is lost: %s",
                mr_lane_state_text(shard->lane));

@@ -67,6 +67,7 @@ static inline void kit_open(struct kit *kit, const struct kit_options *options)
     const char *base = getenv("TMPDIR");
 
     *kit = (struct kit){0};
+    mr_log_set_clock(mr_clock_wall_us);
     (void)snprintf(kit->folder, sizeof(kit->folder), "%s/mr-broker-XXXXXX",
                    base == NULL ? "/tmp" : base);
     mr_assert(mkdtemp(kit->folder) != NULL);
@@ -78,7 +79,7 @@ static inline void kit_open(struct kit *kit, const struct kit_options *options)
         .segment_bytes = options->segment_bytes,
         .block_bytes = 256 << 10,
         .block_count = options->block_count != 0 ? options->block_count : 16,
-        .record_bytes_max = 2 << 20,
+        .record_bytes_max = options->segment_bytes != 0 ? options->segment_bytes / 4 : 2 << 20,
         .manual = options->manual,
     };
     if (mr_journal_open(&kit->journal, &journal, &recovery, &why) != MR_OK) {

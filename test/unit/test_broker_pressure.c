@@ -1,0 +1,374 @@
+/* test_broker_pressure.c
+ * links: broker net journal codec config os base
+ *
+ * Goal:   bytes may come in any pieces, the journal may be full, subscribers may
+ *         sleep: publishers get back-pressure and no lie, others are served, memory
+ *         stays bounded, and everything goes on by itself.
+ * Method: real broker and journal; a cursor that stands still fills the journal,
+ *         moving it makes room again.
+ */
+#include "broker_kit.h"
+#include "journal/cursor.h"
+
+/* A session's packets, cut in two at every byte, and sent byte by byte. */
+static void test_split_at_every_byte(uint8_t version)
+{
+    struct kit kit;
+    uint8_t bytes[1024];
+    size_t len = 0;
+
+    kit_open(&kit, &(struct kit_options){0});
+    struct mr_mqtt_connect connect = {
+        .version = version, .client_id = mr_span_of("pieces"), .clean_start = true};
+    ptrdiff_t part = mr_mqtt_connect_encode(&connect, bytes, sizeof(bytes));
+    mr_assert(part > 0);
+    len += (size_t)part;
+    len += put_publish(bytes + len, sizeof(bytes) - len, version, "plant/a", "first", 1, 1);
+    len += put_publish(bytes + len, sizeof(bytes) - len, version, "plant/b",
+                       "second, and long enough that its length takes two bytes "
+                       "...............................................................",
+                       1, 2);
+    len += put_publish(bytes + len, sizeof(bytes) - len, version, "plant/a", "third", 1, 3);
+    for (size_t cut = 1; cut <= len; cut++) {
+        struct peer peer;
+        struct mr_mqtt_connack connack;
+
+        peer_open(&peer, &kit);
+        peer.version = version;
+        if (cut < len) {
+            peer_write(&peer, bytes, cut);
+            peer_receive(&peer, 1000000); /* let the broker see the first part alone */
+            peer_write(&peer, bytes + cut, len - cut);
+        } else {
+            for (size_t i = 0; i < len; i++) {
+                peer_write(&peer, bytes + i, 1);
+                peer_receive(&peer, 100000);
+            }
+        }
+        peer_expect_connack(&peer, &connack);
+        for (uint16_t id = 1; id <= 3; id++) {
+            mr_assert(peer_expect_puback(&peer, id) == 0);
+        }
+        peer_close(&peer);
+    }
+    mr_assert(mr_lane_durable(kit.lane) == 3 * len);
+    kit_close(&kit);
+}
+
+static void check_large(const struct mr_event *event, void *arg)
+{
+    mr_assert(event->payload.len == *(size_t *)arg);
+    for (size_t i = 0; i < event->payload.len; i++) {
+        mr_assert(event->payload.at[i] == (uint8_t)(i * 31 + (i >> 8)));
+    }
+}
+
+/* Larger than the slab, through a buffer that grows, followed by a small one. */
+static void test_large_packets(void)
+{
+    static const size_t sizes[] = {15 << 10, 16 << 10, 17 << 10, 100000, 262144, 300000, 1000000};
+    static uint8_t payload[1000000];
+    static uint8_t bytes[1001024];
+    struct kit kit;
+    struct peer peer;
+    uint64_t seq = 0;
+
+    for (size_t i = 0; i < sizeof(payload); i++) {
+        payload[i] = (uint8_t)(i * 31 + (i >> 8));
+    }
+    kit_open(&kit, &(struct kit_options){0});
+    peer_join(&peer, &kit, "camera", 4);
+    for (size_t i = 0; i < MR_COUNT_OF(sizes); i++) {
+        struct mr_mqtt_publish packet = {.topic = mr_span_of("image"),
+                                         .payload = mr_span_make(payload, sizes[i]),
+                                         .qos = 1,
+                                         .packet_id = 1};
+        size_t size = sizes[i];
+        ptrdiff_t len = mr_mqtt_publish_encode(&packet, 4, bytes, sizeof(bytes));
+        mr_assert(len > 0);
+        len += (ptrdiff_t)put_publish(bytes + len, sizeof(bytes) - (size_t)len, 4, "t", "x", 1, 2);
+        peer_write(&peer, bytes, (size_t)len);
+        mr_assert(peer_expect_puback(&peer, 1) == 0);
+        mr_assert(peer_expect_puback(&peer, 2) == 0);
+        kit_read(&kit, ++seq, check_large, &size);
+        seq += 1;
+    }
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+/* ---- the journal is full ---- */
+
+enum { BIG = 4000, FULL_PUBLISHES = 4000 };
+
+static uint64_t paused_now(struct kit *kit)
+{
+    struct mr_broker_stats stats;
+
+    mr_broker_stats(kit->broker, &stats);
+    return stats.connections_paused;
+}
+
+static void test_full_journal(void)
+{
+    static uint8_t bytes[FULL_PUBLISHES * (BIG + 64)];
+    static char payload[BIG + 1];
+    struct kit kit;
+    struct peer pub;
+    struct peer other;
+    struct mr_cursor *cursor = NULL;
+    struct mr_mqtt_connack connack;
+    struct mr_error why;
+    bool is_new;
+    size_t len = 0;
+    size_t at = 0;
+    uint16_t acked = 0;
+
+    kit_open(&kit, &(struct kit_options){.journal_bytes = 8 << 20, .segment_bytes = 1 << 20});
+    mr_assert(mr_cursor_open(kit.journal, "bridge", 0, MR_START_OLDEST, &cursor, &is_new, &why) ==
+              MR_OK);
+    peer_open(&pub, &kit);
+    peer_send_connect(&pub,
+                      &(struct peer_connect){.client_id = "pub", .version = 4, .keep_alive_s = 1});
+    peer_expect_connack(&pub, &connack);
+    memset(payload, 'x', BIG);
+    for (uint16_t i = 1; i <= FULL_PUBLISHES; i++) {
+        payload[i % BIG] = (char)('a' + i % 26);
+        len += put_publish(bytes + len, sizeof(bytes) - len, 4, "t", payload, 1, i);
+    }
+    int64_t deadline = kit_deadline();
+    /* Write until the broker stops reading for good, not only for a new segment. */
+    while (paused_now(&kit) == 0 || mr_lane_state(kit.lane) != MR_LANE_FULL) {
+        size_t sent = 0;
+        size_t piece = len - at < 65536 ? len - at : 65536;
+        mr_assert(piece == 0 || mr_socket_write(pub.fd, bytes + at, piece, &sent) == MR_OK);
+        at += sent;
+        peer_receive(&pub, 100000);
+        kit_patience(deadline, "the journal to be full");
+    }
+    /* Others are served: connect, subscribe, ping.  Longer than the publisher's
+     * keep alive, which is not held against it.
+     */
+    peer_join(&other, &kit, "other", 5);
+    struct mr_mqtt_subscription filter = {.filter = mr_span_of("else/#"), .qos = 0};
+    mr_assert(peer_subscribe(&other, &filter, 0) == 0);
+    int64_t until = mr_clock_mono_ns() + 2500000000;
+    while (mr_clock_mono_ns() < until) {
+        peer_quiet(&other);
+        peer_receive(&other, 50000000);
+    }
+    mr_assert(paused_now(&kit) == 1 && mr_lane_state(kit.lane) == MR_LANE_FULL);
+    uint64_t durable = mr_lane_durable(kit.lane);
+    mr_assert(durable < FULL_PUBLISHES);
+    peer_close(&other);
+
+    /* Room returns by itself as the bridge goes on. */
+    for (;;) {
+        mr_cursor_set(cursor, mr_lane_durable(kit.lane));
+        size_t sent = 0;
+        if (at < len) {
+            mr_assert(mr_socket_write(pub.fd, bytes + at, len - at, &sent) == MR_OK);
+            at += sent;
+        }
+        peer_receive(&pub, 1000000);
+        while (pub.end - pub.begin >= 4) {
+            mr_assert(peer_expect_puback(&pub, (uint16_t)(acked + 1)) == 0);
+            acked += 1;
+        }
+        if (acked == FULL_PUBLISHES) {
+            break;
+        }
+        kit_patience(deadline + 40000000000, "the publisher to go on");
+    }
+    mr_assert(mr_lane_durable(kit.lane) == FULL_PUBLISHES);
+    peer_quiet(&pub);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+/* ---- the journal fails ---- */
+
+/* Without its spare the first commit cannot give the segment its name. */
+static void test_failed_journal(void)
+{
+    struct kit kit;
+    struct peer pub;
+    struct mr_error why;
+    char lane[300];
+    int64_t deadline = kit_deadline();
+
+    kit_open(&kit, &(struct kit_options){0});
+    (void)snprintf(lane, sizeof(lane), "%s/lane-00", kit.folder);
+    mr_assert(mr_dir_list(lane, kit_remove, lane) == MR_OK);
+    peer_join(&pub, &kit, "pub", 5);
+    mr_assert(mr_broker_failed(kit.broker, &why) == MR_OK);
+    peer_publish(&pub, "t", "x", 1, 1);
+    while (mr_broker_failed(kit.broker, &why) == MR_OK) {
+        peer_receive(&pub, 1000000);
+        kit_patience(deadline, "the broker to notice");
+    }
+    mr_assert(mr_broker_failed(kit.broker, &why) == MR_ERR_IO && strlen(why.text) > 10);
+    mr_broker_stop(kit.broker, 1000000000); /* returns at once: the shard has ended */
+    peer_receive(&pub, 100000000);
+    mr_assert(pub.begin == pub.end); /* no PUBACK, ever */
+    mr_broker_close(kit.broker);
+    mr_assert(mr_journal_close(kit.journal) == MR_ERR_IO);
+    mr_assert(mr_dir_list(kit.folder, kit_remove, kit.folder) == MR_OK);
+    mr_assert(rmdir(kit.folder) == 0);
+    peer_close(&pub);
+}
+
+/* ---- a subscriber that sleeps ---- */
+
+static void test_slow_subscriber(void)
+{
+    enum { COUNT = 3000, QUEUE = 50 };
+    struct kit kit;
+    struct peer sub;
+    struct peer pub;
+    struct mr_mqtt_publish got;
+    struct mr_broker_stats stats;
+    uint8_t bytes[256];
+
+    kit_open(&kit, &(struct kit_options){.max_queued_messages = QUEUE});
+    peer_join(&sub, &kit, "sleeper", 4);
+    peer_join(&pub, &kit, "pub", 4);
+    struct mr_mqtt_subscription filter = {.filter = mr_span_of("t"), .qos = 1};
+    mr_assert(peer_subscribe(&sub, &filter, 0) == 1);
+    for (uint16_t i = 1; i <= COUNT; i++) {
+        char payload[16];
+        (void)snprintf(payload, sizeof(payload), "%u", i);
+        peer_write(&pub, bytes, put_publish(bytes, sizeof(bytes), 4, "t", payload, 1, i));
+    }
+    for (uint16_t i = 1; i <= COUNT; i++) { /* the publisher is not slowed */
+        mr_assert(peer_expect_puback(&pub, i) == 0);
+    }
+    peer_quiet(&pub);
+    peer_quiet(&pub);
+    mr_broker_stats(kit.broker, &stats);
+    mr_assert(stats.messages_dropped == COUNT - 20 - QUEUE);
+    /* It wakes: the window, then the queue, in order, then nothing. */
+    for (uint16_t i = 1; i <= 20 + QUEUE; i++) {
+        char payload[16];
+        (void)snprintf(payload, sizeof(payload), "%u", i);
+        peer_expect_publish(&sub, "t", payload, 1, &got);
+        mr_assert(got.packet_id == i);
+        peer_ack(&sub, got.packet_id);
+    }
+    peer_quiet(&sub);
+    peer_close(&sub);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+/* A subscriber whose socket is full: QoS 0 is dropped beyond a bound. */
+static void test_subscriber_without_reading(void)
+{
+    enum { COUNT = 4000, BYTES = 8000 };
+    static char payload[BYTES + 1];
+    static uint8_t bytes[BYTES + 64];
+    struct kit kit;
+    struct peer sub;
+    struct peer pub;
+    struct mr_broker_stats stats;
+
+    kit_open(&kit, &(struct kit_options){0});
+    peer_join(&sub, &kit, "deaf", 4);
+    peer_join(&pub, &kit, "pub", 4);
+    struct mr_mqtt_subscription filter = {.filter = mr_span_of("t"), .qos = 0};
+    mr_assert(peer_subscribe(&sub, &filter, 0) == 0);
+    memset(payload, 'y', BYTES);
+    size_t len = put_publish(bytes, sizeof(bytes), 4, "t", payload, 0, 0);
+    for (int i = 0; i < COUNT; i++) {
+        peer_write(&pub, bytes, len);
+    }
+    peer_quiet(&pub);
+    peer_quiet(&pub);
+    mr_broker_stats(kit.broker, &stats);
+    mr_assert(stats.messages_dropped > 0 && stats.messages_dropped < COUNT);
+    peer_quiet(&pub);
+    peer_close(&sub);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+/* Not journaled: acknowledged and delivered without a commit, in order with others. */
+static void test_excluded_topic(void)
+{
+    struct kit kit;
+    struct peer pub;
+    struct peer sub;
+    struct mr_mqtt_publish got;
+
+    kit_open(&kit, &(struct kit_options){.manual = true, .exclude = "debug/#"});
+    peer_join(&pub, &kit, "pub", 4);
+    peer_join(&sub, &kit, "sub", 4);
+    struct mr_mqtt_subscription filter = {.filter = mr_span_of("debug/x"), .qos = 1};
+    mr_assert(peer_subscribe(&sub, &filter, 0) == 1);
+    peer_publish(&pub, "debug/x", "1", 1, 1);
+    mr_assert(peer_expect_puback(&pub, 1) == 0);
+    peer_expect_publish(&sub, "debug/x", "1", 1, &got);
+    peer_ack(&sub, got.packet_id);
+    mr_assert(mr_lane_durable(kit.lane) == 0);
+    /* Behind one that must wait, its ack waits too [MQTT-4.6.0-2]. */
+    peer_publish(&pub, "kept", "2", 1, 2);
+    peer_publish(&pub, "debug/y", "3", 1, 3);
+    peer_quiet(&pub);
+    kit_commit(&kit, 1);
+    mr_assert(peer_expect_puback(&pub, 2) == 0);
+    mr_assert(peer_expect_puback(&pub, 3) == 0);
+    peer_close(&sub);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+/* Hundreds come, publish and vanish at once, with acks still owed. */
+static void test_vanishing_clients(void)
+{
+    struct kit kit;
+    struct peer peer;
+    struct peer stays;
+    uint64_t seq = 0;
+
+    kit_open(&kit, &(struct kit_options){.manual = true});
+    peer_join(&stays, &kit, "stays", 4);
+    for (uint16_t i = 1; i <= 300; i++) {
+        char id[16];
+        (void)snprintf(id, sizeof(id), "c%u", i);
+        peer_join(&peer, &kit, id, i % 2 == 0 ? 4 : 5);
+        peer_publish(&peer, "t", "x", 1, i);
+        peer_quiet(&peer);
+        peer_close(&peer);
+        seq += 1;
+        peer_publish(&stays, "t", "y", 1, i);
+        peer_quiet(&stays);
+        seq += 1;
+    }
+    kit_commit(&kit, seq);
+    for (uint16_t i = 1; i <= 300; i++) {
+        mr_assert(peer_expect_puback(&stays, i) == 0);
+    }
+    struct mr_broker_stats stats;
+    int64_t deadline = kit_deadline();
+    do {
+        peer_quiet(&stays);
+        mr_broker_stats(kit.broker, &stats);
+        kit_patience(deadline, "the others to be gone");
+    } while (stats.connections != 1 || stats.acks_withheld != 0);
+    peer_close(&stays);
+    kit_close(&kit);
+}
+
+int main(void)
+{
+    test_split_at_every_byte(4);
+    test_split_at_every_byte(5);
+    test_large_packets();
+    test_excluded_topic();
+    test_vanishing_clients();
+    test_slow_subscriber();
+    test_subscriber_without_reading();
+    test_full_journal();
+    test_failed_journal();
+    return 0;
+}
