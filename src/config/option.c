@@ -248,21 +248,25 @@ const char *mr_config_nearest(const char *wrong, const char *const *candidates)
 const char *config_names_hint(struct mr_config *config, const char *wrong,
                               const char *const *candidates)
 {
-    enum { SHOWN_MAX = 24 };
+    enum { COLUMNS_MAX = 88 };
     const char *near = mr_config_nearest(wrong, candidates);
-    char buffer[512];
+    char buffer[1024];
     struct mr_text text = mr_text_over(buffer, sizeof(buffer));
-    size_t i = 0;
+    size_t line_begin = 0;
 
     if (near != NULL) {
         return config_format(config, "did you mean '%s'?", near);
     }
+    if (candidates[0] == NULL) {
+        return NULL;
+    }
     mr_text_add(&text, "known keys: ");
-    for (; candidates[i] != NULL && i < SHOWN_MAX; i++) {
-        mr_text_fmt(&text, "%s%s", i == 0 ? "" : ", ", candidates[i]);
+    for (size_t i = 0; candidates[i] != NULL; i++) {
+        if (text.len - line_begin + strlen(candidates[i]) > COLUMNS_MAX) {
+            mr_text_add(&text, "\n  ");
+            line_begin = text.len;
+        }
+        mr_text_fmt(&text, "%s%s", candidates[i], candidates[i + 1] == NULL ? "" : ", ");
     }
-    if (candidates[i] != NULL) {
-        mr_text_add(&text, ", …");
-    }
-    return i == 0 ? NULL : config_copy(config, buffer, text.len);
+    return config_copy(config, buffer, text.len);
 }
