@@ -1,0 +1,323 @@
+/* test_net.c
+ * links: net os base
+ *
+ * Goal:   bytes arrive once and in order however they are cut, read, paused and
+ *         resumed; what is sent arrives; on_close comes once; buffers come back.
+ * Method: an owner that understands records of [length u16][bytes], random sizes and
+ *         pauses; loops and sockets are real, all in one thread.  Seeded; replay
+ *         with: ./test_net <seed>
+ */
+#include "base/bytes.h"
+#include "base/rng.h"
+#include "net/net.h"
+#include "os/clock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { RECORD_MAX = 60000 };
+
+struct owner {
+    struct mr_rng rng;
+    bool pauses;
+    uint64_t received; /* records */
+    uint64_t opened;
+    uint64_t closed;
+    uint64_t drained;
+    uint64_t timers;
+    enum mr_close_why why;
+    uint64_t last_id;
+};
+
+struct user {
+    uint32_t next; /* number of the record expected */
+};
+
+static uint8_t pattern(uint32_t record, size_t i)
+{
+    return (uint8_t)(record * 131 + i * 7 + i / 256);
+}
+
+static bool owner_open(void *arg, struct mr_conn *conn)
+{
+    struct owner *owner = arg;
+
+    owner->opened += 1;
+    owner->last_id = mr_conn_id(conn);
+    mr_assert(((struct user *)mr_conn_user(conn))->next == 0);
+    mr_assert(mr_conn_of_user(mr_conn_user(conn)) == conn);
+    mr_assert(strncmp(mr_conn_peer(conn), "127.0.0.1:", 10) == 0);
+    return true;
+}
+
+static size_t owner_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
+{
+    struct owner *owner = arg;
+    struct user *user = mr_conn_user(conn);
+    size_t used = 0;
+
+    for (;;) {
+        size_t left = bytes.len - used;
+        if (left < 2) {
+            return used;
+        }
+        uint32_t len = mr_get_be16(bytes.at + used);
+        if (left < 2 + len) {
+            mr_conn_need(conn, 2 + len);
+            return used;
+        }
+        if (owner->pauses && mr_rng_below(&owner->rng, 8) == 0) {
+            mr_conn_pause(conn);
+            return used;
+        }
+        for (size_t i = 0; i < len; i++) {
+            mr_assert(bytes.at[used + 2 + i] == pattern(user->next, i));
+        }
+        uint8_t answer[4];
+        mr_put_be32(answer, user->next);
+        mr_assert(mr_conn_send(conn, answer, sizeof(answer)) == MR_OK);
+        user->next += 1;
+        owner->received += 1;
+        used += 2 + len;
+    }
+}
+
+static void owner_drained(void *arg, struct mr_conn *conn)
+{
+    (void)conn;
+    ((struct owner *)arg)->drained += 1;
+}
+
+static void owner_timer(void *arg, struct mr_conn *conn)
+{
+    ((struct owner *)arg)->timers += 1;
+    mr_assert(mr_conn_send(conn, "bye", 3) == MR_OK);
+    mr_conn_close(conn);
+}
+
+static void owner_close(void *arg, struct mr_conn *conn, enum mr_close_why why)
+{
+    struct owner *owner = arg;
+
+    (void)conn;
+    owner->closed += 1;
+    owner->why = why;
+}
+
+static const struct mr_net_handler handler = {.on_open = owner_open,
+                                              .on_bytes = owner_bytes,
+                                              .on_drained = owner_drained,
+                                              .on_timer = owner_timer,
+                                              .on_close = owner_close};
+
+struct world {
+    struct owner owner;
+    struct mr_bufpool pool;
+    struct mr_loop *loop;
+    struct mr_net *net;
+    struct mr_address address;
+    uint32_t tick;
+};
+
+static void world_open(struct world *world, uint64_t seed, uint32_t connections_max)
+{
+    struct mr_error why;
+    int fd = -1;
+
+    *world = (struct world){.tick = 1};
+    mr_rng_seed(&world->owner.rng, seed);
+    mr_bufpool_init(&world->pool, 64 << 20, 1 << 20);
+    mr_assert(mr_loop_open(&world->loop, &why) == MR_OK);
+    struct mr_net_options options = {.loop = world->loop,
+                                     .pool = &world->pool,
+                                     .slab_bytes = 64 << 10,
+                                     .user_bytes = sizeof(struct user),
+                                     .connections_max = connections_max,
+                                     .handler = &handler,
+                                     .arg = &world->owner};
+    mr_assert(mr_net_open(&world->net, &options, &why) == MR_OK);
+    mr_assert(mr_socket_listen("127.0.0.1:0", &(struct mr_listen_options){0}, &fd, &world->address,
+                               &why) == MR_OK);
+    mr_assert(mr_net_listen(world->net, fd, 0, 0, &why) == MR_OK);
+}
+
+static void world_close(struct world *world)
+{
+    mr_net_close(world->net);
+    mr_assert(world->pool.lent_bytes == 0);
+    mr_bufpool_fini(&world->pool);
+    mr_loop_close(world->loop);
+}
+
+static void world_turn(struct world *world)
+{
+    struct mr_ready events[64];
+    size_t count = mr_loop_wait(world->loop, events, 64, 1000000, NULL, NULL);
+
+    for (size_t i = 0; i < count; i++) {
+        mr_net_event(world->net, &events[i]);
+    }
+    struct mr_conn *conn = mr_net_paused_first(world->net);
+    if (conn != NULL) {
+        mr_conn_resume(conn);
+    }
+    mr_net_flush(world->net);
+}
+
+static int connect_to(struct world *world)
+{
+    struct mr_error why;
+    int fd = -1;
+
+    mr_assert(mr_socket_connect(world->address.text, &fd, &why) == MR_OK);
+    return fd;
+}
+
+static void test_stream(uint64_t seed, bool pauses)
+{
+    enum { RECORDS = 3000 };
+    static uint8_t out[1 << 20];
+    struct world world;
+    struct mr_rng rng;
+    uint32_t made = 0;
+    uint32_t answered = 0;
+    uint8_t in[4096];
+    size_t in_len = 0;
+    size_t out_begin = 0;
+    size_t out_end = 0;
+
+    world_open(&world, seed, 100);
+    world.owner.pauses = pauses;
+    mr_rng_seed(&rng, seed + 1);
+    int fd = connect_to(&world);
+    while (world.owner.opened == 0) {
+        world_turn(&world);
+    }
+    while (answered < RECORDS) {
+        size_t moved = 0;
+        while (made < RECORDS && out_end + 2 + RECORD_MAX < sizeof(out)) {
+            size_t len = mr_rng_below(&rng, mr_rng_below(&rng, 20) == 0 ? RECORD_MAX : 200);
+            mr_put_be16(out + out_end, (uint16_t)len);
+            for (size_t i = 0; i < len; i++) {
+                out[out_end + 2 + i] = pattern(made, i);
+            }
+            out_end += 2 + len;
+            made += 1;
+        }
+        if (out_begin != out_end) {
+            size_t piece = 1 + mr_rng_below(&rng, mr_rng_below(&rng, 2) == 0 ? 50 : 100000);
+            piece = piece < out_end - out_begin ? piece : out_end - out_begin;
+            mr_assert(mr_socket_write(fd, out + out_begin, piece, &moved) == MR_OK);
+            out_begin += moved;
+            if (out_begin == out_end) {
+                out_begin = 0;
+                out_end = 0;
+            }
+        }
+        world_turn(&world);
+        enum mr_err err = mr_socket_read(fd, in + in_len, sizeof(in) - in_len, &moved);
+        mr_assert(err == MR_ERR_AGAIN || (err == MR_OK && moved != 0));
+        in_len += err == MR_OK ? moved : 0;
+        size_t used = 0;
+        for (; in_len - used >= 4; used += 4) {
+            mr_assert(mr_get_be32(in + used) == answered);
+            answered += 1;
+        }
+        memmove(in, in + used, in_len - used);
+        in_len -= used;
+    }
+    mr_assert(world.pool.lent_bytes == 0); /* an idle connection owns no buffer */
+    mr_socket_close(fd);
+    while (world.owner.closed == 0) {
+        world_turn(&world);
+    }
+    mr_assert(world.owner.why == MR_CLOSE_BY_PEER);
+    mr_assert(mr_net_find(world.net, world.owner.last_id) == NULL);
+    world_close(&world);
+}
+
+static void test_close_lingers(void)
+{
+    struct world world;
+    uint8_t in[16];
+    size_t got = 0;
+    size_t all = 0;
+    size_t moved = 0;
+
+    world_open(&world, 1, 100);
+    int fd = connect_to(&world);
+    while (world.owner.opened == 0) {
+        world_turn(&world);
+    }
+    uint64_t first = world.owner.last_id;
+    mr_conn_set_timer(mr_net_find(world.net, first), 5);
+    /* Unread bytes of the peer must not turn our last words into a reset. */
+    mr_assert(mr_socket_write(fd, "\xff", 1, &moved) == MR_OK && moved == 1);
+    mr_net_tick(world.net, 4);
+    mr_assert(world.owner.timers == 0);
+    mr_net_tick(world.net, 5);
+    mr_assert(world.owner.timers == 1 && world.owner.closed == 1);
+    mr_assert(world.owner.why == MR_CLOSE_BY_OWNER && mr_net_find(world.net, first) == NULL);
+    for (;;) {
+        world_turn(&world);
+        enum mr_err err = mr_socket_read(fd, in + all, sizeof(in) - all, &got);
+        if (err == MR_OK && got == 0) {
+            break;
+        }
+        mr_assert(err == MR_OK || err == MR_ERR_AGAIN);
+        all += err == MR_OK ? got : 0;
+    }
+    mr_assert(all == 3 && memcmp(in, "bye", 3) == 0);
+    mr_assert(mr_net_stats(world.net)->lingering == 1);
+    mr_net_tick(world.net, 50); /* the peer never closes: our patience ends */
+    mr_assert(mr_net_stats(world.net)->lingering == 0 && world.owner.closed == 1);
+    mr_socket_close(fd);
+
+    fd = connect_to(&world); /* the same slot, another id */
+    while (world.owner.opened == 1) {
+        world_turn(&world);
+    }
+    mr_assert((uint32_t)world.owner.last_id == (uint32_t)first && world.owner.last_id != first);
+    mr_socket_close(fd);
+    world_close(&world);
+}
+
+static void test_limit_lets_others_wait(void)
+{
+    enum { LIMIT = 256, MORE = 5 };
+    struct world world;
+    int fds[LIMIT + MORE];
+
+    world_open(&world, 1, LIMIT);
+    for (int i = 0; i < LIMIT + MORE; i++) {
+        fds[i] = connect_to(&world);
+        world_turn(&world);
+    }
+    for (int i = 0; i < 20; i++) {
+        world_turn(&world);
+    }
+    mr_assert(world.owner.opened == LIMIT);
+    for (int i = 0; i < MORE; i++) {
+        mr_socket_close(fds[i]);
+    }
+    for (int i = 0; i < 1000 && world.owner.opened != LIMIT + MORE; i++) {
+        world_turn(&world);
+    }
+    mr_assert(world.owner.opened == LIMIT + MORE && world.owner.closed == MORE);
+    for (int i = MORE; i < LIMIT + MORE; i++) {
+        mr_socket_close(fds[i]);
+    }
+    world_close(&world);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+
+    printf("seed %llu\n", (unsigned long long)seed);
+    test_stream(seed, false);
+    test_stream(seed, true);
+    test_close_lingers();
+    test_limit_lets_others_wait();
+    return 0;
+}
