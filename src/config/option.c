@@ -262,11 +262,12 @@ const char *config_names_hint(struct mr_config *config, const char *wrong,
     }
     mr_text_add(&text, "known keys: ");
     for (size_t i = 0; candidates[i] != NULL; i++) {
-        if (text.len - line_begin + strlen(candidates[i]) > COLUMNS_MAX) {
-            mr_text_add(&text, "\n  ");
-            line_begin = text.len;
+        bool full = text.len - line_begin + strlen(candidates[i]) > COLUMNS_MAX;
+        if (i > 0) {
+            mr_text_add(&text, full ? ",\n  " : ", ");
         }
-        mr_text_fmt(&text, "%s%s", candidates[i], candidates[i + 1] == NULL ? "" : ", ");
+        line_begin = full ? text.len : line_begin;
+        mr_text_add(&text, candidates[i]);
     }
     return config_copy(config, buffer, text.len);
 }
