@@ -97,6 +97,7 @@ static void disk_run(struct disk *run, int fd)
     uint8_t *data = mr_alloc(run->size_max);
     uint64_t pos = 0;
 
+    mr_assert(run->size_count > 0);
     memset(data, 'x', run->size_max);
     for (uint64_t i = 0; i < run->count && !bench_stopped(); i++) {
         uint64_t size = run->sizes[i % run->size_count];

@@ -166,9 +166,9 @@ static void simulate_summary_text(struct simulate *run, const struct mr_generato
 static int simulate_end(struct simulate *run)
 {
     struct mr_generator_stats stats;
-    double seconds = (double)(mr_clock_mono_ns() - run->begin_ns) / 1e9;
 
     mr_generator_stats(run->generator, &stats);
+    double seconds = stats.begin_ns == 0 ? 0 : (double)(mr_clock_mono_ns() - stats.begin_ns) / 1e9;
     simulate_clear_line(run);
     if (run->json) {
         simulate_summary_json(run, &stats, seconds);
@@ -186,10 +186,22 @@ static int simulate_end(struct simulate *run)
     return stats.refused == 0 ? MR_EXIT_OK : MR_EXIT_FAILED;
 }
 
+/* Has --duration passed since the first event was due? */
+static bool simulate_over(const struct simulate *run, int64_t now_ns)
+{
+    const int64_t duration_ns = (int64_t)mr_cli_number(run->cli, "duration") * 1000;
+    struct mr_generator_stats stats;
+
+    if (duration_ns == 0) {
+        return false;
+    }
+    mr_generator_stats(run->generator, &stats);
+    return stats.begin_ns != 0 && now_ns - stats.begin_ns >= duration_ns;
+}
+
 /* Step until all is done: by count, by duration, or by a signal and then the drain. */
 static void simulate_loop(struct simulate *run, struct mr_wake *wake)
 {
-    const int64_t duration_ns = (int64_t)mr_cli_number(run->cli, "duration") * 1000;
     const int64_t drain_ns = (int64_t)mr_cli_number(run->cli, "drain") * 1000;
     int64_t stop_ns = -1;
 
@@ -202,7 +214,7 @@ static void simulate_loop(struct simulate *run, struct mr_wake *wake)
         if (asked && stop_ns >= 0) {
             return; /* asked twice: do not wait for the rest */
         }
-        if (stop_ns < 0 && (asked || (duration_ns > 0 && now_ns - run->begin_ns > duration_ns))) {
+        if (stop_ns < 0 && (asked || simulate_over(run, now_ns))) {
             mr_generator_stop(run->generator);
             stop_ns = now_ns;
         }

@@ -194,6 +194,7 @@ static void generator_begin(struct mr_generator *generator)
                               generator->now_ns - generator->open_ns > BEGIN_AFTER_NS)) {
         generator->begun = true;
         generator->begin_ns = generator->now_ns;
+        generator->stats.begin_ns = generator->now_ns;
         generator->wall_offset_us = mr_clock_wall_us() - generator->now_ns / 1000;
         for (uint32_t i = 0; i < generator->options.connections; i++) {
             if (generator->conns[i].state == CONN_UP) {

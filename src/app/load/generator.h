@@ -50,6 +50,7 @@ struct mr_generator_stats {
     uint64_t resent;   /* sent again after a lost connection */
     uint64_t refused;  /* PUBACKs with an error code; counted in acked too */
     uint64_t lost;     /* connections lost */
+    int64_t begin_ns;  /* when the first event was due (mono); 0: the schedule has not begun */
     uint32_t up;       /* connections that are accepted now */
     bool ever_up;      /* one was accepted at least once */
     char trouble[160]; /* why the last connection was lost or refused; "" if none was */
