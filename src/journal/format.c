@@ -22,8 +22,6 @@
 static const uint8_t segment_magic[8] = {'M', 'R', 'S', 'E', 'G', 'M', 'N', 'T'};
 
 enum {
-    BATCH_MAGIC = 0x3142524d, /* "MRB1" */
-
     SEGMENT_VERSION_AT = 8,
     SEGMENT_LANE_AT = 10,
     SEGMENT_EPOCH_AT = 12,
@@ -109,7 +107,7 @@ enum mr_err mr_segment_header_get(const uint8_t in[64], struct mr_segment_header
 
 void mr_batch_header_put(const struct mr_batch_header *header, uint8_t *batch)
 {
-    mr_put_u32(batch, BATCH_MAGIC);
+    mr_put_u32(batch, MR_BATCH_MAGIC);
     mr_put_u32(batch + BATCH_LENGTH_AT, header->byte_length);
     mr_put_u32(batch + BATCH_COUNT_AT, header->record_count);
     mr_put_u64(batch + BATCH_SEQ_AT, header->seq_first);
@@ -163,7 +161,7 @@ enum mr_err mr_batch_check(struct mr_span bytes, uint64_t pos,
         return MR_ERR_AGAIN;
     }
     mr_batch_header_read(bytes.at, out);
-    if (mr_get_u32(bytes.at) != BATCH_MAGIC || out->salt != segment->salt ||
+    if (mr_get_u32(bytes.at) != MR_BATCH_MAGIC || out->salt != segment->salt ||
         out->epoch != segment->epoch) {
         return MR_ERR_CORRUPT;
     }
@@ -217,7 +215,8 @@ static ALWAYS_INLINE size_t event_size(const struct mr_record_raw *record)
 }
 
 /* What follows the length prefix. */
-static ALWAYS_INLINE size_t record_content_size(const struct mr_record_raw *record, int64_t time_base_us)
+static ALWAYS_INLINE size_t record_content_size(const struct mr_record_raw *record,
+                                                int64_t time_base_us)
 {
     uint64_t delta = mr_zigzag((int64_t)((uint64_t)record->received_us - (uint64_t)time_base_us));
     size_t size = 2 + mr_varint_size(delta);
@@ -262,7 +261,7 @@ static inline uint8_t event_flags(const struct mr_record_raw *record)
 }
 
 static ALWAYS_INLINE uint8_t *event_put(uint8_t *out, const struct mr_record_raw *record,
-                                 const uint8_t **payload_at)
+                                        const uint8_t **payload_at)
 {
     if (record->naming != MR_NAMING_INLINE) {
         out = mr_put_varint(out, record->name_id);

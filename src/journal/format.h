@@ -17,6 +17,7 @@ enum {
     MR_META_BYTES = 128,
     MR_SEGMENT_HEADER_BYTES = 4096, /* 64 are used; batches begin behind it */
     MR_BATCH_HEADER_BYTES = 48,
+    MR_BATCH_MAGIC = 0x3142524d, /* "MRB1" */
     MR_BATCH_ALIGN = 8,
     MR_NAMES_MAX = 65536, /* defined per segment; later ones go inline */
     MR_CURSOR_SLOT_BYTES = 256,

@@ -77,7 +77,7 @@ static uint64_t torn_bytes(struct mr_scan *scan, const struct segment *segment)
     size_t got = 0;
 
     if (mr_scan_read(scan, bytes, sizeof(bytes), mr_scan_pos(scan), &got) != MR_OK ||
-        got < sizeof(bytes) || memcmp(bytes, "MRB1", 4) != 0) {
+        got < sizeof(bytes) || mr_get_u32(bytes) != MR_BATCH_MAGIC) {
         return 0;
     }
     mr_batch_header_read(bytes, &header);
@@ -151,7 +151,7 @@ static uint64_t records_possible(struct mr_scan *scan, const struct segment *seg
         return most;
     }
     mr_batch_header_read(bytes, &header);
-    return memcmp(bytes, "MRB1", 4) == 0 && header.salt == segment->header.salt &&
+    return mr_get_u32(bytes) == MR_BATCH_MAGIC && header.salt == segment->header.salt &&
                    header.seq_first == segment->header.seq_first && header.record_count != 0 &&
                    header.record_count < most
                ? header.record_count

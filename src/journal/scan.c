@@ -185,22 +185,36 @@ enum mr_err mr_scan_next(struct mr_scan *scan, struct mr_batch_header *header,
     return MR_OK;
 }
 
+/* The next position behind `at` that could begin a batch and lies in the window as
+ * far as its header; or where the window has to be filled again.
+ */
+static uint64_t scan_candidate(const struct mr_scan *scan, uint64_t at)
+{
+    struct mr_span bytes = scan_at(scan, at);
+    size_t skip = 0;
+
+    while (skip + MR_BATCH_HEADER_BYTES <= bytes.len &&
+           mr_get_u32(bytes.at + skip) != MR_BATCH_MAGIC) {
+        skip += MR_BATCH_ALIGN;
+    }
+    return at + skip;
+}
+
 enum mr_err mr_scan_resync(struct mr_scan *scan, struct mr_batch_header *header, uint64_t *pos)
 {
-    for (uint64_t at = scan->pos + MR_BATCH_ALIGN;
-         at + MR_BATCH_HEADER_BYTES <= scan->header.segment_bytes; at += MR_BATCH_ALIGN) {
-        struct mr_span bytes = scan_at(scan, at);
+    uint64_t at = scan->pos + MR_BATCH_ALIGN;
 
-        if (bytes.len < MR_BATCH_HEADER_BYTES) {
+    while (at + MR_BATCH_HEADER_BYTES <= scan->header.segment_bytes) {
+        struct mr_span bytes;
+
+        at = scan_candidate(scan, at);
+        if (scan_at(scan, at).len < MR_BATCH_HEADER_BYTES) {
             if (scan_fill(scan, at, MR_BATCH_HEADER_BYTES) != MR_OK) {
                 return MR_ERR_IO;
             }
-            bytes = scan_at(scan, at);
-            if (bytes.len < MR_BATCH_HEADER_BYTES) {
+            if (scan->window_len < MR_BATCH_HEADER_BYTES) {
                 break;
             }
-        }
-        if (memcmp(bytes.at, "MRB1", 4) != 0) {
             continue;
         }
         enum mr_err err = scan_check(scan, at, 0, header, &bytes);
@@ -213,6 +227,7 @@ enum mr_err mr_scan_resync(struct mr_scan *scan, struct mr_batch_header *header,
             scan->seq_expected = header->seq_first;
             return MR_OK;
         }
+        at += MR_BATCH_ALIGN;
     }
     scan->window_len = 0;
     return MR_ERR_AGAIN;
