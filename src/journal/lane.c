@@ -1,8 +1,6 @@
 /* lane.c - a lane as a whole: opening, closing, and what it says of itself. */
 #include "journal/journal_internal.h"
 
-#include "os/clock.h"
-
 static void lane_metrics_open(struct mr_lane *lane)
 {
     struct lane_metrics *m = &lane->metrics;

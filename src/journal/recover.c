@@ -17,8 +17,6 @@
  */
 #include "journal/journal_internal.h"
 
-#include "os/clock.h"
-
 struct recover {
     struct mr_lane *lane;
     struct mr_recovery *found;

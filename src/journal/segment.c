@@ -15,7 +15,6 @@
  */
 #include "journal/journal_internal.h"
 
-#include "os/clock.h"
 #include "os/process.h"
 
 static _Atomic uint64_t life_last;
