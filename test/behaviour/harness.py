@@ -12,6 +12,7 @@ Processes get SIGKILL from the kernel when the test process dies, however that
 happens (setpriv --pdeathsig); Kafka has a watcher of its own (kafka.sh).
 """
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -123,9 +124,15 @@ class Lines:
         return "\n".join(self.all[-200:])
 
 
+# The signal comes when the *thread* that started the process ends, so one thread, which
+# ends with us, starts them all.
+_starter = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+
+
 def popen(argv, **options):
     """Popen of a process that cannot outlive us."""
-    return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *map(str, argv)], **options)
+    argv = ["setpriv", "--pdeathsig", "KILL", *map(str, argv)]
+    return _starter.submit(subprocess.Popen, argv, **options).result()
 
 
 class Gateway:
@@ -369,6 +376,11 @@ class Kafka:
 
         With `count`: wait until there are so many; more is for the caller to judge.
         """
+        found = self.each_record(topic, lambda record: record, count, patience)
+        return sorted(found, key=lambda record: (record.partition(), record.offset()))
+
+    def each_record(self, topic, convert, count=None, patience=PATIENCE):
+        """convert(record) of all records, in order within each partition."""
         from confluent_kafka import Consumer, TopicPartition
 
         consumer = Consumer({
@@ -380,23 +392,20 @@ class Kafka:
             known = until(lambda: consumer.list_topics(topic, PATIENCE).topics[topic].partitions,
                           f"topic {topic}")
             consumer.assign([TopicPartition(topic, number, 0) for number in known])
-            return sorted(
-                read_to_end(consumer, len(known), count, patience),
-                key=lambda record: (record.partition(), record.offset()),
-            )
+            return read_to_end(consumer, len(known), convert, count, patience)
         finally:
             consumer.close()
 
 
-def read_to_end(consumer, partitions, count, patience):
+def read_to_end(consumer, partitions, convert, count, patience):
     from confluent_kafka import KafkaError
 
     found, ended, deadline = [], set(), time.monotonic() + patience
     while time.monotonic() < deadline:
-        for record in consumer.consume(1000, 0.2):
+        for record in consumer.consume(10_000, 0.2):
             error = record.error()
             if error is None:
-                found.append(record)
+                found.append(convert(record))
                 ended.discard(record.partition())
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add(record.partition())
@@ -404,9 +413,8 @@ def read_to_end(consumer, partitions, count, patience):
                 raise AssertionError(str(error))
         if len(ended) == partitions and len(found) >= (count or 0):
             return found
-    if count is None:
-        return found
-    raise AssertionError(f"{len(found)} records after {patience:.0f} s, expected {count}")
+    wanted = "the end of the topic" if count is None else f"{count} of them"
+    raise AssertionError(f"{len(found)} records after {patience:.0f} s, expected {wanted}")
 
 
 # ---- one Kafka per test module: setUpModule = harness.kafka_up etc. ----

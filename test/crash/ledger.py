@@ -34,7 +34,7 @@ class Ledger:
         return sum(map(len, self.acknowledged.values()))
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)  # there are a million of them
 class Arrival:
     device: str
     number: int

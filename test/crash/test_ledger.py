@@ -133,14 +133,14 @@ class Kill(unittest.TestCase):
         asyncio.run(torment.run(kills))
         gateway.wait_drained("kafka", 120)
         gateway.stop()
-        records = kafka().records(topic)
-        complaints = judge(torment.ledger, [arrival_of(record) for record in records])
+        arrivals = kafka().each_record(topic, arrival_of, patience=120)
+        complaints = judge(torment.ledger, arrivals)
         acknowledged = torment.ledger.acknowledged_count()
         say(f"  {kills} kills, {sum(torment.ledger.sent.values())} sent, {acknowledged} "
-            f"acknowledged, {len(records)} records in Kafka, "
+            f"acknowledged, {len(arrivals)} records in Kafka, "
             f"{sum(one.reconnects for one in torment.publishers)} reconnects")
         self.assertEqual(complaints, [], f"seed {SEED}")
-        self.assertGreaterEqual(len(records), acknowledged)
+        self.assertGreaterEqual(len(arrivals), acknowledged)
         millrace("journal", "verify", "--data", gateway.data)
         gateway.start()
 
