@@ -185,9 +185,8 @@ void deliver_now(struct mr_shard *shard, const struct mr_message *message)
     struct fanout fanout = {.shard = shard, .message = message};
 
     if (message->props.len != 0 &&
-        mr_mqtt_props_decode(message->props, message->will ? MR_MQTT_WILL : MR_MQTT_PUBLISH,
-                             MR_MQTT_FROM_CLIENT, &props, &why) == MR_OK) {
-        mr_mqtt_unset(&props, MR_MQTT_PROP_WILL_DELAY);
+        mr_mqtt_props_decode(message->props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props, &why) ==
+            MR_OK) {
         fanout.props = &props;
     }
     mr_subtree_match(shard->subtree, message->topic, deliver_found, &fanout);
@@ -241,10 +240,8 @@ void outbound_drain(struct client *client)
             return;
         }
         if (stored->message.props.len != 0 &&
-            mr_mqtt_props_decode(stored->message.props,
-                                 stored->message.will ? MR_MQTT_WILL : MR_MQTT_PUBLISH,
-                                 MR_MQTT_FROM_CLIENT, &props, &why) == MR_OK) {
-            mr_mqtt_unset(&props, MR_MQTT_PROP_WILL_DELAY);
+            mr_mqtt_props_decode(stored->message.props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT,
+                                 &props, &why) == MR_OK) {
             outgoing.props = &props;
         }
         enum mr_err err = send_publish(client, &outgoing);

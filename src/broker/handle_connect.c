@@ -68,27 +68,58 @@ static struct mr_span assigned_id(char out[ASSIGNED_ID_BYTES + 1])
     return mr_span_make(out, text.len);
 }
 
+/* The will's properties as those of the PUBLISH it becomes: without the delay,
+ * which ends with the session if not before (3.1.3.2.2), and here sessions end with
+ * their connection.  *buffer, if lent, goes back.  False: no memory.
+ */
+static bool will_props(struct client *client, const struct mr_mqtt_connect *packet,
+                       struct mr_span *props, uint8_t **buffer, size_t *capacity)
+{
+    struct mr_mqtt_props rest = packet->will_props;
+
+    *buffer = NULL;
+    *props = (struct mr_span){0};
+    if (packet->version != MR_MQTT_5) {
+        return true;
+    }
+    mr_mqtt_unset(&rest, MR_MQTT_PROP_WILL_DELAY);
+    if (rest.present == 0) {
+        return true;
+    }
+    *buffer = mr_bufpool_take(&client->shard->pool, packet->will_props_raw.len, capacity);
+    if (*buffer == NULL) {
+        return false;
+    }
+    ptrdiff_t len = mr_mqtt_props_encode(&rest, MR_MQTT_PUBLISH, *buffer, *capacity);
+    mr_assert(len >= 0);
+    *props = mr_span_make(*buffer, (size_t)len);
+    return true;
+}
+
 /* The will, kept for the end of the connection.  False: no memory. */
 static bool will_keep(struct client *client, const struct mr_mqtt_connect *packet)
 {
     struct session *session = client->session;
+    uint8_t *buffer = NULL;
+    size_t capacity = 0;
 
     if (!packet->has_will) {
         return true;
     }
     struct mr_message will = {.topic = packet->will_topic,
                               .payload = packet->will_payload,
-                              .props = packet->will_props_raw,
                               .client = session_id(session),
                               .username = session_username(session),
                               .publisher = mr_conn_id(client_conn(client)),
                               .qos = packet->will_qos > 1 ? 1 : packet->will_qos,
                               .retain = packet->will_retain,
                               .will = true};
-    if (packet->version != MR_MQTT_5) {
-        will.props = (struct mr_span){0};
+    if (will_props(client, packet, &will.props, &buffer, &capacity)) {
+        session->will = stored_new(&client->shard->pool, &will, STORED_NAMES | STORED_PAYLOAD);
     }
-    session->will = stored_new(&client->shard->pool, &will, STORED_NAMES | STORED_PAYLOAD);
+    if (buffer != NULL) {
+        mr_bufpool_give(&client->shard->pool, buffer, capacity);
+    }
     return session->will != NULL;
 }
 

@@ -7,7 +7,7 @@
  * Method: a real broker and journal, and a client that speaks through the codec.
  *         Where "not before" matters the journal commits by hand.
  */
-#include "broker_kit.h"
+#include "broker_peer.h"
 
 static void test_connects_in_every_version(void)
 {
@@ -329,6 +329,58 @@ static void test_will_by_kind_of_end(void)
     kit_close(&kit);
 }
 
+static void check_will(const struct mr_event *event, void *arg)
+{
+    struct mr_mqtt_props props;
+    struct mr_mqtt_why why;
+
+    (void)arg;
+    mr_assert(event->will && event->qos == 1 && mr_span_is(event->topic, "w"));
+    mr_assert(mr_mqtt_props_decode(event->properties, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props,
+                                   &why) == MR_OK);
+    mr_assert(mr_mqtt_has(&props, MR_MQTT_PROP_CONTENT_TYPE));
+}
+
+/* A will becomes a PUBLISH: its properties travel, its delay does not. */
+static void test_will_properties(void)
+{
+    struct kit kit;
+    struct peer sub;
+    struct peer peer;
+    struct mr_mqtt_connack connack;
+    struct mr_mqtt_publish got;
+    uint8_t bytes[256];
+
+    kit_open(&kit, &(struct kit_options){0});
+    peer_join(&sub, &kit, "sub", 5);
+    struct mr_mqtt_subscription filter = {.filter = mr_span_of("w"), .qos = 1};
+    mr_assert(peer_subscribe(&sub, &filter, 0) == 1);
+    struct mr_mqtt_connect connect = {.version = 5,
+                                      .client_id = mr_span_of("dying"),
+                                      .clean_start = true,
+                                      .has_will = true,
+                                      .will_qos = 1,
+                                      .will_topic = mr_span_of("w"),
+                                      .will_payload = mr_span_of("bye")};
+    connect.will_props.will_delay_s = 60;
+    mr_mqtt_set(&connect.will_props, MR_MQTT_PROP_WILL_DELAY);
+    connect.will_props.content_type = mr_span_of("text/plain");
+    mr_mqtt_set(&connect.will_props, MR_MQTT_PROP_CONTENT_TYPE);
+    ptrdiff_t len = mr_mqtt_connect_encode(&connect, bytes, sizeof(bytes));
+    mr_assert(len > 0);
+    peer_open(&peer, &kit);
+    peer.version = 5;
+    peer_write(&peer, bytes, (size_t)len);
+    peer_expect_connack(&peer, &connack);
+    peer_close(&peer);
+    peer_expect_publish(&sub, "w", "bye", 1, &got);
+    mr_assert(mr_span_is(got.props.content_type, "text/plain"));
+    mr_assert(!mr_mqtt_has(&got.props, MR_MQTT_PROP_WILL_DELAY));
+    kit_read(&kit, 1, check_will, NULL);
+    peer_close(&sub);
+    kit_close(&kit);
+}
+
 static void test_keep_alive(void)
 {
     struct kit kit;
@@ -397,6 +449,7 @@ int main(void)
     test_takeover_and_will(4);
     test_takeover_and_will(5);
     test_will_by_kind_of_end();
+    test_will_properties();
     test_keep_alive();
     test_server_keep_alive_and_session_expiry();
     test_stop_says_so();

@@ -7,7 +7,7 @@
  * Method: real broker and journal; a cursor that stands still fills the journal,
  *         moving it makes room again.
  */
-#include "broker_kit.h"
+#include "broker_peer.h"
 #include "journal/cursor.h"
 
 /* A session's packets, cut in two at every byte, and sent byte by byte. */

@@ -6,7 +6,7 @@
  * Method: a table of packets, each sent by a client of its own, beside a bystander
  *         who stays connected through all of it.
  */
-#include "broker_kit.h"
+#include "broker_peer.h"
 
 static struct kit kit;
 
