@@ -87,6 +87,7 @@ static void run_gather(struct mr_lane *lane, struct commit_run *run, uint64_t he
         run->pos = 0;
     }
     run->end = run->first;
+    run->seq_end = sealed->header.seq_first;
     /* One part each for the header and the zeroes. */
     while (run->end < head && run->part_count < PARTS_MAX - 2) {
         sealed = &lane->queue[run->end % lane->queue_size];

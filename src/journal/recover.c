@@ -33,37 +33,56 @@ static void recover_lost(struct recover *r, uint64_t seq_first, uint64_t seq_end
     r->found->seqs_lost += seq_end - seq_first;
 }
 
-/* After the scan stopped in the last segment: does a later batch prove that what
- * is missing was durable?  Then the scan stands at the first batch behind it.
+enum tail {
+    TAIL_TORN,    /* nobody was thanked for what is behind */
+    TAIL_DAMAGED, /* it was durable; the scan stands at the first batch behind it */
+    TAIL_GREW,    /* another process was writing: it is whole now */
+};
+
+/* A running gateway may have written what was missing at the first look before what
+ * proved it at the second.  (Only tools look at a journal that is being written.)
  */
-static enum mr_err recover_proof(struct mr_scan *scan, bool *proof)
+static bool recover_grew(struct mr_scan *scan, uint64_t pos, uint64_t seq)
+{
+    struct mr_batch_header header;
+    struct mr_span batch;
+    uint64_t ignored;
+
+    mr_scan_seek(scan, pos, seq);
+    bool grew = mr_scan_next(scan, &header, &batch, &ignored) == MR_OK;
+    mr_scan_seek(scan, pos, seq);
+    return grew;
+}
+
+/* After the scan stopped in the last segment: does a later batch prove that what
+ * is missing was durable?
+ */
+static enum mr_err recover_proof(struct mr_scan *scan, enum tail *tail)
 {
     uint64_t expected = mr_scan_expected(scan);
     uint64_t back_pos = mr_scan_pos(scan);
-    uint64_t back_seq = expected;
-    struct mr_batch_header header;
+    struct mr_batch_header header = {0};
     struct mr_span batch;
-    uint64_t pos;
+    uint64_t pos = 0;
     enum mr_err err = mr_scan_resync(scan, &header, &pos);
+    uint64_t first_pos = pos;
+    uint64_t first_seq = header.seq_first;
+    bool proof = false;
 
-    *proof = false;
-    if (err == MR_OK) {
-        uint64_t first_pos = pos;
-        uint64_t first_seq = header.seq_first;
-
-        while (err == MR_OK && !*proof) {
-            *proof = header.durable_seq >= expected;
-            err = mr_scan_next(scan, &header, &batch, &pos);
-            if (err == MR_ERR_AGAIN) {
-                err = mr_scan_resync(scan, &header, &pos);
-            }
-        }
-        if (*proof) {
-            back_pos = first_pos;
-            back_seq = first_seq;
+    while (err == MR_OK && !proof) {
+        proof = header.durable_seq >= expected;
+        err = mr_scan_next(scan, &header, &batch, &pos);
+        if (err == MR_ERR_AGAIN) {
+            err = mr_scan_resync(scan, &header, &pos);
         }
     }
-    mr_scan_seek(scan, back_pos, back_seq);
+    *tail = TAIL_TORN;
+    if (recover_grew(scan, back_pos, expected)) {
+        *tail = TAIL_GREW;
+    } else if (proof) {
+        *tail = TAIL_DAMAGED;
+        mr_scan_seek(scan, first_pos, first_seq);
+    }
     return err == MR_ERR_IO ? err : MR_OK;
 }
 
@@ -113,7 +132,12 @@ static enum mr_err recover_walk(struct recover *r, struct mr_scan *scan, struct 
         uint64_t damaged_pos = mr_scan_pos(scan);
         bool found = false;
         if (last) {
-            err = recover_proof(scan, &found);
+            enum tail tail;
+            err = recover_proof(scan, &tail);
+            if (err == MR_OK && tail == TAIL_GREW) {
+                continue;
+            }
+            found = tail == TAIL_DAMAGED;
         } else {
             err = mr_scan_resync(scan, &header, &pos);
             found = err == MR_OK && header.seq_first < segment->seq_end;
@@ -227,6 +251,11 @@ static enum mr_err recover_header(struct recover *r, const char *path)
     uint64_t seq = 0;
     size_t len = strlen(path);
     enum mr_err err = mr_scan_open(&scan, path, &segment->header, &why);
+
+    if (err == MR_ERR_REJECT && lane->journal->read_only) {
+        mr_segment_free(segment); /* retired by the running gateway since it was listed */
+        return MR_OK;
+    }
 
     mr_assert(len > 24 &&
               mr_parse_u64(mr_span_make(path + len - 24, 20), UINT64_MAX, &seq) == MR_OK);

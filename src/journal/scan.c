@@ -117,6 +117,7 @@ void mr_scan_seek(struct mr_scan *scan, uint64_t pos, uint64_t seq_expected)
 {
     scan->pos = pos;
     scan->seq_expected = seq_expected;
+    scan->window_len = 0; /* the file may be another than when it was read */
 }
 
 /* What the window holds from `pos` on. */

@@ -463,6 +463,43 @@ static void test_read_only_beside_a_running_journal(void)
     mr_assert(mr_journal_close(journal) == MR_OK);
 }
 
+static void look_again_and_again(void *arg)
+{
+    struct mr_journal_options read_only = small_options();
+    _Atomic bool *done = arg;
+
+    read_only.read_only = true;
+    do {
+        struct mr_recovery recovery;
+        struct mr_journal *tool = open_journal(&read_only, &recovery);
+        uint64_t last = mr_lane_durable(mr_journal_lane(tool, 0));
+
+        mr_assert(recovery.corrupt_ranges == 0);
+        read_all(tool, last < 500 ? 1 : last - 499, last);
+        mr_assert(mr_journal_close(tool) == MR_OK);
+    } while (!atomic_load(done));
+}
+
+/* What is only half written when a tool looks is never taken for damage. */
+static void test_tools_look_while_it_is_written(void)
+{
+    struct mr_journal_options options = small_options();
+    struct mr_journal *journal = open_journal(&options, NULL);
+    uint64_t first = next_seq(journal);
+    struct mr_cursor *cursor;
+    struct mr_thread *thread;
+    _Atomic bool done = false;
+    bool is_new;
+
+    mr_assert(mr_cursor_open(journal, "hold", 0, MR_START_NOW, &cursor, &is_new, NULL) == MR_OK);
+    mr_assert(mr_thread_start(&thread, "tool", look_again_and_again, &done, NULL) == MR_OK);
+    append_range(mr_journal_lane(journal, 0), first, first + 29999);
+    atomic_store(&done, true);
+    mr_thread_join(thread);
+    mr_assert(mr_cursor_forget(journal, "hold") == MR_OK);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+}
+
 static void test_clean_close_cuts_the_last_segment(void)
 {
     struct mr_journal_options options = small_options();
@@ -585,6 +622,34 @@ static void test_readers_follow_from_other_threads(void)
     mr_assert(mr_journal_close(journal) == MR_OK);
 }
 
+/* Each lane numbers for itself, and an existing journal keeps its count. */
+static void test_lanes_are_independent(void)
+{
+    struct mr_journal_options options = small_options();
+    char path[300];
+
+    snprintf(path, sizeof(path), "%s/lanes", folder);
+    options.path = path;
+    options.lane_count = 3;
+    for (uint64_t round = 0; round < 2; round++) {
+        struct mr_journal *journal = open_journal(&options, NULL);
+        mr_assert(mr_journal_lane_count(journal) == 3);
+        for (uint32_t lane = 0; lane < 3; lane++) {
+            mr_lane_set_owner(mr_journal_lane(journal, lane), &owner);
+            uint64_t first = round * 500 * (lane + 1) + 1;
+            append_range(mr_journal_lane(journal, lane), first, first + 500 * (lane + 1) - 1);
+        }
+        for (uint32_t lane = 0; lane < 3; lane++) {
+            struct mr_reader *reader;
+            mr_assert(mr_reader_open(&reader, journal, lane, 1, NULL, NULL) == MR_OK);
+            read_to(reader, (round + 1) * 500 * (lane + 1));
+            mr_reader_close(reader);
+        }
+        mr_assert(mr_journal_close(journal) == MR_OK);
+        options.lane_count = 1;
+    }
+}
+
 static void count_drop(void *arg, void *value)
 {
     mr_assert(value != NULL);
@@ -645,9 +710,11 @@ int main(int argc, char **argv)
     test_refusals();
     test_large_records();
     test_read_only_beside_a_running_journal();
+    test_tools_look_while_it_is_written();
     test_clean_close_cuts_the_last_segment();
     test_kill_loses_nothing_durable();
     test_readers_follow_from_other_threads();
+    test_lanes_are_independent();
     test_name_slots_are_dropped();
     folder_remove();
     mr_wake_close(&owner);

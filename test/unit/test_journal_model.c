@@ -8,7 +8,8 @@
  *         every seq, in which life of the process it was last appended, and how far
  *         was reported durable.  Payloads are made from both, so a record of an
  *         earlier life under a reused seq would show.
- *         ./test_journal_model <seed> runs one seed and prints its steps.
+ *         ./test_journal_model <seed> runs one seed and prints its steps,
+ *         ./test_journal_model <first> <last> many.
  *
  * links: journal os_sim base
  */
@@ -490,9 +491,11 @@ int main(int argc, char **argv)
      */
     (void)mallopt(M_MMAP_THRESHOLD, 128 << 10);
     if (argc > 1) {
-        first = last = strtoull(argv[1], NULL, 10);
-        verbose = true;
-    } else {
+        first = strtoull(argv[1], NULL, 10);
+        last = argc > 2 ? strtoull(argv[2], NULL, 10) : first;
+        verbose = argc == 2;
+    }
+    if (!verbose) {
         mr_log_set_writer(drop_line);
     }
     for (uint64_t seed = first; seed <= last; seed++) {
