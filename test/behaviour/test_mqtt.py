@@ -93,8 +93,8 @@ class Client:
 class Mosquitto(unittest.TestCase):
     def test_a_publish_with_qos_1_reaches_a_subscriber(self):
         subscriber = popen(
-            ["stdbuf", "-oL", program("mosquitto_sub"), "-h", "127.0.0.1", "-p", gateway.mqtt_port, "-t", "hall/#",
-             "-q", "1", "-v", "-C", "2", "-d"],
+            ["stdbuf", "-oL", program("mosquitto_sub"), "-h", "127.0.0.1",
+             "-p", gateway.mqtt_port, "-t", "hall/#", "-q", "1", "-v", "-C", "2", "-d"],
             stdout=subprocess.PIPE, text=True,
         )
         lines = Lines(subscriber.stdout)

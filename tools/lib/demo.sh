@@ -99,7 +99,8 @@ demo_explain() {
     cat <<TEXT
 
   $DEMO_SENSORS sensors publish $DEMO_RATE events a second over MQTT to 127.0.0.1:$MQTT_PORT; each is
-  thanked for when it is on this disk${DEMO_KAFKA:+, and goes on into Kafka at $DEMO_BOOTSTRAP}.  Look closer from another terminal:
+  acknowledged when it is on this disk${DEMO_KAFKA:+, and goes on into Kafka at $DEMO_BOOTSTRAP}.
+  Look closer from another terminal:
 
     build/release/millrace tap '#' --data $DEMO_DIR/data
     build/release/millrace journal ls --data $DEMO_DIR/data
@@ -157,9 +158,9 @@ demo_status() {
     fi
 }
 
-# The newest record of each partition, as Kafka gives it back.
+# A few of the newest records, as Kafka gives them back.
 demo_records() {
-    timeout 5 kcat -C -q -e -b "$DEMO_BOOTSTRAP" -t "$DEMO_TOPIC" -o -1 \
+    timeout 5 kcat -C -q -c 4 -b "$DEMO_BOOTSTRAP" -t "$DEMO_TOPIC" -o -1 \
         -f '    key=%k partition=%p timestamp=%T %s\n' 2>/dev/null | cut -c 1-160 || true
 }
 
