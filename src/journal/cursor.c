@@ -117,8 +117,21 @@ static enum mr_err cursors_load(struct mr_journal *journal, const char *path, st
     for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
         slot_load(journal, i, bytes + slot_pos(i, 0), bytes + slot_pos(i, 1));
     }
+    /* Written again for the same reason as in recover.c: after a failed sync the
+     * page cache may hold what the medium does not.
+     */
+    if (!journal->read_only) {
+        struct mr_span part = mr_span_make(bytes, CURSOR_FILE_BYTES);
+
+        err = mr_file_write(&journal->cursor_file, &part, 1, 0);
+        if (err == MR_OK) {
+            err = mr_file_sync(&journal->cursor_file);
+        }
+    }
     mr_free(bytes);
-    return MR_OK;
+    return err == MR_OK
+               ? MR_OK
+               : mr_error_set(why, MR_ERR_IO, "%s: cannot be flushed; check the disk", path);
 }
 
 static enum mr_err cursors_make(struct mr_journal *journal, const char *path, struct mr_error *why)

@@ -13,15 +13,21 @@
  * been in the file, because a seq must never be given twice.
  *
  * Nothing is appended to a file found here; what was accepted is synced before
- * anyone reads it.
+ * anyone reads it.  A sync alone is not enough: when the last life ended because a
+ * sync failed, the kernel holds those pages as clean although they never reached
+ * the medium.  So what no later batch proves durable (the last commit, as a rule)
+ * is written once more, the same bytes in the same place, and then synced.
  */
 #include "journal/journal_internal.h"
+
+enum { REWRITE_BYTES = 1 << 20 };
 
 struct recover {
     struct mr_lane *lane;
     struct mr_recovery *found;
     struct mr_error *why;
-    uint64_t used; /* of the segment being walked: end of its last good batch */
+    uint64_t used;     /* of the segment being walked: end of its last good batch */
+    uint64_t unproven; /* everything in front of this position was surely durable */
     int64_t last_us;
 };
 
@@ -120,6 +126,9 @@ static enum mr_err recover_walk(struct recover *r, struct mr_scan *scan, struct 
             r->found->records_scanned += header.record_count;
             r->found->bytes_scanned += header.byte_length;
             r->used = pos + header.byte_length;
+            if (header.durable_seq + 1 >= header.seq_first) {
+                r->unproven = pos;
+            }
             r->last_us = header.time_base_us;
             continue;
         }
@@ -180,6 +189,31 @@ static uint64_t records_possible(struct mr_scan *scan, const struct segment *seg
                : most;
 }
 
+/* Make the accepted bytes that are not proven durable dirty again. */
+static enum mr_err recover_rewrite(struct recover *r, struct mr_file *file)
+{
+    uint8_t *bytes = mr_alloc(REWRITE_BYTES);
+    enum mr_err err = MR_OK;
+
+    for (uint64_t pos = r->unproven; pos < r->used && err == MR_OK;) {
+        uint64_t left = r->used - pos;
+        size_t got = 0;
+
+        err = mr_file_read(file, bytes, left < REWRITE_BYTES ? (size_t)left : REWRITE_BYTES, pos,
+                           &got);
+        if (err == MR_OK && got == 0) {
+            err = MR_ERR_IO;
+        }
+        if (err == MR_OK) {
+            struct mr_span part = mr_span_make(bytes, got);
+            err = mr_file_write(file, &part, 1, pos);
+            pos += got;
+        }
+    }
+    mr_free(bytes);
+    return err;
+}
+
 static enum mr_err recover_cut(struct recover *r, struct segment *segment, const struct path *path)
 {
     struct mr_file file;
@@ -188,7 +222,10 @@ static enum mr_err recover_cut(struct recover *r, struct segment *segment, const
     if (err != MR_OK) {
         return MR_ERR_IO;
     }
-    if (r->used != 0 && r->used < segment->file_bytes) {
+    if (r->used != 0) {
+        err = recover_rewrite(r, &file);
+    }
+    if (err == MR_OK && r->used != 0 && r->used < segment->file_bytes) {
         err = mr_file_truncate(&file, r->used);
         segment->file_bytes = r->used;
     }
@@ -209,6 +246,7 @@ static enum mr_err recover_segment(struct recover *r, struct segment *segment, b
 
     mr_segment_path(r->lane, segment->header.seq_first, &path);
     r->used = 0;
+    r->unproven = MR_SEGMENT_HEADER_BYTES;
     r->last_us = segment->header.created_us;
     if (segment->damaged) {
         if (last) {

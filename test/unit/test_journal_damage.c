@@ -383,6 +383,37 @@ static void test_crash_loop(bool with_cursor)
     mr_sim_stop();
 }
 
+/* A sync fails, the process ends and starts again on the same machine: what recovery
+ * then accepts from the page cache must survive a power cut.
+ */
+static void test_restart_after_failed_sync(void)
+{
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        mr_sim_start(seed);
+        mr_assert(open_again(NULL, NULL) == MR_OK);
+        append_to(10);
+        for (uint64_t seq = 11; seq <= 30; seq++) {
+            mr_assert(append_event(seq) == MR_OK);
+        }
+        mr_sim_inject(MR_SIM_SYNC, 1, 1, MR_SIM_FAULT_IO);
+        mr_assert(mr_lane_submit(lane, INT64_MAX) == -1);
+        mr_assert(mr_lane_step_commit(lane));
+        mr_assert(mr_lane_state(lane) == MR_LANE_FAILED && mr_lane_durable(lane) == 10);
+        mr_assert(append_event(31) == MR_ERR_IO);
+        mr_assert(mr_journal_close(journal) == MR_ERR_IO);
+
+        mr_assert(open_again(NULL, NULL) == MR_OK);
+        uint64_t accepted = mr_lane_durable(lane);
+        mr_assert(accepted >= 10);
+        mr_sim_crash();
+        mr_assert(open_again(NULL, NULL) == MR_OK);
+        mr_assert(mr_lane_durable(lane) == accepted);
+        mr_assert(read_all(accepted).events == accepted);
+        close_journal();
+        mr_sim_stop();
+    }
+}
+
 /* A dead letter keeps where it came from, and why. */
 static void test_dead_letter(void)
 {
@@ -449,6 +480,7 @@ int main(int argc, char **argv)
     test_foreign_and_newer_files_are_refused();
     test_crash_loop(true);
     test_crash_loop(false);
+    test_restart_after_failed_sync();
     test_dead_letter();
     return 0;
 }
