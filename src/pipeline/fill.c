@@ -163,6 +163,22 @@ static enum mr_err fill_event(struct mr_bridge *b, struct flight *flight,
     return err;
 }
 
+/* The view had nothing more.  The span before this one may have ended with its last
+ * event without knowing it, and still borrow from it: then it is that span's to
+ * unpin.
+ */
+static void fill_leave_view(struct mr_bridge *b)
+{
+    if (b->flight_head != b->flight_tail) {
+        struct flight *newest = mr_flight_at(b, b->flight_head - 1);
+        if (!newest->ends_view && newest->view.pin == b->view.pin) {
+            newest->ends_view = true;
+            return;
+        }
+    }
+    mr_view_unpin(&b->view);
+}
+
 /* Make one span of at most `records_max` records from the open view. */
 enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t now_ns)
 {
@@ -207,7 +223,7 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
     }
     if (seq_last == b->seq_done) {
         if (flight->ends_view) {
-            mr_view_unpin(&flight->view);
+            fill_leave_view(b);
             return FILL_EMPTY;
         }
         return FILL_FULL;

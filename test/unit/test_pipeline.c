@@ -29,7 +29,8 @@ static char dead_path[256];
 
 enum fate { FATE_SEND, FATE_SKIP, FATE_DEAD_ROUTE, FATE_DEAD_REJECT, FATE_DEAD_POISON };
 
-static bool with_faults; /* rejects and poison are among the events */
+static bool with_faults;       /* rejects and poison are among the events */
+static uint64_t seq_to_reject; /* one more */
 
 static uint64_t device_of(uint64_t seq)
 {
@@ -44,7 +45,7 @@ static enum fate fate_of(uint64_t seq)
     if (device_of(seq) == 5) {
         return FATE_DEAD_ROUTE; /* its topic has no level 2 */
     }
-    if (with_faults && seq % 389 == 7) {
+    if (seq == seq_to_reject || (with_faults && seq % 389 == 7)) {
         return FATE_DEAD_REJECT;
     }
     return with_faults && seq % 977 == 11 ? FATE_DEAD_POISON : FATE_SEND;
@@ -664,7 +665,7 @@ static void test_waits_when_dead_letters_are_full(void)
     int64_t now_ns = mr_clock_mono_ns();
     uint64_t last = EVENTS * 2;
 
-    conf.topic = "t_${topic[7]}";       /* nobody has that: all matched events are dead */
+    conf.topic = "t_${topic[7]}";             /* nobody has that: all matched events are dead */
     options.dead_letters_bytes_max = 3 << 20; /* as little as the journal allows */
     append_all(mr_journal_lane(journal, 0), 1, last);
     mr_assert(mr_bridge_create(&bridge, &options, &why) == MR_OK);
@@ -712,6 +713,51 @@ static void test_resumes_where_the_target_stands(void)
     mr_assert(scripted_now->held[0].batch->seq_first == 601);
     mr_bridge_stop(bridge, 0);
     mr_bridge_destroy(bridge);
+    journal_remove(journal);
+}
+
+/* What a sink was lent stays as it is, also when a span ends with its view's last
+ * event by chance (here: because the ring of records is full right there).
+ */
+static void test_keeps_what_it_lent(uint64_t seed)
+{
+    struct mr_journal *journal = journal_make();
+    struct scripted_conf conf = plain;
+    struct mr_bridge_conf small = bridge_conf;
+    struct mr_bridge_options_run options = run_options(journal, &conf);
+    struct mr_bridge *bridge = NULL;
+    struct mr_error why;
+    uint64_t last = 0;
+
+    small.inflight_records = 1000;
+    options.conf = &small;
+    for (uint64_t sent = 0; sent < small.inflight_records; last++) {
+        sent += fate_of(last + 1) == FATE_SEND;
+    }
+    append_all(mr_journal_lane(journal, 0), 1, last);
+    die_seed = seed;
+    conf.hold = true;
+    mr_assert(mr_bridge_create(&bridge, &options, &why) == MR_OK);
+    while (mr_bridge_step(bridge, mr_clock_mono_ns()) == 0) {
+    }
+    mr_assert(scripted_now->held_count >= 2);
+    const struct mr_batch *first = scripted_now->held[0].batch;
+    for (uint32_t i = 0; i < first->record_count; i++) {
+        deliver(scripted_now, &first->records[i]);
+    }
+    held_remove(scripted_now, 0);
+    mr_sink_settle(scripted_now->port, first->token, first->record_count, MR_VERDICT_DONE, NULL);
+    append_all(mr_journal_lane(journal, 0), last + 1, EVENTS); /* takes a pin that is free */
+    while (mr_bridge_step(bridge, mr_clock_mono_ns()) == 0) {
+    }
+    seq_to_reject = last; /* its letter is made from the view again */
+    conf.hold = false;
+    run_to(bridge, EVENTS);
+    check_balance(bridge, EVENTS);
+    mr_bridge_stop(bridge, 0);
+    mr_bridge_destroy(bridge);
+    check_dead(EVENTS);
+    seq_to_reject = 0;
     journal_remove(journal);
 }
 
@@ -778,6 +824,7 @@ int main(int argc, char **argv)
     test_goes_on_after_a_stop(seed + 3);
     test_repeats_no_dead_letter(seed + 4);
     test_isolates_poison_quickly(seed + 5);
+    test_keeps_what_it_lent(seed + 7);
     test_waits_when_dead_letters_are_full();
     test_runs_in_its_thread(seed + 6);
     mr_wake_close(&owner);
