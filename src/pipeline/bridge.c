@@ -262,7 +262,7 @@ enum mr_err mr_bridge_start(struct mr_bridge *b, struct mr_error *why)
     char name[16];
 
     mr_assert(b->thread == NULL);
-    snprintf(name, sizeof(name), "mr-b-%.10s", b->name);
+    snprintf(name, sizeof(name), "bridge-%.8s", b->name);
     return mr_thread_start(&b->thread, name, mr_worker_run, b, why);
 }
 
