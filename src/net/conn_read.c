@@ -45,16 +45,21 @@ static bool in_keep(struct mr_conn *conn, const uint8_t *at, uint32_t len)
         wanted = len < CONN_DIRECT ? 4 * CONN_DIRECT : 4 * len;
         wanted = wanted > need ? need : wanted;
     }
-    if (conn->in != NULL && conn->in_capacity >= wanted && conn->in_capacity / 8 <= wanted) {
+    bool fits = conn->in != NULL && conn->in_capacity >= wanted;
+    size_t capacity = 0;
+    uint8_t *buffer = NULL;
+    if (!fits || conn->in_capacity / 8 > wanted) { /* too small, or a waste */
+        buffer = mr_bufpool_take(conn->net->options.pool, wanted, &capacity);
+    }
+    if (buffer == NULL && fits) {
         memmove(conn->in, at, len);
         conn->in_len = len;
         return true;
     }
-    size_t capacity = 0;
-    uint8_t *buffer = mr_bufpool_take(conn->net->options.pool, wanted, &capacity);
     if (buffer == NULL) {
         return false;
     }
+    mr_assert(at != NULL);
     memcpy(buffer, at, len);
     conn_in_drop(conn);
     conn->in = buffer;
