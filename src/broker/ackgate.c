@@ -105,6 +105,7 @@ static enum mr_err acks_grow(struct mr_ackgate *gate, struct mr_acks *acks, uint
         }
     }
     if (used != 0) {
+        mr_assert(acks->bytes != NULL);
         memmove(to, acks->bytes + acks->begin, used);
     }
     if (acks->bytes != NULL && to != acks->bytes) {

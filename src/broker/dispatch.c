@@ -57,7 +57,7 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
             break;
         }
         if (MR_UNLIKELY(err != MR_OK)) {
-            verdict = frame_refuse(client, err, &frame);
+            (void)frame_refuse(client, err, &frame);
             break;
         }
         if (MR_LIKELY(frame.type == MR_MQTT_PUBLISH && client->session != NULL)) {

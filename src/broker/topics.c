@@ -77,6 +77,7 @@ static struct topic_entry *entry_choose(struct client *client)
         cache->last = cache->used;
         cache->used += 1;
     } else {
+        mr_assert(cache->count != 0); /* the first entries were taken above */
         cache->last = (uint8_t)((cache->last + 1) % cache->count);
     }
     return &cache->entries[cache->last];

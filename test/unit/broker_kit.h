@@ -149,7 +149,7 @@ static inline void kit_commit(struct kit *kit, uint64_t seq)
 
     while (mr_lane_durable(kit->lane) < seq) {
         if (!mr_lane_step_commit(kit->lane)) {
-            (void)usleep(200); /* the shard has not handed it over yet */
+            (void)usleep(200); /* sleep: until the shard hands it over */
         }
         mr_journal_step_keeper(kit->journal);
         kit_patience(deadline, "the shard to hand over a batch");

@@ -225,7 +225,7 @@ static struct mr_bridge_stats stats_of(struct world *w)
 static void wait_settled(struct world *w)
 {
     for (int i = 0; i < WAIT_S * 100 && stats_of(w).cursor_seq < w->appended; i++) {
-        usleep(10000);
+        usleep(10000); /* sleep: the state tells nobody when it changes */
     }
     if (stats_of(w).cursor_seq != w->appended) {
         printf("cursor %llu of %llu: %s\n", (unsigned long long)stats_of(w).cursor_seq,
@@ -237,7 +237,7 @@ static void wait_settled(struct world *w)
 static void wait_up(struct world *w, bool up)
 {
     for (int i = 0; i < WAIT_S * 100 && stats_of(w).up != up; i++) {
-        usleep(10000);
+        usleep(10000); /* sleep: the state tells nobody when it changes */
     }
     mr_assert(stats_of(w).up == up);
 }
@@ -412,7 +412,7 @@ static void test_waits_while_brokers_are_down(void)
     append_some(&w, 3000);
     wait_up(&w, false);
     mr_assert(stats_of(&w).cursor_seq < w.appended);
-    usleep(1500000); /* time to say it a second time, which it must not */
+    usleep(1500000); /* sleep: time to say it again, which it must not */
     mr_assert(rd_kafka_mock_broker_set_up(w.cluster, 1) == 0);
     wait_settled(&w);
     mr_assert(stats_of(&w).up);
@@ -430,7 +430,7 @@ static void test_waits_for_brokers_that_are_down_at_start(void)
     world_start(&w);
     append_some(&w, 500);
     for (int i = 0; i < WAIT_S * 100 && lines_away == 0; i++) {
-        usleep(10000);
+        usleep(10000); /* sleep: the state tells nobody when it changes */
     }
     mr_assert(lines_away == 1 && stats_of(&w).last_error[0] != '\0');
     mr_assert(rd_kafka_mock_broker_set_up(w.cluster, 1) == 0);
@@ -449,7 +449,7 @@ static void test_notices_absence_when_idle(void)
     mr_assert(rd_kafka_mock_broker_set_down(w.cluster, 1) == 0);
     world_start(&w);
     for (int i = 0; i < WAIT_S * 100 && lines_away == 0; i++) {
-        usleep(10000);
+        usleep(10000); /* sleep: the state tells nobody when it changes */
     }
     mr_assert(lines_away == 1);
     mr_assert(rd_kafka_mock_broker_set_up(w.cluster, 1) == 0);

@@ -676,7 +676,7 @@ static void test_waits_when_dead_letters_are_full(void)
         if (strcmp(stats.last_error, "no room for dead letters") == 0) {
             break;
         }
-        usleep(100);
+        usleep(100); /* sleep: another thread of the journal commits */
     }
     mr_assert(strcmp(stats.last_error, "no room for dead letters") == 0);
     mr_assert(stats.cursor_seq < last && stats.delivered == 0);

@@ -151,6 +151,7 @@ enum mr_err mr_socket_listen(const char *address, const struct mr_listen_options
     if (address_resolve(address, AI_PASSIVE, &target, why) != MR_OK) {
         return MR_ERR_CONFIG; /* a listener's own name must resolve now, not later */
     }
+    mr_assert(target != NULL);
     int listener = socket(target->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int errnum = listener < 0 ? errno : socket_listen_on(listener, target, options);
     freeaddrinfo(target);
@@ -225,6 +226,7 @@ enum mr_err mr_socket_connect(const char *address, int *fd, struct mr_error *why
     if (err != MR_OK) {
         return err;
     }
+    mr_assert(target != NULL);
     int opened = socket(target->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int errnum = opened < 0 ? errno : 0;
     if (opened >= 0) {
