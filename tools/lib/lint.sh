@@ -2,7 +2,7 @@
 # lint.sh - sourced by ./dev: the checks that need no running program.
 
 c_files() { find src test bench -name '*.[ch]' | sort; }
-shell_files() { echo dev .ci/run; find tools test bench -name '*.sh'; ls tools/lib/clang-tidy-one bench/run 2>/dev/null; }
+shell_files() { echo dev .ci/run tools/lib/clang-tidy-one; find tools test bench -name '*.sh'; }
 
 lint_all() {
     local failed=0
