@@ -106,7 +106,9 @@ uint64_t mr_lane_durable(const struct mr_lane *lane);
  */
 void mr_lane_release(struct mr_lane *lane, uint64_t seq);
 
-/* Rung when durable rises, when room returns, when the lane fails. */
+/* Rung when durable rises, when room returns, when the lane fails.  NULL takes it
+ * back: it is not touched after this returns.
+ */
 void mr_lane_set_owner(struct mr_lane *lane, struct mr_wake *owner);
 
 enum mr_lane_state {

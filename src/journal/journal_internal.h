@@ -65,7 +65,8 @@ struct mr_lane {
     size_t record_bytes_max;
     struct block *block;
     struct segment *segment;
-    uint64_t seq_turn;      /* seq_next at the last submit */
+    uint64_t seq_arrived;   /* seq_next at the last submit */
+    int64_t arrived_ns;     /* when that was new */
     int64_t handed_over_ns; /* when the last batch was */
     uint32_t records_ewma;  /* records per commit, times 8 */
     struct writer_names names;
@@ -86,9 +87,8 @@ struct mr_lane {
     _Atomic bool disk_full;  /* the commit waits for room */
     _Atomic int blocked;     /* enum blocked: why append last said FULL */
     _Atomic int spare_state; /* enum spare_state */
-    struct mr_wake *_Atomic owner;
-    char fail_text[256];  /* written once, before `failed` */
-    char spare_text[256]; /* under the mutex */
+    char fail_text[256];     /* written once, before `failed` */
+    char spare_text[256];    /* under the mutex */
 
     /* ---- published by the owner per batch ---- */
     _Alignas(64) _Atomic uint64_t released_seq;
@@ -104,6 +104,7 @@ struct mr_lane {
 
     /* ---- under the mutex ---- */
     struct mr_mutex mutex;
+    struct mr_wake *owner; /* NULL: nobody wants to be rung */
     struct segment *oldest;
     struct segment *newest;
     struct segment *spare;

@@ -154,11 +154,12 @@ void mr_lane_fail(struct mr_lane *lane, const char *what)
 
 void mr_lane_ring_owner(struct mr_lane *lane)
 {
-    struct mr_wake *owner = atomic_load_explicit(&lane->owner, memory_order_acquire);
-
-    if (owner != NULL) {
-        mr_wake_ring(owner);
+    /* Under the mutex, so that an owner who has taken its wake back may close it. */
+    mr_mutex_lock(&lane->mutex);
+    if (lane->owner != NULL) {
+        mr_wake_ring(lane->owner);
     }
+    mr_mutex_unlock(&lane->mutex);
 }
 
 void mr_lane_corrupt(struct mr_lane *lane, uint64_t seq_first, uint64_t seq_last,
@@ -179,7 +180,9 @@ uint64_t mr_lane_durable(const struct mr_lane *lane)
 
 void mr_lane_set_owner(struct mr_lane *lane, struct mr_wake *owner)
 {
-    atomic_store_explicit(&lane->owner, owner, memory_order_release);
+    mr_mutex_lock(&lane->mutex);
+    lane->owner = owner;
+    mr_mutex_unlock(&lane->mutex);
 }
 
 enum mr_lane_state mr_lane_state(const struct mr_lane *lane)
