@@ -552,6 +552,9 @@ static void test_checks_the_configuration(void)
     conf.ssl.cacertfile = "/nowhere/ca.crt";
     mr_assert(mr_bridge_check(&bridge_conf, &mr_kafka_sink, &conf, &why) == MR_ERR_CONFIG);
     mr_assert(strcmp(why.text, "ssl.cacertfile: there is no file /nowhere/ca.crt") == 0);
+    conf.ssl.cacertfile = "/dev/null"; /* there, but no certificate */
+    mr_assert(mr_bridge_check(&bridge_conf, &mr_kafka_sink, &conf, &why) == MR_ERR_CONFIG);
+    mr_assert(strncmp(why.text, "ssl: librdkafka: ssl.ca.location failed", 39) == 0);
 }
 
 int main(void)

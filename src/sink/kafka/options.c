@@ -298,6 +298,29 @@ static enum mr_err check_files(const struct mr_kafka_conf *conf, struct mr_error
     return MR_OK;
 }
 
+/* Certificates and keys are read only when a producer is made: make one, towards a
+ * port where nobody answers.
+ */
+static enum mr_err check_certificates(const struct mr_kafka_conf *conf, struct mr_error *why)
+{
+    struct mr_kafka_conf nowhere = *conf;
+    char text[TEXT_MAX];
+
+    nowhere.servers = "127.0.0.1:9";
+    rd_kafka_conf_t *rk_conf = mr_kafka_conf_make(&nowhere, BATCH_BYTES_DEFAULT, why);
+    if (rk_conf == NULL) {
+        return MR_ERR_CONFIG;
+    }
+    rd_kafka_conf_set_log_cb(rk_conf, NULL);
+    rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, rk_conf, text, sizeof(text));
+    if (rk == NULL) {
+        rd_kafka_conf_destroy(rk_conf);
+        return mr_error_set(why, MR_ERR_CONFIG, "ssl: librdkafka: %s", text);
+    }
+    rd_kafka_destroy(rk);
+    return MR_OK;
+}
+
 enum mr_err mr_kafka_check(const void *conf_of, struct mr_error *why)
 {
     const struct mr_kafka_conf *conf = conf_of;
@@ -317,7 +340,7 @@ enum mr_err mr_kafka_check(const void *conf_of, struct mr_error *why)
         return MR_ERR_CONFIG;
     }
     rd_kafka_conf_destroy(rk_conf);
-    return MR_OK;
+    return conf->ssl.enable ? check_certificates(conf, why) : MR_OK;
 }
 
 /* What produceva accepts of key, value and headers together. */

@@ -172,8 +172,10 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
         /* "(after 3ms in state CONNECT, ...)" is different each time and helps no one. */
         const char *tail = strstr(reason, " (after ");
         size_t len = tail == NULL ? strlen(reason) : (size_t)(tail - reason);
-        snprintf(k->broker_error, sizeof(k->broker_error), "%.*s%s",
-                 (int)(len < TEXT_MAX ? len : TEXT_MAX), reason, hint_of(err));
+        const char *hint = hint_of(err);
+        size_t room = sizeof(k->broker_error) - 1 - strlen(hint);
+        snprintf(k->broker_error, sizeof(k->broker_error), "%.*s%s", (int)(len < room ? len : room),
+                 reason, hint);
         break;
     }
     }
@@ -184,7 +186,9 @@ void mr_kafka_away_reason(const struct kafka *k, char *out, size_t size)
     if (k->broker_error[0] != '\0') {
         snprintf(out, size, "%s", k->broker_error);
     } else {
-        snprintf(out, size, "no broker of %s answers", k->conf->servers);
+        snprintf(out, size,
+                 "no broker of %s answers (TLS on one side only looks like this too; see `ssl`)",
+                 k->conf->servers);
     }
 }
 

@@ -94,6 +94,7 @@ static const struct rd_kafka_metadata *ask(struct kafka *k, rd_kafka_topic_t *rk
         k->away_since_ns = 0;
         return metadata;
     }
+    rd_kafka_poll(k->rk, 0); /* the cause, if librdkafka has told it by now */
     mr_kafka_away_reason(k, text, sizeof(text));
     mr_sink_down(k->port, text);
     k->answered = false;
