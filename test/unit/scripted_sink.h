@@ -276,7 +276,8 @@ static enum mr_err scripted_submit(void *state, const struct mr_batch *batch)
 {
     struct scripted *s = state;
 
-    mr_assert(!s->failing); /* after a failure nothing new, until all is given back */
+    mr_assert(!s->failing || s->held_count == 0); /* nothing new until all is given back */
+    s->failing = false;
     if (s->held_count == HELD_MAX || mr_rng_below(&s->rng, 100) < s->conf->full_percent) {
         return MR_ERR_FULL;
     }
