@@ -5,6 +5,7 @@ nearest right name; exit code 78, so that systemd does not restart in a loop.
 """
 
 import os
+import subprocess
 import unittest
 
 import harness
@@ -42,10 +43,15 @@ class Check(unittest.TestCase):
         return done.stderr
 
     def test_the_emqx_block_alone_is_a_whole_configuration(self):
-        ca = self.temp.path / "ca.crt"
-        ca.write_text("", encoding="ascii")
-        done = self.check(EMQX_BLOCK.replace("CA_FILE", str(ca)))
+        certificates = self.temp.path / "certs"
+        subprocess.run([harness.KAFKA_SH, "certificates", certificates], check=True)
+        done = self.check(EMQX_BLOCK.replace("CA_FILE", str(certificates / "ca.crt")))
         self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_a_ca_file_that_holds_no_certificate_is_refused(self):
+        empty = self.temp.path / "empty.crt"
+        empty.write_text("", encoding="ascii")
+        self.refused(EMQX_BLOCK.replace("CA_FILE", str(empty)), "empty.crt")
 
     def test_an_empty_file_is_fine(self):
         self.assertEqual(self.check("").returncode, 0)
