@@ -30,7 +30,6 @@ static bool slots_grow(struct mr_net *net)
     uint32_t chunk = net->slot_count / CONN_CHUNK;
     net->chunks = mr_realloc(net->chunks, (chunk + 1) * sizeof(*net->chunks));
     net->chunks[chunk] = mr_alloc(CONN_CHUNK * net->conn_bytes);
-    net->dirty = mr_realloc(net->dirty, (chunk + 1) * CONN_CHUNK * sizeof(*net->dirty));
     net->slot_count += CONN_CHUNK;
     for (uint32_t i = CONN_CHUNK; i > 0; i--) {
         uint32_t slot = chunk * CONN_CHUNK + i - 1;
@@ -135,22 +134,27 @@ void mr_conn_close(struct mr_conn *conn)
     conn_mark(conn);
 }
 
+/* A slot that is freed while queued stays in the queue and is passed over, or
+ * serves its next life: so each slot is in the queue once at most, and marking
+ * never has to flush, which would end other connections in the owner's hands.
+ */
 void conn_mark(struct mr_conn *conn)
 {
     struct mr_net *net = conn->net;
+    uint32_t mine = (uint32_t)conn->id + 1;
 
-    if (conn->dirty) {
+    conn->dirty = true;
+    if (conn->queued) {
         return;
     }
-    /* A slot that was freed while marked may be in the list twice; the list can
-     * therefore be full, and flushing it makes room.
-     */
-    if (net->dirty_count == net->slot_count) {
-        mr_net_flush(net);
+    conn->queued = true;
+    conn->flush_next = 0;
+    if (net->flush_last != 0) {
+        net_slot(net, net->flush_last - 1)->flush_next = mine;
+    } else {
+        net->flush_first = mine;
     }
-    conn->dirty = true;
-    net->dirty[net->dirty_count] = (uint32_t)conn->id;
-    net->dirty_count += 1;
+    net->flush_last = mine;
 }
 
 void conn_watch(struct mr_conn *conn)

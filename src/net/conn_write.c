@@ -142,13 +142,15 @@ void conn_write(struct mr_conn *conn)
 
 void mr_net_flush(struct mr_net *net)
 {
-    /* on_drained may mark more while we walk: the count is read anew. */
-    for (uint32_t i = 0; i < net->dirty_count; i++) {
-        struct mr_conn *conn = net_slot(net, net->dirty[i]);
+    /* on_drained may mark more while we walk; they come up at the end. */
+    while (net->flush_first != 0) {
+        struct mr_conn *conn = net_slot(net, net->flush_first - 1);
+        net->flush_first = conn->flush_next;
+        net->flush_last = net->flush_first == 0 ? 0 : net->flush_last;
+        conn->queued = false;
         if (conn->dirty) {
             conn->dirty = false;
             conn_write(conn);
         }
     }
-    net->dirty_count = 0;
 }

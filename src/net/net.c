@@ -45,7 +45,6 @@ void mr_net_close(struct mr_net *net)
         mr_free(net->chunks[chunk]);
     }
     mr_free(net->chunks);
-    mr_free(net->dirty);
     mr_free(net->slab);
     mr_free(net);
 }

@@ -36,12 +36,14 @@ struct mr_conn {
     uint32_t heard; /* tick */
     uint32_t next;  /* slot + 1: free list or paused list */
     uint32_t prev;
+    uint32_t flush_next; /* slot + 1: queue of those to flush */
     int32_t fd;
     uint8_t state;
     uint8_t watching; /* MR_READY_* as the loop knows it */
     uint8_t listener;
     bool paused;
-    bool dirty;    /* in the list of those to flush */
+    bool dirty;    /* to be flushed */
+    bool queued;   /* in the queue of those to flush, perhaps from an earlier life */
     bool offering; /* on_bytes is running on what may be our `in` */
     bool blocked;  /* the socket took less than there was */
     bool broken;   /* a send failed; flush ends it */
@@ -68,8 +70,8 @@ struct mr_net {
     uint32_t free_first; /* slot + 1 */
     uint32_t paused_first;
     uint32_t paused_last;
-    uint32_t *dirty; /* slots to flush; room for every slot */
-    uint32_t dirty_count;
+    uint32_t flush_first; /* slot + 1 */
+    uint32_t flush_last;
     uint32_t accept_again; /* tick; 0: accepting */
     struct mr_wheel wheel;
     struct net_listener listeners[MR_NET_LISTENERS_MAX];

@@ -20,7 +20,8 @@ enum { RECORD_MAX = 60000 };
 struct owner {
     struct mr_rng rng;
     bool pauses;
-    uint64_t received; /* records */
+    bool answers_drained; /* once for each connection */
+    uint64_t received;    /* records */
     uint64_t opened;
     uint64_t closed;
     uint64_t drained;
@@ -31,6 +32,7 @@ struct owner {
 
 struct user {
     uint32_t next; /* number of the record expected */
+    bool drained;
 };
 
 static uint8_t pattern(uint32_t record, size_t i)
@@ -84,8 +86,14 @@ static size_t owner_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
 
 static void owner_drained(void *arg, struct mr_conn *conn)
 {
-    (void)conn;
-    ((struct owner *)arg)->drained += 1;
+    struct owner *owner = arg;
+    struct user *user = mr_conn_user(conn);
+
+    owner->drained += 1;
+    if (owner->answers_drained && !user->drained) {
+        user->drained = true;
+        mr_assert(mr_conn_send(conn, "more", 4) == MR_OK);
+    }
 }
 
 static void owner_timer(void *arg, struct mr_conn *conn)
@@ -310,6 +318,43 @@ static void test_limit_lets_others_wait(void)
     world_close(&world);
 }
 
+static void say_some(void *arg, struct mr_conn *conn)
+{
+    (void)arg;
+    mr_assert(mr_conn_send(conn, "some", 4) == MR_OK);
+}
+
+/* Every slot has something to send, and more as soon as that has left. */
+static void test_everyone_drains_and_goes_on(void)
+{
+    enum { ALL = 256 }; /* a whole chunk of slots */
+    struct world world;
+    int fds[ALL];
+    uint8_t in[16];
+
+    world_open(&world, 1, ALL);
+    world.owner.answers_drained = true;
+    for (int i = 0; i < ALL; i++) {
+        fds[i] = connect_to(&world);
+        world_turn(&world);
+    }
+    while (world.owner.opened != ALL) {
+        world_turn(&world);
+    }
+    mr_net_each(world.net, say_some, NULL);
+    mr_net_flush(world.net);
+    mr_assert(world.owner.drained == 2 * ALL);
+    mr_net_each(world.net, say_some, NULL);
+    mr_net_flush(world.net);
+    for (int i = 0; i < ALL; i++) {
+        size_t got = 0;
+        mr_assert(mr_socket_read(fds[i], in, sizeof(in), &got) == MR_OK);
+        mr_assert(got == 12 && memcmp(in, "somemoresome", 12) == 0);
+        mr_socket_close(fds[i]);
+    }
+    world_close(&world);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
@@ -319,5 +364,6 @@ int main(int argc, char **argv)
     test_stream(seed, true);
     test_close_lingers();
     test_limit_lets_others_wait();
+    test_everyone_drains_and_goes_on();
     return 0;
 }
