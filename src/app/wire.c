@@ -163,6 +163,12 @@ static void join_path(char out[PATH_BYTES], const char *folder, const char *name
     mr_text_fmt(&text, "%s/%s", folder, name);
 }
 
+/* The largest packet, and the names that a record adds to it. */
+static uint32_t record_bytes_max(const struct mr_settings *settings)
+{
+    return (uint32_t)settings->broker.max_packet_size + 3 * 65536;
+}
+
 static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
 {
     const struct mr_journal_conf *conf = &gateway->settings.journal;
@@ -227,6 +233,7 @@ static enum mr_err start_bridges(struct gateway *gateway, struct mr_error *why)
                                  .sink_conf = bridge->sink_conf,
                                  .dead_letters_path = dead_letters,
                                  .dead_letters_bytes_max = settings->journal.dead_letters_bytes_max,
+                                 .record_bytes_max = record_bytes_max(settings),
                              },
                              why);
         if (err != MR_OK) {
