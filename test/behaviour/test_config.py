@@ -51,7 +51,7 @@ class Check(unittest.TestCase):
     def test_a_ca_file_that_holds_no_certificate_is_refused(self):
         empty = self.temp.path / "empty.crt"
         empty.write_text("", encoding="ascii")
-        self.refused(EMQX_BLOCK.replace("CA_FILE", str(empty)), "empty.crt")
+        self.refused(EMQX_BLOCK.replace("CA_FILE", str(empty)), "kafka", "ssl", "certificate")
 
     def test_an_empty_file_is_fine(self):
         self.assertEqual(self.check("").returncode, 0)
