@@ -137,6 +137,18 @@ static enum mr_err append_roll(struct mr_lane *lane)
     return MR_OK;
 }
 
+/* Room for one more sealed batch, and for the one that close may add.  Blocks alone do
+ * not bound the queue: while the disk hangs, a large record that finds no block seals
+ * the batch each time, and a small one opens the next in the same block.
+ */
+static bool append_may_seal(struct mr_lane *lane)
+{
+    mr_mutex_lock(&lane->mutex);
+    bool may = lane->queue_head - lane->queue_tail + 1 < lane->queue_size;
+    mr_mutex_unlock(&lane->mutex);
+    return may;
+}
+
 /* Afterwards a batch is open with room for `bound` bytes more. */
 static enum mr_err append_make_room(struct mr_lane *lane, size_t bound, int64_t received_us)
 {
@@ -144,6 +156,9 @@ static enum mr_err append_make_room(struct mr_lane *lane, size_t bound, int64_t 
     bool fits;
 
     if (lane->batch != NULL) {
+        if (!append_may_seal(lane)) {
+            return append_blocked(lane, BLOCKED_BY_BLOCKS);
+        }
         mr_lane_seal(lane);
     }
     fits = lane->block != NULL && (size_t)(lane->limit - lane->at) >= bytes;

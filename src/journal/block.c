@@ -23,7 +23,8 @@
  *   (1) Labels (pos, life, seq_first, seq_end) change only under the mutex and only
  *       while pins == 0, except seq_end of the block that is left.
  *   (2) Blocks that readers pin are at most block_count - BLOCKS_FOR_WRITER, so
- *       commit and release always bring back one.
+ *       commit and release always bring back one.  Those of large records are too
+ *       few to lend: readers copy them.
  */
 #include "journal/journal_internal.h"
 
@@ -170,7 +171,8 @@ struct block *mr_block_pin(struct mr_lane *lane, uint64_t life, uint64_t seq, ui
     if (found != NULL) {
         uint32_t before = atomic_fetch_add_explicit(&found->pins, 1, memory_order_relaxed);
         *seq_end = found->seq_end;
-        *copy_only = before == 0 && pinned >= lane->block_count - BLOCKS_FOR_WRITER;
+        *copy_only =
+            found->oversize || (before == 0 && pinned >= lane->block_count - BLOCKS_FOR_WRITER);
     }
     mr_mutex_unlock(&lane->mutex);
     return found;

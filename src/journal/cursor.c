@@ -275,6 +275,46 @@ uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *
     return lowest;
 }
 
+bool mr_cursors_holder(struct mr_journal *journal, uint32_t lane, struct holder *out)
+{
+    const struct mr_cursor *slowest = NULL;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+        const struct mr_cursor *cursor = &journal->cursors[i];
+        uint64_t seq = atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed);
+
+        if (cursor->used && cursor->lane_index == lane && (slowest == NULL || seq < out->seq)) {
+            slowest = cursor;
+            out->seq = seq;
+        }
+    }
+    if (slowest != NULL) {
+        memcpy(out->name, slowest->name, sizeof(out->name));
+        out->opened = slowest->opened;
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return slowest != NULL;
+}
+
+void mr_cursors_say_orphans(struct mr_journal *journal)
+{
+    mr_mutex_lock(&journal->cursor_mutex);
+    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+        const struct mr_cursor *cursor = &journal->cursors[i];
+
+        if (cursor->used && !cursor->opened) {
+            mr_log(
+                MR_LOG_WARN, "journal",
+                "%s: there is a cursor of '%s' in lane %u, but no such bridge; everything behind "
+                "record %llu is kept for it until the journal is full",
+                journal->name, cursor->name, cursor->lane_index,
+                (unsigned long long)mr_cursor_get(cursor));
+        }
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+}
+
 static uint64_t cursor_start(struct mr_lane *lane, enum mr_cursor_start start)
 {
     struct mr_lane_stats stats;
@@ -351,10 +391,11 @@ enum mr_err mr_cursor_open(struct mr_journal *journal, const char *name, uint32_
         cursor = unused;
         err = cursor_make(journal, cursor, name, lane, start, why);
     }
-    mr_mutex_unlock(&journal->cursor_mutex);
     if (err == MR_OK) {
+        cursor->opened = true;
         *out = cursor;
     }
+    mr_mutex_unlock(&journal->cursor_mutex);
     return err;
 }
 

@@ -333,6 +333,7 @@ enum mr_err mr_journal_open(struct mr_journal **out, const struct mr_journal_opt
     bool is_new = false;
     enum mr_err err;
 
+    journal->opened_ns = began_ns;
     recovery = recovery == NULL ? &ignored : recovery;
     *recovery = (struct mr_recovery){0};
     journal->lock.fd = -1;

@@ -171,6 +171,7 @@ struct mr_cursor {
     uint32_t epoch;
     uint8_t newer_copy;
     bool used;
+    bool opened; /* in this life: its bridge runs */
     char name[MR_CURSOR_NAME_MAX + 1];
 };
 
@@ -192,6 +193,8 @@ struct mr_journal {
     bool read_only;
     bool manual;
     bool said_no_cursors;
+    bool said_orphans;
+    int64_t opened_ns;
     struct mr_lane *lanes;
     struct mr_file lock;
     struct mr_mutex cursor_mutex; /* the table and its file */
@@ -209,6 +212,19 @@ enum mr_err mr_cursors_write(struct mr_journal *journal) MR_MUST_USE; /* those t
 
 /* Lowest cursor on disk of `lane`; UINT64_MAX: it has none.  *highest: of memory. */
 uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *highest);
+
+/* Name, seq and whether its bridge runs of the cursor that holds `lane` back most;
+ * false: none does.
+ */
+struct holder {
+    char name[MR_CURSOR_NAME_MAX + 1];
+    uint64_t seq;
+    bool opened;
+};
+bool mr_cursors_holder(struct mr_journal *journal, uint32_t lane, struct holder *out);
+
+/* Cursors that nobody has opened since the start hold the journal for ever. */
+void mr_cursors_say_orphans(struct mr_journal *journal);
 
 void mr_keeper_run(void *journal);
 void mr_lane_keep(struct mr_lane *lane); /* one lane's part of the keeper's round */

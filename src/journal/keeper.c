@@ -21,6 +21,9 @@
 
 #include "os/clock.h"
 
+/* By then every bridge of the configuration has opened its cursor. */
+static const int64_t orphans_after_ns = INT64_C(10000000000);
+
 static uint64_t lane_settled(struct mr_lane *lane, bool *has_cursors)
 {
     uint64_t settled = atomic_load_explicit(&lane->durable_seq, memory_order_acquire);
@@ -135,6 +138,26 @@ static void retire_oldest(struct mr_lane *lane, bool has_cursors, bool for_room)
     mr_segment_free(segment);
 }
 
+/* Who holds the full journal, and what goes on then. */
+static void say_full(struct mr_lane *lane, struct mr_error *why)
+{
+    const unsigned long long max_bytes = lane->max_bytes;
+    struct holder holder;
+
+    if (!mr_cursors_holder(lane->journal, lane->index, &holder)) {
+        mr_error_set(why, MR_ERR_FULL,
+                     "the journal has reached max_size (%llu bytes); use a larger one", max_bytes);
+        return;
+    }
+    mr_error_set(why, MR_ERR_FULL,
+                 "the journal has reached max_size (%llu bytes): '%s' needs what is behind record "
+                 "%llu%s, or with a larger max_size",
+                 max_bytes, holder.name, (unsigned long long)holder.seq,
+                 holder.opened
+                     ? "; it goes on when that was delivered"
+                     : ", but there is no such bridge; it goes on when there is one again");
+}
+
 /* Fill a new file, if quota and disk have the room. */
 static enum spare_state spare_fill(struct mr_lane *lane, struct mr_error *why)
 {
@@ -143,10 +166,7 @@ static enum spare_state spare_fill(struct mr_lane *lane, struct mr_error *why)
     enum mr_err err;
 
     if (lane_bytes(lane) + lane->segment_bytes > lane->max_bytes) {
-        mr_error_set(why, MR_ERR_FULL,
-                     "the journal has reached max_size (%llu bytes); it goes on when a bridge has "
-                     "delivered, or with a larger max_size",
-                     (unsigned long long)lane->max_bytes);
+        say_full(lane, why);
         return SPARE_NO_QUOTA;
     }
     /* Asked first, so that a full disk is not filled and freed every round. */
@@ -173,11 +193,9 @@ static enum spare_state spare_fill(struct mr_lane *lane, struct mr_error *why)
 static void spare_missing(struct mr_lane *lane, enum spare_state state, const struct mr_error *why)
 {
     mr_mutex_lock(&lane->mutex);
-    if (atomic_load_explicit(&lane->spare_state, memory_order_relaxed) != (int)state) {
-        struct mr_text text = mr_text_over(lane->spare_text, sizeof(lane->spare_text));
-        mr_text_add(&text, why->text);
-        atomic_store_explicit(&lane->spare_state, state, memory_order_relaxed);
-    }
+    struct mr_text text = mr_text_over(lane->spare_text, sizeof(lane->spare_text));
+    mr_text_add(&text, why->text);
+    atomic_store_explicit(&lane->spare_state, state, memory_order_relaxed);
     mr_mutex_unlock(&lane->mutex);
 }
 
@@ -280,6 +298,10 @@ void mr_journal_step_keeper(struct mr_journal *journal)
     }
     for (uint32_t i = 0; i < journal->lane_count; i++) {
         mr_lane_keep(&journal->lanes[i]);
+    }
+    if (!journal->said_orphans && mr_clock_mono_ns() - journal->opened_ns > orphans_after_ns) {
+        journal->said_orphans = true;
+        mr_cursors_say_orphans(journal);
     }
 }
 

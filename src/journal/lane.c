@@ -196,6 +196,9 @@ enum mr_lane_state mr_lane_state(const struct mr_lane *lane)
     if (atomic_load_explicit(&lane->disk_full, memory_order_relaxed)) {
         return MR_LANE_FULL;
     }
+    if (blocked == BLOCKED_BY_SEGMENT && spare == SPARE_READY) {
+        return MR_LANE_OPEN; /* whoever was refused has only not tried again yet */
+    }
     if (blocked == BLOCKED_BY_SEGMENT) {
         return spare == SPARE_NO_QUOTA || spare == SPARE_NO_DISK ? MR_LANE_FULL : MR_LANE_BEHIND;
     }
