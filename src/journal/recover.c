@@ -61,9 +61,11 @@ static bool recover_grew(struct mr_scan *scan, uint64_t pos, uint64_t seq)
 }
 
 /* After the scan stopped in the last segment: does a later batch prove that what
- * is missing was durable?
+ * is missing was durable?  It does if it was sealed after that, or in the segment's
+ * first commit: the file got its name only when that was on the medium.
  */
-static enum mr_err recover_proof(struct mr_scan *scan, enum tail *tail)
+static enum mr_err recover_proof(struct mr_scan *scan, const struct segment *segment,
+                                 enum tail *tail)
 {
     uint64_t expected = mr_scan_expected(scan);
     uint64_t back_pos = mr_scan_pos(scan);
@@ -76,7 +78,7 @@ static enum mr_err recover_proof(struct mr_scan *scan, enum tail *tail)
     bool proof = false;
 
     while (err == MR_OK && !proof) {
-        proof = header.durable_seq >= expected;
+        proof = header.durable_seq >= expected || header.durable_seq < segment->header.seq_first;
         err = mr_scan_next(scan, &header, &batch, &pos);
         if (err == MR_ERR_AGAIN) {
             err = mr_scan_resync(scan, &header, &pos);
@@ -142,7 +144,7 @@ static enum mr_err recover_walk(struct recover *r, struct mr_scan *scan, struct 
         bool found = false;
         if (last) {
             enum tail tail;
-            err = recover_proof(scan, &tail);
+            err = recover_proof(scan, segment, &tail);
             if (err == MR_OK && tail == TAIL_GREW) {
                 continue;
             }
@@ -408,6 +410,30 @@ static uint64_t recover_above_cursors(struct recover *r, uint64_t seq_end)
     return highest + 1;
 }
 
+/* Segments go only when the cursors on disk have passed them.  One that is missing in
+ * front of the oldest was taken away by somebody or something else.  (A tool beside a
+ * running gateway sees cursors that are older than its list of segments.)
+ */
+static void recover_below_oldest(struct recover *r)
+{
+    const struct mr_lane *lane = r->lane;
+    uint64_t lowest = mr_cursors_lowest(lane->journal, lane->index, NULL);
+
+    if (lane->journal->read_only || lane->oldest == NULL ||
+        lowest >= lane->oldest->header.seq_first - 1) {
+        return;
+    }
+    uint64_t last = lane->oldest->header.seq_first - 1;
+    atomic_fetch_add_explicit(&r->lane->corrupt_ranges, 1, memory_order_relaxed);
+    r->found->corrupt_ranges += 1;
+    r->found->seqs_lost += last - lowest;
+    mr_log(MR_LOG_ERROR, "journal",
+           "%s: events %llu to %llu of lane %u are lost: a bridge has not delivered them yet, and "
+           "their segments are missing in %s; were files removed by hand?",
+           lane->journal->name, (unsigned long long)lowest + 1, (unsigned long long)last,
+           lane->index, lane->folder.text);
+}
+
 enum mr_err mr_lane_recover(struct mr_lane *lane, struct mr_recovery *recovery,
                             struct mr_error *why)
 {
@@ -433,6 +459,7 @@ enum mr_err mr_lane_recover(struct mr_lane *lane, struct mr_recovery *recovery,
     if (err != MR_OK) {
         return err;
     }
+    recover_below_oldest(&r);
     seq_end = recover_above_cursors(&r, seq_end);
     lane->seq_next = seq_end;
     lane->seq_arrived = seq_end;

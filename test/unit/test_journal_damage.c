@@ -221,6 +221,67 @@ static void test_missing_segment(void)
     stop();
 }
 
+/* The beginning is gone, and a cursor still needed it. */
+static void test_missing_beginning(void)
+{
+    struct mr_cursor *cursor;
+    struct mr_recovery recovery;
+    bool is_new;
+
+    start();
+    mr_assert(open_again(NULL, NULL) == MR_OK);
+    mr_assert(mr_cursor_open(journal, "b", 0, MR_START_OLDEST, &cursor, &is_new, NULL) == MR_OK);
+    mr_cursor_set(cursor, 10);
+    close_journal();
+    mr_assert(mr_path_remove(paths[0]) == MR_OK);
+    mr_assert(mr_path_remove(paths[1]) == MR_OK);
+    mr_assert(open_again(&recovery, NULL) == MR_OK);
+    mr_assert(recovery.corrupt_ranges == 1);
+    mr_assert(recovery.seqs_lost == seq_of(paths[2]) - 11);
+    mr_assert(mr_cursor_open(journal, "b", 0, MR_START_OLDEST, &cursor, &is_new, NULL) == MR_OK);
+    mr_cursor_set(cursor, seq_of(paths[2]) - 1);
+    close_journal();
+    mr_assert(open_again(&recovery, NULL) == MR_OK && recovery.corrupt_ranges == 0);
+    close_journal();
+    stop();
+}
+
+/* The first batch of the first commit of a segment is damaged.  The file had its
+ * name, so that whole commit was durable: its other batches are kept, and their
+ * seqs are not given again.
+ */
+static void test_first_batch_of_first_commit(void)
+{
+    struct mr_segment_header header;
+    struct mr_batch_header first;
+    struct mr_recovery recovery;
+    struct mr_lane_stats stats;
+    struct mr_scan *scan;
+    struct mr_span bytes;
+    uint64_t pos;
+
+    mr_sim_start(5);
+    mr_assert(open_again(NULL, NULL) == MR_OK);
+    for (uint64_t seq = 1; seq <= 100; seq++) { /* more than a block: two batches */
+        mr_assert(append_event(seq) == MR_OK);
+    }
+    commit_all(100);
+    close_journal();
+    mr_assert(mr_scan_list("/j/lane-00", &paths, &path_count) == MR_OK && path_count == 1);
+    mr_assert(mr_scan_open(&scan, paths[0], &header, NULL) == MR_OK);
+    mr_assert(mr_scan_next(scan, &first, &bytes, &pos) == MR_OK && first.record_count < 100);
+    mr_scan_close(scan);
+    mr_assert(mr_sim_file_damage(paths[0], pos + 60, 1) == MR_OK);
+
+    mr_assert(open_again(&recovery, NULL) == MR_OK);
+    mr_assert(recovery.corrupt_ranges == 1 && recovery.seqs_lost == first.record_count);
+    mr_lane_stats(lane, &stats);
+    mr_assert(stats.seq_next == 101);
+    (void)read_all(100);
+    close_journal();
+    stop();
+}
+
 /* The end is gone, but a cursor remembers it: nothing is numbered twice. */
 static void test_cursor_beyond_the_end(void)
 {
@@ -475,6 +536,8 @@ int main(int argc, char **argv)
     test_old_segment();
     test_header_of_old_segment();
     test_missing_segment();
+    test_missing_beginning();
+    test_first_batch_of_first_commit();
     test_cursor_beyond_the_end();
     test_one_copy_of_a_cursor_is_enough();
     test_foreign_and_newer_files_are_refused();
