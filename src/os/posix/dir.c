@@ -42,6 +42,9 @@ enum mr_err mr_dir_create(const char *path, struct mr_error *why)
     char parent[PATH_MAX] = ".";
     size_t len = strlen(path);
 
+    if (path[0] == '/') {
+        parent[0] = '/';
+    }
     if (len == 0 || len >= sizeof(partial)) {
         return mr_error_set(why, MR_ERR_CONFIG,
                             "cannot make folder '%.200s': its path has %zu "
