@@ -161,14 +161,28 @@ static const struct mr_sink_ops *find_sink(struct mr_settings *settings, struct 
     return NULL;
 }
 
-static void check_bridge(struct mr_settings *settings, struct mr_node *node,
-                         const struct mr_bridge_settings *bridge)
-{
-    struct mr_error why = {.code = MR_OK};
+struct bridge_place {
+    struct mr_settings *settings;
+    struct mr_node *node;
+    const char *name;
+};
 
-    if (mr_bridge_check(&bridge->conf, bridge->sink, bridge->sink_conf, &why) != MR_OK) {
-        mr_config_problem(settings->config, node, NULL, "bridge '%s': %s", bridge->name, why.text);
+/* A fault begins with its option ("ssl.cacertfile: …"): point at that. */
+static void on_bridge_fault(void *arg, const char *fault)
+{
+    const struct bridge_place *place = arg;
+    struct mr_span rest = mr_span_of(fault);
+    struct mr_span path = mr_span_split(&rest, ':');
+    struct mr_node *node = place->node;
+
+    while (path.at != NULL && node != NULL) {
+        char name[64];
+        struct mr_text text = mr_text_over(name, sizeof(name));
+        mr_text_span(&text, mr_span_split(&path, '.'));
+        node = mr_node_is_mapping(node) ? mr_node_child(node, name) : NULL;
     }
+    mr_config_problem(place->settings->config, node != NULL ? node : place->node, NULL,
+                      "bridges.%s.%s", place->name, fault);
 }
 
 static void fill_bridges(struct mr_settings *settings)
@@ -199,16 +213,14 @@ static void fill_bridges(struct mr_settings *settings)
         if (bridge->sink == NULL) {
             continue;
         }
-        size_t problems = mr_config_problem_count(settings->config);
         bridge->sink_conf = mr_alloc(bridge->sink->conf_size);
         mr_text_fmt(&path, "bridges.%s", bridge->name);
         struct mr_fill fills[] = {{.table = mr_bridge_options, .into = &bridge->conf},
                                   {.table = bridge->sink->options, .into = bridge->sink_conf}};
         mr_config_fill(settings->config, node, where, fills, MR_COUNT_OF(fills));
         settings->bridge_count += 1;
-        if (mr_config_problem_count(settings->config) == problems) {
-            check_bridge(settings, node, bridge); /* on sound values only */
-        }
+        mr_bridge_check(&bridge->conf, bridge->sink, bridge->sink_conf, on_bridge_fault,
+                        &(struct bridge_place){settings, node, bridge->name});
     }
 }
 

@@ -388,9 +388,6 @@ static void stop_bridges(struct gateway *gateway)
         mr_bridge_stop(gateway->bridges[i], left_ns > 0 ? left_ns : 0);
         mr_bridge_destroy(gateway->bridges[i]);
     }
-    if (gateway->bridges != NULL && gateway->bridges[gateway->bridge_count] != NULL) {
-        mr_bridge_destroy(gateway->bridges[gateway->bridge_count]); /* created, not started */
-    }
     mr_free(gateway->bridges);
 }
 

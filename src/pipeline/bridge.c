@@ -72,63 +72,86 @@ static size_t bytes_size(const struct mr_shape *shape)
     return values > size ? values : size;
 }
 
-static enum mr_err check_filters(const struct mr_list *from, struct mr_error *why)
+static enum mr_err check_filter(const char *filter, struct mr_error *why)
 {
-    for (size_t i = 0; i < from->count; i++) {
-        const char *fault = mr_topic_filter_fault(mr_span_of(from->items[i]));
-        if (fault != NULL) {
-            return mr_error_set(why, MR_ERR_CONFIG, "from: '%s' is not an MQTT topic filter: %s",
-                                from->items[i], fault);
-        }
-    }
-    return MR_OK;
+    const char *fault = mr_topic_filter_fault(mr_span_of(filter));
+
+    return fault == NULL
+               ? MR_OK
+               : mr_error_set(why, MR_ERR_CONFIG, "from: '%s' is not an MQTT topic filter: %s",
+                              filter, fault);
 }
 
-/* Compile both templates; a literal destination is judged at once. */
-static enum mr_err compile_templates(const struct mr_shape *shape, struct mr_template **dest,
-                                     struct mr_template **key, struct mr_error *why)
+/* A literal destination is judged at once. */
+static enum mr_err compile_dest(const struct mr_shape *shape, struct mr_template **out,
+                                struct mr_error *why)
 {
     enum mr_err err =
-        mr_template_compile(dest, shape->dest_option, shape->dest_template, MR_TEMPLATE_DEST, why);
+        mr_template_compile(out, shape->dest_option, shape->dest_template, MR_TEMPLATE_DEST, why);
     if (err != MR_OK) {
         return err;
     }
-    const char *literal = mr_template_literal(*dest);
-    if (literal != NULL && shape->dest_refused != NULL) {
-        const char *refused = shape->dest_refused(mr_span_of(literal));
-        if (refused != NULL) {
-            return mr_error_set(why, MR_ERR_CONFIG, "%s: '%s': %s", shape->dest_option, literal,
-                                refused);
-        }
-    }
-    if (shape->key_template == NULL || shape->key_template[0] == '\0') {
-        *key = NULL;
-        return MR_OK;
-    }
-    return mr_template_compile(key, shape->key_option, shape->key_template, MR_TEMPLATE_TEXT, why);
+    const char *literal = mr_template_literal(*out);
+    const char *refused = literal == NULL || shape->dest_refused == NULL
+                              ? NULL
+                              : shape->dest_refused(mr_span_of(literal));
+    return refused == NULL ? MR_OK
+                           : mr_error_set(why, MR_ERR_CONFIG, "%s: '%s': %s", shape->dest_option,
+                                          literal, refused);
 }
 
-enum mr_err mr_bridge_check(const struct mr_bridge_conf *conf, const struct mr_sink_ops *sink,
-                            const void *sink_conf, struct mr_error *why)
+/* Without a key template *out stays NULL. */
+static enum mr_err compile_key(const struct mr_shape *shape, struct mr_template **out,
+                               struct mr_error *why)
 {
+    if (shape->key_template == NULL || shape->key_template[0] == '\0') {
+        return MR_OK;
+    }
+    return mr_template_compile(out, shape->key_option, shape->key_template, MR_TEMPLATE_TEXT, why);
+}
+
+struct checking {
+    void (*say)(void *arg, const char *fault);
+    void *arg;
+    uint32_t faults;
+};
+
+static void checked(struct checking *checking, enum mr_err err, const struct mr_error *why)
+{
+    if (err != MR_OK) {
+        checking->faults += 1;
+        checking->say(checking->arg, why->text);
+    }
+}
+
+uint32_t mr_bridge_check(const struct mr_bridge_conf *conf, const struct mr_sink_ops *sink,
+                         const void *sink_conf, void (*say)(void *arg, const char *fault),
+                         void *arg)
+{
+    struct checking checking = {.say = say, .arg = arg};
     struct mr_shape shape = {.dests_max = 0};
     struct mr_template *dest = NULL;
     struct mr_template *key = NULL;
+    struct mr_error why;
 
-    enum mr_err err = check_filters(&conf->from, why);
-    if (err == MR_OK && conf->retry_min_us > conf->retry_max_us) {
-        err = mr_error_set(why, MR_ERR_CONFIG, "retry_min is longer than retry_max");
+    for (size_t i = 0; i < conf->from.count; i++) {
+        checked(&checking, check_filter(conf->from.items[i], &why), &why);
     }
-    if (err == MR_OK && sink->check != NULL) {
-        err = sink->check(sink_conf, why);
+    if (conf->retry_min_us > conf->retry_max_us) {
+        checked(&checking, mr_error_set(&why, MR_ERR_CONFIG, "retry_min: is longer than retry_max"),
+                &why);
     }
-    if (err == MR_OK) {
-        sink->shape(sink_conf, &shape);
-        err = compile_templates(&shape, &dest, &key, why);
+    if (sink->check != NULL) {
+        checked(&checking, sink->check(sink_conf, &why), &why);
     }
+    sink->shape(sink_conf, &shape);
+    if (shape.dest_template != NULL) { /* that it is missing has been said */
+        checked(&checking, compile_dest(&shape, &dest, &why), &why);
+    }
+    checked(&checking, compile_key(&shape, &key, &why), &why);
     mr_template_free(dest);
     mr_template_free(key);
-    return err;
+    return checking.faults;
 }
 
 static struct mr_metric *metric(const struct mr_bridge *b, enum mr_metric_kind kind,
@@ -232,7 +255,10 @@ enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_opti
     create_names(b);
     options->sink->shape(options->sink_conf, &b->shape);
     create_memory(b);
-    err = compile_templates(&b->shape, &b->dest_template, &b->key_template, why);
+    err = compile_dest(&b->shape, &b->dest_template, why);
+    if (err == MR_OK) {
+        err = compile_key(&b->shape, &b->key_template, why);
+    }
     if (err == MR_OK) {
         err = mr_dests_open(b, why);
     }

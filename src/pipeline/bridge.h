@@ -45,9 +45,12 @@ struct mr_bridge_options_run {
     uint32_t record_bytes_max; /* the journal's; a dead letter must fit too.  0: 1 MiB */
 };
 
-/* Check what can be checked without running: templates, filters, the sink's own. */
-enum mr_err mr_bridge_check(const struct mr_bridge_conf *conf, const struct mr_sink_ops *sink,
-                            const void *sink_conf, struct mr_error *why) MR_MUST_USE;
+/* Check what can be checked without running: filters, templates, the sink's own.
+ * Every fault is said, as "option: what is wrong"; returns how many there were.
+ */
+uint32_t mr_bridge_check(const struct mr_bridge_conf *conf, const struct mr_sink_ops *sink,
+                         const void *sink_conf, void (*say)(void *arg, const char *fault),
+                         void *arg);
 
 /* Make the bridge and find (or make) its cursor.  Nothing runs yet. */
 enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_options_run *options,

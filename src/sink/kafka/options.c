@@ -293,7 +293,7 @@ static enum mr_err check_files(const struct mr_kafka_conf *conf, struct mr_error
     }
     if (conf->ssl.enable && (conf->ssl.certfile == NULL) != (conf->ssl.keyfile == NULL)) {
         return mr_error_set(why, MR_ERR_CONFIG,
-                            "ssl.certfile and ssl.keyfile belong together; give both or none");
+                            "ssl.certfile: belongs together with ssl.keyfile; give both or none");
     }
     return MR_OK;
 }
@@ -325,15 +325,15 @@ enum mr_err mr_kafka_check(const void *conf_of, struct mr_error *why)
 {
     const struct mr_kafka_conf *conf = conf_of;
 
-    if (conf->servers == NULL || conf->servers[0] == '\0') {
-        return mr_error_set(why, MR_ERR_CONFIG, "servers: is empty; name a broker, as kafka:9092");
-    }
-    if (conf->topic == NULL) {
-        return mr_error_set(why, MR_ERR_CONFIG, "topic: is missing; name a Kafka topic");
-    }
     enum mr_err err = check_files(conf, why);
     if (err != MR_OK) {
         return err;
+    }
+    if (conf->servers == NULL) {
+        return MR_OK; /* the option table has said that it is missing */
+    }
+    if (conf->servers[0] == '\0') {
+        return mr_error_set(why, MR_ERR_CONFIG, "servers: is empty; name a broker, as kafka:9092");
     }
     rd_kafka_conf_t *rk_conf = mr_kafka_conf_make(conf, BATCH_BYTES_DEFAULT, why);
     if (rk_conf == NULL) {
