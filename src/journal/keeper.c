@@ -120,7 +120,17 @@ static void retire_oldest(struct mr_lane *lane, bool has_cursors, bool for_room)
     }
     if (!lane_has_spare(lane) && !segment->damaged && segment->file_bytes == lane->segment_bytes &&
         segment->header.segment_bytes == lane->segment_bytes) {
-        if (mr_spare_recycle(lane, segment) != MR_OK) {
+        enum mr_err err = mr_spare_recycle(lane, segment);
+        if (err == MR_ERR_REJECT) {
+            mr_log(MR_LOG_WARN, "journal",
+                   "%s: the segment of record %llu in %s was removed by somebody else; all of it "
+                   "was settled, so nothing is lost",
+                   lane->journal->name, (unsigned long long)segment->header.seq_first,
+                   lane->folder.text);
+            mr_segment_free(segment);
+            return;
+        }
+        if (err != MR_OK) {
             mr_lane_fail(lane, "a settled segment could not be renamed");
             mr_segment_free(segment);
             return;

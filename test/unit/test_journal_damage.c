@@ -246,6 +246,44 @@ static void test_missing_beginning(void)
     stop();
 }
 
+/* The journal is full, a bridge catches up, and somebody made room by hand meanwhile:
+ * what went is settled, so it is no reason to stop.
+ */
+static void test_settled_segment_removed_by_hand(void)
+{
+    struct mr_cursor *cursor;
+    bool is_new;
+    uint64_t seq = EVENTS + 1;
+
+    start();
+    mr_assert(open_again(NULL, NULL) == MR_OK);
+    mr_assert(mr_cursor_open(journal, "b", 0, MR_START_OLDEST, &cursor, &is_new, NULL) == MR_OK);
+    while (append_event(seq) == MR_OK) {
+        if (seq % 30 == 0) {
+            commit_all(seq);
+            mr_journal_step_keeper(journal);
+        }
+        seq += 1;
+    }
+    commit_all(seq - 1);
+    mr_journal_step_keeper(journal);
+    mr_assert(mr_lane_state(lane) == MR_LANE_FULL);
+    mr_cursor_set(cursor, seq - 1);
+    for (size_t i = 0; i < path_count; i++) { /* those of the last life are short, they go */
+        mr_assert(mr_path_remove(paths[i]) == MR_OK);
+        mr_free(paths[i]);
+    }
+    mr_free(paths);
+    mr_assert(mr_scan_list("/j/lane-00", &paths, &path_count) == MR_OK && path_count > 2);
+    mr_assert(mr_path_remove(paths[0]) == MR_OK);
+    mr_journal_step_keeper(journal);
+    mr_assert(mr_lane_state(lane) == MR_LANE_OPEN);
+    append_to(seq + 500);
+    mr_assert(mr_lane_state(lane) == MR_LANE_OPEN);
+    close_journal();
+    stop();
+}
+
 /* The first batch of the first commit of a segment is damaged.  The file had its
  * name, so that whole commit was durable: its other batches are kept, and their
  * seqs are not given again.
@@ -537,6 +575,7 @@ int main(int argc, char **argv)
     test_header_of_old_segment();
     test_missing_segment();
     test_missing_beginning();
+    test_settled_segment_removed_by_hand();
     test_first_batch_of_first_commit();
     test_cursor_beyond_the_end();
     test_one_copy_of_a_cursor_is_enough();
