@@ -246,11 +246,19 @@ struct mr_sub *mr_subtree_find(const struct mr_subtree *tree, struct mr_span fil
     if (node == NULL) {
         return NULL;
     }
-    /* An owner has few filters, a filter may have a hundred thousand owners. */
-    for (struct mr_sub *sub = *owned; sub != NULL; sub = sub->owner_next) {
+    /* An owner may have a hundred thousand filters, and a filter as many owners, but
+     * rarely both: along the two lists in step, the shorter decides.
+     */
+    const void *owner = *owned == NULL ? NULL : (*owned)->owner;
+    struct mr_sub *of_node = node->subs;
+    for (struct mr_sub *sub = *owned; sub != NULL && of_node != NULL; sub = sub->owner_next) {
         if (sub->node == node) {
             return sub;
         }
+        if (of_node->owner == owner) {
+            return of_node;
+        }
+        of_node = of_node->node_next;
     }
     return NULL;
 }

@@ -14,6 +14,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 enum { OWNERS = 8, SUBS_MAX = 400, TEXT_MAX = 64 };
 
@@ -223,6 +224,39 @@ static void test_random_walk(uint64_t seed)
     mr_subtree_close(tree);
 }
 
+/* Two clients with the same tens of thousands of filters, one of which subscribes to
+ * all of them again: not a walk over its whole list for each.
+ */
+static void test_many_filters_again(void)
+{
+    enum { FILTERS = 50000 };
+    struct mr_subtree *tree = mr_subtree_open(&pool, &key, 200);
+    struct mr_sub *owned[2] = {NULL, NULL};
+    static const char names[2][2] = {"a", "b"};
+    clock_t began = clock();
+
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < FILTERS; i++) {
+            int who = round % 2;
+            char filter[16];
+            struct mr_sub *sub = NULL;
+            (void)snprintf(filter, sizeof(filter), "f/%d", i);
+            mr_assert(mr_subtree_add(tree, mr_span_of(filter), (void *)(uintptr_t)names[who],
+                                     &owned[who], &sub) == MR_OK);
+            mr_assert(mr_subtree_find(tree, mr_span_of(filter), &owned[who]) == sub);
+            mr_assert(mr_subtree_find(tree, mr_span_of(filter), &owned[1 - who]) != sub);
+        }
+    }
+    mr_assert(mr_subtree_count(tree) == 2 * FILTERS);
+    mr_assert(clock() - began < 10 * CLOCKS_PER_SEC); /* CPU time */
+    for (int who = 0; who < 2; who++) {
+        while (owned[who] != NULL) {
+            mr_subtree_remove(tree, owned[who], &owned[who]);
+        }
+    }
+    mr_subtree_close(tree);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
@@ -233,6 +267,10 @@ int main(int argc, char **argv)
     test_limits();
     test_full_pool();
     test_random_walk(seed);
+    mr_assert(pool.lent_bytes == 0);
+    mr_bufpool_fini(&pool);
+    mr_bufpool_init(&pool, 64 << 20, 1 << 20);
+    test_many_filters_again();
     mr_assert(pool.lent_bytes == 0);
     mr_bufpool_fini(&pool);
     return 0;
