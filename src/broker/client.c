@@ -69,23 +69,41 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
     }
 }
 
-/* Silence: before CONNECT nobody may stay long, afterwards 1.5 times the keep
- * alive [MQTT-3.1.2-22].  A client that we do not read cannot be blamed.
+/* The tick at which it will have been silent for too long [MQTT-3.1.2-22].  A client
+ * that we do not read cannot be blamed.
+ */
+static uint32_t client_due(const struct client *client, struct mr_conn *conn)
+{
+    uint32_t since = mr_conn_is_paused(conn) ? client->shard->tick : mr_conn_heard(conn);
+
+    return since + client->keep_alive_ticks;
+}
+
+/* Silence: before CONNECT nobody may stay long, afterwards 1.5 times the keep alive.
+ * Before the verdict a look into the socket, for it may be us who were late.
  */
 static void client_timer(void *arg, struct mr_conn *conn)
 {
     struct mr_shard *shard = arg;
     struct client *client = mr_conn_user(conn);
+    uint64_t id = mr_conn_id(conn);
+    bool joined = client->session != NULL;
 
+    if (!joined || (int32_t)(client_due(client, conn) - shard->tick) <= 0) {
+        mr_conn_listen(conn);
+        if (mr_net_find(shard->net, id) == NULL) {
+            return;
+        }
+    }
     if (client->session == NULL) {
         (void)client_refuse(client, END_REFUSED, MR_MQTT_MAXIMUM_CONNECT_TIME,
                             "no CONNECT within `connect_timeout`");
         return;
     }
-    uint32_t due = mr_conn_heard(conn) + client->keep_alive_ticks;
-    if (mr_conn_is_paused(conn)) {
-        due = shard->tick + client->keep_alive_ticks;
+    if (!joined) {
+        return; /* its CONNECT has set the timer */
     }
+    uint32_t due = client_due(client, conn);
     if ((int32_t)(due - shard->tick) > 0) {
         mr_conn_set_timer(conn, due);
         return;

@@ -164,7 +164,9 @@ static void connect_remember(struct client *client, const struct mr_mqtt_connect
         client->wants_detail = !mr_mqtt_has(props, MR_MQTT_PROP_REQUEST_PROBLEM_INFO) ||
                                props->request_problem_info != 0;
     }
-    client->keep_alive_ticks = (uint32_t)((uint64_t)keep_alive_s * 1500000000u / MR_NET_TICK_NS);
+    /* One more, because the tick in which it was heard had begun before. */
+    client->keep_alive_ticks =
+        (uint32_t)((uint64_t)keep_alive_s * 1500000000u / MR_NET_TICK_NS) + 1;
     mr_conn_set_timer(conn, keep_alive_s == 0 ? 0 : client->shard->tick + client->keep_alive_ticks);
 }
 

@@ -110,7 +110,7 @@ struct client {
     struct topic_cache topics;
     struct alias *aliases;
     uint32_t aliases_capacity;
-    uint32_t keep_alive_ticks; /* 1.5 times what was asked; 0: none */
+    uint32_t keep_alive_ticks; /* 1.5 times what was asked, and one */
     uint32_t packet_max;       /* largest packet it accepts; 0: any */
     uint16_t receive_max;      /* QoS 1 publishes it accepts unacknowledged */
     uint8_t version;           /* 0 before CONNECT */

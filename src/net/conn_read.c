@@ -84,7 +84,7 @@ static void in_offer(struct mr_conn *conn, const uint8_t *at, uint32_t len)
         conn_in_drop(conn);
         return;
     }
-    if (used != 0) {
+    if (used != 0 || conn->in_need > CONN_DIRECT) {
         conn->heard = net->tick;
     }
     uint32_t left = len - (uint32_t)used;
@@ -126,12 +126,13 @@ static void in_read_direct(struct mr_conn *conn)
         return;
     }
     conn->in_len += (uint32_t)got;
+    conn->heard = conn->net->tick; /* nothing else can come before its last byte */
     if (conn->in_len == conn->in_need) {
         in_offer(conn, conn->in, conn->in_len);
     }
 }
 
-void conn_read(struct mr_conn *conn)
+static void conn_read_some(struct mr_conn *conn, uint32_t max)
 {
     struct mr_net *net = conn->net;
     size_t got = 0;
@@ -154,10 +155,22 @@ void conn_read(struct mr_conn *conn)
     if (conn->in_len != 0) {
         memcpy(net->slab, conn->in, conn->in_len);
     }
-    enum mr_err err = mr_socket_read(conn->fd, net->slab + conn->in_len, net->read_max, &got);
+    enum mr_err err = mr_socket_read(conn->fd, net->slab + conn->in_len, max, &got);
     if (in_got(conn, err, got)) {
         in_offer(conn, net->slab, conn->in_len + (uint32_t)got);
     }
+}
+
+void conn_read(struct mr_conn *conn)
+{
+    conn_read_some(conn, conn->net->read_max);
+}
+
+void mr_conn_listen(struct mr_conn *conn)
+{
+    uint32_t max = conn->net->read_max;
+
+    conn_read_some(conn, max < CONN_DIRECT ? max : CONN_DIRECT);
 }
 
 void mr_conn_need(struct mr_conn *conn, uint32_t bytes)

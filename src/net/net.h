@@ -133,7 +133,15 @@ struct mr_conn *mr_net_paused_first(struct mr_net *net); /* the longest paused o
 
 /* The tick at which on_timer is called; 0: never. */
 void mr_conn_set_timer(struct mr_conn *conn, uint32_t tick);
-uint32_t mr_conn_heard(const struct mr_conn *conn); /* tick when bytes were last consumed */
+
+/* Tick of its last sign of life: bytes were consumed, or a large packet went on. */
+uint32_t mr_conn_heard(const struct mr_conn *conn);
+
+/* A last look before it is called silent: read a little now, unless it is paused.
+ * What it said may lie in the socket because we were late, or because too much
+ * waits to be sent.  May end it, so find it again by its id.
+ */
+void mr_conn_listen(struct mr_conn *conn);
 
 /* End it: what is queued still leaves (for two seconds at most), then the peer
  * sees the end of the stream.  Calls on_close(MR_CLOSE_BY_OWNER) unless the
