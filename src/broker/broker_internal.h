@@ -56,6 +56,8 @@ void session_free(struct mr_shard *shard, struct session *session);
 /* What is known about this topic; valid until the next call. */
 struct topic_entry *topic_look_up(struct client *client, struct mr_span topic);
 void topics_drop(struct client *client);
+/* May clients publish to it?  0, or the reason why not. */
+uint8_t topic_refused(const struct mr_shard *shard, struct mr_span topic);
 bool topic_is_excluded(const struct mr_shard *shard, struct mr_span topic);
 
 /* Resolve and define aliases [MQTT-3.3.2-8 ff.].  0, or the reason of the refusal;
@@ -122,7 +124,9 @@ enum verdict handle_disconnect(struct client *client, const struct mr_mqtt_frame
 
 /* ---- packets to clients: send_<packet>.c ---- */
 
-void send_connack(struct client *client, const struct mr_mqtt_connack *packet, uint8_t version);
+/* FULL: no memory.  REJECT: the version cannot say it. */
+enum mr_err send_connack(struct client *client, const struct mr_mqtt_connack *packet,
+                         uint8_t version) MR_MUST_USE;
 void send_disconnect(struct client *client, uint8_t reason, const char *what);
 enum verdict send_suback(struct client *client, const struct mr_mqtt_suback *packet);
 

@@ -18,10 +18,13 @@ static enum verdict connect_refuse(struct client *client, uint8_t version, uint8
 
     if (version >= MR_MQTT_31 || reason == MR_MQTT_UNSUPPORTED_VERSION) {
         /* An unknown version is answered in the oldest form that knows the
-         * answer: 3.1.1 below 5, 5.0 above [MQTT-3.1.2-2].
+         * answer: 3.1.1 below 5, 5.0 above [MQTT-3.1.2-2].  A bridge of Mosquitto
+         * sets the highest bit of its version first, and leaves it away only if
+         * it can read our no.
          */
-        uint8_t as = version > MR_MQTT_5 ? MR_MQTT_5 : version;
-        send_connack(client, &packet, as < MR_MQTT_31 ? MR_MQTT_311 : as);
+        uint8_t as = version & 0x7f;
+        as = as > MR_MQTT_5 ? MR_MQTT_5 : as;
+        (void)!send_connack(client, &packet, as < MR_MQTT_31 ? MR_MQTT_311 : as);
     }
     return client_refuse(client, END_REFUSED, reason, what);
 }
@@ -42,6 +45,10 @@ static uint8_t connect_check(const struct client *client, const struct mr_mqtt_c
         *what = "authentication is not configured; set `allow_anonymous: true` on this listener "
                 "to admit everyone";
         return MR_MQTT_NOT_AUTHORIZED;
+    }
+    if (packet->has_will && topic_refused(client->shard, packet->will_topic) != 0) {
+        *what = "a will for a topic that it may not publish to";
+        return topic_refused(client->shard, packet->will_topic);
     }
     if (is_v5 && packet->has_will && packet->will_retain) {
         *what = "a will with RETAIN, which is not offered";
@@ -161,6 +168,8 @@ static void connect_remember(struct client *client, const struct mr_mqtt_connect
         client->receive_max =
             mr_mqtt_has(props, MR_MQTT_PROP_RECEIVE_MAX) ? props->receive_max : UINT16_MAX;
         client->packet_max = mr_mqtt_has(props, MR_MQTT_PROP_PACKET_MAX) ? props->packet_max : 0;
+        client->ends_at_once =
+            !mr_mqtt_has(props, MR_MQTT_PROP_SESSION_EXPIRY) || props->session_expiry_s == 0;
         client->wants_detail = !mr_mqtt_has(props, MR_MQTT_PROP_REQUEST_PROBLEM_INFO) ||
                                props->request_problem_info != 0;
     }
@@ -264,7 +273,10 @@ enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *f
     connect_remember(client, &packet, keep_alive_s);
     connack_props(client, &packet, keep_alive_s, &answer.props);
     connect_note_session(client, &packet);
-    send_connack(client, &answer, client->version);
+    if (send_connack(client, &answer, client->version) != MR_OK) {
+        client_end(client, END_MEMORY);
+        return PACKET_END;
+    }
     struct client_label label;
     mr_log(MR_LOG_DEBUG, "mqtt", "%s connected with MQTT %s, keep alive %u s",
            client_label(client, &label),

@@ -10,6 +10,11 @@ enum verdict handle_disconnect(struct client *client, const struct mr_mqtt_frame
     if (mr_mqtt_disconnect_decode(frame, mode, &packet, &why) != MR_OK) {
         return client_refuse(client, END_PROTOCOL, why.reason, why.what);
     }
+    if (client->ends_at_once && mr_mqtt_has(&packet.props, MR_MQTT_PROP_SESSION_EXPIRY) &&
+        packet.props.session_expiry_s != 0) { /* 3.14.2.2.2: no valid DISCONNECT */
+        return client_refuse(client, END_PROTOCOL, MR_MQTT_PROTOCOL_ERROR,
+                             "DISCONNECT prolongs a session that was to end at once");
+    }
     /* Only a normal disconnection revokes the will [MQTT-3.14.4-3]; any other
      * reason (0x04: "with will") leaves it to be published.
      */

@@ -116,7 +116,8 @@ struct client {
     uint8_t version;           /* 0 before CONNECT */
     uint8_t end;               /* enum end_kind, once known */
     bool will_dropped;
-    bool drain_again;  /* its queue waits for room in its out buffer */
+    bool drain_again;  /* its queue waits for memory */
+    bool ends_at_once; /* 5.0: CONNECT asked for Session Expiry Interval 0 */
     bool wants_detail; /* 5.0: reason strings (problem information) */
 };
 

@@ -33,6 +33,16 @@ bool topic_is_excluded(const struct mr_shard *shard, struct mr_span topic)
     return false;
 }
 
+uint8_t topic_refused(const struct mr_shard *shard, struct mr_span topic)
+{
+    if (topic_is_ours(topic)) {
+        return MR_MQTT_NOT_AUTHORIZED;
+    }
+    return mr_topic_level_count(topic) > shard->broker->limits.max_topic_levels
+               ? MR_MQTT_TOPIC_NAME_INVALID
+               : 0;
+}
+
 static void entry_fill(struct mr_shard *shard, struct topic_entry *entry, struct mr_span topic)
 {
     *entry = (struct topic_entry){0};
@@ -40,11 +50,7 @@ static void entry_fill(struct mr_shard *shard, struct topic_entry *entry, struct
         entry->len = (uint16_t)topic.len;
         memcpy(entry->text, topic.at, topic.len);
     }
-    if (topic_is_ours(topic)) {
-        entry->refused = MR_MQTT_NOT_AUTHORIZED;
-    } else if (mr_topic_level_count(topic) > shard->broker->limits.max_topic_levels) {
-        entry->refused = MR_MQTT_TOPIC_NAME_INVALID;
-    }
+    entry->refused = topic_refused(shard, topic);
     entry->excluded = topic_is_excluded(shard, topic);
 }
 

@@ -46,6 +46,7 @@ static void test_connects_refused(void)
             4, -1);
     REFUSED("version 6", "\x10\x0d\x00\x04MQTT\x06\x02\x00\x00\x00\x01x", 5,
             MR_MQTT_UNSUPPORTED_VERSION);
+    REFUSED("a bridge of Mosquitto", "\x10\x0d\x00\x04MQTT\x84\x02\x00\x00\x00\x01x", 4, 1);
     REFUSED("version 2", "\x10\x0d\x00\x04MQTT\x02\x02\x00\x00\x00\x01x", 4, 1);
     REFUSED("reserved flag of 5.0", "\x10\x0e\x00\x04MQTT\x05\x03\x00\x00\x00\x00\x01x", 5,
             MR_MQTT_MALFORMED);
@@ -182,6 +183,48 @@ static void test_sys_topic(void)
     peer_close(&sub);
 }
 
+/* Not through a will either. */
+static void test_sys_will(void)
+{
+    struct mr_mqtt_connack connack;
+    struct peer peer;
+
+    for (uint8_t version = 4; version <= 5; version++) {
+        peer_open(&peer, &kit);
+        peer_send_connect(&peer, &(struct peer_connect){.client_id = "liar",
+                                                        .version = version,
+                                                        .will_topic = "$SYS/broker/uptime",
+                                                        .will_payload = "x"});
+        peer_expect_connack(&peer, &connack);
+        mr_assert(connack.reason == MR_MQTT_NOT_AUTHORIZED);
+        peer_expect_closed(&peer);
+        peer_close(&peer);
+    }
+}
+
+/* 3.14.2.2.2: and so it does not revoke the will. */
+static void test_disconnect_prolongs(void)
+{
+    struct mr_mqtt_connack connack;
+    struct mr_mqtt_publish got;
+    struct peer peer;
+    struct peer sub;
+
+    peer_join(&sub, &kit, "heir", 4);
+    struct mr_mqtt_subscription filter = {.filter = mr_span_of("w"), .qos = 0};
+    mr_assert(peer_subscribe(&sub, &filter, 0) == 0);
+    peer_open(&peer, &kit);
+    peer_send_connect(
+        &peer, &(struct peer_connect){
+                   .client_id = "longer", .version = 5, .will_topic = "w", .will_payload = "bye"});
+    peer_expect_connack(&peer, &connack);
+    peer_write(&peer, "\xe0\x07\x00\x05\x11\x00\x00\x00\x05", 9);
+    peer_expect_disconnect(&peer, MR_MQTT_PROTOCOL_ERROR);
+    peer_expect_publish(&sub, "w", "bye", 0, &got);
+    peer_close(&peer);
+    peer_close(&sub);
+}
+
 static void test_too_many_levels(void)
 {
     struct peer peer;
@@ -262,6 +305,8 @@ int main(void)
     test_refusals(5);
     test_refusals(4);
     test_sys_topic();
+    test_sys_will();
+    test_disconnect_prolongs();
     test_too_many_levels();
     test_topic_alias();
     peer_quiet(&bystander);
