@@ -26,8 +26,7 @@ enum mr_err message_append(struct mr_shard *shard, const struct mr_message *mess
         return MR_OK;
     }
     if (err == MR_ERR_FULL) {
-        shard->stalled = true;
-        mr_net_set_read_max(shard->net, SHARD_READ_STALLED);
+        shard_stall(shard);
     } else if (err == MR_ERR_IO) {
         shard_fail(shard);
     }
@@ -42,19 +41,18 @@ static enum mr_err will_append(struct mr_shard *shard, struct stored *will)
     struct stored *pending = NULL;
 
     bool wanted = mr_subtree_has(shard->subtree, message->topic);
-    if (wanted && message->qos != 0) {
-        pending = pending_new(shard, message);
-        if (pending == NULL) {
-            return MR_ERR_FULL;
-        }
-    }
     bool excluded = topic_is_excluded(shard, message->topic);
+    if (wanted && message->qos != 0 && !excluded &&
+        pending_new(shard, message, &pending) != MR_OK) {
+        shard_stall(shard);
+        return MR_ERR_FULL;
+    }
     enum mr_err err = excluded ? MR_OK : message_append(shard, message, NULL, &at);
     if (err == MR_OK && wanted && (excluded || message->qos == 0)) {
         deliver_now(shard, message);
     }
     if (pending != NULL) {
-        if (err == MR_OK && !excluded) {
+        if (err == MR_OK) {
             pending_push(shard, pending, &at);
         } else {
             stored_free(&shard->pool, pending);

@@ -86,14 +86,18 @@ void wills_retry(struct mr_shard *shard);
 void deliver_now(struct mr_shard *shard, const struct mr_message *message);
 
 /* Keep for delivery once seq is durable.  Made before the append that cannot be
- * undone (NULL: the pool has no room), then filled in and queued or dropped.
+ * undone, then filled in and queued or dropped.  FULL: no memory until some of those
+ * that wait have been delivered.  OK with NULL: none at all, it is not delivered.
  */
-struct stored *pending_new(struct mr_shard *shard, const struct mr_message *message);
+enum mr_err pending_new(struct mr_shard *shard, const struct mr_message *message,
+                        struct stored **out) MR_MUST_USE;
 void pending_push(struct mr_shard *shard, struct stored *pending, const struct mr_appended *at);
 void pending_deliver(struct mr_shard *shard, uint64_t durable_seq);
 
 /* The subscriber has room again: send what is queued. */
 void outbound_drain(struct client *client);
+/* At a tick: those whose queue waits for memory. */
+void outbound_drain_waiting(struct mr_shard *shard);
 /* The subscriber acknowledged `packet_id`; false: we never sent it. */
 bool outbound_acked(struct client *client, uint16_t packet_id);
 void outbound_drop(struct mr_shard *shard, struct session *session);
@@ -102,6 +106,11 @@ void outbound_drop(struct mr_shard *shard, struct session *session);
 
 void shard_run(void *arg);
 void shard_fail(struct mr_shard *shard);
+
+/* No room, in the journal or in memory: publishers wait until a commit or the next
+ * tick, and what is read until then is little.
+ */
+void shard_stall(struct mr_shard *shard);
 
 /* ---- metrics.c ---- */
 

@@ -10,8 +10,8 @@
  * A slow subscriber never slows a publisher.  What its socket does not take
  * waits in its out buffer up to CLIENT_OUT_MAX, QoS 1 then in its queue, bounded
  * in messages and bytes; beyond that new messages are dropped and counted.
- * Deliveries may use three quarters of the pool, so that subscribers cannot take
- * the memory that receiving needs.
+ * Deliveries may use three quarters of the pool, those that wait for the disk seven
+ * eighths, so that subscribers cannot take the memory that receiving needs.
  *
  * Overlapping subscriptions of one client get one copy each, every one with its
  * own QoS and identifier ([MQTT-3.3.4-3] leaves the choice).
@@ -108,7 +108,6 @@ static void outbound_enqueue(struct client *client, struct outbound *outbound,
     outbound->queue_count += 1;
     outbound->queue_bytes += stored->message.payload.len;
     stored_push(&outbound->queue_first, &outbound->queue_last, stored);
-    client->drain_again = true;
 }
 
 /* Room in the out buffer for one more message? */
@@ -192,14 +191,22 @@ void deliver_now(struct mr_shard *shard, const struct mr_message *message)
     mr_subtree_match(shard->subtree, message->topic, deliver_found, &fanout);
 }
 
-struct stored *pending_new(struct mr_shard *shard, const struct mr_message *message)
+enum mr_err pending_new(struct mr_shard *shard, const struct mr_message *message,
+                        struct stored **out)
 {
-    struct stored *pending = stored_new(&shard->pool, message, 0);
+    bool room = shard->pool.lent_bytes < shard->pool.limit_bytes / 8 * 7;
 
-    if (pending != NULL) {
-        pending->message.payload = (struct mr_span){.at = NULL, .len = message->payload.len};
+    *out = room ? stored_new(&shard->pool, message, 0) : NULL;
+    if (*out != NULL) {
+        (*out)->message.payload = (struct mr_span){.at = NULL, .len = message->payload.len};
+        return MR_OK;
     }
-    return pending;
+    if (shard->pending_first != NULL) {
+        return MR_ERR_FULL;
+    }
+    /* Not the disk has the memory, so waiting for it would be waiting for ever. */
+    mr_metric_add(shard->metrics.dropped_memory, 1);
+    return MR_OK;
 }
 
 void pending_push(struct mr_shard *shard, struct stored *pending, const struct mr_appended *at)
@@ -216,6 +223,34 @@ void pending_deliver(struct mr_shard *shard, uint64_t durable_seq)
         struct stored *pending = stored_pop(&shard->pending_first, &shard->pending_last);
         deliver_now(shard, &pending->message);
         stored_free(&shard->pool, pending);
+    }
+}
+
+/* Its queue waits for nothing but memory: neither an ack nor its socket will call
+ * again, so a tick has to.
+ */
+static void outbound_drain_later(struct client *client)
+{
+    client->drain_again = true;
+    client->shard->drain_again = true;
+}
+
+static void drain_again(void *arg, struct mr_conn *conn)
+{
+    struct client *client = mr_conn_user(conn);
+
+    (void)arg;
+    if (client->drain_again) {
+        client->drain_again = false;
+        outbound_drain(client);
+    }
+}
+
+void outbound_drain_waiting(struct mr_shard *shard)
+{
+    if (shard->drain_again && deliver_has_memory(shard)) {
+        shard->drain_again = false;
+        mr_net_each(shard->net, drain_again, NULL);
     }
 }
 
@@ -246,7 +281,8 @@ void outbound_drain(struct client *client)
         }
         enum mr_err err = send_publish(client, &outgoing);
         if (err == MR_ERR_FULL) {
-            return; /* the pool is used up; the next ack or turn tries again */
+            outbound_drain_later(client);
+            return;
         }
         if (err == MR_OK) {
             outbound_id_take(outbound, outgoing.packet_id);
@@ -257,6 +293,9 @@ void outbound_drain(struct client *client)
         outbound->queue_count -= 1;
         outbound->queue_bytes -= stored->message.payload.len;
         stored_free(&shard->pool, stored);
+    }
+    if (outbound->queue_first != NULL && !deliver_has_memory(shard)) {
+        outbound_drain_later(client);
     }
 }
 

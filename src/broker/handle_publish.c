@@ -8,10 +8,18 @@
  *     delivery ▸ append ▸ hold the ack ▸ deliver
  *
  * PACKET_LATER leaves no trace: the packet is parsed again from its beginning.
+ * If it is memory of the shard that lacks, all publishers wait (shard_stall): whoever
+ * was read in full meanwhile would have to be kept in that same memory.
  */
 #include "broker/broker_internal.h"
 
 enum { ACK_BYTES_MAX = 8 }; /* PUBACK with a reason: 4 + reason + property length */
+
+static enum verdict publish_later(struct mr_shard *shard)
+{
+    shard_stall(shard);
+    return PACKET_LATER;
+}
 
 /* Rules that need the session: 0, or the reason of the refusal. */
 static uint8_t publish_check(const struct client *client, const struct mr_mqtt_publish *packet)
@@ -61,7 +69,7 @@ static enum verdict publish_refuse_topic(struct client *client,
 
     if (packet->qos != 0) {
         if (mr_ackgate_reserve(shard->gate, &client->acks, sizeof(bytes)) != MR_OK) {
-            return PACKET_LATER;
+            return publish_later(shard);
         }
         ptrdiff_t len = mr_mqtt_ack_encode(&ack, client->version, bytes, sizeof(bytes));
         mr_assert(len > 0);
@@ -82,13 +90,11 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
     uint8_t ack[MR_MQTT_ACK_BYTES];
 
     if (message->qos != 0 && mr_ackgate_reserve(shard->gate, &client->acks, sizeof(ack)) != MR_OK) {
-        return PACKET_LATER;
+        return publish_later(shard);
     }
-    if (topic->subscribed && message->qos != 0 && !topic->excluded) {
-        pending = pending_new(shard, message);
-        if (pending == NULL) {
-            return PACKET_LATER;
-        }
+    bool waits = topic->subscribed && message->qos != 0 && !topic->excluded;
+    if (waits && pending_new(shard, message, &pending) != MR_OK) {
+        return publish_later(shard);
     }
     at.seq = mr_ackgate_seq_last(shard->gate); /* excluded: nothing to wait for */
     if (MR_LIKELY(!topic->excluded)) {
@@ -110,7 +116,7 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
     mr_metric_add(shard->metrics.publish_received[message->qos], 1);
     if (pending != NULL) {
         pending_push(shard, pending, &at);
-    } else if (topic->subscribed) {
+    } else if (topic->subscribed && !waits) {
         deliver_now(shard, message);
     }
     return PACKET_DONE;
@@ -168,7 +174,10 @@ enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *f
     if (MR_UNLIKELY(reason != 0)) {
         return client_refuse(client, END_PROTOCOL, reason, publish_check_text(reason));
     }
-    if (MR_UNLIKELY(no_room || client->acks.held >= CLIENT_ACKS_MAX)) {
+    if (MR_UNLIKELY(no_room)) {
+        return publish_later(shard);
+    }
+    if (MR_UNLIKELY(client->acks.held >= CLIENT_ACKS_MAX)) {
         return PACKET_LATER;
     }
     struct topic_entry *topic = topic_look_up(client, packet.topic);
@@ -185,7 +194,7 @@ enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *f
                                  .retain = packet.retain};
     if (packet.props.present != 0 &&
         !props_without_alias(client, &packet, &message.props, &buffer, &capacity)) {
-        return PACKET_LATER;
+        return publish_later(shard);
     }
     enum verdict verdict = publish_accept(client, &message, topic, packet.packet_id);
     if (buffer != NULL) {

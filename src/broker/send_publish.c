@@ -1,7 +1,10 @@
 /* send_publish.c - PUBLISH to a subscriber (section 3.3). */
 #include "broker/broker_internal.h"
 
-enum { SUBSCRIPTION_ID_BYTES = 5 }; /* identifier and the longest varint of four bytes */
+enum {
+    SUBSCRIPTION_ID_BYTES = 5, /* identifier and the longest varint of four bytes */
+    PUSH_BYTES = 64 << 10,     /* waiting: not kept until the turn ends */
+};
 
 /* What is left of the message's life; false: nothing [MQTT-3.3.2-5]. */
 static bool expiry_update(struct mr_mqtt_props *props, int64_t waited_us)
@@ -63,6 +66,9 @@ enum mr_err send_publish(struct client *client, const struct outgoing *outgoing)
         return MR_ERR_REJECT;
     }
     mr_conn_commit(conn, (size_t)len);
+    if (mr_conn_waiting(conn) >= PUSH_BYTES) {
+        mr_conn_push(conn); /* a thousand copies of a large message are too many */
+    }
     mr_metric_add(client->shard->metrics.publish_sent[outgoing->qos], 1);
     return MR_OK;
 }

@@ -7,7 +7,8 @@
  * read, parse and append what came; send; timers; hand over.  Everything ready
  * in one turn is in one commit, so load makes commits larger, not more.
  *
- * When the journal has no room (FULL) the shard is `stalled`: the PUBLISH that
+ * When the journal has no room (FULL), or the pool or the gate has none for what a
+ * PUBLISH needs, the shard is `stalled`: the PUBLISH that
  * did not fit stays unparsed and its connection is paused; others are read in
  * small pieces, served, and paused at their first PUBLISH.  The wake, or the next
  * tick, ends the stall and resumes the paused ones in the order they paused.
@@ -73,6 +74,12 @@ static void shard_release(struct mr_shard *shard)
     }
     shard->seq_released = durable_seq;
     mr_lane_release(shard->lane, durable_seq);
+}
+
+void shard_stall(struct mr_shard *shard)
+{
+    shard->stalled = true;
+    mr_net_set_read_max(shard->net, SHARD_READ_STALLED);
 }
 
 void shard_fail(struct mr_shard *shard)
@@ -153,10 +160,9 @@ static void shard_clock(struct mr_shard *shard)
     if (tick != shard->tick) {
         shard->tick = tick;
         mr_net_tick(shard->net, tick);
-        if (shard->stalled || mr_net_stats(shard->net)->paused != 0) {
-            if (!shard->stopping) {
-                shard_resume(shard);
-            }
+        outbound_drain_waiting(shard);
+        if (!shard->stopping && (shard->stalled || mr_net_stats(shard->net)->paused != 0)) {
+            shard_resume(shard);
         }
     }
 }

@@ -169,6 +169,7 @@ struct mr_shard {
     bool stalled;          /* the journal said FULL; publishers are paused */
     bool stall_logged;
     bool stopping;
+    bool drain_again; /* some client's queue waits for memory */
 
     struct mr_hash_key key;
     struct session **sessions; /* table by client id, mr_alloc */

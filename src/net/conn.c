@@ -91,6 +91,7 @@ void conn_free(struct mr_conn *conn)
     conn->state = CONN_FREE;
     conn->dirty = false;
     conn->blocked = false;
+    conn->pushed = false;
     conn->broken = false;
     conn->shut = false;
     conn->id = (uint64_t)(generation == UINT32_MAX ? 1 : generation) << 32 | slot;

@@ -102,11 +102,33 @@ enum mr_err mr_conn_send_now(struct mr_conn *conn, const void *at, size_t len)
     return mr_conn_send(conn, (const uint8_t *)at + sent, len - sent);
 }
 
+void mr_conn_push(struct mr_conn *conn)
+{
+    size_t sent = 0;
+
+    if (conn->out_begin == conn->out_end || conn->blocked || conn->broken) {
+        return;
+    }
+    conn->net->stats.writes += 1;
+    if (mr_socket_write(conn->fd, conn->out + conn->out_begin, conn->out_end - conn->out_begin,
+                        &sent) != MR_OK) {
+        conn->broken = true; /* flush ends it: what is queued is marked */
+        return;
+    }
+    conn->net->stats.bytes_sent += sent;
+    conn->out_begin += (uint32_t)sent;
+    if (conn->out_begin == conn->out_end) {
+        conn_out_drop(conn);
+        conn->pushed = true;
+    }
+}
+
 void conn_write(struct mr_conn *conn)
 {
     struct mr_net *net = conn->net;
-    bool had = conn->out_begin != conn->out_end;
+    bool had = conn->out_begin != conn->out_end || conn->pushed;
 
+    conn->pushed = false;
     while (conn->out_begin != conn->out_end && !conn->broken) {
         size_t sent = 0;
         enum mr_err err = mr_socket_write(conn->fd, conn->out + conn->out_begin,

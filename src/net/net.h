@@ -119,6 +119,11 @@ void mr_conn_commit(struct mr_conn *conn, size_t len);
 
 /* As mr_conn_send(), but goes to the socket at once if nothing waits before it. */
 enum mr_err mr_conn_send_now(struct mr_conn *conn, const void *at, size_t len) MR_MUST_USE;
+
+/* Let the socket take now what it has room for, so that its memory is free again
+ * before the turn ends.  on_drained comes at the flush as ever.
+ */
+void mr_conn_push(struct mr_conn *conn);
 size_t mr_conn_waiting(const struct mr_conn *conn); /* bytes queued */
 
 /* Do not read, and keep what was not consumed, until resumed.  Allowed inside

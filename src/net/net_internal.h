@@ -46,6 +46,7 @@ struct mr_conn {
     bool queued;   /* in the queue of those to flush, perhaps from an earlier life */
     bool offering; /* on_bytes is running on what may be our `in` */
     bool blocked;  /* the socket took less than there was */
+    bool pushed;   /* all of it has left before the flush */
     bool broken;   /* a send failed; flush ends it */
     bool shut;     /* our direction has been ended */
     char peer[CONN_PEER_TEXT];

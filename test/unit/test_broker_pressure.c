@@ -292,6 +292,206 @@ static void test_subscriber_without_reading(void)
     kit_close(&kit);
 }
 
+static uint64_t connections_now(struct kit *kit)
+{
+    struct mr_broker_stats stats;
+
+    mr_broker_stats(kit->broker, &stats);
+    return stats.connections;
+}
+
+/* So much waits for a client that it is not read: its keep alive counts all the same. */
+static void test_keep_alive_of_the_deaf(void)
+{
+    enum { COUNT = 3000, BYTES = 8000 };
+    static char payload[BYTES + 1];
+    static uint8_t bytes[BYTES + 64];
+    struct kit kit;
+    struct peer sub;
+    struct peer pub;
+    struct mr_mqtt_connack connack;
+
+    kit_open(&kit, &(struct kit_options){0});
+    peer_open(&sub, &kit);
+    peer_send_connect(&sub,
+                      &(struct peer_connect){.client_id = "deaf", .version = 4, .keep_alive_s = 1});
+    peer_expect_connack(&sub, &connack);
+    peer_join(&pub, &kit, "pub", 4);
+    struct mr_mqtt_subscription filter = {.filter = mr_span_of("t"), .qos = 0};
+    mr_assert(peer_subscribe(&sub, &filter, 0) == 0);
+    memset(payload, 'z', BYTES);
+    size_t len = put_publish(bytes, sizeof(bytes), 4, "t", payload, 0, 0);
+    for (int i = 0; i < COUNT; i++) {
+        peer_write(&pub, bytes, len);
+    }
+    int64_t until = mr_clock_mono_ns() + 4000000000;
+    while (mr_clock_mono_ns() < until) { /* it pings, and cannot know the answers */
+        peer_write(&sub, "\xc0\x00", 2);
+        peer_quiet(&pub);
+        peer_receive(&pub, 300000000);
+    }
+    mr_assert(connections_now(&kit) == 2);
+    int64_t deadline = kit_deadline();
+    while (connections_now(&kit) != 1) { /* silent now */
+        peer_quiet(&pub);
+        kit_patience(deadline, "the silent client to be closed");
+    }
+    peer_close(&sub);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+/* Begin a packet of nearly 1 MiB: the broker must lend it a buffer of that size. */
+static void hog_memory(struct peer *peer, struct kit *kit, const char *id)
+{
+    static uint8_t zeros[600 << 10];
+
+    peer_join(peer, kit, id, 4);
+    peer_write(peer, "\x30\xf0\xff\x3f\x00\x01x", 7);
+    peer_write(peer, zeros, sizeof(zeros));
+}
+
+/* Acks come while memory is short, so none is left to call the queue again. */
+static void test_queue_goes_on_when_memory_returns(void)
+{
+    enum { COUNT = 50, WINDOW = 20, HOGS = 3 };
+    struct kit kit;
+    struct peer sub;
+    struct peer pub;
+    struct peer hogs[HOGS];
+    struct mr_mqtt_publish got;
+
+    kit_open(&kit, &(struct kit_options){.memory_bytes = 4 << 20});
+    peer_join(&sub, &kit, "sub", 4);
+    peer_join(&pub, &kit, "pub", 4);
+    struct mr_mqtt_subscription filter = {.filter = mr_span_of("t"), .qos = 1};
+    mr_assert(peer_subscribe(&sub, &filter, 0) == 1);
+    for (uint16_t i = 1; i <= COUNT; i++) {
+        peer_publish(&pub, "t", "x", 1, i);
+        mr_assert(peer_expect_puback(&pub, i) == 0);
+    }
+    for (int i = 0; i < HOGS; i++) {
+        char id[16];
+        (void)snprintf(id, sizeof(id), "hog%d", i);
+        hog_memory(&hogs[i], &kit, id);
+    }
+    int64_t until = mr_clock_mono_ns() + 300000000;
+    while (mr_clock_mono_ns() < until) { /* until the broker has read them */
+        peer_quiet(&pub);
+    }
+    for (uint16_t i = 1; i <= WINDOW; i++) {
+        peer_expect_publish(&sub, "t", "x", 1, &got);
+        peer_ack(&sub, got.packet_id);
+    }
+    peer_quiet(&sub); /* no room for more now */
+    for (int i = 0; i < HOGS; i++) {
+        peer_close(&hogs[i]);
+    }
+    for (uint16_t i = WINDOW + 1; i <= COUNT; i++) {
+        peer_expect_publish(&sub, "t", "x", 1, &got);
+        peer_ack(&sub, got.packet_id);
+    }
+    peer_close(&sub);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+/* The disk stands still and a subscribed topic is published to without end: the
+ * deliveries that wait do not take the memory of everyone else.
+ */
+static void test_waiting_deliveries_are_bounded(void)
+{
+    enum { COUNT = 30000 };
+    static uint8_t bytes[COUNT * 16];
+    struct kit kit;
+    struct peer sub;
+    struct peer pub;
+    struct peer other;
+    size_t len = 0;
+    size_t at = 0;
+    uint16_t acked = 0;
+
+    kit_open(&kit, &(struct kit_options){.manual = true, .memory_bytes = 4 << 20});
+    peer_join(&sub, &kit, "sub", 4);
+    peer_join(&pub, &kit, "pub", 4);
+    struct mr_mqtt_subscription filter = {.filter = mr_span_of("t"), .qos = 0};
+    mr_assert(peer_subscribe(&sub, &filter, 0) == 0);
+    for (uint16_t i = 1; i <= COUNT; i++) {
+        len += put_publish(bytes + len, sizeof(bytes) - len, 4, "t", "x", 1, i);
+    }
+    int64_t deadline = kit_deadline();
+    while (paused_now(&kit) == 0) {
+        size_t sent = 0;
+        mr_assert(mr_socket_write(pub.fd, bytes + at, len - at, &sent) == MR_OK);
+        at += sent;
+        peer_receive(&pub, 1000000);
+        mr_assert(!pub.closed);
+        kit_patience(deadline, "the publisher to be paused");
+    }
+    peer_join(&other, &kit, "other", 5);
+    static uint8_t zeros[200 << 10];
+    peer_write(&other, "\x30\x80\xc0\x0c\x00\x01x\x00", 8); /* 200 KiB in a packet */
+    peer_write(&other, zeros, (200 << 10) - 4);
+    peer_quiet(&sub);
+    for (;;) {
+        size_t sent = 0;
+        if (at < len) {
+            mr_assert(mr_socket_write(pub.fd, bytes + at, len - at, &sent) == MR_OK);
+            at += sent;
+        }
+        (void)mr_lane_step_commit(kit.lane);
+        mr_journal_step_keeper(kit.journal);
+        peer_receive(&pub, 1000000);
+        peer_receive(&sub, 0);
+        sub.begin = sub.end;
+        mr_assert(!pub.closed && !sub.closed);
+        while (pub.end - pub.begin >= 4) {
+            acked += 1;
+            mr_assert(peer_expect_puback(&pub, acked) == 0);
+        }
+        if (acked == COUNT) {
+            break;
+        }
+        kit_patience(deadline, "the publisher to go on");
+    }
+    mr_assert(connections_now(&kit) == 3);
+    peer_close(&other);
+    peer_close(&sub);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+/* The copies of a large message for many subscribers are not all there at once. */
+static void test_large_fan_out(void)
+{
+    enum { SUBS = 24, BYTES = 200 << 10 };
+    static char payload[BYTES + 1];
+    static uint8_t bytes[BYTES + 64];
+    struct kit kit;
+    struct peer subs[SUBS];
+    struct peer pub;
+    struct mr_mqtt_publish got;
+
+    kit_open(&kit, &(struct kit_options){.memory_bytes = 4 << 20});
+    for (int i = 0; i < SUBS; i++) {
+        char id[16];
+        (void)snprintf(id, sizeof(id), "sub%d", i);
+        peer_join(&subs[i], &kit, id, 4);
+        struct mr_mqtt_subscription filter = {.filter = mr_span_of("t"), .qos = (uint8_t)(i % 2)};
+        mr_assert(peer_subscribe(&subs[i], &filter, 0) == i % 2);
+    }
+    peer_join(&pub, &kit, "pub", 4);
+    memset(payload, 'f', BYTES);
+    peer_write(&pub, bytes, put_publish(bytes, sizeof(bytes), 4, "t", payload, 1, 1));
+    mr_assert(peer_expect_puback(&pub, 1) == 0);
+    for (int i = 0; i < SUBS; i++) {
+        peer_expect_publish(&subs[i], "t", payload, (uint8_t)(i % 2), &got);
+        peer_close(&subs[i]);
+    }
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
 /* Not journaled: acknowledged and delivered without a commit, in order with others. */
 static void test_excluded_topic(void)
 {
@@ -368,6 +568,10 @@ int main(void)
     test_vanishing_clients();
     test_slow_subscriber();
     test_subscriber_without_reading();
+    test_keep_alive_of_the_deaf();
+    test_queue_goes_on_when_memory_returns();
+    test_waiting_deliveries_are_bounded();
+    test_large_fan_out();
     test_full_journal();
     test_failed_journal();
     return 0;
