@@ -392,6 +392,7 @@ enum mr_err mr_cursor_open(struct mr_journal *journal, const char *name, uint32_
         err = cursor_make(journal, cursor, name, lane, start, why);
     }
     if (err == MR_OK) {
+        mr_assert(cursor != NULL);
         cursor->opened = true;
         *out = cursor;
     }
