@@ -19,11 +19,11 @@ static enum verdict connect_refuse(struct client *client, uint8_t version, uint8
     if (version >= MR_MQTT_31 || reason == MR_MQTT_UNSUPPORTED_VERSION) {
         /* An unknown version is answered in the oldest form that knows the
          * answer: 3.1.1 below 5, 5.0 above [MQTT-3.1.2-2].  A bridge of Mosquitto
-         * sets the highest bit of its version first, and leaves it away only if
-         * it can read our no.
+         * sets the highest bit of its version first; the answer of 3.1.1 makes it
+         * leave that away, or 5.0 altogether, and any other stops it for good.
          */
-        uint8_t as = version & 0x7f;
-        as = as > MR_MQTT_5 ? MR_MQTT_5 : as;
+        bool is_private = (version & 0x80) != 0;
+        uint8_t as = is_private ? MR_MQTT_311 : version > MR_MQTT_5 ? MR_MQTT_5 : version;
         (void)!send_connack(client, &packet, as < MR_MQTT_31 ? MR_MQTT_311 : as);
     }
     return client_refuse(client, END_REFUSED, reason, what);
@@ -45,10 +45,6 @@ static uint8_t connect_check(const struct client *client, const struct mr_mqtt_c
         *what = "authentication is not configured; set `allow_anonymous: true` on this listener "
                 "to admit everyone";
         return MR_MQTT_NOT_AUTHORIZED;
-    }
-    if (packet->has_will && topic_refused(client->shard, packet->will_topic) != 0) {
-        *what = "a will for a topic that it may not publish to";
-        return topic_refused(client->shard, packet->will_topic);
     }
     if (is_v5 && packet->has_will && packet->will_retain) {
         *what = "a will with RETAIN, which is not offered";
@@ -111,6 +107,13 @@ static bool will_keep(struct client *client, const struct mr_mqtt_connect *packe
     size_t capacity = 0;
 
     if (!packet->has_will) {
+        return true;
+    }
+    /* Dropped as a publish of 3.x is, not refused: the notifications of Mosquitto's
+     * bridges are such wills, and without the bridge there is nothing at all.
+     */
+    if (topic_refused(client->shard, packet->will_topic) != 0) {
+        mr_metric_add(client->shard->metrics.dropped_refused, 1);
         return true;
     }
     struct mr_message will = {.topic = packet->will_topic,
