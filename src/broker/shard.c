@@ -282,6 +282,7 @@ static void shard_stop(struct mr_shard *shard)
             break;
         }
     }
+    shard->stalled = false; /* room may have come back since; an append says so */
     wills_retry(shard);
     if (shard->wills_first != NULL) {
         mr_log(MR_LOG_WARN, "mqtt", "some wills could not be journaled: no room");
