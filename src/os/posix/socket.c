@@ -178,6 +178,15 @@ static void socket_no_delay(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
+/* A device that loses its power says nothing, and with MQTT's keep alive 0 only the
+ * kernel can find out (after two hours unless tcp_keepalive_time says otherwise).
+ */
+static void socket_probe_idle(int fd)
+{
+    const int on = 1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
 enum mr_err mr_socket_accept(int listener, int *fd, struct mr_address *peer)
 {
     struct sockaddr_storage name = {0};
@@ -188,6 +197,7 @@ enum mr_err mr_socket_accept(int listener, int *fd, struct mr_address *peer)
             accept4(listener, (struct sockaddr *)&name, &name_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted >= 0) {
             socket_no_delay(accepted);
+            socket_probe_idle(accepted);
             if (peer != NULL) {
                 address_format(&name, peer);
             }
