@@ -40,7 +40,7 @@ struct mr_broker_limits {
     uint64_t receive_maximum;       /* QoS 1 publishes a client may have unacknowledged */
     uint64_t max_inflight_messages; /* ... and we towards a 3.x subscriber */
     uint64_t max_queued_messages;   /* per subscriber; beyond it new ones are dropped */
-    uint64_t max_queued_bytes;      /* per subscriber */
+    uint64_t max_queued_bytes;      /* per subscriber; topics and properties too */
     uint64_t max_topic_levels;
     uint64_t topic_alias_maximum;
     uint64_t max_keepalive_us;   /* 0: what the client wants; 5.0 clients are told */

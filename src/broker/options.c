@@ -41,7 +41,7 @@ const struct mr_option mr_broker_options[] = {
     ROW(max_queued_messages, MR_OPT_U64, "1000", 0, 1000000,
         "Messages that wait for a slow subscriber; beyond it new ones are dropped."),
     ROW(max_queued_bytes, MR_OPT_SIZE, "16MiB", 0, (uint64_t)1 << 40,
-        "Payload bytes that wait for a slow subscriber."),
+        "Bytes of topics, properties and payloads that wait for a slow subscriber."),
     ROW(max_topic_levels, MR_OPT_U64, "200", 1, 1000, "Levels that a topic or filter may have."),
     ROW(topic_alias_maximum, MR_OPT_U64, "10", 0, 1000,
         "Topic aliases that a 5.0 client may define."),

@@ -461,6 +461,49 @@ static void test_waiting_deliveries_are_bounded(void)
     kit_close(&kit);
 }
 
+/* Messages that are nothing but user properties count as much as any others. */
+static void test_queue_counts_properties(void)
+{
+    enum { COUNT = 50, PAIRS = 13, TEXT = 32000, SIZE = PAIRS * (2 * TEXT + 5) };
+    static uint8_t props[SIZE];
+    static uint8_t bytes[SIZE + 64];
+    struct kit kit;
+    struct peer sub;
+    struct peer pub;
+    struct mr_broker_stats stats;
+
+    memset(props, 'p', sizeof(props));
+    for (size_t i = 0; i < PAIRS; i++) {
+        uint8_t *at = props + i * (2 * TEXT + 5);
+        at[0] = MR_MQTT_PROP_USER;
+        mr_put_be16(at + 1, TEXT);
+        mr_put_be16(at + 3 + TEXT, TEXT);
+    }
+    kit_open(&kit, &(struct kit_options){0});
+    peer_join(&sub, &kit, "sleeper", 4);
+    peer_join(&pub, &kit, "pub", 5);
+    struct mr_mqtt_subscription filter = {.filter = mr_span_of("t"), .qos = 1};
+    mr_assert(peer_subscribe(&sub, &filter, 0) == 1);
+    for (uint16_t i = 1; i <= COUNT; i++) {
+        struct mr_mqtt_publish packet = {.topic = mr_span_of("t"),
+                                         .props_raw = mr_span_make(props, sizeof(props)),
+                                         .props_verbatim = true,
+                                         .qos = 1,
+                                         .packet_id = i};
+        ptrdiff_t len = mr_mqtt_publish_encode(&packet, 5, bytes, sizeof(bytes));
+        mr_assert(len > 0);
+        peer_write(&pub, bytes, (size_t)len);
+        mr_assert(peer_expect_puback(&pub, i) == 0);
+    }
+    peer_quiet(&pub);
+    peer_quiet(&pub);
+    mr_broker_stats(kit.broker, &stats);
+    mr_assert(stats.messages_dropped == COUNT - 20 - (16 << 20) / (SIZE + 1));
+    peer_close(&sub);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
 /* The copies of a large message for many subscribers are not all there at once. */
 static void test_large_fan_out(void)
 {
@@ -571,6 +614,7 @@ int main(void)
     test_keep_alive_of_the_deaf();
     test_queue_goes_on_when_memory_returns();
     test_waiting_deliveries_are_bounded();
+    test_queue_counts_properties();
     test_large_fan_out();
     test_full_journal();
     test_failed_journal();
