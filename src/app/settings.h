@@ -26,8 +26,8 @@ struct mr_gateway_conf {
 struct mr_journal_conf {
     uint64_t max_bytes; /* 0: half of the free space when the journal is made */
     uint64_t keep_us;
-    uint64_t segment_bytes; /* 0: chosen from max_bytes */
-    uint64_t commit_delay_us;
+    uint64_t segment_bytes;   /* 0: chosen from max_bytes */
+    uint64_t commit_delay_us; /* 0: batches do not gather */
     struct mr_list exclude;
     uint32_t when_full;
     uint64_t dead_letters_bytes_max; /* per bridge */

@@ -193,7 +193,8 @@ static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
             .keep_us = conf->keep_us,
             .segment_bytes = (uint32_t)conf->segment_bytes,
             .record_bytes_max = (uint32_t)gateway->settings.broker.max_packet_size + 131072,
-            .commit_delay_us_max = (uint32_t)conf->commit_delay_us,
+            .commit_delay_us_max =
+                conf->commit_delay_us == 0 ? MR_COMMIT_AT_ONCE : (uint32_t)conf->commit_delay_us,
         },
         &found, why);
     if (err != MR_OK) {

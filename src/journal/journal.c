@@ -234,8 +234,13 @@ static void options_take(struct mr_journal *journal, const struct mr_journal_opt
     struct mr_text text = mr_text_over(journal->folder.text, sizeof(journal->folder.text));
     uint32_t block_bytes = options->block_bytes == 0 ? BLOCK_BYTES_DEFAULT : options->block_bytes;
     uint32_t block_count = options->block_count == 0 ? BLOCK_COUNT_DEFAULT : options->block_count;
-    uint32_t delay_us =
-        options->commit_delay_us_max == 0 ? COMMIT_DELAY_US_DEFAULT : options->commit_delay_us_max;
+    uint32_t delay_us = options->commit_delay_us_max;
+
+    if (delay_us == 0) {
+        delay_us = COMMIT_DELAY_US_DEFAULT;
+    } else if (delay_us == MR_COMMIT_AT_ONCE) {
+        delay_us = 0;
+    }
 
     mr_text_add(&text, options->path);
     text = mr_text_over(journal->name, sizeof(journal->name));

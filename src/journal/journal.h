@@ -23,6 +23,9 @@
 struct mr_journal;
 struct mr_lane;
 
+/* commit_delay_us_max: no gathering, each batch goes when the disk is free. */
+#define MR_COMMIT_AT_ONCE UINT32_MAX
+
 struct mr_journal_options {
     const char *path;             /* the folder of `meta` */
     const char *name;             /* for logs and metrics: "journal", "dead letters of x" */
@@ -33,7 +36,7 @@ struct mr_journal_options {
     uint32_t block_bytes;         /* 0: 1 MiB */
     uint32_t block_count;         /* per lane; 0: 32 */
     uint32_t record_bytes_max;    /* larger appends are refused with REJECT */
-    uint32_t commit_delay_us_max; /* 0: 500; how long a busy lane may gather */
+    uint32_t commit_delay_us_max; /* how long a busy lane may gather; 0: 500 */
     bool read_only;               /* tools: no lock, no recovery writes, no threads */
     bool manual;                  /* tests: no threads; the steps below are called by hand */
 };

@@ -211,6 +211,49 @@ static void test_full_names_who_holds_it(void)
     stop();
 }
 
+/* What the next batch is told to wait when one of ten records has just gone out. */
+static int64_t wait_when_busy(uint32_t commit_delay_us_max)
+{
+    struct mr_journal_options options = {.path = "/j",
+                                         .name = "pressure",
+                                         .max_bytes = 4 << 20,
+                                         .segment_bytes = 128 << 10,
+                                         .record_bytes_max = 40000,
+                                         .commit_delay_us_max = commit_delay_us_max,
+                                         .manual = true};
+    int64_t now_ns = 1000000000;
+    int64_t wait_ns = -1;
+    uint64_t seq = 1;
+
+    mr_sim_start(4);
+    mr_assert(mr_journal_open(&journal, &options, NULL, NULL) == MR_OK);
+    lane = mr_journal_lane(journal, 0);
+    for (int commit = 0; commit < 100; commit++) {
+        for (int i = 0; i < 10; i++) {
+            mr_assert(append(seq++, SMALL) == MR_OK);
+        }
+        now_ns += 1000;
+        wait_ns = mr_lane_submit(lane, now_ns);
+        mr_assert(mr_lane_step_commit(lane) == (wait_ns < 0));
+        if (wait_ns >= 0) {
+            now_ns += wait_ns;
+            mr_assert(mr_lane_submit(lane, now_ns) == -1 && mr_lane_step_commit(lane));
+        }
+        mr_lane_release(lane, seq - 1);
+    }
+    mr_assert(mr_lane_durable(lane) == seq - 1);
+    stop();
+    return wait_ns;
+}
+
+/* A busy lane gathers, unless it was told not to. */
+static void test_gathering_can_be_switched_off(void)
+{
+    mr_assert(wait_when_busy(0) > 0);
+    mr_assert(wait_when_busy(20) > 0 && wait_when_busy(20) <= 20000);
+    mr_assert(wait_when_busy(MR_COMMIT_AT_ONCE) == -1);
+}
+
 static void drop_line(const char *line, size_t len)
 {
     (void)line;
@@ -226,5 +269,6 @@ int main(int argc, char **argv)
     test_pinned_large_records_do_not_stop_the_writer();
     test_refusals_while_the_disk_hangs();
     test_full_names_who_holds_it();
+    test_gathering_can_be_switched_off();
     return 0;
 }
