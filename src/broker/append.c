@@ -65,12 +65,34 @@ static enum mr_err will_append(struct mr_shard *shard, struct stored *will)
     return err;
 }
 
+/* Keep it until the journal has room.  That may be hours, in which devices come and
+ * go: their wills may not take the memory in which they are served meanwhile.
+ */
+static void will_wait(struct mr_shard *shard, struct stored *will)
+{
+    static struct mr_log_limit limit;
+    uint64_t held = 0;
+
+    if (deliver_has_memory(shard)) {
+        stored_push(&shard->wills_first, &shard->wills_last, will);
+        return;
+    }
+    mr_metric_add(shard->metrics.dropped_memory, 1);
+    if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
+        mr_log(MR_LOG_WARN, "mqtt",
+               "so many wills wait for room in the journal that one was dropped (%llu more); see "
+               "`gateway.memory`",
+               (unsigned long long)held);
+    }
+    stored_free(&shard->pool, will);
+}
+
 void will_publish(struct mr_shard *shard, struct stored *will)
 {
     will->message.received_us = shard->wall_us;
     /* Behind those that wait already, so that order holds. */
     if (shard->wills_first != NULL || shard->stalled || will_append(shard, will) == MR_ERR_FULL) {
-        stored_push(&shard->wills_first, &shard->wills_last, will);
+        will_wait(shard, will);
         return;
     }
     stored_free(&shard->pool, will);

@@ -82,6 +82,9 @@ void wills_retry(struct mr_shard *shard);
 
 /* ---- deliver.c ---- */
 
+/* May what waits take more memory?  Not the last quarter of it. */
+bool deliver_has_memory(const struct mr_shard *shard);
+
 /* Hand to all live subscribers now. */
 void deliver_now(struct mr_shard *shard, const struct mr_message *message);
 

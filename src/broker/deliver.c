@@ -31,7 +31,7 @@ struct fanout {
     const struct mr_mqtt_props *props;
 };
 
-static bool deliver_has_memory(const struct mr_shard *shard)
+bool deliver_has_memory(const struct mr_shard *shard)
 {
     return shard->pool.lent_bytes < shard->pool.limit_bytes / 4 * 3;
 }

@@ -461,6 +461,46 @@ static void test_waiting_deliveries_are_bounded(void)
     kit_close(&kit);
 }
 
+/* While the journal has no room devices come and go, and leave their wills. */
+static void test_waiting_wills_are_bounded(void)
+{
+    enum { DEVICES = 3000 };
+    static char text[901];
+    static uint8_t bytes[200 << 10];
+    struct kit kit;
+    struct peer pub;
+    struct peer peer;
+    struct mr_mqtt_connack connack;
+    struct mr_broker_stats stats;
+    int64_t deadline = kit_deadline();
+
+    kit_open(&kit,
+             &(struct kit_options){.manual = true, .memory_bytes = 4 << 20, .block_count = 4});
+    peer_join(&pub, &kit, "pub", 4);
+    memcpy(bytes, "\x30\xfc\xbf\x0c\x00\x01x", 7); /* 200 KiB in all */
+    while (paused_now(&kit) == 0) {
+        size_t sent = 0;
+        mr_assert(mr_socket_write(pub.fd, bytes, sizeof(bytes), &sent) == MR_OK);
+        peer_write(&pub, bytes + sent, sent == 0 ? 0 : sizeof(bytes) - sent);
+        peer_receive(&pub, 1000000);
+        kit_patience(deadline, "the publisher to be paused");
+    }
+    memset(text, 'w', sizeof(text) - 1);
+    for (int i = 0; i < DEVICES; i++) {
+        peer_open(&peer, &kit);
+        peer_send_connect(
+            &peer, &(struct peer_connect){
+                       .client_id = "flap", .version = 4, .will_topic = "w", .will_payload = text});
+        peer_expect_connack(&peer, &connack);
+        mr_assert(connack.reason == 0);
+        peer_close(&peer);
+    }
+    mr_broker_stats(kit.broker, &stats);
+    mr_assert(stats.messages_dropped > 0 && stats.messages_dropped < DEVICES);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
 /* Messages that are nothing but user properties count as much as any others. */
 static void test_queue_counts_properties(void)
 {
@@ -615,6 +655,7 @@ int main(void)
     test_queue_goes_on_when_memory_returns();
     test_waiting_deliveries_are_bounded();
     test_queue_counts_properties();
+    test_waiting_wills_are_bounded();
     test_large_fan_out();
     test_full_journal();
     test_failed_journal();
