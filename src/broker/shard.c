@@ -55,27 +55,6 @@ static void release_acks(struct mr_shard *shard, uint64_t durable_seq)
     } while (count == SHARD_OWED);
 }
 
-/* What became durable: acks first, they are what most wait for. */
-static void shard_release(struct mr_shard *shard)
-{
-    uint64_t durable_seq = mr_lane_durable(shard->lane);
-
-    if (mr_ackgate_is_due(shard->gate, durable_seq)) {
-        release_acks(shard, durable_seq);
-    }
-    if (durable_seq == shard->seq_released) {
-        return;
-    }
-    pending_deliver(shard, durable_seq);
-    if (shard->sample_ns != 0 && shard->sample_seq <= durable_seq) {
-        int64_t took_ns = mr_clock_mono_ns() - shard->sample_ns;
-        mr_metric_observe_us(shard->metrics.puback_latency, (uint64_t)took_ns / 1000);
-        shard->sample_ns = 0;
-    }
-    shard->seq_released = durable_seq;
-    mr_lane_release(shard->lane, durable_seq);
-}
-
 void shard_stall(struct mr_shard *shard)
 {
     shard->stalled = true;
@@ -104,6 +83,30 @@ static bool shard_has_failed(struct mr_shard *shard)
         shard_fail(shard);
     }
     return atomic_load_explicit(&shard->broker->failed, memory_order_relaxed) != MR_OK;
+}
+
+/* What became durable: acks first, they are what most wait for. */
+static void shard_release(struct mr_shard *shard)
+{
+    uint64_t durable_seq = mr_lane_durable(shard->lane);
+
+    if (MR_UNLIKELY(shard_has_failed(shard))) {
+        return; /* (2): an append may have found out in this very turn */
+    }
+    if (mr_ackgate_is_due(shard->gate, durable_seq)) {
+        release_acks(shard, durable_seq);
+    }
+    if (durable_seq == shard->seq_released) {
+        return;
+    }
+    pending_deliver(shard, durable_seq);
+    if (shard->sample_ns != 0 && shard->sample_seq <= durable_seq) {
+        int64_t took_ns = mr_clock_mono_ns() - shard->sample_ns;
+        mr_metric_observe_us(shard->metrics.puback_latency, (uint64_t)took_ns / 1000);
+        shard->sample_ns = 0;
+    }
+    shard->seq_released = durable_seq;
+    mr_lane_release(shard->lane, durable_seq);
 }
 
 /* Say that publishers wait, and that they go on; a journal at its brim may do so
