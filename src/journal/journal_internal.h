@@ -127,6 +127,8 @@ void mr_lane_fail(struct mr_lane *lane, const char *what);
 void mr_lane_ring_owner(struct mr_lane *lane);
 void mr_lane_corrupt(struct mr_lane *lane, uint64_t seq_first, uint64_t seq_last,
                      const struct path *path, uint64_t pos);
+void mr_lane_missing(struct mr_lane *lane, uint64_t seq_first, uint64_t seq_last,
+                     const struct path *path);
 
 /* Seal what is being gathered and queue it for the commit thread. */
 void mr_lane_seal(struct mr_lane *lane);

@@ -123,8 +123,8 @@ static void retire_oldest(struct mr_lane *lane, bool has_cursors, bool for_room)
         enum mr_err err = mr_spare_recycle(lane, segment);
         if (err == MR_ERR_REJECT) {
             mr_log(MR_LOG_WARN, "journal",
-                   "%s: the segment of record %llu in %s was removed by somebody else; all of it "
-                   "was settled, so nothing is lost",
+                   "%s: the segment of record %llu in %s was removed by somebody else; no bridge "
+                   "needs it any more",
                    lane->journal->name, (unsigned long long)segment->header.seq_first,
                    lane->folder.text);
             mr_segment_free(segment);

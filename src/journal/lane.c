@@ -173,6 +173,17 @@ void mr_lane_corrupt(struct mr_lane *lane, uint64_t seq_first, uint64_t seq_last
            lane->index, path->text, (unsigned long long)pos);
 }
 
+void mr_lane_missing(struct mr_lane *lane, uint64_t seq_first, uint64_t seq_last,
+                     const struct path *path)
+{
+    atomic_fetch_add_explicit(&lane->corrupt_ranges, 1, memory_order_relaxed);
+    mr_log(MR_LOG_ERROR, "journal",
+           "%s: events %llu to %llu of lane %u were durable and are lost: %s is not there any "
+           "more; was it removed by hand?",
+           lane->journal->name, (unsigned long long)seq_first, (unsigned long long)seq_last,
+           lane->index, path->text);
+}
+
 uint64_t mr_lane_durable(const struct mr_lane *lane)
 {
     return atomic_load_explicit(&lane->durable_seq, memory_order_acquire);

@@ -15,9 +15,11 @@
  * complete when it is handed out and iterating it changes nothing.
  *
  * DAMAGE.  A range that does not read back is returned as CORRUPT, once, and the
- * next call goes on behind it.  When a part of a segment is lost, names defined in
- * it are unknown: from there to the segment's end views are one batch at a time,
- * and events whose name is unknown are returned as lost ranges too.  An event is
+ * next call goes on behind it.  So is what is left of a segment whose file is gone
+ * although nobody retired it: waiting would not bring it back.  Only the segment being
+ * written may not go missing, because then every further ack would be a lie.  When a part of a
+ * segment is lost, names defined in it are unknown: from there to the segment's end views are one
+ * batch at a time, and events whose name is unknown are returned as lost ranges too.  An event is
  * never handed out under a wrong name.
  *
  * Rejected: pinning the segment file for its readers.  A reader without a cursor
@@ -161,9 +163,8 @@ static struct view_pin *pin_free(struct mr_reader *reader)
     return NULL;
 }
 
-/* [seq_next, seq_end) is lost: say so and go on behind it. */
-static enum mr_err reader_lost(struct mr_reader *reader, uint64_t seq_end, uint64_t pos,
-                               struct mr_view *out)
+/* [seq_next, seq_end) will not be handed out: go on behind it. */
+static enum mr_err reader_pass(struct mr_reader *reader, uint64_t seq_end, struct mr_view *out)
 {
     uint64_t seq = mr_reader_seq(reader);
 
@@ -172,9 +173,16 @@ static enum mr_err reader_lost(struct mr_reader *reader, uint64_t seq_end, uint6
                             .epoch = reader->segment.epoch,
                             .seq_first = seq,
                             .seq_last = seq_end - 1};
-    mr_lane_corrupt(reader->lane, seq, seq_end - 1, &reader->path, pos);
     seq_next_set(reader, seq_end);
     return MR_ERR_CORRUPT;
+}
+
+/* [seq_next, seq_end) is lost: say so and go on behind it. */
+static enum mr_err reader_lost(struct mr_reader *reader, uint64_t seq_end, uint64_t pos,
+                               struct mr_view *out)
+{
+    mr_lane_corrupt(reader->lane, mr_reader_seq(reader), seq_end - 1, &reader->path, pos);
+    return reader_pass(reader, seq_end, out);
 }
 
 /* Enter `segment` at its beginning; the mutex is held. */
@@ -197,6 +205,38 @@ static bool reader_retired(struct mr_reader *reader)
     return retired;
 }
 
+/* The segment's file is not there under its name.  (A tool's list of segments is as old
+ * as its opening: what is missing from it was retired by the gateway.)
+ */
+static enum mr_err reader_missing(struct mr_reader *reader, struct mr_view *out)
+{
+    mr_mutex_lock(&reader->lane->mutex);
+    const struct segment *segment = mr_segment_of_life(reader->lane, reader->life);
+    bool retired = segment == NULL;
+    bool lost = !retired && segment->seq_end != 0 && !reader->lane->journal->read_only;
+    mr_mutex_unlock(&reader->lane->mutex);
+
+    if (lost) {
+        mr_lane_missing(reader->lane, mr_reader_seq(reader), reader->seq_limit - 1, &reader->path);
+        return reader_pass(reader, reader->seq_limit, out);
+    }
+    return retired ? MR_ERR_AGAIN : MR_ERR_IO;
+}
+
+/* Have the segment's file open.  AGAIN: it was retired.  CORRUPT: it is lost, see `out`. */
+static enum mr_err reader_open_file(struct mr_reader *reader, struct mr_view *out)
+{
+    if (reader->scan != NULL) {
+        return MR_OK;
+    }
+    enum mr_err err = mr_scan_open_known(&reader->scan, reader->path.text, &reader->segment, NULL);
+    if (err != MR_OK) {
+        reader->scan = NULL;
+        return err == MR_ERR_REJECT ? reader_missing(reader, out) : MR_ERR_IO;
+    }
+    return MR_OK;
+}
+
 /* Walk the file from `pos` to the batch that holds seq_next.  OK: there.  AGAIN: the
  * segment was retired.  CORRUPT: `out` says what is lost.
  */
@@ -206,14 +246,10 @@ static enum mr_err reader_seek(struct mr_reader *reader, struct mr_view *out)
     struct mr_batch_header header;
     struct mr_span batch;
     uint64_t at;
-    enum mr_err err = MR_OK;
+    enum mr_err err = reader_open_file(reader, out);
 
-    if (reader->scan == NULL) {
-        err = mr_scan_open_known(&reader->scan, reader->path.text, &reader->segment, NULL);
-        if (err != MR_OK) {
-            reader->scan = NULL;
-            return err == MR_ERR_REJECT && reader_retired(reader) ? MR_ERR_AGAIN : MR_ERR_IO;
-        }
+    if (err != MR_OK) {
+        return err;
     }
     mr_scan_seek(reader->scan, reader->pos, reader->pos_seq);
     for (;;) {
@@ -396,15 +432,11 @@ static enum mr_err file_measure(const struct mr_reader *reader, const struct vie
 static enum mr_err found_in_file(struct mr_reader *reader, struct view_pin *pin,
                                  struct found *found, struct mr_view *out)
 {
-    enum mr_err err = MR_OK;
+    enum mr_err err = reader_open_file(reader, out);
     size_t want = reader->view_bytes_max;
 
-    if (reader->scan == NULL) {
-        err = mr_scan_open_known(&reader->scan, reader->path.text, &reader->segment, NULL);
-        if (err != MR_OK) {
-            reader->scan = NULL;
-            return err == MR_ERR_REJECT && reader_retired(reader) ? MR_ERR_AGAIN : MR_ERR_IO;
-        }
+    if (err != MR_OK) {
+        return err;
     }
     for (;;) {
         size_t got = 0;

@@ -71,9 +71,9 @@ void mr_reader_close(struct mr_reader *reader); /* all views must be unpinned */
 
 /* AGAIN: nothing durable beyond what was given; the wake will ring.
  * FULL: pins_max views are pinned; unpin some.
- * CORRUPT: what was durable does not read back: `out` has lane, seq_first and
- * seq_last of the range that is lost (logged with file and position), nothing
- * is pinned, and the next call goes on behind it.
+ * CORRUPT: what was durable does not read back, or its file was removed by somebody
+ * else: `out` has lane, seq_first and seq_last of the range that is lost (logged with
+ * file and position), nothing is pinned, and the next call goes on behind it.
  * IO: the disk refuses; stop.
  */
 enum mr_err mr_reader_next(struct mr_reader *reader, struct mr_view *out) MR_MUST_USE;

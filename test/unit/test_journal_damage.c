@@ -284,6 +284,57 @@ static void test_settled_segment_removed_by_hand(void)
     stop();
 }
 
+/* Somebody removes files while the journal is open: what was in them is told as lost,
+ * and what is behind is read.  The file being written is another matter.
+ */
+static void test_segment_removed_while_open(void)
+{
+    struct mr_reader *reader;
+    struct mr_view view;
+
+    start();
+    mr_assert(open_again(NULL, NULL) == MR_OK);
+    mr_assert(mr_path_remove(paths[1]) == MR_OK);
+    mr_assert(mr_path_remove(paths[path_count - 1]) == MR_OK);
+    uint64_t last_first = seq_of(paths[path_count - 1]);
+    struct seen seen = read_all(EVENTS);
+    mr_assert(seen.lost_first == seq_of(paths[1]) && seen.lost_last == EVENTS);
+    mr_assert(seen.lost == seq_of(paths[2]) - seq_of(paths[1]) + EVENTS + 1 - last_first);
+    mr_assert(seen.events == EVENTS - seen.lost);
+
+    append_to(EVENTS + 600);
+    for (size_t i = 0; i < path_count; i++) {
+        mr_free(paths[i]);
+    }
+    mr_free(paths);
+    mr_assert(mr_scan_list("/j/lane-00", &paths, &path_count) == MR_OK);
+    mr_assert(mr_path_remove(paths[path_count - 1]) == MR_OK);
+    uint64_t written = seq_of(paths[path_count - 1]);
+    mr_assert(mr_reader_open(&reader, journal, 0, written + 1, NULL, NULL) == MR_OK);
+    mr_assert(mr_reader_next(reader, &view) == MR_ERR_IO);
+    mr_reader_close(reader);
+    (void)mr_journal_close(journal); /* as the last segment has no name any more */
+    stop();
+}
+
+/* A disk that refuses to be read is not damage. */
+static void test_unreadable_is_not_lost(void)
+{
+    struct mr_reader *reader;
+    struct mr_view view;
+
+    start();
+    mr_assert(open_again(NULL, NULL) == MR_OK);
+    mr_assert(mr_reader_open(&reader, journal, 0, 1, NULL, NULL) == MR_OK);
+    mr_sim_inject(MR_SIM_READ, 1, 1, MR_SIM_FAULT_IO);
+    mr_assert(mr_reader_next(reader, &view) == MR_ERR_IO);
+    mr_assert(mr_reader_next(reader, &view) == MR_OK && view.seq_first == 1);
+    mr_view_unpin(&view);
+    mr_reader_close(reader);
+    close_journal();
+    stop();
+}
+
 /* The first batch of the first commit of a segment is damaged.  The file had its
  * name, so that whole commit was durable: its other batches are kept, and their
  * seqs are not given again.
@@ -576,6 +627,8 @@ int main(int argc, char **argv)
     test_missing_segment();
     test_missing_beginning();
     test_settled_segment_removed_by_hand();
+    test_segment_removed_while_open();
+    test_unreadable_is_not_lost();
     test_first_batch_of_first_commit();
     test_cursor_beyond_the_end();
     test_one_copy_of_a_cursor_is_enough();

@@ -11,6 +11,7 @@
  */
 #include "base/log.h"
 #include "base/text.h"
+#include "journal/scan.h"
 #include "os/clock.h"
 #include "os/file.h"
 #include "scripted_sink.h"
@@ -36,17 +37,11 @@ static void remove_under(void *arg, const char *name)
     }
 }
 
-static struct mr_journal *journal_make(void)
+static struct mr_journal *journal_open(void)
 {
-    const char *base = getenv("TMPDIR");
     struct mr_journal *journal = NULL;
     struct mr_recovery recovery;
     struct mr_error why;
-
-    snprintf(folder, sizeof(folder), "%s/mr-pipeline-XXXXXX", base == NULL ? "/tmp" : base);
-    mr_assert(mkdtemp(folder) != NULL);
-    snprintf(journal_path, sizeof(journal_path), "%s/journal", folder);
-    snprintf(dead_path, sizeof(dead_path), "%s/dead-letters", folder);
     struct mr_journal_options options = {
         .path = journal_path,
         .name = "test",
@@ -62,6 +57,18 @@ static struct mr_journal *journal_make(void)
     }
     mr_assert(err == MR_OK);
     mr_lane_set_owner(mr_journal_lane(journal, 0), &owner);
+    return journal;
+}
+
+static struct mr_journal *journal_make(void)
+{
+    const char *base = getenv("TMPDIR");
+
+    snprintf(folder, sizeof(folder), "%s/mr-pipeline-XXXXXX", base == NULL ? "/tmp" : base);
+    mr_assert(mkdtemp(folder) != NULL);
+    snprintf(journal_path, sizeof(journal_path), "%s/journal", folder);
+    snprintf(dead_path, sizeof(dead_path), "%s/dead-letters", folder);
+    struct mr_journal *journal = journal_open();
     memset(delivered, 0, sizeof(delivered));
     memset(newest_of, 0, sizeof(newest_of));
     return journal;
@@ -420,6 +427,108 @@ static void test_keeps_what_it_lent(uint64_t seed)
     journal_remove(journal);
 }
 
+/* ---- somebody at work in the journal's folder ---- */
+
+static char said[4096];
+
+static void keep_line(const char *line, size_t len)
+{
+    size_t had = strlen(said);
+
+    mr_assert(had + len < sizeof(said));
+    memcpy(said + had, line, len);
+    said[had + len] = '\0';
+}
+
+/* A journal of a past life with EVENTS that nobody has read, and the second segment's
+ * path, first and last seq.
+ */
+static struct mr_journal *journal_unread(char path[512], uint64_t *first, uint64_t *last)
+{
+    struct mr_journal *journal = journal_make();
+    struct mr_cursor *cursor;
+    char **paths = NULL;
+    char lane_path[300];
+    size_t count = 0;
+    bool is_new;
+
+    mr_assert(mr_cursor_open(journal, "test", 0, MR_START_OLDEST, &cursor, &is_new, NULL) == MR_OK);
+    append_all(mr_journal_lane(journal, 0), 1, EVENTS);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    snprintf(lane_path, sizeof(lane_path), "%s/lane-00", journal_path);
+    mr_assert(mr_scan_list(lane_path, &paths, &count) == MR_OK && count >= 3);
+    snprintf(path, 512, "%s", paths[1]);
+    *first = strtoull(strrchr(paths[1], '/') + 1, NULL, 10);
+    *last = strtoull(strrchr(paths[2], '/') + 1, NULL, 10) - 1;
+    for (size_t i = 0; i < count; i++) {
+        mr_free(paths[i]);
+    }
+    mr_free(paths);
+    return journal_open();
+}
+
+/* A segment it still needs is removed: the range is said to be lost, once, and all else
+ * arrives.
+ */
+static void test_goes_on_behind_a_removed_segment(void)
+{
+    char path[512];
+    char wanted[128];
+    struct mr_bridge_stats stats;
+    uint64_t first = 0;
+    uint64_t last = 0;
+    struct mr_journal *journal = journal_unread(path, &first, &last);
+    struct mr_bridge *bridge = bridge_make(journal, &plain);
+
+    mr_assert(unlink(path) == 0);
+    said[0] = '\0';
+    mr_log_set_writer(keep_line);
+    do {
+        (void)mr_bridge_step(bridge, mr_clock_mono_ns());
+        mr_bridge_stats(bridge, &stats);
+    } while (stats.cursor_seq < EVENTS);
+    mr_log_set_writer(NULL);
+    for (uint64_t seq = 1; seq <= EVENTS; seq++) {
+        mr_assert(delivered[seq] == (fate_of(seq) == FATE_SEND && (seq < first || seq > last)));
+    }
+    snprintf(wanted, sizeof(wanted), "records %llu to %llu of lane 0 are lost",
+             (unsigned long long)first, (unsigned long long)last);
+    const char *found = strstr(said, wanted);
+    mr_assert(found != NULL && strstr(found + strlen(wanted), "are lost") == NULL);
+    mr_assert(strstr(said, path) != NULL);
+    mr_bridge_stop(bridge, 0);
+    mr_bridge_destroy(bridge);
+    journal_remove(journal);
+}
+
+/* A file that is there and cannot be read (a folder has its name): nothing is passed
+ * over, the bridge stops in front of it.
+ */
+static void test_stops_when_the_disk_refuses(void)
+{
+    char path[512];
+    struct mr_bridge_stats stats;
+    uint64_t first = 0;
+    uint64_t last = 0;
+    struct mr_journal *journal = journal_unread(path, &first, &last);
+    struct mr_bridge *bridge = bridge_make(journal, &plain);
+
+    mr_assert(unlink(path) == 0 && mr_dir_create(path, NULL) == MR_OK);
+    said[0] = '\0';
+    mr_log_set_writer(keep_line);
+    for (int64_t now_ns = mr_clock_mono_ns(); strstr(said, "stopped in front of") == NULL;) {
+        now_ns += 1000000 + mr_bridge_step(bridge, now_ns);
+    }
+    mr_log_set_writer(NULL);
+    mr_bridge_stats(bridge, &stats);
+    mr_assert(stats.cursor_seq < first && strstr(stats.last_error, "read") != NULL);
+    mr_assert(!delivered[last + 1]);
+    mr_bridge_stop(bridge, 0);
+    mr_bridge_destroy(bridge);
+    mr_assert(rmdir(path) == 0);
+    journal_remove(journal);
+}
+
 /* With its own thread, and stop() that lets it finish. */
 static void test_runs_in_its_thread(uint64_t seed)
 {
@@ -495,6 +604,8 @@ int main(int argc, char **argv)
     test_keeps_what_it_lent(seed + 7);
     test_waits_when_dead_letters_are_full();
     test_runs_in_its_thread(seed + 6);
+    test_goes_on_behind_a_removed_segment();
+    test_stops_when_the_disk_refuses();
     mr_wake_close(&owner);
     return 0;
 }
