@@ -29,6 +29,11 @@ enum mr_file_mode {
     MR_FILE_CREATE,     /* created, mode 0600; MR_ERR_REJECT if it exists */
 };
 
+/* Why the last call of this header that failed in this thread did so, as a person reads
+ * it: "input/output error".  Borrowed, until this thread's next call of this header.
+ */
+const char *mr_file_last_cause(void);
+
 /* MR_ERR_REJECT: not there (or there, for CREATE).  FULL, IO as above. */
 enum mr_err mr_file_open(struct mr_file *file, const char *path, enum mr_file_mode mode,
                          struct mr_error *why) MR_MUST_USE;

@@ -114,6 +114,7 @@ static void test_no_space_is_full(void)
         return;
     }
     mr_assert(mr_file_write(&file, &some, 1, 0) == MR_ERR_FULL);
+    mr_assert(strcmp(mr_file_last_cause(), "no space left on device") == 0);
     mr_assert(mr_file_fill_zero(&file, 10) == MR_ERR_FULL);
     mr_file_close(&file);
 }
@@ -130,6 +131,30 @@ static void make_file(const char *path)
 {
     struct mr_file file;
     mr_assert(mr_file_open(&file, path, MR_FILE_CREATE, NULL) == MR_OK);
+    mr_file_close(&file);
+}
+
+/* A failed call leaves its cause until the next one fails. */
+static void test_last_cause(void)
+{
+    struct mr_file file = {.fd = -1};
+    const struct mr_span some = mr_span_of("some");
+
+    mr_assert(mr_path_remove(path_of("z")) == MR_ERR_REJECT);
+    mr_assert(strcmp(mr_file_last_cause(), "no such file or directory") == 0);
+    make_file(path_of("z"));
+    mr_assert(mr_file_open(&file, path_of("z"), MR_FILE_READ, NULL) == MR_OK);
+    mr_assert(mr_file_write(&file, &some, 1, 0) == MR_ERR_IO);
+    mr_assert(strcmp(mr_file_last_cause(), "bad file descriptor") == 0);
+    mr_file_close(&file);
+    mr_assert(mr_path_remove(path_of("z")) == MR_OK);
+    mr_assert(mr_dir_sync(path_of("z")) == MR_ERR_REJECT);
+    mr_assert(strcmp(mr_file_last_cause(), "no such file or directory") == 0);
+    mr_assert(mr_file_open(&file, "/", MR_FILE_READ, NULL) == MR_OK);
+    uint8_t byte;
+    size_t got = 0;
+    mr_assert(mr_file_read(&file, &byte, 1, 0, &got) == MR_ERR_IO);
+    mr_assert(strcmp(mr_file_last_cause(), "is a directory") == 0);
     mr_file_close(&file);
 }
 
@@ -202,6 +227,7 @@ int main(void)
     test_write_many_parts();
     test_fill_zero_really_fills();
     test_no_space_is_full();
+    test_last_cause();
     test_folders();
     test_lock_names_its_holder();
     test_watch_hears_of_changes();

@@ -336,7 +336,9 @@ static void test_faults_come_at_the_nth_call(void)
     mr_assert(mr_path_rename("j", "k") == MR_ERR_IO && mr_path_exists("j"));
     mr_assert(mr_path_remove("j") == MR_ERR_IO && mr_path_exists("j"));
     mr_assert(mr_dir_sync(".") == MR_ERR_IO);
+    mr_assert(strcmp(mr_file_last_cause(), "input/output error") == 0);
     mr_assert(mr_file_fill_zero(&file, 5000) == MR_ERR_FULL);
+    mr_assert(strcmp(mr_file_last_cause(), "no space left on device") == 0);
     mr_assert(mr_file_fill_zero(&file, 5000) == MR_OK);
     mr_sim_stop();
 }

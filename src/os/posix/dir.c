@@ -16,6 +16,7 @@
 
 static enum mr_err dir_error(int errnum)
 {
+    posix_note_cause(errnum);
     if (errnum == ENOENT) {
         return MR_ERR_REJECT;
     }
@@ -75,9 +76,13 @@ enum mr_err mr_dir_sync(const char *path)
     if (fd < 0) {
         return dir_error(errno);
     }
-    int failed = fsync(fd);
+    int errnum = fsync(fd) == 0 ? 0 : errno;
     (void)close(fd);
-    return failed == 0 ? MR_OK : MR_ERR_IO;
+    if (errnum == 0) {
+        return MR_OK;
+    }
+    posix_note_cause(errnum);
+    return MR_ERR_IO;
 }
 
 enum mr_err mr_dir_list(const char *path, void (*each)(void *arg, const char *name), void *arg)
@@ -99,7 +104,11 @@ enum mr_err mr_dir_list(const char *path, void (*each)(void *arg, const char *na
     }
     int errnum = errno;
     (void)closedir(dir);
-    return errnum == 0 ? MR_OK : MR_ERR_IO;
+    if (errnum == 0) {
+        return MR_OK;
+    }
+    posix_note_cause(errnum);
+    return MR_ERR_IO;
 }
 
 enum mr_err mr_path_rename(const char *from, const char *to)

@@ -26,6 +26,7 @@ enum {
 
 static enum mr_err file_error(int errnum)
 {
+    posix_note_cause(errnum);
     return errnum == ENOSPC || errnum == EDQUOT ? MR_ERR_FULL : MR_ERR_IO;
 }
 
@@ -46,8 +47,9 @@ enum mr_err mr_file_open(struct mr_file *file, const char *path, enum mr_file_mo
     }
 
     int errnum = errno;
+    enum mr_err err = file_error(errnum);
     bool name_is_wrong = mode == MR_FILE_CREATE ? errnum == EEXIST : errnum == ENOENT;
-    return mr_error_set(why, name_is_wrong ? MR_ERR_REJECT : file_error(errnum), "cannot %s %s: %s",
+    return mr_error_set(why, name_is_wrong ? MR_ERR_REJECT : err, "cannot %s %s: %s",
                         mode == MR_FILE_CREATE ? "create" : "open", path, posix_cause(errnum));
 }
 
@@ -80,7 +82,7 @@ static enum mr_err write_all(int fd, struct iovec *parts, size_t count, uint64_t
         }
         if (count > 0) {
             if (done == 0) {
-                return MR_ERR_IO; /* no error and no progress: trust it no further */
+                return file_error(EIO); /* no error and no progress: trust it no further */
             }
             parts->iov_base = (uint8_t *)parts->iov_base + left;
             parts->iov_len -= left;
@@ -127,7 +129,7 @@ enum mr_err mr_file_read(struct mr_file *file, void *into, size_t len, uint64_t 
         if (done > 0) {
             total += (size_t)done;
         } else if (errno != EINTR) {
-            return MR_ERR_IO;
+            return file_error(errno);
         }
     }
     *got = total;
@@ -136,7 +138,11 @@ enum mr_err mr_file_read(struct mr_file *file, void *into, size_t len, uint64_t 
 
 enum mr_err mr_file_sync(struct mr_file *file)
 {
-    return fdatasync(file->fd) == 0 ? MR_OK : MR_ERR_IO;
+    if (fdatasync(file->fd) == 0) {
+        return MR_OK;
+    }
+    posix_note_cause(errno);
+    return MR_ERR_IO;
 }
 
 enum mr_err mr_file_size(struct mr_file *file, uint64_t *out_bytes)
@@ -144,7 +150,7 @@ enum mr_err mr_file_size(struct mr_file *file, uint64_t *out_bytes)
     off_t end = lseek(file->fd, 0, SEEK_END); /* the position it moves is used by no one */
 
     if (end < 0) {
-        return MR_ERR_IO;
+        return file_error(errno);
     }
     *out_bytes = (uint64_t)end;
     return MR_OK;

@@ -1,6 +1,8 @@
 /* posix.c - the helpers of posix_internal.h. */
 #include "os/posix/posix_internal.h"
 
+#include "os/file.h"
+
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,6 +26,18 @@ const char *posix_cause(int errnum)
         text[0] = (char)(text[0] + ('a' - 'A'));
     }
     return text;
+}
+
+static _Thread_local int cause_noted;
+
+void posix_note_cause(int errnum)
+{
+    cause_noted = errnum;
+}
+
+const char *mr_file_last_cause(void)
+{
+    return posix_cause(cause_noted);
 }
 
 bool posix_drain(int fd)

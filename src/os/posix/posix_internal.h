@@ -11,6 +11,9 @@
  */
 const char *posix_cause(int errnum);
 
+/* Remember why a call of file.h failed, for mr_file_last_cause(). */
+void posix_note_cause(int errnum);
+
 /* A time-out in nanoseconds (>= 0) as the kernel wants it. */
 static inline struct timespec posix_timespec(int64_t ns)
 {

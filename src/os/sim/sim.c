@@ -12,6 +12,7 @@
  * Rejected: a process per run, killed with SIGKILL.  It would be more real and
  * four orders of magnitude slower, and the page cache would survive it.
  */
+#include "os/file.h"
 #include "os/sim/sim_internal.h"
 
 #include <setjmp.h>
@@ -38,6 +39,7 @@ static struct {
     int64_t mono_ns;
     int64_t wall_us;
     uint64_t calls[MR_SIM_CALLS];
+    enum mr_err cause; /* of the last call that failed */
     struct rule rules[RULES_MAX];
     size_t rule_count;
     struct handle *handles;
@@ -176,10 +178,29 @@ enum mr_sim_fault sim_fault_of(enum mr_sim_call call)
     for (size_t i = 0; i < sim.rule_count; i++) {
         const struct rule *rule = &sim.rules[i];
         if (rule->call == call && rule->first <= sim.calls[call] && sim.calls[call] <= rule->last) {
+            sim_note_cause(rule->fault == MR_SIM_FAULT_FULL ? MR_ERR_FULL : MR_ERR_IO);
             return rule->fault;
         }
     }
     return MR_SIM_FAULT_NONE;
+}
+
+enum mr_err sim_note_cause(enum mr_err err)
+{
+    sim.cause = err;
+    return err;
+}
+
+const char *mr_file_last_cause(void)
+{
+    switch (sim.cause) {
+    case MR_ERR_FULL:
+        return "no space left on device";
+    case MR_ERR_REJECT:
+        return "no such file or directory";
+    default:
+        return "input/output error";
+    }
 }
 
 /* ---- the crash ---- */

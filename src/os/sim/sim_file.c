@@ -61,8 +61,8 @@ enum mr_err mr_file_open(struct mr_file *file, const char *path, enum mr_file_mo
     } else {
         inode = sim_name_find(path);
         if (inode == NULL) {
-            return mr_error_set(why, MR_ERR_REJECT, "cannot open %s: no such file or directory",
-                                path);
+            return mr_error_set(why, sim_note_cause(MR_ERR_REJECT),
+                                "cannot open %s: no such file or directory", path);
         }
     }
     file_attach(file, mode == MR_FILE_READ ? SIM_FILE_READ : SIM_FILE, inode);
@@ -117,7 +117,7 @@ enum mr_err mr_file_write(struct mr_file *file, const struct mr_span *parts, siz
     case MR_SIM_FAULT_NONE:
         break;
     }
-    return full ? MR_ERR_FULL : MR_OK;
+    return full ? sim_note_cause(MR_ERR_FULL) : MR_OK;
 }
 
 enum mr_err mr_file_read(struct mr_file *file, void *into, size_t len, uint64_t pos, size_t *got)
@@ -192,7 +192,7 @@ enum mr_err mr_file_fill_zero(struct mr_file *file, uint64_t bytes)
         break;
     }
     if (done < bytes) {
-        return MR_ERR_FULL;
+        return sim_note_cause(MR_ERR_FULL);
     }
     sim_inode_sync(inode);
     return MR_OK;

@@ -41,6 +41,9 @@ int64_t sim_wall_us(void);
 /* Count a call and say what is to happen in it. */
 enum mr_sim_fault sim_fault_of(enum mr_sim_call call);
 
+/* Remember what mr_file_last_cause() tells; returns `err`. */
+enum mr_err sim_note_cause(enum mr_err err);
+
 /* The machine stops; control goes to mr_sim_run(). */
 _Noreturn void sim_crash_here(void);
 

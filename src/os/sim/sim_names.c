@@ -349,7 +349,7 @@ enum mr_err mr_dir_sync(const char *path)
 
     path_normalize(normalized, path);
     if (!folder_exists(normalized)) {
-        return MR_ERR_REJECT;
+        return sim_note_cause(MR_ERR_REJECT);
     }
     if (fault == MR_SIM_FAULT_CRASH && sim_coin()) {
         sim_crash_here(); /* before anything was done; else right after */
@@ -381,7 +381,7 @@ enum mr_err mr_dir_list(const char *path, void (*each)(void *arg, const char *na
 
     path_normalize(normalized, path);
     if (!folder_exists(normalized)) {
-        return MR_ERR_REJECT;
+        return sim_note_cause(MR_ERR_REJECT);
     }
     for (size_t i = 0; i < folder_count; i++) {
         if (path_is_in(folders[i].path, normalized)) {
@@ -417,7 +417,7 @@ enum mr_err mr_path_rename(const char *from, const char *to)
     path_normalize(target, to);
     struct sim_inode *inode = sim_name_find(path);
     if (inode == NULL || !sim_dir_of_exists(target)) {
-        return MR_ERR_REJECT;
+        return sim_note_cause(MR_ERR_REJECT);
     }
     if (fault == MR_SIM_FAULT_FULL || fault == MR_SIM_FAULT_IO) {
         return error_of_fault(fault);
@@ -443,7 +443,7 @@ enum mr_err mr_path_remove(const char *path)
 
     path_normalize(normalized, path);
     if (sim_name_find(normalized) == NULL) {
-        return MR_ERR_REJECT;
+        return sim_note_cause(MR_ERR_REJECT);
     }
     if (fault == MR_SIM_FAULT_FULL || fault == MR_SIM_FAULT_IO) {
         return error_of_fault(fault);
