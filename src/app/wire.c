@@ -172,7 +172,6 @@ static uint32_t record_bytes_max(const struct mr_settings *settings)
 static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
 {
     const struct mr_journal_conf *conf = &gateway->settings.journal;
-    struct mr_recovery found = {0};
     char path[PATH_BYTES];
 
     enum mr_err err = mr_dir_create(gateway->settings.gateway.data, why);
@@ -183,7 +182,7 @@ static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
         return err;
     }
     join_path(path, gateway->settings.gateway.data, "journal");
-    err = mr_journal_open(
+    return mr_journal_open(
         &gateway->journal,
         &(struct mr_journal_options){
             .path = path,
@@ -196,19 +195,7 @@ static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
             .commit_delay_us_max =
                 conf->commit_delay_us == 0 ? MR_COMMIT_AT_ONCE : (uint32_t)conf->commit_delay_us,
         },
-        &found, why);
-    if (err != MR_OK) {
-        return err;
-    }
-    char id[37];
-    mr_journal_id_text(mr_journal_identity(gateway->journal), id);
-    mr_log(MR_LOG_INFO, "journal",
-           "opened %s, id %s: %llu segments, %llu records checked in %lld ms, %llu bytes of an "
-           "unfinished commit cut, %llu records lost",
-           path, id, (unsigned long long)found.segments, (unsigned long long)found.records_scanned,
-           (long long)(found.took_us / 1000), (unsigned long long)found.torn_bytes,
-           (unsigned long long)found.seqs_lost);
-    return MR_OK;
+        NULL, why);
 }
 
 static enum mr_err start_bridges(struct gateway *gateway, struct mr_error *why)
@@ -463,13 +450,12 @@ static int run(struct mr_cli *cli)
     mr_signals_route(&gateway->wake);
 
     err = start(gateway, &why);
-    if (err == MR_OK) {
-        err = wait_for_end(gateway, &why);
-    }
     if (err != MR_OK) {
         mr_log(MR_LOG_ERROR, "gateway", "%s", why.text);
     } else {
-        mr_log(MR_LOG_INFO, "gateway", "stopping");
+        err = wait_for_end(gateway, &why);
+        mr_log(MR_LOG_INFO, "gateway", "%s", /* the broker has said what failed */
+               err == MR_OK ? "stopping" : "stopping, because the journal has failed");
     }
     enum mr_err closed = stop(gateway);
     err = err == MR_OK ? closed : err;

@@ -13,7 +13,8 @@
  * No room (ENOSPC, EDQUOT): the batches stay queued and the same write is tried
  * again.  Anything else: the lane has failed.  A sync is never repeated after it
  * failed, because the kernel forgets the dirty pages when it reports the error
- * and the second sync would succeed over nothing.
+ * and the second sync would succeed over nothing.  The cause is kept with the lane; the
+ * owner says it once, together with what it means.
  *
  * Rejected: O_DIRECT, O_DSYNC.  Measured: no gain on a preallocated file.
  *
@@ -130,15 +131,19 @@ static enum mr_err commit_name(struct mr_lane *lane, struct segment *segment)
     return MR_OK;
 }
 
-static enum mr_err commit_write(struct mr_lane *lane, struct commit_run *run)
+/* *what: the step that did not succeed. */
+static enum mr_err commit_write(struct mr_lane *lane, struct commit_run *run, const char **what)
 {
     int64_t began_ns = mr_clock_mono_ns();
     enum mr_err err = mr_file_write(&run->segment->file, run->parts, run->part_count, run->pos);
 
+    *what = "cannot be written";
     if (err == MR_OK) {
+        *what = "cannot be flushed";
         err = mr_file_sync(&run->segment->file) == MR_OK ? MR_OK : MR_ERR_IO;
     }
     if (err == MR_OK && !run->segment->on_disk) {
+        *what = "cannot be given its name";
         err = commit_name(lane, run->segment);
     }
     if (err == MR_OK) {
@@ -184,6 +189,14 @@ static void commit_done(struct mr_lane *lane, const struct commit_run *run)
     ring_readers(lane);
 }
 
+static void commit_failed(struct mr_lane *lane, const struct segment *segment, const char *what)
+{
+    struct path path;
+
+    mr_segment_path(lane, segment->header.seq_first, &path);
+    mr_lane_fail(lane, path.text, what);
+}
+
 static void commit_no_room(struct mr_lane *lane)
 {
     if (!atomic_exchange_explicit(&lane->disk_full, true, memory_order_relaxed)) {
@@ -210,13 +223,14 @@ bool mr_lane_step_commit(struct mr_lane *lane)
     while (run.end != head) {
         run.first = run.end;
         run_gather(lane, &run, head);
-        enum mr_err err = commit_write(lane, &run);
+        const char *what;
+        enum mr_err err = commit_write(lane, &run, &what);
         if (err == MR_ERR_FULL) {
             commit_no_room(lane);
             return true;
         }
         if (err != MR_OK) {
-            mr_lane_fail(lane, "a write to the journal or its flush did not succeed");
+            commit_failed(lane, run.segment, what);
             return true;
         }
         if (atomic_exchange_explicit(&lane->disk_full, false, memory_order_relaxed)) {

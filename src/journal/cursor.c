@@ -108,7 +108,8 @@ static enum mr_err cursors_load(struct mr_journal *journal, const char *path, st
 
     if (err != MR_OK) {
         mr_free(bytes);
-        return mr_error_set(why, MR_ERR_IO, "%s: cannot be read; check the disk", path);
+        return mr_error_set(why, MR_ERR_IO, "%s: cannot be read: %s; check the disk", path,
+                            mr_file_last_cause());
     }
     if (got < CURSOR_FILE_BYTES) {
         mr_log(MR_LOG_ERROR, "journal", "%s: %s is cut short; missing cursors begin anew",
@@ -129,9 +130,9 @@ static enum mr_err cursors_load(struct mr_journal *journal, const char *path, st
         }
     }
     mr_free(bytes);
-    return err == MR_OK
-               ? MR_OK
-               : mr_error_set(why, MR_ERR_IO, "%s: cannot be flushed; check the disk", path);
+    return err == MR_OK ? MR_OK
+                        : mr_error_set(why, MR_ERR_IO, "%s: cannot be flushed: %s; check the disk",
+                                       path, mr_file_last_cause());
 }
 
 static enum mr_err cursors_make(struct mr_journal *journal, const char *path, struct mr_error *why)
@@ -157,17 +158,24 @@ static enum mr_err cursors_make(struct mr_journal *journal, const char *path, st
     if (err == MR_OK) {
         err = mr_dir_sync(journal->folder.text);
     }
-    return err == MR_OK ? MR_OK
-                        : mr_error_set(why, err, "%s: cannot be made; is the disk full?", path);
+    return err == MR_OK
+               ? MR_OK
+               : mr_error_set(why, err, "%s: cannot be made: %s", path, mr_file_last_cause());
+}
+
+void mr_cursors_path(const struct mr_journal *journal, struct path *out)
+{
+    struct mr_text text = mr_text_over(out->text, sizeof(out->text));
+
+    mr_text_fmt(&text, "%s/cursors", journal->folder.text);
 }
 
 enum mr_err mr_cursors_open(struct mr_journal *journal, struct mr_error *why)
 {
     struct path path;
-    struct mr_text text = mr_text_over(path.text, sizeof(path.text));
     enum mr_err err;
 
-    mr_text_fmt(&text, "%s/cursors", journal->folder.text);
+    mr_cursors_path(journal, &path);
     journal->cursors = mr_alloc(MR_CURSORS_MAX * sizeof(*journal->cursors));
     for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
         journal->cursors[i].newer_copy = 1;
@@ -355,8 +363,9 @@ static enum mr_err cursor_make(struct mr_journal *journal, struct mr_cursor *cur
         err = MR_ERR_IO;
     }
     if (err != MR_OK) {
-        return mr_error_set(why, err, "%s: the cursor of \"%s\" cannot be written; check the disk",
-                            journal->name, name);
+        return mr_error_set(why, err,
+                            "%s: the cursor of '%s' cannot be written: %s; check the disk",
+                            journal->name, name, mr_file_last_cause());
     }
     atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
     atomic_store_explicit(&cursor->seq_on_disk, seq, memory_order_relaxed);

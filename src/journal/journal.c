@@ -79,9 +79,9 @@ static enum mr_err meta_write(const struct mr_journal *journal, struct mr_error 
     if (err == MR_OK) {
         err = mr_dir_sync(journal->folder.text);
     }
-    return err == MR_OK
-               ? MR_OK
-               : mr_error_set(why, err, "%s: cannot be written; is the disk full?", path.text);
+    return err == MR_OK ? MR_OK
+                        : mr_error_set(why, err, "%s: cannot be written: %s", path.text,
+                                       mr_file_last_cause());
 }
 
 static enum mr_err meta_read(struct mr_journal *journal, struct mr_error *why)
@@ -102,7 +102,8 @@ static enum mr_err meta_read(struct mr_journal *journal, struct mr_error *why)
     err = mr_file_read(&file, bytes, sizeof(bytes), 0, &got);
     mr_file_close(&file);
     if (err != MR_OK) {
-        return mr_error_set(why, MR_ERR_IO, "%s: cannot be read; check the disk", path.text);
+        return mr_error_set(why, MR_ERR_IO, "%s: cannot be read: %s; check the disk", path.text,
+                            mr_file_last_cause());
     }
     if (got < sizeof(bytes) || memcmp(bytes, meta_magic, sizeof(meta_magic)) != 0 ||
         mr_get_u32(bytes + META_CRC_AT) != mr_crc32c(0, bytes, META_CRC_AT)) {
@@ -301,7 +302,7 @@ static enum mr_err journal_start(struct mr_journal *journal, bool is_new, struct
     for (uint32_t i = 0; i < journal->lane_count; i++) {
         struct mr_lane *lane = &journal->lanes[i];
         if (mr_lane_state(lane) == MR_LANE_FAILED) {
-            return mr_error_set(why, MR_ERR_IO, "%s", lane->fail_text);
+            return mr_error_set(why, MR_ERR_IO, "%s", mr_lane_state_text(lane));
         }
         if (is_new && lane->spare == NULL) {
             return mr_error_set(why, MR_ERR_FULL, "%s", lane->spare_text);
@@ -318,15 +319,16 @@ static enum mr_err journal_start(struct mr_journal *journal, bool is_new, struct
 
 static void recovery_log(const struct mr_journal *journal, const struct mr_recovery *recovery)
 {
-    if (recovery->records_scanned != 0 || recovery->corrupt_ranges != 0) {
-        mr_log(
-            MR_LOG_INFO, "journal",
-            "%s: recovered in %lld ms: %llu segments, %llu records looked at, %llu torn bytes "
-            "cut, %llu damaged ranges",
-            journal->name, (long long)recovery->took_us / 1000,
-            (unsigned long long)recovery->segments, (unsigned long long)recovery->records_scanned,
-            (unsigned long long)recovery->torn_bytes, (unsigned long long)recovery->corrupt_ranges);
-    }
+    char id[37];
+
+    mr_journal_id_text(&journal->id, id);
+    mr_log(MR_LOG_INFO, "journal",
+           "opened %s, id %s: %llu segments, %llu records checked in %lld ms, %llu bytes of an "
+           "unfinished commit cut, %llu records lost in %llu places",
+           journal->folder.text, id, (unsigned long long)recovery->segments,
+           (unsigned long long)recovery->records_scanned, (long long)recovery->took_us / 1000,
+           (unsigned long long)recovery->torn_bytes, (unsigned long long)recovery->seqs_lost,
+           (unsigned long long)recovery->corrupt_ranges);
 }
 
 enum mr_err mr_journal_open(struct mr_journal **out, const struct mr_journal_options *options,
@@ -367,7 +369,9 @@ enum mr_err mr_journal_open(struct mr_journal **out, const struct mr_journal_opt
         return err;
     }
     recovery->took_us = (mr_clock_mono_ns() - began_ns) / 1000;
-    recovery_log(journal, recovery);
+    if (!journal->read_only) {
+        recovery_log(journal, recovery);
+    }
     *out = journal;
     return MR_OK;
 }
@@ -388,6 +392,11 @@ enum mr_err mr_journal_close(struct mr_journal *journal)
     if (journal->cursors != NULL) {
         if (!journal->read_only && journal->cursor_file.fd >= 0) {
             enum mr_err cursors_err = mr_cursors_write(journal);
+            if (cursors_err != MR_OK && err == MR_OK) {
+                mr_log(MR_LOG_ERROR, "journal",
+                       "%s: the last cursors cannot be written: %s; some events are offered again",
+                       journal->folder.text, mr_file_last_cause());
+            }
             err = err == MR_OK ? cursors_err : err;
         }
         mr_cursors_close(journal);

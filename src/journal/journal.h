@@ -61,7 +61,8 @@ enum mr_err mr_journal_open(struct mr_journal **out, const struct mr_journal_opt
                             struct mr_recovery *recovery, struct mr_error *why) MR_MUST_USE;
 
 /* Commit what was appended, write cursors, cut the last segments, stop threads,
- * free.  Readers must be closed before.  IO: the last commit did not succeed.
+ * free.  Readers must be closed before.  IO: the last commit did not succeed, and a
+ * log line says why, unless the owner of the failed lane has asked.
  */
 enum mr_err mr_journal_close(struct mr_journal *journal);
 
@@ -109,8 +110,9 @@ uint64_t mr_lane_durable(const struct mr_lane *lane);
  */
 void mr_lane_release(struct mr_lane *lane, uint64_t seq);
 
-/* Rung when durable rises, when room returns, when the lane fails.  NULL takes it
- * back: it is not touched after this returns.
+/* Rung when durable rises, when room returns, when the lane fails.  That it has failed
+ * is for the owner to say (mr_lane_state_text()); the journal does so at close only if
+ * nobody has asked.  NULL takes the wake back: it is not touched after this returns.
  */
 void mr_lane_set_owner(struct mr_lane *lane, struct mr_wake *owner);
 

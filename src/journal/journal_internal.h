@@ -87,8 +87,9 @@ struct mr_lane {
     _Atomic bool disk_full;  /* the commit waits for room */
     _Atomic int blocked;     /* enum blocked: why append last said FULL */
     _Atomic int spare_state; /* enum spare_state */
-    char fail_text[256];     /* written once, before `failed` */
-    char spare_text[256];    /* under the mutex */
+    _Atomic bool fail_said;  /* somebody has asked for fail_text */
+    char fail_text[512];     /* written once, before `failed` */
+    char spare_text[512];    /* under the mutex */
 
     /* ---- published by the owner per batch ---- */
     _Alignas(64) _Atomic uint64_t released_seq;
@@ -123,7 +124,11 @@ enum spare_state { SPARE_PREPARING, SPARE_READY, SPARE_NO_QUOTA, SPARE_NO_DISK }
 enum mr_err mr_lane_open(struct mr_lane *lane, struct mr_error *why) MR_MUST_USE;
 enum mr_err mr_lane_start(struct mr_lane *lane, struct mr_error *why) MR_MUST_USE;
 enum mr_err mr_lane_close(struct mr_lane *lane);
-void mr_lane_fail(struct mr_lane *lane, const char *what);
+
+/* To be called where it happened, so that the cause is known.  The owner is rung, and
+ * says it; without one, closing does.
+ */
+void mr_lane_fail(struct mr_lane *lane, const char *path, const char *what);
 void mr_lane_ring_owner(struct mr_lane *lane);
 void mr_lane_corrupt(struct mr_lane *lane, uint64_t seq_first, uint64_t seq_last,
                      const struct path *path, uint64_t pos);
@@ -210,6 +215,7 @@ struct mr_journal {
 
 enum mr_err mr_cursors_open(struct mr_journal *journal, struct mr_error *why) MR_MUST_USE;
 void mr_cursors_close(struct mr_journal *journal);
+void mr_cursors_path(const struct mr_journal *journal, struct path *out);
 enum mr_err mr_cursors_write(struct mr_journal *journal) MR_MUST_USE; /* those that changed */
 
 /* Lowest cursor on disk of `lane`; UINT64_MAX: it has none.  *highest: of memory. */

@@ -131,7 +131,8 @@ static void retire_oldest(struct mr_lane *lane, bool has_cursors, bool for_room)
             return;
         }
         if (err != MR_OK) {
-            mr_lane_fail(lane, "a settled segment could not be renamed");
+            mr_segment_path(lane, segment->header.seq_first, &path);
+            mr_lane_fail(lane, path.text, "cannot be made the next segment");
             mr_segment_free(segment);
             return;
         }
@@ -143,7 +144,7 @@ static void retire_oldest(struct mr_lane *lane, bool has_cursors, bool for_room)
      */
     mr_segment_path(lane, segment->header.seq_first, &path);
     if (mr_path_remove(path.text) == MR_ERR_IO || mr_dir_sync(lane->folder.text) != MR_OK) {
-        mr_lane_fail(lane, "a settled segment could not be removed");
+        mr_lane_fail(lane, path.text, "cannot be removed");
     }
     mr_segment_free(segment);
 }
@@ -192,7 +193,7 @@ static enum spare_state spare_fill(struct mr_lane *lane, struct mr_error *why)
         return SPARE_NO_DISK;
     }
     if (err != MR_OK) {
-        mr_lane_fail(lane, why->text);
+        mr_lane_fail(lane, lane->folder.text, "cannot take a new segment");
         return SPARE_PREPARING;
     }
     spare_publish(lane, spare);
@@ -301,8 +302,11 @@ void mr_lane_keep(struct mr_lane *lane)
 void mr_journal_step_keeper(struct mr_journal *journal)
 {
     if (mr_cursors_write(journal) != MR_OK) {
+        struct path path;
+
+        mr_cursors_path(journal, &path);
         for (uint32_t i = 0; i < journal->lane_count; i++) {
-            mr_lane_fail(&journal->lanes[i], "the file of cursors could not be written");
+            mr_lane_fail(&journal->lanes[i], path.text, "cannot be written");
         }
         return;
     }

@@ -87,15 +87,36 @@ static enum mr_err lane_cut_last(struct mr_lane *lane)
     }
     uint64_t used = lane->block->pos + (uint64_t)(lane->at - lane->block->memory);
     if (mr_file_truncate(&last->file, used) != MR_OK || mr_file_sync(&last->file) != MR_OK) {
+        struct path path;
+
+        mr_segment_path(lane, last->header.seq_first, &path);
+        mr_log(MR_LOG_ERROR, "journal", "%s cannot be cut to what it holds: %s; check the disk",
+               path.text, mr_file_last_cause());
         return MR_ERR_IO;
     }
     return MR_OK;
 }
 
+/* Was everything committed?  If not, it is said here unless the owner did. */
+static enum mr_err lane_end(struct mr_lane *lane)
+{
+    if (atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
+        if (!atomic_load_explicit(&lane->fail_said, memory_order_relaxed)) {
+            mr_log(MR_LOG_ERROR, "journal", "%s", lane->fail_text);
+        }
+        return MR_ERR_IO;
+    }
+    if (lane->queue_tail != lane->queue_head) {
+        mr_log(MR_LOG_ERROR, "journal",
+               "%s lane %u: there was no room for the last records, which were not acknowledged",
+               lane->journal->name, lane->index);
+        return MR_ERR_IO;
+    }
+    return lane_cut_last(lane);
+}
+
 enum mr_err mr_lane_close(struct mr_lane *lane)
 {
-    enum mr_err err = MR_OK;
-
     mr_assert(lane->readers == NULL);
     if (lane->batch != NULL && !atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
         mr_lane_seal(lane);
@@ -108,12 +129,7 @@ enum mr_err mr_lane_close(struct mr_lane *lane)
     } else if (lane->queue != NULL) {
         (void)mr_lane_step_commit(lane); /* takes all; what stays is told below */
     }
-    if (lane->queue_tail != lane->queue_head ||
-        atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
-        err = MR_ERR_IO;
-    } else {
-        err = lane_cut_last(lane);
-    }
+    enum mr_err err = lane_end(lane);
     while (lane->oldest != NULL) {
         struct segment *next = lane->oldest->next;
         mr_segment_free(lane->oldest);
@@ -132,22 +148,20 @@ enum mr_err mr_lane_close(struct mr_lane *lane)
     return err;
 }
 
-void mr_lane_fail(struct mr_lane *lane, const char *what)
+void mr_lane_fail(struct mr_lane *lane, const char *path, const char *what)
 {
     bool first = false;
 
     mr_mutex_lock(&lane->mutex);
     if (!atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
         struct mr_text text = mr_text_over(lane->fail_text, sizeof(lane->fail_text));
-        mr_text_fmt(&text,
-                    "journal lane %u: %s; nothing more is acknowledged; check the disk and restart",
-                    lane->index, what);
+        mr_text_fmt(&text, "%s lane %u: %s %s: %s; check the disk and restart", lane->journal->name,
+                    lane->index, path, what, mr_file_last_cause());
         atomic_store_explicit(&lane->failed, true, memory_order_release);
         first = true;
     }
     mr_mutex_unlock(&lane->mutex);
     if (first) {
-        mr_log(MR_LOG_ERROR, "journal", "%s: %s", lane->journal->name, lane->fail_text);
         mr_lane_ring_owner(lane);
     }
 }
@@ -220,11 +234,12 @@ const char *mr_lane_state_text(const struct mr_lane *lane)
 {
     static _Thread_local char answer[512];
     struct mr_text text = mr_text_over(answer, sizeof(answer));
-    struct mr_lane *guarded = (struct mr_lane *)lane; /* for its mutex only */
+    struct mr_lane *guarded = (struct mr_lane *)lane; /* for its mutex and `fail_said` */
 
     switch (mr_lane_state(lane)) {
     case MR_LANE_FAILED:
         mr_text_add(&text, lane->fail_text);
+        atomic_store_explicit(&guarded->fail_said, true, memory_order_relaxed);
         break;
     case MR_LANE_FULL:
         if (atomic_load_explicit(&lane->disk_full, memory_order_relaxed)) {
@@ -237,10 +252,10 @@ const char *mr_lane_state_text(const struct mr_lane *lane)
         mr_mutex_unlock(&guarded->mutex);
         break;
     case MR_LANE_BEHIND:
-        mr_text_fmt(&text, "journal lane %u waits for the disk", lane->index);
+        mr_text_fmt(&text, "%s lane %u waits for the disk", lane->journal->name, lane->index);
         break;
     case MR_LANE_OPEN:
-        mr_text_fmt(&text, "journal lane %u is open", lane->index);
+        mr_text_fmt(&text, "%s lane %u is open", lane->journal->name, lane->index);
         break;
     }
     return answer;

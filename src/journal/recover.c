@@ -135,7 +135,8 @@ static enum mr_err recover_walk(struct recover *r, struct mr_scan *scan, struct 
             continue;
         }
         if (err == MR_ERR_IO) {
-            return mr_error_set(r->why, err, "%s: cannot be read; check the disk", path->text);
+            return mr_error_set(r->why, err, "%s: cannot be read: %s; check the disk", path->text,
+                                mr_file_last_cause());
         }
         if (!last && expected >= segment->seq_end) {
             return MR_OK;
@@ -154,7 +155,8 @@ static enum mr_err recover_walk(struct recover *r, struct mr_scan *scan, struct 
             found = err == MR_OK && header.seq_first < segment->seq_end;
         }
         if (err == MR_ERR_IO) {
-            return mr_error_set(r->why, err, "%s: cannot be read; check the disk", path->text);
+            return mr_error_set(r->why, err, "%s: cannot be read: %s; check the disk", path->text,
+                                mr_file_last_cause());
         }
         if (!found) {
             if (last) {
@@ -235,9 +237,10 @@ static enum mr_err recover_cut(struct recover *r, struct segment *segment, const
         err = mr_file_sync(&file);
     }
     mr_file_close(&file);
-    return err == MR_OK ? MR_OK
-                        : mr_error_set(r->why, MR_ERR_IO, "%s: cannot be flushed; check the disk",
-                                       path->text);
+    return err == MR_OK
+               ? MR_OK
+               : mr_error_set(r->why, MR_ERR_IO, "%s: cannot be flushed: %s; check the disk",
+                              path->text, mr_file_last_cause());
 }
 
 static enum mr_err recover_segment(struct recover *r, struct segment *segment, bool last)
@@ -339,8 +342,8 @@ static enum mr_err recover_list(struct recover *r)
     }
     err = mr_scan_list(r->lane->folder.text, &paths, &count);
     if (err != MR_OK) {
-        return mr_error_set(r->why, MR_ERR_IO, "%s: cannot be listed; check the disk",
-                            r->lane->folder.text);
+        return mr_error_set(r->why, MR_ERR_IO, "%s: cannot be listed: %s; check the disk",
+                            r->lane->folder.text, mr_file_last_cause());
     }
     for (size_t i = 0; i < count; i++) {
         if (err == MR_OK) {
@@ -390,8 +393,9 @@ static enum mr_err recover_spares(struct recover *r)
         }
     }
     return err == MR_OK ? MR_OK
-                        : mr_error_set(r->why, MR_ERR_IO, "%s: old spares cannot be removed",
-                                       lane->folder.text);
+                        : mr_error_set(r->why, MR_ERR_IO,
+                                       "%s: old spares cannot be removed: %s; check the disk",
+                                       lane->folder.text, mr_file_last_cause());
 }
 
 /* Seqs below a cursor existed; if the segments end before it, they are lost. */
@@ -452,8 +456,8 @@ enum mr_err mr_lane_recover(struct mr_lane *lane, struct mr_recovery *recovery,
         err = recover_spares(&r);
         /* A name that was given just before the crash may not be on the medium yet. */
         if (err == MR_OK && mr_dir_sync(lane->folder.text) != MR_OK) {
-            err = mr_error_set(why, MR_ERR_IO, "%s: cannot be flushed; check the disk",
-                               lane->folder.text);
+            err = mr_error_set(why, MR_ERR_IO, "%s: cannot be flushed: %s; check the disk",
+                               lane->folder.text, mr_file_last_cause());
         }
     }
     if (err != MR_OK) {

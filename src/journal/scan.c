@@ -51,7 +51,8 @@ enum mr_err mr_scan_open_known(struct mr_scan **out, const char *path,
     scan->seq_expected = header->seq_first;
     if (mr_file_size(&scan->file, &scan->file_bytes) != MR_OK) {
         mr_scan_close(scan);
-        return mr_error_set(why, MR_ERR_IO, "%s: its size cannot be read", path);
+        return mr_error_set(why, MR_ERR_IO, "%s: its size cannot be read: %s", path,
+                            mr_file_last_cause());
     }
     *out = scan;
     return MR_OK;
@@ -71,7 +72,7 @@ enum mr_err mr_scan_open(struct mr_scan **out, const char *path, struct mr_segme
     err = mr_file_read(&file, bytes, sizeof(bytes), 0, &got);
     mr_file_close(&file);
     if (err != MR_OK) {
-        return mr_error_set(why, MR_ERR_IO, "%s: cannot be read", path);
+        return mr_error_set(why, MR_ERR_IO, "%s: cannot be read: %s", path, mr_file_last_cause());
     }
     err = got < sizeof(bytes) ? MR_ERR_CORRUPT : mr_segment_header_get(bytes, header);
     if (err == MR_ERR_CONFIG) {

@@ -142,10 +142,9 @@ out:
     if (err != MR_OK) {
         mr_segment_free(spare);
         return mr_error_set(why, err == MR_ERR_FULL ? MR_ERR_FULL : MR_ERR_IO,
-                            "journal: the next segment in %s cannot be prepared: %s",
-                            lane->folder.text,
+                            "the next segment in %s cannot be prepared: %s", lane->folder.text,
                             err == MR_ERR_FULL ? "the disk is full; make room on it"
-                                               : "the disk refuses; check it");
+                                               : mr_file_last_cause());
     }
     *out = spare;
     return MR_OK;

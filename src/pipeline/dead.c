@@ -217,8 +217,7 @@ static enum mr_err dead_append(struct mr_bridge *b, const struct mr_event *event
         mr_worker_stop(b, "a record is too large for the dead letters; raise their record size");
         return MR_ERR_IO;
     default:
-        mr_worker_stop(b,
-                       "the dead letters cannot be written (I/O error); see the journal's message");
+        mr_worker_stop(b, mr_lane_state_text(b->dead.lane));
         return MR_ERR_IO;
     }
 }
@@ -311,11 +310,18 @@ bool mr_dead_durable(const struct mr_bridge *b, uint64_t dead_seq)
 }
 
 /* End of the worker's turn: hand over what was appended.  In how many ns to come
- * again; -1: when the wake rings.
+ * again; -1: when the wake rings.  Letters that will never be durable stop the bridge
+ * here, because their events would wait for them without a word.
  */
 int64_t mr_dead_turn(struct mr_bridge *b, int64_t now_ns)
 {
     if (b->dead.journal == NULL) {
+        return -1;
+    }
+    if (mr_lane_state(b->dead.lane) == MR_LANE_FAILED) {
+        if (b->state != WORKER_STOPPED) {
+            mr_worker_stop(b, mr_lane_state_text(b->dead.lane));
+        }
         return -1;
     }
     mr_lane_release(b->dead.lane, mr_lane_durable(b->dead.lane));

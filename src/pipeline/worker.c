@@ -32,6 +32,7 @@
 #include "pipeline/bridge_internal.h"
 
 #include "os/clock.h"
+#include "os/file.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -190,6 +191,8 @@ static bool worker_read(struct mr_bridge *b)
     if (b->flight_head - b->flight_tail == FLIGHTS_MAX) {
         return false;
     }
+    char why[REASON_MAX];
+
     switch (mr_reader_next(b->reader, &b->view)) {
     case MR_OK:
         b->view_at = mr_view_begin(&b->view);
@@ -210,7 +213,8 @@ static bool worker_read(struct mr_bridge *b)
     case MR_ERR_FULL:
         return false;
     default:
-        mr_worker_stop(b, "the journal cannot be read (I/O error)");
+        snprintf(why, sizeof(why), "the journal cannot be read: %s", mr_file_last_cause());
+        mr_worker_stop(b, why);
         return false;
     }
 }

@@ -183,8 +183,10 @@ class Fault(unittest.TestCase):
                 acked = self.acked_until_closed(gateway)
                 self.assertLess(len(acked), 400, "the fault was met")
                 gateway.wait_exit(74)
-                said = r"level=error .*journal lane 0: .*flush did not succeed.*check the disk"
-                self.assertIsNotNone(gateway.log.find(said), gateway.log.text())
+                said = r"journal lane 0: \S+ cannot be \w+: input/output error; check the disk"
+                self.assertIsNotNone(gateway.log.find("level=error .*" + said), gateway.log.text())
+                errors = re.findall("level=error.*", gateway.log.text())
+                self.assertEqual(len(errors), 1, "it is said once")
                 gateway.prefix = []
                 gateway.start()
                 more = self.acked_until_closed(gateway, 10)

@@ -16,8 +16,10 @@
 #include "os/file.h"
 #include "scripted_sink.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static char folder[200];
@@ -74,11 +76,16 @@ static struct mr_journal *journal_make(void)
     return journal;
 }
 
+static void folder_remove(void)
+{
+    mr_assert(mr_dir_list(folder, remove_under, folder) == MR_OK);
+    mr_assert(rmdir(folder) == 0);
+}
+
 static void journal_remove(struct mr_journal *journal)
 {
     mr_assert(mr_journal_close(journal) == MR_OK);
-    mr_assert(mr_dir_list(folder, remove_under, folder) == MR_OK);
-    mr_assert(rmdir(folder) == 0);
+    folder_remove();
 }
 
 static const char *from_items[] = {"sensors/#"};
@@ -529,6 +536,45 @@ static void test_stops_when_the_disk_refuses(void)
     journal_remove(journal);
 }
 
+/* The dead letters cannot be written any more: the bridge stops and says why, instead
+ * of waiting for ever for a letter that will not be durable.
+ */
+static void test_stops_when_the_dead_letters_fail(void)
+{
+    char path[512];
+    struct mr_bridge_stats stats;
+    uint64_t first = 0;
+    uint64_t last = 0;
+    struct mr_journal *journal = journal_unread(path, &first, &last);
+    struct mr_bridge *bridge = bridge_make(journal, &plain);
+    struct rlimit before;
+    struct rlimit none;
+
+    do {
+        (void)mr_bridge_step(bridge, mr_clock_mono_ns());
+        mr_bridge_stats(bridge, &stats);
+    } while (stats.dead_letters == 0);
+    mr_assert(getrlimit(RLIMIT_FSIZE, &before) == 0);
+    none = before;
+    none.rlim_cur = 0; /* every write fails: EFBIG */
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    said[0] = '\0';
+    mr_log_set_writer(keep_line);
+    mr_assert(setrlimit(RLIMIT_FSIZE, &none) == 0);
+    for (int64_t now_ns = mr_clock_mono_ns(); strstr(said, "stopped in front of") == NULL;) {
+        now_ns += 1000000 + mr_bridge_step(bridge, now_ns);
+    }
+    mr_assert(setrlimit(RLIMIT_FSIZE, &before) == 0);
+    mr_assert(signal(SIGXFSZ, handler) == SIG_IGN);
+    mr_log_set_writer(NULL);
+    mr_assert(strstr(said, "dead letters lane 0: ") != NULL);
+    mr_assert(strstr(said, ": file too large; check the disk and restart") != NULL);
+    mr_bridge_stop(bridge, 0);
+    mr_bridge_destroy(bridge);
+    (void)mr_journal_close(journal); /* its cursors may have met the limit too */
+    folder_remove();
+}
+
 /* With its own thread, and stop() that lets it finish. */
 static void test_runs_in_its_thread(uint64_t seed)
 {
@@ -606,6 +652,7 @@ int main(int argc, char **argv)
     test_runs_in_its_thread(seed + 6);
     test_goes_on_behind_a_removed_segment();
     test_stops_when_the_disk_refuses();
+    test_stops_when_the_dead_letters_fail();
     mr_wake_close(&owner);
     return 0;
 }
