@@ -97,7 +97,7 @@ static void in_offer(struct mr_conn *conn, const uint8_t *at, uint32_t len)
 }
 
 /* The end of the stream, a broken one, or nothing at all: true if there are bytes. */
-static bool in_got(struct mr_conn *conn, enum mr_err err, size_t got)
+static bool in_got(struct mr_conn *conn, enum mr_err err, size_t asked, size_t got)
 {
     if (err == MR_ERR_AGAIN) {
         return false;
@@ -105,6 +105,9 @@ static bool in_got(struct mr_conn *conn, enum mr_err err, size_t got)
     if (err != MR_OK || got == 0) {
         conn_end(conn, err == MR_OK ? MR_CLOSE_BY_PEER : MR_CLOSE_BROKEN);
         return false;
+    }
+    if (got == asked) {
+        conn_rearm(conn);
     }
     conn->net->stats.reads += 1;
     conn->net->stats.bytes_received += got;
@@ -122,7 +125,7 @@ static void in_read_direct(struct mr_conn *conn)
     }
     uint32_t end = conn->in_need < conn->in_capacity ? conn->in_need : conn->in_capacity;
     enum mr_err err = mr_socket_read(conn->fd, conn->in + conn->in_len, end - conn->in_len, &got);
-    if (!in_got(conn, err, got)) {
+    if (!in_got(conn, err, end - conn->in_len, got)) {
         return;
     }
     conn->in_len += (uint32_t)got;
@@ -141,6 +144,8 @@ static void conn_read_some(struct mr_conn *conn, uint32_t max)
         enum mr_err err = mr_socket_read(conn->fd, net->slab, net->options.slab_bytes, &got);
         if (err != MR_ERR_AGAIN && (err != MR_OK || got == 0)) {
             conn_free(conn);
+        } else if (err == MR_OK && got == net->options.slab_bytes) {
+            conn_rearm(conn);
         }
         return;
     }
@@ -156,7 +161,7 @@ static void conn_read_some(struct mr_conn *conn, uint32_t max)
         memcpy(net->slab, conn->in, conn->in_len);
     }
     enum mr_err err = mr_socket_read(conn->fd, net->slab + conn->in_len, max, &got);
-    if (in_got(conn, err, got)) {
+    if (in_got(conn, err, max, got)) {
         in_offer(conn, net->slab, conn->in_len + (uint32_t)got);
     }
 }

@@ -97,6 +97,12 @@ void mr_net_event(struct mr_net *net, const struct mr_ready *ready)
     }
     if ((ready->what & MR_READY_READ) != 0) {
         conn_read(conn); /* reports the end by itself, after the last bytes */
+        if ((ready->what & (MR_READY_END | MR_READY_GONE)) != 0) {
+            conn = net_conn(net, ready->tag);
+            if (conn != NULL) {
+                conn_rearm(conn);
+            }
+        }
     } else if ((ready->what & MR_READY_GONE) != 0) {
         conn_end(conn, MR_CLOSE_BROKEN);
     }

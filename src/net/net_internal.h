@@ -91,6 +91,7 @@ struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const c
 void conn_free(struct mr_conn *conn);
 void conn_end(struct mr_conn *conn, enum mr_close_why why); /* it is over: tell the owner, free */
 void conn_watch(struct mr_conn *conn);                      /* tell the loop what we now wait for */
+void conn_rearm(struct mr_conn *conn);                      /* there may be more to read */
 void conn_mark(struct mr_conn *conn);                       /* flush it at the end of the turn */
 void conn_pause_end(struct mr_conn *conn);
 

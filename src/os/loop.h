@@ -24,6 +24,8 @@ enum {
     MR_READY_READ = 1,  /* bytes, end of stream, or a connection to accept */
     MR_READY_WRITE = 2, /* room in the send buffer again */
     MR_READY_GONE = 4,  /* reset or error: close it */
+    MR_READY_EDGE = 8,  /* for add and change only: see mr_loop_add() */
+    MR_READY_END = 16,  /* with READ: the peer has closed; it comes after what is unread */
 };
 
 struct mr_ready {
@@ -37,6 +39,11 @@ void mr_loop_close(struct mr_loop *loop);
 /* Watch `fd`, level-triggered, for `what`; `tag` comes back with each event.
  * MR_ERR_FULL: the kernel's limits (watches, memory).  The tag UINT64_MAX is
  * the loop's own.  `what` may be 0: then only MR_READY_GONE is reported.
+ *
+ * With MR_READY_EDGE what has been reported may not be reported again until
+ * something new happens.  Whoever did not empty the socket (a read that gave all
+ * it was asked for, or MR_READY_END) calls change(), which reports anew.  It saves
+ * the kernel a second look at every socket of a turn.
  */
 enum mr_err mr_loop_add(struct mr_loop *loop, int fd, uint32_t what, uint64_t tag) MR_MUST_USE;
 void mr_loop_change(struct mr_loop *loop, int fd, uint32_t what, uint64_t tag);

@@ -57,6 +57,9 @@ static struct epoll_event loop_event(uint32_t what, uint64_t tag)
     if ((what & MR_READY_READ) != 0) {
         event.events |= EPOLLIN | EPOLLRDHUP;
     }
+    if ((what & MR_READY_EDGE) != 0) {
+        event.events |= EPOLLET;
+    }
     if ((what & MR_READY_WRITE) != 0) {
         event.events |= EPOLLOUT;
     }
@@ -140,6 +143,7 @@ static bool loop_translate(const struct epoll_event *from, size_t from_count, st
             continue;
         }
         ready.what |= (bits & (EPOLLIN | EPOLLRDHUP)) != 0 ? MR_READY_READ : 0u;
+        ready.what |= (bits & EPOLLRDHUP) != 0 ? MR_READY_END : 0u;
         ready.what |= (bits & EPOLLOUT) != 0 ? MR_READY_WRITE : 0u;
         ready.what |= (bits & (EPOLLERR | EPOLLHUP)) != 0 ? MR_READY_GONE : 0u;
         into[count] = ready;
