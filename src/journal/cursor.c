@@ -315,9 +315,10 @@ void mr_cursors_say_orphans(struct mr_journal *journal)
             mr_log(
                 MR_LOG_WARN, "journal",
                 "%s: there is a cursor of '%s' in lane %u, but no such bridge; everything behind "
-                "record %llu is kept for it until the journal is full",
+                "record %llu is kept for it until the journal is full; configure it again, or stop "
+                "the gateway and give that up: millrace journal forget %s --data %s",
                 journal->name, cursor->name, cursor->lane_index,
-                (unsigned long long)mr_cursor_get(cursor));
+                (unsigned long long)mr_cursor_get(cursor), cursor->name, journal->folder.text);
         }
     }
     mr_mutex_unlock(&journal->cursor_mutex);
@@ -393,9 +394,11 @@ enum mr_err mr_cursor_open(struct mr_journal *journal, const char *name, uint32_
         err =
             mr_error_set(why, MR_ERR_CONFIG, "%s: there is no cursor \"%s\"", journal->name, name);
     } else if (cursor == NULL && unused == NULL) {
-        err = mr_error_set(why, MR_ERR_FULL,
-                           "%s: all %d cursors are in use; remove bridges that are gone",
-                           journal->name, MR_CURSORS_MAX);
+        err = mr_error_set(
+            why, MR_ERR_FULL,
+            "%s: all %d cursors are in use; stop the gateway and free those of bridges "
+            "that are gone: millrace journal forget NAME --data %s",
+            journal->name, MR_CURSORS_MAX, journal->folder.text);
     } else if (cursor == NULL) {
         cursor = unused;
         err = cursor_make(journal, cursor, name, lane, start, why);

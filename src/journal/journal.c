@@ -210,9 +210,9 @@ static enum mr_err identity_open(struct mr_journal *journal,
     enum mr_err err;
 
     meta_path(journal, "", &path);
-    *is_new = !journal->read_only && !mr_path_exists(path.text);
+    *is_new = !journal->read_only && !journal->cursors_only && !mr_path_exists(path.text);
     err = *is_new ? identity_make(journal, options, why) : meta_read(journal, why);
-    if (err != MR_OK) {
+    if (err != MR_OK || journal->cursors_only) {
         return err;
     }
     uint64_t max_before = journal->max_bytes;
@@ -248,6 +248,7 @@ static void options_take(struct mr_journal *journal, const struct mr_journal_opt
     mr_text_add(&text, options->name == NULL ? "journal" : options->name);
     journal->keep_us = options->keep_us;
     journal->read_only = options->read_only;
+    journal->cursors_only = options->cursors_only;
     journal->manual = options->manual;
     journal->block_bytes = (uint32_t)round_up(block_bytes, PAGE_BYTES);
     journal->block_count =
@@ -280,6 +281,9 @@ static enum mr_err lanes_open(struct mr_journal *journal, struct mr_recovery *re
         journal->lanes[i].index = i;
         journal->lanes[i].commit_wake.fd = -1;
         mr_mutex_init(&journal->lanes[i].mutex);
+    }
+    if (journal->cursors_only) {
+        return mr_cursors_open(journal, why);
     }
     for (uint32_t i = 0; i < journal->lane_count && err == MR_OK; i++) {
         err = mr_lane_open(&journal->lanes[i], why);
@@ -361,7 +365,7 @@ enum mr_err mr_journal_open(struct mr_journal **out, const struct mr_journal_opt
     if (err == MR_OK) {
         err = lanes_open(journal, recovery, why);
     }
-    if (err == MR_OK && !journal->read_only) {
+    if (err == MR_OK && !journal->read_only && !journal->cursors_only) {
         err = journal_start(journal, is_new, why);
     }
     if (err != MR_OK) {
@@ -369,7 +373,7 @@ enum mr_err mr_journal_open(struct mr_journal **out, const struct mr_journal_opt
         return err;
     }
     recovery->took_us = (mr_clock_mono_ns() - began_ns) / 1000;
-    if (!journal->read_only) {
+    if (!journal->read_only && !journal->cursors_only) {
         recovery_log(journal, recovery);
     }
     *out = journal;

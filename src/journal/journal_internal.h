@@ -198,6 +198,7 @@ struct mr_journal {
     uint32_t lane_count;
     int64_t commit_delay_ns_max;
     bool read_only;
+    bool cursors_only;
     bool manual;
     bool said_no_cursors;
     bool said_orphans;

@@ -160,13 +160,19 @@ static void say_full(struct mr_lane *lane, struct mr_error *why)
                      "the journal has reached max_size (%llu bytes); use a larger one", max_bytes);
         return;
     }
+    if (holder.opened) {
+        mr_error_set(why, MR_ERR_FULL,
+                     "the journal has reached max_size (%llu bytes): '%s' needs what is behind "
+                     "record %llu; it goes on when that was delivered, or with a larger max_size",
+                     max_bytes, holder.name, (unsigned long long)holder.seq);
+        return;
+    }
     mr_error_set(why, MR_ERR_FULL,
                  "the journal has reached max_size (%llu bytes): '%s' needs what is behind record "
-                 "%llu%s, or with a larger max_size",
-                 max_bytes, holder.name, (unsigned long long)holder.seq,
-                 holder.opened
-                     ? "; it goes on when that was delivered"
-                     : ", but there is no such bridge; it goes on when there is one again");
+                 "%llu, but there is no such bridge; configure it again, or stop the gateway and "
+                 "give up what it has not delivered: millrace journal forget %s --data %s",
+                 max_bytes, holder.name, (unsigned long long)holder.seq, holder.name,
+                 lane->journal->folder.text);
 }
 
 /* Fill a new file, if quota and disk have the room. */

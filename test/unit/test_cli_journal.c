@@ -2,7 +2,7 @@
  *
  * links: cli journal codec config os base
  *
- * Goal:   journal cat, ls, verify and tap tell the truth about the files: every
+ * Goal:   journal cat, ls, verify, cursors and tap tell the truth about the files: every
  *         event once and in order, across segments; damage with file, position and
  *         seqs, and exit code 1; nothing is damage that was never durable.
  * Method: journals written by the journal itself, in a temporary folder, then
@@ -11,6 +11,7 @@
  */
 #include "app/cli/cli.h"
 #include "app/cli/walk.h"
+#include "journal/cursor.h"
 #include "journal/journal.h"
 #include "journal/scan.h"
 #include "os/file.h"
@@ -189,11 +190,8 @@ static struct mr_batch_header batch_of(const char *path, size_t index, uint64_t 
 static char *out_text;
 static char *err_text;
 
-static int run(const char *line)
+static int run_words(int count, char **words)
 {
-    char copy[512];
-    char *words[17] = {copy};
-    int count = 1;
     size_t out_len = 0;
     size_t err_len = 0;
     FILE *out = stdout;
@@ -201,13 +199,6 @@ static int run(const char *line)
 
     free(out_text);
     free(err_text);
-    (void)snprintf(copy, sizeof(copy), "millrace %s --data %s", line, folder);
-    for (char *blank = strchr(copy, ' '); blank != NULL; blank = strchr(blank + 1, ' ')) {
-        *blank = '\0';
-        mr_assert(count < 16);
-        words[count] = blank + 1;
-        count += 1;
-    }
     stdout = open_memstream(&out_text, &out_len);
     stderr = open_memstream(&err_text, &err_len);
     int code = mr_cli_main(count, words, commands);
@@ -216,6 +207,22 @@ static int run(const char *line)
     stdout = out;
     stderr = err;
     return code;
+}
+
+static int run(const char *line)
+{
+    char copy[512];
+    char *words[17] = {copy};
+    int count = 1;
+
+    (void)snprintf(copy, sizeof(copy), "millrace %s --data %s", line, folder);
+    for (char *blank = strchr(copy, ' '); blank != NULL; blank = strchr(blank + 1, ' ')) {
+        *blank = '\0';
+        mr_assert(count < 16);
+        words[count] = blank + 1;
+        count += 1;
+    }
+    return run_words(count, words);
 }
 
 static bool begins(const char *text, const char *with)
@@ -449,6 +456,142 @@ static void test_newest_segment(void)
     folder_remove();
 }
 
+/* ---- cursors, forget ---- */
+
+/* 3000 events; 'kafka' has delivered 2990 of them, 'old one' 1000. */
+static struct mr_journal *journal_with_cursors(void)
+{
+    struct mr_cursor *cursor = NULL;
+    bool is_new = false;
+
+    folder_make();
+    write_events(1, 3000);
+    struct mr_journal *journal = journal_open(true);
+    mr_assert(mr_cursor_open(journal, "old one", 0, MR_START_OLDEST, &cursor, &is_new, NULL) ==
+              MR_OK);
+    mr_cursor_set(cursor, 1000);
+    mr_assert(mr_cursor_open(journal, "kafka", 0, MR_START_OLDEST, &cursor, &is_new, NULL) ==
+              MR_OK);
+    mr_cursor_set(cursor, 2990);
+    mr_journal_step_keeper(journal); /* writes them */
+    return journal;
+}
+
+/* --data names the folder that the log names. */
+static int run_forget(const char *name, bool yes)
+{
+    char *words[] = {
+        (char *)"millrace", (char *)"journal", (char *)"forget", (char *)(uintptr_t)name,
+        (char *)"--data",   journal_folder,    (char *)"--yes",
+    };
+
+    return run_words(yes ? 7 : 6, words);
+}
+
+/* Beside a journal that is open, and after it was closed. */
+static void test_cursors(void)
+{
+    static const char json[] = "{\"name\":\"kafka\",\"lane\":0,\"seq\":2990,\"lag\":10}\n"
+                               "{\"name\":\"old one\",\"lane\":0,\"seq\":1000,\"lag\":2000}\n";
+    struct mr_journal *journal = journal_with_cursors();
+
+    mr_assert(run("journal cursors --json") == MR_EXIT_OK);
+    expect(out_text, json);
+    expect(err_text, "");
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    mr_assert(run("journal cursors --json") == MR_EXIT_OK);
+    expect(out_text, json);
+    mr_assert(run("journal cursors") == MR_EXIT_OK);
+    expect(out_text, "NAME                      LANE           SEQ           LAG\n"
+                     "kafka                        0          2990            10\n"
+                     "old one                      0          1000          2000\n");
+    expect(err_text, "");
+    folder_remove();
+}
+
+/* A gateway without bridges. */
+static void test_cursors_of_nobody(void)
+{
+    folder_make();
+    write_events(1, 10);
+    mr_assert(run("journal cursors") == MR_EXIT_OK);
+    expect(out_text, "");
+    mr_assert(strstr(err_text, "no bridge has a cursor in ") != NULL);
+    mr_assert(run_forget("kafka", true) == MR_EXIT_NO_INPUT);
+    mr_assert(strstr(err_text, "no bridge has a cursor in ") != NULL);
+    folder_remove();
+}
+
+static void test_forget_refuses(void)
+{
+    struct mr_journal *journal = journal_with_cursors();
+
+    for (int yes = 0; yes <= 1; yes++) {
+        mr_assert(run_forget("old one", yes != 0) == MR_EXIT_TRY_AGAIN);
+        expect(out_text, "");
+        mr_assert(strstr(err_text, "only while the gateway is stopped: folder ") != NULL);
+        mr_assert(strstr(err_text, " is in use by process ") != NULL);
+    }
+    mr_assert(mr_journal_close(journal) == MR_OK);
+
+    for (int yes = 0; yes <= 1; yes++) {
+        mr_assert(run_forget("kafak", yes != 0) == MR_EXIT_NO_INPUT);
+        expect(err_text, "millrace journal forget: there is no cursor 'kafak': did you mean "
+                         "'kafka'?\n");
+        mr_assert(run_forget("history", yes != 0) == MR_EXIT_NO_INPUT);
+        expect(err_text, "millrace journal forget: there is no cursor 'history'; there are: "
+                         "'kafka', 'old one'\n");
+    }
+    mr_assert(run("journal forget") == MR_EXIT_USAGE);
+    folder_remove();
+}
+
+/* The dry run changes nothing; --yes frees this cursor and no other, so that the
+ * journal goes on where it was held, and all events are still there.
+ */
+static void test_forget(void)
+{
+    char path[512];
+    struct mr_journal *journal = journal_with_cursors();
+
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    mr_assert(run_forget("old one", false) == MR_EXIT_OK);
+    expect(out_text, "would forget 'old one': lane 0, seq 1000, 2000 records behind it that it "
+                     "has not delivered\n");
+    mr_assert(strstr(err_text, "nothing was changed; add --yes") != NULL);
+    mr_assert(run("journal cursors --json") == MR_EXIT_OK);
+    mr_assert(strstr(out_text, "\"old one\"") != NULL);
+
+    size_t segments = segment_path(0, path);
+    mr_assert(run_forget("old one", true) == MR_EXIT_OK);
+    mr_assert(begins(out_text, "forgot 'old one': lane 0, seq 1000, "));
+    mr_assert(segment_path(0, path) == segments);
+    mr_assert(run("journal cursors --json") == MR_EXIT_OK);
+    expect(out_text, "{\"name\":\"kafka\",\"lane\":0,\"seq\":2990,\"lag\":10}\n");
+    mr_assert(run_forget("old one", true) == MR_EXIT_NO_INPUT);
+
+    journal = journal_open(true); /* nobody holds what 'kafka' has delivered */
+    mr_assert(segment_path(0, path) < segments);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    mr_assert(run("journal verify") == MR_EXIT_OK);
+    folder_remove();
+}
+
+/* A lane whose newest segment does not read cannot say how far it goes. */
+static void test_cursors_of_a_damaged_lane(void)
+{
+    char path[512];
+    struct mr_journal *journal = journal_with_cursors();
+
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    size_t count = segment_path(0, path);
+    (void)segment_path(count - 1, path);
+    flip_byte(path, 20);
+    mr_assert(run("journal cursors --json") == MR_EXIT_OK);
+    mr_assert(begins(out_text, "{\"name\":\"kafka\",\"lane\":0,\"seq\":2990,\"lag\":null}\n"));
+    folder_remove();
+}
+
 /* ---- tap ---- */
 
 /* Run tap in a process of its own, its stdout in `path`; returns the pid. */
@@ -587,6 +730,11 @@ int main(void)
     test_damaged_header();
     test_missing_segment();
     test_newest_segment();
+    test_cursors();
+    test_cursors_of_nobody();
+    test_cursors_of_a_damaged_lane();
+    test_forget_refuses();
+    test_forget();
     test_tap_follows_across_segments();
     test_tap_from_now();
     test_tap_ends_on_sigint();

@@ -201,6 +201,7 @@ static void test_full_names_who_holds_it(void)
     mr_journal_step_keeper(journal);
     mr_assert(strstr(mr_lane_state_text(lane), "kafka") != NULL);
     mr_assert(strstr(mr_lane_state_text(lane), "no such bridge") != NULL);
+    mr_assert(strstr(mr_lane_state_text(lane), "millrace journal forget kafka --data /j") != NULL);
 
     mr_assert(mr_cursor_forget(journal, "kafka") == MR_OK);
     mr_cursor_set(fast, seq - 1);

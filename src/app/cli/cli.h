@@ -49,7 +49,7 @@ struct mr_cli_option {
     const char *help;           /* one sentence */
 };
 
-/* A command, or a group of commands ("journal": ls, cat, verify). */
+/* A command, or a group of commands ("journal": ls, cat, ...). */
 struct mr_command {
     const char *name;
     const char *group;     /* heading in the top-level help: "Gateway", "Look", "Tools" */
@@ -147,5 +147,9 @@ void mr_cli_note(struct mr_cli *cli, const char *fmt, ...) MR_PRINTF(2, 3);
 extern const struct mr_command mr_command_version;
 extern const struct mr_command mr_command_journal;
 extern const struct mr_command mr_command_tap;
+
+/* Of `journal`, in a file of their own. */
+extern const struct mr_command mr_command_journal_cursors;
+extern const struct mr_command mr_command_journal_forget;
 
 #endif

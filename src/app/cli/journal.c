@@ -413,12 +413,18 @@ static const struct mr_command command_verify = {
     .run = verify_run,
 };
 
-static const struct mr_command *const journal_commands[] = {&command_ls, &command_cat,
-                                                            &command_verify, NULL};
+static const struct mr_command *const journal_commands[] = {
+    &command_ls,
+    &command_cat,
+    &command_verify,
+    &mr_command_journal_cursors,
+    &mr_command_journal_forget,
+    NULL,
+};
 
 const struct mr_command mr_command_journal = {
     .name = "journal",
     .group = "Look",
-    .summary = "list, print and verify what is on disk",
+    .summary = "list, print and verify what is on disk, and who holds it",
     .subcommands = journal_commands,
 };
