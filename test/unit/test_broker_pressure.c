@@ -195,11 +195,14 @@ static void test_failed_journal(void)
     struct peer pub;
     struct mr_error why;
     char lane[300];
+    char gone[310];
     int64_t deadline = kit_deadline();
 
+    /* Without its folder the first segment cannot get its name, and no other be made. */
     kit_open(&kit, &(struct kit_options){0});
     (void)snprintf(lane, sizeof(lane), "%s/lane-00", kit.folder);
-    mr_assert(mr_dir_list(lane, kit_remove, lane) == MR_OK);
+    (void)snprintf(gone, sizeof(gone), "%s/gone-00", kit.folder);
+    mr_assert(mr_path_rename(lane, gone) == MR_OK);
     peer_join(&pub, &kit, "pub", 5);
     mr_assert(mr_broker_failed(kit.broker, &why) == MR_OK);
     peer_publish(&pub, "t", "x", 1, 1);
