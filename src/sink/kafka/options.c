@@ -163,6 +163,18 @@ static enum mr_err set(rd_kafka_conf_t *rk_conf, const char *name, const char *v
     }
 }
 
+/* librdkafka from 2.5 sends its own metrics to brokers that ask for them.  Its
+ * rd_kafka_destroy() then waits a second, now and then, for a signal that came before
+ * it waited, and the bridge makes a new producer after each failure.  Older versions
+ * do not know the property, and need not.  kafka_options may turn it on again.
+ */
+static void set_no_telemetry(rd_kafka_conf_t *rk_conf)
+{
+    char text[TEXT_MAX];
+
+    (void)rd_kafka_conf_set(rk_conf, "enable.metrics.push", "false", text, sizeof(text));
+}
+
 /* What every producer of ours has, whatever the operator says. */
 static enum mr_err set_fixed(rd_kafka_conf_t *rk_conf, const struct mr_kafka_conf *conf,
                              uint32_t batch_bytes, struct mr_error *why)
@@ -207,6 +219,7 @@ static enum mr_err set_fixed(rd_kafka_conf_t *rk_conf, const struct mr_kafka_con
             return err;
         }
     }
+    set_no_telemetry(rk_conf);
     return MR_OK;
 }
 
