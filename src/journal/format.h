@@ -76,6 +76,17 @@ enum mr_err mr_batch_check(struct mr_span bytes, uint64_t pos,
                            const struct mr_segment_header *segment, uint64_t seq_expected,
                            struct mr_batch_header *out) MR_MUST_USE;
 
+/* Does a valid batch behind an invalid place prove that what stood there, from
+ * `seq_expected` on, had been durable?  It does if it says so itself, or if it is of
+ * the segment's first commit, which had to be synced for the file to get its name
+ * (docs/JOURNAL.md, Recovery).  Else the place is the torn tail of a commit.
+ */
+static inline bool mr_batch_proves(const struct mr_batch_header *later,
+                                   const struct mr_segment_header *segment, uint64_t seq_expected)
+{
+    return later->durable_seq >= seq_expected || later->durable_seq < segment->seq_first;
+}
+
 /* Position of the batch that follows one of `byte_length` at `pos`. */
 static inline uint64_t mr_batch_next_pos(uint64_t pos, uint32_t byte_length)
 {

@@ -78,7 +78,7 @@ static enum mr_err recover_proof(struct mr_scan *scan, const struct segment *seg
     bool proof = false;
 
     while (err == MR_OK && !proof) {
-        proof = header.durable_seq >= expected || header.durable_seq < segment->header.seq_first;
+        proof = mr_batch_proves(&header, &segment->header, expected);
         err = mr_scan_next(scan, &header, &batch, &pos);
         if (err == MR_ERR_AGAIN) {
             err = mr_scan_resync(scan, &header, &pos);

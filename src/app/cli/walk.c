@@ -539,7 +539,7 @@ enum mr_err mr_walk_tail(struct mr_walk *walk, struct mr_walk_damage *damage, bo
     if (tail_grew(walk)) {
         return MR_ERR_AGAIN; /* a gateway is at work; what looked like a hole was not */
     }
-    if (err == MR_OK && header.durable_seq >= walk->seq_next) {
+    if (err == MR_OK && mr_batch_proves(&header, &walk->header, walk->seq_next)) {
         (void)damage_set(walk, damage, "batches are damaged", header.seq_first - 1);
         walk->seq_next = header.seq_first;
         walk->pos = pos;
