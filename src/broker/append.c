@@ -1,6 +1,24 @@
 /* append.c - into the journal, and what the broker publishes in its own name. */
 #include "broker/broker_internal.h"
 
+bool publish_props(struct mr_shard *shard, const struct mr_mqtt_props *rest, size_t raw_len,
+                   struct mr_span *props, uint8_t **buffer, size_t *capacity)
+{
+    *buffer = NULL;
+    *props = (struct mr_span){0};
+    if (rest->present == 0) {
+        return true;
+    }
+    *buffer = mr_bufpool_take(&shard->pool, raw_len, capacity);
+    if (*buffer == NULL) {
+        return false;
+    }
+    ptrdiff_t len = mr_mqtt_props_encode(rest, MR_MQTT_PUBLISH, *buffer, *capacity);
+    mr_assert(len >= 0);
+    *props = mr_span_make(*buffer, (size_t)len);
+    return true;
+}
+
 enum mr_err message_append(struct mr_shard *shard, const struct mr_message *message,
                            struct mr_name_ref *name, struct mr_appended *out)
 {

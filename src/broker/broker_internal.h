@@ -68,6 +68,13 @@ void aliases_drop(struct client *client);
 
 /* ---- append.c ---- */
 
+/* The properties of a PUBLISH from what is left of `raw_len` bytes of received ones.
+ * *buffer, if lent, goes back to the pool when *props is no longer needed.  False: no
+ * memory.
+ */
+bool publish_props(struct mr_shard *shard, const struct mr_mqtt_props *rest, size_t raw_len,
+                   struct mr_span *props, uint8_t **buffer, size_t *capacity);
+
 /* Put `message` into the journal.  FULL: the shard is stalled now.  IO: it has
  * failed.  REJECT: larger than the journal takes.
  */

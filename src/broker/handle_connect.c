@@ -86,17 +86,7 @@ static bool will_props(struct client *client, const struct mr_mqtt_connect *pack
         return true;
     }
     mr_mqtt_unset(&rest, MR_MQTT_PROP_WILL_DELAY);
-    if (rest.present == 0) {
-        return true;
-    }
-    *buffer = mr_bufpool_take(&client->shard->pool, packet->will_props_raw.len, capacity);
-    if (*buffer == NULL) {
-        return false;
-    }
-    ptrdiff_t len = mr_mqtt_props_encode(&rest, MR_MQTT_PUBLISH, *buffer, *capacity);
-    mr_assert(len >= 0);
-    *props = mr_span_make(*buffer, (size_t)len);
-    return true;
+    return publish_props(client->shard, &rest, packet->will_props_raw.len, props, buffer, capacity);
 }
 
 /* The will, kept for the end of the connection.  False: no memory. */

@@ -136,18 +136,7 @@ static bool props_without_alias(struct client *client, const struct mr_mqtt_publ
         return true;
     }
     mr_mqtt_unset(&rest, MR_MQTT_PROP_TOPIC_ALIAS);
-    *props = (struct mr_span){0};
-    if (rest.present == 0) {
-        return true;
-    }
-    *buffer = mr_bufpool_take(&client->shard->pool, packet->props_raw.len, capacity);
-    if (*buffer == NULL) {
-        return false;
-    }
-    ptrdiff_t len = mr_mqtt_props_encode(&rest, MR_MQTT_PUBLISH, *buffer, *capacity);
-    mr_assert(len >= 0);
-    *props = mr_span_make(*buffer, (size_t)len);
-    return true;
+    return publish_props(client->shard, &rest, packet->props_raw.len, props, buffer, capacity);
 }
 
 enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *frame)
