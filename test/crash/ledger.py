@@ -97,10 +97,12 @@ class Publisher:
 
     After a reconnect it sends what was not acknowledged again, in order, with DUP.
     It keeps `window` events under way until quit() is called; then it waits for the rest.
+    After each acknowledgement it rests for `rest_s` seconds.
     """
 
-    def __init__(self, name, port, ledger, window):
+    def __init__(self, name, port, ledger, window, rest_s=0.0):
         self.name, self.port, self.ledger, self.window = name, port, ledger, window
+        self.rest_s = rest_s
         self.waiting = collections.OrderedDict()  # packet id -> number, in the order of sending
         self.quitting = False
         self.reconnects = 0
@@ -128,6 +130,8 @@ class Publisher:
                 self.fill(writer)
                 await writer.drain()
                 self.take_ack(*await read_packet(reader))
+                if self.rest_s:
+                    await asyncio.sleep(self.rest_s)  # sleep: the pace of this device
             writer.write(wire.packet(wire.DISCONNECT, 0, b""))
         finally:
             writer.close()
