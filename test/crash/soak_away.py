@@ -84,11 +84,13 @@ class Hour:
 class Away(unittest.TestCase):
     def test_nothing_is_lost_while_kafka_is_away_for_long(self):
         kafka().create_topic("away", partitions=4)
-        with Gateway(CONFIG.format(servers=kafka().bootstrap), binary=RELEASE / "millrace") as gateway:
+        config = CONFIG.format(servers=kafka().bootstrap)
+        with Gateway(config, binary=RELEASE / "millrace") as gateway:
             hour = Hour(gateway)
             asyncio.run(hour.run())
             gateway.wait_drained("kafka", 120)
-            said = [line for line in gateway.log.all if "level=warn" in line or "level=error" in line]
+            said = [line for line in gateway.log.all
+                    if "level=warn" in line or "level=error" in line]
             self.judge(hour, said)
 
     def judge(self, hour, said):
