@@ -155,8 +155,7 @@ static void storm_read(struct storm *storm, struct storm_client *client)
             return;
         }
         if (got <= 0) {
-            bench_fail("client %llu was cut off: %s",
-                       (unsigned long long)(client - storm->clients),
+            bench_fail("client %llu was cut off: %s", (unsigned long long)(client - storm->clients),
                        got == 0 ? "end" : bench_cause());
         }
         for (ssize_t i = 0; i < got; i++) {
