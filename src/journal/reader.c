@@ -61,7 +61,7 @@ enum mr_err mr_reader_open(struct mr_reader **out, struct mr_journal *journal, u
                            uint64_t seq_from, const struct mr_reader_options *options,
                            struct mr_error *why)
 {
-    if (lane_index >= journal->lane_count) {
+    if (lane_index >= journal->lane_total) {
         return mr_error_set(why, MR_ERR_CONFIG, "%s: there is no lane %u", journal->name,
                             lane_index);
     }
