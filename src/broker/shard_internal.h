@@ -1,6 +1,6 @@
 /* shard_internal.h - the broker's own structures.
  *
- *     mr_broker ── mr_shard (one thread) ── client (one network connection)
+ *     mr_broker ── mr_shard (one thread each) ── client (one network connection)
  *                                        └─ session (one client id)
  *
  * A session lives as long as its connection in this version; they are two
@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "base/ring.h"
 #include "broker/ackgate.h"
 #include "broker/broker.h"
 #include "broker/message.h"
@@ -24,8 +25,9 @@
 #include "net/net.h"
 
 enum {
-    SHARD_EVENTS = 256,           /* per turn; the loop's own bound */
-    SHARD_OWED = 1024,            /* acks' entries released at a time */
+    SHARD_EVENTS = 256, /* per turn; the loop's own bound */
+    SHARD_OWED = 1024,  /* acks' entries released at a time */
+    SHARDS_MAX = 256,
     SHARD_READ_STALLED = 4 << 10, /* bytes per read while the journal has no room */
     CLIENT_OUT_MAX = 256 << 10,   /* bytes waiting for a subscriber before it counts as slow */
     CLIENT_ACKS_MAX = 65535,      /* a 3.x client cannot have more packet ids in use */
@@ -113,6 +115,7 @@ struct client {
     uint32_t keep_alive_ticks; /* 1.5 times what was asked, and one */
     uint32_t packet_max;       /* largest packet it accepts; 0: any */
     uint16_t receive_max;      /* QoS 1 publishes it accepts unacknowledged */
+    uint16_t home;             /* of PACKET_AWAY: the shard to go to */
     uint8_t version;           /* 0 before CONNECT */
     uint8_t end;               /* enum end_kind, once known */
     bool will_dropped;
@@ -152,6 +155,7 @@ struct shard_stats {
 
 struct mr_shard {
     struct mr_broker *broker;
+    uint32_t index; /* its lane's too */
     struct mr_loop *loop;
     struct mr_wake wake;
     struct mr_net *net;
@@ -170,6 +174,10 @@ struct mr_shard {
     bool stall_logged;
     bool stopping;
     bool drain_again; /* some client's queue waits for memory */
+
+    bool posted[SHARDS_MAX]; /* to whom something was sent in this turn */
+    bool posted_any;
+    bool mail_left; /* more came from other shards than a turn takes */
 
     struct mr_hash_key key;
     struct session **sessions; /* table by client id, mr_alloc */
@@ -191,6 +199,12 @@ struct mr_shard {
     struct mr_owed owed[SHARD_OWED];
 };
 
+/* From one shard to another: a ring, made when it is first needed. */
+struct mailbox {
+    _Atomic(struct mr_ring *) ring;
+    _Atomic uint64_t large_bytes; /* of messages that lie beside the ring */
+};
+
 struct broker_listener {
     const struct mr_listener_conf *conf;
     struct mr_address bound;
@@ -201,9 +215,13 @@ struct mr_broker {
     struct mr_broker_run run;
     struct mr_broker_limits limits;
     struct broker_listener *listeners;
-    struct mr_shard *shard;  /* one now; an array with the shard count later */
-    _Atomic int failed;      /* enum mr_err */
-    struct mr_error failure; /* written before `failed` */
+    struct mr_shard **shards;
+    uint32_t shard_count;
+    struct mr_net_shared net_shared; /* of several shards */
+    struct mailbox *mailboxes;       /* [to * shard_count + from] */
+    _Atomic bool failing;            /* somebody writes `failure` */
+    _Atomic int failed;              /* enum mr_err */
+    struct mr_error failure;         /* written before `failed` */
     _Atomic bool stop;
     _Atomic int64_t stop_deadline_ns;
 };
