@@ -148,6 +148,13 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
     mr_os_random(&shard->key, sizeof(shard->key));
     shard->subtree =
         mr_subtree_open(&shard->pool, &shard->key, (uint32_t)broker->limits.max_topic_levels);
+    if (broker->shard_count > 1) {
+        shard->foreign = mr_alloc(broker->shard_count * sizeof(struct mr_reader *));
+        shard->interest = mr_alloc(sizeof(*shard->interest));
+        shard->interest->key = broker->interest_key;
+        shard->interest->version = &broker->interest_version;
+        mr_subtree_show(shard->subtree, shard->interest);
+    }
     shard_metrics_make(shard, index);
     err = mr_ackgate_open(&shard->gate, &shard->pool, gate_entries(memory));
     mr_assert(err == MR_OK);
@@ -198,6 +205,8 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     broker->shards = mr_alloc(broker->shard_count * sizeof(struct mr_shard *));
     broker->mailboxes =
         mr_alloc((size_t)broker->shard_count * broker->shard_count * sizeof(*broker->mailboxes));
+    mr_os_random(&broker->interest_key, sizeof(broker->interest_key));
+    atomic_store(&broker->interest_version, 1);
     broker->net_shared.connections_max = connections_max();
     for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
         err = shard_open(broker, i, why);
@@ -296,8 +305,11 @@ static void shard_close(struct mr_shard *shard)
     }
     stored_free_all(&shard->pool, &shard->pending_first, &shard->pending_last);
     stored_free_all(&shard->pool, &shard->wills_first, &shard->wills_last);
+    foreign_close(shard);
     mr_ackgate_close(shard->gate);
     mr_subtree_close(shard->subtree);
+    mr_free(shard->interest);
+    mr_free(shard->foreign);
     mr_free(shard->sessions);
     mr_bufpool_fini(&shard->pool);
     if (shard->loop != NULL) {

@@ -6,6 +6,7 @@
  *     topics.c     known topics, aliases  subtree.c   who wants a topic
  *     append.c     into the journal       deliver.c   out to live subscribers
  *     mailbox.c    to and from the other shards
+ *     foreign.c    from the other shards' lanes
  *
  * Thread: all of it belongs to the shard's thread.
  */
@@ -61,6 +62,8 @@ void session_free(struct mr_shard *shard, struct session *session);
 /* What is known about this topic; valid until the next call. */
 struct topic_entry *topic_look_up(struct client *client, struct mr_span topic);
 void topics_drop(struct client *client);
+/* May someone in another shard be listening? */
+bool topic_is_wanted_abroad(const struct mr_shard *shard, struct mr_span topic);
 /* May clients publish to it?  0, or the reason why not. */
 uint8_t topic_refused(const struct mr_shard *shard, struct mr_span topic);
 bool topic_is_excluded(const struct mr_shard *shard, struct mr_span topic);
@@ -124,9 +127,21 @@ void outbound_drop(struct mr_shard *shard, struct session *session);
  */
 enum mr_err mailbox_send_client(struct client *client, struct mr_span unread) MR_MUST_USE;
 
+/* Give it to the other shards that may have subscribers for it, now or never. */
+void mailbox_send_message(struct mr_shard *shard, const struct mr_message *message);
+
 void mailbox_take_all(struct mr_shard *shard);  /* at most a turn's worth */
 void mailbox_ring(struct mr_shard *shard);      /* wake those to whom something was sent */
 void mailboxes_close(struct mr_broker *broker); /* all shards have ended */
+
+/* ---- foreign.c ---- */
+
+/* Begin to read the other lanes, or end it, as subscriptions came or went.  Called in
+ * front of every SUBACK and at the end of each turn.
+ */
+void foreign_follow(struct mr_shard *shard);
+void foreign_deliver(struct mr_shard *shard); /* at most a turn's worth */
+void foreign_close(struct mr_shard *shard);
 
 /* ---- shard.c ---- */
 

@@ -53,7 +53,7 @@ static uint64_t sum_sent(const struct shard_metrics *m)
 static uint64_t sum_dropped(const struct shard_metrics *m)
 {
     return (uint64_t)(mr_metric_get(m->dropped_slow) + mr_metric_get(m->dropped_memory) +
-                      mr_metric_get(m->dropped_large));
+                      mr_metric_get(m->dropped_large) + mr_metric_get(m->dropped_mailbox));
 }
 
 void shard_metrics_make(struct mr_shard *shard, uint32_t index)
@@ -97,6 +97,8 @@ void shard_metrics_make(struct mr_shard *shard, uint32_t index)
                                  "reason=\"topic_refused\"");
     m->dropped_large =
         counter(index, "millrace_mqtt_messages_dropped_total", drop_help, "reason=\"too_large\"");
+    m->dropped_mailbox =
+        counter(index, "millrace_mqtt_messages_dropped_total", drop_help, "reason=\"shard_busy\"");
     m->subscriptions = gauge(index, "millrace_mqtt_subscriptions", "live subscriptions");
     m->acks_withheld = gauge(index, "millrace_mqtt_acks_withheld", "acks waiting for the journal");
     m->paused = gauge(index, "millrace_mqtt_connections_paused",

@@ -183,7 +183,7 @@ static int64_t shard_patience(const struct mr_shard *shard, int64_t submit_ns)
                 !net->accept_waits;
     int64_t wait_ns = idle && !shard->stopping ? -1 : tick_ns;
 
-    if (MR_UNLIKELY(shard->mail_left)) {
+    if (MR_UNLIKELY(shard->mail_left || shard->foreign_left)) {
         return 0;
     }
 
@@ -211,6 +211,17 @@ static void turn_events(struct mr_shard *shard, size_t count)
     }
 }
 
+/* What came from the other shards, or became durable in their lanes. */
+static void turn_others(struct mr_shard *shard, bool woken)
+{
+    if (woken || shard->mail_left) {
+        mailbox_take_all(shard);
+    }
+    if (shard->foreign_open && (woken || shard->foreign_left)) {
+        foreign_deliver(shard);
+    }
+}
+
 /* One turn.  False: the journal has failed. */
 static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns)
 {
@@ -229,16 +240,17 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
     if (woken && !shard->stopping) {
         shard_resume(shard);
     }
-    if (shard->broker->shard_count > 1 && (woken || shard->mail_left)) {
-        mailbox_take_all(shard);
+    if (shard->broker->shard_count > 1) {
+        turn_others(shard, woken);
     }
     turn_events(shard, count);
     if (MR_UNLIKELY(shard_has_failed(shard))) {
         return false;
     }
     shard_release(shard); /* what waited only for its turn */
-    mr_net_flush(shard->net);
+    foreign_follow(shard);
     mailbox_ring(shard);
+    mr_net_flush(shard->net);
     stall_note(shard);
     *next_ns = shard_patience(shard, mr_lane_submit(shard->lane, shard->now_ns));
     shard_metrics_update(shard);

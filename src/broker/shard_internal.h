@@ -34,18 +34,20 @@ enum {
     INFLIGHT_MAX = 1024,          /* towards a 5.0 subscriber, whatever it allows */
     LOG_EVERY_US = 10000000,      /* one line per kind in 10 s */
     DISCONNECT_BYTES_MAX = 256,   /* our DISCONNECT with a reason string */
-    TOPIC_CACHED_MAX = 107,       /* bytes of a topic that the cache can hold */
+    TOPIC_CACHED_MAX = 102,       /* bytes of a topic that the cache can hold */
     TOPICS_MAX = 4,               /* entries of the cache once there are several topics */
 };
 
 /* A topic that a client has published to: everything known about it. */
 struct topic_entry {
     struct mr_name_ref name;
-    uint64_t tree_version; /* for which `subscribed` holds */
+    uint64_t tree_version;     /* for which `subscribed` holds */
+    uint32_t interest_version; /* for which `abroad` holds */
     uint16_t len;
     uint8_t refused; /* reason, 0 if allowed */
     bool subscribed; /* someone is listening */
     bool excluded;   /* not journaled */
+    bool abroad;     /* someone may be listening in another shard */
     uint8_t text[TOPIC_CACHED_MAX];
 };
 _Static_assert(sizeof(struct topic_entry) == 128, "fits a buffer class of the pool");
@@ -138,6 +140,7 @@ struct shard_metrics {
     struct mr_metric *dropped_memory;  /* the pool is used up */
     struct mr_metric *dropped_refused; /* topic not allowed */
     struct mr_metric *dropped_large;   /* larger than the subscriber accepts */
+    struct mr_metric *dropped_mailbox; /* another shard does not keep up */
     struct mr_metric *subscriptions;
     struct mr_metric *acks_withheld;
     struct mr_metric *paused;
@@ -177,7 +180,11 @@ struct mr_shard {
 
     bool posted[SHARDS_MAX]; /* to whom something was sent in this turn */
     bool posted_any;
-    bool mail_left; /* more came from other shards than a turn takes */
+    struct mr_interest *interest; /* of its subscribers, for the others; NULL: one shard */
+    struct mr_reader **foreign;   /* of the other lanes, while it has subscriptions */
+    bool foreign_open;
+    bool foreign_left; /* more was read there than a turn takes */
+    bool mail_left;    /* more came from other shards than a turn takes */
 
     struct mr_hash_key key;
     struct session **sessions; /* table by client id, mr_alloc */
@@ -217,11 +224,13 @@ struct mr_broker {
     struct broker_listener *listeners;
     struct mr_shard **shards;
     uint32_t shard_count;
-    struct mr_net_shared net_shared; /* of several shards */
-    struct mailbox *mailboxes;       /* [to * shard_count + from] */
-    _Atomic bool failing;            /* somebody writes `failure` */
-    _Atomic int failed;              /* enum mr_err */
-    struct mr_error failure;         /* written before `failed` */
+    struct mr_net_shared net_shared;   /* of several shards */
+    _Atomic uint32_t interest_version; /* of the interests of all shards */
+    struct mr_hash_key interest_key;
+    struct mailbox *mailboxes; /* [to * shard_count + from] */
+    _Atomic bool failing;      /* somebody writes `failure` */
+    _Atomic int failed;        /* enum mr_err */
+    struct mr_error failure;   /* written before `failed` */
     _Atomic bool stop;
     _Atomic int64_t stop_deadline_ns;
 };

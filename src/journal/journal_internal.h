@@ -148,6 +148,7 @@ struct mr_reader {
     _Atomic uint64_t seq_next;
     uint64_t seq_from;
     struct mr_wake *wake;
+    bool holds;
     uint32_t pins_max;
     uint32_t pin_hint;
     size_t view_bytes_max;

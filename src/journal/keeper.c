@@ -6,8 +6,8 @@
  * whenever a lane has taken its spare.  A round writes the cursors that changed,
  * and per lane has a spare ready and gives back what nobody needs.
  *
- * A segment is settled when cursors (as they are on disk), the owner's release and
- * durable_seq have passed its last seq.  It is retired when `keep` is over too, or
+ * A segment is settled when cursors (as they are on disk), the owner's release, readers
+ * that hold and durable_seq have passed its last seq.  It is retired when `keep` is over too, or
  * when its room is needed: `keep` gives way to new events, a cursor never.
  *
  * INVARIANTS
@@ -33,6 +33,12 @@ static uint64_t lane_settled(struct mr_lane *lane, bool *has_cursors)
 
     *has_cursors = cursors != UINT64_MAX;
     settled = released < settled ? released : settled;
+    mr_mutex_lock(&lane->mutex);
+    for (const struct mr_reader *r = lane->readers; r != NULL; r = r->next) {
+        uint64_t passed = mr_reader_seq(r) - 1;
+        settled = r->holds && passed < settled ? passed : settled;
+    }
+    mr_mutex_unlock(&lane->mutex);
     return cursors < settled ? cursors : settled;
 }
 

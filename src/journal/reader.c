@@ -73,6 +73,7 @@ enum mr_err mr_reader_open(struct mr_reader **out, struct mr_journal *journal, u
     reader->lane = lane;
     atomic_store(&reader->seq_next, seq_from == 0 ? 1 : seq_from);
     reader->wake = options->wake;
+    reader->holds = options->holds;
     reader->pins_max = options->pins_max == 0 ? PINS_DEFAULT : options->pins_max;
     reader->view_bytes_max =
         options->view_bytes_max == 0 ? journal->block_bytes : options->view_bytes_max;

@@ -200,7 +200,7 @@ static enum mr_err dead_open(struct mr_bridge *b, struct mr_error *why)
         dead->journal = store->journal;
         dead->lane = mr_journal_lane(store->journal, 0);
         if (store->owner != b) {
-            err = mr_reader_open(&dead->rung, store->journal, 0, 1, &options, why);
+            err = mr_reader_open(&dead->rung, store->journal, 0, UINT64_MAX, &options, why);
         }
     }
     mr_mutex_unlock(&store->mutex);
