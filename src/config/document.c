@@ -47,6 +47,11 @@ static void put_type(struct document *to, const struct mr_option *option)
         }
         return;
     }
+    if (option->zero_word != NULL) {
+        put(to, "`");
+        put_cell(to, option->zero_word);
+        put(to, "` or ");
+    }
     put(to, nouns[option->type]);
     if (option->min != 0 || option->max != 0) {
         char buffer[96];

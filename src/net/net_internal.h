@@ -55,7 +55,8 @@ struct mr_conn {
 struct net_listener {
     int fd;
     uint64_t connections_max;
-    uint64_t connections;
+    uint64_t connections; /* unless the limits are shared */
+    uint32_t again;       /* tick at which to look for a place again; 0: none is missing */
     bool used;
     bool watched;
 };
@@ -89,6 +90,7 @@ static inline struct mr_conn *net_slot(struct mr_net *net, uint32_t slot)
 /* conn.c: a slot for `fd`; NULL if the limit is reached (then `fd` is the caller's). */
 struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const char *peer);
 void conn_free(struct mr_conn *conn);
+void conn_slot_free(struct mr_conn *conn); /* the same for one whose descriptor has gone */
 void conn_end(struct mr_conn *conn, enum mr_close_why why); /* it is over: tell the owner, free */
 void conn_watch(struct mr_conn *conn);                      /* tell the loop what we now wait for */
 void conn_rearm(struct mr_conn *conn);                      /* there may be more to read */
@@ -101,8 +103,11 @@ void conn_write(struct mr_conn *conn);
 void conn_in_drop(struct mr_conn *conn);
 void conn_out_drop(struct mr_conn *conn);
 
-/* accept.c */
+/* accept.c: a place at the limits for one more connection, and back. */
+bool listener_reserve(struct mr_net *net, uint32_t index);
+void listener_leave(struct mr_net *net, uint32_t index);
 void listener_accept(struct mr_net *net, uint32_t index);
 void listeners_watch(struct mr_net *net);
+void listeners_tick(struct mr_net *net); /* who waited long enough looks again */
 
 #endif

@@ -192,7 +192,14 @@ static void create_metrics(struct mr_bridge *b)
 
 static enum mr_err create_cursor(struct mr_bridge *b, struct mr_error *why)
 {
-    bool is_new;
+    bool is_new = false;
+
+    if (b->options.group != NULL) {
+        b->cursor = b->options.group->cursors[b->options.lane];
+        b->seq_cursor = mr_cursor_get(b->cursor);
+        b->seq_done = b->seq_cursor;
+        return MR_OK;
+    }
     enum mr_err err =
         mr_cursor_open(b->options.journal, b->name, b->options.lane,
                        (enum mr_cursor_start)b->options.conf->start, &b->cursor, &is_new, why);
@@ -246,8 +253,10 @@ enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_opti
         return err;
     }
     mr_mutex_init(&b->mutex);
+    mr_mutex_init(&b->dead_alone.mutex);
     b->port.bridge = b;
     b->options = *options;
+    b->dead.store = options->group != NULL ? &options->group->dead : &b->dead_alone;
     if (b->options.record_bytes_max == 0) {
         b->options.record_bytes_max = 1 << 20;
     }
@@ -279,6 +288,11 @@ enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_opti
         mr_bridge_destroy(b);
         return err;
     }
+    if (options->group != NULL) {
+        mr_group_join(b);
+    } else {
+        b->seq_epoch_end = UINT64_MAX;
+    }
     *out = b;
     return MR_OK;
 }
@@ -292,15 +306,22 @@ enum mr_err mr_bridge_start(struct mr_bridge *b, struct mr_error *why)
     return mr_thread_start(&b->thread, name, mr_worker_run, b, why);
 }
 
+void mr_bridge_stop_begin(struct mr_bridge *b, int64_t patience_ns)
+{
+    atomic_store(&b->patience_ns, patience_ns);
+    atomic_store(&b->stopping, true);
+    mr_wake_ring(&b->wake);
+}
+
 void mr_bridge_stop(struct mr_bridge *b, int64_t patience_ns)
 {
     if (b->thread == NULL) {
         mr_worker_close(b, patience_ns);
         return;
     }
-    atomic_store(&b->patience_ns, patience_ns);
-    atomic_store(&b->stopping, true);
-    mr_wake_ring(&b->wake);
+    if (!atomic_load(&b->stopping)) {
+        mr_bridge_stop_begin(b, patience_ns);
+    }
     mr_thread_join(b->thread);
     b->thread = NULL;
 }
@@ -311,6 +332,9 @@ void mr_bridge_destroy(struct mr_bridge *b)
         return;
     }
     mr_assert(b->thread == NULL && b->reader == NULL);
+    if (b->options.group != NULL) {
+        mr_group_leave(b);
+    }
     if (b->sink_state != NULL) {
         b->options.sink->fini(b->sink_state);
         mr_free(b->sink_state);
@@ -323,6 +347,7 @@ void mr_bridge_destroy(struct mr_bridge *b)
     mr_free(b->bytes.at);
     mr_free(b->flights);
     mr_free(b->records);
+    mr_mutex_fini(&b->dead_alone.mutex);
     mr_mutex_fini(&b->mutex);
     mr_wake_close(&b->wake);
     mr_free(b);
@@ -332,6 +357,7 @@ void mr_bridge_stats(struct mr_bridge *b, struct mr_bridge_stats *out)
 {
     *out = (struct mr_bridge_stats){
         .name = b->name,
+        .lane = b->options.lane,
         .cursor_seq = mr_cursor_get(b->cursor),
         .durable_seq = mr_lane_durable(b->lane),
         .delivered = atomic_load_explicit(&b->delivered, memory_order_relaxed),

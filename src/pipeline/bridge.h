@@ -32,8 +32,24 @@ struct mr_bridge_conf {
 };
 extern const struct mr_option mr_bridge_options[];
 
+/* What the lanes of one bridge have in common: whose turn it is after their number was
+ * changed (an epoch is delivered before the next one begins), and the dead letters.
+ * Opening it finds or makes the bridge's cursors in all lanes of the journal.
+ */
+struct mr_bridge_group;
+enum mr_err mr_bridge_group_open(struct mr_bridge_group **out, struct mr_journal *journal,
+                                 const char *name, const struct mr_bridge_conf *conf,
+                                 struct mr_error *why) MR_MUST_USE;
+void mr_bridge_group_close(struct mr_bridge_group *group); /* its bridges are destroyed */
+
+/* Has `lane` anything to deliver, now or later?  False for a lane of an earlier epoch
+ * once it is settled; then it needs no bridge.
+ */
+bool mr_bridge_group_needs(const struct mr_bridge_group *group, uint32_t lane);
+
 struct mr_bridge_options_run {
-    const char *name; /* as in the configuration */
+    struct mr_bridge_group *group; /* outlives the bridge; NULL: a lane by itself */
+    const char *name;              /* as in the configuration */
     const char *gateway_name;
     struct mr_journal *journal;
     uint32_t lane;
@@ -57,6 +73,9 @@ enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_opti
                              struct mr_error *why) MR_MUST_USE;
 enum mr_err mr_bridge_start(struct mr_bridge *bridge, struct mr_error *why) MR_MUST_USE;
 
+/* Let it begin to stop; mr_bridge_stop() then waits.  So that several do it at once. */
+void mr_bridge_stop_begin(struct mr_bridge *bridge, int64_t patience_ns);
+
 /* Deliver what can be delivered within `patience_ns`, write the cursor, stop.
  * What is left stays in the journal.
  */
@@ -70,6 +89,7 @@ int64_t mr_bridge_step(struct mr_bridge *bridge, int64_t now_ns);
 
 struct mr_bridge_stats {
     const char *name;
+    uint32_t lane;
     uint64_t cursor_seq; /* everything at or below is settled */
     uint64_t durable_seq;
     uint64_t delivered; /* since start */

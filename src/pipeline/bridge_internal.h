@@ -5,6 +5,7 @@
  *     route.c    names ─▶ destination, key; cached per name of a segment
  *     flight.c   what is in flight, verdicts, the contiguous cursor
  *     dead.c     the dead letters
+ *     group.c    what the lanes of a bridge have in common
  *     port.c     what a sink may call
  *     bridge.c   options, life cycle, statistics
  *
@@ -96,16 +97,39 @@ struct byte_ring {
 
 /* ---- dead letters (dead.c) ---- */
 
-struct dead {
+/* The journal of dead letters: the lanes of a bridge append to its one lane in turn. */
+struct dead_store {
+    struct mr_mutex mutex;
     struct mr_journal *journal; /* NULL until the first */
+    struct mr_cursor *cursor;   /* holds all letters until someone takes them out */
+    uint32_t users;
+    struct mr_bridge *owner; /* whose wake the lane rings; the others have readers */
+};
+
+/* A lane's part in it. */
+struct dead {
+    struct dead_store *store;
+    struct mr_journal *journal; /* the store's, once it is used; NULL until then */
     struct mr_lane *lane;
-    struct mr_cursor *cursor; /* holds all letters until someone takes them out */
-    uint64_t seq_last;        /* appended */
-    uint64_t *known;          /* seqs above the cursor that are there already */
+    struct mr_reader *rung; /* never read: it rings when letters are durable */
+    uint64_t seq_last;      /* appended */
+    uint64_t *known;        /* seqs above the cursor that are there already */
     size_t known_count;
     size_t known_room;
     size_t known_sorted; /* so many are in order; the others are of this pass */
     bool said_full;
+};
+
+/* ---- a bridge's lanes (group.c) ---- */
+
+struct mr_bridge_group {
+    struct mr_journal *journal;
+    char name[MR_CURSOR_NAME_MAX + 1];
+    uint32_t lane_count; /* all of the journal, those of earlier epochs too */
+    struct mr_cursor **cursors;
+    struct mr_mutex mutex; /* the members */
+    struct mr_bridge **members;
+    struct dead_store dead;
 };
 
 /* ---- the bridge ---- */
@@ -161,6 +185,9 @@ struct mr_bridge {
     bool view_open;
     uint64_t seq_done; /* last seq that some span covers */
     uint64_t seq_cursor;
+    uint64_t seq_epoch_end; /* the others are told when the cursor gets there */
+    uint32_t epoch;         /* the latest whose turn has come */
+    bool said_epoch;
     struct flight *flights; /* ring of FLIGHTS_MAX */
     uint64_t flight_head;
     uint64_t flight_tail;
@@ -172,6 +199,7 @@ struct mr_bridge {
     struct mr_bufpool route_pool;
     struct dests dests;
     struct dead dead;
+    struct dead_store dead_alone; /* of a bridge without a group */
     struct mr_rng rng;
     uint32_t attempt; /* failures since something was delivered */
     int64_t pause_until_ns;
@@ -230,6 +258,12 @@ size_t mr_flight_records_room(const struct mr_bridge *bridge);
 uint8_t *mr_bytes_take(struct byte_ring *ring, size_t size);
 void mr_bytes_shorten(struct byte_ring *ring, const uint8_t *end);
 
+/* group.c */
+void mr_group_join(struct mr_bridge *bridge);
+void mr_group_leave(struct mr_bridge *bridge);
+void mr_group_settled(struct mr_bridge *bridge); /* the cursor has come to seq_epoch_end */
+bool mr_group_enter_epoch(struct mr_bridge *bridge, uint32_t epoch); /* false: wait */
+
 /* dead.c: FULL: try again later.  IO: the bridge must stop. */
 enum mr_err mr_dead_letter(struct mr_bridge *bridge, const struct mr_event *event,
                            const char *reason, uint64_t *dead_seq) MR_MUST_USE;
@@ -239,6 +273,7 @@ void mr_dead_take_rejects(struct mr_bridge *bridge);
 bool mr_dead_durable(const struct mr_bridge *bridge, uint64_t dead_seq);
 void mr_dead_rewind(struct mr_bridge *bridge); /* all behind the cursor comes again */
 int64_t mr_dead_turn(struct mr_bridge *bridge, int64_t now_ns);
+int64_t mr_dead_submit(struct mr_bridge *bridge, int64_t now_ns);
 void mr_dead_close(struct mr_bridge *bridge);
 
 /* worker.c */
