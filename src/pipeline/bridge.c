@@ -232,6 +232,14 @@ enum mr_err mr_bridge_shape_init(struct mr_bridge *b, const struct mr_bridge_opt
     return mr_dests_open(b, why);
 }
 
+void mr_bridge_id_prefix(struct mr_bridge *b, const char *journal_id)
+{
+    int len =
+        snprintf(b->id_prefix, sizeof(b->id_prefix), "%.37s-%u-", journal_id, b->options.lane);
+
+    b->id_prefix_len = (size_t)len;
+}
+
 void mr_bridge_shape_fini(struct mr_bridge *b)
 {
     mr_dests_close(b);
@@ -259,7 +267,7 @@ static void create_names(struct mr_bridge *b)
              b->options.gateway_name == NULL ? "" : b->options.gateway_name);
     snprintf(b->dead_path, sizeof(b->dead_path), "%s", b->options.dead_letters_path);
     mr_journal_id_text(mr_journal_identity(b->options.journal), id);
-    snprintf(b->id_prefix, sizeof(b->id_prefix), "%s-%u-", id, b->options.lane);
+    mr_bridge_id_prefix(b, id);
 }
 
 enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_options_run *options,

@@ -78,8 +78,10 @@ struct shaping {
     struct mr_json_fields *fields; /* all that templates want of payloads; NULL: nothing */
     struct header_template *headers;
     uint32_t header_count;
-    unsigned needs;   /* of all templates: MR_TEMPLATE_NEEDS_… */
-    bool dest_varies; /* from event to event of the same names */
+    unsigned needs;         /* of all templates: MR_TEMPLATE_NEEDS_… */
+    size_t value_bytes_max; /* SIZE_MAX: no limit */
+    bool shaped;            /* something is to be done beside taking the payload as it is */
+    bool dest_varies;       /* from event to event of the same names */
     bool key_varies;
     bool time_or_dead; /* without a usable time: a dead letter */
     enum mr_time_unit time_unit;
@@ -106,7 +108,7 @@ struct flight {
     uint32_t dead;         /* dead letters made while filling */
     uint32_t skipped;
     uint32_t times_replaced;   /* records whose event time was of no use */
-    int64_t received_first_us; /* of its first and last record */
+    int64_t received_first_us; /* of its first and last event */
     int64_t received_last_us;
     uint64_t value_bytes;
     uint64_t dead_seq;    /* in the dead-letter journal; durable before retiring */
@@ -178,6 +180,7 @@ struct mr_bridge {
     char gateway_name[128];
     char dead_path[1024];
     char id_prefix[64]; /* "<journal id>-<lane>-" */
+    size_t id_prefix_len;
     struct mr_lane *lane;
     struct mr_cursor *cursor;
     struct mr_shape shape;
@@ -268,6 +271,7 @@ enum mr_err mr_bridge_shape_init(struct mr_bridge *bridge,
                                  const struct mr_bridge_options_run *options,
                                  struct mr_error *why) MR_MUST_USE;
 void mr_bridge_shape_fini(struct mr_bridge *bridge);
+void mr_bridge_id_prefix(struct mr_bridge *bridge, const char *journal_id);
 
 /* record.c */
 enum put_result {
@@ -282,9 +286,9 @@ struct put_note {
     char time_reason[REASON_MAX];
 };
 
+/* `record` is what names and payload give; the rest is done to it. */
 enum put_result mr_shape_record(struct mr_bridge *bridge, const struct mr_event *event,
-                                struct route *route, struct mr_record *record,
-                                struct put_note *note);
+                                struct mr_record *record, struct put_note *note);
 
 /* headers.c */
 enum put_result mr_shape_headers(struct mr_bridge *bridge, const struct mr_event *event,

@@ -36,8 +36,7 @@ enum mr_err mr_explain_open(struct mr_explain **out, const struct mr_explain_opt
         mr_explain_close(explain);
         return err;
     }
-    snprintf(b->id_prefix, sizeof(b->id_prefix), "%s-%u-",
-             options->journal_id != NULL ? options->journal_id : no_journal, options->lane);
+    mr_bridge_id_prefix(b, options->journal_id != NULL ? options->journal_id : no_journal);
     *out = explain;
     return MR_OK;
 }
@@ -100,7 +99,16 @@ void mr_explain(struct mr_explain *explain, const struct mr_explain_event *given
     }
     enum put_result result = PUT_NO_ROOM;
     if (route != NULL && route->kind == ROUTE_SEND) {
-        result = mr_shape_record(b, &event, route, &explain->record, &explain->note);
+        explain->record = (struct mr_record){
+            .seq = event.seq,
+            .time_ms = event.received_us / 1000,
+            .route = &route->pub,
+            .value = event.payload,
+            .payload = event.payload,
+            .qos = event.qos,
+            .retain = event.retain,
+        };
+        result = mr_shape_record(b, &event, &explain->record, &explain->note);
     }
     if (result == PUT_DONE) {
         explain_send(explain, out);

@@ -31,20 +31,30 @@ static void say_time_replaced(const struct mr_bridge *b, const struct mr_event *
     }
 }
 
-static void fill_count(struct mr_bridge *b, struct flight *flight, const struct mr_event *event,
-                       const struct mr_record *record, const struct put_note *note)
+/* A value that is the payload needs nothing but this; all else is in record.c. */
+static inline enum put_result put_record(struct mr_bridge *b, const struct mr_event *event,
+                                         struct route *route, struct flight *flight,
+                                         struct mr_record *record, struct put_note *note)
 {
-    if (flight->batch.record_count == 0) {
-        flight->received_first_us = event->received_us;
+    *record = (struct mr_record){
+        .seq = event->seq,
+        .time_ms = event->received_us / 1000,
+        .route = &route->pub,
+        .value = event->payload,
+        .payload = event->payload,
+        .qos = event->qos,
+        .retain = event->retain,
+    };
+    if (MR_LIKELY(!b->shaping.shaped) &&
+        MR_LIKELY(record->value.len <= b->shaping.value_bytes_max)) {
+        return PUT_DONE;
     }
-    flight->received_last_us = event->received_us;
-    b->records_head += 1;
-    flight->batch.record_count += 1;
-    flight->value_bytes += record->value.len;
-    if (MR_UNLIKELY(note->time_replaced)) {
+    enum put_result result = mr_shape_record(b, event, record, note);
+    if (result == PUT_DONE && MR_UNLIKELY(note->time_replaced)) {
         flight->times_replaced += 1;
         say_time_replaced(b, event, note->time_reason);
     }
+    return result;
 }
 
 /* One event into the span.  OK; FULL: end the span before it; IO: stop. */
@@ -60,9 +70,11 @@ static enum mr_err fill_event(struct mr_bridge *b, struct flight *flight,
     }
     if (MR_LIKELY(route->kind == ROUTE_SEND)) {
         struct mr_record *record = &b->records[b->records_head % b->records_size];
-        enum put_result result = mr_shape_record(b, event, route, record, &note);
+        enum put_result result = put_record(b, event, route, flight, record, &note);
         if (MR_LIKELY(result == PUT_DONE)) {
-            fill_count(b, flight, event, record, &note);
+            b->records_head += 1;
+            flight->batch.record_count += 1;
+            flight->value_bytes += record->value.len;
             return MR_OK;
         }
         if (result == PUT_NO_ROOM) {
@@ -104,6 +116,8 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
     size_t room = mr_flight_records_room(b);
     struct flight *flight = room == 0 ? NULL : mr_flight_open(b);
     uint64_t seq_last = b->seq_done;
+    int64_t first_us = 0;
+    int64_t last_us = 0;
     struct mr_event event;
     enum mr_err err = MR_OK;
 
@@ -129,7 +143,11 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
             }
         }
         seq_last = event.seq;
+        last_us = event.received_us;
+        first_us = first_us == 0 ? last_us : first_us;
     }
+    flight->received_first_us = first_us;
+    flight->received_last_us = last_us;
     if (err == MR_ERR_IO) {
         return FILL_BROKEN;
     }

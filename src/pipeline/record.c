@@ -129,11 +129,10 @@ static struct mr_dest *put_dest(struct mr_bridge *b, const struct mr_template_va
 
 /* A route of the record's own. */
 static enum put_result put_route(struct mr_bridge *b, const struct mr_template_vars *vars,
-                                 const struct route *route, struct mr_record *record,
-                                 struct put_note *note)
+                                 struct mr_record *record, struct put_note *note)
 {
     const struct shaping *shaping = &b->shaping;
-    struct mr_dest *dest = route->pub.dest;
+    struct mr_dest *dest = record->route->dest;
     size_t key_size = shaping->key_varies ? mr_template_size(shaping->key, vars) : 0;
     struct mr_error why;
     uint8_t *at = NULL;
@@ -149,7 +148,7 @@ static enum put_result put_route(struct mr_bridge *b, const struct mr_template_v
         return result;
     }
     struct mr_route *own = (void *)at;
-    *own = route->pub;
+    *own = *record->route;
     own->dest = dest;
     own->partition = -1;
     if (shaping->key_varies) {
@@ -166,8 +165,7 @@ static enum put_result put_route(struct mr_bridge *b, const struct mr_template_v
 
 /* What a template wants of more than the names. */
 static enum put_result put_varying(struct mr_bridge *b, const struct mr_event *event,
-                                   const struct route *route, struct mr_record *record,
-                                   struct put_note *note)
+                                   struct mr_record *record, struct put_note *note)
 {
     const struct shaping *shaping = &b->shaping;
     struct mr_template_vars vars = {.client = event->client,
@@ -189,7 +187,7 @@ static enum put_result put_varying(struct mr_bridge *b, const struct mr_event *e
             return result;
         }
     }
-    return shaping->dest_varies || shaping->key_varies ? put_route(b, &vars, route, record, note)
+    return shaping->dest_varies || shaping->key_varies ? put_route(b, &vars, record, note)
                                                        : PUT_DONE;
 }
 
@@ -231,23 +229,13 @@ static enum put_result put_json(struct mr_bridge *b, const struct mr_event *even
 }
 
 enum put_result mr_shape_record(struct mr_bridge *b, const struct mr_event *event,
-                                struct route *route, struct mr_record *record,
-                                struct put_note *note)
+                                struct mr_record *record, struct put_note *note)
 {
     enum put_result result = PUT_DONE;
 
     note->time_replaced = false;
-    *record = (struct mr_record){
-        .seq = event->seq,
-        .time_ms = event->received_us / 1000,
-        .route = &route->pub,
-        .value = event->payload,
-        .payload = event->payload,
-        .qos = event->qos,
-        .retain = event->retain,
-    };
     if (b->shaping.needs != 0 || b->shaping.time != NULL) {
-        result = put_varying(b, event, route, record, note);
+        result = put_varying(b, event, record, note);
     }
     if (result == PUT_DONE && b->shape.value_encoder == MR_VALUE_JSON) {
         result = put_json(b, event, record, note);
@@ -255,10 +243,10 @@ enum put_result mr_shape_record(struct mr_bridge *b, const struct mr_event *even
     if (result != PUT_DONE) {
         return result;
     }
-    if (b->shape.value_bytes_max != 0 && record->value.len > b->shape.value_bytes_max) {
+    if (record->value.len > b->shaping.value_bytes_max) {
         snprintf(note->reason, sizeof(note->reason),
-                 "the value has %zu bytes, more than the %u allowed", record->value.len,
-                 b->shape.value_bytes_max);
+                 "the value has %zu bytes, more than the %zu allowed", record->value.len,
+                 b->shaping.value_bytes_max);
         return PUT_REJECTED;
     }
     return b->shape.headers == MR_HEADERS_NONE ? PUT_DONE

@@ -138,6 +138,9 @@ uint32_t mr_shaping_open(struct shaping *out, const struct mr_bridge_conf *conf,
     open_key(&o);
     open_time(&o);
     open_headers(&o);
+    out->value_bytes_max = shape->value_bytes_max == 0 ? SIZE_MAX : shape->value_bytes_max;
+    out->shaped = out->needs != 0 || out->time != NULL || shape->value_encoder == MR_VALUE_JSON ||
+                  shape->headers != MR_HEADERS_NONE;
     if (o.faults != 0) {
         mr_shaping_close(out);
     }
