@@ -1,8 +1,12 @@
 /* bridge_internal.h - what the files of this folder share; never leaves it.
  *
  *     worker.c   the worker's turn: states FLOWING, DRAINING, PAUSING
- *     fill.c     view ─▶ span of records (match, route, encode)
+ *     fill.c     view ─▶ span of records
  *     route.c    names ─▶ destination, key; cached per name of a segment
+ *     record.c   event and route ─▶ record: time, value, what depends on the payload
+ *     headers.c  its headers
+ *     shaping.c  the templates and rules that these follow, compiled
+ *     start.c    where a new bridge begins
  *     flight.c   what is in flight, verdicts, the contiguous cursor
  *     dead.c     the dead letters
  *     group.c    what the lanes of a bridge have in common
@@ -19,6 +23,7 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/rng.h"
+#include "codec/timestamp.h"
 #include "pipeline/bridge.h"
 #include "pipeline/template.h"
 
@@ -53,8 +58,36 @@ struct route {
 struct dests {
     struct mr_dest **items;
     uint32_t *hashes;
+    uint32_t *places; /* by hash: index of the item + 1; 0: free */
+    uint32_t place_mask;
     uint32_t count;
     uint32_t max;
+};
+
+/* ---- how records are shaped (shaping.c) ---- */
+
+struct header_template {
+    const char *name;
+    struct mr_template *value;
+};
+
+/* Constant after create. */
+struct shaping {
+    struct mr_template *dest;
+    struct mr_template *key;       /* NULL: no key */
+    struct mr_template *time;      /* NULL: the receive time */
+    struct mr_json_fields *fields; /* all that templates want of payloads; NULL: nothing */
+    struct header_template *headers;
+    uint32_t header_count;
+    unsigned needs;         /* of all templates: MR_TEMPLATE_NEEDS_… */
+    size_t value_bytes_max; /* SIZE_MAX: no limit */
+    bool shaped;            /* something is to be done beside taking the payload as it is */
+    bool dest_varies;       /* from event to event of the same names */
+    bool key_varies;
+    bool time_or_dead; /* without a usable time: a dead letter */
+    enum mr_time_unit time_unit;
+    int64_t time_past_us; /* 0: no bound */
+    int64_t time_future_us;
 };
 
 /* ---- spans in flight (flight.c) ---- */
@@ -75,6 +108,9 @@ struct flight {
     uint32_t rejected;     /* records that became dead letters after submit */
     uint32_t dead;         /* dead letters made while filling */
     uint32_t skipped;
+    uint32_t times_replaced;   /* records whose event time was of no use */
+    int64_t received_first_us; /* of its first and last event */
+    int64_t received_last_us;
     uint64_t value_bytes;
     uint64_t dead_seq;    /* in the dead-letter journal; durable before retiring */
     uint64_t records_end; /* ring positions behind it */
@@ -152,6 +188,7 @@ struct bridge_metrics {
     struct mr_metric *skipped;
     struct mr_metric *retries;
     struct mr_metric *dead_letters;
+    struct mr_metric *times_replaced;
     struct mr_metric *lost;
     struct mr_metric *inflight;
     struct mr_metric *lag_records;
@@ -167,11 +204,11 @@ struct mr_bridge {
     char gateway_name[128];
     char dead_path[1024];
     char id_prefix[64]; /* "<journal id>-<lane>-" */
+    size_t id_prefix_len;
     struct mr_lane *lane;
     struct mr_cursor *cursor;
     struct mr_shape shape;
-    struct mr_template *dest_template;
-    struct mr_template *key_template;
+    struct shaping shaping;
     void *sink_state;
     struct bridge_metrics metrics;
     struct mr_wake wake;
@@ -198,6 +235,7 @@ struct mr_bridge {
     struct byte_ring bytes;
     struct mr_bufpool route_pool;
     struct dests dests;
+    struct mr_template_facts facts; /* of the event being shaped */
     struct dead dead;
     struct dead_store dead_alone; /* of a bridge without a group */
     struct mr_rng rng;
@@ -236,6 +274,59 @@ void mr_dests_close(struct mr_bridge *bridge);
 struct route *mr_route_of(struct mr_bridge *bridge, const struct mr_view *view,
                           const struct mr_event *event);
 void mr_route_drop(void *bridge, void *route);
+struct mr_dest *mr_dest_of(struct mr_bridge *bridge, struct mr_span name, struct mr_error *why);
+const char *mr_route_filter(const struct mr_list *from, struct mr_span topic, bool *matches);
+
+/* shaping.c: every fault is said; 0: none, and `out` is the caller's to close. */
+uint32_t mr_shaping_open(struct shaping *out, const struct mr_bridge_conf *conf,
+                         const struct mr_shape *shape, void (*say)(void *arg, const char *fault),
+                         void *arg);
+void mr_shaping_close(struct shaping *shaping);
+size_t mr_shaping_bytes(const struct shaping *shaping, const struct mr_shape *shape);
+
+/* start.c */
+struct start {
+    enum mr_cursor_start kind;
+    bool is_time;
+    int64_t time_us;
+};
+enum mr_err mr_start_parse(const char *text, struct start *out, struct mr_error *why) MR_MUST_USE;
+struct start_at {
+    struct mr_journal *journal;
+    const char *name; /* the bridge's */
+    uint32_t lane;
+};
+/* The bridge's cursor in this lane; a new one begins as `start` says, and a log line says so. */
+enum mr_err mr_start_cursor(const struct start_at *at, const struct start *start,
+                            struct mr_cursor **out, struct mr_error *why) MR_MUST_USE;
+
+/* bridge.c: what shaping needs, without a journal or a sink; undone by _fini(). */
+enum mr_err mr_bridge_shape_init(struct mr_bridge *bridge,
+                                 const struct mr_bridge_options_run *options,
+                                 struct mr_error *why) MR_MUST_USE;
+void mr_bridge_shape_fini(struct mr_bridge *bridge);
+void mr_bridge_id_prefix(struct mr_bridge *bridge, const char *journal_id);
+
+/* record.c */
+enum put_result {
+    PUT_DONE,
+    PUT_NO_ROOM,  /* end the span before this event */
+    PUT_REJECTED, /* for the dead letters; note.reason says why */
+};
+
+struct put_note {
+    bool time_replaced; /* by the receive time; time_reason says why */
+    char reason[REASON_MAX];
+    char time_reason[REASON_MAX];
+};
+
+/* `record` is what names and payload give; the rest is done to it. */
+enum put_result mr_shape_record(struct mr_bridge *bridge, const struct mr_event *event,
+                                struct mr_record *record, struct put_note *note);
+
+/* headers.c */
+enum put_result mr_shape_headers(struct mr_bridge *bridge, const struct mr_event *event,
+                                 struct mr_record *record, struct put_note *note);
 
 /* fill.c */
 enum fill_result {

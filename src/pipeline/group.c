@@ -19,23 +19,18 @@
 
 #include <inttypes.h>
 
-static enum mr_err cursors_open(struct mr_bridge_group *group, enum mr_cursor_start start,
+static enum mr_err cursors_open(struct mr_bridge_group *group, const struct mr_bridge_conf *conf,
                                 struct mr_error *why)
 {
-    for (uint32_t lane = 0; lane < group->lane_count; lane++) {
-        bool is_new = false;
-        enum mr_err err = mr_cursor_open(group->journal, group->name, lane, start,
-                                         &group->cursors[lane], &is_new, why);
+    struct start start;
+    enum mr_err err = mr_start_parse(conf->start, &start, why);
 
-        if (err != MR_OK) {
-            return err;
-        }
-        if (is_new) {
-            mr_log(MR_LOG_INFO, "bridge", "%s: is new in lane %u; begins behind record %" PRIu64,
-                   group->name, lane, mr_cursor_get(group->cursors[lane]));
-        }
+    for (uint32_t lane = 0; lane < group->lane_count && err == MR_OK; lane++) {
+        const struct start_at where = {
+            .journal = group->journal, .name = group->name, .lane = lane};
+        err = mr_start_cursor(&where, &start, &group->cursors[lane], why);
     }
-    return MR_OK;
+    return err;
 }
 
 enum mr_err mr_bridge_group_open(struct mr_bridge_group **out, struct mr_journal *journal,
@@ -52,7 +47,7 @@ enum mr_err mr_bridge_group_open(struct mr_bridge_group **out, struct mr_journal
     group->members = mr_alloc(group->lane_count * sizeof(struct mr_bridge *));
     mr_mutex_init(&group->mutex);
     mr_mutex_init(&group->dead.mutex);
-    enum mr_err err = cursors_open(group, (enum mr_cursor_start)conf->start, why);
+    enum mr_err err = cursors_open(group, conf, why);
     if (err != MR_OK) {
         mr_bridge_group_close(group);
         return err;

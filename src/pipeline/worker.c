@@ -305,7 +305,7 @@ static void worker_measure(struct mr_bridge *b)
     if (b->flight_tail != b->flight_head) {
         const struct flight *oldest = mr_flight_at(b, b->flight_tail);
         if (oldest->batch.record_count != 0) {
-            since_ms = oldest->batch.records[0].time_ms;
+            since_ms = oldest->received_first_us / 1000;
         }
     }
     int64_t lag_ms = lag == 0 || since_ms == 0 ? 0 : mr_clock_wall_us() / 1000 - since_ms;
