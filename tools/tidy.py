@@ -42,6 +42,7 @@ KERNEL_ALLOWED = {
 }
 LIBRARIES = {
     "librdkafka/": "sink/kafka",
+    "curl/": "sink/kafka",
     "yaml.h": "config",
     "microhttpd.h": "admin",
     "isa-l": "base",

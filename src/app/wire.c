@@ -264,6 +264,7 @@ static enum mr_err start_bridge(struct gateway *gateway, const struct mr_bridge_
                              .dead_letters_path = dead_letters,
                              .dead_letters_bytes_max = settings->journal.dead_letters_bytes_max,
                              .record_bytes_max = record_bytes_max(settings),
+                             .packet_bytes_max = (uint32_t)settings->broker.max_packet_size,
                          },
                          why);
     if (err != MR_OK) {

@@ -67,6 +67,7 @@ struct mr_bridge_options_run {
     const char *dead_letters_path; /* folder of this bridge's dead-letter journal */
     uint64_t dead_letters_bytes_max;
     uint32_t record_bytes_max; /* the journal's; a dead letter must fit too.  0: 1 MiB */
+    uint32_t packet_bytes_max; /* mqtt.max_packet_size; 0: not known */
 };
 
 /* Check what can be checked without running: filters, templates, the sink's own.
@@ -106,7 +107,7 @@ struct mr_bridge_stats {
     uint64_t retries;
     uint64_t inflight;
     bool up;
-    char last_error[256];
+    char last_error[512];
 };
 void mr_bridge_stats(struct mr_bridge *bridge, struct mr_bridge_stats *out); /* any thread */
 

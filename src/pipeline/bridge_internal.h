@@ -31,7 +31,7 @@ enum {
     FLIGHTS_MAX = 256,         /* spans in flight; power of two */
     FLIGHT_RECORDS_MAX = 8192, /* per span: a view of 1 MiB of 100-byte events fits */
     REJECTS_MAX = 64,          /* told by other threads, not yet written */
-    REASON_MAX = 256,
+    REASON_MAX = 512,
     ROUTE_POOL_BYTES = 256 << 20,
     ROUTE_KEEP_BYTES = 4 << 20,
 };
@@ -264,7 +264,8 @@ struct mr_bridge {
     uint32_t reject_count;
     char fail_reason[REASON_MAX];
     char last_error[REASON_MAX];
-    bool known; /* up or down was ever said */
+    char said_refusal[REASON_MAX]; /* the last that the log has, while away */
+    bool known;                    /* up or down was ever said */
     int64_t down_since_ns;
 };
 
