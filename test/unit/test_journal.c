@@ -319,6 +319,38 @@ static void test_pins_hold_and_never_stop_the_writer(void)
     mr_assert(mr_journal_close(journal) == MR_OK);
 }
 
+/* No cursor holds anything; a reader that asked for it does, until it has read. */
+static void test_a_holding_reader_keeps_segments(void)
+{
+    struct mr_journal_options options = small_options();
+    struct mr_journal *journal = open_journal(&options, NULL);
+    struct mr_lane *lane = mr_journal_lane(journal, 0);
+    struct mr_reader_options holding = {.pins_max = 1, .holds = true};
+    struct mr_reader *reader;
+    uint64_t first = next_seq(journal);
+    uint64_t seq = first;
+
+    mr_assert(mr_reader_open(&reader, journal, 0, first, &holding, NULL) == MR_OK);
+    while (mr_lane_state(lane) != MR_LANE_FULL) {
+        struct mr_name_ref none = {0};
+        if (append_one(lane, seq, &none) == MR_OK) {
+            seq += 1;
+            mr_assert(seq < first + 200000);
+        } else {
+            mr_lane_submit(lane, mr_clock_mono_ns());
+            mr_wake_wait(&owner, 10000000);
+            mr_lane_release(lane, mr_lane_durable(lane));
+        }
+    }
+    make_durable(lane, seq - 1);
+    read_to(reader, seq - 1);
+    append_range(lane, seq, seq + 5000); /* there is room again, round after round */
+    read_to(reader, seq + 5000);
+    mr_reader_close(reader);
+    append_range(lane, seq + 5001, seq + 60000);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+}
+
 static void test_full_journal_waits_and_goes_on(void)
 {
     struct mr_journal_options options = small_options();
@@ -706,6 +738,7 @@ int main(int argc, char **argv)
     test_rolls_over_many_segments();
     test_lagging_reader_reads_the_disk();
     test_pins_hold_and_never_stop_the_writer();
+    test_a_holding_reader_keeps_segments();
     test_full_journal_waits_and_goes_on();
     test_refusals();
     test_large_records();
