@@ -144,6 +144,7 @@ static void options_take(struct mr_journal *journal, const struct mr_journal_opt
     journal->read_only = options->read_only;
     journal->cursors_only = options->cursors_only;
     journal->manual = options->manual;
+    block_count = block_count > BLOCKS_MAX ? BLOCKS_MAX : block_count;
     journal->block_bytes = (uint32_t)round_up(block_bytes, PAGE_BYTES);
     journal->block_count =
         block_count < BLOCKS_FOR_WRITER + 2 ? BLOCKS_FOR_WRITER + 2 : block_count;
