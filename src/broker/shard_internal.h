@@ -12,6 +12,7 @@
 #ifndef MR_BROKER_SHARD_INTERNAL_H
 #define MR_BROKER_SHARD_INTERNAL_H
 
+#include "auth/auth.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/metric.h"
@@ -99,13 +100,17 @@ enum end_kind {
     END_PROTOCOL, /* the client broke a rule */
     END_SHUTDOWN,
     END_MEMORY,
+    END_TLS, /* the handshake failed, or a record */
     END_COUNT
 };
+
+struct login;
 
 /* A network connection; lies in its mr_conn. */
 struct client {
     struct mr_shard *shard;
     struct session *session; /* NULL before CONNECT */
+    struct login *login;     /* its password is being checked, else NULL */
     struct mr_acks acks;
     struct topic_cache topics;
     struct alias *aliases;
@@ -115,6 +120,7 @@ struct client {
     uint16_t receive_max;      /* QoS 1 publishes it accepts unacknowledged */
     uint8_t version;           /* 0 before CONNECT */
     uint8_t end;               /* enum end_kind, once known */
+    uint8_t login_state;       /* enum login_state */
     bool will_dropped;
     bool drain_again;  /* its queue waits for memory */
     bool ends_at_once; /* 5.0: CONNECT asked for Session Expiry Interval 0 */
@@ -135,6 +141,9 @@ struct shard_metrics {
     struct mr_metric *dropped_memory;  /* the pool is used up */
     struct mr_metric *dropped_refused; /* topic not allowed */
     struct mr_metric *dropped_large;   /* larger than the subscriber accepts */
+    struct mr_metric *logins_accepted;
+    struct mr_metric *logins_refused;
+    struct mr_metric *logins_busy;
     struct mr_metric *subscriptions;
     struct mr_metric *acks_withheld;
     struct mr_metric *paused;
@@ -154,6 +163,7 @@ struct mr_shard {
     struct mr_broker *broker;
     struct mr_loop *loop;
     struct mr_wake wake;
+    struct mr_auth_port auth_port;
     struct mr_net *net;
     struct mr_lane *lane;
     struct mr_ackgate *gate;
@@ -194,6 +204,7 @@ struct mr_shard {
 struct broker_listener {
     const struct mr_listener_conf *conf;
     struct mr_address bound;
+    struct mr_tls *tls; /* NULL: plain TCP */
     bool anonymous;
 };
 
@@ -201,6 +212,7 @@ struct mr_broker {
     struct mr_broker_run run;
     struct mr_broker_limits limits;
     struct broker_listener *listeners;
+    struct mr_auth *auth;    /* NULL: nobody is asked for a password */
     struct mr_shard *shard;  /* one now; an array with the shard count later */
     _Atomic int failed;      /* enum mr_err */
     struct mr_error failure; /* written before `failed` */
