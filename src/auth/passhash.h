@@ -5,7 +5,7 @@
  *     $argon2id$v=19$m=47104,t=1,p=1$SALT$HASH    Mosquitto 2.1; needs OpenSSL 3.2
  *
  * Thread: pure functions.   Memory: what argon2id asks for, else none.
- * Time:   checking is slow on purpose: 0.6 us for each iteration of $7$.
+ * Time:   checking is slow on purpose: 0.45 us for each iteration of $7$.
  */
 #ifndef MR_AUTH_PASSHASH_H
 #define MR_AUTH_PASSHASH_H

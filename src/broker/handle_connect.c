@@ -224,7 +224,7 @@ enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *f
     struct mr_mqtt_why why;
     const char *what = NULL;
     char assigned[ASSIGNED_ID_BYTES + 1];
-    char identity[LOGIN_IDENTITY_BYTES];
+    char words[LOGIN_WORDS_BYTES];
 
     if (client->session != NULL) {
         return client_refuse(client, END_PROTOCOL, MR_MQTT_PROTOCOL_ERROR,
@@ -233,7 +233,7 @@ enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *f
     if (mr_mqtt_connect_decode(frame, &packet, &why) != MR_OK) {
         return connect_refuse(client, packet.version, why.reason, why.what);
     }
-    uint8_t reason = login_check(client, &packet, identity, &what);
+    uint8_t reason = login_check(client, &packet, words, &what);
     if (reason == LOGIN_LATER) {
         return PACKET_LATER;
     }

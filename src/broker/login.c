@@ -109,9 +109,20 @@ static bool login_begin(struct client *client, const struct mr_mqtt_connect *pac
     return true;
 }
 
+/* Whether the name or the password is wrong, nobody learns. */
+static const char *wrong_say(struct mr_span user, char words[LOGIN_WORDS_BYTES])
+{
+    struct mr_text text = mr_text_over(words, LOGIN_WORDS_BYTES);
+
+    mr_text_add(&text, "wrong user name or password, as '");
+    mr_text_bytes(&text, user.at, user.len < 100 ? user.len : 100);
+    mr_text_add(&text, "'");
+    return words;
+}
+
 /* Does the password belong to the name?  0, or the reason of the refusal. */
 static uint8_t password_check(struct client *client, const struct mr_mqtt_connect *packet,
-                              const char **what)
+                              char words[LOGIN_WORDS_BYTES], const char **what)
 {
     struct mr_auth *auth = client->shard->broker->auth;
 
@@ -127,7 +138,7 @@ static uint8_t password_check(struct client *client, const struct mr_mqtt_connec
         return 0;
     case LOGIN_NO:
         mr_metric_add(client->shard->metrics.logins_refused, 1);
-        *what = "wrong user name or password";
+        *what = wrong_say(packet->username, words);
         return MR_MQTT_BAD_CREDENTIALS;
     case LOGIN_BUSY:
         mr_metric_add(client->shard->metrics.logins_busy, 1);
@@ -144,23 +155,23 @@ static uint8_t password_check(struct client *client, const struct mr_mqtt_connec
 }
 
 uint8_t login_check(struct client *client, struct mr_mqtt_connect *packet,
-                    char identity[LOGIN_IDENTITY_BYTES], const char **what)
+                    char words[LOGIN_WORDS_BYTES], const char **what)
 {
     const struct mr_broker *broker = client->shard->broker;
     const struct broker_listener *listener =
         &broker->listeners[mr_conn_listener(client_conn(client))];
 
     if (listener->conf->tls.use_identity_as_username) {
-        if (!mr_conn_tls_identity(client_conn(client), identity, LOGIN_IDENTITY_BYTES)) {
+        if (!mr_conn_tls_identity(client_conn(client), words, LOGIN_WORDS_BYTES)) {
             *what = "its certificate has no usable common name to be its user name";
             return MR_MQTT_BAD_CREDENTIALS;
         }
         packet->has_username = true;
-        packet->username = mr_span_of(identity);
+        packet->username = mr_span_of(words);
         return 0;
     }
     if (packet->has_username && broker->auth != NULL) {
-        return password_check(client, packet, what);
+        return password_check(client, packet, words, what);
     }
     if (listener->anonymous) {
         return 0;

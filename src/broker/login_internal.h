@@ -17,15 +17,16 @@ enum login_state {
 };
 
 enum {
-    LOGIN_IDENTITY_BYTES = 256,
+    LOGIN_WORDS_BYTES = 256,
     LOGIN_LATER = 0xFF, /* no reason code; it means PACKET_LATER */
 };
 
-/* 0: it may come in; packet->username is who it is, perhaps in `identity`.  LOGIN_LATER: the
- * connection is held, and the CONNECT comes again.  Else the reason of the refusal.
+/* 0: it may come in; packet->username is who it is, perhaps in `words`.  LOGIN_LATER: the
+ * connection is held, and the CONNECT comes again.  Else the reason of the refusal, and *what
+ * says it, perhaps in `words`.
  */
 uint8_t login_check(struct client *client, struct mr_mqtt_connect *packet,
-                    char identity[LOGIN_IDENTITY_BYTES], const char **what);
+                    char words[LOGIN_WORDS_BYTES], const char **what);
 
 void logins_take(struct mr_shard *shard); /* the answers that are there */
 

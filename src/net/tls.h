@@ -14,9 +14,9 @@
  *
  * Thread: one mr_tls serves any number of nets and threads; reloading is allowed
  *         while they run, by one thread at a time.
- * Memory: what OpenSSL needs, about 13 KiB for an idle connection (docs/MEMORY.md);
+ * Memory: what OpenSSL needs, 14 KiB for an idle connection (docs/MEMORY.md);
  *         its record buffers are returned while nothing is on its way.
- * Time:   a handshake is 0.2 ms of CPU with an EC key, 1 ms with RSA 2048; a lock
+ * Time:   a handshake is 0.4 ms of CPU with an EC key, over 1 ms with RSA 2048; a lock
  *         per accepted connection, none per read or write.
  */
 #ifndef MR_NET_TLS_H

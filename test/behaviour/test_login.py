@@ -172,7 +172,7 @@ class Guessing(unittest.TestCase):
             self.assertEqual(metrics['millrace_mqtt_logins_total{result="busy"}'],
                              codes.count(0x89))
             self.assertEqual(metrics['millrace_mqtt_logins_total{result="accepted"}'], 2)
-            other.wait_log("wrong user name or password")
+            other.wait_log("wrong user name or password, as 'theirs'")
 
 
 class Configuration(unittest.TestCase):

@@ -12,24 +12,12 @@
 #include "net/tls.h"
 #include "os/file.h"
 #include "os/sim.h"
+#include "tls_kit.h"
 
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-static char folder[256];
-
-static const char *path_of(const char *name)
-{
-    static char paths[8][320];
-    static unsigned turn;
-    char *path = paths[turn++ % 8];
-
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", folder, name);
-    return path;
-}
 
 /* The simulated world has to know the file too, by name at least. */
 static void sim_touch(const char *path)
@@ -42,35 +30,6 @@ static void sim_touch(const char *path)
     mr_file_close(&file);
 }
 
-/* A key and a certificate that it has signed itself. */
-static void certificate_make(const char *name, long serial)
-{
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *cert = X509_new();
-    X509_NAME *subject = X509_get_subject_name(cert);
-    char crt[64];
-    char pem[64];
-
-    (void)snprintf(crt, sizeof(crt), "%s.crt", name);
-    (void)snprintf(pem, sizeof(pem), "%s.key", name);
-    mr_assert(key != NULL && X509_set_version(cert, 2) == 1);
-    mr_assert(ASN1_INTEGER_set(X509_get_serialNumber(cert), serial) == 1);
-    mr_assert(X509_gmtime_adj(X509_getm_notBefore(cert), -60) != NULL);
-    mr_assert(X509_gmtime_adj(X509_getm_notAfter(cert), 30L * 24 * 3600) != NULL);
-    mr_assert(X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC,
-                                         (const unsigned char *)"localhost", -1, -1, 0) == 1);
-    mr_assert(X509_set_issuer_name(cert, subject) == 1 && X509_set_pubkey(cert, key) == 1);
-    mr_assert(X509_sign(cert, key, EVP_sha256()) > 0);
-
-    FILE *file = fopen(path_of(crt), "w");
-    mr_assert(file != NULL && PEM_write_X509(file, cert) == 1 && fclose(file) == 0);
-    file = fopen(path_of(pem), "w");
-    mr_assert(file != NULL && PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL) == 1 &&
-              fclose(file) == 0);
-    X509_free(cert);
-    EVP_PKEY_free(key);
-}
-
 static void certificate_use(const char *from)
 {
     char crt[64];
@@ -78,10 +37,10 @@ static void certificate_use(const char *from)
 
     (void)snprintf(crt, sizeof(crt), "%s.crt", from);
     (void)snprintf(key, sizeof(key), "%s.key", from);
-    (void)unlink(path_of("now.crt"));
-    (void)unlink(path_of("now.key"));
-    mr_assert(link(path_of(crt), path_of("now.crt")) == 0);
-    mr_assert(link(path_of(key), path_of("now.key")) == 0);
+    (void)unlink(tls_path("now.crt"));
+    (void)unlink(tls_path("now.key"));
+    mr_assert(link(tls_path(crt), tls_path("now.crt")) == 0);
+    mr_assert(link(tls_path(key), tls_path("now.key")) == 0);
 }
 
 /* ---- the server ---- */
@@ -185,9 +144,9 @@ static void world_open(struct world *world, uint64_t seed)
 
     *world = (struct world){0};
     mr_sim_start(seed);
-    mr_assert(mr_dir_create(folder, &why) == MR_OK);
-    sim_touch(path_of("now.crt"));
-    sim_touch(path_of("now.key"));
+    mr_assert(mr_dir_create(tls_folder, &why) == MR_OK);
+    sim_touch(tls_path("now.crt"));
+    sim_touch(tls_path("now.key"));
     mr_rng_seed(&world->owner.rng, seed);
     mr_bufpool_init(&world->pool, 64 << 20, 1 << 20);
     mr_assert(mr_loop_open(&world->loop, &why) == MR_OK);
@@ -201,8 +160,8 @@ static void world_open(struct world *world, uint64_t seed)
     mr_assert(mr_socket_listen("127.0.0.1:0", &(struct mr_listen_options){0}, &fd, &world->address,
                                &why) == MR_OK);
     mr_assert(mr_net_listen(world->net, fd, 0, 0, &why) == MR_OK);
-    (void)snprintf(world->certfile, sizeof(world->certfile), "%s", path_of("now.crt"));
-    (void)snprintf(world->keyfile, sizeof(world->keyfile), "%s", path_of("now.key"));
+    (void)snprintf(world->certfile, sizeof(world->certfile), "%s", tls_path("now.crt"));
+    (void)snprintf(world->keyfile, sizeof(world->keyfile), "%s", tls_path("now.key"));
     struct mr_tls_options tls = {
         .name = "test", .certfile = world->certfile, .keyfile = world->keyfile};
     if (mr_tls_open(&world->tls, &tls, &why) != MR_OK) {
@@ -384,8 +343,9 @@ static void test_reload_touches_nobody(void)
     mr_assert(peer_serial(&after) == 2);
     peer_close(&after);
 
-    (void)unlink(path_of("now.key")); /* the key of another certificate: refused, nothing changes */
-    mr_assert(link(path_of("one.key"), path_of("now.key")) == 0);
+    (void)unlink(
+        tls_path("now.key")); /* the key of another certificate: refused, nothing changes */
+    mr_assert(link(tls_path("one.key"), tls_path("now.key")) == 0);
     mr_assert(mr_tls_reload_begin(world.tls, &why) == MR_ERR_CONFIG);
     mr_assert(strstr(why.text, "does not match") != NULL);
     mr_tls_reload_end(world.tls, true);
@@ -430,13 +390,11 @@ static void test_plain_text_is_told(void)
 int main(int argc, char **argv)
 {
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-    const char *base = getenv("TMPDIR");
 
     printf("seed %llu\n", (unsigned long long)seed);
-    (void)snprintf(folder, sizeof(folder), "%s/mr-tls-XXXXXX", base == NULL ? "/tmp" : base);
-    mr_assert(mkdtemp(folder) != NULL);
-    certificate_make("one", 1);
-    certificate_make("two", 2);
+    tls_folder_make();
+    tls_certificate_make("one", 1);
+    tls_certificate_make("two", 2);
     certificate_use("one");
     test_stream(seed, TLS1_2_VERSION, false);
     test_stream(seed + 1, TLS1_2_VERSION, true);
@@ -447,8 +405,8 @@ int main(int argc, char **argv)
     static const char *const files[] = {"one.crt", "one.key", "two.crt",
                                         "two.key", "now.crt", "now.key"};
     for (size_t i = 0; i < MR_COUNT_OF(files); i++) {
-        (void)unlink(path_of(files[i]));
+        (void)unlink(tls_path(files[i]));
     }
-    mr_assert(rmdir(folder) == 0);
+    mr_assert(rmdir(tls_folder) == 0);
     return 0;
 }

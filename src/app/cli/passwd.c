@@ -28,7 +28,7 @@ static const struct mr_cli_option passwd_options[] = {
      .default_text = "10000",
      .min = 1,
      .max = MR_PASSHASH_ITERATIONS_MAX,
-     .help = "How slow the hash is; 10,000 are about 6 ms for each check."},
+     .help = "How slow the hash is; 10,000 are about 5 ms for each check."},
     {.name = NULL},
 };
 _Static_assert(MR_PASSHASH_ITERATIONS == 10000, "as the option's default says");
