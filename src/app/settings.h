@@ -56,6 +56,7 @@ struct mr_settings {
     struct mr_admin_conf admin;
     struct mr_log_conf log;
     struct mr_broker_limits broker;
+    struct mr_auth_conf auth;
     struct mr_listener_conf *listeners;
     uint32_t listener_count;
     bool listeners_default; /* no `listeners:`: this machine only, a log line says so */
@@ -77,6 +78,13 @@ struct mr_settings_source {
  */
 enum mr_err mr_settings_open(struct mr_settings *out,
                              const struct mr_settings_source *source) MR_MUST_USE;
+/* Look into the files that run would need: certificates, keys, passwords.  For the user
+ * the gateway runs as, so not part of open().  CONFIG: more problems than before, as above;
+ * `warn` gets what is worth knowing and no problem.
+ */
+enum mr_err mr_settings_check_files(struct mr_settings *settings,
+                                    void (*warn)(void *arg, const char *text),
+                                    void *arg) MR_MUST_USE;
 void mr_settings_close(struct mr_settings *settings);
 
 /* docs/CONFIG.md, from the tables. */

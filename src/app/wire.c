@@ -55,7 +55,9 @@ static void write_stderr(void *arg, const char *text, size_t len)
     (void)fwrite(text, 1, len, stderr);
 }
 
-static enum mr_err read_settings(struct mr_cli *cli, struct mr_settings *out, const char *data)
+/* `warn` may be NULL: whoever goes on to run hears it then. */
+static enum mr_err read_settings(struct mr_cli *cli, struct mr_settings *out, const char *data,
+                                 void (*warn)(void *arg, const char *text))
 {
     enum { SETS_MAX = 64 };
     const char *paths[SETS_MAX];
@@ -73,6 +75,9 @@ static enum mr_err read_settings(struct mr_cli *cli, struct mr_settings *out, co
                                                 .set_values = values,
                                                 .set_count = count,
                                             });
+    if (err == MR_OK) {
+        err = mr_settings_check_files(out, warn, cli);
+    }
     if (err != MR_OK) {
         mr_config_report(out->config, mr_cli_color_err(cli), write_stderr, NULL);
     }
@@ -313,6 +318,7 @@ static enum mr_err start_broker(struct gateway *gateway, struct mr_error *why)
                            .listeners = settings->listeners,
                            .listener_count = settings->listener_count,
                            .limits = settings->broker,
+                           .auth = settings->auth,
                            .journal_exclude = settings->journal.exclude,
                            .memory_bytes = memory != 0 ? memory : mr_memory_total() / 4,
                            .failed_wake = &gateway->wake,
@@ -516,7 +522,7 @@ static int run(struct mr_cli *cli)
 
     gateway->lock.fd = -1;
     if (read_settings(cli, &gateway->settings,
-                      mr_cli_given(cli, "data") ? mr_cli_text(cli, "data") : NULL) != MR_OK) {
+                      mr_cli_given(cli, "data") ? mr_cli_text(cli, "data") : NULL, NULL) != MR_OK) {
         goto out;
     }
     prepare_process(gateway);
@@ -546,6 +552,11 @@ out:
     return code;
 }
 
+static void note_warning(void *arg, const char *text)
+{
+    mr_cli_note(arg, "warning: %s", text);
+}
+
 static int check(struct mr_cli *cli)
 {
     struct mr_settings settings;
@@ -554,7 +565,7 @@ static int check(struct mr_cli *cli)
     if (mr_cli_config_path(cli) == NULL) {
         return mr_cli_fail(cli, MR_EXIT_USAGE, "which file? give it with -c FILE");
     }
-    if (read_settings(cli, &settings, NULL) != MR_OK) {
+    if (read_settings(cli, &settings, NULL, note_warning) != MR_OK) {
         code = MR_EXIT_CONFIG;
     } else {
         mr_cli_note(cli, "%s is fine: %u listeners, %u bridges", mr_cli_config_path(cli),

@@ -8,7 +8,9 @@
  * Memory is shared equally: the hash of the client ids spreads sessions evenly, and a
  * pool that several threads took from would need a lock.
  */
-#include "broker/broker_internal.h"
+#include "broker/login_internal.h"
+
+#include "net/tls.h"
 
 #include "os/clock.h"
 #include "os/process.h"
@@ -59,6 +61,78 @@ static enum mr_err exclude_check(const struct mr_list *exclude, struct mr_error 
         }
     }
     return MR_OK;
+}
+
+static struct mr_tls_options tls_options_of(const struct mr_listener_conf *conf)
+{
+    return (struct mr_tls_options){.name = conf->name != NULL ? conf->name : "mqtt",
+                                   .certfile = conf->tls.certfile,
+                                   .keyfile = conf->tls.keyfile,
+                                   .cacertfile = conf->tls.cacertfile,
+                                   .crlfile = conf->tls.crlfile,
+                                   .ciphers = conf->tls.ciphers,
+                                   .version_min = conf->tls.tls_version,
+                                   .require_certificate = conf->tls.require_certificate};
+}
+
+static bool listener_has_tls(const struct mr_listener_conf *conf)
+{
+    const struct mr_listener_tls *tls = &conf->tls;
+
+    return tls->certfile != NULL || tls->keyfile != NULL || tls->cacertfile != NULL ||
+           tls->require_certificate || tls->use_identity_as_username;
+}
+
+/* *out is NULL for a plain listener. */
+static enum mr_err listener_tls_open(struct mr_tls **out, const struct mr_listener_conf *conf,
+                                     void (*warn)(void *arg, const char *text), void *arg,
+                                     struct mr_error *why)
+{
+    struct mr_tls_options options = tls_options_of(conf);
+
+    *out = NULL;
+    if (!listener_has_tls(conf)) {
+        return MR_OK;
+    }
+    if (conf->tls.use_identity_as_username && !conf->tls.require_certificate) {
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "listener '%s': tls.use_identity_as_username needs "
+                            "`require_certificate: true`, or a client could come without identity",
+                            options.name);
+    }
+    options.warn = warn;
+    options.warn_arg = arg;
+    return mr_tls_open(out, &options, why);
+}
+
+enum mr_err mr_listener_check(const struct mr_listener_conf *listener,
+                              void (*warn)(void *arg, const char *text), void *arg,
+                              struct mr_error *why)
+{
+    struct mr_tls *tls = NULL;
+    enum mr_err err = listener_tls_open(&tls, listener, warn, arg, why);
+
+    mr_tls_close(tls);
+    return err;
+}
+
+static void log_warning(void *arg, const char *text)
+{
+    (void)arg;
+    mr_log(MR_LOG_WARN, "listener", "%s", text);
+}
+
+static void listener_note_closed(const struct mr_broker *broker,
+                                 const struct broker_listener *listener)
+{
+    if (!listener->anonymous && broker->auth == NULL &&
+        !listener->conf->tls.use_identity_as_username) {
+        mr_log(MR_LOG_WARN, "mqtt",
+               "listener '%s' on %s refuses everyone: authentication is not configured and "
+               "`allow_anonymous` is not true; give `auth: { password_file: … }` (see `millrace "
+               "passwd --help`), or set `allow_anonymous: true` to admit everyone",
+               listener->conf->name != NULL ? listener->conf->name : "mqtt", listener->bound.text);
+    }
 }
 
 /* The address of a listener: with several shards the kernel would let another broker
@@ -116,18 +190,18 @@ static enum mr_err listeners_open(struct mr_broker *broker, struct mr_error *why
         listener->conf = &broker->run.listeners[i];
         listener->anonymous = listener->conf->allow_anonymous == MR_ANONYMOUS_TRUE ||
                               (listener->conf->allow_anonymous == MR_ANONYMOUS_AUTO &&
-                               address_is_loopback(listener->conf->bind));
-        enum mr_err err = listener_open(broker, i, why);
+                               broker->auth == NULL && address_is_loopback(listener->conf->bind));
+        enum mr_err err = listener_tls_open(&listener->tls, listener->conf, log_warning, NULL, why);
+        if (err == MR_OK) {
+            err = listener_open(broker, i, why);
+        }
         if (err != MR_OK) {
             return err;
         }
-        if (!listener->anonymous) {
-            mr_log(MR_LOG_WARN, "mqtt",
-                   "listener '%s' on %s refuses everyone: authentication is not configured and "
-                   "`allow_anonymous` is not true",
-                   listener->conf->name != NULL ? listener->conf->name : "mqtt",
-                   listener->bound.text);
+        for (uint32_t shard = 0; shard < broker->shard_count; shard++) {
+            mr_net_secure(broker->shards[shard]->net, i, listener->tls);
         }
+        listener_note_closed(broker, listener);
     }
     return MR_OK;
 }
@@ -167,6 +241,7 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
         shard->wake.fd = -1;
         return err;
     }
+    mr_auth_port_open(&shard->auth_port, &shard->wake);
     struct mr_net_options options = {.loop = shard->loop,
                                      .pool = &shard->pool,
                                      .user_bytes = sizeof(struct client),
@@ -210,6 +285,9 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     broker->net_shared.connections_max = connections_max();
     for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
         err = shard_open(broker, i, why);
+    }
+    if (err == MR_OK && run->auth.password_file != NULL) {
+        err = mr_auth_open(&broker->auth, run->auth.password_file, why);
     }
     if (err == MR_OK) {
         err = listeners_open(broker, why);
@@ -276,6 +354,7 @@ static void shard_forget(void *arg, struct mr_conn *conn)
     mr_acks_drop(shard->gate, &client->acks);
     topics_drop(client);
     aliases_drop(client);
+    login_drop(client);
     if (client->session != NULL) {
         if (client->session->will != NULL) {
             stored_free(&shard->pool, client->session->will);
@@ -301,7 +380,12 @@ static void shard_close(struct mr_shard *shard)
     }
     if (shard->net != NULL) {
         mr_net_each(shard->net, shard_forget, shard);
+        shard->stopping = true;
+        logins_take(shard);
         mr_net_close(shard->net);
+    }
+    if (shard->auth_port.wake != NULL) {
+        mr_auth_port_close(&shard->auth_port);
     }
     stored_free_all(&shard->pool, &shard->pending_first, &shard->pending_last);
     stored_free_all(&shard->pool, &shard->wills_first, &shard->wills_last);
@@ -328,13 +412,42 @@ void mr_broker_close(struct mr_broker *broker)
         return;
     }
     mr_broker_stop(broker, 0);
+    if (broker->auth != NULL) {
+        mr_auth_stop(broker->auth); /* what was asked goes back to the shards */
+    }
     mailboxes_close(broker);
     for (uint32_t i = 0; i < broker->shard_count; i++) {
         shard_close(broker->shards[i]);
     }
     mr_free(broker->shards);
+    mr_auth_close(broker->auth);
+    for (size_t i = 0; i < broker->run.listener_count; i++) {
+        mr_tls_close(broker->listeners[i].tls);
+    }
     mr_free(broker->listeners);
     mr_free(broker);
+}
+
+enum mr_err mr_broker_reload_tls(struct mr_broker *broker, struct mr_error *why)
+{
+    enum mr_err err = MR_OK;
+
+    for (size_t i = 0; i < broker->run.listener_count && err == MR_OK; i++) {
+        if (broker->listeners[i].tls != NULL) {
+            err = mr_tls_reload_begin(broker->listeners[i].tls, why);
+        }
+    }
+    for (size_t i = 0; i < broker->run.listener_count; i++) {
+        if (broker->listeners[i].tls != NULL) {
+            mr_tls_reload_end(broker->listeners[i].tls, err == MR_OK);
+        }
+    }
+    return err;
+}
+
+enum mr_err mr_broker_reload_passwords(struct mr_broker *broker, struct mr_error *why)
+{
+    return broker->auth == NULL ? MR_OK : mr_auth_reload(broker->auth, why);
 }
 
 const char *mr_broker_bound_address(const struct mr_broker *broker, size_t index)

@@ -29,14 +29,40 @@ struct mr_broker;
 /* `allow_anonymous: auto` is true on loopback addresses and false elsewhere. */
 enum mr_anonymous { MR_ANONYMOUS_AUTO, MR_ANONYMOUS_TRUE, MR_ANONYMOUS_FALSE };
 
+/* `tls:` of a listener; certfile NULL: plain TCP.  See net/tls.h. */
+struct mr_listener_tls {
+    const char *certfile;
+    const char *keyfile;
+    const char *cacertfile;
+    const char *crlfile;
+    const char *ciphers;
+    uint32_t tls_version; /* the least: enum mr_tls_version */
+    bool require_certificate;
+    bool use_identity_as_username; /* its common name is the user, no password is asked */
+};
+
 /* One listener; rows in mr_listener_options. */
 struct mr_listener_conf {
     const char *name;         /* its key under `listeners`; set by the caller, not by the table */
     const char *bind;         /* "127.0.0.1:1883"; port 0: any free one */
     uint32_t allow_anonymous; /* enum mr_anonymous */
     uint64_t max_connections; /* 0: as many as descriptors allow */
+    struct mr_listener_tls tls;
 };
 extern const struct mr_option mr_listener_options[];
+
+/* Who may come in, on every listener; rows in mr_auth_options. */
+struct mr_auth_conf {
+    const char *password_file; /* NULL: nobody is asked for a password */
+};
+extern const struct mr_option mr_auth_options[];
+
+/* Can the files of this listener's `tls` be used, and do they fit?  CONFIG: `why` names the
+ * listener, the key and what to do.  `warn` (or NULL) gets what is worth knowing.
+ */
+enum mr_err mr_listener_check(const struct mr_listener_conf *listener,
+                              void (*warn)(void *arg, const char *text), void *arg,
+                              struct mr_error *why) MR_MUST_USE;
 
 /* Limits of all listeners; rows in mr_broker_options. */
 struct mr_broker_limits {
@@ -57,6 +83,7 @@ struct mr_broker_run {
     const struct mr_listener_conf *listeners; /* these and their strings outlive the broker */
     size_t listener_count;
     struct mr_broker_limits limits;
+    struct mr_auth_conf auth;
     struct mr_list journal_exclude; /* topic filters of events that are not journaled */
     uint64_t memory_bytes;          /* for connections, queues, subscriptions; 0: 256 MiB */
     struct mr_wake *failed_wake;    /* rung when mr_broker_failed() changes; may be NULL */
@@ -86,6 +113,19 @@ void mr_broker_stop(struct mr_broker *broker, int64_t patience_ns);
 
 /* Stops first, without patience, if that has not happened. */
 void mr_broker_close(struct mr_broker *broker);
+
+/* Read the certificates, keys and revocation lists of all listeners again, from the same
+ * paths.  They hold for connections that come from now on; nobody is disconnected.
+ * CONFIG: something is wrong with one of them, `why` says what; all old ones stay.
+ * Any one thread, while the broker runs.
+ */
+enum mr_err mr_broker_reload_tls(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
+
+/* Read the password file again.  It holds for CONNECTs from now on; what was remembered of
+ * the old one is forgotten; nobody is disconnected.  CONFIG: `why` names file and line; the
+ * old one stays.  Without a password file nothing happens.  Any one thread.
+ */
+enum mr_err mr_broker_reload_passwords(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
 
 /* Where listener `index` really listens ("127.0.0.1:37113" for port 0). */
 const char *mr_broker_bound_address(const struct mr_broker *broker, size_t index);

@@ -4,7 +4,9 @@
  * get any more, its session, its subscriptions, and its will, which is published
  * unless a DISCONNECT has revoked it [MQTT-3.1.2-8].
  */
-#include "broker/broker_internal.h"
+#include "broker/login_internal.h"
+
+#include "net/tls.h"
 
 struct mr_conn *client_conn(struct client *client)
 {
@@ -45,6 +47,21 @@ static bool client_opened(void *arg, struct mr_conn *conn)
     return !shard->stopping;
 }
 
+/* The handshake failed, or a record: not seldom a door that somebody tries. */
+static void tls_note(struct client *client)
+{
+    static struct mr_log_limit limit;
+    struct client_label label;
+    uint64_t held = 0;
+
+    client->end = END_TLS;
+    if (mr_log_allowed(&limit, LOG_EVERY_US / 10, &held)) {
+        mr_log(MR_LOG_INFO, "mqtt", "%s: %s; closed%s", client_label(client, &label),
+               mr_conn_tls_fault(client_conn(client)),
+               held != 0 ? "; more such lines were held back" : "");
+    }
+}
+
 static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why)
 {
     struct mr_shard *shard = arg;
@@ -53,7 +70,10 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
 
     if (why == MR_CLOSE_MEMORY) {
         client->end = END_MEMORY;
+    } else if (why == MR_CLOSE_TLS) {
+        tls_note(client);
     }
+    login_drop(client);
     mr_metric_add(shard->metrics.disconnects[client->end], 1);
     mr_acks_drop(shard->gate, &client->acks);
     topics_drop(client);
@@ -95,6 +115,9 @@ static void client_timer(void *arg, struct mr_conn *conn)
     uint64_t id = mr_conn_id(conn);
     bool joined = client->session != NULL;
 
+    if (login_timer(client)) {
+        return;
+    }
     if (!joined || (int32_t)(client_due(client, conn) - shard->tick) <= 0) {
         mr_conn_listen(conn);
         if (mr_net_find(shard->net, id) == NULL) {

@@ -3,11 +3,17 @@
 
 /* A frame that cannot be followed any further. */
 static enum verdict frame_refuse(struct client *client, enum mr_err err,
-                                 const struct mr_mqtt_frame *frame)
+                                 const struct mr_mqtt_frame *frame, struct mr_span rest)
 {
+    const char *what = frame->what;
+
+    /* A handshake of TLS begins with 0x16 0x03, which no CONNECT does. */
+    if (client->session == NULL && rest.len >= 2 && rest.at[0] == 0x16 && rest.at[1] == 0x03) {
+        what = "it speaks TLS and this listener plain text; give the client the port of a "
+               "listener with `tls`, or no TLS";
+    }
     return client_refuse(client, END_PROTOCOL,
-                         err == MR_ERR_FULL ? MR_MQTT_PACKET_TOO_LARGE : MR_MQTT_MALFORMED,
-                         frame->what);
+                         err == MR_ERR_FULL ? MR_MQTT_PACKET_TOO_LARGE : MR_MQTT_MALFORMED, what);
 }
 
 static enum verdict dispatch_other(struct client *client, const struct mr_mqtt_frame *frame)
@@ -57,7 +63,7 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
             break;
         }
         if (MR_UNLIKELY(err != MR_OK)) {
-            (void)frame_refuse(client, err, &frame);
+            (void)frame_refuse(client, err, &frame, rest);
             break;
         }
         if (MR_LIKELY(frame.type == MR_MQTT_PUBLISH && client->session != NULL)) {

@@ -4,7 +4,7 @@
  * more is told so (Session Expiry Interval 0 in CONNACK [MQTT-3.2.2-21]); a 3.1.1
  * client with clean session 0 learns it from session present 0 at each connect.
  */
-#include "broker/broker_internal.h"
+#include "broker/login_internal.h"
 
 #include "os/process.h"
 
@@ -30,21 +30,13 @@ static enum verdict connect_refuse(struct client *client, uint8_t version, uint8
 }
 
 /* What we do not offer: 0, or the reason of the refusal. */
-static uint8_t connect_check(const struct client *client, const struct mr_mqtt_connect *packet,
-                             const char **what)
+static uint8_t connect_check(const struct mr_mqtt_connect *packet, const char **what)
 {
-    const struct mr_broker *broker = client->shard->broker;
-    uint32_t listener = mr_conn_listener(mr_conn_of_user((void *)(uintptr_t)client));
     bool is_v5 = packet->version == MR_MQTT_5;
 
     if (is_v5 && mr_mqtt_has(&packet->props, MR_MQTT_PROP_AUTH_METHOD)) {
         *what = "enhanced authentication is not configured";
         return MR_MQTT_BAD_AUTH_METHOD; /* [MQTT-4.12.0-1] */
-    }
-    if (!broker->listeners[listener].anonymous) {
-        *what = "authentication is not configured; set `allow_anonymous: true` on this listener "
-                "to admit everyone";
-        return MR_MQTT_NOT_AUTHORIZED;
     }
     if (is_v5 && packet->has_will && packet->will_retain) {
         *what = "a will with RETAIN, which is not offered";
@@ -248,6 +240,7 @@ enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *f
     struct mr_mqtt_why why;
     const char *what = NULL;
     char assigned[ASSIGNED_ID_BYTES + 1];
+    char words[LOGIN_WORDS_BYTES];
 
     if (client->session != NULL) {
         return client_refuse(client, END_PROTOCOL, MR_MQTT_PROTOCOL_ERROR,
@@ -257,9 +250,15 @@ enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *f
         return connect_refuse(client, packet.version, why.reason, why.what);
     }
     if (packet.client_id.len != 0 && !connect_is_home(client, packet.client_id)) {
-        return PACKET_AWAY;
+        return PACKET_AWAY; /* before it is asked who it is: that is done once, at home */
     }
-    uint8_t reason = connect_check(client, &packet, &what);
+    uint8_t reason = login_check(client, &packet, words, &what);
+    if (reason == LOGIN_LATER) {
+        return PACKET_LATER;
+    }
+    if (reason == 0) {
+        reason = connect_check(&packet, &what);
+    }
     if (reason != 0) {
         return connect_refuse(client, packet.version, reason, what);
     }

@@ -59,11 +59,17 @@ static uint64_t sum_dropped(const struct shard_metrics *m)
 void shard_metrics_make(struct mr_shard *shard, uint32_t index)
 {
     static const char *const ends[END_COUNT] = {
-        [END_CLIENT] = "reason=\"client\"",         [END_CLOSED] = "reason=\"closed\"",
-        [END_TAKEN_OVER] = "reason=\"taken_over\"", [END_KEEP_ALIVE] = "reason=\"keep_alive\"",
-        [END_REFUSED] = "reason=\"refused\"",       [END_PROTOCOL] = "reason=\"protocol\"",
-        [END_SHUTDOWN] = "reason=\"shutdown\"",     [END_MEMORY] = "reason=\"memory\"",
+        [END_CLIENT] = "reason=\"client\"",
+        [END_CLOSED] = "reason=\"closed\"",
+        [END_TAKEN_OVER] = "reason=\"taken_over\"",
+        [END_KEEP_ALIVE] = "reason=\"keep_alive\"",
+        [END_REFUSED] = "reason=\"refused\"",
+        [END_PROTOCOL] = "reason=\"protocol\"",
+        [END_SHUTDOWN] = "reason=\"shutdown\"",
+        [END_MEMORY] = "reason=\"memory\"",
+        [END_TLS] = "reason=\"tls\"",
     };
+    static const char *const logins_help = "passwords checked, by what came of it";
     static const char *const drop_help = "messages not delivered to a subscriber";
     struct shard_metrics *m = &shard->metrics;
 
@@ -99,6 +105,11 @@ void shard_metrics_make(struct mr_shard *shard, uint32_t index)
         counter(index, "millrace_mqtt_messages_dropped_total", drop_help, "reason=\"too_large\"");
     m->dropped_mailbox =
         counter(index, "millrace_mqtt_messages_dropped_total", drop_help, "reason=\"shard_busy\"");
+    m->logins_accepted =
+        counter(index, "millrace_mqtt_logins_total", logins_help, "result=\"accepted\"");
+    m->logins_refused =
+        counter(index, "millrace_mqtt_logins_total", logins_help, "result=\"refused\"");
+    m->logins_busy = counter(index, "millrace_mqtt_logins_total", logins_help, "result=\"busy\"");
     m->subscriptions = gauge(index, "millrace_mqtt_subscriptions", "live subscriptions");
     m->acks_withheld = gauge(index, "millrace_mqtt_acks_withheld", "acks waiting for the journal");
     m->paused = gauge(index, "millrace_mqtt_connections_paused",

@@ -1,7 +1,46 @@
 /* options.c - the broker's rows of the configuration. */
 #include "broker/broker.h"
+#include "net/tls.h"
 
 static const char *const anonymous_choices[] = {"auto", "true", "false", NULL};
+
+static const char *const version_choices[] = {
+    [MR_TLS_1_2] = "tlsv1.2", [MR_TLS_1_3] = "tlsv1.3", NULL};
+
+#define TLS_ROW(field_, type_, default_, help_)          \
+    {.name = #field_,                                    \
+     .type = type_,                                      \
+     .offset = offsetof(struct mr_listener_tls, field_), \
+     .default_text = default_,                           \
+     .help = help_}
+
+static const struct mr_option tls_options[] = {
+    TLS_ROW(certfile, MR_OPT_PATH, NULL,
+            "PEM: the gateway's certificate, then its intermediates; makes this a TLS listener."),
+    TLS_ROW(keyfile, MR_OPT_PATH, NULL, "PEM: the certificate's private key, not encrypted."),
+    TLS_ROW(cacertfile, MR_OPT_PATH, NULL, "PEM: who signs the clients' certificates."),
+    TLS_ROW(crlfile, MR_OPT_PATH, NULL, "PEM: the clients' certificates that were revoked."),
+    TLS_ROW(require_certificate, MR_OPT_BOOL, "false",
+            "Admit only clients with a certificate signed by cacertfile."),
+    TLS_ROW(use_identity_as_username, MR_OPT_BOOL, "false",
+            "Take the certificate's common name as user name and ask for no password."),
+    {.name = "tls_version",
+     .type = MR_OPT_CHOICE,
+     .offset = offsetof(struct mr_listener_tls, tls_version),
+     .default_text = "tlsv1.2",
+     .choices = version_choices,
+     .help = "The oldest version that is spoken."},
+    TLS_ROW(ciphers, MR_OPT_STR, NULL,
+            "Ciphers of TLS 1.2 in OpenSSL's words; by default those with forward secrecy."),
+    {0}};
+
+const struct mr_option mr_auth_options[] = {
+    {.name = "password_file",
+     .type = MR_OPT_PATH,
+     .offset = offsetof(struct mr_auth_conf, password_file),
+     .help = "Users and hashes as mosquitto_passwd and `millrace passwd` write them; with it "
+             "allow_anonymous: auto means false."},
+    {0}};
 
 const struct mr_option mr_listener_options[] = {
     {.name = "bind",
@@ -14,12 +53,18 @@ const struct mr_option mr_listener_options[] = {
      .offset = offsetof(struct mr_listener_conf, allow_anonymous),
      .default_text = "auto",
      .choices = anonymous_choices,
-     .help = "Admit clients without checking who they are; auto: only on loopback addresses."},
+     .help = "Admit clients without checking who they are; auto: only on "
+             "loopback addresses, and only without auth.password_file."},
     {.name = "max_connections",
      .type = MR_OPT_U64,
      .offset = offsetof(struct mr_listener_conf, max_connections),
      .default_text = "0",
      .help = "Connections at a time, more wait; 0: as many as descriptors allow."},
+    {.name = "tls",
+     .type = MR_OPT_SECTION,
+     .offset = offsetof(struct mr_listener_conf, tls),
+     .table = tls_options,
+     .help = "TLS on this listener."},
     {0}};
 
 #define ROW(field_, type_, default_, min_, max_, help_)   \

@@ -19,7 +19,7 @@
  *       seq_released have been handed to their connections.
  *   (2) After a failure of the lane nothing is released any more.
  */
-#include "broker/broker_internal.h"
+#include "broker/login_internal.h"
 
 #include "os/clock.h"
 
@@ -239,6 +239,7 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
     shard_release(shard);
     if (woken && !shard->stopping) {
         shard_resume(shard);
+        logins_take(shard);
     }
     if (shard->broker->shard_count > 1) {
         turn_others(shard, woken);

@@ -12,6 +12,7 @@
 #ifndef MR_BROKER_SHARD_INTERNAL_H
 #define MR_BROKER_SHARD_INTERNAL_H
 
+#include "auth/auth.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/metric.h"
@@ -103,13 +104,17 @@ enum end_kind {
     END_PROTOCOL, /* the client broke a rule */
     END_SHUTDOWN,
     END_MEMORY,
+    END_TLS, /* the handshake failed, or a record */
     END_COUNT
 };
+
+struct login;
 
 /* A network connection; lies in its mr_conn. */
 struct client {
     struct mr_shard *shard;
     struct session *session; /* NULL before CONNECT */
+    struct login *login;     /* its password is being checked, else NULL */
     struct mr_acks acks;
     struct topic_cache topics;
     struct alias *aliases;
@@ -120,6 +125,7 @@ struct client {
     uint16_t home;             /* of PACKET_AWAY: the shard to go to */
     uint8_t version;           /* 0 before CONNECT */
     uint8_t end;               /* enum end_kind, once known */
+    uint8_t login_state;       /* enum login_state */
     bool will_dropped;
     bool drain_again;  /* its queue waits for memory */
     bool ends_at_once; /* 5.0: CONNECT asked for Session Expiry Interval 0 */
@@ -141,6 +147,9 @@ struct shard_metrics {
     struct mr_metric *dropped_refused; /* topic not allowed */
     struct mr_metric *dropped_large;   /* larger than the subscriber accepts */
     struct mr_metric *dropped_mailbox; /* another shard does not keep up */
+    struct mr_metric *logins_accepted;
+    struct mr_metric *logins_refused;
+    struct mr_metric *logins_busy;
     struct mr_metric *subscriptions;
     struct mr_metric *acks_withheld;
     struct mr_metric *paused;
@@ -161,6 +170,7 @@ struct mr_shard {
     uint32_t index; /* its lane's too */
     struct mr_loop *loop;
     struct mr_wake wake;
+    struct mr_auth_port auth_port;
     struct mr_net *net;
     struct mr_lane *lane;
     struct mr_ackgate *gate;
@@ -215,6 +225,7 @@ struct mailbox {
 struct broker_listener {
     const struct mr_listener_conf *conf;
     struct mr_address bound;
+    struct mr_tls *tls; /* NULL: plain TCP */
     bool anonymous;
 };
 
@@ -222,6 +233,7 @@ struct mr_broker {
     struct mr_broker_run run;
     struct mr_broker_limits limits;
     struct broker_listener *listeners;
+    struct mr_auth *auth; /* NULL: nobody is asked for a password */
     struct mr_shard **shards;
     uint32_t shard_count;
     struct mr_net_shared net_shared;   /* of several shards */

@@ -7,6 +7,7 @@
  * someone leaves, and after a second in any case.
  */
 #include "net/net_internal.h"
+#include "net/tls_internal.h"
 
 enum { ACCEPT_PAUSE_TICKS = 4 };
 
@@ -121,6 +122,22 @@ void listeners_tick(struct mr_net *net)
     }
 }
 
+/* The connection of a descriptor that was just accepted; NULL: no slot, or no memory. */
+static struct mr_conn *accept_take(struct mr_net *net, int fd, uint32_t index, const char *peer)
+{
+    struct mr_tls *speaks = net->listeners[index].tls;
+    struct conn_tls *tls = speaks == NULL ? NULL : tls_accept(speaks, fd);
+
+    if (speaks != NULL && tls == NULL) {
+        return NULL;
+    }
+    struct mr_conn *conn = conn_take(net, fd, tls, index, peer);
+    if (conn == NULL && tls != NULL) {
+        tls_free(tls);
+    }
+    return conn;
+}
+
 void listener_accept(struct mr_net *net, uint32_t index)
 {
     struct net_listener *listener = &net->listeners[index];
@@ -143,7 +160,7 @@ void listener_accept(struct mr_net *net, uint32_t index)
             net->accept_again = net->tick + ACCEPT_PAUSE_TICKS;
             break;
         }
-        struct mr_conn *conn = conn_take(net, fd, index, peer.text);
+        struct mr_conn *conn = accept_take(net, fd, index, peer.text);
         if (conn == NULL) {
             mr_socket_close(fd);
             listener_leave(net, index);

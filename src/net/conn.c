@@ -20,6 +20,7 @@
  *       a listener's tag (generation 0) or with the loop's own tag.
  */
 #include "net/net_internal.h"
+#include "net/tls_internal.h"
 
 /* Make CONN_CHUNK more slots.  False: the limit is reached. */
 static bool slots_grow(struct mr_net *net)
@@ -43,7 +44,8 @@ static bool slots_grow(struct mr_net *net)
     return true;
 }
 
-struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const char *peer)
+struct mr_conn *conn_take(struct mr_net *net, int fd, struct conn_tls *tls, uint32_t listener,
+                          const char *peer)
 {
     if (net->free_first == 0 && !slots_grow(net)) {
         return NULL;
@@ -53,6 +55,7 @@ struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const c
     if (mr_loop_add(net->options.loop, fd, MR_READY_READ | MR_READY_EDGE, conn->id) != MR_OK) {
         return NULL;
     }
+    conn->tls = tls;
     net->free_first = conn->next;
     conn->next = 0;
     conn->prev = 0;
@@ -93,11 +96,16 @@ void conn_slot_free(struct mr_conn *conn)
     mr_assert(!conn->paused);
     conn_in_drop(conn);
     conn_out_drop(conn);
+    if (conn->tls != NULL) {
+        tls_free(conn->tls);
+        conn->tls = NULL;
+    }
     mr_wheel_cancel(&net->wheel, &conn->timer);
     conn->fd = -1;
     conn->state = CONN_FREE;
     conn->dirty = false;
     conn->blocked = false;
+    conn->stuck = false;
     conn->pushed = false;
     conn->broken = false;
     conn->shut = false;
@@ -130,10 +138,14 @@ void conn_end(struct mr_conn *conn, enum mr_close_why why)
 
 void mr_conn_close(struct mr_conn *conn)
 {
-    if (conn->state != CONN_OPEN) {
-        return;
+    if (conn->state == CONN_OPEN) {
+        conn_linger(conn, MR_CLOSE_BY_OWNER);
     }
-    conn_leave(conn, MR_CLOSE_BY_OWNER);
+}
+
+void conn_linger(struct mr_conn *conn, enum mr_close_why why)
+{
+    conn_leave(conn, why);
     mr_wheel_set(&conn->net->wheel, &conn->timer, conn->net->tick + CONN_LINGER_TICKS);
     if (!conn->offering) {
         conn_in_drop(conn);
@@ -175,7 +187,7 @@ void conn_rearm(struct mr_conn *conn)
 
 void conn_watch(struct mr_conn *conn)
 {
-    uint8_t what = (uint8_t)(MR_READY_EDGE | (conn->blocked ? MR_READY_WRITE : 0));
+    uint8_t what = (uint8_t)(MR_READY_EDGE | (conn->blocked || conn->stuck ? MR_READY_WRITE : 0));
     bool full = conn->blocked && mr_conn_waiting(conn) > MR_NET_OUT_HIGH;
 
     if (conn->state == CONN_LINGER || (!conn->paused && !full)) {
@@ -208,6 +220,15 @@ void mr_conn_pause(struct mr_conn *conn)
     conn_watch(conn);
 }
 
+void mr_conn_hold(struct mr_conn *conn)
+{
+    if (!conn->paused && conn->state == CONN_OPEN) {
+        conn->paused = true;
+        conn->held = true;
+        conn_watch(conn);
+    }
+}
+
 void conn_pause_end(struct mr_conn *conn)
 {
     struct mr_net *net = conn->net;
@@ -216,6 +237,10 @@ void conn_pause_end(struct mr_conn *conn)
         return;
     }
     conn->paused = false;
+    if (conn->held) {
+        conn->held = false;
+        return;
+    }
     if (conn->prev != 0) {
         net_slot(net, conn->prev - 1)->next = conn->next;
     } else {

@@ -10,13 +10,14 @@
  * Edge-triggered watching makes it safe: what arrives between the two loops is reported
  * when the second one begins to watch.
  *
- * The transport's state (TLS) belongs into the parcel, as the pointer that it is: it
- * has no tie to a thread or a loop.  Plain TCP has none.
+ * The state of TLS is in the parcel, as the pointer that it is: it has no tie to a
+ * thread or a loop.  What it has received and nobody has read travels inside it.
  *
  * The place at the limits (struct mr_net_shared) moves along: it is given back by
  * whoever closes the descriptor.
  */
 #include "net/net_internal.h"
+#include "net/tls_internal.h"
 
 _Static_assert(sizeof(((struct mr_conn_parcel *)0)->peer) == CONN_PEER_TEXT, "the same text");
 
@@ -27,8 +28,9 @@ void mr_conn_detach(struct mr_conn *conn, uint32_t unread_bytes, struct mr_conn_
     mr_assert(net->options.shared != NULL && conn->state == CONN_OPEN);
     mr_assert(conn->out_begin == conn->out_end && !conn->broken);
     *parcel = (struct mr_conn_parcel){
-        .fd = conn->fd, .listener = conn->listener, .unread_bytes = unread_bytes};
+        .fd = conn->fd, .tls = conn->tls, .listener = conn->listener, .unread_bytes = unread_bytes};
     memcpy(parcel->peer, conn->peer, sizeof(parcel->peer));
+    conn->tls = NULL;
     conn_pause_end(conn);
     mr_loop_remove(net->options.loop, conn->fd);
     net->stats.open -= 1;
@@ -39,12 +41,13 @@ void mr_conn_detach(struct mr_conn *conn, uint32_t unread_bytes, struct mr_conn_
 struct mr_conn *mr_net_attach(struct mr_net *net, const struct mr_conn_parcel *parcel,
                               const uint8_t *unread)
 {
-    struct mr_conn *conn = conn_take(net, parcel->fd, parcel->listener, parcel->peer);
+    struct mr_conn *conn = conn_take(net, parcel->fd, parcel->tls, parcel->listener, parcel->peer);
 
     if (conn == NULL) {
         mr_conn_parcel_close(parcel, net->options.shared);
         return NULL;
     }
+    conn->stuck = conn->tls != NULL && tls_wants_room(conn->tls);
     mr_conn_pause(conn); /* what comes is read after what is unread */
     if (parcel->unread_bytes == 0) {
         return conn;
@@ -67,6 +70,9 @@ struct mr_conn *mr_net_attach(struct mr_net *net, const struct mr_conn_parcel *p
 
 void mr_conn_parcel_close(const struct mr_conn_parcel *parcel, struct mr_net_shared *shared)
 {
+    if (parcel->tls != NULL) {
+        tls_free(parcel->tls);
+    }
     mr_socket_close(parcel->fd);
     atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&shared->of_listener[parcel->listener], 1, memory_order_relaxed);

@@ -88,6 +88,10 @@ void mr_net_event(struct mr_net *net, const struct mr_ready *ready)
         struct mr_conn *conn = net_conn(net, ready->tag);
         if (conn != NULL) {
             conn_write(conn);
+            conn = net_conn(net, ready->tag);
+        }
+        if (conn != NULL && conn->stuck) {
+            conn_read(conn);
         }
     }
     /* Each step may end the connection, so each looks it up again. */

@@ -26,6 +26,7 @@
 
 struct mr_net;
 struct mr_conn;
+struct conn_tls; /* the net's own */
 
 #define MR_NET_TICK_NS 250000000 /* a quarter of a second */
 
@@ -34,6 +35,7 @@ enum mr_close_why {
     MR_CLOSE_BY_PEER,  /* end of stream */
     MR_CLOSE_BROKEN,   /* reset, or any other error of the socket */
     MR_CLOSE_MEMORY,   /* the pool has no buffer for what was read */
+    MR_CLOSE_TLS,      /* the handshake or a record; mr_conn_tls_fault() says what (tls.h) */
 };
 
 struct mr_net_handler {
@@ -144,6 +146,7 @@ size_t mr_conn_waiting(const struct mr_conn *conn); /* bytes queued */
  */
 enum { MR_NET_OUT_HIGH = 256 << 10 };
 void mr_conn_pause(struct mr_conn *conn);
+void mr_conn_hold(struct mr_conn *conn);   /* pause, but not among mr_net_paused_first()'s */
 void mr_conn_resume(struct mr_conn *conn); /* offers what was kept, then reads again */
 bool mr_conn_is_paused(const struct mr_conn *conn);
 struct mr_conn *mr_net_paused_first(struct mr_net *net); /* the longest paused one, or NULL */
@@ -170,6 +173,7 @@ void mr_conn_close(struct mr_conn *conn);
 
 /* A connection between two nets: whoever has the parcel owns it. */
 struct mr_conn_parcel {
+    struct conn_tls *tls; /* NULL: plain TCP */
     int32_t fd;
     uint32_t listener;
     uint32_t unread_bytes; /* received and not consumed; they travel beside the parcel */

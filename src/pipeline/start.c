@@ -88,8 +88,8 @@ static void on_cursor(void *arg, const char *name, uint32_t lane, uint64_t seq)
     struct finding *finding = arg;
 
     (void)seq;
-    finding->found = finding->found || (lane == finding->where->lane &&
-                                        strcmp(name, finding->where->name) == 0);
+    finding->found =
+        finding->found || (lane == finding->where->lane && strcmp(name, finding->where->name) == 0);
 }
 
 static enum mr_err open_at_time(const struct start_at *where, int64_t time_us,
@@ -106,10 +106,9 @@ enum mr_err mr_start_cursor(const struct start_at *where, const struct start *st
                             struct mr_cursor **out, struct mr_error *why)
 {
     bool is_new = false;
-    enum mr_err err = start->is_time
-                          ? open_at_time(where, start->time_us, out, &is_new, why)
-                          : mr_cursor_open(where->journal, where->name, where->lane, start->kind,
-                                           out, &is_new, why);
+    enum mr_err err = start->is_time ? open_at_time(where, start->time_us, out, &is_new, why)
+                                     : mr_cursor_open(where->journal, where->name, where->lane,
+                                                      start->kind, out, &is_new, why);
 
     if (err == MR_OK && is_new) {
         mr_log(MR_LOG_INFO, "bridge", "%s: is new in lane %u; begins behind record %" PRIu64,

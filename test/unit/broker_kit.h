@@ -48,6 +48,8 @@ struct kit_options {
     uint64_t max_queued_messages;
     uint64_t connect_timeout_us;
     uint64_t max_keepalive_us;
+    const char *password_file;
+    struct mr_listener_tls tls;
 };
 
 static inline void kit_remove(void *arg, const char *name)
@@ -93,12 +95,14 @@ static inline void kit_open(struct kit *kit, const struct kit_options *options)
         .bind = options->bind != NULL ? options->bind : "127.0.0.1:0",
         .allow_anonymous = options->allow_anonymous,
         .max_connections = options->max_connections,
+        .tls = options->tls,
     };
     struct mr_broker_run run = {
         .journal = kit->journal,
         .listeners = &kit->listener,
         .listener_count = 1,
         .memory_bytes = options->memory_bytes,
+        .auth = {.password_file = options->password_file},
         .limits = {.max_packet_size = options->max_packet_size ? options->max_packet_size : 1 << 20,
                    .receive_maximum = options->receive_maximum ? options->receive_maximum : 1000,
                    .max_inflight_messages = 20,

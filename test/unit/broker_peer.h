@@ -145,6 +145,7 @@ struct peer_connect {
     uint16_t receive_max;
     bool keep_session;
     const char *username;
+    const char *password;
 };
 
 static inline void peer_send_connect(struct peer *peer, const struct peer_connect *how)
@@ -166,6 +167,10 @@ static inline void peer_send_connect(struct peer *peer, const struct peer_connec
     if (how->username != NULL) {
         packet.has_username = true;
         packet.username = mr_span_of(how->username);
+    }
+    if (how->password != NULL) {
+        packet.has_password = true;
+        packet.password = mr_span_of(how->password);
     }
     if (how->receive_max != 0) {
         packet.props.receive_max = how->receive_max;
