@@ -11,16 +11,17 @@ import pathlib
 import re
 import sys
 
-ALL = "base os codec config journal net plugin broker sink pipeline admin app"
+ALL = "base os codec config journal store net plugin broker sink pipeline admin app"
 MAY_INCLUDE = {
     "base": "",
     "os": "base",
     "codec": "base",
     "config": "base",
     "journal": "base os",
+    "store": "base os",
     "net": "base os",
     "plugin": "base config",
-    "broker": "base os config codec journal net",
+    "broker": "base os config codec journal store net",
     "sink": "base os config codec plugin",
     "pipeline": "base os config codec journal plugin",
     "admin": "base os config",
@@ -45,6 +46,7 @@ LIBRARIES = {
     "yaml.h": "config",
     "microhttpd.h": "admin",
     "isa-l": "base",
+    "lmdb.h": "store",
 }
 
 BANNED = {

@@ -5,7 +5,7 @@
  * shared between shards but this file's structure, which is constant while they
  * run.
  */
-#include "broker/broker_internal.h"
+#include "broker/keep_internal.h"
 
 #include "os/clock.h"
 #include "os/process.h"
@@ -137,6 +137,27 @@ static enum mr_err shard_open(struct mr_broker *broker, struct mr_error *why)
     return mr_net_open(&shard->net, &options, why);
 }
 
+/* The session store and its cursor, then what they and the journal remember. */
+static enum mr_err sessions_open(struct mr_shard *shard, struct mr_error *why)
+{
+    const struct mr_broker_run *run = &shard->broker->run;
+    bool is_new = false;
+
+    if (run->sessions_path != NULL) {
+        enum mr_err err = mr_store_open(
+            &shard->store,
+            &(struct mr_store_options){.path = run->sessions_path, .owner = &shard->wake}, why);
+        if (err == MR_OK) {
+            err = mr_cursor_open(run->journal, SESSIONS_CURSOR, shard->lane_index, MR_START_OLDEST,
+                                 &shard->cursor, &is_new, why);
+        }
+        if (err != MR_OK) {
+            return err;
+        }
+    }
+    return restore(shard, why);
+}
+
 enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *run,
                            struct mr_error *why)
 {
@@ -167,11 +188,14 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     if (err == MR_OK) {
         err = listeners_open(broker, why);
     }
+    if (err == MR_OK) {
+        mr_lane_set_owner(broker->shard->lane, &broker->shard->wake);
+        err = sessions_open(broker->shard, why);
+    }
     if (err != MR_OK) {
         mr_broker_close(broker);
         return err;
     }
-    mr_lane_set_owner(broker->shard->lane, &broker->shard->wake);
     *out = broker;
     return MR_OK;
 }
@@ -215,13 +239,6 @@ static void shard_forget(void *arg, struct mr_conn *conn)
     mr_acks_drop(shard->gate, &client->acks);
     topics_drop(client);
     aliases_drop(client);
-    if (client->session != NULL) {
-        if (client->session->will != NULL) {
-            stored_free(&shard->pool, client->session->will);
-            client->session->will = NULL;
-        }
-        session_free(shard, client->session);
-    }
 }
 
 static void stored_free_all(struct mr_bufpool *pool, struct stored **first, struct stored **last)
@@ -233,12 +250,47 @@ static void stored_free_all(struct mr_bufpool *pool, struct stored **first, stru
     }
 }
 
+/* All sessions, without a record: they go on at the next start. */
+static void sessions_close(struct mr_shard *shard)
+{
+    size_t slots = shard->sessions == NULL ? 0 : shard->sessions_mask + 1;
+
+    mr_store_close(shard->store);
+    shard->store = NULL;
+    for (size_t i = 0; i < slots; i++) {
+        while (shard->sessions[i] != NULL) {
+            session_free(shard, shard->sessions[i]);
+        }
+    }
+    retained_close(shard);
+    kept_drop_all(shard);
+    while (shard->kicked != NULL) {
+        struct keep *keep = shard->kicked;
+        shard->kicked = keep->kick_next;
+        keep->kicked = false;
+        keep_let_go(shard, keep);
+    }
+    while (shard->settling != NULL) {
+        struct keep *keep = shard->settling;
+        shard->settling = keep->settle_next;
+        keep->settling = false;
+        keep_let_go(shard, keep);
+    }
+    while (shard->dirty != NULL) {
+        struct keep *keep = shard->dirty;
+        shard->dirty = keep->dirty_next;
+        keep->dirty = false;
+        keep_let_go(shard, keep);
+    }
+}
+
 static void shard_close(struct mr_shard *shard)
 {
     if (shard->net != NULL) {
         mr_net_each(shard->net, shard_forget, shard);
         mr_net_close(shard->net);
     }
+    sessions_close(shard);
     stored_free_all(&shard->pool, &shard->pending_first, &shard->pending_last);
     stored_free_all(&shard->pool, &shard->wills_first, &shard->wills_last);
     mr_ackgate_close(shard->gate);
@@ -287,6 +339,9 @@ void mr_broker_stats(const struct mr_broker *broker, struct mr_broker_stats *out
                                     .publishes_sent = stat_load(&s->publishes_sent),
                                     .messages_dropped = stat_load(&s->dropped),
                                     .subscriptions = stat_load(&s->subscriptions),
+                                    .sessions = stat_load(&s->sessions),
+                                    .queued = stat_load(&s->queued),
+                                    .retained = stat_load(&s->retained),
                                     .acks_withheld = stat_load(&s->withheld),
                                     .connections_paused = stat_load(&s->paused),
                                     .bytes_received = stat_load(&s->bytes_received),
