@@ -119,6 +119,7 @@ void queue_settle(struct mr_shard *shard, struct keep *keep, uint64_t ordinal)
     if (last != NULL && last->first + last->count == ordinal) {
         last->count += 1;
     } else if (runs_grow(shard, keep)) {
+        mr_assert(keep->runs != NULL);
         keep->runs[keep->runs_count++] = (struct run){.first = ordinal, .count = 1};
     } /* else: it is delivered once more after a crash, no worse */
     if (!keep->settling) {

@@ -66,8 +66,8 @@ static inline void kit_remove(void *arg, const char *name)
     }
 }
 
-/* Journal and broker on what lies in kit->folder. */
-static inline void kit_begin(struct kit *kit)
+/* Journal and broker on what lies in kit->folder; not started. */
+static inline void kit_ready(struct kit *kit)
 {
     const struct kit_options *options = &kit->options;
     struct mr_recovery recovery;
@@ -126,6 +126,13 @@ static inline void kit_begin(struct kit *kit)
         fprintf(stderr, "broker: %s\n", why.text);
         abort();
     }
+}
+
+static inline void kit_begin(struct kit *kit)
+{
+    struct mr_error why = {.text = ""};
+
+    kit_ready(kit);
     mr_assert(mr_broker_start(kit->broker, &why) == MR_OK);
 }
 
