@@ -255,16 +255,15 @@ static void actor_subscribe(struct actor *actor)
         filter.retain_as_published = chance(30);
         filter.retain_handling = (uint8_t)mr_rng_below(&rng, 3);
     }
-    peer_send_subscribe(&actor->peer, &filter,
-                        actor->peer.version == 5 && chance(30) ? 17 : 0);
+    peer_send_subscribe(&actor->peer, &filter, actor->peer.version == 5 && chance(30) ? 17 : 0);
 }
 
 static void actor_unsubscribe(struct actor *actor)
 {
     uint8_t filters[32];
     uint8_t bytes[64];
-    ptrdiff_t len = mr_mqtt_unsubscription_put(mr_span_of(chance(50) ? "t/+" : "#"), filters,
-                                               sizeof(filters));
+    ptrdiff_t len =
+        mr_mqtt_unsubscription_put(mr_span_of(chance(50) ? "t/+" : "#"), filters, sizeof(filters));
     struct mr_mqtt_subscribe packet = {.packet_id = 3, .raw = mr_span_make(filters, (size_t)len)};
 
     len = mr_mqtt_unsubscribe_encode(&packet, actor->peer.version, bytes, sizeof(bytes));
