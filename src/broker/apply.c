@@ -137,11 +137,16 @@ int64_t keep_expires_us(const struct keep *keep)
 
 void keep_close(struct mr_shard *shard, struct keep *keep, int64_t at_us)
 {
+    keep_closed(keep, at_us);
+    keep_mark(shard, keep);
+}
+
+void keep_closed(struct keep *keep, int64_t at_us)
+{
     uint32_t delay_s = keep->will_delay_s < keep->expiry_s ? keep->will_delay_s : keep->expiry_s;
 
     keep->closed_us = at_us == 0 ? 1 : at_us;
     keep->will_us = keep->session->will == NULL ? 0 : after_us(keep->closed_us, delay_s);
-    keep_mark(shard, keep);
 }
 
 bool keep_subscribe(struct mr_shard *shard, struct session *session,

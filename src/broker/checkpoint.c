@@ -231,12 +231,15 @@ static void dirty_write(struct mr_shard *shard)
 
 static void vector_write(struct mr_shard *shard, uint64_t seq)
 {
+    const struct mr_journal_id *id = mr_journal_identity(shard->broker->run.journal);
     uint8_t key[4];
-    uint8_t value[12];
+    uint8_t value[VECTOR_ROW_BYTES];
+    uint8_t *at = value + sizeof(id->bytes);
 
     mr_put_be32(key, shard->lane_index);
-    mr_put_u32(value, shard->lane_index);
-    mr_put_u64(value + 4, seq);
+    memcpy(value, id->bytes, sizeof(id->bytes));
+    mr_put_u32(at, shard->lane_index);
+    mr_put_u64(at + 4, seq);
     mr_store_put(shard->store, MR_STORE_VECTOR, mr_span_make(key, sizeof(key)),
                  mr_span_make(value, sizeof(value)));
 }

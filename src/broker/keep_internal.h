@@ -186,6 +186,7 @@ void control_apply(struct mr_shard *shard, const struct mr_control *control, int
 bool keep_make(struct mr_shard *shard, struct session *session, uint64_t number);
 void keep_open(struct mr_shard *shard, struct session *session, const struct mr_control *open);
 void keep_close(struct mr_shard *shard, struct keep *keep, int64_t at_us);
+void keep_closed(struct keep *keep, int64_t at_us); /* the store knows it already */
 void keep_free(struct mr_shard *shard, struct session *session);
 /* Off a list: free it if its session has ended and no other list has it. */
 void keep_let_go(struct mr_shard *shard, struct keep *keep);
@@ -230,6 +231,7 @@ enum {
     DELIVERY_KEY_BYTES = 20,
     SUB_KEY_BYTES = 16,
     DELIVERY_ROW_BYTES = 21,
+    VECTOR_ROW_BYTES = 28, /* journal id, then lane and seq */
     SESSION_ROW_FIXED = 39,
     ROW_QOS = 3,
     ROW_RETAIN = 4,

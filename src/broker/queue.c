@@ -555,21 +555,41 @@ bool queue_completed(struct client *client, uint16_t packet_id)
     return true;
 }
 
+/* What was sent with QoS 2 under `packet_id`, to this connection or an earlier one: a
+ * PUBREC may be the answer to what we have not repeated yet.  count: nothing.
+ */
+static uint32_t queue_find_sent(const struct keep *keep, uint16_t packet_id)
+{
+    uint32_t index = queue_find_id(keep, packet_id, 2);
+
+    if (index < keep->next) {
+        return index;
+    }
+    for (; index < keep->count && queue_at(keep, index)->ordinal < keep->ordinal_sent; index++) {
+        const struct delivery *delivery = queue_at(keep, index);
+        if (delivery->state != DELIVERY_DONE && delivery->qos == 2 &&
+            packet_id_of(delivery->ordinal) == packet_id) {
+            return index;
+        }
+    }
+    return keep->count;
+}
+
 enum verdict queue_received(struct client *client, const struct mr_mqtt_ack *packet)
 {
     struct mr_shard *shard = client->shard;
     struct keep *keep = client->session->keep;
-    uint32_t index = queue_find_id(keep, packet->packet_id, 2);
+    uint32_t index = queue_find_sent(keep, packet->packet_id);
     uint8_t list[MR_CONTROL_RUN_BYTES_MAX];
     uint64_t end = 0;
     uint64_t seq = 0;
 
-    if (index == keep->next) {
+    if (index == keep->count) {
         return pubrel_unknown(client, packet->packet_id);
     }
     struct delivery *delivery = queue_at(keep, index);
-    if (packet->reason >= MR_MQTT_UNSPECIFIED) { /* 4.3.3: over, the id is free */
-        queue_finish(shard, keep, index);
+    if (packet->reason >= MR_MQTT_UNSPECIFIED && index < keep->next) {
+        queue_finish(shard, keep, index); /* 4.3.3: over, the id is free */
         queue_drain(client, shard->seq_released);
         return PACKET_DONE;
     }

@@ -31,6 +31,7 @@ struct restoring {
     uint64_t vector_seq;
     uint64_t records;
     bool has_vector;
+    bool is_foreign; /* the store is of another journal */
 };
 
 static void list_add(struct list *list, void *item)
@@ -58,9 +59,15 @@ static bool load_vector(void *arg, struct mr_span key, struct mr_span value)
 {
     struct restoring *restoring = arg;
 
-    if (key.len == 4 && value.len >= 12 && mr_get_be32(key.at) == restoring->shard->lane_index) {
+    const struct mr_journal_id *id = mr_journal_identity(restoring->shard->broker->run.journal);
+
+    if (key.len != 4 || value.len < VECTOR_ROW_BYTES) {
+        return false;
+    }
+    restoring->is_foreign |= memcmp(value.at, id->bytes, sizeof(id->bytes)) != 0;
+    if (mr_get_be32(key.at) == restoring->shard->lane_index) {
         restoring->has_vector = true;
-        restoring->vector_seq = mr_get_u64(value.at + 4);
+        restoring->vector_seq = mr_get_u64(value.at + sizeof(id->bytes) + 4);
     }
     return true;
 }
@@ -163,7 +170,7 @@ static bool load_session(void *arg, struct mr_span key, struct mr_span value)
     keep->sub_next = mr_get_u32(fixed.at + 32);
     keep->window = mr_get_u16(fixed.at + 36);
     if (keep->closed_us != 0) {
-        keep_close(shard, keep, keep->closed_us);
+        keep_closed(keep, keep->closed_us);
     }
     list_add(&restoring->keeps, keep);
     return true;
@@ -258,8 +265,20 @@ static bool load(struct restoring *restoring)
 {
     struct mr_store *store = restoring->shard->store;
 
-    if (!mr_store_each(store, MR_STORE_VECTOR, load_vector, restoring) ||
-        !mr_store_each(store, MR_STORE_MESSAGES, load_message, restoring) ||
+    if (!mr_store_each(store, MR_STORE_VECTOR, load_vector, restoring)) {
+        return false;
+    }
+    if (restoring->is_foreign) { /* its seqs mean nothing here */
+        mr_log(
+            MR_LOG_WARN, "sessions",
+            "%s belongs to another journal, of which nothing is left here; sessions and retained "
+            "messages begin anew",
+            restoring->shard->broker->run.sessions_path);
+        restoring->has_vector = false;
+        restoring->vector_seq = 0;
+        return mr_store_clear(store);
+    }
+    if (!mr_store_each(store, MR_STORE_MESSAGES, load_message, restoring) ||
         !mr_store_each(store, MR_STORE_SESSIONS, load_session, restoring) ||
         !mr_store_each(store, MR_STORE_SUBSCRIPTIONS, load_subscription, restoring)) {
         return false;
@@ -408,6 +427,11 @@ enum mr_err restore(struct mr_shard *shard, struct mr_error *why)
     mr_free(restoring.keeps.items);
     if (loaded) {
         uint64_t seq = restoring.vector_seq;
+        uint64_t durable_seq = mr_lane_durable(shard->lane);
+        if (seq > durable_seq) { /* an older copy of the journal: go on from what it has */
+            seq = durable_seq;
+            checkpoint_now(shard, seq);
+        }
         if (restoring.has_vector && shard->cursor != NULL && mr_cursor_get(shard->cursor) > seq) {
             seq = mr_cursor_get(shard->cursor); /* nothing had changed up to there */
         }

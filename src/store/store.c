@@ -199,6 +199,10 @@ enum mr_err mr_store_open(struct mr_store **out, const struct mr_store_options *
     store->owner = options->owner;
     store->wake.fd = -1;
     err = store_env_open(store, options, why);
+    if (err == MR_OK && mr_dir_sync(store->path) != MR_OK) { /* its file has to stay */
+        err = mr_error_set(why, MR_ERR_CONFIG, "%s: cannot be flushed: %s; check the disk",
+                           store->path, mr_file_last_cause());
+    }
     if (err == MR_OK && !options->manual) {
         err = mr_wake_open(&store->wake, why);
         if (err == MR_OK) {
@@ -241,6 +245,23 @@ void mr_store_close(struct mr_store *store)
     mr_free(store->gathering.bytes);
     mr_free(store->sealed.bytes);
     mr_free(store);
+}
+
+bool mr_store_clear(struct mr_store *store)
+{
+    MDB_txn *txn = NULL;
+    int rc = mdb_txn_begin(store->env, NULL, 0, &txn);
+
+    for (int i = 0; i < MR_STORE_TABLES && rc == 0; i++) {
+        rc = mdb_drop(txn, store->tables[i], 0);
+    }
+    if (rc == 0) {
+        return mdb_txn_commit(txn) == 0;
+    }
+    if (txn != NULL) {
+        mdb_txn_abort(txn);
+    }
+    return false;
 }
 
 /* ---- gathering ---- */

@@ -55,6 +55,9 @@ void mr_store_close(struct mr_store *store);
 bool mr_store_each(struct mr_store *store, enum mr_store_table table,
                    bool (*each)(void *arg, struct mr_span key, struct mr_span value), void *arg);
 
+/* Empty all tables, at once.  False: it cannot be written. */
+bool mr_store_clear(struct mr_store *store);
+
 /* ---- gathering ---- */
 
 void mr_store_put(struct mr_store *store, enum mr_store_table table, struct mr_span key,

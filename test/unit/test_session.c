@@ -559,8 +559,43 @@ static void test_store_and_journal(void)
     kit_close(&kit);
 }
 
+/* The journal was wiped, the store was not: its seqs would be taken for new ones. */
+static void test_store_of_another_journal(void)
+{
+    struct kit kit;
+    struct peer peer;
+
+    kit_open(&kit, &(struct kit_options){.checkpoint_ms = 1});
+    join_as(&peer, &kit, &scada, false);
+    retain(&peer, "r", "old", 1);
+    leave(&peer, 0);
+    int64_t deadline = kit_deadline();
+    uint8_t before[8192];
+    uint8_t now[8192];
+    kit_store_head(&kit, before);
+    do {
+        (void)usleep(1000); /* sleep: a checkpoint tells nobody */
+        kit_store_head(&kit, now);
+        kit_patience(deadline, "a checkpoint");
+    } while (memcmp(before, now, sizeof(now)) == 0);
+    kit_end(&kit, 0);
+    kit_remove(kit.folder, "lane-00");
+    kit_remove(kit.folder, "meta");
+    kit_remove(kit.folder, "cursors");
+    kit_begin(&kit);
+    join_as(&peer, &kit, &scada, false);
+    mr_assert(subscribe(&peer, "#", 1) == 1);
+    peer_quiet(&peer);
+    leave(&peer, 0);
+    kit_crash(&kit);
+    join_as(&peer, &kit, &scada, true);
+    leave(&peer, 0);
+    kit_close(&kit);
+}
+
 int main(void)
 {
+    test_store_of_another_journal();
     test_session_present();
     test_queue(&scada, false);
     test_queue(&scada, true);
