@@ -8,6 +8,7 @@
  * Memory is shared equally: the hash of the client ids spreads sessions evenly, and a
  * pool that several threads took from would need a lock.
  */
+#include "broker/keep_internal.h"
 #include "broker/login_internal.h"
 
 #include "net/tls.h"
@@ -257,6 +258,77 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
     return mr_net_open(&shard->net, &options, why);
 }
 
+static void on_cursor(void *arg, const char *name, uint32_t lane, uint64_t seq)
+{
+    bool *found = arg;
+
+    (void)lane;
+    (void)seq;
+    *found = *found || strcmp(name, SESSIONS_CURSOR) == 0;
+}
+
+/* The session store and its cursor, then what they and the journal remember. */
+static enum mr_err sessions_load(struct mr_shard *shard, struct mr_error *why)
+{
+    const struct mr_broker_run *run = &shard->broker->run;
+    bool is_new = false;
+
+    if (run->sessions_path != NULL) {
+        enum mr_err err = mr_store_open(
+            &shard->store,
+            &(struct mr_store_options){.path = run->sessions_path, .owner = &shard->wake}, why);
+        if (err == MR_OK) {
+            err = mr_cursor_open(run->journal, SESSIONS_CURSOR, shard->index, MR_START_OLDEST,
+                                 &shard->cursor, &is_new, why);
+        }
+        if (err != MR_OK) {
+            return err;
+        }
+    }
+    return restore(shard, why);
+}
+
+/* Several shards keep no sessions in this version.  Those that one shard has kept are not
+ * thrown away for it: look whether there are any, once.
+ */
+static enum mr_err sessions_give_up(struct mr_shard *shard, struct mr_error *why)
+{
+    struct mr_journal *journal = shard->broker->run.journal;
+    bool had = false;
+
+    mr_cursor_list(journal, on_cursor, &had);
+    enum mr_err err = had ? sessions_load(shard, why) : MR_OK;
+    if (err == MR_OK && shard->keeps_count + shard->retained_count != 0) {
+        return mr_error_set(
+            why, MR_ERR_CONFIG,
+            "there are %llu persistent sessions and %llu retained messages, and this version "
+            "keeps them with one shard only; set `gateway.shards: 1` again, or let the sessions "
+            "expire and clear the retained messages first",
+            (unsigned long long)shard->keeps_count, (unsigned long long)shard->retained_count);
+    }
+    if (err == MR_OK && had) {
+        mr_store_close(shard->store);
+        shard->store = NULL;
+        shard->cursor = NULL;
+        err = mr_cursor_forget(journal, SESSIONS_CURSOR);
+        if (err != MR_OK) {
+            return mr_error_set(why, err, "the cursor of the session store cannot be given up");
+        }
+    }
+    return err;
+}
+
+static enum mr_err sessions_open(struct mr_broker *broker, struct mr_error *why)
+{
+    if (broker->keeps_sessions) {
+        return sessions_load(broker->shards[0], why);
+    }
+    mr_log(MR_LOG_INFO, "sessions",
+           "with %u shards this version keeps no persistent sessions and no retained messages",
+           broker->shard_count);
+    return sessions_give_up(broker->shards[0], why);
+}
+
 enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *run,
                            struct mr_error *why)
 {
@@ -277,6 +349,7 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     broker->listeners = mr_alloc((run->listener_count + 1) * sizeof(*broker->listeners));
     broker->shard_count = mr_journal_lane_count(run->journal);
     mr_assert(broker->shard_count <= SHARDS_MAX);
+    broker->keeps_sessions = broker->shard_count == 1;
     broker->shards = mr_alloc(broker->shard_count * sizeof(struct mr_shard *));
     broker->mailboxes =
         mr_alloc((size_t)broker->shard_count * broker->shard_count * sizeof(*broker->mailboxes));
@@ -292,12 +365,15 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     if (err == MR_OK) {
         err = listeners_open(broker, why);
     }
+    if (err == MR_OK) {
+        for (uint32_t i = 0; i < broker->shard_count; i++) {
+            mr_lane_set_owner(broker->shards[i]->lane, &broker->shards[i]->wake);
+        }
+        err = sessions_open(broker, why);
+    }
     if (err != MR_OK) {
         mr_broker_close(broker);
         return err;
-    }
-    for (uint32_t i = 0; i < broker->shard_count; i++) {
-        mr_lane_set_owner(broker->shards[i]->lane, &broker->shards[i]->wake);
     }
     *out = broker;
     return MR_OK;
@@ -355,13 +431,6 @@ static void shard_forget(void *arg, struct mr_conn *conn)
     topics_drop(client);
     aliases_drop(client);
     login_drop(client);
-    if (client->session != NULL) {
-        if (client->session->will != NULL) {
-            stored_free(&shard->pool, client->session->will);
-            client->session->will = NULL;
-        }
-        session_free(shard, client->session);
-    }
 }
 
 static void stored_free_all(struct mr_bufpool *pool, struct stored **first, struct stored **last)
@@ -370,6 +439,40 @@ static void stored_free_all(struct mr_bufpool *pool, struct stored **first, stru
 
     while ((stored = stored_pop(first, last)) != NULL) {
         stored_free(pool, stored);
+    }
+}
+
+/* All sessions, without a record: they go on at the next start. */
+static void sessions_close(struct mr_shard *shard)
+{
+    size_t slots = shard->sessions == NULL ? 0 : shard->sessions_mask + 1;
+
+    mr_store_close(shard->store);
+    shard->store = NULL;
+    for (size_t i = 0; i < slots; i++) {
+        while (shard->sessions[i] != NULL) {
+            session_free(shard, shard->sessions[i]);
+        }
+    }
+    retained_close(shard);
+    kept_drop_all(shard);
+    while (shard->kicked != NULL) {
+        struct keep *keep = shard->kicked;
+        shard->kicked = keep->kick_next;
+        keep->kicked = false;
+        keep_let_go(shard, keep);
+    }
+    while (shard->settling != NULL) {
+        struct keep *keep = shard->settling;
+        shard->settling = keep->settle_next;
+        keep->settling = false;
+        keep_let_go(shard, keep);
+    }
+    while (shard->dirty != NULL) {
+        struct keep *keep = shard->dirty;
+        shard->dirty = keep->dirty_next;
+        keep->dirty = false;
+        keep_let_go(shard, keep);
     }
 }
 
@@ -384,6 +487,7 @@ static void shard_close(struct mr_shard *shard)
         logins_take(shard);
         mr_net_close(shard->net);
     }
+    sessions_close(shard);
     if (shard->auth_port.wake != NULL) {
         mr_auth_port_close(&shard->auth_port);
     }
@@ -473,6 +577,9 @@ void mr_broker_stats(const struct mr_broker *broker, struct mr_broker_stats *out
         out->publishes_sent += stat_load(&s->publishes_sent);
         out->messages_dropped += stat_load(&s->dropped);
         out->subscriptions += stat_load(&s->subscriptions);
+        out->sessions += stat_load(&s->sessions);
+        out->queued += stat_load(&s->queued);
+        out->retained += stat_load(&s->retained);
         out->acks_withheld += stat_load(&s->withheld);
         out->connections_paused += stat_load(&s->paused);
         out->bytes_received += stat_load(&s->bytes_received);

@@ -64,7 +64,7 @@ static void deliver_view(struct mr_shard *shard, const struct mr_view *view)
                                      .qos = event.qos,
                                      .retain = event.retain,
                                      .will = event.will};
-        deliver_now(shard, &message);
+        deliver_now(shard, &message, true);
     }
 }
 

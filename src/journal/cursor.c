@@ -261,6 +261,20 @@ enum mr_err mr_cursors_write(struct mr_journal *journal)
     return err;
 }
 
+bool mr_cursors_has_bridge(struct mr_journal *journal, uint32_t lane)
+{
+    bool has = false;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    for (uint32_t i = 0; i < MR_CURSORS_MAX && !has; i++) {
+        const struct mr_cursor *cursor = &journal->cursors[i];
+
+        has = cursor->used && cursor->lane_index == lane && cursor->name[0] != '$';
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return has;
+}
+
 uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *highest)
 {
     uint64_t lowest = UINT64_MAX;
