@@ -89,7 +89,8 @@ void listener_accept(struct mr_net *net, uint32_t index)
             net->accept_again = net->tick + ACCEPT_PAUSE_TICKS;
             break;
         }
-        if (!net->options.handler->on_open(net->options.arg, conn)) {
+        if (!conn_secure(conn, listener->tls) ||
+            !net->options.handler->on_open(net->options.arg, conn)) {
             conn->state = CONN_LINGER;
             net->stats.open -= 1;
             net->stats.lingering += 1;

@@ -44,6 +44,12 @@ static bool slots_grow(struct mr_net *net)
     return true;
 }
 
+bool conn_secure(struct mr_conn *conn, struct mr_tls *tls)
+{
+    conn->tls = tls == NULL ? NULL : tls_accept(tls, conn->fd);
+    return tls == NULL || conn->tls != NULL;
+}
+
 static void conn_tls_drop(struct mr_conn *conn)
 {
     if (conn->tls != NULL) {
@@ -59,13 +65,7 @@ struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const c
     }
     struct mr_conn *conn = net_slot(net, net->free_first - 1);
 
-    struct mr_tls *tls = net->listeners[listener].tls;
-    conn->tls = tls == NULL ? NULL : tls_accept(tls, fd);
-    if (tls != NULL && conn->tls == NULL) {
-        return NULL;
-    }
     if (mr_loop_add(net->options.loop, fd, MR_READY_READ | MR_READY_EDGE, conn->id) != MR_OK) {
-        conn_tls_drop(conn);
         return NULL;
     }
     net->free_first = conn->next;

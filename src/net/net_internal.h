@@ -96,6 +96,7 @@ static inline struct mr_conn *net_slot(struct mr_net *net, uint32_t slot)
 
 /* conn.c: a slot for `fd`; NULL if the limit is reached (then `fd` is the caller's). */
 struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const char *peer);
+bool conn_secure(struct mr_conn *conn, struct mr_tls *tls); /* false: no memory */
 void conn_free(struct mr_conn *conn);
 void conn_end(struct mr_conn *conn, enum mr_close_why why); /* it is over: tell the owner, free */
 void conn_linger(struct mr_conn *conn, enum mr_close_why why); /* as above, but first send */

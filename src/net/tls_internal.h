@@ -2,7 +2,8 @@
  *
  * A conn_tls knows its descriptor and nothing of the connection or the net around it:
  * it can be handed to another net, of another thread, as a pointer.  What has been
- * received and not been read goes along inside.
+ * received and not been read goes along inside, and no readiness will tell of it: the new
+ * net begins with mr_conn_resume(), which looks.
  *
  * Thread: the connection's.   Memory: OpenSSL's own.   Time: see tls.h.
  */

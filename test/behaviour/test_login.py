@@ -211,7 +211,8 @@ class Passwd(unittest.TestCase):
             port = free.getsockname()[1]
         conf.write_text(f"listener {port} 127.0.0.1\npassword_file {self.file}\nuser root\n",
                         encoding="utf-8")
-        process = popen([MOSQUITTO or program("mosquitto"), "-c", conf], stderr=subprocess.PIPE, text=True)
+        process = popen([MOSQUITTO or program("mosquitto"), "-c", conf],
+                        stderr=subprocess.PIPE, text=True)
         try:
             Lines(process.stderr).wait("running")
             self.assertEqual(login(port, "ours", "s3cret"), 0)

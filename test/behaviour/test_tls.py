@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import socket
 import ssl
 import struct
@@ -258,6 +259,19 @@ class Records(unittest.TestCase):
             half.sock.close()
 
         until_logged(damage, "client 'damaged'.*TLS failed: .*bad record mac")
+
+
+    def test_noise_ends_its_own_connection_only(self):
+        rng = random.Random(7)
+        with Tls("mqtts") as bystander:
+            bystander.join("bystander")
+            for number in range(200):
+                noise = rng.randbytes(rng.randrange(1, 600))
+                if number % 2:  # as a handshake record begins
+                    noise = b"\x16\x03\x01" + struct.pack(">H", len(noise)) + noise
+                with wire.Wire(ports["mqtts"]) as visitor:
+                    visitor.send(noise)
+            bystander.publish("bystander", b"1", 1)
 
 
 class Refused(unittest.TestCase):
