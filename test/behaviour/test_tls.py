@@ -309,6 +309,14 @@ class Refused(unittest.TestCase):
 
         until_logged(attempt, line)
 
+    def test_mosquitto_comes_in_with_its_certificate(self):
+        folder = pki.folder
+        ours = ("--cafile", pki.ca, "-q", "1", "-t", "certified", "-m", "1")
+        client = ("--cert", folder / "press.crt", "--key", folder / "press.key")
+        for name in ("mutual", "certified"):
+            mosquitto_pub(ports[name], *ours, *client)
+            self.assertNotEqual(mosquitto_pub(ports[name], *ours, check=False).returncode, 0)
+
     def test_the_common_name_is_the_user_name_without_a_password(self):
         folder = pki.folder
         with Tls("mutual", None, (folder / "press.crt", folder / "press.key")) as client:
