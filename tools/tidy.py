@@ -43,9 +43,11 @@ KERNEL_ALLOWED = {
 }
 LIBRARIES = {
     "librdkafka/": ["sink/kafka"],
+    "curl/": ["sink/kafka"],
     "yaml.h": ["config"],
     "microhttpd.h": ["admin"],
     "isa-l": ["base"],
+    "simdjson.h": ["codec"],
     "openssl/": ["net", "auth"],
 }
 
@@ -219,8 +221,9 @@ def main():
         root = root.parent.parent
     found = []
     for folder in ("src", "test", "bench"):
-        for path in sorted((root / folder).rglob("*.[ch]")):
-            found += File(root, path).check()
+        for pattern in ("*.[ch]", "*.cpp"):
+            for path in sorted((root / folder).rglob(pattern)):
+                found += File(root, path).check()
         for path in sorted((root / folder).rglob("*.py")):
             found += Script(root, path).check()
     for line in found:

@@ -15,7 +15,6 @@
 #include "auth/passfile.h"
 #include "base/log.h"
 
-static const char *const shard_choices[] = {"auto", "1", NULL};
 static const char *const level_choices[] = {"debug", "info", "warn", "error", NULL};
 static const char *const full_choices[] = {"backpressure", NULL};
 
@@ -30,9 +29,11 @@ static const struct mr_option gateway_options[] = {
          "Folder of the journal, the cursors and the dead letters.")},
     {OPT(mr_gateway_conf, memory_bytes, "memory", MR_OPT_SIZE, "0",
          "Bound of the buffers; 0 is a quarter of the machine's memory.")},
-    {OPT(mr_gateway_conf, shards, "shards", MR_OPT_CHOICE, "auto",
-         "Event loops, each with a lane of its own; this version runs one."),
-     .choices = shard_choices},
+    {OPT(mr_gateway_conf, shards, "shards", MR_OPT_U64, "auto",
+         "Event loops, each with a lane of the journal; auto: half of the cores when the journal "
+         "is made, later as it is. Another number than before takes effect at the next start, "
+         "and what is older is delivered first."),
+     .min = 1, .max = 256, .zero_word = "auto"},
     {OPT(mr_gateway_conf, drain_us, "drain", MR_OPT_DURATION, "5s",
          "How long bridges may go on delivering after SIGTERM."),
      .max = 600000000},

@@ -19,7 +19,7 @@ struct mr_gateway_conf {
     const char *name;
     const char *data;
     uint64_t memory_bytes; /* 0: a quarter of the machine's */
-    uint32_t shards;       /* index of a choice: this version runs one either way */
+    uint64_t shards;       /* 0: half of the cores for a new journal, else as it is */
     uint64_t drain_us;     /* how long SIGTERM lets bridges deliver */
 };
 

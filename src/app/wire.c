@@ -30,7 +30,9 @@ struct gateway {
     struct mr_file lock;
     struct mr_journal *journal;
     struct mr_broker *broker;
-    struct mr_bridge **bridges;
+    struct mr_bridge_group **groups; /* one per bridge */
+    uint32_t group_count;
+    struct mr_bridge **bridges; /* one per bridge and lane, those of a bridge in a row */
     uint32_t bridge_count;
     struct mr_admin *admin;
     struct mr_wake wake; /* signals, failures */
@@ -110,24 +112,55 @@ static bool on_health(void *arg, struct mr_text *page)
     return alive;
 }
 
+/* One lane that takes nothing keeps the clients of its shard waiting. */
+static bool is_writable(struct gateway *gateway)
+{
+    for (uint32_t lane = 0; lane < mr_journal_lane_count(gateway->journal); lane++) {
+        enum mr_lane_state state = mr_lane_state(mr_journal_lane(gateway->journal, lane));
+        if (state != MR_LANE_OPEN && state != MR_LANE_BEHIND) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The bridge whose first lane is bridges[*at]: all its lanes together; *at moves on. */
+static void sum_bridge(struct gateway *gateway, uint32_t *at, struct mr_bridge_stats *sum,
+                       uint64_t *lag)
+{
+    mr_bridge_stats(gateway->bridges[*at], sum);
+    *lag = sum->durable_seq - sum->cursor_seq;
+    for (*at += 1; *at < gateway->bridge_count; *at += 1) {
+        struct mr_bridge_stats stats;
+
+        mr_bridge_stats(gateway->bridges[*at], &stats);
+        if (strcmp(stats.name, sum->name) != 0) {
+            break;
+        }
+        *lag += stats.durable_seq - stats.cursor_seq;
+        sum->inflight += stats.inflight;
+        sum->dead_letters += stats.dead_letters;
+        sum->up = sum->up && stats.up;
+    }
+}
+
 static bool on_ready(void *arg, struct mr_text *page)
 {
     struct gateway *gateway = arg;
-    struct mr_lane *lane = mr_journal_lane(gateway->journal, 0);
-    enum mr_lane_state state = mr_lane_state(lane);
     bool listening = atomic_load(&gateway->ready) && !atomic_load(&gateway->stopping);
-    bool writable = state == MR_LANE_OPEN || state == MR_LANE_BEHIND;
+    bool writable = is_writable(gateway);
 
     /* A target that is away is degraded, not unready: the journal is the product. */
     mr_text_fmt(page, "{\"ready\":%s,\"checks\":{\"listeners\":%s,\"journal\":%s},\"bridges\":{",
                 listening && writable ? "true" : "false", listening ? "true" : "false",
                 writable ? "true" : "false");
-    for (uint32_t i = 0; i < gateway->bridge_count; i++) {
+    for (uint32_t i = 0; i < gateway->bridge_count;) {
         struct mr_bridge_stats stats;
-        mr_bridge_stats(gateway->bridges[i], &stats);
-        mr_text_fmt(page, "%s\"%s\":{\"up\":%s,\"lag_records\":%llu}", i == 0 ? "" : ",",
-                    stats.name, stats.up ? "true" : "false",
-                    (unsigned long long)(stats.durable_seq - stats.cursor_seq));
+        uint64_t lag = 0;
+        const char *comma = i == 0 ? "" : ",";
+        sum_bridge(gateway, &i, &stats, &lag);
+        mr_text_fmt(page, "%s\"%s\":{\"up\":%s,\"lag_records\":%llu}", comma, stats.name,
+                    stats.up ? "true" : "false", (unsigned long long)lag);
     }
     mr_text_add(page, "}}\n");
     return listening && writable;
@@ -174,6 +207,14 @@ static uint32_t record_bytes_max(const struct mr_settings *settings)
     return (uint32_t)settings->broker.max_packet_size + 3 * 65536;
 }
 
+/* On 2 cores one shard beats two by a third: bridges and commits need the other half. */
+static uint32_t shards_auto(void)
+{
+    unsigned half = mr_cpu_count() / 2;
+
+    return half < 1 ? 1 : half > 256 ? 256 : half;
+}
+
 static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
 {
     const struct mr_journal_conf *conf = &gateway->settings.journal;
@@ -192,7 +233,8 @@ static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
         &(struct mr_journal_options){
             .path = path,
             .name = "journal",
-            .lane_count = 1,
+            .lane_count = (uint32_t)gateway->settings.gateway.shards,
+            .lane_count_new = shards_auto(),
             .max_bytes = conf->max_bytes,
             .keep_us = conf->keep_us,
             .segment_bytes = (uint32_t)conf->segment_bytes,
@@ -203,42 +245,65 @@ static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
         NULL, why);
 }
 
+/* The bridge in one lane. */
+static enum mr_err start_bridge(struct gateway *gateway, const struct mr_bridge_settings *bridge,
+                                uint32_t lane, struct mr_error *why)
+{
+    const struct mr_settings *settings = &gateway->settings;
+    struct mr_bridge *made = NULL;
+    char dead_letters[PATH_BYTES];
+    struct mr_text path = mr_text_over(dead_letters, sizeof(dead_letters));
+
+    mr_text_fmt(&path, "%s/dead-letters/%s", settings->gateway.data, bridge->name);
+    enum mr_err err =
+        mr_bridge_create(&made,
+                         &(struct mr_bridge_options_run){
+                             .group = gateway->groups[gateway->group_count - 1],
+                             .name = bridge->name,
+                             .gateway_name = settings->gateway.name,
+                             .journal = gateway->journal,
+                             .lane = lane,
+                             .conf = &bridge->conf,
+                             .sink = bridge->sink,
+                             .sink_conf = bridge->sink_conf,
+                             .dead_letters_path = dead_letters,
+                             .dead_letters_bytes_max = settings->journal.dead_letters_bytes_max,
+                             .record_bytes_max = record_bytes_max(settings),
+                             .packet_bytes_max = (uint32_t)settings->broker.max_packet_size,
+                         },
+                         why);
+    if (err != MR_OK) {
+        return err;
+    }
+    gateway->bridges[gateway->bridge_count++] = made;
+    return mr_bridge_start(made, why);
+}
+
 static enum mr_err start_bridges(struct gateway *gateway, struct mr_error *why)
 {
     const struct mr_settings *settings = &gateway->settings;
+    uint32_t lanes = mr_journal_lane_total(gateway->journal);
+    enum mr_err err = MR_OK;
 
-    gateway->bridges = mr_alloc((settings->bridge_count + 1) * sizeof(struct mr_bridge *));
-    for (uint32_t i = 0; i < settings->bridge_count; i++) {
+    gateway->groups = mr_alloc((settings->bridge_count + 1) * sizeof(struct mr_bridge_group *));
+    gateway->bridges =
+        mr_alloc(((size_t)settings->bridge_count * lanes + 1) * sizeof(struct mr_bridge *));
+    for (uint32_t i = 0; i < settings->bridge_count && err == MR_OK; i++) {
         const struct mr_bridge_settings *bridge = &settings->bridges[i];
-        char dead_letters[PATH_BYTES];
-        struct mr_text path = mr_text_over(dead_letters, sizeof(dead_letters));
+        struct mr_bridge_group *group = NULL;
 
-        mr_text_fmt(&path, "%s/dead-letters/%s", settings->gateway.data, bridge->name);
-        enum mr_err err =
-            mr_bridge_create(&gateway->bridges[i],
-                             &(struct mr_bridge_options_run){
-                                 .name = bridge->name,
-                                 .gateway_name = settings->gateway.name,
-                                 .journal = gateway->journal,
-                                 .lane = 0,
-                                 .conf = &bridge->conf,
-                                 .sink = bridge->sink,
-                                 .sink_conf = bridge->sink_conf,
-                                 .dead_letters_path = dead_letters,
-                                 .dead_letters_bytes_max = settings->journal.dead_letters_bytes_max,
-                                 .record_bytes_max = record_bytes_max(settings),
-                             },
-                             why);
+        err = mr_bridge_group_open(&group, gateway->journal, bridge->name, &bridge->conf, why);
         if (err != MR_OK) {
             return err;
         }
-        gateway->bridge_count += 1;
-        err = mr_bridge_start(gateway->bridges[i], why);
-        if (err != MR_OK) {
-            return err;
+        gateway->groups[gateway->group_count++] = group;
+        for (uint32_t lane = 0; lane < lanes && err == MR_OK; lane++) {
+            if (mr_bridge_group_needs(group, lane)) {
+                err = start_bridge(gateway, bridge, lane, why);
+            }
         }
     }
-    return MR_OK;
+    return err;
 }
 
 static enum mr_err start_broker(struct gateway *gateway, struct mr_error *why)
@@ -331,18 +396,22 @@ static enum mr_err start(struct gateway *gateway, struct mr_error *why)
 
 static void dump_state(struct gateway *gateway)
 {
-    struct mr_lane_stats lane;
+    for (uint32_t i = 0; i < mr_journal_lane_total(gateway->journal); i++) {
+        struct mr_lane_stats lane;
 
-    mr_lane_stats(mr_journal_lane(gateway->journal, 0), &lane);
-    mr_log(MR_LOG_INFO, "journal", "seq %llu to %llu, durable %llu, %llu of %llu bytes",
-           (unsigned long long)lane.seq_oldest, (unsigned long long)(lane.seq_next - 1),
-           (unsigned long long)lane.durable_seq, (unsigned long long)lane.bytes_used,
-           (unsigned long long)lane.bytes_max);
+        mr_lane_stats(mr_journal_lane(gateway->journal, i), &lane);
+        mr_log(MR_LOG_INFO, "journal",
+               "lane %u: seq %llu to %llu, durable %llu, %llu of %llu bytes", i,
+               (unsigned long long)lane.seq_oldest, (unsigned long long)(lane.seq_next - 1),
+               (unsigned long long)lane.durable_seq, (unsigned long long)lane.bytes_used,
+               (unsigned long long)lane.bytes_max);
+    }
     for (uint32_t i = 0; i < gateway->bridge_count; i++) {
         struct mr_bridge_stats stats;
         mr_bridge_stats(gateway->bridges[i], &stats);
-        mr_log(MR_LOG_INFO, "bridge", "%s: %s, cursor %llu, in flight %llu, dead letters %llu",
-               stats.name, stats.up ? "up" : "down", (unsigned long long)stats.cursor_seq,
+        mr_log(MR_LOG_INFO, "bridge",
+               "%s: lane %u, %s, cursor %llu, in flight %llu, dead letters %llu", stats.name,
+               stats.lane, stats.up ? "up" : "down", (unsigned long long)stats.cursor_seq,
                (unsigned long long)stats.inflight, (unsigned long long)stats.dead_letters);
     }
 }
@@ -373,16 +442,25 @@ static enum mr_err wait_for_end(struct gateway *gateway, struct mr_error *why)
     }
 }
 
+/* All at once: in a changed layout one lane may wait for what another delivers. */
 static void stop_bridges(struct gateway *gateway)
 {
     int64_t end_ns = mr_clock_mono_ns() + (int64_t)gateway->settings.gateway.drain_us * 1000;
 
     for (uint32_t i = 0; i < gateway->bridge_count; i++) {
         int64_t left_ns = end_ns - mr_clock_mono_ns();
+        mr_bridge_stop_begin(gateway->bridges[i], left_ns > 0 ? left_ns : 0);
+    }
+    for (uint32_t i = 0; i < gateway->bridge_count; i++) {
+        int64_t left_ns = end_ns - mr_clock_mono_ns();
         mr_bridge_stop(gateway->bridges[i], left_ns > 0 ? left_ns : 0);
         mr_bridge_destroy(gateway->bridges[i]);
     }
+    for (uint32_t i = 0; i < gateway->group_count; i++) {
+        mr_bridge_group_close(gateway->groups[i]);
+    }
     mr_free(gateway->bridges);
+    mr_free(gateway->groups);
 }
 
 static enum mr_err stop(struct gateway *gateway)

@@ -66,8 +66,13 @@ static enum mr_err will_append(struct mr_shard *shard, struct stored *will)
         return MR_ERR_FULL;
     }
     enum mr_err err = excluded ? MR_OK : message_append(shard, message, NULL, &at);
-    if (err == MR_OK && wanted && (excluded || message->qos == 0)) {
-        deliver_now(shard, message);
+    if (err == MR_OK && (excluded || message->qos == 0)) {
+        if (wanted) {
+            deliver_now(shard, message);
+        }
+        if (topic_is_wanted_abroad(shard, message->topic)) {
+            mailbox_send_message(shard, message);
+        }
     }
     if (pending != NULL) {
         if (err == MR_OK) {

@@ -7,8 +7,12 @@
  * (docs/ACKGATE.md).  The broker knows neither bridges nor sinks; they read the
  * journal.
  *
+ * There is one shard per lane of the journal.  A client belongs to the shard that its
+ * id hashes to, so its events are in one lane, in order; a connection that was accepted
+ * elsewhere moves there after its CONNECT.
+ *
  * Thread: open/start/stop/close by one thread.  Each shard runs on its own
- *         thread and shares nothing with the others.
+ *         thread; what they have for each other goes through rings (mailbox.c).
  * Memory: at most memory_bytes, nothing beyond 512 bytes for an idle connection.
  * Time:   a pipelined QoS 1 publish of 100 bytes ~100 ns of the shard's CPU, kernel
  *         and append included; with one publish per read the kernel's 3 to 4 us.
@@ -86,8 +90,8 @@ struct mr_broker_run {
 };
 
 /* Listen on all addresses, but accept no one yet.
- * CONFIG: an address is in use or wrong, a filter is not valid, the journal has
- * more lanes than there are shards; `why` says so and nothing is left open.
+ * CONFIG: an address is in use or wrong, a filter is not valid; `why` says so and
+ * nothing is left open.
  */
 enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *run,
                            struct mr_error *why) MR_MUST_USE;

@@ -5,6 +5,8 @@
  *     session.c    who is connected       ackgate.c   when acks may leave
  *     topics.c     known topics, aliases  subtree.c   who wants a topic
  *     append.c     into the journal       deliver.c   out to live subscribers
+ *     mailbox.c    to and from the other shards
+ *     foreign.c    from the other shards' lanes
  *
  * Thread: all of it belongs to the shard's thread.
  */
@@ -18,11 +20,15 @@ enum verdict {
     PACKET_DONE,
     PACKET_LATER, /* no room: keep it unparsed, pause the connection */
     PACKET_END,   /* the connection has been closed */
+    PACKET_AWAY,  /* CONNECT: its client is at home in another shard */
 };
 
 /* ---- client.c ---- */
 
 struct mr_conn *client_conn(struct client *client);
+
+/* A connection begins in this shard, accepted here or come from another. */
+void client_begin(struct mr_shard *shard, struct mr_conn *conn);
 extern const struct mr_net_handler client_handler;
 
 /* End it without a word: `kind` for the metric. */
@@ -56,6 +62,8 @@ void session_free(struct mr_shard *shard, struct session *session);
 /* What is known about this topic; valid until the next call. */
 struct topic_entry *topic_look_up(struct client *client, struct mr_span topic);
 void topics_drop(struct client *client);
+/* May someone in another shard be listening? */
+bool topic_is_wanted_abroad(const struct mr_shard *shard, struct mr_span topic);
 /* May clients publish to it?  0, or the reason why not. */
 uint8_t topic_refused(const struct mr_shard *shard, struct mr_span topic);
 bool topic_is_excluded(const struct mr_shard *shard, struct mr_span topic);
@@ -111,6 +119,29 @@ void outbound_drain_waiting(struct mr_shard *shard);
 /* The subscriber acknowledged `packet_id`; false: we never sent it. */
 bool outbound_acked(struct client *client, uint16_t packet_id);
 void outbound_drop(struct mr_shard *shard, struct session *session);
+
+/* ---- mailbox.c ---- */
+
+/* Send the connection, whose CONNECT is at the front of `unread`, to its home.  FULL:
+ * there is no room on the way; it stays as it is.  OK: `client` is gone.
+ */
+enum mr_err mailbox_send_client(struct client *client, struct mr_span unread) MR_MUST_USE;
+
+/* Give it to the other shards that may have subscribers for it, now or never. */
+void mailbox_send_message(struct mr_shard *shard, const struct mr_message *message);
+
+void mailbox_take_all(struct mr_shard *shard);  /* at most a turn's worth */
+void mailbox_ring(struct mr_shard *shard);      /* wake those to whom something was sent */
+void mailboxes_close(struct mr_broker *broker); /* all shards have ended */
+
+/* ---- foreign.c ---- */
+
+/* Begin to read the other lanes, or end it, as subscriptions came or went.  Called in
+ * front of every SUBACK and at the end of each turn.
+ */
+void foreign_follow(struct mr_shard *shard);
+void foreign_deliver(struct mr_shard *shard); /* at most a turn's worth */
+void foreign_close(struct mr_shard *shard);
 
 /* ---- shard.c ---- */
 

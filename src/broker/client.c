@@ -28,15 +28,21 @@ const char *client_label(struct client *client, struct client_label *label)
     return label->text;
 }
 
-static bool client_opened(void *arg, struct mr_conn *conn)
+void client_begin(struct mr_shard *shard, struct mr_conn *conn)
 {
-    struct mr_shard *shard = arg;
     struct client *client = mr_conn_user(conn);
     uint64_t patience_ticks = shard->broker->limits.connect_timeout_us * 1000 / MR_NET_TICK_NS + 1;
 
     client->shard = shard;
     client->end = END_CLOSED;
     mr_conn_set_timer(conn, shard->tick + (uint32_t)patience_ticks);
+}
+
+static bool client_opened(void *arg, struct mr_conn *conn)
+{
+    struct mr_shard *shard = arg;
+
+    client_begin(shard, conn);
     mr_metric_add(shard->metrics.connections_total, 1);
     return !shard->stopping;
 }

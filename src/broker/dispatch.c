@@ -71,6 +71,12 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
         } else {
             verdict = dispatch_other(client, &frame);
         }
+        if (MR_UNLIKELY(verdict == PACKET_AWAY)) {
+            if (mailbox_send_client(client, rest) == MR_OK) {
+                return bytes.len; /* client and conn are not ours any more */
+            }
+            verdict = PACKET_LATER;
+        }
         if (MR_UNLIKELY(verdict == PACKET_LATER)) {
             mr_conn_pause(conn);
             break;

@@ -49,18 +49,34 @@ static uint8_t connect_check(const struct mr_mqtt_connect *packet, const char **
     return 0;
 }
 
-/* "auto-" and 20 random hexadecimal digits [MQTT-3.1.3-6]. */
-static struct mr_span assigned_id(char out[ASSIGNED_ID_BYTES + 1])
+/* "auto-" and 20 random hexadecimal digits [MQTT-3.1.3-6], such that its client is at
+ * home in this shard.
+ */
+static struct mr_span assigned_id(const struct mr_shard *shard, char out[ASSIGNED_ID_BYTES + 1])
 {
     uint8_t random[ASSIGNED_RANDOM_BYTES];
-    struct mr_text text = mr_text_over(out, ASSIGNED_ID_BYTES + 1);
+    struct mr_span id;
 
-    mr_os_random(random, sizeof(random));
-    mr_text_add(&text, "auto-");
-    for (size_t i = 0; i < sizeof(random); i++) {
-        mr_text_fmt(&text, "%02x", random[i]);
-    }
-    return mr_span_make(out, text.len);
+    do {
+        struct mr_text text = mr_text_over(out, ASSIGNED_ID_BYTES + 1);
+
+        mr_os_random(random, sizeof(random));
+        mr_text_add(&text, "auto-");
+        for (size_t i = 0; i < sizeof(random); i++) {
+            mr_text_fmt(&text, "%02x", random[i]);
+        }
+        id = mr_span_make(out, text.len);
+    } while (mr_journal_home(shard->broker->run.journal, id) != shard->index);
+    return id;
+}
+
+/* Is the client at home here?  If not, client->home says where. */
+static bool connect_is_home(struct client *client, struct mr_span client_id)
+{
+    const struct mr_shard *shard = client->shard;
+
+    client->home = (uint16_t)mr_journal_home(shard->broker->run.journal, client_id);
+    return client->home == shard->index;
 }
 
 /* The will's properties as those of the PUBLISH it becomes: without the delay,
@@ -233,6 +249,9 @@ enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *f
     if (mr_mqtt_connect_decode(frame, &packet, &why) != MR_OK) {
         return connect_refuse(client, packet.version, why.reason, why.what);
     }
+    if (packet.client_id.len != 0 && !connect_is_home(client, packet.client_id)) {
+        return PACKET_AWAY; /* before it is asked who it is: that is done once, at home */
+    }
     uint8_t reason = login_check(client, &packet, words, &what);
     if (reason == LOGIN_LATER) {
         return PACKET_LATER;
@@ -244,7 +263,7 @@ enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *f
         return connect_refuse(client, packet.version, reason, what);
     }
     if (packet.client_id.len == 0) {
-        packet.client_id = assigned_id(assigned);
+        packet.client_id = assigned_id(shard, assigned);
         answer.props.assigned_client_id = packet.client_id;
         mr_mqtt_set(&answer.props, MR_MQTT_PROP_ASSIGNED_CLIENT_ID);
     }

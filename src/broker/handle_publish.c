@@ -119,6 +119,9 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
     } else if (topic->subscribed && !waits) {
         deliver_now(shard, message);
     }
+    if (MR_UNLIKELY(topic->abroad) && (message->qos == 0 || topic->excluded)) {
+        mailbox_send_message(shard, message);
+    }
     return PACKET_DONE;
 }
 

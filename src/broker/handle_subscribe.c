@@ -53,6 +53,7 @@ enum verdict handle_subscribe(struct client *client, const struct mr_mqtt_frame 
     }
     struct mr_mqtt_suback answer = {
         .type = MR_MQTT_SUBACK, .packet_id = packet.packet_id, .codes = mr_span_make(codes, count)};
+    foreign_follow(shard);
     enum verdict verdict = send_suback(client, &answer);
     mr_bufpool_give(&shard->pool, codes, capacity);
     return verdict;

@@ -1,4 +1,4 @@
-/* shard.c - one thread, one loop, one lane.
+/* shard.c - one thread, one loop, one lane; the others are reached by mailbox.c.
  *
  * DESIGN
  *
@@ -66,7 +66,7 @@ void shard_fail(struct mr_shard *shard)
     struct mr_broker *broker = shard->broker;
 
     shard->stalled = true; /* nothing more is appended */
-    if (atomic_load(&broker->failed) != MR_OK) {
+    if (atomic_exchange(&broker->failing, true)) {
         return;
     }
     (void)mr_error_set(&broker->failure, MR_ERR_IO, "%s", mr_lane_state_text(shard->lane));
@@ -75,12 +75,16 @@ void shard_fail(struct mr_shard *shard)
     if (broker->run.failed_wake != NULL) {
         mr_wake_ring(broker->run.failed_wake);
     }
+    for (uint32_t i = 0; i < broker->shard_count; i++) {
+        mr_wake_ring(&broker->shards[i]->wake);
+    }
 }
 
 static bool shard_has_failed(struct mr_shard *shard)
 {
     if (MR_UNLIKELY(mr_lane_state(shard->lane) == MR_LANE_FAILED)) {
         shard_fail(shard);
+        return true;
     }
     return atomic_load_explicit(&shard->broker->failed, memory_order_relaxed) != MR_OK;
 }
@@ -175,8 +179,13 @@ static int64_t shard_patience(const struct mr_shard *shard, int64_t submit_ns)
 {
     const struct mr_net_stats *net = mr_net_stats(shard->net);
     int64_t tick_ns = MR_NET_TICK_NS - (shard->now_ns - shard->start_ns) % MR_NET_TICK_NS;
-    bool idle = net->open + net->lingering == 0 && shard->wills_first == NULL && !shard->stalled;
+    bool idle = net->open + net->lingering == 0 && shard->wills_first == NULL && !shard->stalled &&
+                !net->accept_waits;
     int64_t wait_ns = idle && !shard->stopping ? -1 : tick_ns;
+
+    if (MR_UNLIKELY(shard->mail_left || shard->foreign_left)) {
+        return 0;
+    }
 
     return submit_ns >= 0 && (wait_ns < 0 || submit_ns < wait_ns) ? submit_ns : wait_ns;
 }
@@ -202,6 +211,17 @@ static void turn_events(struct mr_shard *shard, size_t count)
     }
 }
 
+/* What came from the other shards, or became durable in their lanes. */
+static void turn_others(struct mr_shard *shard, bool woken)
+{
+    if (woken || shard->mail_left) {
+        mailbox_take_all(shard);
+    }
+    if (shard->foreign_open && (woken || shard->foreign_left)) {
+        foreign_deliver(shard);
+    }
+}
+
 /* One turn.  False: the journal has failed. */
 static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns)
 {
@@ -221,11 +241,16 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
         shard_resume(shard);
         logins_take(shard);
     }
+    if (shard->broker->shard_count > 1) {
+        turn_others(shard, woken);
+    }
     turn_events(shard, count);
     if (MR_UNLIKELY(shard_has_failed(shard))) {
         return false;
     }
     shard_release(shard); /* what waited only for its turn */
+    foreign_follow(shard);
+    mailbox_ring(shard);
     mr_net_flush(shard->net);
     stall_note(shard);
     *next_ns = shard_patience(shard, mr_lane_submit(shard->lane, shard->now_ns));

@@ -1,6 +1,6 @@
 /* shard_internal.h - the broker's own structures.
  *
- *     mr_broker ── mr_shard (one thread) ── client (one network connection)
+ *     mr_broker ── mr_shard (one thread each) ── client (one network connection)
  *                                        └─ session (one client id)
  *
  * A session lives as long as its connection in this version; they are two
@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "base/ring.h"
 #include "broker/ackgate.h"
 #include "broker/broker.h"
 #include "broker/message.h"
@@ -25,26 +26,29 @@
 #include "net/net.h"
 
 enum {
-    SHARD_EVENTS = 256,           /* per turn; the loop's own bound */
-    SHARD_OWED = 1024,            /* acks' entries released at a time */
+    SHARD_EVENTS = 256, /* per turn; the loop's own bound */
+    SHARD_OWED = 1024,  /* acks' entries released at a time */
+    SHARDS_MAX = 256,
     SHARD_READ_STALLED = 4 << 10, /* bytes per read while the journal has no room */
     CLIENT_OUT_MAX = 256 << 10,   /* bytes waiting for a subscriber before it counts as slow */
     CLIENT_ACKS_MAX = 65535,      /* a 3.x client cannot have more packet ids in use */
     INFLIGHT_MAX = 1024,          /* towards a 5.0 subscriber, whatever it allows */
     LOG_EVERY_US = 10000000,      /* one line per kind in 10 s */
     DISCONNECT_BYTES_MAX = 256,   /* our DISCONNECT with a reason string */
-    TOPIC_CACHED_MAX = 107,       /* bytes of a topic that the cache can hold */
+    TOPIC_CACHED_MAX = 102,       /* bytes of a topic that the cache can hold */
     TOPICS_MAX = 4,               /* entries of the cache once there are several topics */
 };
 
 /* A topic that a client has published to: everything known about it. */
 struct topic_entry {
     struct mr_name_ref name;
-    uint64_t tree_version; /* for which `subscribed` holds */
+    uint64_t tree_version;     /* for which `subscribed` holds */
+    uint32_t interest_version; /* for which `abroad` holds */
     uint16_t len;
     uint8_t refused; /* reason, 0 if allowed */
     bool subscribed; /* someone is listening */
     bool excluded;   /* not journaled */
+    bool abroad;     /* someone may be listening in another shard */
     uint8_t text[TOPIC_CACHED_MAX];
 };
 _Static_assert(sizeof(struct topic_entry) == 128, "fits a buffer class of the pool");
@@ -118,6 +122,7 @@ struct client {
     uint32_t keep_alive_ticks; /* 1.5 times what was asked, and one */
     uint32_t packet_max;       /* largest packet it accepts; 0: any */
     uint16_t receive_max;      /* QoS 1 publishes it accepts unacknowledged */
+    uint16_t home;             /* of PACKET_AWAY: the shard to go to */
     uint8_t version;           /* 0 before CONNECT */
     uint8_t end;               /* enum end_kind, once known */
     uint8_t login_state;       /* enum login_state */
@@ -141,6 +146,7 @@ struct shard_metrics {
     struct mr_metric *dropped_memory;  /* the pool is used up */
     struct mr_metric *dropped_refused; /* topic not allowed */
     struct mr_metric *dropped_large;   /* larger than the subscriber accepts */
+    struct mr_metric *dropped_mailbox; /* another shard does not keep up */
     struct mr_metric *logins_accepted;
     struct mr_metric *logins_refused;
     struct mr_metric *logins_busy;
@@ -161,6 +167,7 @@ struct shard_stats {
 
 struct mr_shard {
     struct mr_broker *broker;
+    uint32_t index; /* its lane's too */
     struct mr_loop *loop;
     struct mr_wake wake;
     struct mr_auth_port auth_port;
@@ -180,6 +187,14 @@ struct mr_shard {
     bool stall_logged;
     bool stopping;
     bool drain_again; /* some client's queue waits for memory */
+
+    bool posted[SHARDS_MAX]; /* to whom something was sent in this turn */
+    bool posted_any;
+    struct mr_interest *interest; /* of its subscribers, for the others; NULL: one shard */
+    struct mr_reader **foreign;   /* of the other lanes, while it has subscriptions */
+    bool foreign_open;
+    bool foreign_left; /* more was read there than a turn takes */
+    bool mail_left;    /* more came from other shards than a turn takes */
 
     struct mr_hash_key key;
     struct session **sessions; /* table by client id, mr_alloc */
@@ -201,6 +216,12 @@ struct mr_shard {
     struct mr_owed owed[SHARD_OWED];
 };
 
+/* From one shard to another: a ring, made when it is first needed. */
+struct mailbox {
+    _Atomic(struct mr_ring *) ring;
+    _Atomic uint64_t large_bytes; /* of messages that lie beside the ring */
+};
+
 struct broker_listener {
     const struct mr_listener_conf *conf;
     struct mr_address bound;
@@ -212,10 +233,16 @@ struct mr_broker {
     struct mr_broker_run run;
     struct mr_broker_limits limits;
     struct broker_listener *listeners;
-    struct mr_auth *auth;    /* NULL: nobody is asked for a password */
-    struct mr_shard *shard;  /* one now; an array with the shard count later */
-    _Atomic int failed;      /* enum mr_err */
-    struct mr_error failure; /* written before `failed` */
+    struct mr_auth *auth; /* NULL: nobody is asked for a password */
+    struct mr_shard **shards;
+    uint32_t shard_count;
+    struct mr_net_shared net_shared;   /* of several shards */
+    _Atomic uint32_t interest_version; /* of the interests of all shards */
+    struct mr_hash_key interest_key;
+    struct mailbox *mailboxes; /* [to * shard_count + from] */
+    _Atomic bool failing;      /* somebody writes `failure` */
+    _Atomic int failed;        /* enum mr_err */
+    struct mr_error failure;   /* written before `failed` */
     _Atomic bool stop;
     _Atomic int64_t stop_deadline_ns;
 };

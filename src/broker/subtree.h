@@ -15,8 +15,8 @@
 #define MR_BROKER_SUBTREE_H
 
 #include "base/bufpool.h"
-#include "base/hash.h"
 #include "base/span.h"
+#include "broker/interest.h"
 
 struct mr_subtree;
 struct subtree_node;
@@ -41,6 +41,9 @@ struct mr_sub {
  */
 struct mr_subtree *mr_subtree_open(struct mr_bufpool *pool, const struct mr_hash_key *key,
                                    uint32_t levels_max);
+
+/* Let others see what there are filters for; before the first subscription. */
+void mr_subtree_show(struct mr_subtree *tree, struct mr_interest *interest);
 void mr_subtree_close(struct mr_subtree *tree); /* all subscriptions must have been removed */
 
 /* Find or make the subscription of `owner` to the valid `filter`.  `owned` is the

@@ -110,6 +110,7 @@ static enum mr_err append_roll(struct mr_lane *lane)
         lane->spare = NULL;
         atomic_store_explicit(&lane->spare_state, SPARE_PREPARING, memory_order_relaxed);
         spare->header.seq_first = lane->seq_next;
+        spare->header.epoch = lane->journal->epoch; /* it may be left from an earlier one */
         spare->header.created_us = now_us;
         spare->next = NULL;
         if (lane->newest != NULL) {

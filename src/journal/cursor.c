@@ -88,7 +88,7 @@ static void slot_load(struct mr_journal *journal, uint32_t index, const uint8_t 
     cursor->lane_index = mr_get_u16(slot + SLOT_LANE_AT);
     cursor->epoch = mr_get_u32(slot + SLOT_EPOCH_AT);
     if ((mr_get_u32(slot + SLOT_FLAGS_AT) & SLOT_FORGOTTEN) != 0 ||
-        cursor->lane_index >= journal->lane_count) {
+        cursor->lane_index >= journal->lane_total) {
         return;
     }
     memcpy(cursor->name, slot + SLOT_NAME_AT, slot[SLOT_NAME_LEN_AT]);
@@ -349,10 +349,8 @@ static struct mr_cursor *cursor_find(struct mr_journal *journal, const char *nam
 }
 
 static enum mr_err cursor_make(struct mr_journal *journal, struct mr_cursor *cursor,
-                               const char *name, uint32_t lane, enum mr_cursor_start start,
-                               struct mr_error *why)
+                               const char *name, uint32_t lane, uint64_t seq, struct mr_error *why)
 {
-    uint64_t seq = cursor_start(&journal->lanes[lane], start);
     enum mr_err err;
 
     memcpy(cursor->name, name, strlen(name) + 1);
@@ -378,11 +376,20 @@ enum mr_err mr_cursor_open(struct mr_journal *journal, const char *name, uint32_
                            enum mr_cursor_start start, struct mr_cursor **out, bool *is_new,
                            struct mr_error *why)
 {
+    mr_assert(lane < journal->lane_count);
+    return mr_cursor_open_behind(journal, name, lane, cursor_start(&journal->lanes[lane], start),
+                                 out, is_new, why);
+}
+
+enum mr_err mr_cursor_open_behind(struct mr_journal *journal, const char *name, uint32_t lane,
+                                  uint64_t seq, struct mr_cursor **out, bool *is_new,
+                                  struct mr_error *why)
+{
     struct mr_cursor *unused;
     struct mr_cursor *cursor;
     enum mr_err err = MR_OK;
 
-    mr_assert(lane < journal->lane_count);
+    mr_assert(lane < journal->lane_total);
     if (name[0] == '\0' || strlen(name) > MR_CURSOR_NAME_MAX) {
         return mr_error_set(why, MR_ERR_CONFIG, "\"%s\" cannot name a cursor; use 1 to %d bytes",
                             name, MR_CURSOR_NAME_MAX);
@@ -401,7 +408,7 @@ enum mr_err mr_cursor_open(struct mr_journal *journal, const char *name, uint32_
             journal->name, MR_CURSORS_MAX, journal->folder.text);
     } else if (cursor == NULL) {
         cursor = unused;
-        err = cursor_make(journal, cursor, name, lane, start, why);
+        err = cursor_make(journal, cursor, name, lane, seq, why);
     }
     if (err == MR_OK) {
         mr_assert(cursor != NULL);

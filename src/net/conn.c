@@ -44,21 +44,8 @@ static bool slots_grow(struct mr_net *net)
     return true;
 }
 
-bool conn_secure(struct mr_conn *conn, struct mr_tls *tls)
-{
-    conn->tls = tls == NULL ? NULL : tls_accept(tls, conn->fd);
-    return tls == NULL || conn->tls != NULL;
-}
-
-static void conn_tls_drop(struct mr_conn *conn)
-{
-    if (conn->tls != NULL) {
-        tls_free(conn->tls);
-        conn->tls = NULL;
-    }
-}
-
-struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const char *peer)
+struct mr_conn *conn_take(struct mr_net *net, int fd, struct conn_tls *tls, uint32_t listener,
+                          const char *peer)
 {
     if (net->free_first == 0 && !slots_grow(net)) {
         return NULL;
@@ -68,6 +55,7 @@ struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const c
     if (mr_loop_add(net->options.loop, fd, MR_READY_READ | MR_READY_EDGE, conn->id) != MR_OK) {
         return NULL;
     }
+    conn->tls = tls;
     net->free_first = conn->next;
     conn->next = 0;
     conn->prev = 0;
@@ -81,28 +69,38 @@ struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const c
     conn->peer[peer_len] = 0;
     memset(mr_conn_user(conn), 0, net->options.user_bytes);
     net->stats.open += 1;
-    net->stats.accepted += 1;
-    net->listeners[listener].connections += 1;
     return conn;
 }
 
 void conn_free(struct mr_conn *conn)
 {
     struct mr_net *net = conn->net;
-    uint32_t slot = (uint32_t)conn->id;
-    uint32_t generation = (uint32_t)(conn->id >> 32) + 1;
 
-    mr_assert(conn->state != CONN_OPEN && !conn->paused);
+    mr_assert(conn->state != CONN_OPEN);
     if (conn->state == CONN_LINGER) {
         net->stats.lingering -= 1;
     }
-    conn_in_drop(conn);
-    conn_out_drop(conn);
-    conn_tls_drop(conn);
-    mr_wheel_cancel(&net->wheel, &conn->timer);
     mr_loop_remove(net->options.loop, conn->fd);
     mr_socket_close(conn->fd);
-    net->listeners[conn->listener].connections -= 1;
+    listener_leave(net, conn->listener);
+    conn_slot_free(conn);
+    listeners_watch(net);
+}
+
+void conn_slot_free(struct mr_conn *conn)
+{
+    struct mr_net *net = conn->net;
+    uint32_t slot = (uint32_t)conn->id;
+    uint32_t generation = (uint32_t)(conn->id >> 32) + 1;
+
+    mr_assert(!conn->paused);
+    conn_in_drop(conn);
+    conn_out_drop(conn);
+    if (conn->tls != NULL) {
+        tls_free(conn->tls);
+        conn->tls = NULL;
+    }
+    mr_wheel_cancel(&net->wheel, &conn->timer);
     conn->fd = -1;
     conn->state = CONN_FREE;
     conn->dirty = false;
@@ -115,7 +113,6 @@ void conn_free(struct mr_conn *conn)
     conn->prev = 0;
     conn->next = net->free_first;
     net->free_first = slot + 1;
-    listeners_watch(net);
 }
 
 /* Leave OPEN: (1). */

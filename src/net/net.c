@@ -117,9 +117,8 @@ void mr_net_tick(struct mr_net *net, uint32_t tick)
     struct mr_wheel_node *node;
 
     net->tick = tick;
-    if (net->accept_again != 0 && (int32_t)(tick - net->accept_again) >= 0) {
-        net->accept_again = 0;
-        listeners_watch(net);
+    if (net->stats.accept_waits) {
+        listeners_tick(net);
     }
     while ((node = mr_wheel_expired(&net->wheel, tick)) != NULL) {
         struct mr_conn *conn =

@@ -62,7 +62,8 @@ struct net_listener {
     int fd;
     struct mr_tls *tls; /* NULL: plain TCP */
     uint64_t connections_max;
-    uint64_t connections;
+    uint64_t connections; /* unless the limits are shared */
+    uint32_t again;       /* tick at which to look for a place again; 0: none is missing */
     bool used;
     bool watched;
 };
@@ -94,10 +95,13 @@ static inline struct mr_conn *net_slot(struct mr_net *net, uint32_t slot)
                                       (slot % CONN_CHUNK) * net->conn_bytes);
 }
 
-/* conn.c: a slot for `fd`; NULL if the limit is reached (then `fd` is the caller's). */
-struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const char *peer);
-bool conn_secure(struct mr_conn *conn, struct mr_tls *tls); /* false: no memory */
+/* conn.c: a slot for `fd` and its TLS (NULL: none); NULL if the limit is reached (then both
+ * are the caller's).
+ */
+struct mr_conn *conn_take(struct mr_net *net, int fd, struct conn_tls *tls, uint32_t listener,
+                          const char *peer);
 void conn_free(struct mr_conn *conn);
+void conn_slot_free(struct mr_conn *conn); /* the same for one whose descriptor has gone */
 void conn_end(struct mr_conn *conn, enum mr_close_why why); /* it is over: tell the owner, free */
 void conn_linger(struct mr_conn *conn, enum mr_close_why why); /* as above, but first send */
 void conn_watch(struct mr_conn *conn); /* tell the loop what we now wait for */
@@ -111,8 +115,11 @@ void conn_write(struct mr_conn *conn);
 void conn_in_drop(struct mr_conn *conn);
 void conn_out_drop(struct mr_conn *conn);
 
-/* accept.c */
+/* accept.c: a place at the limits for one more connection, and back. */
+bool listener_reserve(struct mr_net *net, uint32_t index);
+void listener_leave(struct mr_net *net, uint32_t index);
 void listener_accept(struct mr_net *net, uint32_t index);
 void listeners_watch(struct mr_net *net);
+void listeners_tick(struct mr_net *net); /* who waited long enough looks again */
 
 #endif

@@ -21,19 +21,43 @@
 
 struct mr_bridge;
 
+/* What becomes of an event whose time is missing, unreadable or impossible. */
+enum mr_timestamp_on_error { MR_TIMESTAMP_RECEIVED, MR_TIMESTAMP_DEAD_LETTER };
+
 /* Keys that every bridge has, whatever its type. */
 struct mr_bridge_conf {
-    const char *type;    /* default: the bridge's name */
-    struct mr_list from; /* MQTT filters; empty: everything */
-    uint32_t start;      /* enum mr_cursor_start, for a bridge that is new */
+    const char *type;                 /* default: the bridge's name */
+    struct mr_list from;              /* MQTT filters; empty: everything */
+    const char *start;                /* of a bridge that is new: oldest (NULL), now, or RFC 3339 */
+    const char *timestamp;            /* received (NULL), or a template of the event time */
+    uint32_t timestamp_unit;          /* enum mr_time_unit */
+    uint32_t timestamp_on_error;      /* enum mr_timestamp_on_error */
+    uint64_t timestamp_max_past_us;   /* before the receive time; 0: no bound */
+    uint64_t timestamp_max_future_us; /* behind it */
     uint64_t inflight_records;
     uint64_t retry_min_us; /* pause after a failure, doubling with jitter up to max */
     uint64_t retry_max_us;
 };
 extern const struct mr_option mr_bridge_options[];
 
+/* What the lanes of one bridge have in common: whose turn it is after their number was
+ * changed (an epoch is delivered before the next one begins), and the dead letters.
+ * Opening it finds or makes the bridge's cursors in all lanes of the journal.
+ */
+struct mr_bridge_group;
+enum mr_err mr_bridge_group_open(struct mr_bridge_group **out, struct mr_journal *journal,
+                                 const char *name, const struct mr_bridge_conf *conf,
+                                 struct mr_error *why) MR_MUST_USE;
+void mr_bridge_group_close(struct mr_bridge_group *group); /* its bridges are destroyed */
+
+/* Has `lane` anything to deliver, now or later?  False for a lane of an earlier epoch
+ * once it is settled; then it needs no bridge.
+ */
+bool mr_bridge_group_needs(const struct mr_bridge_group *group, uint32_t lane);
+
 struct mr_bridge_options_run {
-    const char *name; /* as in the configuration */
+    struct mr_bridge_group *group; /* outlives the bridge; NULL: a lane by itself */
+    const char *name;              /* as in the configuration */
     const char *gateway_name;
     struct mr_journal *journal;
     uint32_t lane;
@@ -43,6 +67,7 @@ struct mr_bridge_options_run {
     const char *dead_letters_path; /* folder of this bridge's dead-letter journal */
     uint64_t dead_letters_bytes_max;
     uint32_t record_bytes_max; /* the journal's; a dead letter must fit too.  0: 1 MiB */
+    uint32_t packet_bytes_max; /* mqtt.max_packet_size; 0: not known */
 };
 
 /* Check what can be checked without running: filters, templates, the sink's own.
@@ -57,6 +82,9 @@ enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_opti
                              struct mr_error *why) MR_MUST_USE;
 enum mr_err mr_bridge_start(struct mr_bridge *bridge, struct mr_error *why) MR_MUST_USE;
 
+/* Let it begin to stop; mr_bridge_stop() then waits.  So that several do it at once. */
+void mr_bridge_stop_begin(struct mr_bridge *bridge, int64_t patience_ns);
+
 /* Deliver what can be delivered within `patience_ns`, write the cursor, stop.
  * What is left stays in the journal.
  */
@@ -70,6 +98,7 @@ int64_t mr_bridge_step(struct mr_bridge *bridge, int64_t now_ns);
 
 struct mr_bridge_stats {
     const char *name;
+    uint32_t lane;
     uint64_t cursor_seq; /* everything at or below is settled */
     uint64_t durable_seq;
     uint64_t delivered; /* since start */
@@ -78,7 +107,7 @@ struct mr_bridge_stats {
     uint64_t retries;
     uint64_t inflight;
     bool up;
-    char last_error[256];
+    char last_error[512];
 };
 void mr_bridge_stats(struct mr_bridge *bridge, struct mr_bridge_stats *out); /* any thread */
 

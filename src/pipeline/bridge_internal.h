@@ -1,10 +1,15 @@
 /* bridge_internal.h - what the files of this folder share; never leaves it.
  *
  *     worker.c   the worker's turn: states FLOWING, DRAINING, PAUSING
- *     fill.c     view ─▶ span of records (match, route, encode)
+ *     fill.c     view ─▶ span of records
  *     route.c    names ─▶ destination, key; cached per name of a segment
+ *     record.c   event and route ─▶ record: time, value, what depends on the payload
+ *     headers.c  its headers
+ *     shaping.c  the templates and rules that these follow, compiled
+ *     start.c    where a new bridge begins
  *     flight.c   what is in flight, verdicts, the contiguous cursor
  *     dead.c     the dead letters
+ *     group.c    what the lanes of a bridge have in common
  *     port.c     what a sink may call
  *     bridge.c   options, life cycle, statistics
  *
@@ -18,6 +23,7 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/rng.h"
+#include "codec/timestamp.h"
 #include "pipeline/bridge.h"
 #include "pipeline/template.h"
 
@@ -25,7 +31,7 @@ enum {
     FLIGHTS_MAX = 256,         /* spans in flight; power of two */
     FLIGHT_RECORDS_MAX = 8192, /* per span: a view of 1 MiB of 100-byte events fits */
     REJECTS_MAX = 64,          /* told by other threads, not yet written */
-    REASON_MAX = 256,
+    REASON_MAX = 512,
     ROUTE_POOL_BYTES = 256 << 20,
     ROUTE_KEEP_BYTES = 4 << 20,
 };
@@ -52,8 +58,36 @@ struct route {
 struct dests {
     struct mr_dest **items;
     uint32_t *hashes;
+    uint32_t *places; /* by hash: index of the item + 1; 0: free */
+    uint32_t place_mask;
     uint32_t count;
     uint32_t max;
+};
+
+/* ---- how records are shaped (shaping.c) ---- */
+
+struct header_template {
+    const char *name;
+    struct mr_template *value;
+};
+
+/* Constant after create. */
+struct shaping {
+    struct mr_template *dest;
+    struct mr_template *key;       /* NULL: no key */
+    struct mr_template *time;      /* NULL: the receive time */
+    struct mr_json_fields *fields; /* all that templates want of payloads; NULL: nothing */
+    struct header_template *headers;
+    uint32_t header_count;
+    unsigned needs;         /* of all templates: MR_TEMPLATE_NEEDS_… */
+    size_t value_bytes_max; /* SIZE_MAX: no limit */
+    bool shaped;            /* something is to be done beside taking the payload as it is */
+    bool dest_varies;       /* from event to event of the same names */
+    bool key_varies;
+    bool time_or_dead; /* without a usable time: a dead letter */
+    enum mr_time_unit time_unit;
+    int64_t time_past_us; /* 0: no bound */
+    int64_t time_future_us;
 };
 
 /* ---- spans in flight (flight.c) ---- */
@@ -74,6 +108,9 @@ struct flight {
     uint32_t rejected;     /* records that became dead letters after submit */
     uint32_t dead;         /* dead letters made while filling */
     uint32_t skipped;
+    uint32_t times_replaced;   /* records whose event time was of no use */
+    int64_t received_first_us; /* of its first and last event */
+    int64_t received_last_us;
     uint64_t value_bytes;
     uint64_t dead_seq;    /* in the dead-letter journal; durable before retiring */
     uint64_t records_end; /* ring positions behind it */
@@ -96,16 +133,39 @@ struct byte_ring {
 
 /* ---- dead letters (dead.c) ---- */
 
-struct dead {
+/* The journal of dead letters: the lanes of a bridge append to its one lane in turn. */
+struct dead_store {
+    struct mr_mutex mutex;
     struct mr_journal *journal; /* NULL until the first */
+    struct mr_cursor *cursor;   /* holds all letters until someone takes them out */
+    uint32_t users;
+    struct mr_bridge *owner; /* whose wake the lane rings; the others have readers */
+};
+
+/* A lane's part in it. */
+struct dead {
+    struct dead_store *store;
+    struct mr_journal *journal; /* the store's, once it is used; NULL until then */
     struct mr_lane *lane;
-    struct mr_cursor *cursor; /* holds all letters until someone takes them out */
-    uint64_t seq_last;        /* appended */
-    uint64_t *known;          /* seqs above the cursor that are there already */
+    struct mr_reader *rung; /* never read: it rings when letters are durable */
+    uint64_t seq_last;      /* appended */
+    uint64_t *known;        /* seqs above the cursor that are there already */
     size_t known_count;
     size_t known_room;
     size_t known_sorted; /* so many are in order; the others are of this pass */
     bool said_full;
+};
+
+/* ---- a bridge's lanes (group.c) ---- */
+
+struct mr_bridge_group {
+    struct mr_journal *journal;
+    char name[MR_CURSOR_NAME_MAX + 1];
+    uint32_t lane_count; /* all of the journal, those of earlier epochs too */
+    struct mr_cursor **cursors;
+    struct mr_mutex mutex; /* the members */
+    struct mr_bridge **members;
+    struct dead_store dead;
 };
 
 /* ---- the bridge ---- */
@@ -128,6 +188,7 @@ struct bridge_metrics {
     struct mr_metric *skipped;
     struct mr_metric *retries;
     struct mr_metric *dead_letters;
+    struct mr_metric *times_replaced;
     struct mr_metric *lost;
     struct mr_metric *inflight;
     struct mr_metric *lag_records;
@@ -143,11 +204,11 @@ struct mr_bridge {
     char gateway_name[128];
     char dead_path[1024];
     char id_prefix[64]; /* "<journal id>-<lane>-" */
+    size_t id_prefix_len;
     struct mr_lane *lane;
     struct mr_cursor *cursor;
     struct mr_shape shape;
-    struct mr_template *dest_template;
-    struct mr_template *key_template;
+    struct shaping shaping;
     void *sink_state;
     struct bridge_metrics metrics;
     struct mr_wake wake;
@@ -161,6 +222,9 @@ struct mr_bridge {
     bool view_open;
     uint64_t seq_done; /* last seq that some span covers */
     uint64_t seq_cursor;
+    uint64_t seq_epoch_end; /* the others are told when the cursor gets there */
+    uint32_t epoch;         /* the latest whose turn has come */
+    bool said_epoch;
     struct flight *flights; /* ring of FLIGHTS_MAX */
     uint64_t flight_head;
     uint64_t flight_tail;
@@ -171,7 +235,9 @@ struct mr_bridge {
     struct byte_ring bytes;
     struct mr_bufpool route_pool;
     struct dests dests;
+    struct mr_template_facts facts; /* of the event being shaped */
     struct dead dead;
+    struct dead_store dead_alone; /* of a bridge without a group */
     struct mr_rng rng;
     uint32_t attempt; /* failures since something was delivered */
     int64_t pause_until_ns;
@@ -198,7 +264,8 @@ struct mr_bridge {
     uint32_t reject_count;
     char fail_reason[REASON_MAX];
     char last_error[REASON_MAX];
-    bool known; /* up or down was ever said */
+    char said_refusal[REASON_MAX]; /* the last that the log has, while away */
+    bool known;                    /* up or down was ever said */
     int64_t down_since_ns;
 };
 
@@ -208,6 +275,59 @@ void mr_dests_close(struct mr_bridge *bridge);
 struct route *mr_route_of(struct mr_bridge *bridge, const struct mr_view *view,
                           const struct mr_event *event);
 void mr_route_drop(void *bridge, void *route);
+struct mr_dest *mr_dest_of(struct mr_bridge *bridge, struct mr_span name, struct mr_error *why);
+const char *mr_route_filter(const struct mr_list *from, struct mr_span topic, bool *matches);
+
+/* shaping.c: every fault is said; 0: none, and `out` is the caller's to close. */
+uint32_t mr_shaping_open(struct shaping *out, const struct mr_bridge_conf *conf,
+                         const struct mr_shape *shape, void (*say)(void *arg, const char *fault),
+                         void *arg);
+void mr_shaping_close(struct shaping *shaping);
+size_t mr_shaping_bytes(const struct shaping *shaping, const struct mr_shape *shape);
+
+/* start.c */
+struct start {
+    enum mr_cursor_start kind;
+    bool is_time;
+    int64_t time_us;
+};
+enum mr_err mr_start_parse(const char *text, struct start *out, struct mr_error *why) MR_MUST_USE;
+struct start_at {
+    struct mr_journal *journal;
+    const char *name; /* the bridge's */
+    uint32_t lane;
+};
+/* The bridge's cursor in this lane; a new one begins as `start` says, and a log line says so. */
+enum mr_err mr_start_cursor(const struct start_at *at, const struct start *start,
+                            struct mr_cursor **out, struct mr_error *why) MR_MUST_USE;
+
+/* bridge.c: what shaping needs, without a journal or a sink; undone by _fini(). */
+enum mr_err mr_bridge_shape_init(struct mr_bridge *bridge,
+                                 const struct mr_bridge_options_run *options,
+                                 struct mr_error *why) MR_MUST_USE;
+void mr_bridge_shape_fini(struct mr_bridge *bridge);
+void mr_bridge_id_prefix(struct mr_bridge *bridge, const char *journal_id);
+
+/* record.c */
+enum put_result {
+    PUT_DONE,
+    PUT_NO_ROOM,  /* end the span before this event */
+    PUT_REJECTED, /* for the dead letters; note.reason says why */
+};
+
+struct put_note {
+    bool time_replaced; /* by the receive time; time_reason says why */
+    char reason[REASON_MAX];
+    char time_reason[REASON_MAX];
+};
+
+/* `record` is what names and payload give; the rest is done to it. */
+enum put_result mr_shape_record(struct mr_bridge *bridge, const struct mr_event *event,
+                                struct mr_record *record, struct put_note *note);
+
+/* headers.c */
+enum put_result mr_shape_headers(struct mr_bridge *bridge, const struct mr_event *event,
+                                 struct mr_record *record, struct put_note *note);
 
 /* fill.c */
 enum fill_result {
@@ -230,6 +350,12 @@ size_t mr_flight_records_room(const struct mr_bridge *bridge);
 uint8_t *mr_bytes_take(struct byte_ring *ring, size_t size);
 void mr_bytes_shorten(struct byte_ring *ring, const uint8_t *end);
 
+/* group.c */
+void mr_group_join(struct mr_bridge *bridge);
+void mr_group_leave(struct mr_bridge *bridge);
+void mr_group_settled(struct mr_bridge *bridge); /* the cursor has come to seq_epoch_end */
+bool mr_group_enter_epoch(struct mr_bridge *bridge, uint32_t epoch); /* false: wait */
+
 /* dead.c: FULL: try again later.  IO: the bridge must stop. */
 enum mr_err mr_dead_letter(struct mr_bridge *bridge, const struct mr_event *event,
                            const char *reason, uint64_t *dead_seq) MR_MUST_USE;
@@ -239,6 +365,7 @@ void mr_dead_take_rejects(struct mr_bridge *bridge);
 bool mr_dead_durable(const struct mr_bridge *bridge, uint64_t dead_seq);
 void mr_dead_rewind(struct mr_bridge *bridge); /* all behind the cursor comes again */
 int64_t mr_dead_turn(struct mr_bridge *bridge, int64_t now_ns);
+int64_t mr_dead_submit(struct mr_bridge *bridge, int64_t now_ns);
 void mr_dead_close(struct mr_bridge *bridge);
 
 /* worker.c */

@@ -258,6 +258,9 @@ static bool worker_flow(struct mr_bridge *b, int64_t now_ns)
     if (!b->view_open) {
         return worker_read(b);
     }
+    if (MR_UNLIKELY(b->view.epoch > b->epoch) && !mr_group_enter_epoch(b, b->view.epoch)) {
+        return false;
+    }
     switch (mr_fill_span(b, records_max, now_ns)) {
     case FILL_READY:
         return worker_submit(b, mr_flight_at(b, b->flight_head - 1), now_ns);
@@ -287,6 +290,9 @@ static void worker_resume(struct mr_bridge *b)
     b->seq_cursor = seq;
     b->seq_done = seq > b->seq_done ? seq : b->seq_done;
     mr_cursor_set(b->cursor, seq);
+    if (seq >= b->seq_epoch_end) {
+        mr_group_settled(b);
+    }
     worker_rewind(b);
 }
 
@@ -299,7 +305,7 @@ static void worker_measure(struct mr_bridge *b)
     if (b->flight_tail != b->flight_head) {
         const struct flight *oldest = mr_flight_at(b, b->flight_tail);
         if (oldest->batch.record_count != 0) {
-            since_ms = oldest->batch.records[0].time_ms;
+            since_ms = oldest->received_first_us / 1000;
         }
     }
     int64_t lag_ms = lag == 0 || since_ms == 0 ? 0 : mr_clock_wall_us() / 1000 - since_ms;
@@ -399,7 +405,7 @@ void mr_worker_close(struct mr_bridge *b, int64_t patience_ns)
         int64_t until_ns = mr_clock_mono_ns() + NS_PER_S;
         while (!mr_dead_durable(b, b->dead.seq_last) && mr_clock_mono_ns() < until_ns &&
                mr_lane_state(b->dead.lane) == MR_LANE_OPEN) {
-            (void)mr_lane_submit(b->dead.lane, mr_clock_mono_ns());
+            (void)mr_dead_submit(b, mr_clock_mono_ns());
             mr_wake_wait(&b->wake, NS_PER_MS);
         }
     }

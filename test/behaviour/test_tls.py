@@ -63,6 +63,16 @@ def context(version=None, client=None, ca=None):
     return made
 
 
+def read_exactly(sock, count):
+    data = b""
+    while len(data) < count:
+        more = sock.recv(count - len(data))
+        if not more:
+            raise AssertionError(f"closed after {data!r}")
+        data += more
+    return data
+
+
 class Tls(wire.Wire):
     """A Wire whose bytes are encrypted."""
 
@@ -207,6 +217,24 @@ class Clients(unittest.TestCase):
                 if number % 2:  # half of them just hang up
                     client.send(wire.packet(wire.DISCONNECT, 0, b""))
                     client.sock.unwrap()
+
+    def test_a_connection_that_moves_to_another_shard_takes_its_tls_along(self):
+        cert, key = pki.issue("moved", "localhost")
+        rows = "listeners:\n" + listener("mqtts", {"certfile": cert, "keyfile": key})
+        with Gateway(rows, sets=["gateway.shards=3"]) as moving:
+            port = int(moving.wait_log(r"listening on \S*:(\d+) \(mqtts\)")[1])
+            for number in range(12):  # 4 of them are at home where they arrive, more or less
+                version = list(VERSIONS.values())[number % 2]
+                with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain, \
+                     context(version).wrap_socket(plain, server_hostname="localhost") as sock:
+                    # CONNECT and what follows it in one record: the rest moves unread.
+                    sock.sendall(wire.connect(f"mover-{number}")
+                                 + wire.publish("moved/1", b"x" * 5000, 1, 7))
+                    self.assertEqual(read_exactly(sock, 8), b"\x20\x02\0\0\x40\x02\0\x07")
+                    sock.sendall(wire.publish("moved/2", b"y" * 300_000, 1, 8))
+                    self.assertEqual(read_exactly(sock, 4), b"\x40\x02\0\x08")
+            self.assertEqual(sum(value for name, value in moving.metrics().items() if
+                                 name.startswith("millrace_mqtt_publish_received_total")), 24)
 
     def test_a_burst_in_one_go_is_answered_completely(self):
         for version in VERSIONS.values():

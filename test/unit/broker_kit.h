@@ -37,6 +37,8 @@ struct kit_options {
     uint64_t journal_bytes;
     uint32_t segment_bytes;
     uint32_t block_count;
+    uint32_t lanes; /* hence shards; 0: 1 */
+    uint64_t max_connections;
     const char *exclude;
     const char *bind;
     uint32_t allow_anonymous;
@@ -75,7 +77,7 @@ static inline void kit_open(struct kit *kit, const struct kit_options *options)
     struct mr_journal_options journal = {
         .path = kit->folder,
         .name = "test",
-        .lane_count = 1,
+        .lane_count = options->lanes,
         .max_bytes = options->journal_bytes != 0 ? options->journal_bytes : 64 << 20,
         .segment_bytes = options->segment_bytes,
         .block_bytes = 256 << 10,
@@ -92,6 +94,7 @@ static inline void kit_open(struct kit *kit, const struct kit_options *options)
         .name = "test",
         .bind = options->bind != NULL ? options->bind : "127.0.0.1:0",
         .allow_anonymous = options->allow_anonymous,
+        .max_connections = options->max_connections,
         .tls = options->tls,
     };
     struct mr_broker_run run = {
