@@ -25,8 +25,9 @@ void tls_free(struct conn_tls *tls);
  */
 enum mr_err tls_read(struct conn_tls *tls, void *into, size_t len, size_t *got, bool inside,
                      struct mr_error *why) MR_MUST_USE;
-bool tls_has_more(const struct conn_tls *tls);   /* perhaps: the beginning of a record counts */
-bool tls_wants_room(const struct conn_tls *tls); /* reading goes on when the socket has room */
+bool tls_has_greeted(const struct conn_tls *tls); /* the handshake is over */
+bool tls_has_more(const struct conn_tls *tls);    /* perhaps: the beginning of a record counts */
+bool tls_wants_room(const struct conn_tls *tls);  /* reading goes on when the socket has room */
 
 /* As mr_socket_write().  After *sent < len the next call must begin with the bytes that
  * were not taken.

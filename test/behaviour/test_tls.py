@@ -56,6 +56,7 @@ def tearDownModule():
 
 def context(version=None, client=None, ca=None):
     made = ssl.create_default_context(cafile=ca or pki.ca)
+    made.verify_flags |= ssl.VERIFY_X509_STRICT  # as newer ones are by default
     if version is not None:
         made.minimum_version = made.maximum_version = version
     if client is not None:
