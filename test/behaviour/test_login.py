@@ -96,6 +96,15 @@ class Codes(unittest.TestCase):
                          ["theirs"])
 
 
+class Simulate(unittest.TestCase):
+    def test_simulated_sensors_give_a_name_and_a_password(self):
+        sensors = ("simulate", "--port", gateway.mqtt_port, "--sensors", "20", "--count", "100",
+                   "--rate", "0", "--drain", "2s")
+        self.assertIn("100", millrace(*sensors, "-u", "theirs", "-P", "s3cret").stdout)
+        done = millrace(*sensors, "--duration", "1s", "-u", "theirs", "-P", "no", check=False)
+        self.assertEqual(done.returncode, 69, done.stderr)
+
+
 class Slow(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -211,7 +220,8 @@ class Passwd(unittest.TestCase):
             port = free.getsockname()[1]
         conf.write_text(f"listener {port} 127.0.0.1\npassword_file {self.file}\nuser root\n",
                         encoding="utf-8")
-        process = popen([MOSQUITTO or program("mosquitto"), "-c", conf], stderr=subprocess.PIPE, text=True)
+        process = popen([MOSQUITTO or program("mosquitto"), "-c", conf],
+                        stderr=subprocess.PIPE, text=True)
         try:
             Lines(process.stderr).wait("running")
             self.assertEqual(login(port, "ours", "s3cret"), 0)

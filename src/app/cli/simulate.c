@@ -250,6 +250,8 @@ static void simulate_options(struct mr_cli *cli, struct simulate *run, char *add
             {
                 .address = address,
                 .prefix = mr_cli_text(cli, "topic-prefix"),
+                .username = mr_cli_text(cli, "username"),
+                .password = mr_cli_text(cli, "password"),
                 .profile = (enum mr_profile)mr_cli_number(cli, "profile"),
                 .qos = (uint8_t)mr_cli_number(cli, "qos"),
                 .sensors = sensors,
@@ -287,6 +289,9 @@ static int simulate_run(struct mr_cli *cli)
 static const struct mr_cli_option simulate_table[] = {
     {"host", 0, MR_OPT_STR, "HOST", "127.0.0.1", 0, 0, NULL, "Server to publish to."},
     {"port", 'p', MR_OPT_U64, "PORT", "1883", 1, 65535, NULL, "Its TCP port."},
+    {"username", 'u', MR_OPT_STR, "USER", NULL, 0, 0, NULL, "User name, the same for all."},
+    {"password", 'P', MR_OPT_STR, "PASSWORD", NULL, 0, 0, NULL,
+     "Its password; others may see it there."},
     {"sensors", 'n', MR_OPT_U64, "COUNT", "1000", 1, MR_GENERATOR_SENSORS_MAX, NULL,
      "How many sensors."},
     {"profile", 0, MR_OPT_CHOICE, "PROFILE", "mixed", 0, 0, simulate_profiles,

@@ -255,6 +255,12 @@ static enum mr_err generator_check(const struct mr_generator_options *options, s
                             "the topic prefix '%s' must have 1 to %d bytes and no wildcards",
                             options->prefix, MR_GENERATOR_PREFIX_MAX);
     }
+    if ((options->username != NULL && strlen(options->username) > MR_GENERATOR_LOGIN_MAX) ||
+        (options->password != NULL && strlen(options->password) > MR_GENERATOR_LOGIN_MAX)) {
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "the user name and the password may have %d bytes each",
+                            MR_GENERATOR_LOGIN_MAX);
+    }
     uint64_t descriptors = mr_descriptors_raise();
     if (descriptors < (uint64_t)options->connections + DESCRIPTORS_OWN) {
         return mr_error_set(why, MR_ERR_CONFIG,

@@ -28,11 +28,17 @@
 
 struct mr_generator;
 
-enum { MR_GENERATOR_PREFIX_MAX = 64, MR_GENERATOR_SENSORS_MAX = 1000000 };
+enum {
+    MR_GENERATOR_LOGIN_MAX = 256,
+    MR_GENERATOR_PREFIX_MAX = 64,
+    MR_GENERATOR_SENSORS_MAX = 1000000
+};
 
 struct mr_generator_options {
-    const char *address; /* "127.0.0.1:1883"; borrowed */
-    const char *prefix;  /* topics are <prefix>/<kind>/<id>; borrowed */
+    const char *address;  /* "127.0.0.1:1883"; borrowed */
+    const char *prefix;   /* topics are <prefix>/<kind>/<id>; borrowed */
+    const char *username; /* NULL: none; borrowed */
+    const char *password; /* NULL: none; borrowed */
     enum mr_profile profile;
     uint8_t qos;          /* 0 or 1 */
     uint32_t sensors;     /* 1 to MR_GENERATOR_SENSORS_MAX */

@@ -87,7 +87,7 @@ static void conn_greet(struct mr_generator *generator, struct conn *conn)
 {
     char id[48];
     struct mr_text id_text = mr_text_over(id, sizeof(id));
-    uint8_t packet[128];
+    uint8_t packet[128 + 2 * MR_GENERATOR_LOGIN_MAX];
     struct mr_error why;
     size_t sent = 0;
 
@@ -102,9 +102,17 @@ static void conn_greet(struct mr_generator *generator, struct conn *conn)
         .version = MR_MQTT_5,
         .clean_start = true,
     };
+    if (generator->options.username != NULL) {
+        connect.has_username = true;
+        connect.username = mr_span_of(generator->options.username);
+    }
+    if (generator->options.password != NULL) {
+        connect.has_password = true;
+        connect.password = mr_span_of(generator->options.password);
+    }
     ptrdiff_t len = mr_mqtt_connect_encode(&connect, packet, sizeof(packet));
     mr_assert(len > 0);
-    /* A fresh socket has room for a hundred bytes, or it is no use to us. */
+    /* A fresh socket has room for so few bytes, or it is no use to us. */
     if (mr_socket_write(conn->fd, packet, (size_t)len, &sent) != MR_OK || sent != (size_t)len) {
         conn_lost(generator, conn, "the connection broke while it was greeted");
         return;
