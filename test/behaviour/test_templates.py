@@ -219,7 +219,7 @@ class TwoKafkas(unittest.TestCase):
             published(gateway, "line/1", *('{"n":%d}' % n for n in range(100)))
             gateway.wait_drained("near")
             gateway.wait_drained("far")
-            other.stop()
+            other.kill()
             published(gateway, "line/1", *('{"n":%d}' % n for n in range(100, 600)))
             published(gateway, "other/1", '{"n":600}')
             gateway.wait_drained("near")
