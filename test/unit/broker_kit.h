@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { KIT_PATIENCE_S = 20 };
+enum { KIT_PATIENCE_S = 60 };
 
 struct kit_options {
     bool manual;
