@@ -32,6 +32,7 @@ struct restoring {
     uint64_t records;
     bool has_vector;
     bool is_foreign; /* the store is of another journal */
+    uint32_t lanes;  /* that there were when the store was written; 0: not known */
 };
 
 static void list_add(struct list *list, void *item)
@@ -61,13 +62,22 @@ static bool load_vector(void *arg, struct mr_span key, struct mr_span value)
 
     const struct mr_journal_id *id = mr_journal_identity(restoring->shard->broker->run.journal);
 
-    if (key.len != 4 || value.len < VECTOR_ROW_BYTES) {
+    struct mr_shard *shard = restoring->shard;
+
+    if (key.len != 4 || value.len < VECTOR_ROW_ID + VECTOR_ROW_LANE) {
         return false;
     }
     restoring->is_foreign |= memcmp(value.at, id->bytes, sizeof(id->bytes)) != 0;
-    if (mr_get_be32(key.at) == restoring->shard->index) {
-        restoring->has_vector = true;
-        restoring->vector_seq = mr_get_u64(value.at + sizeof(id->bytes) + 4);
+    restoring->lanes = (uint32_t)((value.len - VECTOR_ROW_ID) / VECTOR_ROW_LANE);
+    for (size_t at = VECTOR_ROW_ID; at + VECTOR_ROW_LANE <= value.len; at += VECTOR_ROW_LANE) {
+        uint32_t lane = mr_get_u32(value.at + at);
+        uint64_t seq = mr_get_u64(value.at + at + 4);
+        if (lane == shard->index) {
+            restoring->has_vector = true;
+            restoring->vector_seq = seq;
+        } else if (shard->foreign != NULL && lane < shard->broker->shard_count) {
+            shard->foreign[lane].pos = seq;
+        }
     }
     return true;
 }
@@ -87,6 +97,7 @@ static bool load_message(void *arg, struct mr_span key, struct mr_span value)
         return false;
     }
     kept->qos = m.qos;
+    kept->received_us = m.received_us;
     list_add(&restoring->messages, kept);
     return true;
 }
@@ -320,7 +331,7 @@ static void apply_event(struct mr_shard *shard, const struct mr_event *event)
             }
         }
     }
-    event_apply(shard, &message, shard->index, event->seq);
+    event_apply(shard, &message, event->seq, false);
 }
 
 static void apply_record(struct restoring *restoring, const struct mr_event *record)
@@ -394,6 +405,26 @@ static void close_all(struct mr_shard *shard)
     }
 }
 
+/* With another number of lanes clients are at home elsewhere, and so would their sessions
+ * have to be.  They are not thrown away for it.
+ */
+static enum mr_err check_lanes(const struct restoring *restoring, struct mr_error *why)
+{
+    const struct mr_shard *shard = restoring->shard;
+    uint32_t lanes = shard->broker->shard_count;
+
+    if (restoring->lanes == 0 || restoring->is_foreign || restoring->lanes == lanes ||
+        (restoring->lanes < lanes && shard->keeps_count + shard->retained_count == 0)) {
+        return MR_OK;
+    }
+    return mr_error_set(
+        why, MR_ERR_CONFIG,
+        "%s was written with %u shards, and now there are %u: persistent sessions and retained "
+        "messages do not move yet; set `gateway.shards: %u` again, or give them up by moving the "
+        "folder away",
+        shard->broker->run.sessions_path, restoring->lanes, lanes, restoring->lanes);
+}
+
 static void restored_say(const struct restoring *restoring, int64_t began_ns)
 {
     const struct mr_shard *shard = restoring->shard;
@@ -450,6 +481,10 @@ enum mr_err restore(struct mr_shard *shard, struct mr_error *why)
                             shard->broker->run.sessions_path);
     }
     if (err == MR_OK) {
+        err = check_lanes(&restoring, why);
+    }
+    if (err == MR_OK) {
+        foreign_restored(shard);
         close_all(shard);
         restored_say(&restoring, began_ns);
     }
