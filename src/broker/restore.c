@@ -13,6 +13,7 @@
 #include "broker/keep_internal.h"
 
 #include "os/clock.h"
+#include "os/file.h"
 
 enum { LIST_FIRST = 1024, RESTORE_AT_BYTES = 16 << 20, RESTORE_AT_QUEUED = 100000 };
 
@@ -405,6 +406,49 @@ static void close_all(struct mr_shard *shard)
     }
 }
 
+static bool say_no(void *arg, struct mr_span key, struct mr_span value)
+{
+    (void)arg;
+    (void)key;
+    (void)value;
+    return false;
+}
+
+/* Is there anything in the store of a lane that is not used any more? */
+static bool lane_is_empty(const struct mr_shard *shard, uint32_t lane)
+{
+    struct mr_store *store = NULL;
+    char path[SESSIONS_PATH_BYTES];
+    struct mr_text text = mr_text_over(path, sizeof(path));
+
+    mr_text_fmt(&text, "%s/lane-%02u", shard->broker->run.sessions_path, lane);
+    if (!mr_path_exists(path)) {
+        return true;
+    }
+    if (mr_store_open(&store, &(struct mr_store_options){.path = path, .manual = true}, NULL) !=
+        MR_OK) {
+        return false;
+    }
+    bool empty = mr_store_each(store, MR_STORE_SESSIONS, say_no, NULL) &&
+                 mr_store_each(store, MR_STORE_RETAINED, say_no, NULL);
+    mr_store_close(store);
+    return empty;
+}
+
+/* Sessions of clients that are at home in another shard now. */
+static uint64_t strangers_count(const struct mr_shard *shard)
+{
+    size_t slots = shard->sessions == NULL ? 0 : shard->sessions_mask + 1;
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < slots; i++) {
+        for (const struct session *s = shard->sessions[i]; s != NULL; s = s->table_next) {
+            count += mr_journal_home(shard->broker->run.journal, session_id(s)) != shard->index;
+        }
+    }
+    return count;
+}
+
 /* With another number of lanes clients are at home elsewhere, and so would their sessions
  * have to be.  They are not thrown away for it.
  */
@@ -412,17 +456,25 @@ static enum mr_err check_lanes(const struct restoring *restoring, struct mr_erro
 {
     const struct mr_shard *shard = restoring->shard;
     uint32_t lanes = shard->broker->shard_count;
+    bool changed = restoring->lanes != 0 && !restoring->is_foreign && restoring->lanes != lanes;
+    bool kept = strangers_count(shard) != 0;
 
-    if (restoring->lanes == 0 || restoring->is_foreign || restoring->lanes == lanes ||
-        (restoring->lanes < lanes && shard->keeps_count + shard->retained_count == 0)) {
+    if (changed) {
+        kept = shard->keeps_count + shard->retained_count != 0;
+    }
+    for (uint32_t lane = lanes; changed && lane < restoring->lanes && shard->index == 0; lane++) {
+        kept = kept || !lane_is_empty(shard, lane);
+    }
+    if (!kept) {
         return MR_OK;
     }
     return mr_error_set(
         why, MR_ERR_CONFIG,
-        "%s was written with %u shards, and now there are %u: persistent sessions and retained "
-        "messages do not move yet; set `gateway.shards: %u` again, or give them up by moving the "
-        "folder away",
-        shard->broker->run.sessions_path, restoring->lanes, lanes, restoring->lanes);
+        "there are persistent sessions or retained messages, kept with another number of shards "
+        "than the %u of now, and they do not move; set `gateway.shards` to what it was, or let "
+        "them "
+        "expire and clear them first",
+        lanes);
 }
 
 static void restored_say(const struct restoring *restoring, int64_t began_ns)
