@@ -388,6 +388,7 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
         mr_lane_set_owner(broker->shards[i]->lane, &broker->shards[i]->wake);
         err = sessions_load(broker->shards[i], why);
+        shard_metrics_update(broker->shards[i]); /* true before the first turn, too */
     }
     if (err == MR_OK && broker->run.sessions_path != NULL) {
         err = sessions_let_go(broker, why);
