@@ -328,6 +328,7 @@ static void shard_stop(struct mr_shard *shard)
     }
     queue_settle_flush(shard);
     (void)mr_lane_submit(shard->lane, mr_clock_mono_ns());
+    checkpoint_last(shard);
 }
 
 void shard_run(void *arg)
