@@ -11,17 +11,18 @@ import pathlib
 import re
 import sys
 
-ALL = "base os codec config journal net auth plugin broker sink pipeline admin app"
+ALL = "base os codec config journal store net auth plugin broker sink pipeline admin app"
 MAY_INCLUDE = {
     "base": "",
     "os": "base",
     "codec": "base",
     "config": "base",
     "journal": "base os",
+    "store": "base os",
     "net": "base os",
     "auth": "base os",
     "plugin": "base config",
-    "broker": "base os config codec journal net auth",
+    "broker": "base os config codec journal store net auth",
     "sink": "base os config codec plugin",
     "pipeline": "base os config codec journal plugin",
     "admin": "base os config",
@@ -49,6 +50,7 @@ LIBRARIES = {
     "isa-l": ["base"],
     "simdjson.h": ["codec"],
     "openssl/": ["net", "auth"],
+    "lmdb.h": ["store"],
 }
 
 BANNED = {

@@ -45,6 +45,7 @@ struct gateway {
         struct mr_metric *descriptors;
         struct mr_metric *uptime;
     } metrics;
+    char sessions_path[PATH_BYTES];
 };
 
 /* ---- settings, as run and check read them ---- */
@@ -311,6 +312,7 @@ static enum mr_err start_broker(struct gateway *gateway, struct mr_error *why)
     const struct mr_settings *settings = &gateway->settings;
     uint64_t memory = settings->gateway.memory_bytes;
 
+    join_path(gateway->sessions_path, settings->gateway.data, "sessions");
     enum mr_err err =
         mr_broker_open(&gateway->broker,
                        &(struct mr_broker_run){
@@ -320,6 +322,7 @@ static enum mr_err start_broker(struct gateway *gateway, struct mr_error *why)
                            .limits = settings->broker,
                            .auth = settings->auth,
                            .journal_exclude = settings->journal.exclude,
+                           .sessions_path = gateway->sessions_path,
                            .memory_bytes = memory != 0 ? memory : mr_memory_total() / 4,
                            .failed_wake = &gateway->wake,
                        },

@@ -8,6 +8,7 @@
  * Memory is shared equally: the hash of the client ids spreads sessions evenly, and a
  * pool that several threads took from would need a lock.
  */
+#include "broker/keep_internal.h"
 #include "broker/login_internal.h"
 
 #include "net/tls.h"
@@ -223,7 +224,7 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
     shard->subtree =
         mr_subtree_open(&shard->pool, &shard->key, (uint32_t)broker->limits.max_topic_levels);
     if (broker->shard_count > 1) {
-        shard->foreign = mr_alloc(broker->shard_count * sizeof(struct mr_reader *));
+        shard->foreign = mr_alloc(broker->shard_count * sizeof(*shard->foreign));
         shard->interest = mr_alloc(sizeof(*shard->interest));
         shard->interest->key = broker->interest_key;
         shard->interest->version = &broker->interest_version;
@@ -255,6 +256,33 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
     shard->wall_us = mr_clock_wall_us();
     shard->tick = 1;
     return mr_net_open(&shard->net, &options, why);
+}
+
+/* The session store and its cursor, then what they and the journal remember. */
+static enum mr_err sessions_load(struct mr_shard *shard, struct mr_error *why)
+{
+    const struct mr_broker_run *run = &shard->broker->run;
+    char path[SESSIONS_PATH_BYTES];
+    bool is_new = false;
+
+    if (run->sessions_path != NULL) {
+        struct mr_text text = mr_text_over(path, sizeof(path));
+        mr_text_fmt(&text, "%s/lane-%02u", run->sessions_path, shard->index);
+        enum mr_err err = mr_store_open(
+            &shard->store, &(struct mr_store_options){.path = path, .owner = &shard->wake}, why);
+        if (err == MR_OK) {
+            err = mr_cursor_open(run->journal, SESSIONS_CURSOR, shard->index, MR_START_OLDEST,
+                                 &shard->cursor, &is_new, why);
+        }
+        if (err != MR_OK) {
+            return err;
+        }
+        err = foreign_cursors_open(shard, why);
+        if (err != MR_OK) {
+            return err;
+        }
+    }
+    return restore(shard, why);
 }
 
 enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *run,
@@ -292,12 +320,13 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     if (err == MR_OK) {
         err = listeners_open(broker, why);
     }
+    for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
+        mr_lane_set_owner(broker->shards[i]->lane, &broker->shards[i]->wake);
+        err = sessions_load(broker->shards[i], why);
+    }
     if (err != MR_OK) {
         mr_broker_close(broker);
         return err;
-    }
-    for (uint32_t i = 0; i < broker->shard_count; i++) {
-        mr_lane_set_owner(broker->shards[i]->lane, &broker->shards[i]->wake);
     }
     *out = broker;
     return MR_OK;
@@ -355,13 +384,6 @@ static void shard_forget(void *arg, struct mr_conn *conn)
     topics_drop(client);
     aliases_drop(client);
     login_drop(client);
-    if (client->session != NULL) {
-        if (client->session->will != NULL) {
-            stored_free(&shard->pool, client->session->will);
-            client->session->will = NULL;
-        }
-        session_free(shard, client->session);
-    }
 }
 
 static void stored_free_all(struct mr_bufpool *pool, struct stored **first, struct stored **last)
@@ -370,6 +392,40 @@ static void stored_free_all(struct mr_bufpool *pool, struct stored **first, stru
 
     while ((stored = stored_pop(first, last)) != NULL) {
         stored_free(pool, stored);
+    }
+}
+
+/* All sessions, without a record: they go on at the next start. */
+static void sessions_close(struct mr_shard *shard)
+{
+    size_t slots = shard->sessions == NULL ? 0 : shard->sessions_mask + 1;
+
+    mr_store_close(shard->store);
+    shard->store = NULL;
+    for (size_t i = 0; i < slots; i++) {
+        while (shard->sessions[i] != NULL) {
+            session_free(shard, shard->sessions[i]);
+        }
+    }
+    retained_close(shard);
+    kept_drop_all(shard);
+    while (shard->kicked != NULL) {
+        struct keep *keep = shard->kicked;
+        shard->kicked = keep->kick_next;
+        keep->kicked = false;
+        keep_let_go(shard, keep);
+    }
+    while (shard->settling != NULL) {
+        struct keep *keep = shard->settling;
+        shard->settling = keep->settle_next;
+        keep->settling = false;
+        keep_let_go(shard, keep);
+    }
+    while (shard->dirty != NULL) {
+        struct keep *keep = shard->dirty;
+        shard->dirty = keep->dirty_next;
+        keep->dirty = false;
+        keep_let_go(shard, keep);
     }
 }
 
@@ -384,6 +440,7 @@ static void shard_close(struct mr_shard *shard)
         logins_take(shard);
         mr_net_close(shard->net);
     }
+    sessions_close(shard);
     if (shard->auth_port.wake != NULL) {
         mr_auth_port_close(&shard->auth_port);
     }
@@ -473,6 +530,9 @@ void mr_broker_stats(const struct mr_broker *broker, struct mr_broker_stats *out
         out->publishes_sent += stat_load(&s->publishes_sent);
         out->messages_dropped += stat_load(&s->dropped);
         out->subscriptions += stat_load(&s->subscriptions);
+        out->sessions += stat_load(&s->sessions);
+        out->queued += stat_load(&s->queued);
+        out->retained += stat_load(&s->retained);
         out->acks_withheld += stat_load(&s->withheld);
         out->connections_paused += stat_load(&s->paused);
         out->bytes_received += stat_load(&s->bytes_received);

@@ -67,10 +67,14 @@ enum mr_err mr_listener_check(const struct mr_listener_conf *listener,
 /* Limits of all listeners; rows in mr_broker_options. */
 struct mr_broker_limits {
     uint64_t max_packet_size;       /* bytes; a larger packet ends its connection with 0x95 */
-    uint64_t receive_maximum;       /* QoS 1 publishes a client may have unacknowledged */
+    uint64_t receive_maximum;       /* QoS 1 and 2 publishes a client may have unacknowledged */
     uint64_t max_inflight_messages; /* ... and we towards a 3.x subscriber */
     uint64_t max_queued_messages;   /* per subscriber; beyond it new ones are dropped */
     uint64_t max_queued_bytes;      /* per subscriber; topics and properties too */
+    uint64_t max_sessions;          /* persistent ones; a further one is refused */
+    uint64_t max_session_expiry_us; /* 0: what the client wants */
+    uint64_t max_retained_messages; /* topics; beyond it a message is not retained */
+    uint64_t max_retained_bytes;    /* of their topics, properties and payloads */
     uint64_t max_topic_levels;
     uint64_t topic_alias_maximum;
     uint64_t max_keepalive_us;   /* 0: what the client wants; 5.0 clients are told */
@@ -85,6 +89,8 @@ struct mr_broker_run {
     struct mr_broker_limits limits;
     struct mr_auth_conf auth;
     struct mr_list journal_exclude; /* topic filters of events that are not journaled */
+    const char *sessions_path;      /* the session store; NULL: the journal alone */
+    uint32_t checkpoint_ms;         /* how often the store is written; 0: 2,000 */
     uint64_t memory_bytes;          /* for connections, queues, subscriptions; 0: 256 MiB */
     struct mr_wake *failed_wake;    /* rung when mr_broker_failed() changes; may be NULL */
 };
@@ -137,6 +143,9 @@ struct mr_broker_stats {
     uint64_t publishes_sent;     /* to live subscribers */
     uint64_t messages_dropped;   /* not delivered to a subscriber that was too slow */
     uint64_t subscriptions;
+    uint64_t sessions;           /* persistent ones, connected or not */
+    uint64_t queued;             /* messages owed to them */
+    uint64_t retained;           /* topics with a retained message */
     uint64_t acks_withheld;      /* waiting for the disk now */
     uint64_t connections_paused; /* not read because the journal has no room */
     uint64_t bytes_received;

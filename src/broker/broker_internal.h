@@ -7,6 +7,7 @@
  *     append.c     into the journal       deliver.c   out to live subscribers
  *     mailbox.c    to and from the other shards
  *     foreign.c    from the other shards' lanes
+ *     inbound.c    QoS 2 from clients     keep_internal.h  persistent sessions
  *
  * Thread: all of it belongs to the shard's thread.
  */
@@ -18,9 +19,10 @@
 /* What a handler says about the packet it was given. */
 enum verdict {
     PACKET_DONE,
-    PACKET_LATER, /* no room: keep it unparsed, pause the connection */
-    PACKET_END,   /* the connection has been closed */
-    PACKET_AWAY,  /* CONNECT: its client is at home in another shard */
+    PACKET_LATER,   /* no room: keep it unparsed, pause the connection */
+    PACKET_END,     /* the connection has been closed */
+    PACKET_AWAY,    /* CONNECT: its client is at home in another shard */
+    PACKET_JOINING, /* done, but go on only when its CONNACK has left */
 };
 
 /* ---- client.c ---- */
@@ -54,7 +56,9 @@ struct session *session_find(struct mr_shard *shard, struct mr_span client_id);
 struct session *session_new(struct mr_shard *shard, struct client *client, struct mr_span client_id,
                             struct mr_span username);
 
-/* Unsubscribe everything, leave the table, free.  The will must be gone. */
+bool session_set_username(struct mr_shard *shard, struct session *session, struct mr_span username);
+
+/* Unsubscribe everything, leave the table, free, and what a persistent one keeps. */
 void session_free(struct mr_shard *shard, struct session *session);
 
 /* ---- topics.c ---- */
@@ -89,19 +93,45 @@ bool publish_props(struct mr_shard *shard, const struct mr_mqtt_props *rest, siz
 enum mr_err message_append(struct mr_shard *shard, const struct mr_message *message,
                            struct mr_name_ref *name, struct mr_appended *out);
 
+/* What else `message` means: retained, owed to persistent sessions.  `seq` 0: it is of an
+ * excluded topic and not in the journal.
+ */
+void message_apply(struct mr_shard *shard, const struct mr_message *message, uint64_t seq);
+
 /* Publish in our own name (wills): journal, then live subscribers.  Takes `will`
  * over, now or when the journal has room again.
  */
 void will_publish(struct mr_shard *shard, struct stored *will);
 void wills_retry(struct mr_shard *shard);
 
+/* ---- inbound.c ---- */
+
+bool inbound_has(const struct inbound *inbound, uint16_t id);
+bool inbound_reserve(struct mr_bufpool *pool, struct inbound *inbound); /* for one more */
+void inbound_add(struct inbound *inbound, uint16_t id);                 /* reserved before */
+bool inbound_remove(struct inbound *inbound, uint16_t id);
+void inbound_drop_ids(struct mr_bufpool *pool, struct inbound *inbound);
+
 /* ---- deliver.c ---- */
 
 /* May what waits take more memory?  Not the last quarter of it. */
 bool deliver_has_memory(const struct mr_shard *shard);
 
-/* Hand to all live subscribers now. */
-void deliver_now(struct mr_shard *shard, const struct mr_message *message);
+/* Room in the out buffer for one more message? */
+bool client_has_room(struct client *client);
+
+/* Hand to all live subscribers now.  `journaled`: QoS 1 and 2 of persistent sessions come
+ * from their queues; else they get it with QoS 0.
+ */
+void deliver_now(struct mr_shard *shard, const struct mr_message *message, bool journaled);
+
+/* Send one message to one client whose session is not persistent, or with QoS 0. */
+void deliver_one(struct client *client, struct outgoing *outgoing);
+
+/* As deliver_one(), but QoS 0 is not dropped for a socket that is slow: a SUBSCRIBE may bring
+ * more than the client could have read by now.
+ */
+void deliver_retained(struct client *client, struct outgoing *outgoing);
 
 /* Keep for delivery once seq is durable.  Made before the append that cannot be
  * undone, then filled in and queued or dropped.  FULL: no memory until some of those
@@ -116,8 +146,12 @@ void pending_deliver(struct mr_shard *shard, uint64_t durable_seq);
 void outbound_drain(struct client *client);
 /* At a tick: those whose queue waits for memory. */
 void outbound_drain_waiting(struct mr_shard *shard);
-/* The subscriber acknowledged `packet_id`; false: we never sent it. */
+void outbound_drain_later(struct client *client); /* its queue waits for memory */
+
+/* The subscriber answered `packet_id`; false: we did not wait for that. */
 bool outbound_acked(struct client *client, uint16_t packet_id);
+bool outbound_received(struct client *client, uint16_t packet_id, uint8_t reason);
+bool outbound_completed(struct client *client, uint16_t packet_id);
 void outbound_drop(struct mr_shard *shard, struct session *session);
 
 /* ---- mailbox.c ---- */
@@ -143,6 +177,16 @@ void foreign_follow(struct mr_shard *shard);
 void foreign_deliver(struct mr_shard *shard); /* at most a turn's worth */
 void foreign_close(struct mr_shard *shard);
 
+/* An event with RETAIN was appended: all shards have to read it. */
+void foreign_tell(struct mr_shard *shard, uint64_t seq);
+
+/* How far the other lanes were read goes with the checkpoints. */
+enum mr_err foreign_cursors_open(struct mr_shard *shard, struct mr_error *why) MR_MUST_USE;
+void foreign_restored(struct mr_shard *shard);
+bool foreign_has_moved(const struct mr_shard *shard);
+void foreign_sealed(struct mr_shard *shard);
+void foreign_checkpointed(struct mr_shard *shard);
+
 /* ---- shard.c ---- */
 
 void shard_run(void *arg);
@@ -167,27 +211,41 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes);
 enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_puback(struct client *client, const struct mr_mqtt_frame *frame);
+enum verdict handle_pubrec(struct client *client, const struct mr_mqtt_frame *frame);
+enum verdict handle_pubrel(struct client *client, const struct mr_mqtt_frame *frame);
+enum verdict handle_pubcomp(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_subscribe(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_unsubscribe(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_pingreq(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_disconnect(struct client *client, const struct mr_mqtt_frame *frame);
+
+/* What a CONNECT did to the sessions (connect_session.c). */
+struct joined {
+    uint64_t seq; /* CONNACK waits for this record; 0: for none */
+    const char *what;
+    uint32_t expiry_s;
+    uint8_t reason; /* of a refusal; 0: client->session is there */
+    bool present;
+    bool later; /* no room for the record: the CONNECT stays unparsed */
+};
+struct joined connect_session(struct client *client, const struct mr_mqtt_connect *packet);
 
 /* ---- packets to clients: send_<packet>.c ---- */
 
 /* FULL: no memory.  REJECT: the version cannot say it. */
 enum mr_err send_connack(struct client *client, const struct mr_mqtt_connack *packet,
                          uint8_t version) MR_MUST_USE;
-void send_disconnect(struct client *client, uint8_t reason, const char *what);
-enum verdict send_suback(struct client *client, const struct mr_mqtt_suback *packet);
 
-struct outgoing {
-    const struct mr_message *message;
-    const struct mr_mqtt_props *props; /* message's, decoded; NULL: none */
-    uint32_t subscription_id;
-    uint16_t packet_id; /* 0 with QoS 0 */
-    uint8_t qos;
-    bool retain;
-};
+/* Hold it until the record `seq` of its session is durable (reserved before). */
+enum { CONNACK_BYTES_MAX = 192 }; /* all we send, with an assigned client id */
+void hold_connack(struct client *client, const struct mr_mqtt_connack *packet, uint64_t seq);
+void send_disconnect(struct client *client, uint8_t reason, const char *what);
+/* `seq` 0: at once; else when that record is durable (reserve before). */
+size_t suback_size(struct client *client, const struct mr_mqtt_suback *packet);
+enum verdict send_suback(struct client *client, const struct mr_mqtt_suback *packet, uint64_t seq);
+/* PUBREL 0x92 to a PUBREC of an id we do not know. */
+enum verdict pubrel_unknown(struct client *client, uint16_t packet_id);
+
 /* REJECT: larger than the client accepts, or expired: do not send.  FULL: no room. */
 enum mr_err send_publish(struct client *client, const struct outgoing *outgoing);
 

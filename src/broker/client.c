@@ -1,9 +1,10 @@
 /* client.c - a connection from accept to its end.
  *
  * Whatever ends it, client_closed() is where it is undone: the acks it will not
- * get any more, its session, its subscriptions, and its will, which is published
- * unless a DISCONNECT has revoked it [MQTT-3.1.2-8].
+ * get any more, its session with its subscriptions unless it is persistent, and its will,
+ * which is published unless a DISCONNECT has revoked it [MQTT-3.1.2-8].
  */
+#include "broker/keep_internal.h"
 #include "broker/login_internal.h"
 
 #include "net/tls.h"
@@ -84,9 +85,13 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
     struct client_label label;
     mr_log(MR_LOG_DEBUG, "mqtt", "%s is gone (%s)", client_label(client, &label),
            client->end == END_CLIENT ? "disconnected" : "connection ended");
+    client->session = NULL;
+    if (session->keep != NULL) {
+        session_leave(shard, session, client);
+        return;
+    }
     struct stored *will = session->will;
     session->will = NULL;
-    client->session = NULL;
     session_free(shard, session);
     if (will != NULL && !client->will_dropped) {
         will_publish(shard, will);

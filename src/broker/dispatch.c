@@ -37,10 +37,11 @@ static enum verdict dispatch_other(struct client *client, const struct mr_mqtt_f
     case MR_MQTT_DISCONNECT:
         return handle_disconnect(client, frame);
     case MR_MQTT_PUBREC:
+        return handle_pubrec(client, frame);
     case MR_MQTT_PUBREL:
+        return handle_pubrel(client, frame);
     case MR_MQTT_PUBCOMP:
-        return client_refuse(client, END_PROTOCOL, MR_MQTT_PROTOCOL_ERROR,
-                             "a packet of QoS 2, which was not agreed");
+        return handle_pubcomp(client, frame);
     default:
         return client_refuse(client, END_PROTOCOL, MR_MQTT_PROTOCOL_ERROR,
                              "a packet that clients do not send here");
@@ -56,6 +57,13 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
     struct mr_mqtt_frame frame;
     enum verdict verdict = PACKET_DONE;
 
+    if (MR_UNLIKELY(client->joining)) {
+        if (client->join_seq > shard->seq_released) {
+            mr_conn_pause(conn); /* CONNACK is the first packet it gets [MQTT-3.2.0-1] */
+            return 0;
+        }
+        client->joining = false;
+    }
     while (rest.len != 0 && verdict == PACKET_DONE) {
         enum mr_err err = mr_mqtt_frame(rest, packet_max, &frame);
         if (MR_UNLIKELY(err == MR_ERR_AGAIN)) {
@@ -84,6 +92,9 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
         mr_metric_add(shard->metrics.packets_received[frame.type], 1);
         rest.at += frame.total_bytes;
         rest.len -= frame.total_bytes;
+        if (MR_UNLIKELY(verdict == PACKET_JOINING)) {
+            mr_conn_pause(conn); /* what it sent behind its CONNECT waits */
+        }
     }
     mr_ackgate_cut(shard->gate);
     return bytes.len - rest.len;

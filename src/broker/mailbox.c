@@ -196,7 +196,7 @@ static void take_message(struct mr_shard *shard, const struct mail *mail)
         .qos = from->qos,
         .retain = from->retain};
 
-    deliver_now(shard, &message);
+    deliver_now(shard, &message, false);
 }
 
 /* Everything in the box, up to a turn's worth. */

@@ -42,12 +42,14 @@ static void packet_metrics_make(struct shard_metrics *m, uint32_t index)
 static uint64_t sum_received(const struct shard_metrics *m)
 {
     return (uint64_t)(mr_metric_get(m->publish_received[0]) +
-                      mr_metric_get(m->publish_received[1]));
+                      mr_metric_get(m->publish_received[1]) +
+                      mr_metric_get(m->publish_received[2]));
 }
 
 static uint64_t sum_sent(const struct shard_metrics *m)
 {
-    return (uint64_t)(mr_metric_get(m->publish_sent[0]) + mr_metric_get(m->publish_sent[1]));
+    return (uint64_t)(mr_metric_get(m->publish_sent[0]) + mr_metric_get(m->publish_sent[1]) +
+                      mr_metric_get(m->publish_sent[2]));
 }
 
 static uint64_t sum_dropped(const struct shard_metrics *m)
@@ -86,11 +88,14 @@ void shard_metrics_make(struct mr_shard *shard, uint32_t index)
                                      "publishes accepted from clients", "qos=\"0\"");
     m->publish_received[1] = counter(index, "millrace_mqtt_publish_received_total",
                                      "publishes accepted from clients", "qos=\"1\"");
-    m->publish_received[2] = m->publish_received[1];
+    m->publish_received[2] = counter(index, "millrace_mqtt_publish_received_total",
+                                     "publishes accepted from clients", "qos=\"2\"");
     m->publish_sent[0] = counter(index, "millrace_mqtt_publish_sent_total",
                                  "publishes sent to subscribers", "qos=\"0\"");
     m->publish_sent[1] = counter(index, "millrace_mqtt_publish_sent_total",
                                  "publishes sent to subscribers", "qos=\"1\"");
+    m->publish_sent[2] = counter(index, "millrace_mqtt_publish_sent_total",
+                                 "publishes sent to subscribers", "qos=\"2\"");
     packet_metrics_make(m, index);
     m->bytes_received =
         counter(index, "millrace_mqtt_bytes_received_total", "bytes from clients", "");
@@ -105,6 +110,12 @@ void shard_metrics_make(struct mr_shard *shard, uint32_t index)
         counter(index, "millrace_mqtt_messages_dropped_total", drop_help, "reason=\"too_large\"");
     m->dropped_mailbox =
         counter(index, "millrace_mqtt_messages_dropped_total", drop_help, "reason=\"shard_busy\"");
+    m->dropped_retained = counter(index, "millrace_mqtt_retained_dropped_total",
+                                  "messages delivered but not retained for lack of room", "");
+    m->sessions = gauge(index, "millrace_mqtt_sessions", "persistent sessions, connected or not");
+    m->queued =
+        gauge(index, "millrace_mqtt_queued_messages", "messages owed to persistent sessions");
+    m->retained = gauge(index, "millrace_mqtt_retained_messages", "topics with a retained message");
     m->logins_accepted =
         counter(index, "millrace_mqtt_logins_total", logins_help, "result=\"accepted\"");
     m->logins_refused =
@@ -141,6 +152,9 @@ void shard_metrics_update(struct mr_shard *shard)
     mr_metric_set(m->bytes_sent, (int64_t)net->bytes_sent);
     mr_metric_set(m->subscriptions, (int64_t)subscriptions);
     mr_metric_set(m->acks_withheld, (int64_t)held);
+    mr_metric_set(m->sessions, (int64_t)shard->keeps_count);
+    mr_metric_set(m->queued, (int64_t)shard->queued);
+    mr_metric_set(m->retained, (int64_t)shard->retained_count);
     mr_metric_set(m->paused, (int64_t)net->paused);
     mr_metric_set(m->buffers_lent, (int64_t)shard->pool.lent_bytes);
     stat_store(&s->connections, net->open);
@@ -150,6 +164,9 @@ void shard_metrics_update(struct mr_shard *shard)
     stat_store(&s->dropped, sum_dropped(m) - s->dropped_before);
     stat_store(&s->subscriptions, subscriptions);
     stat_store(&s->withheld, held);
+    stat_store(&s->sessions, shard->keeps_count);
+    stat_store(&s->queued, shard->queued);
+    stat_store(&s->retained, shard->retained_count);
     stat_store(&s->paused, net->paused);
     stat_store(&s->bytes_received, net->bytes_received);
     stat_store(&s->bytes_sent, net->bytes_sent);

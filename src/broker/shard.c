@@ -19,6 +19,7 @@
  *       seq_released have been handed to their connections.
  *   (2) After a failure of the lane nothing is released any more.
  */
+#include "broker/keep_internal.h"
 #include "broker/login_internal.h"
 
 #include "os/clock.h"
@@ -104,6 +105,10 @@ static void shard_release(struct mr_shard *shard)
         return;
     }
     pending_deliver(shard, durable_seq);
+    if (shard->kicked != NULL) {
+        queue_kick(shard, durable_seq);
+    }
+    checkpoint_durable(shard, durable_seq);
     if (shard->sample_ns != 0 && shard->sample_seq <= durable_seq) {
         int64_t took_ns = mr_clock_mono_ns() - shard->sample_ns;
         mr_metric_observe_us(shard->metrics.puback_latency, (uint64_t)took_ns / 1000);
@@ -168,6 +173,9 @@ static void shard_clock(struct mr_shard *shard)
         shard->tick = tick;
         mr_net_tick(shard->net, tick);
         outbound_drain_waiting(shard);
+        if (!shard->stopping) {
+            expiry_scan(shard);
+        }
         if (!shard->stopping && (shard->stalled || mr_net_stats(shard->net)->paused != 0)) {
             shard_resume(shard);
         }
@@ -180,7 +188,7 @@ static int64_t shard_patience(const struct mr_shard *shard, int64_t submit_ns)
     const struct mr_net_stats *net = mr_net_stats(shard->net);
     int64_t tick_ns = MR_NET_TICK_NS - (shard->now_ns - shard->start_ns) % MR_NET_TICK_NS;
     bool idle = net->open + net->lingering == 0 && shard->wills_first == NULL && !shard->stalled &&
-                !net->accept_waits;
+                !net->accept_waits && shard->keeps_count == 0 && !checkpoint_pends(shard);
     int64_t wait_ns = idle && !shard->stopping ? -1 : tick_ns;
 
     if (MR_UNLIKELY(shard->mail_left || shard->foreign_left)) {
@@ -217,7 +225,7 @@ static void turn_others(struct mr_shard *shard, bool woken)
     if (woken || shard->mail_left) {
         mailbox_take_all(shard);
     }
-    if (shard->foreign_open && (woken || shard->foreign_left)) {
+    if (woken || shard->foreign_left) {
         foreign_deliver(shard);
     }
 }
@@ -251,7 +259,9 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
     shard_release(shard); /* what waited only for its turn */
     foreign_follow(shard);
     mailbox_ring(shard);
+    queue_settle_flush(shard);
     mr_net_flush(shard->net);
+    checkpoint_turn(shard);
     stall_note(shard);
     *next_ns = shard_patience(shard, mr_lane_submit(shard->lane, shard->now_ns));
     shard_metrics_update(shard);
@@ -316,6 +326,7 @@ static void shard_stop(struct mr_shard *shard)
     if (shard->wills_first != NULL) {
         mr_log(MR_LOG_WARN, "mqtt", "some wills could not be journaled: no room");
     }
+    queue_settle_flush(shard);
     (void)mr_lane_submit(shard->lane, mr_clock_mono_ns());
 }
 

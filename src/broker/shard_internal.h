@@ -3,8 +3,8 @@
  *     mr_broker ── mr_shard (one thread each) ── client (one network connection)
  *                                        └─ session (one client id)
  *
- * A session lives as long as its connection in this version; they are two
- * structures because persistent sessions will outlive it.
+ * A session ends with its connection, unless it is persistent: then it has a `keep`
+ * (keep_internal.h) and outlives it.
  *
  * Everything below a shard is touched by its thread only.  What works on them is
  * declared in broker_internal.h.
@@ -23,7 +23,12 @@
 #include "broker/subtree.h"
 #include "codec/mqtt.h"
 #include "codec/topic.h"
+#include "journal/cursor.h"
+#include "journal/reader.h"
 #include "net/net.h"
+
+/* What the session store has of its own lane; "$sessions-2" of a foreign one: shard 2. */
+#define SESSIONS_CURSOR "$sessions"
 
 enum {
     SHARD_EVENTS = 256, /* per turn; the loop's own bound */
@@ -67,7 +72,20 @@ struct alias {
     uint32_t capacity;
 };
 
-/* QoS 1 towards a subscriber: lent at first need. */
+/* QoS 2 from the client: packet ids that await PUBREL. */
+struct inbound {
+    uint16_t *ids; /* lent at first need; ascending */
+    uint32_t count;
+    uint32_t capacity;
+};
+
+/* What a subscriber has not acknowledged. */
+struct under_way {
+    uint16_t packet_id;
+    uint16_t awaits; /* the packet type that comes next: PUBACK, PUBREC or PUBCOMP */
+};
+
+/* QoS 1 and 2 towards a subscriber whose session is not persistent: lent at first need. */
 struct outbound {
     struct stored *queue_first;
     struct stored *queue_last;
@@ -78,7 +96,7 @@ struct outbound {
     uint16_t begin;    /* oldest id in the ring */
     uint16_t count;
     uint16_t id_last;
-    uint16_t ids[]; /* ring of `window`, in cyclic ascending order */
+    struct under_way ids[]; /* ring of `window`, in cyclic ascending order */
 };
 
 struct session {
@@ -88,10 +106,25 @@ struct session {
     struct mr_sub *subs;
     struct outbound *outbound;
     struct stored *will;
+    struct keep *keep; /* NULL: it ends with its connection */
+    struct inbound inbound;
+    uint8_t *username; /* lent; NULL: behind the client id in `text` */
+    uint32_t username_capacity;
     uint32_t capacity; /* as lent by the pool */
     uint16_t id_len;
     uint16_t username_len;
     uint8_t text[]; /* client id, user name */
+};
+
+/* A PUBLISH to a client. */
+struct outgoing {
+    const struct mr_message *message;
+    const struct mr_mqtt_props *props; /* message's, decoded; NULL: none */
+    uint32_t subscription_id;
+    uint16_t packet_id; /* 0 with QoS 0 */
+    uint8_t qos;
+    bool retain;
+    bool dup;
 };
 
 /* Why a connection ended, for the metric; MR_END_COUNT kinds. */
@@ -121,12 +154,15 @@ struct client {
     uint32_t aliases_capacity;
     uint32_t keep_alive_ticks; /* 1.5 times what was asked, and one */
     uint32_t packet_max;       /* largest packet it accepts; 0: any */
-    uint16_t receive_max;      /* QoS 1 publishes it accepts unacknowledged */
+    uint32_t plain_held;       /* of acks.held, those that end no PUBLISH of the client */
+    uint64_t join_seq;         /* joining: CONNACK waits for this record */
+    uint16_t receive_max;      /* QoS 1 and 2 publishes it accepts unacknowledged */
     uint16_t home;             /* of PACKET_AWAY: the shard to go to */
     uint8_t version;           /* 0 before CONNECT */
     uint8_t end;               /* enum end_kind, once known */
     uint8_t login_state;       /* enum login_state */
     bool will_dropped;
+    bool joining;      /* its CONNACK waits for the journal; nothing is read or sent */
     bool drain_again;  /* its queue waits for memory */
     bool ends_at_once; /* 5.0: CONNECT asked for Session Expiry Interval 0 */
     bool wants_detail; /* 5.0: reason strings (problem information) */
@@ -138,15 +174,19 @@ struct shard_metrics {
     struct mr_metric *connections_refused;
     struct mr_metric *disconnects[END_COUNT];
     struct mr_metric *publish_received[3];
-    struct mr_metric *publish_sent[2];
+    struct mr_metric *publish_sent[3];
     struct mr_metric *packets_received[16];
     struct mr_metric *bytes_received;
     struct mr_metric *bytes_sent;
-    struct mr_metric *dropped_slow;    /* subscriber's queue is full */
-    struct mr_metric *dropped_memory;  /* the pool is used up */
-    struct mr_metric *dropped_refused; /* topic not allowed */
-    struct mr_metric *dropped_large;   /* larger than the subscriber accepts */
-    struct mr_metric *dropped_mailbox; /* another shard does not keep up */
+    struct mr_metric *dropped_slow;     /* subscriber's queue is full */
+    struct mr_metric *dropped_memory;   /* the pool is used up */
+    struct mr_metric *dropped_refused;  /* topic not allowed */
+    struct mr_metric *dropped_large;    /* larger than the subscriber accepts, or expired */
+    struct mr_metric *dropped_mailbox;  /* another shard does not keep up */
+    struct mr_metric *dropped_retained; /* delivered, not retained */
+    struct mr_metric *sessions;
+    struct mr_metric *queued;
+    struct mr_metric *retained;
     struct mr_metric *logins_accepted;
     struct mr_metric *logins_refused;
     struct mr_metric *logins_busy;
@@ -162,7 +202,20 @@ struct shard_stats {
     /* Metrics go on for the life of the process; these are theirs at open. */
     uint64_t publishes_received_before, publishes_sent_before, dropped_before;
     _Atomic uint64_t connections, connections_total, publishes_received, publishes_sent, dropped,
-        subscriptions, withheld, paused, bytes_received, bytes_sent;
+        subscriptions, sessions, queued, retained, withheld, paused, bytes_received, bytes_sent;
+};
+
+enum checkpoint_state { CHECKPOINT_NONE, CHECKPOINT_SEALED, CHECKPOINT_WRITING };
+
+/* Another lane, as far as this shard has read it (foreign.c). */
+struct foreign_lane {
+    struct mr_reader *reader; /* NULL: there is nothing to look for */
+    struct mr_cursor *cursor; /* NULL: no session store */
+    uint64_t pos;             /* everything at or below has been dealt with */
+    uint64_t pos_sealed;      /* ... as of the checkpoint under way */
+    struct mr_view view;      /* being walked, if `view_open` */
+    struct mr_view_at at;
+    bool view_open;
 };
 
 struct mr_shard {
@@ -190,11 +243,11 @@ struct mr_shard {
 
     bool posted[SHARDS_MAX]; /* to whom something was sent in this turn */
     bool posted_any;
-    struct mr_interest *interest; /* of its subscribers, for the others; NULL: one shard */
-    struct mr_reader **foreign;   /* of the other lanes, while it has subscriptions */
-    bool foreign_open;
-    bool foreign_left; /* more was read there than a turn takes */
-    bool mail_left;    /* more came from other shards than a turn takes */
+    struct mr_interest *interest;  /* of its subscribers, for the others; NULL: one shard */
+    struct foreign_lane *foreign;  /* what was read of the other lanes; NULL: one shard */
+    _Atomic uint64_t retained_seq; /* of the last event with RETAIN in its lane */
+    bool foreign_left;             /* more was read there than a turn takes */
+    bool mail_left;                /* more came from other shards than a turn takes */
 
     struct mr_hash_key key;
     struct session **sessions; /* table by client id, mr_alloc */
@@ -205,6 +258,29 @@ struct mr_shard {
     struct stored *pending_last;
     struct stored *wills_first; /* wills that the journal could not take yet */
     struct stored *wills_last;
+
+    /* persistent sessions and retained messages (keep_internal.h) */
+    struct mr_store *store; /* NULL: the journal alone */
+    struct mr_cursor *cursor;
+    struct retained *retained; /* NULL: none yet */
+    uint64_t retained_count;
+    uint64_t retained_bytes;
+    uint64_t keeps_count;
+    uint64_t queued;    /* deliveries owed */
+    uint64_t unstored;  /* of these, not in the store */
+    struct kept *fresh; /* messages that only memory and journal have */
+    struct kept *writing;
+    uint64_t fresh_bytes;
+    struct keep *kicked;   /* something was pushed */
+    struct keep *settling; /* something was settled in this turn */
+    struct keep *dirty;    /* differs from the store */
+    uint64_t checkpoint_seq;
+    int64_t checkpoint_ns;
+    size_t expiry_slot; /* where the scan of sessions goes on */
+    uint8_t checkpoint; /* enum checkpoint_state */
+    bool checkpoint_empty;
+    bool restoring;
+    bool restore_short; /* no memory for something */
 
     struct mr_record_raw record;   /* scratch of append */
     struct topic_entry long_topic; /* scratch for topics the cache cannot hold */

@@ -271,6 +271,29 @@ struct mr_sub *mr_subtree_find(const struct mr_subtree *tree, struct mr_span fil
     return NULL;
 }
 
+size_t mr_subtree_filter_len(const struct mr_sub *sub)
+{
+    size_t len = sub->node->depth - 1u; /* the separators */
+
+    for (const struct subtree_node *node = sub->node; node->parent != NULL; node = node->parent) {
+        len += node->level_len;
+    }
+    return len;
+}
+
+void mr_subtree_filter_put(const struct mr_sub *sub, uint8_t *out)
+{
+    uint8_t *at = out + mr_subtree_filter_len(sub);
+
+    for (const struct subtree_node *node = sub->node; node->parent != NULL; node = node->parent) {
+        at -= node->level_len;
+        memcpy(at, node->level, node->level_len);
+        if (at != out) {
+            *--at = '/';
+        }
+    }
+}
+
 /* The node of `filter`, made if need be; NULL if the pool is empty. */
 static struct subtree_node *node_make(struct mr_subtree *tree, struct mr_span filter)
 {

@@ -233,6 +233,11 @@ enum mr_err mr_lane_append(struct mr_lane *lane, struct mr_record_raw *record,
     return MR_OK;
 }
 
+uint64_t mr_lane_next_seq(const struct mr_lane *lane)
+{
+    return lane->seq_next;
+}
+
 /* How long batches gather at the present load. */
 static int64_t append_delay_ns(const struct mr_lane *lane)
 {

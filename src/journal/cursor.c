@@ -261,6 +261,20 @@ enum mr_err mr_cursors_write(struct mr_journal *journal)
     return err;
 }
 
+bool mr_cursors_has_bridge(struct mr_journal *journal, uint32_t lane)
+{
+    bool has = false;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    for (uint32_t i = 0; i < MR_CURSORS_MAX && !has; i++) {
+        const struct mr_cursor *cursor = &journal->cursors[i];
+
+        has = cursor->used && cursor->lane_index == lane && cursor->name[0] != '$';
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return has;
+}
+
 uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *highest)
 {
     uint64_t lowest = UINT64_MAX;
@@ -376,7 +390,7 @@ enum mr_err mr_cursor_open(struct mr_journal *journal, const char *name, uint32_
                            enum mr_cursor_start start, struct mr_cursor **out, bool *is_new,
                            struct mr_error *why)
 {
-    mr_assert(lane < journal->lane_count);
+    mr_assert(lane < journal->lane_total);
     return mr_cursor_open_behind(journal, name, lane, cursor_start(&journal->lanes[lane], start),
                                  out, is_new, why);
 }

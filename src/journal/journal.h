@@ -120,6 +120,9 @@ enum mr_err mr_lane_append(struct mr_lane *lane, struct mr_record_raw *record,
  */
 int64_t mr_lane_submit(struct mr_lane *lane, int64_t now_ns);
 
+/* The seq that the next append gets.  The owner only. */
+uint64_t mr_lane_next_seq(const struct mr_lane *lane);
+
 /* Everything at or below it survives power loss.  Any thread. */
 uint64_t mr_lane_durable(const struct mr_lane *lane);
 

@@ -253,6 +253,9 @@ void mr_cursors_close(struct mr_journal *journal);
 void mr_cursors_path(const struct mr_journal *journal, struct path *out);
 enum mr_err mr_cursors_write(struct mr_journal *journal) MR_MUST_USE; /* those that changed */
 
+/* Does anybody but the gateway itself (names with a `$`) have a cursor? */
+bool mr_cursors_has_bridge(struct mr_journal *journal, uint32_t lane);
+
 /* Lowest cursor on disk of `lane`; UINT64_MAX: it has none.  *highest: of memory. */
 uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *highest);
 

@@ -31,7 +31,7 @@ static uint64_t lane_settled(struct mr_lane *lane, bool *has_cursors)
     uint64_t released = atomic_load_explicit(&lane->released_seq, memory_order_relaxed);
     uint64_t cursors = mr_cursors_lowest(lane->journal, lane->index, NULL);
 
-    *has_cursors = cursors != UINT64_MAX;
+    *has_cursors = mr_cursors_has_bridge(lane->journal, lane->index);
     settled = released < settled ? released : settled;
     mr_mutex_lock(&lane->mutex);
     for (const struct mr_reader *r = lane->readers; r != NULL; r = r->next) {
