@@ -177,11 +177,9 @@ class Guessing(unittest.TestCase):
             self.assertEqual(sorted(set(codes)), [0x86, 0x89])  # told wrong, or not even looked at
             self.assertGreater(guessing, 1)
             self.assertLess(known, guessing)
-            rows = other.metrics().items()
             for result, count in (("busy", codes.count(0x89)), ("accepted", 2)):
-                found = sum(value for row, value in rows if f'result="{result}"' in row
-                            and row.startswith("millrace_mqtt_logins_total"))
-                self.assertEqual(found, count, result)
+                self.assertEqual(
+                    other.metric("millrace_mqtt_logins_total", f'result="{result}"'), count)
             other.wait_log("wrong user name or password, as 'theirs'")
 
 
