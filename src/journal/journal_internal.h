@@ -100,6 +100,7 @@ struct mr_lane {
     _Alignas(64) _Atomic uint64_t durable_seq;
     _Atomic bool busy; /* set by the owner, cleared by the commit when idle */
     _Atomic uint64_t written_bytes;
+    _Atomic uint64_t segment_used_bytes; /* of the segment of the last commit */
     _Atomic uint64_t commits;
     _Atomic uint64_t corrupt_ranges;
 

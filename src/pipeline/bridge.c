@@ -185,6 +185,8 @@ static void create_metrics(struct mr_bridge *b)
                               "Durable records that are not settled yet."),
         .lag_seconds = metric(b, MR_METRIC_GAUGE, "millrace_sink_lag_seconds",
                               "Age of the oldest event that is not settled."),
+        .lag_bytes = metric(b, MR_METRIC_GAUGE, "millrace_sink_lag_bytes",
+                            "About what the records that are not settled take in the journal."),
         .committed_seq = metric(b, MR_METRIC_GAUGE, "millrace_sink_committed_seq",
                                 "Everything at or below this seq is settled."),
     };
@@ -328,10 +330,19 @@ void mr_bridge_destroy(struct mr_bridge *b)
     mr_free(b);
 }
 
+const char *mr_bridge_state_name(enum mr_bridge_state state)
+{
+    static const char *const names[] = {"up", "down", "stopped"};
+
+    return names[state];
+}
+
 void mr_bridge_stats(struct mr_bridge *b, struct mr_bridge_stats *out)
 {
     *out = (struct mr_bridge_stats){
         .name = b->name,
+        .type = b->options.sink->name,
+        .lane = b->options.lane,
         .cursor_seq = mr_cursor_get(b->cursor),
         .durable_seq = mr_lane_durable(b->lane),
         .delivered = atomic_load_explicit(&b->delivered, memory_order_relaxed),
@@ -339,9 +350,21 @@ void mr_bridge_stats(struct mr_bridge *b, struct mr_bridge_stats *out)
         .dead_letters = atomic_load_explicit(&b->dead_count, memory_order_relaxed),
         .retries = atomic_load_explicit(&b->retries, memory_order_relaxed),
         .inflight = (uint64_t)mr_metric_get(b->metrics.inflight),
+        .lag_s = (uint64_t)mr_metric_get(b->metrics.lag_seconds),
         .up = atomic_load_explicit(&b->up, memory_order_relaxed),
     };
+    out->lag_records = out->durable_seq > out->cursor_seq ? out->durable_seq - out->cursor_seq : 0;
+    out->lag_bytes = mr_lane_bytes_behind(b->lane, out->cursor_seq);
+    out->state = atomic_load_explicit(&b->stopped, memory_order_relaxed) ? MR_BRIDGE_STOPPED
+                 : out->up                                               ? MR_BRIDGE_UP
+                                                                         : MR_BRIDGE_DOWN;
     mr_mutex_lock(&b->mutex);
     memcpy(out->last_error, b->last_error, sizeof(out->last_error));
     mr_mutex_unlock(&b->mutex);
+}
+
+void mr_bridge_refresh(struct mr_bridge *b)
+{
+    mr_metric_set(b->metrics.lag_bytes,
+                  (int64_t)mr_lane_bytes_behind(b->lane, mr_cursor_get(b->cursor)));
 }

@@ -68,8 +68,18 @@ void mr_bridge_destroy(struct mr_bridge *bridge);
  */
 int64_t mr_bridge_step(struct mr_bridge *bridge, int64_t now_ns);
 
+enum mr_bridge_state {
+    MR_BRIDGE_UP,      /* delivers, or has nothing to deliver */
+    MR_BRIDGE_DOWN,    /* its target cannot be reached, or refuses; it tries again */
+    MR_BRIDGE_STOPPED, /* waits for the operator; last_error says why */
+};
+const char *mr_bridge_state_name(enum mr_bridge_state state); /* "up" */
+
 struct mr_bridge_stats {
     const char *name;
+    const char *type; /* "kafka" */
+    uint32_t lane;
+    enum mr_bridge_state state;
     uint64_t cursor_seq; /* everything at or below is settled */
     uint64_t durable_seq;
     uint64_t delivered; /* since start */
@@ -77,9 +87,15 @@ struct mr_bridge_stats {
     uint64_t dead_letters;
     uint64_t retries;
     uint64_t inflight;
+    uint64_t lag_records; /* durable and not settled */
+    uint64_t lag_bytes;   /* about what they take in the journal */
+    uint64_t lag_s;       /* age of the oldest of them */
     bool up;
-    char last_error[256];
+    char last_error[256]; /* "": none since it was last up */
 };
 void mr_bridge_stats(struct mr_bridge *bridge, struct mr_bridge_stats *out); /* any thread */
+
+/* Bring the metrics up to date that are too dear for every turn.  One thread. */
+void mr_bridge_refresh(struct mr_bridge *bridge);
 
 #endif

@@ -132,6 +132,7 @@ struct bridge_metrics {
     struct mr_metric *inflight;
     struct mr_metric *lag_records;
     struct mr_metric *lag_seconds;
+    struct mr_metric *lag_bytes; /* written by refresh */
     struct mr_metric *committed_seq;
 };
 
@@ -189,6 +190,7 @@ struct mr_bridge {
     _Atomic uint64_t suspect_seq; /* highest seq of a span with a SUSPECT */
     _Atomic uint64_t resume_seq;
     _Atomic bool up;
+    _Atomic bool stopped; /* WORKER_STOPPED, as others see it */
     _Atomic uint64_t delivered;
     _Atomic uint64_t skipped;
     _Atomic uint64_t dead_count;

@@ -44,6 +44,7 @@ void mr_worker_stop(struct mr_bridge *b, const char *why)
 {
     if (b->state != WORKER_STOPPED) {
         b->state = WORKER_STOPPED;
+        atomic_store_explicit(&b->stopped, true, memory_order_relaxed);
         mr_port_error(b, why);
         mr_log(MR_LOG_ERROR, "bridge",
                "%s: stopped in front of record %" PRIu64 " of lane %u: %s; its events stay in the "
