@@ -64,7 +64,7 @@ static const struct mr_option journal_options[] = {
 
 static const struct mr_option admin_options[] = {
     {OPT(mr_admin_conf, enable, "enable", MR_OPT_BOOL, "true",
-         "Serve /metrics, /healthz and /readyz.")},
+         "Serve /metrics, /healthz, /readyz and /api/; commands need it.")},
     {OPT(mr_admin_conf, bind, "bind", MR_OPT_STR, NULL,
          "Address of the HTTP server; loopback only (default 127.0.0.1:8080).")},
     {.name = NULL},

@@ -9,12 +9,9 @@
  */
 #include "app/wire.h"
 
-#include "admin/admin.h"
-#include "app/settings.h"
+#include "app/gateway_internal.h"
 #include "base/log.h"
-#include "base/metric.h"
 #include "os/clock.h"
-#include "os/file.h"
 #include "os/process.h"
 #include "sink/kafka/kafka.h"
 
@@ -22,28 +19,6 @@
 #include <stdlib.h>
 
 const struct mr_sink_ops *const mr_sinks[] = {&mr_kafka_sink, NULL};
-
-enum { PATH_BYTES = 4096 };
-
-struct gateway {
-    struct mr_settings settings;
-    struct mr_file lock;
-    struct mr_journal *journal;
-    struct mr_broker *broker;
-    struct mr_bridge **bridges;
-    uint32_t bridge_count;
-    struct mr_admin *admin;
-    struct mr_wake wake; /* signals, failures */
-    int64_t started_ns;
-    _Atomic bool ready;
-    _Atomic bool stopping;
-    struct {
-        struct mr_metric *resident;
-        struct mr_metric *cpu_us;
-        struct mr_metric *descriptors;
-        struct mr_metric *uptime;
-    } metrics;
-};
 
 /* ---- settings, as run and check read them ---- */
 
@@ -93,74 +68,13 @@ const char *mr_wire_data_path(const char *config_path, char *buffer, size_t size
     return err == MR_OK && !path.truncated ? buffer : NULL;
 }
 
-/* ---- health ---- */
-
-static bool on_health(void *arg, struct mr_text *page)
-{
-    struct gateway *gateway = arg;
-    struct mr_error why = {.code = MR_OK};
-    bool alive = mr_broker_failed(gateway->broker, &why) == MR_OK;
-
-    mr_text_fmt(page, "{\"status\":\"%s\"}\n", alive ? "ok" : "the journal has failed");
-    return alive;
-}
-
-static bool on_ready(void *arg, struct mr_text *page)
-{
-    struct gateway *gateway = arg;
-    struct mr_lane *lane = mr_journal_lane(gateway->journal, 0);
-    enum mr_lane_state state = mr_lane_state(lane);
-    bool listening = atomic_load(&gateway->ready) && !atomic_load(&gateway->stopping);
-    bool writable = state == MR_LANE_OPEN || state == MR_LANE_BEHIND;
-
-    /* A target that is away is degraded, not unready: the journal is the product. */
-    mr_text_fmt(page, "{\"ready\":%s,\"checks\":{\"listeners\":%s,\"journal\":%s},\"bridges\":{",
-                listening && writable ? "true" : "false", listening ? "true" : "false",
-                writable ? "true" : "false");
-    for (uint32_t i = 0; i < gateway->bridge_count; i++) {
-        struct mr_bridge_stats stats;
-        mr_bridge_stats(gateway->bridges[i], &stats);
-        mr_text_fmt(page, "%s\"%s\":{\"up\":%s,\"lag_records\":%llu}", i == 0 ? "" : ",",
-                    stats.name, stats.up ? "true" : "false",
-                    (unsigned long long)(stats.durable_seq - stats.cursor_seq));
-    }
-    mr_text_add(page, "}}\n");
-    return listening && writable;
-}
-
-static void on_refresh(void *arg)
-{
-    struct gateway *gateway = arg;
-
-    mr_metric_set(gateway->metrics.resident, (int64_t)mr_memory_resident());
-    mr_metric_set(gateway->metrics.cpu_us, mr_clock_cpu_ns() / 1000);
-    mr_metric_set(gateway->metrics.descriptors, (int64_t)mr_descriptors_open());
-    mr_metric_set(gateway->metrics.uptime, (mr_clock_mono_ns() - gateway->started_ns) / 1000000000);
-}
-
-static void make_metrics(struct gateway *gateway)
-{
-    gateway->metrics.resident = mr_metric_new(MR_METRIC_GAUGE, "process_resident_memory_bytes",
-                                              "Resident memory of the gateway.", "");
-    gateway->metrics.cpu_us =
-        mr_metric_new(MR_METRIC_COUNTER, "millrace_process_cpu_microseconds_total",
-                      "CPU time used by all threads, in microseconds.", "");
-    gateway->metrics.descriptors =
-        mr_metric_new(MR_METRIC_GAUGE, "process_open_fds", "Open descriptors.", "");
-    gateway->metrics.uptime =
-        mr_metric_new(MR_METRIC_GAUGE, "millrace_uptime_seconds", "Since the start.", "");
-    mr_metric_set(mr_metric_new(MR_METRIC_GAUGE, "millrace_build_info", "Always 1.",
-                                "version=\"" MR_VERSION "\""),
-                  1);
-}
-
 /* ---- start ---- */
 
-static void join_path(char out[PATH_BYTES], const char *folder, const char *name)
+void mr_gateway_path(const struct gateway *gateway, const char *name, char out[GATEWAY_PATH_BYTES])
 {
-    struct mr_text text = mr_text_over(out, PATH_BYTES);
+    struct mr_text text = mr_text_over(out, GATEWAY_PATH_BYTES);
 
-    mr_text_fmt(&text, "%s/%s", folder, name);
+    mr_text_fmt(&text, "%s/%s", gateway->settings.gateway.data, name);
 }
 
 /* The largest packet, and the names that a record adds to it. */
@@ -172,7 +86,7 @@ static uint32_t record_bytes_max(const struct mr_settings *settings)
 static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
 {
     const struct mr_journal_conf *conf = &gateway->settings.journal;
-    char path[PATH_BYTES];
+    char path[GATEWAY_PATH_BYTES];
 
     enum mr_err err = mr_dir_create(gateway->settings.gateway.data, why);
     if (err == MR_OK) {
@@ -181,8 +95,8 @@ static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
     if (err != MR_OK) {
         return err;
     }
-    join_path(path, gateway->settings.gateway.data, "journal");
-    return mr_journal_open(
+    mr_gateway_path(gateway, "journal", path);
+    err = mr_journal_open(
         &gateway->journal,
         &(struct mr_journal_options){
             .path = path,
@@ -196,6 +110,10 @@ static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
                 conf->commit_delay_us == 0 ? MR_COMMIT_AT_ONCE : (uint32_t)conf->commit_delay_us,
         },
         NULL, why);
+    if (err == MR_OK) {
+        mr_journal_id_text(mr_journal_identity(gateway->journal), gateway->journal_id);
+    }
+    return err;
 }
 
 static enum mr_err start_bridges(struct gateway *gateway, struct mr_error *why)
@@ -205,7 +123,7 @@ static enum mr_err start_bridges(struct gateway *gateway, struct mr_error *why)
     gateway->bridges = mr_alloc((settings->bridge_count + 1) * sizeof(struct mr_bridge *));
     for (uint32_t i = 0; i < settings->bridge_count; i++) {
         const struct mr_bridge_settings *bridge = &settings->bridges[i];
-        char dead_letters[PATH_BYTES];
+        char dead_letters[GATEWAY_PATH_BYTES];
         struct mr_text path = mr_text_over(dead_letters, sizeof(dead_letters));
 
         mr_text_fmt(&path, "%s/dead-letters/%s", settings->gateway.data, bridge->name);
@@ -282,13 +200,16 @@ static enum mr_err start_admin(struct gateway *gateway, struct mr_error *why)
     enum mr_err err = mr_admin_start(&gateway->admin,
                                      &(struct mr_admin_options){
                                          .bind = conf->bind != NULL ? conf->bind : "127.0.0.1:8080",
-                                         .health = on_health,
-                                         .ready = on_ready,
-                                         .refresh = on_refresh,
+                                         .identity = gateway->journal_id,
+                                         .health = mr_status_health,
+                                         .ready = mr_status_ready,
+                                         .refresh = mr_status_refresh,
+                                         .api = mr_control_answer,
                                          .arg = gateway,
                                      },
                                      &local);
     if (err == MR_OK) {
+        mr_control_announce(gateway);
         mr_log(MR_LOG_INFO, "admin", "listening on http://%s", mr_admin_address(gateway->admin));
         return MR_OK;
     }
@@ -323,24 +244,6 @@ static enum mr_err start(struct gateway *gateway, struct mr_error *why)
 
 /* ---- wait, stop ---- */
 
-static void dump_state(struct gateway *gateway)
-{
-    struct mr_lane_stats lane;
-
-    mr_lane_stats(mr_journal_lane(gateway->journal, 0), &lane);
-    mr_log(MR_LOG_INFO, "journal", "seq %llu to %llu, durable %llu, %llu of %llu bytes",
-           (unsigned long long)lane.seq_oldest, (unsigned long long)(lane.seq_next - 1),
-           (unsigned long long)lane.durable_seq, (unsigned long long)lane.bytes_used,
-           (unsigned long long)lane.bytes_max);
-    for (uint32_t i = 0; i < gateway->bridge_count; i++) {
-        struct mr_bridge_stats stats;
-        mr_bridge_stats(gateway->bridges[i], &stats);
-        mr_log(MR_LOG_INFO, "bridge", "%s: %s, cursor %llu, in flight %llu, dead letters %llu",
-               stats.name, stats.up ? "up" : "down", (unsigned long long)stats.cursor_seq,
-               (unsigned long long)stats.inflight, (unsigned long long)stats.dead_letters);
-    }
-}
-
 /* Until a signal says stop (MR_OK) or a component has failed. */
 static enum mr_err wait_for_end(struct gateway *gateway, struct mr_error *why)
 {
@@ -361,7 +264,7 @@ static enum mr_err wait_for_end(struct gateway *gateway, struct mr_error *why)
                    "changes (nothing is lost)");
         }
         if (signals & MR_SIGNAL_DUMP) {
-            dump_state(gateway);
+            mr_status_log(gateway);
         }
         (void)mr_wake_wait(&gateway->wake, -1);
     }
@@ -387,6 +290,7 @@ static enum mr_err stop(struct gateway *gateway)
     if (gateway->broker != NULL) {
         mr_broker_stop(gateway->broker, (int64_t)gateway->settings.gateway.drain_us * 1000);
     }
+    mr_control_withdraw(gateway);
     mr_admin_stop(gateway->admin); /* its pages look at the others */
     stop_bridges(gateway);
     if (gateway->broker != NULL) {
@@ -427,7 +331,7 @@ static void prepare_process(struct gateway *gateway)
     gateway->started_ns = mr_clock_mono_ns();
     mr_log(MR_LOG_INFO, "gateway", "millrace " MR_VERSION ", pid %lld, %llu descriptors",
            (long long)mr_process_id(), (unsigned long long)mr_descriptors_raise());
-    make_metrics(gateway);
+    mr_status_make_metrics(gateway);
 }
 
 static int run(struct mr_cli *cli)
@@ -437,6 +341,7 @@ static int run(struct mr_cli *cli)
     int code = MR_EXIT_CONFIG;
 
     gateway->lock.fd = -1;
+    mr_mutex_init(&gateway->mutex);
     if (read_settings(cli, &gateway->settings,
                       mr_cli_given(cli, "data") ? mr_cli_text(cli, "data") : NULL) != MR_OK) {
         goto out;
@@ -464,6 +369,7 @@ static int run(struct mr_cli *cli)
     mr_wake_close(&gateway->wake);
 out:
     mr_settings_close(&gateway->settings);
+    mr_mutex_fini(&gateway->mutex);
     mr_free(gateway);
     return code;
 }

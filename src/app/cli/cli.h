@@ -147,6 +147,7 @@ void mr_cli_note(struct mr_cli *cli, const char *fmt, ...) MR_PRINTF(2, 3);
 extern const struct mr_command mr_command_version;
 extern const struct mr_command mr_command_journal;
 extern const struct mr_command mr_command_tap;
+extern const struct mr_command mr_command_bridge;
 
 /* Of `journal`, in a file of their own. */
 extern const struct mr_command mr_command_journal_cursors;

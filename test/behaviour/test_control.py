@@ -1,0 +1,120 @@
+"""What a running gateway can be asked and told: /api/v1/... and the commands that use it."""
+
+import http.client
+import json
+import unittest
+
+from harness import PATIENCE, Gateway, millrace, mosquitto_pub, until
+
+AWAY = """\
+bridges:
+  kafka:
+    servers: "127.0.0.1:1"
+    topic: sensor_data
+"""
+
+
+def ask(gateway, method, path, **headers):
+    """(status, JSON) of a request with headers of our own."""
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.admin_port, timeout=PATIENCE)
+    try:
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def rows(*args):
+    """What a command with --json prints, one object a line."""
+    return [json.loads(line) for line in millrace(*args, "--json").stdout.splitlines()]
+
+
+class Status(unittest.TestCase):
+    def test_status_tells_of_lanes_bridges_listeners_and_clients(self):
+        with Gateway(AWAY, sets=["gateway.name=plant-7", "gateway.drain=100ms"]) as gateway:
+            for number in range(3):
+                mosquitto_pub(gateway.mqtt_port, "-q", "1", "-t", f"t/{number}", "-m", "x" * 100)
+            status, said = ask(gateway, "GET", "/api/v1/status")
+            self.assertEqual((status, said["name"], said["ready"]), (200, "plant-7", True))
+            self.assertRegex(said["journal_id"], r"^[0-9a-f-]{36}$")
+            (lane,) = said["lanes"]
+            self.assertEqual((lane["state"], lane["oldest"], lane["durable"]), ("open", 1, 3))
+            (bridge,) = said["bridges"]
+            self.assertEqual((bridge["name"], bridge["lag_records"]), ("kafka", 3))
+            self.assertGreater(bridge["lag_bytes"], 300)
+            self.assertEqual(said["listeners"],
+                             [{"name": "mqtt", "bind": f"127.0.0.1:{gateway.mqtt_port}"}])
+            self.assertEqual(said["clients"]["publishes_received"], 3)
+
+    def test_lag_is_in_records_bytes_and_seconds(self):
+        with Gateway(AWAY, sets=["gateway.drain=100ms"]) as gateway:
+            mosquitto_pub(gateway.mqtt_port, "-q", "1", "-t", "t/1", "-m", "x" * 1000)
+            labels = '{bridge="kafka",lane="0"}'
+            until(lambda: gateway.metrics()["millrace_sink_lag_records" + labels] == 1, "the lag")
+            self.assertGreater(gateway.metrics()["millrace_sink_lag_bytes" + labels], 1000)
+            until(lambda: gateway.metrics()["millrace_sink_lag_seconds" + labels] >= 1, "its age")
+
+
+class Guard(unittest.TestCase):
+    """A page in a browser on this machine must not reach it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.gateway = Gateway(AWAY, sets=["gateway.drain=100ms"]).start()
+
+    @classmethod
+    def tearDownClass(cls):
+        with cls.gateway:
+            pass
+
+    def test_a_foreign_host_name_is_refused(self):
+        for host in ("evil.example", "127.evil.example", "localhost.evil.example:80"):
+            status, said = ask(self.gateway, "GET", "/api/v1/status", Host=host)
+            self.assertEqual(status, 403, said)
+        for host in ("localhost", "127.0.0.1:1", "[::1]:80"):
+            self.assertEqual(ask(self.gateway, "GET", "/api/v1/status", Host=host)[0], 200)
+
+    def test_a_page_of_another_origin_is_refused(self):
+        status, _ = ask(self.gateway, "POST", "/api/v1/bridges/pause?name=kafka",
+                        Origin="http://evil.example", X_Millrace="1")
+        self.assertEqual(status, 403)
+
+    def test_a_post_without_our_header_is_refused(self):
+        status, said = ask(self.gateway, "POST", "/api/v1/bridges/pause?name=kafka")
+        self.assertEqual(status, 403)
+        self.assertIn("X-Millrace", said["error"])
+
+    def test_a_request_that_was_meant_for_another_gateway_is_refused(self):
+        status, _ = ask(self.gateway, "GET", "/api/v1/status",
+                        X_Millrace="00000000-0000-0000-0000-000000000000")
+        self.assertEqual(status, 421)
+
+    def test_what_is_not_there_and_the_wrong_method_are_told(self):
+        self.assertEqual(ask(self.gateway, "GET", "/api/v1/nothing")[0], 404)
+        self.assertEqual(ask(self.gateway, "GET", "/api/v2/status")[0], 404)
+        self.assertEqual(ask(self.gateway, "POST", "/api/v1/status", X_Millrace="1")[0], 405)
+
+
+class Bridges(unittest.TestCase):
+    def test_ls_shows_state_and_lag(self):
+        with Gateway(AWAY, sets=["gateway.drain=100ms"]) as gateway:
+            mosquitto_pub(gateway.mqtt_port, "-q", "1", "-t", "t/1", "-m", "x")
+            (row,) = rows("bridge", "ls", "--data", gateway.data)
+            self.assertEqual((row["name"], row["type"], row["lag_records"]), ("kafka", "kafka", 1))
+            said = millrace("bridge", "ls", "--data", gateway.data).stdout.splitlines()
+            self.assertRegex(said[0], r"^NAME +LANE +STATE")
+            self.assertRegex(said[1], r"^kafka +0 +down +0 +1 ")
+
+    def test_without_a_gateway_it_ends_with_69_and_says_what_to_do(self):
+        with Gateway(AWAY, sets=["gateway.drain=100ms"]) as gateway:
+            gateway.kill()  # its address stays behind
+            done = millrace("bridge", "ls", "--data", gateway.data, check=False)
+            self.assertEqual(done.returncode, 69)
+            self.assertIn("millrace run", done.stderr)
+            gateway.start()
+
+
+if __name__ == "__main__":
+    unittest.main()
