@@ -42,6 +42,11 @@ struct gateway {
     } metrics;
 };
 
+/* wire.c: the configuration as -c, --set and --data say; what is wrong has been
+ * reported on stderr.  Close it in any case.
+ */
+enum mr_err mr_wire_settings(struct mr_cli *cli, struct mr_settings *out) MR_MUST_USE;
+
 /* "DATA/name" */
 void mr_gateway_path(const struct gateway *gateway, const char *name, char out[GATEWAY_PATH_BYTES]);
 

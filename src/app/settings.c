@@ -270,6 +270,7 @@ enum mr_err mr_settings_open(struct mr_settings *out, const struct mr_settings_s
     check_admin(out);
     if (source->data != NULL) {
         out->gateway.data = source->data;
+        out->data_given = true;
     }
     return mr_config_problem_count(out->config) == 0 ? MR_OK : MR_ERR_CONFIG;
 }
@@ -283,6 +284,121 @@ void mr_settings_close(struct mr_settings *settings)
     mr_free(settings->listeners);
     mr_config_close(settings->config);
     memset(settings, 0, sizeof(*settings));
+}
+
+/* ---- walking the tables ---- */
+
+static const struct {
+    const char *name;
+    const struct mr_option *table;
+    size_t offset; /* in struct mr_settings */
+} fixed_sections[] = {
+    {"gateway", gateway_options, offsetof(struct mr_settings, gateway)},
+    {"mqtt", mr_broker_options, offsetof(struct mr_settings, broker)},
+    {"journal", journal_options, offsetof(struct mr_settings, journal)},
+    {"admin", admin_options, offsetof(struct mr_settings, admin)},
+    {"log", log_options, offsetof(struct mr_settings, log)},
+};
+
+struct settings_showing {
+    const struct mr_settings *settings;
+    void (*each)(void *arg, const struct mr_config_shown *shown);
+    void *arg;
+};
+
+/* What did not come from the tree: --data, and the listener there is without one. */
+static void show_one(void *arg, const struct mr_config_shown *shown)
+{
+    const struct settings_showing *showing = arg;
+    struct mr_config_shown changed = *shown;
+    char value[4200];
+    struct mr_text text = mr_text_over(value, sizeof(value));
+
+    if (showing->settings->data_given && strcmp(shown->key, "gateway.data") == 0) {
+        mr_text_fmt(&text, "\"%s\"", showing->settings->gateway.data);
+        changed.value = value;
+        changed.origin = "--data";
+        changed.is_default = false;
+    } else if (showing->settings->listeners_default &&
+               strcmp(shown->key, "listeners.mqtt.bind") == 0) {
+        changed.origin = "default";
+        changed.is_default = true;
+    }
+    showing->each(showing->arg, &changed);
+}
+
+static void show_named(struct mr_settings *settings, const char *map, const char *name,
+                       const struct mr_fill *fills, size_t fill_count,
+                       struct settings_showing *showing)
+{
+    struct mr_node *node = mr_node_child(mr_config_root(settings->config), map);
+    char where[160];
+    struct mr_text path = mr_text_over(where, sizeof(where));
+
+    mr_text_fmt(&path, "%s.%s", map, name);
+    mr_config_show(settings->config, mr_node_child(node, name), where, fills, fill_count, show_one,
+                   showing);
+}
+
+void mr_settings_show(struct mr_settings *settings,
+                      void (*each)(void *arg, const struct mr_config_shown *shown), void *arg)
+{
+    struct settings_showing showing = {.settings = settings, .each = each, .arg = arg};
+    struct mr_node *root = mr_config_root(settings->config);
+
+    for (size_t i = 0; i < MR_COUNT_OF(fixed_sections); i++) {
+        const char *name = fixed_sections[i].name;
+        struct mr_fill self = {.table = fixed_sections[i].table,
+                               .into = (char *)settings + fixed_sections[i].offset};
+        mr_config_show(settings->config, root == NULL ? NULL : mr_node_child(root, name), name,
+                       &self, 1, show_one, &showing);
+    }
+    for (uint32_t i = 0; i < settings->listener_count; i++) {
+        struct mr_listener_conf *listener = &settings->listeners[i];
+        struct mr_fill self = {.table = mr_listener_options, .into = listener};
+        show_named(settings, "listeners", listener->name, &self, 1, &showing);
+    }
+    for (uint32_t i = 0; i < settings->bridge_count; i++) {
+        struct mr_bridge_settings *bridge = &settings->bridges[i];
+        struct mr_fill fills[] = {{.table = mr_bridge_options, .into = &bridge->conf},
+                                  {.table = bridge->sink->options, .into = bridge->sink_conf}};
+        show_named(settings, "bridges", bridge->name, fills, MR_COUNT_OF(fills), &showing);
+    }
+}
+
+static void put(void (*write)(void *arg, const char *text, size_t len), void *arg, const char *text)
+{
+    write(arg, text, strlen(text));
+}
+
+void mr_settings_schema(void (*write)(void *arg, const char *text, size_t len), void *arg)
+{
+    const struct mr_option *listener = mr_listener_options;
+
+    put(write, arg,
+        "{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",\"title\":\"millrace\","
+        "\"type\":\"object\",\"additionalProperties\":false,\"properties\":{");
+    for (size_t i = 0; i < MR_COUNT_OF(fixed_sections); i++) {
+        char head[64];
+        struct mr_text text = mr_text_over(head, sizeof(head));
+        mr_text_fmt(&text, "%s\"%s\":{\"type\":\"object\",", i == 0 ? "" : ",",
+                    fixed_sections[i].name);
+        put(write, arg, head);
+        mr_config_schema(&fixed_sections[i].table, 1, write, arg);
+        put(write, arg, "}");
+    }
+    put(write, arg,
+        ",\"listeners\":{\"type\":\"object\",\"minProperties\":1,"
+        "\"additionalProperties\":{\"type\":\"object\",");
+    mr_config_schema(&listener, 1, write, arg);
+    put(write, arg, "}},\"bridges\":{\"type\":\"object\",\"additionalProperties\":{\"anyOf\":[");
+    for (size_t i = 0; mr_sinks[i] != NULL; i++) {
+        const struct mr_option *tables[] = {mr_bridge_options, mr_sinks[i]->options};
+        put(write, arg, i == 0 ? "{\"type\":\"object\"," : ",{\"type\":\"object\",");
+        mr_config_schema(tables, MR_COUNT_OF(tables), write, arg);
+        put(write, arg, "}");
+    }
+    put(write, arg, "]}}}}\n");
 }
 
 void mr_settings_document(void (*write)(void *arg, const char *text, size_t len), void *arg)

@@ -58,6 +58,7 @@ struct mr_settings {
     struct mr_broker_limits broker;
     struct mr_listener_conf *listeners;
     uint32_t listener_count;
+    bool data_given;        /* --data */
     bool listeners_default; /* no `listeners:`: this machine only, a log line says so */
     struct mr_bridge_settings *bridges;
     uint32_t bridge_count;
@@ -78,6 +79,13 @@ struct mr_settings_source {
 enum mr_err mr_settings_open(struct mr_settings *out,
                              const struct mr_settings_source *source) MR_MUST_USE;
 void mr_settings_close(struct mr_settings *settings);
+
+/* Every value in force and its origin, in the order of docs/CONFIG.md. */
+void mr_settings_show(struct mr_settings *settings,
+                      void (*each)(void *arg, const struct mr_config_shown *shown), void *arg);
+
+/* A JSON schema (2020-12) of the configuration file, from the tables. */
+void mr_settings_schema(void (*write)(void *arg, const char *text, size_t len), void *arg);
 
 /* docs/CONFIG.md, from the tables. */
 void mr_settings_document(void (*write)(void *arg, const char *text, size_t len), void *arg);

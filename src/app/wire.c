@@ -28,9 +28,10 @@ static void write_stderr(void *arg, const char *text, size_t len)
     (void)fwrite(text, 1, len, stderr);
 }
 
-static enum mr_err read_settings(struct mr_cli *cli, struct mr_settings *out, const char *data)
+enum mr_err mr_wire_settings(struct mr_cli *cli, struct mr_settings *out)
 {
     enum { SETS_MAX = 64 };
+    const char *data = mr_cli_given(cli, "data") ? mr_cli_text(cli, "data") : NULL;
     const char *paths[SETS_MAX];
     const char *values[SETS_MAX];
     size_t count = mr_cli_set_count(cli);
@@ -342,8 +343,7 @@ static int run(struct mr_cli *cli)
 
     gateway->lock.fd = -1;
     mr_mutex_init(&gateway->mutex);
-    if (read_settings(cli, &gateway->settings,
-                      mr_cli_given(cli, "data") ? mr_cli_text(cli, "data") : NULL) != MR_OK) {
+    if (mr_wire_settings(cli, &gateway->settings) != MR_OK) {
         goto out;
     }
     prepare_process(gateway);
@@ -382,7 +382,7 @@ static int check(struct mr_cli *cli)
     if (mr_cli_config_path(cli) == NULL) {
         return mr_cli_fail(cli, MR_EXIT_USAGE, "which file? give it with -c FILE");
     }
-    if (read_settings(cli, &settings, NULL) != MR_OK) {
+    if (mr_wire_settings(cli, &settings) != MR_OK) {
         code = MR_EXIT_CONFIG;
     } else {
         mr_cli_note(cli, "%s is fine: %u listeners, %u bridges", mr_cli_config_path(cli),
@@ -390,17 +390,6 @@ static int check(struct mr_cli *cli)
     }
     mr_settings_close(&settings);
     return code;
-}
-
-static void write_stdout(void *arg, const char *text, size_t len)
-{
-    (void)mr_cli_out_bytes(arg, text, len);
-}
-
-static int config_docs(struct mr_cli *cli)
-{
-    mr_settings_document(write_stdout, cli);
-    return MR_EXIT_OK;
 }
 
 const struct mr_command mr_command_run = {
@@ -418,19 +407,4 @@ const struct mr_command mr_command_check = {
     .summary = "check a configuration file and report every mistake",
     .help = "Exit code 0: the file is fine; 78: it is not, and stderr says where and why.\n",
     .run = check,
-};
-
-static const struct mr_command command_config_docs = {
-    .name = "docs",
-    .summary = "print every option as Markdown (docs/CONFIG.md)",
-    .run = config_docs,
-};
-
-static const struct mr_command *const config_commands[] = {&command_config_docs, NULL};
-
-const struct mr_command mr_command_config = {
-    .name = "config",
-    .group = "Gateway",
-    .summary = "the options that exist",
-    .subcommands = config_commands,
 };

@@ -4,7 +4,9 @@ Every mistake is reported at once, at file:line:col with a caret, and with the
 nearest right name; exit code 78, so that systemd does not restart in a loop.
 """
 
+import json
 import os
+import re
 import subprocess
 import unittest
 
@@ -113,6 +115,85 @@ class Check(unittest.TestCase):
         self.assertEqual(done.returncode, 64)
         self.assertIn("run", done.stderr)
         self.assertEqual(millrace("run", "--nosuch", check=False).returncode, 64)
+
+
+SHOWN = """\
+gateway:
+  name: "gw-${env:MR_TEST_NAME:-x}"
+bridges:
+  kafka:
+    servers: "127.0.0.1:1"
+    topic: sensor_${topic[1]}
+    from: ["a/#", "b/+"]
+    ssl:
+      enable: true
+      password: "hunter2"
+    kafka_options: { sasl.password: hunter3, batch.size: "10" }
+"""
+
+
+class Show(unittest.TestCase):
+    def setUp(self):
+        self.temp = Temp("config")
+        self.addCleanup(self.temp.remove)
+        self.path = self.temp.path / "millrace.yaml"
+        self.path.write_text(SHOWN, encoding="utf-8")
+
+    def shown(self, *args):
+        """{key: (value, origin)}"""
+        out = millrace("config", "show", "-c", self.path, "--json", *args).stdout
+        self.assertNotIn("hunter", out)
+        rows = (json.loads(line) for line in out.splitlines())
+        return {row["key"]: (row["value"], row["origin"]) for row in rows}
+
+    def test_each_value_comes_with_its_origin(self):
+        said = self.shown("--set", "log.level=debug", "--data", "/elsewhere")
+        self.assertEqual(said["gateway.name"],
+                         ('"gw-x"', f"{self.path}:2, environment MR_TEST_NAME"))
+        self.assertEqual(said["gateway.data"], ('"/elsewhere"', "--data"))
+        self.assertEqual(said["log.level"], ("debug", "--set"))
+        self.assertEqual(said["journal.keep"], ("24h", "default"))
+        self.assertEqual(said["listeners.mqtt.bind"], ('"127.0.0.1:1883"', "default"))
+        self.assertEqual(said["bridges.kafka.from"], ('["a/#", "b/+"]', f"{self.path}:7"))
+        self.assertEqual(said["bridges.kafka.ssl.enable"], ("true", f"{self.path}:9"))
+        self.assertEqual(said["bridges.kafka.retry_max"], ("30s", "default"))
+
+    def test_secrets_are_not_shown(self):
+        said = self.shown()
+        self.assertEqual(said["bridges.kafka.ssl.password"], ("***", f"{self.path}:10"))
+        self.assertEqual(said["bridges.kafka.kafka_options"][0],
+                         '{"sasl.password": "***", "batch.size": "10"}')
+
+    def test_only_what_was_changed(self):
+        self.assertNotIn("journal.keep", self.shown("--changed"))
+        self.assertIn("gateway.name", self.shown("--changed"))
+
+    def test_a_faulty_file_is_reported_and_not_shown(self):
+        self.path.write_text("gateway: {nmae: x}\n", encoding="utf-8")
+        done = millrace("config", "show", "-c", self.path, check=False)
+        self.assertEqual((done.returncode, done.stdout), (78, ""))
+        self.assertIn("did you mean 'name'?", done.stderr)
+
+    def test_the_schema_has_every_option_and_only_those(self):
+        schema = json.loads(millrace("config", "schema").stdout)
+        self.assertFalse(schema["additionalProperties"])
+        documented = set(re.findall(r"(?m)^\| `([^`]+)`", millrace("config", "docs").stdout))
+        found = set()
+
+        def walk(node, prefix):
+            for name, option in node.get("properties", {}).items():
+                if option.get("type") == "object" and "properties" in option:
+                    walk(option, f"{prefix}{name}.")
+                else:
+                    found.add(prefix + name)
+
+        properties = schema["properties"]
+        for section in ("gateway", "mqtt", "journal", "admin", "log"):
+            walk(properties[section], "")
+        walk(properties["listeners"]["additionalProperties"], "")
+        for sink in properties["bridges"]["additionalProperties"]["anyOf"]:
+            walk(sink, "")
+        self.assertEqual(found, documented)
 
 
 class Run(unittest.TestCase):
