@@ -180,6 +180,7 @@ struct mr_cursor {
     uint8_t newer_copy;
     bool used;
     bool opened; /* in this life: its bridge runs */
+    _Atomic bool paused;
     char name[MR_CURSOR_NAME_MAX + 1];
 };
 

@@ -307,6 +307,11 @@ void mr_bridge_stop(struct mr_bridge *b, int64_t patience_ns)
     b->thread = NULL;
 }
 
+void mr_bridge_nudge(struct mr_bridge *b)
+{
+    mr_wake_ring(&b->wake);
+}
+
 void mr_bridge_destroy(struct mr_bridge *b)
 {
     if (b == NULL) {
@@ -332,7 +337,7 @@ void mr_bridge_destroy(struct mr_bridge *b)
 
 const char *mr_bridge_state_name(enum mr_bridge_state state)
 {
-    static const char *const names[] = {"up", "down", "stopped"};
+    static const char *const names[] = {"up", "down", "stopped", "paused"};
 
     return names[state];
 }
@@ -355,9 +360,13 @@ void mr_bridge_stats(struct mr_bridge *b, struct mr_bridge_stats *out)
     };
     out->lag_records = out->durable_seq > out->cursor_seq ? out->durable_seq - out->cursor_seq : 0;
     out->lag_bytes = mr_lane_bytes_behind(b->lane, out->cursor_seq);
-    out->state = atomic_load_explicit(&b->stopped, memory_order_relaxed) ? MR_BRIDGE_STOPPED
-                 : out->up                                               ? MR_BRIDGE_UP
-                                                                         : MR_BRIDGE_DOWN;
+    if (atomic_load_explicit(&b->stopped, memory_order_relaxed)) {
+        out->state = MR_BRIDGE_STOPPED;
+    } else if (mr_cursor_is_paused(b->cursor)) {
+        out->state = MR_BRIDGE_PAUSED;
+    } else {
+        out->state = out->up ? MR_BRIDGE_UP : MR_BRIDGE_DOWN;
+    }
     mr_mutex_lock(&b->mutex);
     memcpy(out->last_error, b->last_error, sizeof(out->last_error));
     mr_mutex_unlock(&b->mutex);

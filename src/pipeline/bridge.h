@@ -63,6 +63,19 @@ enum mr_err mr_bridge_start(struct mr_bridge *bridge, struct mr_error *why) MR_M
 void mr_bridge_stop(struct mr_bridge *bridge, int64_t patience_ns);
 void mr_bridge_destroy(struct mr_bridge *bridge);
 
+/* Go on behind record `seq`, which may repeat records or pass some over for good.  What
+ * is in flight is settled first, or taken back from the sink; letters of what comes
+ * again are not written again.  Waits for it.  *out: behind which record it really goes
+ * on, for what the journal does not hold any more cannot come.
+ * REJECT: `seq` is beyond the newest record; AGAIN: the bridge is stopped, or busy for
+ * too long; IO: the cursor cannot be written.  Control plane, one caller at a time.
+ */
+enum mr_err mr_bridge_seek(struct mr_bridge *bridge, uint64_t seq, uint64_t *out,
+                           struct mr_error *why) MR_MUST_USE;
+
+/* Look now at what the control plane has changed (cursor.h: paused). */
+void mr_bridge_nudge(struct mr_bridge *bridge);
+
 /* One turn of the worker, for tests and tools that run a bridge without its thread
  * (no start).  Returns for how many ns there is nothing to do unless the wake rings.
  */
@@ -72,6 +85,7 @@ enum mr_bridge_state {
     MR_BRIDGE_UP,      /* delivers, or has nothing to deliver */
     MR_BRIDGE_DOWN,    /* its target cannot be reached, or refuses; it tries again */
     MR_BRIDGE_STOPPED, /* waits for the operator; last_error says why */
+    MR_BRIDGE_PAUSED,  /* by the operator */
 };
 const char *mr_bridge_state_name(enum mr_bridge_state state); /* "up" */
 

@@ -5,6 +5,7 @@
  *     route.c    names ─▶ destination, key; cached per name of a segment
  *     flight.c   what is in flight, verdicts, the contiguous cursor
  *     dead.c     the dead letters
+ *     seek.c     going on elsewhere, as the operator says
  *     port.c     what a sink may call
  *     bridge.c   options, life cycle, statistics
  *
@@ -121,6 +122,16 @@ enum worker_state {
     WORKER_STOPPED,  /* for the operator: the journal or the dead letters failed */
 };
 
+/* What the control plane wants of the worker; seek.c. */
+enum seek_state { SEEK_NONE, SEEK_WANTED, SEEK_DONE };
+struct seek {
+    enum seek_state state;
+    uint64_t seq;     /* wanted, then where it went */
+    int64_t since_ns; /* when the worker first saw it; 0: not yet */
+    enum mr_err err;
+    struct mr_wake *asker;
+};
+
 struct bridge_metrics {
     struct mr_metric *up;
     struct mr_metric *records;
@@ -181,6 +192,7 @@ struct mr_bridge {
     uint64_t isolate_until;   /* offer in small pieces, one at a time, up to here */
     uint32_t isolate_chunk;
     int64_t settled_ms; /* time of the last record that was settled */
+    bool said_paused;
 
     /* ---- shared ---- */
     struct mr_thread *thread;
@@ -190,6 +202,7 @@ struct mr_bridge {
     _Atomic uint64_t suspect_seq; /* highest seq of a span with a SUSPECT */
     _Atomic uint64_t resume_seq;
     _Atomic bool up;
+    _Atomic bool seek_wanted;
     _Atomic bool stopped; /* WORKER_STOPPED, as others see it */
     _Atomic uint64_t delivered;
     _Atomic uint64_t skipped;
@@ -202,6 +215,7 @@ struct mr_bridge {
     char last_error[REASON_MAX];
     bool known; /* up or down was ever said */
     int64_t down_since_ns;
+    struct seek seek;
 };
 
 /* route.c */
@@ -240,6 +254,8 @@ enum mr_err mr_dead_letter_of(struct mr_bridge *bridge, struct flight *flight, u
 void mr_dead_take_rejects(struct mr_bridge *bridge);
 bool mr_dead_durable(const struct mr_bridge *bridge, uint64_t dead_seq);
 void mr_dead_rewind(struct mr_bridge *bridge); /* all behind the cursor comes again */
+enum mr_err mr_dead_recall(struct mr_bridge *bridge,
+                           struct mr_error *why) MR_MUST_USE; /* further */
 int64_t mr_dead_turn(struct mr_bridge *bridge, int64_t now_ns);
 void mr_dead_close(struct mr_bridge *bridge);
 
@@ -247,6 +263,11 @@ void mr_dead_close(struct mr_bridge *bridge);
 void mr_worker_run(void *bridge);
 void mr_worker_stop(struct mr_bridge *bridge, const char *why);
 void mr_worker_close(struct mr_bridge *bridge, int64_t patience_ns);
+
+bool mr_worker_rewind(struct mr_bridge *bridge); /* false: it had to stop */
+
+/* seek.c: do what is wanted, if it can be done now; false: nothing is wanted. */
+bool mr_seek_turn(struct mr_bridge *bridge, int64_t now_ns);
 
 /* port.c */
 void mr_port_fail(struct mr_bridge *bridge, struct flight *flight, enum mr_verdict verdict,

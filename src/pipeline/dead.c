@@ -85,9 +85,12 @@ void mr_dead_rewind(struct mr_bridge *b)
     b->dead.known_sorted = b->dead.known_count;
 }
 
-/* Read back the letters that the cursor does not cover yet. */
-static enum mr_err dead_recall(struct mr_bridge *b, struct mr_error *why)
+/* Read back the letters that the cursor does not cover (any more). */
+enum mr_err mr_dead_recall(struct mr_bridge *b, struct mr_error *why)
 {
+    if (b->dead.journal == NULL) {
+        return MR_OK; /* opening it does the same */
+    }
     struct mr_reader *reader;
     struct mr_view view;
     struct mr_reader_options options = {.pins_max = 1};
@@ -144,7 +147,7 @@ static enum mr_err dead_open(struct mr_bridge *b, struct mr_error *why)
     err = mr_cursor_open(dead->journal, "dead-letters", 0, MR_START_OLDEST, &dead->cursor, &is_new,
                          why);
     if (err == MR_OK) {
-        err = dead_recall(b, why);
+        err = mr_dead_recall(b, why);
     }
     if (err != MR_OK) {
         (void)mr_journal_close(dead->journal);
