@@ -45,6 +45,7 @@ LIBRARIES = {
     "yaml.h": "config",
     "microhttpd.h": "admin",
     "isa-l": "base",
+    "simdjson.h": "codec",
 }
 
 BANNED = {
@@ -216,8 +217,9 @@ def main():
         root = root.parent.parent
     found = []
     for folder in ("src", "test", "bench"):
-        for path in sorted((root / folder).rglob("*.[ch]")):
-            found += File(root, path).check()
+        for pattern in ("*.[ch]", "*.cpp"):
+            for path in sorted((root / folder).rglob(pattern)):
+                found += File(root, path).check()
         for path in sorted((root / folder).rglob("*.py")):
             found += Script(root, path).check()
     for line in found:

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # lint.sh - sourced by ./dev: the checks that need no running program.
 
-c_files() { find src test bench -name '*.[ch]' | sort; }
+c_files() { find src test bench -name '*.[ch]' -o -name '*.cpp' | sort; }
 shell_files() { echo dev .ci/run tools/lib/clang-tidy-one; find tools test bench -name '*.sh'; }
 
 lint_all() {
@@ -26,7 +26,7 @@ clang_tidy_stale() {
     local newest file stamp
     newest=$(find src .clang-tidy \( -name '*.h' -o -name .clang-tidy \) -printf '%T@ %p\n' |
         sort -rn | sed -n '1s/^[^ ]* //p')
-    find src -name '*.c' | sort | while read -r file; do
+    find src -name '*.c' -o -name '*.cpp' | sort | while read -r file; do
         stamp=build/lint/${file//\//_}
         [[ $stamp -nt $file && $stamp -nt $newest ]] || echo "$file $stamp"
     done
