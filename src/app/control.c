@@ -14,6 +14,9 @@
 
 #include "base/log.h"
 #include "codec/json.h"
+#include "journal/cursor.h"
+
+#include <inttypes.h>
 
 struct page_row {
     const char *path; /* behind /api/v1/ */
@@ -55,9 +58,132 @@ static enum mr_admin_status answer_bridges(struct gateway *gateway,
     return MR_ADMIN_OK;
 }
 
+/* ---- bridges ---- */
+
+/* Ring the workers of bridge `name`; false: there is none. */
+static bool nudge(struct gateway *gateway, const char *name)
+{
+    struct mr_bridge_stats stats;
+    bool found = false;
+
+    for (uint32_t i = 0; i < gateway->bridge_count; i++) {
+        mr_bridge_stats(gateway->bridges[i], &stats);
+        if (strcmp(stats.name, name) == 0) {
+            mr_bridge_nudge(gateway->bridges[i]);
+            found = true;
+        }
+    }
+    return found;
+}
+
+static enum mr_admin_status answer_no_bridge(struct mr_text *page, const char *name)
+{
+    char text[256];
+    struct mr_text sentence = mr_text_over(text, sizeof(text));
+
+    if (name == NULL) {
+        return answer_error(page, MR_ADMIN_BAD_REQUEST, "which bridge? give it with ?name=");
+    }
+    mr_text_fmt(&sentence, "there is no bridge '%.128s'; `millrace bridge ls` lists them", name);
+    return answer_error(page, MR_ADMIN_NOT_FOUND, text);
+}
+
+static enum mr_admin_status bridge_pause(struct gateway *gateway,
+                                         const struct mr_admin_request *request,
+                                         struct mr_text *page, bool paused)
+{
+    const char *name = mr_admin_argument(request, "name");
+
+    mr_mutex_lock(&gateway->mutex);
+    bool found = name != NULL && nudge(gateway, name);
+    enum mr_err err = found ? mr_cursor_pause(gateway->journal, name, paused) : MR_OK;
+    if (found) {
+        (void)nudge(gateway, name);
+    }
+    mr_mutex_unlock(&gateway->mutex);
+    if (!found) {
+        return answer_no_bridge(page, name);
+    }
+    if (err != MR_OK) {
+        return answer_error(page, MR_ADMIN_FAILED,
+                            "the cursors cannot be written; see the gateway's log");
+    }
+    mr_text_fmt(page, "{\"paused\":%s}\n", paused ? "true" : "false");
+    return MR_ADMIN_OK;
+}
+
+static enum mr_admin_status answer_pause(struct gateway *gateway,
+                                         const struct mr_admin_request *request,
+                                         struct mr_text *page)
+{
+    return bridge_pause(gateway, request, page, true);
+}
+
+static enum mr_admin_status answer_resume(struct gateway *gateway,
+                                          const struct mr_admin_request *request,
+                                          struct mr_text *page)
+{
+    return bridge_pause(gateway, request, page, false);
+}
+
+/* The worker of bridge `name` in `lane`, or NULL. */
+static struct mr_bridge *bridge_find(struct gateway *gateway, const char *name, uint64_t lane)
+{
+    struct mr_bridge_stats stats;
+
+    for (uint32_t i = 0; name != NULL && i < gateway->bridge_count; i++) {
+        mr_bridge_stats(gateway->bridges[i], &stats);
+        if (stats.lane == lane && strcmp(stats.name, name) == 0) {
+            return gateway->bridges[i];
+        }
+    }
+    return NULL;
+}
+
+/* False: it is not there, or no number. */
+static bool argument_u64(const struct mr_admin_request *request, const char *name, uint64_t *out)
+{
+    const char *text = mr_admin_argument(request, name);
+
+    return text != NULL && mr_parse_u64(mr_span_of(text), UINT64_MAX, out) == MR_OK;
+}
+
+/* ?name=&lane=&seq=: go on behind record `seq`. */
+static enum mr_admin_status answer_seek(struct gateway *gateway,
+                                        const struct mr_admin_request *request,
+                                        struct mr_text *page)
+{
+    const char *name = mr_admin_argument(request, "name");
+    struct mr_error why = {.text = ""};
+    uint64_t lane = 0;
+    uint64_t seq = 0;
+
+    if (!argument_u64(request, "lane", &lane) || !argument_u64(request, "seq", &seq)) {
+        return answer_error(page, MR_ADMIN_BAD_REQUEST, "lane and seq are numbers");
+    }
+    /* Held while the worker jumps, so that no reload takes the bridge away. */
+    mr_mutex_lock(&gateway->mutex);
+    struct mr_bridge *bridge = bridge_find(gateway, name, lane);
+    enum mr_err err = bridge == NULL ? MR_OK : mr_bridge_seek(bridge, seq, &seq, &why);
+    mr_mutex_unlock(&gateway->mutex);
+    if (bridge == NULL) {
+        return answer_no_bridge(page, name);
+    }
+    if (err != MR_OK) {
+        return answer_error(page,
+                            err == MR_ERR_REJECT  ? MR_ADMIN_CONFLICT
+                            : err == MR_ERR_AGAIN ? MR_ADMIN_UNAVAILABLE
+                                                  : MR_ADMIN_FAILED,
+                            why.text);
+    }
+    mr_text_fmt(page, "{\"lane\":%" PRIu64 ",\"seq\":%" PRIu64 "}\n", lane, seq);
+    return MR_ADMIN_OK;
+}
+
 static const struct page_row pages[] = {
-    {"status", false, answer_status},
-    {"bridges", false, answer_bridges},
+    {"status", false, answer_status},      {"bridges", false, answer_bridges},
+    {"bridges/pause", true, answer_pause}, {"bridges/resume", true, answer_resume},
+    {"bridges/seek", true, answer_seek},
 };
 
 enum mr_admin_status mr_control_answer(void *arg, const struct mr_admin_request *request,

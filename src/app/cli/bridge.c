@@ -1,7 +1,14 @@
-/* bridge.c - `millrace bridge ls`: what each bridge does. */
+/* bridge.c - `millrace bridge ls | pause | resume`: what each bridge does, and holding it.
+ *
+ * pause and resume work beside a running gateway, by its admin server, and without one,
+ * in the table of cursors; `seek` has a file of its own.
+ */
 #include <inttypes.h>
 
 #include "app/cli/ask.h"
+#include "app/cli/bridge_internal.h"
+#include "app/cli/walk.h"
+#include "journal/cursor.h"
 
 enum { NAME_BYTES = 160, ERROR_BYTES = 512 };
 
@@ -76,6 +83,88 @@ static int ls_run(struct mr_cli *cli)
     return MR_EXIT_OK;
 }
 
+/* ---- pause, resume ---- */
+
+/* No gateway runs: the cursors are ours to change. */
+int mr_bridge_cursors_open(struct mr_cli *cli, struct mr_journal **out)
+{
+    char path[4096];
+    struct mr_error why;
+    int code = mr_walk_journal_path(cli, path, sizeof(path));
+
+    if (code != MR_EXIT_OK) {
+        return code;
+    }
+    const struct mr_journal_options options = {
+        .path = path, .name = "journal", .cursors_only = true};
+    enum mr_err err = mr_journal_open(out, &options, NULL, &why);
+    if (err == MR_ERR_AGAIN) {
+        return mr_cli_fail(cli, MR_EXIT_TRY_AGAIN,
+                           "a gateway runs there, but its admin server does not answer: %s; set "
+                           "`admin.enable: true`, or stop it first",
+                           why.text);
+    }
+    return err == MR_OK
+               ? MR_EXIT_OK
+               : mr_cli_fail(cli, err == MR_ERR_CONFIG ? MR_EXIT_DATA : MR_EXIT_IO, "%s", why.text);
+}
+
+static int pause_stopped(struct mr_cli *cli, const char *name, bool paused)
+{
+    struct mr_journal *journal = NULL;
+    int code = mr_bridge_cursors_open(cli, &journal);
+
+    if (code != MR_EXIT_OK) {
+        return code;
+    }
+    enum mr_err err = mr_cursor_pause(journal, name, paused);
+    if (err == MR_ERR_REJECT) {
+        code = mr_cli_fail(cli, MR_EXIT_NO_INPUT,
+                           "there is no bridge '%s' in this journal; `millrace journal cursors` "
+                           "lists them",
+                           name);
+    } else if (err != MR_OK) {
+        code = mr_cli_fail(cli, MR_EXIT_IO, "the cursors cannot be written; check the disk");
+    } else {
+        mr_cli_note(cli, "'%s' %s when the gateway runs", name,
+                    paused ? "will be paused" : "will go on");
+    }
+    (void)mr_journal_close(journal); /* what was changed is synced */
+    return code;
+}
+
+static int pause_do(struct mr_cli *cli, bool paused)
+{
+    const char *name = mr_cli_argument(cli, 0);
+    char target[1024];
+    struct mr_text text = mr_text_over(target, sizeof(target));
+    struct mr_answer answer;
+    bool running;
+
+    mr_text_fmt(&text, "bridges/%s?name=", paused ? "pause" : "resume");
+    mr_ask_escape(&text, mr_span_of(name));
+    int code = mr_ask_if_running(cli, "POST", target, &answer, &running);
+    if (code != MR_EXIT_OK) {
+        return code;
+    }
+    if (!running) {
+        return pause_stopped(cli, name, paused);
+    }
+    mr_cli_note(cli, "'%s' is %s", name, paused ? "paused; its events stay in the journal" : "on");
+    mr_answer_free(&answer);
+    return MR_EXIT_OK;
+}
+
+static int pause_run(struct mr_cli *cli)
+{
+    return pause_do(cli, true);
+}
+
+static int resume_run(struct mr_cli *cli)
+{
+    return pause_do(cli, false);
+}
+
 /* ---- tables ---- */
 
 static const struct mr_cli_option ls_options[] = {
@@ -93,11 +182,32 @@ static const struct mr_command command_ls = {
     .run = ls_run,
 };
 
-static const struct mr_command *const bridge_commands[] = {&command_ls, NULL};
+static const struct mr_command command_pause = {
+    .name = "pause",
+    .arguments = "NAME",
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .summary = "deliver nothing more until it is resumed",
+    .help = "What is on its way is settled. The bridge keeps its place, holds the journal from\n"
+            "there on, and stays paused through restarts.\n",
+    .run = pause_run,
+};
+
+static const struct mr_command command_resume = {
+    .name = "resume",
+    .arguments = "NAME",
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .summary = "go on where it was paused",
+    .run = resume_run,
+};
+
+static const struct mr_command *const bridge_commands[] = {
+    &command_ls, &command_pause, &command_resume, &mr_command_bridge_seek, NULL};
 
 const struct mr_command mr_command_bridge = {
     .name = "bridge",
     .group = "Look",
-    .summary = "what the bridges of the running gateway do",
+    .summary = "what the bridges do; pause them, or let them go on elsewhere",
     .subcommands = bridge_commands,
 };
