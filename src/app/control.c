@@ -180,10 +180,130 @@ static enum mr_admin_status answer_seek(struct gateway *gateway,
     return MR_ADMIN_OK;
 }
 
+/* ---- clients ---- */
+
+enum { CLIENTS_PER_CALL = 64, CLIENTS_PAGE_BYTES = 256 << 10, CLIENT_ID_SHOWN = 4096 };
+
+struct clients_page {
+    struct mr_text *page;
+    const char *filter; /* NULL: all */
+    uint64_t count;
+};
+
+/* `*` stands for anything.  Iterative, so that a pattern cannot choose how deep. */
+static bool glob_matches(const char *pattern, struct mr_span text)
+{
+    const char *star = NULL;
+    size_t star_at = 0;
+    size_t i = 0;
+
+    while (i < text.len) {
+        if (*pattern == '*') {
+            star = pattern;
+            star_at = i;
+            pattern += 1;
+        } else if ((uint8_t)*pattern == text.at[i]) {
+            pattern += 1;
+            i += 1;
+        } else if (star != NULL) {
+            pattern = star + 1;
+            star_at += 1;
+            i = star_at;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*') {
+        pattern += 1;
+    }
+    return *pattern == '\0';
+}
+
+static void put_client(void *arg, const struct mr_client_info *info)
+{
+    static const char *const versions[] = {[3] = "3.1", [4] = "3.1.1", [5] = "5.0"};
+    struct clients_page *clients = arg;
+    struct mr_text *page = clients->page;
+    struct mr_span id = info->client;
+
+    if (clients->filter != NULL && !glob_matches(clients->filter, id)) {
+        return;
+    }
+    id.len = id.len < CLIENT_ID_SHOWN ? id.len : CLIENT_ID_SHOWN;
+    mr_text_add(page, clients->count == 0 ? "{\"client\":" : ",{\"client\":");
+    mr_json_add_string(page, id);
+    mr_text_add(page, ",\"username\":");
+    mr_json_add_string(page, mr_span_make(info->username.at, info->username.len < CLIENT_ID_SHOWN
+                                                                 ? info->username.len
+                                                                 : CLIENT_ID_SHOWN));
+    mr_text_fmt(page, ",\"peer\":\"%s\",\"listener\":", info->peer);
+    mr_json_add_string(page, mr_span_of(info->listener == NULL ? "" : info->listener));
+    mr_text_fmt(page, ",\"version\":\"%s\",\"connected\":\"",
+                info->version < MR_COUNT_OF(versions) && versions[info->version] != NULL
+                    ? versions[info->version]
+                    : "?");
+    mr_text_time_us(page, info->connected_us);
+    mr_text_fmt(page,
+                "\",\"received\":%" PRIu32 ",\"sent\":%" PRIu32 ",\"inflight\":%" PRIu32
+                ",\"queued\":%" PRIu32 ",\"acks_withheld\":%" PRIu32 ",\"paused\":%s}",
+                info->received, info->sent, info->inflight, info->queued, info->acks_held,
+                info->paused ? "true" : "false");
+    clients->count += 1;
+}
+
+/* ?filter=&after=: a page of them; "next" is the `after` of the next one, or null. */
+static enum mr_admin_status answer_clients(struct gateway *gateway,
+                                           const struct mr_admin_request *request,
+                                           struct mr_text *page)
+{
+    struct clients_page clients = {.page = page, .filter = mr_admin_argument(request, "filter")};
+    enum mr_err err = MR_OK;
+    uint64_t at = 0;
+
+    (void)argument_u64(request, "after", &at); /* absent: from the first */
+    mr_text_add(page, "{\"clients\":[");
+    while (err == MR_OK && at != MR_CLIENTS_END && page->len < CLIENTS_PAGE_BYTES) {
+        err = mr_broker_clients(gateway->broker, &at, CLIENTS_PER_CALL, put_client, &clients);
+    }
+    if (err != MR_OK) {
+        page->len = 0;
+        return answer_error(page, MR_ADMIN_UNAVAILABLE, "the gateway is ending");
+    }
+    if (at == MR_CLIENTS_END) {
+        mr_text_add(page, "],\"next\":null}\n");
+    } else {
+        mr_text_fmt(page, "],\"next\":%" PRIu64 "}\n", at);
+    }
+    return MR_ADMIN_OK;
+}
+
+/* ?client= */
+static enum mr_admin_status answer_kick(struct gateway *gateway,
+                                        const struct mr_admin_request *request,
+                                        struct mr_text *page)
+{
+    const char *client = mr_admin_argument(request, "client");
+    bool found = false;
+
+    if (client == NULL) {
+        return answer_error(page, MR_ADMIN_BAD_REQUEST, "which client? give it with ?client=");
+    }
+    if (mr_broker_kick(gateway->broker, mr_span_of(client), &found) != MR_OK) {
+        return answer_error(page, MR_ADMIN_UNAVAILABLE, "the gateway is ending");
+    }
+    if (!found) {
+        return answer_error(page, MR_ADMIN_NOT_FOUND, "no client of that id is connected");
+    }
+    mr_text_add(page, "{\"kicked\":true}\n");
+    return MR_ADMIN_OK;
+}
+
 static const struct page_row pages[] = {
     {"status", false, answer_status},      {"bridges", false, answer_bridges},
     {"bridges/pause", true, answer_pause}, {"bridges/resume", true, answer_resume},
     {"bridges/seek", true, answer_seek},
+    {"clients", false, answer_clients},
+    {"clients/kick", true, answer_kick},
 };
 
 enum mr_admin_status mr_control_answer(void *arg, const struct mr_admin_request *request,

@@ -235,6 +235,7 @@ static void stored_free_all(struct mr_bufpool *pool, struct stored **first, stru
 
 static void shard_close(struct mr_shard *shard)
 {
+    shard_calls_close(shard); /* of one that never ran */
     if (shard->net != NULL) {
         mr_net_each(shard->net, shard_forget, shard);
         mr_net_close(shard->net);

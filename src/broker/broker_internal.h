@@ -5,6 +5,7 @@
  *     session.c    who is connected       ackgate.c   when acks may leave
  *     topics.c     known topics, aliases  subtree.c   who wants a topic
  *     append.c     into the journal       deliver.c   out to live subscribers
+ *     call.c       questions of the control plane
  *
  * Thread: all of it belongs to the shard's thread.
  */
@@ -121,6 +122,14 @@ void shard_fail(struct mr_shard *shard);
  * tick, and what is read until then is little.
  */
 void shard_stall(struct mr_shard *shard);
+
+/* ---- call.c ---- */
+
+/* Run `run` in the shard and wait for it.  IO: the shard has ended. */
+enum mr_err shard_call(struct mr_shard *shard, void (*run)(struct mr_shard *shard, void *arg),
+                       void *arg) MR_MUST_USE;
+void shard_calls_run(struct mr_shard *shard);   /* when woken */
+void shard_calls_close(struct mr_shard *shard); /* at its end; twice is fine */
 
 /* ---- metrics.c ---- */
 

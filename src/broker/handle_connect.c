@@ -156,6 +156,7 @@ static void connect_remember(struct client *client, const struct mr_mqtt_connect
     struct mr_conn *conn = client_conn(client);
 
     client->version = packet->version;
+    client->connected_tick = client->shard->tick;
     client->receive_max = (uint16_t)limits->max_inflight_messages;
     if (packet->version == MR_MQTT_5) {
         client->receive_max =

@@ -114,6 +114,7 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
         mr_ackgate_hold(shard->gate, &client->acks, message->publisher, at.seq, ack, sizeof(ack));
     }
     mr_metric_add(shard->metrics.publish_received[message->qos], 1);
+    client->received += 1;
     if (pending != NULL) {
         pending_push(shard, pending, &at);
     } else if (topic->subscribed && !waits) {

@@ -51,6 +51,7 @@ void shard_metrics_make(struct mr_shard *shard, uint32_t index)
         [END_TAKEN_OVER] = "reason=\"taken_over\"", [END_KEEP_ALIVE] = "reason=\"keep_alive\"",
         [END_REFUSED] = "reason=\"refused\"",       [END_PROTOCOL] = "reason=\"protocol\"",
         [END_SHUTDOWN] = "reason=\"shutdown\"",     [END_MEMORY] = "reason=\"memory\"",
+        [END_KICKED] = "reason=\"kicked\"",
     };
     static const char *const drop_help = "messages not delivered to a subscriber";
     struct shard_metrics *m = &shard->metrics;

@@ -220,6 +220,9 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
     if (woken && !shard->stopping) {
         shard_resume(shard);
     }
+    if (woken) {
+        shard_calls_run(shard);
+    }
     turn_events(shard, count);
     if (MR_UNLIKELY(shard_has_failed(shard))) {
         return false;
@@ -300,8 +303,10 @@ void shard_run(void *arg)
 
     while (!atomic_load_explicit(&shard->broker->stop, memory_order_acquire)) {
         if (!shard_turn(shard, next_ns, &next_ns)) {
+            shard_calls_close(shard);
             return;
         }
     }
     shard_stop(shard);
+    shard_calls_close(shard);
 }

@@ -99,6 +99,7 @@ enum end_kind {
     END_PROTOCOL, /* the client broke a rule */
     END_SHUTDOWN,
     END_MEMORY,
+    END_KICKED, /* by the operator */
     END_COUNT
 };
 
@@ -112,7 +113,10 @@ struct client {
     uint32_t aliases_capacity;
     uint32_t keep_alive_ticks; /* 1.5 times what was asked, and one */
     uint32_t packet_max;       /* largest packet it accepts; 0: any */
-    uint16_t receive_max;      /* QoS 1 publishes it accepts unacknowledged */
+    uint32_t connected_tick;   /* of its CONNECT */
+    uint32_t received;         /* publishes */
+    uint32_t sent;
+    uint16_t receive_max; /* QoS 1 publishes it accepts unacknowledged */
     uint8_t version;           /* 0 before CONNECT */
     uint8_t end;               /* enum end_kind, once known */
     bool will_dropped;
@@ -150,6 +154,17 @@ struct shard_stats {
         subscriptions, withheld, paused, bytes_received, bytes_sent;
 };
 
+/* A question of the control plane, on the asker's stack (call.c). */
+enum call_state { CALL_WAITS, CALL_DONE, CALL_LEFT };
+struct shard_call {
+    struct shard_call *next;
+    void (*run)(struct mr_shard *shard, void *arg);
+    void *arg;
+    struct mr_wake done;
+    enum mr_err err;
+    _Atomic int state; /* LEFT: the shard will not touch it again */
+};
+
 struct mr_shard {
     struct mr_broker *broker;
     struct mr_loop *loop;
@@ -160,6 +175,7 @@ struct mr_shard {
     struct mr_subtree *subtree;
     struct mr_bufpool pool;
     struct mr_thread *thread;
+    struct shard_call *_Atomic calls; /* pushed by any thread */
 
     int64_t start_ns;
     int64_t now_ns;  /* of this turn */
@@ -207,5 +223,16 @@ struct mr_broker {
     _Atomic bool stop;
     _Atomic int64_t stop_deadline_ns;
 };
+
+static inline uint32_t broker_shard_count(const struct mr_broker *broker)
+{
+    return broker->shard == NULL ? 0 : 1;
+}
+
+static inline struct mr_shard *broker_shard(struct mr_broker *broker, uint32_t index)
+{
+    mr_assert(index == 0);
+    return broker->shard;
+}
 
 #endif

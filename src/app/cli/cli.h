@@ -148,6 +148,8 @@ extern const struct mr_command mr_command_version;
 extern const struct mr_command mr_command_journal;
 extern const struct mr_command mr_command_tap;
 extern const struct mr_command mr_command_bridge;
+extern const struct mr_command mr_command_clients;
+extern const struct mr_command mr_command_dlq;
 
 /* Of `journal`, in a file of their own. */
 extern const struct mr_command mr_command_journal_cursors;
