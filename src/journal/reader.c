@@ -638,7 +638,9 @@ static inline bool view_name(const struct mr_view *view, struct mr_event *out)
     return true;
 }
 
-bool mr_view_event(const struct mr_view *view, struct mr_view_at *at, struct mr_event *out)
+/* The next record of the view that is its own, decoded into out->raw; false: none. */
+static inline bool view_next(const struct mr_view *view, struct mr_view_at *at,
+                             struct mr_event *out)
 {
     const struct view_pin *pin = view->pin;
 
@@ -657,19 +659,56 @@ bool mr_view_event(const struct mr_view *view, struct mr_view_at *at, struct mr_
             at->records.at = at->records.end;
             continue;
         }
-        if (seq < pin->seq_from || seq > pin->seq_to ||
-            (out->raw.type != MR_RECORD_EVENT && out->raw.type != MR_RECORD_DEAD_LETTER) ||
-            !view_name(view, out)) {
-            continue;
+        if (seq >= pin->seq_from && seq <= pin->seq_to) {
+            out->seq = seq;
+            return true;
         }
-        out->seq = seq;
-        out->received_us = out->raw.received_us;
-        out->properties = out->raw.properties;
-        out->payload = out->raw.payload;
-        out->type = out->raw.type;
-        out->qos = out->raw.qos;
-        out->retain = out->raw.retain;
-        out->will = out->raw.will;
-        return true;
     }
+}
+
+/* Fill `out` from out->raw, an event.  False: its name is not known. */
+static inline bool view_event_fill(const struct mr_view *view, struct mr_event *out)
+{
+    if (!view_name(view, out)) {
+        return false;
+    }
+    out->received_us = out->raw.received_us;
+    out->properties = out->raw.properties;
+    out->payload = out->raw.payload;
+    out->type = out->raw.type;
+    out->qos = out->raw.qos;
+    out->retain = out->raw.retain;
+    out->will = out->raw.will;
+    return true;
+}
+
+static inline bool raw_is_event(const struct mr_record_raw *raw)
+{
+    return raw->type == MR_RECORD_EVENT || raw->type == MR_RECORD_DEAD_LETTER;
+}
+
+bool mr_view_event(const struct mr_view *view, struct mr_view_at *at, struct mr_event *out)
+{
+    while (view_next(view, at, out)) {
+        if (raw_is_event(&out->raw) && view_event_fill(view, out)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool mr_view_record(const struct mr_view *view, struct mr_view_at *at, struct mr_event *out)
+{
+    while (view_next(view, at, out)) {
+        if (raw_is_event(&out->raw)) {
+            if (view_event_fill(view, out)) {
+                return true;
+            }
+        } else if (out->raw.type != MR_RECORD_GAP) {
+            out->type = out->raw.type;
+            out->received_us = out->raw.received_us;
+            return true;
+        }
+    }
+    return false;
 }

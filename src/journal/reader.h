@@ -36,7 +36,7 @@ struct mr_event {
     struct mr_span properties;
     struct mr_span payload;
     uint32_t name_id; /* same id in the same `names` = same client, user, topic */
-    uint8_t type;     /* MR_RECORD_EVENT or MR_RECORD_DEAD_LETTER */
+    uint8_t type;     /* MR_RECORD_EVENT or MR_RECORD_DEAD_LETTER; mr_view_record(): any */
     uint8_t qos;
     bool retain;
     bool will;
@@ -93,6 +93,11 @@ struct mr_view_at mr_view_begin(const struct mr_view *view);
  * types are passed over.  Events below the reader's `seq_from` do not appear.
  */
 bool mr_view_event(const struct mr_view *view, struct mr_view_at *at, struct mr_event *out);
+
+/* As mr_view_event(), but every record that is not a gap: of other types than events
+ * the body is in out->raw (control.h).
+ */
+bool mr_view_record(const struct mr_view *view, struct mr_view_at *at, struct mr_event *out);
 
 /* A reader's own value per name id of this view's names: a route cache.  Zero at
  * first; `names` live until the last view of their segment is unpinned and the
