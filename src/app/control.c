@@ -298,12 +298,83 @@ static enum mr_admin_status answer_kick(struct gateway *gateway,
     return MR_ADMIN_OK;
 }
 
+/* ---- dead letters ---- */
+
+enum { RANGES_MAX = 1024 };
+
+/* "1-5,9"; 0: it is not of this form, or too long. */
+static size_t ranges_parse(const char *text, struct mr_seq_range *ranges)
+{
+    struct mr_span rest = mr_span_of(text);
+    size_t count = 0;
+
+    while (rest.at != NULL) {
+        struct mr_span last = mr_span_split(&rest, ',');
+        struct mr_span first = mr_span_split(&last, '-');
+        struct mr_seq_range *range = &ranges[count];
+        if (count == RANGES_MAX || mr_parse_u64(first, UINT64_MAX, &range->first) != MR_OK) {
+            return 0;
+        }
+        range->last = range->first;
+        if ((last.at != NULL && mr_parse_u64(last, UINT64_MAX, &range->last) != MR_OK) ||
+            range->last < range->first || range->first == 0) {
+            return 0;
+        }
+        count += 1;
+    }
+    return count;
+}
+
+/* ?name=&letters=1-5,9 */
+static enum mr_admin_status letters_page(struct gateway *gateway,
+                                         const struct mr_admin_request *request,
+                                         struct mr_text *page, bool retry)
+{
+    const char *name = mr_admin_argument(request, "name");
+    const char *letters = mr_admin_argument(request, "letters");
+    struct mr_seq_range *ranges = mr_alloc(RANGES_MAX * sizeof(*ranges));
+    size_t range_count = letters == NULL ? 0 : ranges_parse(letters, ranges);
+    struct mr_error why = {.text = ""};
+    enum mr_admin_status status = MR_ADMIN_OK;
+    uint64_t count = 0;
+
+    mr_mutex_lock(&gateway->mutex);
+    struct mr_bridge *bridge = bridge_find(gateway, name, 0);
+    if (range_count == 0) {
+        status = answer_error(page, MR_ADMIN_BAD_REQUEST, "letters is a list like 1-5,9");
+    } else if (bridge == NULL) {
+        status = answer_no_bridge(page, name);
+    } else if (mr_letters_handle(gateway, bridge, ranges, range_count, retry, &count, &why) !=
+               MR_OK) {
+        status = answer_error(page, MR_ADMIN_UNAVAILABLE, why.text);
+    } else {
+        mr_text_fmt(page, "{\"count\":%" PRIu64 "}\n", count);
+    }
+    mr_mutex_unlock(&gateway->mutex);
+    mr_free(ranges);
+    return status;
+}
+
+static enum mr_admin_status answer_retry(struct gateway *gateway,
+                                         const struct mr_admin_request *request,
+                                         struct mr_text *page)
+{
+    return letters_page(gateway, request, page, true);
+}
+
+static enum mr_admin_status answer_drop(struct gateway *gateway,
+                                        const struct mr_admin_request *request,
+                                        struct mr_text *page)
+{
+    return letters_page(gateway, request, page, false);
+}
+
 static const struct page_row pages[] = {
-    {"status", false, answer_status},      {"bridges", false, answer_bridges},
-    {"bridges/pause", true, answer_pause}, {"bridges/resume", true, answer_resume},
-    {"bridges/seek", true, answer_seek},
-    {"clients", false, answer_clients},
-    {"clients/kick", true, answer_kick},
+    {"status", false, answer_status},           {"bridges", false, answer_bridges},
+    {"bridges/pause", true, answer_pause},      {"bridges/resume", true, answer_resume},
+    {"bridges/seek", true, answer_seek},        {"clients", false, answer_clients},
+    {"clients/kick", true, answer_kick},        {"dead-letters/drop", true, answer_drop},
+    {"dead-letters/retry", true, answer_retry},
 };
 
 enum mr_admin_status mr_control_answer(void *arg, const struct mr_admin_request *request,

@@ -3,6 +3,7 @@
  *     wire.c     start, wait, stop
  *     status.c   what it tells: health, readiness, /api/v1/status
  *     control.c  what it can be told while it runs: /api/v1/...
+ *     letters.c  dead letters, retried or dropped
  *
  * Thread: main owns it.  The admin thread reads; what it and the main thread both
  *         change lies under `mutex`, which neither holds while it waits for long.
@@ -61,6 +62,15 @@ void mr_status_bridges(struct gateway *gateway, struct mr_text *page);
 
 /* SIGUSR1: the same for the log. */
 void mr_status_log(struct gateway *gateway);
+
+/* ---- letters.c: dead letters are appended again, addressed to their bridge ---- */
+
+/* Retry (append, wait until durable, take out) or drop (take out) those letters of
+ * `bridge` whose seq is in `ranges`.  *count: so many are done, also after an error.
+ */
+enum mr_err mr_letters_handle(struct gateway *gateway, struct mr_bridge *bridge,
+                              const struct mr_seq_range *ranges, size_t range_count, bool retry,
+                              uint64_t *count, struct mr_error *why) MR_MUST_USE;
 
 /* ---- control.c ---- */
 

@@ -117,8 +117,8 @@ struct client {
     uint32_t received;         /* publishes */
     uint32_t sent;
     uint16_t receive_max; /* QoS 1 publishes it accepts unacknowledged */
-    uint8_t version;           /* 0 before CONNECT */
-    uint8_t end;               /* enum end_kind, once known */
+    uint8_t version;      /* 0 before CONNECT */
+    uint8_t end;          /* enum end_kind, once known */
     bool will_dropped;
     bool drain_again;  /* its queue waits for memory */
     bool ends_at_once; /* 5.0: CONNECT asked for Session Expiry Interval 0 */

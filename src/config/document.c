@@ -39,12 +39,13 @@ static void put_type(struct document *to, const struct mr_option *option)
         [MR_OPT_PAIRS] = "keys and texts",
     };
 
-    if (option->type == MR_OPT_CHOICE) {
+    if (option->type == MR_OPT_CHOICE || option->type == MR_OPT_CHOICE_OR_PAIRS) {
         for (size_t i = 0; option->choices[i] != NULL; i++) {
             put(to, i == 0 ? "`" : ", `");
             put_cell(to, option->choices[i]);
             put(to, "`");
         }
+        put(to, option->type == MR_OPT_CHOICE ? "" : ", or keys and texts");
         return;
     }
     put(to, nouns[option->type]);

@@ -97,6 +97,7 @@ static void number_store(const struct mr_option *option, void *field, uint64_t v
         *(bool *)field = value != 0;
         break;
     case MR_OPT_CHOICE:
+    case MR_OPT_CHOICE_OR_PAIRS: /* its first member */
         *(uint32_t *)field = (uint32_t)value;
         break;
     default:
@@ -338,6 +339,49 @@ static void pairs_fill(const struct filling *fill, const struct mr_option *optio
     pairs_add(&inner, node, "", pairs);
 }
 
+/* One of the choices, or a mapping, or a list of mappings. */
+static void choice_or_pairs_fill(const struct filling *fill, const struct mr_option *option,
+                                 void *field, struct mr_node *node)
+{
+    struct mr_choice_or_pairs *into = field;
+    struct mr_pairs *pairs = &into->pairs;
+    struct filling inner = *fill;
+    size_t count = 0;
+
+    *pairs = (struct mr_pairs){0};
+    if (node == NULL || node->kind == CONFIG_SCALAR) {
+        number_fill(fill, option, field, node);
+        return;
+    }
+    number_fill(fill, option, field, NULL);
+    bool list = node->kind == CONFIG_SEQUENCE;
+    for (size_t i = 0; list && i < node->count; i++) {
+        const struct mr_node *item = node->entries[i].node;
+        if (item->kind != CONFIG_MAPPING) {
+            problem_kind(fill, option->name, item, "a list of 'name: value'",
+                         "write '- name: value' in lines of their own");
+            return;
+        }
+        count += leaf_count(item);
+    }
+    count = list ? count : leaf_count(node);
+    if (count == 0) {
+        problem_kind(fill, option->name, node, "at least one 'name: value'",
+                     "write 'name: value' below it");
+        return;
+    }
+    pairs->items = config_alloc(fill->config, (count + 1) * sizeof(*pairs->items));
+    inner.where = dotted(fill->config, fill->where, option->name);
+    for (size_t i = 0; list && i < node->count; i++) {
+        pairs_add(&inner, node->entries[i].node, "", pairs);
+    }
+    if (!list) {
+        pairs_add(&inner, node, "", pairs);
+    }
+    for (into->choice = 0; option->choices[into->choice] != NULL; into->choice++) {
+    }
+}
+
 /* ---- tables ---- */
 
 static void table_fill(const struct filling *fill, const struct mr_option *table, void *into,
@@ -373,6 +417,9 @@ static void option_fill(const struct filling *fill, const struct mr_option *opti
         break;
     case MR_OPT_PAIRS:
         pairs_fill(fill, option, field, node);
+        break;
+    case MR_OPT_CHOICE_OR_PAIRS:
+        choice_or_pairs_fill(fill, option, field, node);
         break;
     case MR_OPT_SECTION:
         section_fill(fill, option, field, node);

@@ -206,6 +206,7 @@ enum mr_err mr_option_parse(const struct mr_option *option, const char *text, ui
     case MR_OPT_BOOL:
         return parse_bool(text, out, &problem, &hint);
     case MR_OPT_CHOICE:
+    case MR_OPT_CHOICE_OR_PAIRS:
         return parse_choice(option, text, out, &problem, &hint);
     default:
         return parse_bounded(option, text, out, &problem, &hint);

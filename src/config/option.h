@@ -31,6 +31,8 @@ enum mr_option_type {
     MR_OPT_LIST,     /* struct mr_list of strings; one string is a list of one */
     MR_OPT_PAIRS,    /* struct mr_pairs: free keys with text values */
     MR_OPT_SECTION,  /* a struct of its own, rows in `table` */
+    MR_OPT_CHOICE_OR_PAIRS, /* struct mr_choice_or_pairs: one of `choices`, or free keys with
+                               text values, or a list of such keys, in which one may repeat */
 };
 
 struct mr_list {
@@ -48,6 +50,11 @@ struct mr_pairs {
     size_t count;
 };
 
+struct mr_choice_or_pairs {
+    uint32_t choice; /* index into `choices`; with pairs: of the NULL behind them */
+    struct mr_pairs pairs;
+};
+
 struct mr_option {
     const char *name; /* as in the file; NULL ends the table */
     enum mr_option_type type;
@@ -56,7 +63,7 @@ struct mr_option {
     uint64_t min;                  /* numbers, sizes, durations (us) */
     uint64_t max;                  /* 0: no upper bound */
     const char *help;              /* one sentence */
-    const char *const *choices;    /* CHOICE: NULL-terminated */
+    const char *const *choices;    /* CHOICE, CHOICE_OR_PAIRS: NULL-terminated */
     const struct mr_option *table; /* SECTION */
     bool required;
 };
@@ -67,8 +74,8 @@ struct mr_option_fault {
     char hint[320];    /* "write digits only, 1 to 65535" */
 };
 
-/* The value of a U64, SIZE, DURATION, BOOL (0 or 1) or CHOICE (index) from its
- * text: the one parser behind files, defaults and the command line.
+/* The value of a U64, SIZE, DURATION, BOOL (0 or 1) or CHOICE (index; the choice of a
+ * CHOICE_OR_PAIRS too) from its text: the one parser behind files, defaults and the command line.
  * MR_ERR_REJECT: not a value, or out of range; *out is untouched, `fault` says why.
  */
 enum mr_err mr_option_parse(const struct mr_option *option, const char *text, uint64_t *out,

@@ -365,10 +365,8 @@ static bool name_is_paused(const struct mr_journal *journal, const char *name)
 }
 
 static enum mr_err cursor_make(struct mr_journal *journal, struct mr_cursor *cursor,
-                               const char *name, uint32_t lane, enum mr_cursor_start start,
-                               struct mr_error *why)
+                               const char *name, uint32_t lane, uint64_t seq, struct mr_error *why)
 {
-    uint64_t seq = cursor_start(&journal->lanes[lane], start);
     enum mr_err err;
 
     memcpy(cursor->name, name, strlen(name) + 1);
@@ -395,6 +393,15 @@ enum mr_err mr_cursor_open(struct mr_journal *journal, const char *name, uint32_
                            enum mr_cursor_start start, struct mr_cursor **out, bool *is_new,
                            struct mr_error *why)
 {
+    mr_assert(lane < journal->lane_count);
+    return mr_cursor_open_behind(journal, name, lane, cursor_start(&journal->lanes[lane], start),
+                                 out, is_new, why);
+}
+
+enum mr_err mr_cursor_open_behind(struct mr_journal *journal, const char *name, uint32_t lane,
+                                  uint64_t seq, struct mr_cursor **out, bool *is_new,
+                                  struct mr_error *why)
+{
     struct mr_cursor *unused;
     struct mr_cursor *cursor;
     enum mr_err err = MR_OK;
@@ -418,7 +425,7 @@ enum mr_err mr_cursor_open(struct mr_journal *journal, const char *name, uint32_
             journal->name, MR_CURSORS_MAX, journal->folder.text);
     } else if (cursor == NULL) {
         cursor = unused;
-        err = cursor_make(journal, cursor, name, lane, start, why);
+        err = cursor_make(journal, cursor, name, lane, seq, why);
     }
     if (err == MR_OK) {
         mr_assert(cursor != NULL);

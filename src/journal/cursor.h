@@ -31,6 +31,11 @@ enum mr_err mr_cursor_open(struct mr_journal *journal, const char *name, uint32_
                            enum mr_cursor_start start, struct mr_cursor **out, bool *is_new,
                            struct mr_error *why) MR_MUST_USE;
 
+/* The same, but a new one has settled everything up to `seq` (<= durable). */
+enum mr_err mr_cursor_open_behind(struct mr_journal *journal, const char *name, uint32_t lane,
+                                  uint64_t seq, struct mr_cursor **out, bool *is_new,
+                                  struct mr_error *why) MR_MUST_USE;
+
 uint64_t mr_cursor_get(const struct mr_cursor *cursor);
 
 /* Never backwards (asserted), never beyond durable. */

@@ -9,13 +9,13 @@
 #include "pipeline/bridge_internal.h"
 
 #include "codec/topic.h"
-#include "os/clock.h"
 #include "os/process.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
-static const char *const start_choices[] = {"oldest", "now", NULL};
+static const char *const unit_choices[] = {"auto", "s", "ms", "us", "ns", "rfc3339", NULL};
+static const char *const error_choices[] = {"received", "dead_letter", NULL};
 
 const struct mr_option mr_bridge_options[] = {
     {.name = "type",
@@ -27,11 +27,43 @@ const struct mr_option mr_bridge_options[] = {
      .offset = offsetof(struct mr_bridge_conf, from),
      .help = "MQTT topic filters of the events to carry; by default all."},
     {.name = "start",
-     .type = MR_OPT_CHOICE,
+     .type = MR_OPT_STR,
      .offset = offsetof(struct mr_bridge_conf, start),
      .default_text = "oldest",
-     .choices = start_choices,
-     .help = "Where a new bridge begins: at the oldest event the journal has kept, or now."},
+     .help = "Where a new bridge begins: oldest (of what the journal has kept), now, or the first "
+             "event received at a time as 2026-11-23T17:56:01Z."},
+    {.name = "timestamp",
+     .type = MR_OPT_STR,
+     .offset = offsetof(struct mr_bridge_conf, timestamp),
+     .default_text = "received",
+     .help = "The event's time at the target: received (by the gateway), or a template, as "
+             "${payload.ts}."},
+    {.name = "timestamp_unit",
+     .type = MR_OPT_CHOICE,
+     .offset = offsetof(struct mr_bridge_conf, timestamp_unit),
+     .default_text = "auto",
+     .choices = unit_choices,
+     .help = "Unit of the number that `timestamp` gives; auto tells it by its size and reads "
+             "RFC 3339 too."},
+    {.name = "timestamp_max_past",
+     .type = MR_OPT_DURATION,
+     .offset = offsetof(struct mr_bridge_conf, timestamp_max_past_us),
+     .default_text = "365d",
+     .max = 315360000000000000,
+     .help = "A time further before the receive time is impossible; 0: no bound."},
+    {.name = "timestamp_max_future",
+     .type = MR_OPT_DURATION,
+     .offset = offsetof(struct mr_bridge_conf, timestamp_max_future_us),
+     .default_text = "1h",
+     .max = 315360000000000000,
+     .help = "A time further behind the receive time is impossible; 0: no bound."},
+    {.name = "timestamp_on_error",
+     .type = MR_OPT_CHOICE,
+     .offset = offsetof(struct mr_bridge_conf, timestamp_on_error),
+     .default_text = "received",
+     .choices = error_choices,
+     .help = "An event whose time is missing, unreadable or impossible: received gives it the "
+             "receive time (counted), dead_letter keeps it aside."},
     {.name = "inflight_records",
      .type = MR_OPT_U64,
      .offset = offsetof(struct mr_bridge_conf, inflight_records),
@@ -56,22 +88,6 @@ const struct mr_option mr_bridge_options[] = {
     {.name = NULL},
 };
 
-enum { MR_BYTES_MAX = 512 << 20 };
-
-/* Room for encoded values: a few of the largest, and enough to keep a target busy. */
-static size_t bytes_size(const struct mr_shape *shape)
-{
-    size_t size = shape->value_encoder == MR_VALUE_JSON || shape->headers != MR_HEADERS_NONE
-                      ? 32 << 20
-                      : 8 << 20;
-    size_t values = shape->value_encoder == MR_VALUE_JSON ? (size_t)shape->value_bytes_max * 4 : 0;
-
-    if (values > MR_BYTES_MAX) {
-        values = MR_BYTES_MAX;
-    }
-    return values > size ? values : size;
-}
-
 static enum mr_err check_filter(const char *filter, struct mr_error *why)
 {
     const char *fault = mr_topic_filter_fault(mr_span_of(filter));
@@ -80,34 +96,6 @@ static enum mr_err check_filter(const char *filter, struct mr_error *why)
                ? MR_OK
                : mr_error_set(why, MR_ERR_CONFIG, "from: '%s' is not an MQTT topic filter: %s",
                               filter, fault);
-}
-
-/* A literal destination is judged at once. */
-static enum mr_err compile_dest(const struct mr_shape *shape, struct mr_template **out,
-                                struct mr_error *why)
-{
-    enum mr_err err =
-        mr_template_compile(out, shape->dest_option, shape->dest_template, MR_TEMPLATE_DEST, why);
-    if (err != MR_OK) {
-        return err;
-    }
-    const char *literal = mr_template_literal(*out);
-    const char *refused = literal == NULL || shape->dest_refused == NULL
-                              ? NULL
-                              : shape->dest_refused(mr_span_of(literal));
-    return refused == NULL ? MR_OK
-                           : mr_error_set(why, MR_ERR_CONFIG, "%s: '%s': %s", shape->dest_option,
-                                          literal, refused);
-}
-
-/* Without a key template *out stays NULL. */
-static enum mr_err compile_key(const struct mr_shape *shape, struct mr_template **out,
-                               struct mr_error *why)
-{
-    if (shape->key_template == NULL || shape->key_template[0] == '\0') {
-        return MR_OK;
-    }
-    return mr_template_compile(out, shape->key_option, shape->key_template, MR_TEMPLATE_TEXT, why);
 }
 
 struct checking {
@@ -130,13 +118,14 @@ uint32_t mr_bridge_check(const struct mr_bridge_conf *conf, const struct mr_sink
 {
     struct checking checking = {.say = say, .arg = arg};
     struct mr_shape shape = {.dests_max = 0};
-    struct mr_template *dest = NULL;
-    struct mr_template *key = NULL;
+    struct shaping shaping;
+    struct start start;
     struct mr_error why;
 
     for (size_t i = 0; i < conf->from.count; i++) {
         checked(&checking, check_filter(conf->from.items[i], &why), &why);
     }
+    checked(&checking, mr_start_parse(conf->start, &start, &why), &why);
     if (conf->retry_min_us > conf->retry_max_us) {
         checked(&checking, mr_error_set(&why, MR_ERR_CONFIG, "retry_min: is longer than retry_max"),
                 &why);
@@ -145,13 +134,11 @@ uint32_t mr_bridge_check(const struct mr_bridge_conf *conf, const struct mr_sink
         checked(&checking, sink->check(sink_conf, &why), &why);
     }
     sink->shape(sink_conf, &shape);
-    if (shape.dest_template != NULL) { /* that it is missing has been said */
-        checked(&checking, compile_dest(&shape, &dest, &why), &why);
+    uint32_t faults = mr_shaping_open(&shaping, conf, &shape, say, arg);
+    if (faults == 0) {
+        mr_shaping_close(&shaping);
     }
-    checked(&checking, compile_key(&shape, &key, &why), &why);
-    mr_template_free(dest);
-    mr_template_free(key);
-    return checking.faults;
+    return checking.faults + faults;
 }
 
 static struct mr_metric *metric(const struct mr_bridge *b, enum mr_metric_kind kind,
@@ -177,6 +164,9 @@ static void create_metrics(struct mr_bridge *b)
                           "How often the bridge went back to its cursor."),
         .dead_letters = metric(b, MR_METRIC_COUNTER, "millrace_sink_dead_letters_total",
                                "Events that can never be delivered, kept with the reason."),
+        .times_replaced = metric(b, MR_METRIC_COUNTER, "millrace_sink_timestamps_replaced_total",
+                                 "Records without a usable event time, sent with the receive "
+                                 "time."),
         .lost = metric(b, MR_METRIC_COUNTER, "millrace_sink_records_lost_total",
                        "Records that the journal could not read back (corruption)."),
         .inflight = metric(b, MR_METRIC_GAUGE, "millrace_sink_inflight_records",
@@ -194,11 +184,13 @@ static void create_metrics(struct mr_bridge *b)
 
 static enum mr_err create_cursor(struct mr_bridge *b, struct mr_error *why)
 {
+    struct start start;
     bool is_new;
-    enum mr_err err =
-        mr_cursor_open(b->options.journal, b->name, b->options.lane,
-                       (enum mr_cursor_start)b->options.conf->start, &b->cursor, &is_new, why);
+    enum mr_err err = mr_start_parse(b->options.conf->start, &start, why);
 
+    if (err == MR_OK) {
+        err = mr_start_cursor(b, &start, &is_new, why);
+    }
     if (err != MR_OK) {
         return err;
     }
@@ -211,6 +203,53 @@ static enum mr_err create_cursor(struct mr_bridge *b, struct mr_error *why)
     return MR_OK;
 }
 
+/* For who wants the first fault only. */
+static void keep_fault(void *arg, const char *text)
+{
+    struct mr_error *why = arg;
+
+    if (why->code == MR_OK) {
+        (void)mr_error_set(why, MR_ERR_CONFIG, "%s", text);
+    }
+}
+
+enum mr_err mr_bridge_shape_init(struct mr_bridge *b, const struct mr_bridge_options_run *options,
+                                 struct mr_error *why)
+{
+    struct mr_error first = {.code = MR_OK};
+
+    b->options = *options;
+    snprintf(b->name, sizeof(b->name), "%s", options->name);
+    options->sink->shape(options->sink_conf, &b->shape);
+    if (mr_shaping_open(&b->shaping, options->conf, &b->shape, keep_fault, &first) != 0) {
+        return mr_error_set(why, MR_ERR_CONFIG, "bridge '%s': %s", b->name, first.text);
+    }
+    if (b->shaping.dest == NULL) {
+        return mr_error_set(why, MR_ERR_CONFIG, "bridge '%s': %s: is missing", b->name,
+                            b->shape.dest_option);
+    }
+    b->bytes.size = mr_shaping_bytes(&b->shaping, &b->shape);
+    b->bytes.at = mr_alloc(b->bytes.size);
+    mr_bufpool_init(&b->route_pool, ROUTE_POOL_BYTES, ROUTE_KEEP_BYTES);
+    return mr_dests_open(b, why);
+}
+
+void mr_bridge_id_prefix(struct mr_bridge *b, const char *journal_id)
+{
+    int len =
+        snprintf(b->id_prefix, sizeof(b->id_prefix), "%.37s-%u-", journal_id, b->options.lane);
+
+    b->id_prefix_len = (size_t)len;
+}
+
+void mr_bridge_shape_fini(struct mr_bridge *b)
+{
+    mr_dests_close(b);
+    mr_shaping_close(&b->shaping);
+    mr_bufpool_fini(&b->route_pool);
+    mr_free(b->bytes.at);
+}
+
 static void create_memory(struct mr_bridge *b)
 {
     uint64_t seed;
@@ -218,9 +257,6 @@ static void create_memory(struct mr_bridge *b)
     b->records_size = (size_t)b->options.conf->inflight_records;
     b->records = mr_alloc(b->records_size * sizeof(*b->records));
     b->flights = mr_alloc(FLIGHTS_MAX * sizeof(*b->flights));
-    b->bytes.size = bytes_size(&b->shape);
-    b->bytes.at = mr_alloc(b->bytes.size);
-    mr_bufpool_init(&b->route_pool, ROUTE_POOL_BYTES, ROUTE_KEEP_BYTES);
     mr_os_random(&seed, sizeof(seed));
     mr_rng_seed(&b->rng, seed);
 }
@@ -229,12 +265,11 @@ static void create_names(struct mr_bridge *b)
 {
     char id[37];
 
-    snprintf(b->name, sizeof(b->name), "%s", b->options.name);
     snprintf(b->gateway_name, sizeof(b->gateway_name), "%s",
              b->options.gateway_name == NULL ? "" : b->options.gateway_name);
     snprintf(b->dead_path, sizeof(b->dead_path), "%s", b->options.dead_letters_path);
     mr_journal_id_text(mr_journal_identity(b->options.journal), id);
-    snprintf(b->id_prefix, sizeof(b->id_prefix), "%s-%u-", id, b->options.lane);
+    mr_bridge_id_prefix(b, id);
 }
 
 enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_options_run *options,
@@ -249,21 +284,13 @@ enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_opti
     }
     mr_mutex_init(&b->mutex);
     b->port.bridge = b;
-    b->options = *options;
+    err = mr_bridge_shape_init(b, options, why);
     if (b->options.record_bytes_max == 0) {
         b->options.record_bytes_max = 1 << 20;
     }
     b->lane = mr_journal_lane(options->journal, options->lane);
     create_names(b);
-    options->sink->shape(options->sink_conf, &b->shape);
     create_memory(b);
-    err = compile_dest(&b->shape, &b->dest_template, why);
-    if (err == MR_OK) {
-        err = compile_key(&b->shape, &b->key_template, why);
-    }
-    if (err == MR_OK) {
-        err = mr_dests_open(b, why);
-    }
     if (err == MR_OK) {
         err = create_cursor(b, why);
     }
@@ -323,11 +350,7 @@ void mr_bridge_destroy(struct mr_bridge *b)
         mr_free(b->sink_state);
     }
     mr_dead_close(b);
-    mr_dests_close(b);
-    mr_template_free(b->dest_template);
-    mr_template_free(b->key_template);
-    mr_bufpool_fini(&b->route_pool);
-    mr_free(b->bytes.at);
+    mr_bridge_shape_fini(b);
     mr_free(b->flights);
     mr_free(b->records);
     mr_mutex_fini(&b->mutex);

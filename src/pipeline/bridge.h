@@ -21,11 +21,19 @@
 
 struct mr_bridge;
 
+/* What becomes of an event whose time is missing, unreadable or impossible. */
+enum mr_timestamp_on_error { MR_TIMESTAMP_RECEIVED, MR_TIMESTAMP_DEAD_LETTER };
+
 /* Keys that every bridge has, whatever its type. */
 struct mr_bridge_conf {
-    const char *type;    /* default: the bridge's name */
-    struct mr_list from; /* MQTT filters; empty: everything */
-    uint32_t start;      /* enum mr_cursor_start, for a bridge that is new */
+    const char *type;                 /* default: the bridge's name */
+    struct mr_list from;              /* MQTT filters; empty: everything */
+    const char *start;                /* of a bridge that is new: oldest (NULL), now, or RFC 3339 */
+    const char *timestamp;            /* received (NULL), or a template of the event time */
+    uint32_t timestamp_unit;          /* enum mr_time_unit */
+    uint32_t timestamp_on_error;      /* enum mr_timestamp_on_error */
+    uint64_t timestamp_max_past_us;   /* before the receive time; 0: no bound */
+    uint64_t timestamp_max_future_us; /* behind it */
     uint64_t inflight_records;
     uint64_t retry_min_us; /* pause after a failure, doubling with jitter up to max */
     uint64_t retry_max_us;
@@ -72,6 +80,21 @@ void mr_bridge_destroy(struct mr_bridge *bridge);
  */
 enum mr_err mr_bridge_seek(struct mr_bridge *bridge, uint64_t seq, uint64_t *out,
                            struct mr_error *why) MR_MUST_USE;
+
+/* Dead letters (seqs of their journal) that have been dealt with are there no more when
+ * this returns.  Waits for the worker.
+ * FULL: there is no room to note it; IO; REJECT: no such letters.  Control plane, one
+ * caller at a time.
+ */
+struct mr_seq_range {
+    uint64_t first;
+    uint64_t last;
+};
+enum mr_err mr_bridge_letters_done(struct mr_bridge *bridge, const struct mr_seq_range *ranges,
+                                   size_t count, struct mr_error *why) MR_MUST_USE;
+
+/* The ranges of a LETTERS_DONE record's body, one after the other; false: no more. */
+bool mr_letters_done_get(struct mr_take *take, struct mr_seq_range *range);
 
 /* Look now at what the control plane has changed (cursor.h: paused). */
 void mr_bridge_nudge(struct mr_bridge *bridge);

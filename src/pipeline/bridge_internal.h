@@ -1,11 +1,17 @@
 /* bridge_internal.h - what the files of this folder share; never leaves it.
  *
  *     worker.c   the worker's turn: states FLOWING, DRAINING, PAUSING
- *     fill.c     view ─▶ span of records (match, route, encode)
+ *     fill.c     view ─▶ span of records
  *     route.c    names ─▶ destination, key; cached per name of a segment
+ *     record.c   event and route ─▶ record: time, value, what depends on the payload
+ *     headers.c  its headers
+ *     shaping.c  the templates and rules that these follow, compiled
+ *     start.c    where a new bridge begins
  *     flight.c   what is in flight, verdicts, the contiguous cursor
  *     dead.c     the dead letters
  *     seek.c     going on elsewhere, as the operator says
+ *     letters.c  dead letters that were retried or dropped
+ *     call.c     what the control plane has the worker do
  *     port.c     what a sink may call
  *     bridge.c   options, life cycle, statistics
  *
@@ -19,6 +25,7 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/rng.h"
+#include "codec/timestamp.h"
 #include "pipeline/bridge.h"
 #include "pipeline/template.h"
 
@@ -53,8 +60,36 @@ struct route {
 struct dests {
     struct mr_dest **items;
     uint32_t *hashes;
+    uint32_t *places; /* by hash: index of the item + 1; 0: free */
+    uint32_t place_mask;
     uint32_t count;
     uint32_t max;
+};
+
+/* ---- how records are shaped (shaping.c) ---- */
+
+struct header_template {
+    const char *name;
+    struct mr_template *value;
+};
+
+/* Constant after create. */
+struct shaping {
+    struct mr_template *dest;
+    struct mr_template *key;       /* NULL: no key */
+    struct mr_template *time;      /* NULL: the receive time */
+    struct mr_json_fields *fields; /* all that templates want of payloads; NULL: nothing */
+    struct header_template *headers;
+    uint32_t header_count;
+    unsigned needs;         /* of all templates: MR_TEMPLATE_NEEDS_… */
+    size_t value_bytes_max; /* SIZE_MAX: no limit */
+    bool shaped;            /* something is to be done beside taking the payload as it is */
+    bool dest_varies;       /* from event to event of the same names */
+    bool key_varies;
+    bool time_or_dead; /* without a usable time: a dead letter */
+    enum mr_time_unit time_unit;
+    int64_t time_past_us; /* 0: no bound */
+    int64_t time_future_us;
 };
 
 /* ---- spans in flight (flight.c) ---- */
@@ -75,6 +110,9 @@ struct flight {
     uint32_t rejected;     /* records that became dead letters after submit */
     uint32_t dead;         /* dead letters made while filling */
     uint32_t skipped;
+    uint32_t times_replaced;   /* records whose event time was of no use */
+    int64_t received_first_us; /* of its first and last event */
+    int64_t received_last_us;
     uint64_t value_bytes;
     uint64_t dead_seq;    /* in the dead-letter journal; durable before retiring */
     uint64_t records_end; /* ring positions behind it */
@@ -132,6 +170,14 @@ struct seek {
     struct mr_wake *asker;
 };
 
+/* Something else the worker shall do between two turns, on the asker's stack. */
+struct bridge_call {
+    bool (*run)(struct mr_bridge *bridge, struct bridge_call *call); /* true: it is over */
+    enum mr_err err;
+    bool over; /* under the mutex */
+    struct mr_wake wake;
+};
+
 struct bridge_metrics {
     struct mr_metric *up;
     struct mr_metric *records;
@@ -139,6 +185,7 @@ struct bridge_metrics {
     struct mr_metric *skipped;
     struct mr_metric *retries;
     struct mr_metric *dead_letters;
+    struct mr_metric *times_replaced;
     struct mr_metric *lost;
     struct mr_metric *inflight;
     struct mr_metric *lag_records;
@@ -155,11 +202,11 @@ struct mr_bridge {
     char gateway_name[128];
     char dead_path[1024];
     char id_prefix[64]; /* "<journal id>-<lane>-" */
+    size_t id_prefix_len;
     struct mr_lane *lane;
     struct mr_cursor *cursor;
     struct mr_shape shape;
-    struct mr_template *dest_template;
-    struct mr_template *key_template;
+    struct shaping shaping;
     void *sink_state;
     struct bridge_metrics metrics;
     struct mr_wake wake;
@@ -183,6 +230,7 @@ struct mr_bridge {
     struct byte_ring bytes;
     struct mr_bufpool route_pool;
     struct dests dests;
+    struct mr_template_facts facts; /* of the event being shaped */
     struct dead dead;
     struct mr_rng rng;
     uint32_t attempt; /* failures since something was delivered */
@@ -216,6 +264,7 @@ struct mr_bridge {
     bool known; /* up or down was ever said */
     int64_t down_since_ns;
     struct seek seek;
+    struct bridge_call *_Atomic call;
 };
 
 /* route.c */
@@ -224,6 +273,53 @@ void mr_dests_close(struct mr_bridge *bridge);
 struct route *mr_route_of(struct mr_bridge *bridge, const struct mr_view *view,
                           const struct mr_event *event);
 void mr_route_drop(void *bridge, void *route);
+struct mr_dest *mr_dest_of(struct mr_bridge *bridge, struct mr_span name, struct mr_error *why);
+const char *mr_route_filter(const struct mr_list *from, struct mr_span topic, bool *matches);
+
+/* shaping.c: every fault is said; 0: none, and `out` is the caller's to close. */
+uint32_t mr_shaping_open(struct shaping *out, const struct mr_bridge_conf *conf,
+                         const struct mr_shape *shape, void (*say)(void *arg, const char *fault),
+                         void *arg);
+void mr_shaping_close(struct shaping *shaping);
+size_t mr_shaping_bytes(const struct shaping *shaping, const struct mr_shape *shape);
+
+/* start.c */
+struct start {
+    enum mr_cursor_start kind;
+    bool is_time;
+    int64_t time_us;
+};
+enum mr_err mr_start_parse(const char *text, struct start *out, struct mr_error *why) MR_MUST_USE;
+enum mr_err mr_start_cursor(struct mr_bridge *bridge, const struct start *start, bool *is_new,
+                            struct mr_error *why) MR_MUST_USE;
+
+/* bridge.c: what shaping needs, without a journal or a sink; undone by _fini(). */
+enum mr_err mr_bridge_shape_init(struct mr_bridge *bridge,
+                                 const struct mr_bridge_options_run *options,
+                                 struct mr_error *why) MR_MUST_USE;
+void mr_bridge_shape_fini(struct mr_bridge *bridge);
+void mr_bridge_id_prefix(struct mr_bridge *bridge, const char *journal_id);
+
+/* record.c */
+enum put_result {
+    PUT_DONE,
+    PUT_NO_ROOM,  /* end the span before this event */
+    PUT_REJECTED, /* for the dead letters; note.reason says why */
+};
+
+struct put_note {
+    bool time_replaced; /* by the receive time; time_reason says why */
+    char reason[REASON_MAX];
+    char time_reason[REASON_MAX];
+};
+
+/* `record` is what names and payload give; the rest is done to it. */
+enum put_result mr_shape_record(struct mr_bridge *bridge, const struct mr_event *event,
+                                struct mr_record *record, struct put_note *note);
+
+/* headers.c */
+enum put_result mr_shape_headers(struct mr_bridge *bridge, const struct mr_event *event,
+                                 struct mr_record *record, struct put_note *note);
 
 /* fill.c */
 enum fill_result {
@@ -253,6 +349,7 @@ enum mr_err mr_dead_letter_of(struct mr_bridge *bridge, struct flight *flight, u
                               const char *reason) MR_MUST_USE;
 void mr_dead_take_rejects(struct mr_bridge *bridge);
 bool mr_dead_durable(const struct mr_bridge *bridge, uint64_t dead_seq);
+enum mr_err mr_dead_open(struct mr_bridge *bridge, struct mr_error *why) MR_MUST_USE;
 void mr_dead_rewind(struct mr_bridge *bridge); /* all behind the cursor comes again */
 enum mr_err mr_dead_recall(struct mr_bridge *bridge,
                            struct mr_error *why) MR_MUST_USE; /* further */
@@ -268,6 +365,26 @@ bool mr_worker_rewind(struct mr_bridge *bridge); /* false: it had to stop */
 
 /* seek.c: do what is wanted, if it can be done now; false: nothing is wanted. */
 bool mr_seek_turn(struct mr_bridge *bridge, int64_t now_ns);
+
+/* letters.c */
+struct seqs {
+    struct mr_seq_range *items;
+    size_t count;
+    size_t room;
+};
+void mr_seqs_add(struct seqs *set, uint64_t first, uint64_t last);
+bool mr_seqs_has(const struct seqs *set, uint64_t seq); /* of one in order */
+void mr_seqs_free(struct seqs *set);
+
+/* Every letter that is still there. */
+enum mr_err mr_letters_each(struct mr_bridge *bridge,
+                            void (*each)(struct mr_bridge *bridge, const struct mr_event *letter),
+                            struct mr_error *why) MR_MUST_USE;
+
+/* call.c: have the worker do it, and wait. */
+enum mr_err mr_worker_call(struct mr_bridge *bridge, struct bridge_call *call,
+                           struct mr_error *why) MR_MUST_USE;
+void mr_call_turn(struct mr_bridge *bridge);
 
 /* port.c */
 void mr_port_fail(struct mr_bridge *bridge, struct flight *flight, enum mr_verdict verdict,

@@ -14,91 +14,27 @@
  */
 #include "pipeline/bridge_internal.h"
 
-#include "codec/envelope.h"
-
 #include <inttypes.h>
-#include <stdio.h>
 
-enum put_result {
-    PUT_DONE,
-    PUT_NO_ROOM,  /* end the span before this event */
-    PUT_REJECTED, /* `reason` is filled */
-};
-
-static const char header_name[] = "millrace_id";
-
-/* Header `millrace_id`: <journal id>-<lane>-<seq>. */
-static bool put_header(struct mr_bridge *b, struct mr_record *record)
+/* Never in silence: a metric (flight_count), and now and then a line. */
+static void say_time_replaced(const struct mr_bridge *b, const struct mr_event *event,
+                              const char *reason)
 {
-    size_t prefix_len = strlen(b->id_prefix);
-    uint8_t *at = mr_bytes_take(&b->bytes, sizeof(struct mr_header) + prefix_len + 20);
+    static struct mr_log_limit limit;
+    uint64_t held_back;
 
-    if (at == NULL) {
-        return false;
+    if (mr_log_allowed(&limit, 60 * 1000000, &held_back)) {
+        mr_log(MR_LOG_WARN, "bridge",
+               "%s: record %" PRIu64 " of lane %u has no usable time of its own and gets its "
+               "receive time: %s (%" PRIu64 " more since the last such line)",
+               b->name, event->seq, b->options.lane, reason, held_back);
     }
-    struct mr_header *header = (void *)at;
-    uint8_t *text = at + sizeof(*header);
-    memcpy(text, b->id_prefix, prefix_len);
-
-    char digits[20];
-    size_t count = 0;
-    for (uint64_t n = record->seq; n != 0; n /= 10) {
-        digits[count++] = (char)('0' + n % 10);
-    }
-    for (size_t i = 0; i < count; i++) {
-        text[prefix_len + i] = (uint8_t)digits[count - 1 - i];
-    }
-    *header = (struct mr_header){.name = mr_span_make(header_name, sizeof(header_name) - 1),
-                                 .value = mr_span_make(text, prefix_len + count)};
-    mr_bytes_shorten(&b->bytes, text + prefix_len + count);
-    record->headers = header;
-    record->header_count = 1;
-    return true;
 }
 
-static enum put_result put_json(struct mr_bridge *b, const struct mr_event *event,
-                                struct mr_record *record, char *reason, size_t reason_size)
-{
-    struct mr_envelope envelope = {
-        .ts_ms = record->time_ms,
-        .received_ms = record->time_ms,
-        .client = event->client,
-        .topic = event->topic,
-        .payload = event->payload,
-        .props_raw = event->properties,
-        .qos = event->qos,
-        .retain = event->retain,
-    };
-
-    mr_envelope_classify(&envelope);
-    size_t size = mr_envelope_size_max(&envelope);
-    if (size > b->bytes.size / 2) {
-        snprintf(reason, reason_size,
-                 "the JSON value may need %zu bytes, more than the %zu there is room for", size,
-                 b->bytes.size / 2);
-        return PUT_REJECTED;
-    }
-    uint8_t *at = mr_bytes_take(&b->bytes, size);
-    if (at == NULL) {
-        return PUT_NO_ROOM;
-    }
-    ptrdiff_t len = mr_envelope_write(&envelope, (char *)at, size);
-    if (len < 0) {
-        mr_bytes_shorten(&b->bytes, at);
-        snprintf(reason, reason_size,
-                 len == MR_ERR_REJECT ? "more than %d user properties cannot be shown as JSON"
-                                      : "the MQTT properties do not parse (limit %d)",
-                 MR_ENVELOPE_USER_PROPS_MAX);
-        return PUT_REJECTED;
-    }
-    mr_bytes_shorten(&b->bytes, at + len);
-    record->value = mr_span_make(at, (size_t)len);
-    return PUT_DONE;
-}
-
-static enum put_result put_record(struct mr_bridge *b, const struct mr_event *event,
-                                  struct route *route, struct mr_record *record, char *reason,
-                                  size_t reason_size)
+/* A value that is the payload needs nothing but this; all else is in record.c. */
+static inline enum put_result put_record(struct mr_bridge *b, const struct mr_event *event,
+                                         struct route *route, struct flight *flight,
+                                         struct mr_record *record, struct put_note *note)
 {
     *record = (struct mr_record){
         .seq = event->seq,
@@ -109,21 +45,16 @@ static enum put_result put_record(struct mr_bridge *b, const struct mr_event *ev
         .qos = event->qos,
         .retain = event->retain,
     };
-    if (b->shape.value_encoder == MR_VALUE_JSON) {
-        enum put_result result = put_json(b, event, record, reason, reason_size);
-        if (result != PUT_DONE) {
-            return result;
-        }
+    if (MR_LIKELY(!b->shaping.shaped) &&
+        MR_LIKELY(record->value.len <= b->shaping.value_bytes_max)) {
+        return PUT_DONE;
     }
-    if (b->shape.value_bytes_max != 0 && record->value.len > b->shape.value_bytes_max) {
-        snprintf(reason, reason_size, "the value has %zu bytes, more than the %u allowed",
-                 record->value.len, b->shape.value_bytes_max);
-        return PUT_REJECTED;
+    enum put_result result = mr_shape_record(b, event, record, note);
+    if (result == PUT_DONE && MR_UNLIKELY(note->time_replaced)) {
+        flight->times_replaced += 1;
+        say_time_replaced(b, event, note->time_reason);
     }
-    if (b->shape.headers == MR_HEADERS_ID && !put_header(b, record)) {
-        return PUT_NO_ROOM;
-    }
-    return PUT_DONE;
+    return result;
 }
 
 /* One event into the span.  OK; FULL: end the span before it; IO: stop. */
@@ -131,15 +62,15 @@ static enum mr_err fill_event(struct mr_bridge *b, struct flight *flight,
                               const struct mr_event *event)
 {
     struct route *route = mr_route_of(b, &b->view, event);
-    char text[REASON_MAX];
-    const char *reason = text;
+    struct put_note note;
+    const char *reason = note.reason;
 
     if (MR_UNLIKELY(route == NULL)) {
         return MR_ERR_FULL;
     }
     if (MR_LIKELY(route->kind == ROUTE_SEND)) {
         struct mr_record *record = &b->records[b->records_head % b->records_size];
-        enum put_result result = put_record(b, event, route, record, text, sizeof(text));
+        enum put_result result = put_record(b, event, route, flight, record, &note);
         if (MR_LIKELY(result == PUT_DONE)) {
             b->records_head += 1;
             flight->batch.record_count += 1;
@@ -179,12 +110,20 @@ static void fill_leave_view(struct mr_bridge *b)
     mr_view_unpin(&b->view);
 }
 
+/* A dead letter in the lane itself has been retried: it is for its bridge alone. */
+static bool fill_is_ours(const struct mr_bridge *b, const struct mr_event *event)
+{
+    return event->type == MR_RECORD_DEAD_LETTER && mr_span_is(event->raw.dead_bridge, b->name);
+}
+
 /* Make one span of at most `records_max` records from the open view. */
 enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t now_ns)
 {
     size_t room = mr_flight_records_room(b);
     struct flight *flight = room == 0 ? NULL : mr_flight_open(b);
     uint64_t seq_last = b->seq_done;
+    int64_t first_us = 0;
+    int64_t last_us = 0;
     struct mr_event event;
     enum mr_err err = MR_OK;
 
@@ -200,7 +139,7 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
             flight->ends_view = true;
             break;
         }
-        if (event.type == MR_RECORD_EVENT) {
+        if (MR_LIKELY(event.type == MR_RECORD_EVENT) || fill_is_ours(b, &event)) {
             uint64_t bytes_head = b->bytes.head;
             err = fill_event(b, flight, &event);
             if (MR_UNLIKELY(err != MR_OK)) {
@@ -210,7 +149,11 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
             }
         }
         seq_last = event.seq;
+        last_us = event.received_us;
+        first_us = first_us == 0 ? last_us : first_us;
     }
+    flight->received_first_us = first_us;
+    flight->received_last_us = last_us;
     if (err == MR_ERR_IO) {
         return FILL_BROKEN;
     }

@@ -125,7 +125,7 @@ static void flight_count(struct mr_bridge *b, const struct flight *flight)
 
     if (sent != 0) {
         b->attempt = 0;
-        b->settled_ms = flight->batch.records[flight->batch.record_count - 1].time_ms;
+        b->settled_ms = flight->received_last_us / 1000;
     }
     atomic_fetch_add_explicit(&b->delivered, sent, memory_order_relaxed);
     atomic_fetch_add_explicit(&b->skipped, flight->skipped, memory_order_relaxed);
@@ -135,6 +135,7 @@ static void flight_count(struct mr_bridge *b, const struct flight *flight)
     mr_metric_add(b->metrics.bytes, flight->value_bytes);
     mr_metric_add(b->metrics.skipped, flight->skipped);
     mr_metric_add(b->metrics.dead_letters, flight->dead + flight->rejected);
+    mr_metric_add(b->metrics.times_replaced, flight->times_replaced);
 }
 
 /* Retire settled spans from the oldest on; true: the cursor moved. */

@@ -36,6 +36,11 @@ enum mr_err mr_dests_open(struct mr_bridge *b, struct mr_error *why)
     b->dests.max = b->shape.dests_max;
     b->dests.items = mr_alloc(b->dests.max * sizeof(*b->dests.items));
     b->dests.hashes = mr_alloc(b->dests.max * sizeof(*b->dests.hashes));
+    b->dests.place_mask = 1;
+    while (b->dests.place_mask < 2 * b->dests.max) {
+        b->dests.place_mask = 2 * b->dests.place_mask + 1;
+    }
+    b->dests.places = mr_alloc((b->dests.place_mask + (size_t)1) * sizeof(*b->dests.places));
     return MR_OK;
 }
 
@@ -48,15 +53,19 @@ void mr_dests_close(struct mr_bridge *b)
     }
     mr_free(b->dests.items);
     mr_free(b->dests.hashes);
+    mr_free(b->dests.places);
 }
 
 /* Find or make a destination; NULL with a reason. */
-static struct mr_dest *dest_of(struct mr_bridge *b, struct mr_span name, struct mr_error *why)
+struct mr_dest *mr_dest_of(struct mr_bridge *b, struct mr_span name, struct mr_error *why)
 {
     struct dests *dests = &b->dests;
     uint32_t hash = mr_murmur2(name.at, name.len);
+    uint32_t place = hash & dests->place_mask;
 
-    for (uint32_t i = 0; i < dests->count; i++) {
+    /* Never more than half full, so a free place ends the search. */
+    for (; dests->places[place] != 0; place = (place + 1) & dests->place_mask) {
+        uint32_t i = dests->places[place] - 1;
         if (dests->hashes[i] == hash && mr_span_is(name, dests->items[i]->name)) {
             return dests->items[i];
         }
@@ -79,17 +88,21 @@ static struct mr_dest *dest_of(struct mr_bridge *b, struct mr_span name, struct 
     dests->items[dests->count] = dest;
     dests->hashes[dests->count] = hash;
     dests->count += 1;
+    dests->places[place] = dests->count;
     return dest;
 }
 
-static bool matches(const struct mr_list *from, struct mr_span topic)
+/* The first filter that matches; without filters NULL, and everything matches. */
+const char *mr_route_filter(const struct mr_list *from, struct mr_span topic, bool *matches)
 {
+    *matches = true;
     for (size_t i = 0; i < from->count; i++) {
         if (mr_topic_matches(mr_span_of(from->items[i]), topic)) {
-            return true;
+            return from->items[i];
         }
     }
-    return from->count == 0;
+    *matches = from->count == 0;
+    return NULL;
 }
 
 static struct mr_span put_text(uint8_t **at, struct mr_span text)
@@ -138,12 +151,42 @@ static struct route *route_dead(struct mr_bridge *b, const char *reason, bool na
     return route;
 }
 
+/* What follows from the names: the destination (unless it varies), the key (unless
+ * it varies) at `at`.  False with a reason.
+ */
+static bool route_fill(struct mr_bridge *b, const struct mr_template_vars *vars, uint8_t *at,
+                       struct mr_route *out, struct mr_error *why)
+{
+    const struct shaping *shaping = &b->shaping;
+    size_t len = 0;
+
+    *out = (struct mr_route){.partition = -1};
+    if (!shaping->dest_varies) {
+        if (mr_template_render(shaping->dest, vars, at, &len, why) != MR_OK) {
+            return false;
+        }
+        out->dest = mr_dest_of(b, mr_span_make(at, len), why);
+        if (out->dest == NULL) {
+            return false;
+        }
+    }
+    if (shaping->key != NULL && !shaping->key_varies) {
+        if (mr_template_render(shaping->key, vars, at, &len, why) != MR_OK) {
+            return false;
+        }
+        out->key = mr_span_make(at, len);
+    }
+    return true;
+}
+
 static struct route *route_make(struct mr_bridge *b, const struct mr_event *event, bool named)
 {
+    const struct shaping *shaping = &b->shaping;
     struct mr_template_vars vars = {
         .client = event->client, .username = event->username, .topic = event->topic};
-    size_t key_size = b->key_template == NULL ? 0 : mr_template_size(b->key_template, &vars);
-    size_t dest_size = mr_template_size(b->dest_template, &vars);
+    size_t key_size =
+        shaping->key == NULL || shaping->key_varies ? 0 : mr_template_size(shaping->key, &vars);
+    size_t dest_size = shaping->dest_varies ? 0 : mr_template_size(shaping->dest, &vars);
     size_t texts = event->client.len + event->username.len + event->topic.len + key_size;
     struct mr_error why = {.code = MR_OK};
 
@@ -154,27 +197,14 @@ static struct route *route_make(struct mr_bridge *b, const struct mr_event *even
         return NULL;
     }
     uint8_t *at = (uint8_t *)(route + 1);
-    struct mr_dest *dest = NULL;
-    size_t len = 0;
-    if (mr_template_render(b->dest_template, &vars, at, &len, &why) == MR_OK) {
-        dest = dest_of(b, mr_span_make(at, len), &why);
-    }
-    if (dest != NULL && b->key_template != NULL &&
-        mr_template_render(b->key_template, &vars, at, &len, &why) != MR_OK) {
-        dest = NULL;
-    }
-    if (dest == NULL) {
+    if (!route_fill(b, &vars, at, &route->pub, &why)) {
         if (route->capacity != 0) {
             mr_route_drop(b, route);
         }
         return route_dead(b, why.text, named);
     }
     route->kind = ROUTE_SEND;
-    route->pub = (struct mr_route){.dest = dest, .partition = -1};
-    if (b->key_template != NULL) {
-        route->pub.key = mr_span_make(at, len);
-        at += len;
-    }
+    at += route->pub.key.len;
     route->pub.client = put_text(&at, event->client);
     route->pub.username = put_text(&at, event->username);
     route->pub.topic = put_text(&at, event->topic);
@@ -193,7 +223,9 @@ struct route *mr_route_of(struct mr_bridge *b, const struct mr_view *view,
             return *slot;
         }
     }
-    if (!matches(&b->options.conf->from, event->topic)) {
+    bool matches;
+    (void)mr_route_filter(&b->options.conf->from, event->topic, &matches);
+    if (!matches && event->type == MR_RECORD_EVENT) { /* what is retried has matched before */
         if (slot != NULL) {
             *slot = &route_skip;
         }

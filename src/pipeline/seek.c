@@ -116,6 +116,9 @@ bool mr_seek_turn(struct mr_bridge *b, int64_t now_ns)
         b->opened = false;
         mr_dead_take_rejects(b);
     }
+    if (b->dead.journal != NULL && !mr_dead_durable(b, b->dead.seq_last)) {
+        return true; /* the letters are read back below, all of them */
+    }
     mr_flight_retire(b);
     atomic_store(&b->seek_wanted, false);
     enum mr_err err = seek_do(b, &seq);

@@ -1,4 +1,4 @@
-/* template.c - see template.h for the contract.
+/* template.c - compile templates; see template.h for the contract.
  *
  * DESIGN
  *
@@ -9,32 +9,16 @@
  * would silently share one name; a name that is too long is a dead letter with a
  * reason instead.
  */
-#include "pipeline/template.h"
-
-#include "codec/topic.h"
+#include "pipeline/template_internal.h"
 
 #include <stdio.h>
 
-enum part_kind { PART_LITERAL, PART_CLIENT, PART_USERNAME, PART_TOPIC, PART_LEVEL };
-
-enum { PARTS_MAX = 32, LEVEL_MAX = 65535 };
-
-struct part {
-    enum part_kind kind;
-    uint32_t level;         /* PART_LEVEL */
-    struct mr_span literal; /* PART_LITERAL; borrows mr_template.text */
-};
-
-struct mr_template {
-    enum mr_template_use use;
-    size_t part_count;
-    struct part parts[PARTS_MAX];
-    char *text; /* all literal bytes, one NUL at the end */
-};
+enum { LEVEL_MAX = 65535 };
 
 /* Where the compiler stands; columns are told from `from`. */
 struct compile {
     struct mr_template *tmpl;
+    struct mr_json_fields *fields;
     const char *option;
     const char *from;
     const char *at;
@@ -45,13 +29,34 @@ struct compile {
 static const struct {
     const char *name;
     enum part_kind kind;
+    unsigned needs;
 } variables[] = {
-    {"clientid", PART_CLIENT},
-    {"username", PART_USERNAME},
-    {"topic", PART_TOPIC},
+    {"clientid", PART_CLIENT, 0},
+    {"username", PART_USERNAME, 0},
+    {"topic", PART_TOPIC, 0},
+    {"qos", PART_QOS, MR_TEMPLATE_NEEDS_EVENT},
+    {"retain", PART_RETAIN, MR_TEMPLATE_NEEDS_EVENT},
+    {"received", PART_RECEIVED, MR_TEMPLATE_NEEDS_RECEIVED},
+    {"payload", PART_PAYLOAD, MR_TEMPLATE_NEEDS_EVENT},
+    /* alone it is nothing; here for "did you mean" */
+    {"props", PART_USER_PROP, MR_TEMPLATE_NEEDS_PROPS},
 };
 
-#define AVAILABLE "${clientid}, ${username}, ${topic}, ${topic[n]} with n from 0"
+/* Names as in the JSON envelope; any other is a user property's. */
+static const struct {
+    const char *name;
+    enum mr_mqtt_prop prop;
+} properties[] = {
+    {"content_type", MR_MQTT_PROP_CONTENT_TYPE},
+    {"response_topic", MR_MQTT_PROP_RESPONSE_TOPIC},
+    {"correlation_data", MR_MQTT_PROP_CORRELATION_DATA},
+    {"payload_format_indicator", MR_MQTT_PROP_PAYLOAD_FORMAT},
+    {"message_expiry_interval", MR_MQTT_PROP_MESSAGE_EXPIRY},
+};
+
+#define AVAILABLE                                                                 \
+    "${clientid}, ${username}, ${topic}, ${topic[n]} with n from 0, ${payload}, " \
+    "${payload.field}, ${props.name}, ${qos}, ${retain}, ${received}"
 
 static unsigned compile_column(const struct compile *c, const char *at)
 {
@@ -80,55 +85,137 @@ static const char *compile_nearest(const char *name)
     return best;
 }
 
+/* `name` is all that stands there; what is near is told by its first word. */
 static enum mr_err compile_unknown(const struct compile *c, struct mr_span name)
 {
     char text[64];
+    char word[64];
     unsigned column = compile_column(c, (const char *)name.at);
 
     snprintf(text, sizeof(text), "%.*s", (int)(name.len < 60 ? name.len : 60),
              (const char *)name.at);
-    const char *nearest = compile_nearest(text);
+    snprintf(word, sizeof(word), "%.*s", (int)strcspn(text, ".["), text);
+    const char *nearest = compile_nearest(word);
     if (nearest != NULL) {
         return mr_error_set(c->why, MR_ERR_CONFIG,
-                            "%s: column %u of '%s': there is no '${%s}'; did you mean '${%s}'?",
-                            c->option, column, c->from, text, nearest);
+                            "%s: column %u of '%s': there is no '${%s}'; did you mean '${%s%s}'?",
+                            c->option, column, c->from, text, nearest, text + strlen(word));
     }
     return mr_error_set(c->why, MR_ERR_CONFIG,
                         "%s: column %u of '%s': there is no '${%s}'; available are " AVAILABLE,
                         c->option, column, c->from, text);
 }
 
-/* `name` is what stands between `${` and `}`. */
-static enum mr_err compile_variable(const struct compile *c, struct mr_span name, struct part *out)
+static struct mr_span span_from(struct mr_span span, size_t from)
 {
-    const uint8_t *bracket = name.len == 0 ? NULL : memchr(name.at, '[', name.len);
-    struct mr_span base = name;
-    struct mr_span index;
+    return mr_span_make(span.at + from, span.len - from);
+}
+
+static bool has_prefix(struct mr_span span, const char *prefix)
+{
+    size_t len = strlen(prefix);
+
+    return span.len >= len && memcmp(span.at, prefix, len) == 0;
+}
+
+/* `index` is what follows `topic`. */
+static enum mr_err compile_level(const struct compile *c, struct mr_span index, struct part *out)
+{
     uint64_t level;
 
-    if (bracket != NULL) {
-        base.len = (size_t)(bracket - name.at);
-    }
-    for (size_t i = 0; i < MR_COUNT_OF(variables); i++) {
-        if (bracket == NULL && mr_span_is(base, variables[i].name)) {
-            *out = (struct part){.kind = variables[i].kind};
-            return MR_OK;
-        }
-    }
-    if (bracket == NULL || !mr_span_is(base, "topic")) {
-        return compile_unknown(c, base);
-    }
-    index = mr_span_make(bracket + 1, name.len - base.len - 1);
-    if (index.len < 2 || index.at[index.len - 1] != ']' ||
-        mr_parse_u64(mr_span_make(index.at, index.len - 1), LEVEL_MAX, &level) != MR_OK) {
+    if (index.len < 3 || index.at[index.len - 1] != ']' ||
+        mr_parse_u64(mr_span_make(index.at + 1, index.len - 2), LEVEL_MAX, &level) != MR_OK) {
         return mr_error_set(c->why, MR_ERR_CONFIG,
                             "%s: column %u of '%s': a topic level is written ${topic[n]} with n "
                             "from 0 to %d",
-                            c->option, compile_column(c, (const char *)bracket), c->from,
+                            c->option, compile_column(c, (const char *)index.at), c->from,
                             LEVEL_MAX);
     }
-    *out = (struct part){.kind = PART_LEVEL, .level = (uint32_t)level};
+    *out = (struct part){.kind = PART_LEVEL, .index = (uint32_t)level};
     return MR_OK;
+}
+
+/* `path` is what follows `payload`. */
+static enum mr_err compile_field(const struct compile *c, struct mr_span path, struct part *out)
+{
+    uint32_t index;
+    const char *fault = mr_json_fields_add(c->fields, path, &index);
+
+    if (fault != NULL) {
+        return mr_error_set(c->why, MR_ERR_CONFIG,
+                            "%s: column %u of '%s': %s; a field is written ${payload.a.b}, "
+                            "${payload.list[0]} or ${payload[\"any name\"]}",
+                            c->option, compile_column(c, (const char *)path.at), c->from, fault);
+    }
+    *out = (struct part){.kind = PART_FIELD,
+                         .index = index,
+                         .literal = path.at[0] == '.' ? span_from(path, 1) : path};
+    c->tmpl->needs |= MR_TEMPLATE_NEEDS_FIELDS;
+    return MR_OK;
+}
+
+/* `name` is what follows `props.`. */
+static enum mr_err compile_prop(const struct compile *c, struct mr_span name, struct part *out)
+{
+    static const char user[] = "user_properties.";
+
+    *out = (struct part){.kind = PART_USER_PROP, .literal = name};
+    for (size_t i = 0; i < MR_COUNT_OF(properties); i++) {
+        if (mr_span_is(name, properties[i].name)) {
+            out->kind = PART_PROP;
+            out->index = properties[i].prop;
+        }
+    }
+    if (has_prefix(name, user)) {
+        out->literal = span_from(name, sizeof(user) - 1);
+    }
+    if (out->literal.len == 0) {
+        return mr_error_set(c->why, MR_ERR_CONFIG,
+                            "%s: column %u of '%s': a property is written ${props.name}", c->option,
+                            compile_column(c, (const char *)name.at), c->from);
+    }
+    c->tmpl->needs |= MR_TEMPLATE_NEEDS_PROPS;
+    return MR_OK;
+}
+
+/* Cut `:-text` off the name; the span of the text, or none.  Between quotes stands a
+ * field's name.
+ */
+static struct mr_span cut_fallback(struct mr_span *name)
+{
+    bool quoted = false;
+
+    for (size_t i = 0; i + 1 < name->len; i++) {
+        quoted = quoted != (name->at[i] == '"');
+        if (!quoted && name->at[i] == ':' && name->at[i + 1] == '-') {
+            struct mr_span text = span_from(*name, i + 2);
+            name->len = i;
+            return text;
+        }
+    }
+    return (struct mr_span){.at = NULL};
+}
+
+/* `name` is what stands between `${` and `}`, without its fallback. */
+static enum mr_err compile_variable(const struct compile *c, struct mr_span name, struct part *out)
+{
+    for (size_t i = 0; i + 1 < MR_COUNT_OF(variables); i++) { /* the last is `props` */
+        if (mr_span_is(name, variables[i].name)) {
+            *out = (struct part){.kind = variables[i].kind};
+            c->tmpl->needs |= variables[i].needs;
+            return MR_OK;
+        }
+    }
+    if (has_prefix(name, "topic[")) {
+        return compile_level(c, span_from(name, 5), out);
+    }
+    if (has_prefix(name, "payload.") || has_prefix(name, "payload[")) {
+        return compile_field(c, span_from(name, 7), out);
+    }
+    if (has_prefix(name, "props.")) {
+        return compile_prop(c, span_from(name, 6), out);
+    }
+    return compile_unknown(c, name);
 }
 
 /* Copy literal bytes up to the next variable or the end. */
@@ -170,11 +257,13 @@ static enum mr_err compile_parts(struct compile *c)
                                     "'$${' for a literal '${'",
                                     c->option, compile_column(c, c->at), c->from);
             }
-            enum mr_err err =
-                compile_variable(c, mr_span_make(c->at + 2, (size_t)(end - c->at) - 2), part);
+            struct mr_span name = mr_span_make(c->at + 2, (size_t)(end - c->at) - 2);
+            struct mr_span fallback = cut_fallback(&name);
+            enum mr_err err = compile_variable(c, name, part);
             if (err != MR_OK) {
                 return err;
             }
+            part->fallback = fallback;
             c->at = end + 1;
         }
         tmpl->part_count += 1;
@@ -198,13 +287,20 @@ static enum mr_err compile_check(const struct compile *c)
 }
 
 enum mr_err mr_template_compile(struct mr_template **out, const char *option, const char *text,
-                                enum mr_template_use use, struct mr_error *why)
+                                enum mr_template_use use, struct mr_json_fields *fields,
+                                struct mr_error *why)
 {
     struct mr_template *tmpl = mr_alloc(sizeof(*tmpl));
-    struct compile c = {.tmpl = tmpl, .option = option, .from = text, .at = text, .why = why};
 
     tmpl->use = use;
     tmpl->text = mr_alloc(strlen(text) + 1);
+    tmpl->source = mr_strdup(text);
+    struct compile c = {.tmpl = tmpl,
+                        .fields = fields,
+                        .option = option,
+                        .from = tmpl->source,
+                        .at = tmpl->source,
+                        .why = why};
     c.text_end = tmpl->text;
 
     enum mr_err err = compile_parts(&c);
@@ -223,6 +319,7 @@ void mr_template_free(struct mr_template *tmpl)
 {
     if (tmpl != NULL) {
         mr_free(tmpl->text);
+        mr_free(tmpl->source);
         mr_free(tmpl);
     }
 }
@@ -232,92 +329,7 @@ const char *mr_template_literal(const struct mr_template *tmpl)
     return tmpl->part_count == 1 && tmpl->parts[0].kind == PART_LITERAL ? tmpl->text : NULL;
 }
 
-/* The bytes a part stands for; .at is NULL if the event has no such thing. */
-static struct mr_span part_value(const struct part *part, const struct mr_template_vars *vars)
+unsigned mr_template_needs(const struct mr_template *tmpl)
 {
-    struct mr_span nothing = {.at = NULL, .len = 0};
-
-    switch (part->kind) {
-    case PART_LITERAL:
-        return part->literal;
-    case PART_CLIENT:
-        return vars->client.len == 0 ? nothing : vars->client;
-    case PART_USERNAME:
-        return vars->username.len == 0 ? nothing : vars->username;
-    case PART_TOPIC:
-        return vars->topic;
-    case PART_LEVEL:
-        return mr_topic_level(vars->topic, part->level);
-    }
-    return nothing;
-}
-
-size_t mr_template_size(const struct mr_template *tmpl, const struct mr_template_vars *vars)
-{
-    size_t size = 0;
-
-    for (size_t i = 0; i < tmpl->part_count; i++) {
-        size += part_value(&tmpl->parts[i], vars).len;
-    }
-    return size;
-}
-
-static bool is_tame(uint8_t c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-           c == '_' || c == '-';
-}
-
-/* One `_` per character, not per byte: bytes that continue a UTF-8 character vanish. */
-static uint8_t *put_tamed(uint8_t *out, struct mr_span value)
-{
-    for (size_t i = 0; i < value.len; i++) {
-        uint8_t c = value.at[i];
-        if (is_tame(c)) {
-            *out++ = c;
-        } else if ((c & 0xc0) != 0x80) {
-            *out++ = '_';
-        }
-    }
-    return out;
-}
-
-static enum mr_err render_missing(const struct part *part, const struct mr_template_vars *vars,
-                                  struct mr_error *why)
-{
-    switch (part->kind) {
-    case PART_LEVEL:
-        return mr_error_set(why, MR_ERR_REJECT, "the topic has no level %u (it has %zu, from 0)",
-                            part->level, mr_topic_level_count(vars->topic));
-    case PART_USERNAME:
-        return mr_error_set(why, MR_ERR_REJECT, "the device has no user name");
-    case PART_CLIENT:
-        return mr_error_set(why, MR_ERR_REJECT, "the event has no client id");
-    case PART_LITERAL:
-    case PART_TOPIC:
-        break;
-    }
-    return mr_error_set(why, MR_ERR_REJECT, "the event has no topic");
-}
-
-enum mr_err mr_template_render(const struct mr_template *tmpl, const struct mr_template_vars *vars,
-                               uint8_t *out, size_t *len, struct mr_error *why)
-{
-    uint8_t *at = out;
-
-    for (size_t i = 0; i < tmpl->part_count; i++) {
-        const struct part *part = &tmpl->parts[i];
-        struct mr_span value = part_value(part, vars);
-        if (value.at == NULL) {
-            return render_missing(part, vars, why);
-        }
-        if (tmpl->use == MR_TEMPLATE_DEST && part->kind != PART_LITERAL) {
-            at = put_tamed(at, value);
-        } else if (value.len != 0) {
-            memcpy(at, value.at, value.len);
-            at += value.len;
-        }
-    }
-    *len = (size_t)(at - out);
-    return MR_OK;
+    return tmpl->needs;
 }

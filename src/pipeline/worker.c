@@ -299,7 +299,7 @@ static int64_t worker_oldest_ms(struct mr_bridge *b)
     if (b->flight_tail != b->flight_head) {
         const struct flight *oldest = mr_flight_at(b, b->flight_tail);
         if (oldest->batch.record_count != 0) {
-            return oldest->batch.records[0].time_ms;
+            return oldest->received_first_us / 1000;
         }
     } else if (b->view_open) {
         struct mr_view_at at = b->view_at;
@@ -414,6 +414,7 @@ int64_t mr_bridge_step(struct mr_bridge *b, int64_t now_ns)
             progress = true;
         }
     }
+    mr_call_turn(b);
     int64_t dead_ns = mr_dead_turn(b, now_ns);
     worker_measure(b);
     return progress ? 0 : worker_sleep_ns(b, now_ns, dead_ns);

@@ -45,7 +45,8 @@ struct mr_dest {
 };
 
 /* Everything that follows from client and topic alone, worked out once and
- * shared by all their records in a segment.
+ * shared by all their records in a segment.  Where the destination or the key
+ * depends on more (the payload), each record has one of its own.
  */
 struct mr_route {
     struct mr_dest *dest;
@@ -60,6 +61,11 @@ struct mr_header {
     struct mr_span name; /* with a NUL behind it, which is not counted */
     struct mr_span value;
 };
+
+/* Beside its own a record has a header for each user property, of which there are
+ * 256 at most.
+ */
+enum { MR_RECORD_HEADERS_MAX = 272 };
 
 struct mr_record {
     uint64_t seq;
@@ -97,7 +103,12 @@ enum mr_verdict {
 
 /* What the pipeline must know of a sink's configuration to shape records. */
 enum mr_value_encoder { MR_VALUE_RAW, MR_VALUE_JSON };
-enum mr_headers { MR_HEADERS_NONE, MR_HEADERS_ID };
+enum mr_headers {
+    MR_HEADERS_NONE,
+    MR_HEADERS_ID,   /* millrace_id */
+    MR_HEADERS_FULL, /* and what MQTT says of the event */
+    MR_HEADERS_LIST, /* the templates of `header_list` */
+};
 
 struct mr_shape {
     const char *dest_template; /* must begin with literal text */
@@ -106,8 +117,10 @@ struct mr_shape {
     const char *key_option;
     enum mr_value_encoder value_encoder;
     enum mr_headers headers;
-    uint32_t dests_max;       /* more destinations than this: dead letters */
-    uint32_t value_bytes_max; /* larger values: dead letters; 0: no limit */
+    const char *header_option;
+    struct mr_pairs header_list; /* LIST: names and templates */
+    uint32_t dests_max;          /* more destinations than this: dead letters */
+    uint32_t value_bytes_max;    /* larger values: dead letters; 0: no limit */
     /* Is `name` a possible destination?  NULL: yes; else the reason why not. */
     const char *(*dest_refused)(struct mr_span name);
 };

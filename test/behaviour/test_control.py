@@ -116,5 +116,57 @@ class Bridges(unittest.TestCase):
             gateway.start()
 
 
+class Clients(unittest.TestCase):
+    def test_ls_shows_who_is_connected_and_what_they_sent(self):
+        from wire import Wire, publish
+
+        with Gateway() as gateway:
+            with Wire(gateway.mqtt_port, "press-7", 5) as one, Wire(gateway.mqtt_port, "lathe", 4):
+                one.send(publish("t/1", b"x", 1, 1, version=5))
+                one.read()
+                said = rows("clients", "ls", "--data", gateway.data)
+                self.assertEqual({row["client"]: (row["version"], row["received"]) for row in said},
+                                 {"press-7": ("5.0", 1), "lathe": ("3.1.1", 0)})
+                for row in said:
+                    self.assertRegex(row["peer"], r"^127\.0\.0\.1:\d+$")
+                    self.assertRegex(row["connected"], r"^20\d\d-")
+                (only,) = rows("clients", "ls", "--filter", "pr*-?".replace("?", "7"),
+                               "--data", gateway.data)
+                self.assertEqual(only["client"], "press-7")
+                text = millrace("clients", "ls", "--data", gateway.data).stdout
+                self.assertRegex(text, r"(?m)^127\.0\.0\.1:\d+ +3\.1\.1 .* lathe$")
+
+    def test_a_page_ends_and_the_next_goes_on(self):
+        from contextlib import ExitStack
+
+        from wire import Wire
+
+        with Gateway() as gateway, ExitStack() as stack:
+            names = {f"device-{number:03}" + "n" * 3000 for number in range(150)}
+            for name in names:
+                stack.enter_context(Wire(gateway.mqtt_port, name))
+            _, page = ask(gateway, "GET", "/api/v1/clients")
+            self.assertIsNotNone(page["next"])
+            said = rows("clients", "ls", "--data", gateway.data)
+            self.assertEqual({row["client"] for row in said}, names)
+            self.assertEqual(len(said), len(names))
+
+    def test_kick_tells_a_version_5_client_why_and_publishes_its_will(self):
+        from wire import DISCONNECT, Wire
+
+        with Gateway() as gateway:
+            with Wire(gateway.mqtt_port, "press-7", 5) as device:
+                millrace("clients", "kick", "press-7", "--data", gateway.data)
+                packets = device.read_until_closed()
+            self.assertEqual([(kind >> 4, body[0]) for kind, body in packets], [(DISCONNECT, 0x98)])
+            with Wire(gateway.mqtt_port, "press-8", 4) as device:
+                millrace("clients", "kick", "press-8", "--data", gateway.data)
+                self.assertEqual(device.read_until_closed(), [])
+            done = millrace("clients", "kick", "press-7", "--data", gateway.data, check=False)
+            self.assertEqual(done.returncode, 66)
+            name = 'millrace_mqtt_disconnects_total{reason="kicked"}'
+            self.assertEqual(gateway.metrics()[name], 2)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -1,6 +1,7 @@
 """Bridges as an operator handles them, against a real Kafka: pause, resume, seek, dead letters."""
 
 import json
+import random
 import unittest
 
 import harness
@@ -125,6 +126,95 @@ class Seek(unittest.TestCase):
                 self.assertEqual(done.returncode, code, done.stderr)
                 self.assertIn(place, done.stderr)
             self.assertEqual(operate(gateway, "seek", "kafka", check=False).returncode, 64)
+
+
+BIG = "".join(random.Random(5).choices("0123456789abcdef", k=5000))  # hard to compress
+
+
+def set_topic_limit(topic, max_bytes):
+    from confluent_kafka.admin import AdminClient, ConfigResource
+
+    admin = AdminClient({"bootstrap.servers": kafka().bootstrap})
+    resource = ConfigResource("TOPIC", topic, set_config={"max.message.bytes": str(max_bytes)})
+    for done in admin.alter_configs([resource]).values():
+        done.result(harness.PATIENCE)
+
+
+def dlq(gateway, *args, check=True):
+    return millrace("dlq", *args, "--data", gateway.data, check=check)
+
+
+def letters(gateway, bridge_name="kafka"):
+    return [json.loads(line) for line in
+            dlq(gateway, "show", bridge_name, "--json").stdout.splitlines()]
+
+
+class DeadLetters(unittest.TestCase):
+    def test_a_retried_letter_goes_to_its_bridge_alone_and_is_gone_from_the_dead_letters(self):
+        kafka().create_topic("small", partitions=1, max_message_bytes=2000)
+        kafka().create_topic("other", partitions=1)
+        config = bridge("small") + "\n".join([
+            "  other:", "    type: kafka", f'    servers: "{kafka().bootstrap}"',
+            "    topic: other", "    value_encoder: raw", ""])
+        with Gateway(config) as gateway:
+            published(gateway, "t/1", ["a", BIG, "c"])
+            for name in ("kafka", "other"):
+                gateway.wait_drained(name)
+            (row,) = (json.loads(line) for line in
+                      dlq(gateway, "ls", "--json").stdout.splitlines())
+            self.assertEqual((row["bridge"], row["count"]), ("kafka", 1))
+            (letter,) = letters(gateway)
+            self.assertEqual((letter["from_seq"], letter["topic"], letter["client"],
+                              letter["payload"]), (2, "t/1", "d", BIG))
+            self.assertIn("1 dead letters", dlq(gateway, "retry", "kafka").stdout)
+            self.assertEqual(len(letters(gateway)), 1, "a dry run changes nothing")
+
+            set_topic_limit("small", 100000)
+            said = dlq(gateway, "retry", "kafka", "--yes").stdout
+            self.assertIn("retried 1 of 1", said)
+            for name in ("kafka", "other"):
+                gateway.wait_drained(name)
+            self.assertEqual(values("small", 3), ["a", "c", BIG])
+            self.assertEqual(values("other", 3), ["a", BIG, "c"])
+            self.assertEqual(letters(gateway), [])
+            gateway.restart()
+            self.assertEqual(letters(gateway), [])
+            self.assertIn("no dead letters", dlq(gateway, "ls").stderr)
+
+    def test_what_fails_again_becomes_a_new_letter_and_others_stay_where_they_are(self):
+        with Gateway(bridge("lvl_${topic[1]}")) as gateway:
+            for number in range(5):
+                published(gateway, f"flat{number}", [number])
+            gateway.wait_drained("kafka")
+            self.assertEqual([one["payload"] for one in letters(gateway)], [0, 1, 2, 3, 4])
+            dlq(gateway, "drop", "kafka", "--topic", "flat3", "--yes")
+            self.assertEqual([one["payload"] for one in letters(gateway)], [0, 1, 2, 4])
+            dlq(gateway, "retry", "kafka", "--topic", "flat1", "--yes")
+            gateway.wait_drained("kafka")
+            self.assertEqual([one["payload"] for one in letters(gateway)], [0, 2, 4, 1])
+            gateway.kill()
+            gateway.start()
+            self.assertEqual([one["payload"] for one in letters(gateway)], [0, 2, 4, 1])
+            dlq(gateway, "drop", "kafka", "--yes")
+            self.assertEqual(letters(gateway), [])
+
+    def test_a_seek_back_writes_no_letter_twice_but_one_that_was_dropped_anew(self):
+        with Gateway(bridge("again_${topic[1]}")) as gateway:
+            published(gateway, "one", [1])
+            published(gateway, "two", [2])
+            gateway.wait_drained("kafka")
+            dlq(gateway, "drop", "kafka", "--topic", "two", "--yes")
+            operate(gateway, "seek", "kafka", "--to", "oldest", "--yes")
+            gateway.wait_drained("kafka")
+            self.assertEqual([one["topic"] for one in letters(gateway)], ["one", "two"])
+
+    def test_what_is_not_there_is_named(self):
+        with Gateway(bridge("t")) as gateway:
+            done = dlq(gateway, "show", "kafak", check=False)
+            self.assertEqual(done.returncode, 66)
+            self.assertIn("kafak", done.stderr)
+            self.assertEqual(dlq(gateway, "ls").returncode, 0)
+            published(gateway, "t/1", ["x"])
 
 
 if __name__ == "__main__":

@@ -123,6 +123,7 @@ struct scripted_conf {
     unsigned full_percent;
     unsigned retry_per_mille; /* of requests */
     bool hold;                /* settle nothing */
+    bool varies;              /* the key ends in '/' and the receive time */
 };
 
 struct held {
@@ -190,7 +191,10 @@ static void deliver(struct scripted *s, const struct mr_record *record)
     snprintf(dest, sizeof(dest), "t_kind%llu", (unsigned long long)(device % 4));
     mr_assert(record->time_ms == 1700000000000 + (int64_t)record->seq);
     mr_assert(strcmp(record->route->dest->name, dest) == 0);
-    mr_assert(mr_span_is(record->route->key, client));
+    char key[64];
+    snprintf(key, sizeof(key), "%s/%llu", client, 1700000000000 + (unsigned long long)record->seq);
+    mr_assert(mr_span_is(record->route->key, s->conf->varies ? key : client));
+    mr_assert(!s->conf->varies || record->route->partition == -1);
     mr_assert(mr_span_is(record->route->client, client));
     mr_assert(mr_span_is(record->route->topic, topic));
     mr_assert(mr_span_equal(record->payload, mr_span_make(payload, len)));
@@ -199,10 +203,15 @@ static void deliver(struct scripted *s, const struct mr_record *record)
     } else {
         mr_assert(mr_span_equal(record->value, record->payload));
     }
-    if (s->conf->headers == MR_HEADERS_ID) {
+    if (s->conf->headers == MR_HEADERS_FULL) {
+        mr_assert(record->header_count == 5);
+        mr_assert(mr_span_is(record->headers[1].value, topic));
+        mr_assert(mr_span_is(record->headers[4].value, client));
+    }
+    if (s->conf->headers == MR_HEADERS_ID || s->conf->headers == MR_HEADERS_FULL) {
         char tail[32];
         int tail_len = snprintf(tail, sizeof(tail), "-0-%llu", (unsigned long long)record->seq);
-        mr_assert(record->header_count == 1);
+        mr_assert(record->header_count == (s->conf->headers == MR_HEADERS_ID ? 1 : 5));
         mr_assert(strcmp((const char *)record->headers[0].name.at, "millrace_id") == 0);
         struct mr_span value = record->headers[0].value;
         mr_assert(value.len == 36 + (size_t)tail_len);

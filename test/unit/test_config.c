@@ -681,6 +681,76 @@ static void test_nearest(void)
     mr_assert(mr_config_nearest("kubernetes", names) == NULL);
 }
 
+/* ---- one of the choices, or pairs ---- */
+
+static const char *const head_choices[] = {"none", "id", NULL};
+static const struct mr_option head_options[] = {
+    {.name = "headers",
+     .type = MR_OPT_CHOICE_OR_PAIRS,
+     .default_text = "none",
+     .choices = head_choices},
+    {.name = NULL},
+};
+
+static struct mr_config *heads_of(const char *text, struct mr_choice_or_pairs *out)
+{
+    struct mr_config *config = mr_config_open_text("m.yaml", text);
+    const struct mr_fill fill = {head_options, out};
+
+    memset(out, 0xa5, sizeof(*out));
+    mr_config_fill(config, mr_config_root(config), "", &fill, 1);
+    report_make(config, false);
+    return config;
+}
+
+static void test_choice_or_pairs(void)
+{
+    static const char *const wholes[] = {
+        "headers: { unit: \"${payload.u}\", site.no: 7 }\n",
+        "headers:\n  unit: \"${payload.u}\"\n  site: { no: 7 }\n",
+        "headers:\n  - unit: \"${payload.u}\"\n  - site.no: 7\n",
+    };
+    static const struct {
+        const char *text;
+        const char *part; /* of the report */
+    } wrong[] = {
+        {"headers: ids\n", "'ids' is not one of the choices"},
+        {"headers: []\n", "headers: at least one 'name: value' is expected"},
+        {"headers: {}\n", "headers: at least one 'name: value' is expected"},
+        {"headers: [id]\n", "headers: a list of 'name: value' is expected, not a text"},
+        {"headers: { a: [b] }\n", "headers.a: a text is expected, not a list"},
+    };
+    struct mr_choice_or_pairs heads;
+
+    mr_config_close(heads_of("{}\n", &heads));
+    mr_assert(report_len == 0 && heads.choice == 0 && heads.pairs.count == 0);
+    mr_config_close(heads_of("headers: id\n", &heads));
+    mr_assert(report_len == 0 && heads.choice == 1 && heads.pairs.count == 0);
+    for (size_t i = 0; i < MR_COUNT_OF(wholes); i++) {
+        struct mr_config *config = heads_of(wholes[i], &heads);
+        mr_assert(report_len == 0 && heads.choice == 2 && heads.pairs.count == 2);
+        mr_assert(strcmp(heads.pairs.items[0].name, "unit") == 0);
+        mr_assert(strcmp(heads.pairs.items[0].value, "${payload.u}") == 0);
+        mr_assert(strcmp(heads.pairs.items[1].name, "site.no") == 0);
+        mr_assert(strcmp(heads.pairs.items[1].value, "7") == 0);
+        mr_config_close(config);
+    }
+    struct mr_config *twice = heads_of("headers: [{a: x}, {a: y}]\n", &heads);
+    mr_assert(report_len == 0 && heads.pairs.count == 2);
+    mr_config_close(twice);
+    for (size_t i = 0; i < MR_COUNT_OF(wrong); i++) {
+        mr_config_close(heads_of(wrong[i].text, &heads));
+        if (strstr(report, wrong[i].part) == NULL) {
+            printf("%s", report);
+        }
+        mr_assert(strstr(report, wrong[i].part) != NULL);
+        mr_assert(heads.choice == 0 || heads.pairs.count == 0);
+    }
+    report_len = 0;
+    mr_config_document("heads", head_options, report_write, NULL);
+    mr_assert(strstr(report, "| `headers` | `none`, `id`, or keys and texts | `none` |") != NULL);
+}
+
 int main(void)
 {
     test_fills_everything();
@@ -703,5 +773,6 @@ int main(void)
     test_own_problems();
     test_document();
     test_nearest();
+    test_choice_or_pairs();
     return 0;
 }

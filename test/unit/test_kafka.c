@@ -375,7 +375,7 @@ static void test_delivers_in_order_and_exactly_what_came(void)
     struct world w;
 
     world_open(&w);
-    w.kafka.headers = MR_HEADERS_ID;
+    w.kafka.headers.choice = MR_HEADERS_ID;
     world_start(&w);
     append_some(&w, 5000);
     wait_settled(&w);

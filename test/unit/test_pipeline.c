@@ -392,6 +392,48 @@ static void test_resumes_where_the_target_stands(void)
 /* What a sink was lent stays as it is, also when a span ends with its view's last
  * event by chance (here: because the ring of records is full right there).
  */
+/* `start: TIME` is the first event received then or later; an older cursor wins. */
+static void test_begins_at_a_time(void)
+{
+    static const struct {
+        const char *start;
+        uint64_t cursor;
+    } cases[] = {
+        {"2023-11-14T22:13:20.001Z", 0}, /* the very first */
+        {"2020-01-01T00:00:00Z", 0},
+        {"2023-11-14T22:13:20.777Z", 776},
+        {"2023-11-14T23:13:20.7775+01:00", 777},
+        {"2023-11-14T22:13:22.500Z", 2499},
+        {"2023-11-14T22:13:22.501Z", 2500}, /* after the last one */
+        {"2100-01-01T00:00:00Z", 2500},
+        {"oldest", 0},
+        {"now", 2500},
+    };
+    struct mr_journal *journal = journal_make();
+
+    append_all(mr_journal_lane(journal, 0), 1, 2500);
+    for (size_t i = 0; i < MR_COUNT_OF(cases); i++) {
+        for (int again = 0; again < 2; again++) {
+            struct mr_bridge_conf conf = bridge_conf;
+            struct mr_bridge_options_run options = run_options(journal, &plain);
+            struct mr_bridge *bridge = NULL;
+            struct mr_bridge_stats stats;
+            struct mr_error why;
+            char name[16];
+
+            snprintf(name, sizeof(name), "test-%zu", i);
+            conf.start = again == 0 ? cases[i].start : "2023-11-14T22:13:21Z";
+            options.conf = &conf;
+            options.name = name;
+            mr_assert(mr_bridge_create(&bridge, &options, &why) == MR_OK);
+            mr_bridge_stats(bridge, &stats);
+            mr_assert(stats.cursor_seq == cases[i].cursor);
+            mr_bridge_destroy(bridge);
+        }
+    }
+    journal_remove(journal);
+}
+
 static void test_keeps_what_it_lent(uint64_t seed)
 {
     struct mr_journal *journal = journal_make();
@@ -637,6 +679,7 @@ int main(int argc, char **argv)
     mr_assert(mr_wake_open(&owner, &why) == MR_OK);
     test_checks_the_configuration();
     test_resumes_where_the_target_stands();
+    test_begins_at_a_time();
     test_settles_everything_once(seed, &conf);
     conf.full_percent = 40;
     conf.retry_per_mille = 30;
@@ -644,6 +687,12 @@ int main(int argc, char **argv)
     conf.encoder = MR_VALUE_JSON;
     conf.headers = MR_HEADERS_ID;
     test_settles_everything_once(seed + 2, &conf);
+    /* each record with a route, headers and a value of its own */
+    conf.topic = "t_${topic[2]}${props.x:-}";
+    conf.key = "${clientid}/${received}";
+    conf.varies = true;
+    conf.headers = MR_HEADERS_FULL;
+    test_settles_everything_once(seed + 30, &conf);
     test_goes_on_after_a_stop(seed + 3);
     test_repeats_no_dead_letter(seed + 4);
     test_isolates_poison_quickly(seed + 5);

@@ -22,8 +22,7 @@ static void ls_row(struct mr_cli *cli, struct mr_span client)
     char version[16];
     char connected[48];
 
-    (void)mr_cli_out(cli,
-                     "%-21s  %-5s  %.19s  %10" PRIu64 "  %10" PRIu64 "  %6" PRIu64 "  ",
+    (void)mr_cli_out(cli, "%-21s  %-5s  %.19s  %10" PRIu64 "  %10" PRIu64 "  %6" PRIu64 "  ",
                      mr_answer_text(client, "peer", peer, sizeof(peer)),
                      mr_answer_text(client, "version", version, sizeof(version)),
                      mr_answer_text(client, "connected", connected, sizeof(connected)),

@@ -21,7 +21,6 @@ struct mr_kafka_conf {
     const char *message_key;
     const char *client_id;
     uint32_t value_encoder; /* enum mr_value_encoder */
-    uint32_t headers;       /* enum mr_headers */
     uint32_t compression;
     uint64_t linger_us;
     uint64_t max_topics;
@@ -33,6 +32,7 @@ struct mr_kafka_conf {
         const char *keyfile;
         const char *password;
     } ssl;
+    struct mr_choice_or_pairs headers; /* enum mr_headers; LIST: its pairs */
     struct mr_pairs kafka_options;
 };
 

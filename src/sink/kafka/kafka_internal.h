@@ -16,7 +16,7 @@
 
 enum {
     TEXT_MAX = 256,
-    HEADERS_MAX = 32,
+    HEADERS_MAX = MR_RECORD_HEADERS_MAX,
     BATCH_BYTES_DEFAULT = 1000000,
     BATCH_BYTES_MIN = 2048,
     MESSAGE_BYTES_DEFAULT = 1000000, /* librdkafka's message.max.bytes */

@@ -13,7 +13,8 @@
 #include <stdio.h>
 
 static const char *const encoder_choices[] = {"raw", "json", NULL};
-static const char *const header_choices[] = {"none", "id", NULL};
+static const char *const header_choices[] = {"none", "id", "full", NULL};
+_Static_assert(MR_HEADERS_LIST == MR_COUNT_OF(header_choices) - 1, "behind the last choice");
 static const char *const compression_choices[] = {"none", "gzip", "snappy", "lz4", "zstd", NULL};
 
 #define FIELD(field) .offset = offsetof(struct mr_kafka_conf, field)
@@ -76,11 +77,13 @@ const struct mr_option mr_kafka_options[] = {
      .help = "raw: the payload as it came; json: an envelope with topic, client, time and "
              "payload."},
     {.name = "headers",
-     .type = MR_OPT_CHOICE,
+     .type = MR_OPT_CHOICE_OR_PAIRS,
      FIELD(headers),
      .default_text = "none",
      .choices = header_choices,
-     .help = "id: a header millrace_id with journal id, lane and seq, for audits."},
+     .help = "id: a header millrace_id with journal id, lane and seq, for audits; full: also "
+             "mqtt_topic, mqtt_qos, mqtt_retain, mqtt_client and the MQTT 5 properties; or names "
+             "and templates of your own."},
     {.name = "compression",
      .type = MR_OPT_CHOICE,
      FIELD(compression),
@@ -341,6 +344,10 @@ enum mr_err mr_kafka_check(const void *conf_of, struct mr_error *why)
     enum mr_err err = check_files(conf, why);
     if (err != MR_OK) {
         return err;
+    }
+    if (conf->headers.pairs.count > HEADERS_MAX) {
+        return mr_error_set(why, MR_ERR_CONFIG, "headers: has %zu headers, more than %d",
+                            conf->headers.pairs.count, HEADERS_MAX);
     }
     if (conf->servers == NULL) {
         return MR_OK; /* the option table has said that it is missing */
