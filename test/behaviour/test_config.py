@@ -196,6 +196,59 @@ class Show(unittest.TestCase):
         self.assertEqual(found, documented)
 
 
+EXPLAINED = """\
+bridges:
+  kafka:
+    servers: "127.0.0.1:1"
+    topic: "sensor_${topic[1]}"
+    message_key: "${clientid}"
+    value_encoder: json
+    headers: id
+  plant:
+    type: kafka
+    servers: "127.0.0.1:1"
+    topic: plain
+    from: ["plant/+/#"]
+"""
+
+
+class Explain(unittest.TestCase):
+    def setUp(self):
+        self.temp = Temp("explain")
+        self.addCleanup(self.temp.remove)
+        self.path = self.temp.path / "millrace.yaml"
+        self.path.write_text(EXPLAINED, encoding="utf-8")
+
+    def explain(self, *args, code=0):
+        done = millrace("explain", "-c", self.path, *args, check=False)
+        self.assertEqual(done.returncode, code, done.stderr)
+        return done.stdout
+
+    def test_it_shows_topic_key_partition_headers_and_value_per_bridge(self):
+        out = self.explain("plant/temp/7", '{"v":21.5}', "--client", "press-7", "--partitions",
+                           "4", "--json")
+        kafka, plant = (json.loads(line) for line in out.splitlines())
+        self.assertEqual((kafka["bridge"], kafka["fate"], kafka["topic"], kafka["key"]),
+                         ("kafka", "send", "sensor_temp", "press-7"))
+        self.assertEqual(kafka["partition"], kafka["hash"] % 4)
+        value = json.loads(kafka["value"])
+        self.assertEqual((value["client"], value["payload"]), ("press-7", {"v": 21.5}))
+        self.assertIn("millrace_id", kafka["headers"])
+        self.assertEqual((plant["filter"], plant["topic"], plant["value"]),
+                         ("plant/+/#", "plain", '{"v":21.5}'))
+
+    def test_it_says_why_not(self):
+        said = self.explain("flat", "x", code=1)
+        self.assertRegex(said, r"(?m)^kafka: a dead letter: the topic has no level 1")
+        self.assertRegex(said, r"(?m)^plant: not carried: no filter of `from` matches")
+
+    def test_without_a_partition_count_it_says_so(self):
+        self.assertIn("--partitions", self.explain("plant/temp/7", "x"))
+
+    def test_a_filter_is_no_topic(self):
+        self.explain("plant/#", code=64)
+
+
 class Run(unittest.TestCase):
     def test_the_address_that_is_taken_is_named_and_ends_with_78(self):
         with Gateway() as first:

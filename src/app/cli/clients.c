@@ -42,7 +42,7 @@ static int ls_page(struct mr_cli *cli, uint64_t *after, uint64_t *count)
     char *target = mr_alloc(TARGET_BYTES);
     struct mr_text text = mr_text_over(target, TARGET_BYTES);
     const char *filter = mr_cli_text(cli, "filter");
-    struct mr_answer answer;
+    struct mr_answer answer = {0};
     struct mr_span client;
 
     mr_text_fmt(&text, "clients?after=%" PRIu64, *after);
@@ -97,7 +97,7 @@ static int kick_run(struct mr_cli *cli)
 {
     char *target = mr_alloc(TARGET_BYTES);
     struct mr_text text = mr_text_over(target, TARGET_BYTES);
-    struct mr_answer answer;
+    struct mr_answer answer = {0};
 
     mr_text_add(&text, "clients/kick?client=");
     mr_ask_escape(&text, mr_span_of(mr_cli_argument(cli, 0)));
