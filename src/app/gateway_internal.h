@@ -3,6 +3,7 @@
  *     wire.c     start, wait, stop
  *     status.c   what it tells: health, readiness, /api/v1/status
  *     control.c  what it can be told while it runs: /api/v1/...
+ *     reload.c   a changed configuration
  *     letters.c  dead letters, retried or dropped
  *
  * Thread: main owns it.  The admin thread reads; what it and the main thread both
@@ -20,14 +21,24 @@
 
 enum { GATEWAY_PATH_BYTES = 4096 };
 
-struct gateway {
+/* A configuration, alive as long as it is the newest or some bridge was made from it. */
+struct gateway_conf {
     struct mr_settings settings;
+    uint32_t uses;
+};
+
+struct gateway {
+    struct mr_settings settings; /* of the start: what a reload cannot change */
+    struct gateway_conf *newest; /* NULL: there was no reload */
+    struct mr_cli *cli;          /* of `run`: where the configuration is to be found */
     struct mr_file lock;
     struct mr_journal *journal;
     char journal_id[37];
     struct mr_broker *broker;
-    struct mr_mutex mutex;      /* what follows, up to the next blank line */
-    struct mr_bridge **bridges; /* one per bridge of the configuration and lane */
+    struct mr_mutex mutex;              /* what follows, up to the next blank line */
+    struct mr_bridge **bridges;         /* one per bridge of the configuration and lane, a bridge's
+                                           lanes side by side */
+    struct gateway_conf **bridge_confs; /* that each was made from; NULL: `settings` */
     uint32_t bridge_count;
 
     struct mr_admin *admin;
@@ -40,6 +51,8 @@ struct gateway {
         struct mr_metric *cpu_us;
         struct mr_metric *descriptors;
         struct mr_metric *uptime;
+        struct mr_metric *reload_ok;
+        struct mr_metric *reload_time;
     } metrics;
 };
 
@@ -62,6 +75,16 @@ void mr_status_bridges(struct gateway *gateway, struct mr_text *page);
 
 /* SIGUSR1: the same for the log. */
 void mr_status_log(struct gateway *gateway);
+
+/* Make and start the bridge of one lane (wire.c). */
+enum mr_err mr_gateway_bridge_start(struct gateway *gateway, const struct mr_settings *settings,
+                                    const struct mr_bridge_settings *bridge, uint32_t lane,
+                                    struct mr_bridge **out, struct mr_error *why) MR_MUST_USE;
+
+/* ---- reload.c: SIGHUP.  Main thread ---- */
+
+void mr_reload(struct gateway *gateway);
+void mr_reload_free(struct gateway *gateway); /* configurations, when no bridge runs any more */
 
 /* ---- letters.c: dead letters are appended again, addressed to their bridge ---- */
 

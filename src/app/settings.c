@@ -73,6 +73,8 @@ static const struct mr_option admin_options[] = {
 static const struct mr_option log_options[] = {
     {OPT(mr_log_conf, level, "level", MR_OPT_CHOICE, "info", "The least that is written."),
      .choices = level_choices},
+    {OPT(mr_log_conf, connections, "connections", MR_OPT_BOOL, "true",
+         "A line when a client connects and when it goes, at most 50 a second.")},
     {.name = NULL},
 };
 
@@ -364,6 +366,60 @@ void mr_settings_show(struct mr_settings *settings,
                                   {.table = bridge->sink->options, .into = bridge->sink_conf}};
         show_named(settings, "bridges", bridge->name, fills, MR_COUNT_OF(fills), &showing);
     }
+}
+
+size_t mr_settings_compare_bridge(const struct mr_bridge_settings *before,
+                                  const struct mr_bridge_settings *after,
+                                  void (*each)(void *arg, const struct mr_config_changed *changed),
+                                  void *arg)
+{
+    char where[160];
+    struct mr_text path = mr_text_over(where, sizeof(where));
+
+    mr_text_fmt(&path, "bridges.%s", after->name);
+    if (before->sink != after->sink) { /* its own keys are others: only the type is told */
+        return 1 +
+               mr_config_compare(mr_bridge_options, where, &before->conf, &after->conf, each, arg);
+    }
+    return mr_config_compare(mr_bridge_options, where, &before->conf, &after->conf, each, arg) +
+           mr_config_compare(before->sink->options, where, before->sink_conf, after->sink_conf,
+                             each, arg);
+}
+
+static size_t compare_listeners(const struct mr_settings *before, const struct mr_settings *after,
+                                void (*each)(void *arg, const struct mr_config_changed *changed),
+                                void *arg)
+{
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < before->listener_count || i < after->listener_count; i++) {
+        bool both = i < before->listener_count && i < after->listener_count;
+        char where[160];
+        struct mr_text path = mr_text_over(where, sizeof(where));
+        if (!both || strcmp(before->listeners[i].name, after->listeners[i].name) != 0) {
+            each(arg, &(struct mr_config_changed){
+                          .key = "listeners", .before = "those at start", .after = "others"});
+            return count + 1;
+        }
+        mr_text_fmt(&path, "listeners.%s", before->listeners[i].name);
+        count += mr_config_compare(mr_listener_options, where, &before->listeners[i],
+                                   &after->listeners[i], each, arg);
+    }
+    return count;
+}
+
+size_t mr_settings_compare(const struct mr_settings *before, const struct mr_settings *after,
+                           void (*each)(void *arg, const struct mr_config_changed *changed),
+                           void *arg)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < MR_COUNT_OF(fixed_sections); i++) {
+        count += mr_config_compare(fixed_sections[i].table, fixed_sections[i].name,
+                                   (const char *)before + fixed_sections[i].offset,
+                                   (const char *)after + fixed_sections[i].offset, each, arg);
+    }
+    return count + compare_listeners(before, after, each, arg);
 }
 
 static void put(void (*write)(void *arg, const char *text, size_t len), void *arg, const char *text)

@@ -120,6 +120,14 @@ void mr_status_make_metrics(struct gateway *gateway)
         mr_metric_new(MR_METRIC_GAUGE, "process_open_fds", "Open descriptors.", "");
     gateway->metrics.uptime =
         mr_metric_new(MR_METRIC_GAUGE, "millrace_uptime_seconds", "Since the start.", "");
+    gateway->metrics.reload_ok =
+        mr_metric_new(MR_METRIC_GAUGE, "millrace_config_last_reload_successful",
+                      "1 if the configuration in force is the one that was read last.", "");
+    gateway->metrics.reload_time =
+        mr_metric_new(MR_METRIC_GAUGE, "millrace_config_last_reload_success_timestamp_seconds",
+                      "When a configuration was last put in force, Unix.", "");
+    mr_metric_set(gateway->metrics.reload_ok, 1);
+    mr_metric_set(gateway->metrics.reload_time, mr_clock_wall_us() / 1000000);
     mr_metric_set(mr_metric_new(MR_METRIC_GAUGE, "millrace_build_info", "Always 1.",
                                 "version=\"" MR_VERSION "\""),
                   1);
@@ -251,7 +259,10 @@ void mr_status_page(struct gateway *gateway, struct mr_text *page)
     put_listeners(gateway, page);
     mr_text_add(page, ",");
     put_clients(gateway, page);
-    mr_text_add(page, "}\n");
+    mr_text_fmt(page,
+                ",\"config\":{\"last_reload_successful\":%s,\"in_force_since\":%" PRId64 "}}\n",
+                yes_no(mr_metric_get(gateway->metrics.reload_ok) != 0),
+                mr_metric_get(gateway->metrics.reload_time));
 }
 
 /* ---- SIGUSR1 ---- */

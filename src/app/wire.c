@@ -117,40 +117,57 @@ static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
     return err;
 }
 
+enum mr_err mr_gateway_bridge_start(struct gateway *gateway, const struct mr_settings *settings,
+                                    const struct mr_bridge_settings *bridge, uint32_t lane,
+                                    struct mr_bridge **out, struct mr_error *why)
+{
+    char name[MR_CURSOR_NAME_MAX + 32];
+    char dead_letters[GATEWAY_PATH_BYTES];
+    struct mr_text path = mr_text_over(name, sizeof(name));
+
+    mr_text_fmt(&path, "dead-letters/%s", bridge->name);
+    mr_gateway_path(gateway, name, dead_letters);
+    enum mr_err err = mr_bridge_create(
+        out,
+        &(struct mr_bridge_options_run){
+            .name = bridge->name,
+            .gateway_name = settings->gateway.name,
+            .journal = gateway->journal,
+            .lane = lane,
+            .conf = &bridge->conf,
+            .sink = bridge->sink,
+            .sink_conf = bridge->sink_conf,
+            .dead_letters_path = dead_letters,
+            .dead_letters_bytes_max = gateway->settings.journal.dead_letters_bytes_max,
+            .record_bytes_max = record_bytes_max(&gateway->settings),
+        },
+        why);
+    if (err == MR_OK) {
+        err = mr_bridge_start(*out, why);
+        if (err != MR_OK) {
+            mr_bridge_stop(*out, 0);
+            mr_bridge_destroy(*out);
+        }
+    }
+    return err;
+}
+
 static enum mr_err start_bridges(struct gateway *gateway, struct mr_error *why)
 {
     const struct mr_settings *settings = &gateway->settings;
+    uint32_t lanes = mr_journal_lane_count(gateway->journal);
+    size_t most = (size_t)settings->bridge_count * lanes + 1;
 
-    gateway->bridges = mr_alloc((settings->bridge_count + 1) * sizeof(struct mr_bridge *));
-    for (uint32_t i = 0; i < settings->bridge_count; i++) {
-        const struct mr_bridge_settings *bridge = &settings->bridges[i];
-        char dead_letters[GATEWAY_PATH_BYTES];
-        struct mr_text path = mr_text_over(dead_letters, sizeof(dead_letters));
-
-        mr_text_fmt(&path, "%s/dead-letters/%s", settings->gateway.data, bridge->name);
+    gateway->bridges = mr_alloc(most * sizeof(struct mr_bridge *));
+    gateway->bridge_confs = mr_alloc(most * sizeof(struct gateway_conf *));
+    for (uint32_t i = 0; i < settings->bridge_count * lanes; i++) {
         enum mr_err err =
-            mr_bridge_create(&gateway->bridges[i],
-                             &(struct mr_bridge_options_run){
-                                 .name = bridge->name,
-                                 .gateway_name = settings->gateway.name,
-                                 .journal = gateway->journal,
-                                 .lane = 0,
-                                 .conf = &bridge->conf,
-                                 .sink = bridge->sink,
-                                 .sink_conf = bridge->sink_conf,
-                                 .dead_letters_path = dead_letters,
-                                 .dead_letters_bytes_max = settings->journal.dead_letters_bytes_max,
-                                 .record_bytes_max = record_bytes_max(settings),
-                             },
-                             why);
+            mr_gateway_bridge_start(gateway, settings, &settings->bridges[i / lanes], i % lanes,
+                                    &gateway->bridges[gateway->bridge_count], why);
         if (err != MR_OK) {
             return err;
         }
         gateway->bridge_count += 1;
-        err = mr_bridge_start(gateway->bridges[i], why);
-        if (err != MR_OK) {
-            return err;
-        }
     }
     return MR_OK;
 }
@@ -169,6 +186,7 @@ static enum mr_err start_broker(struct gateway *gateway, struct mr_error *why)
                            .limits = settings->broker,
                            .journal_exclude = settings->journal.exclude,
                            .memory_bytes = memory != 0 ? memory : mr_memory_total() / 4,
+                           .log_connections = settings->log.connections,
                            .failed_wake = &gateway->wake,
                        },
                        why);
@@ -260,9 +278,7 @@ static enum mr_err wait_for_end(struct gateway *gateway, struct mr_error *why)
             return MR_OK;
         }
         if (signals & MR_SIGNAL_RELOAD) {
-            mr_log(MR_LOG_WARN, "gateway",
-                   "SIGHUP: this version reads its configuration at start only; restart to apply "
-                   "changes (nothing is lost)");
+            mr_reload(gateway);
         }
         if (signals & MR_SIGNAL_DUMP) {
             mr_status_log(gateway);
@@ -281,6 +297,8 @@ static void stop_bridges(struct gateway *gateway)
         mr_bridge_destroy(gateway->bridges[i]);
     }
     mr_free(gateway->bridges);
+    mr_reload_free(gateway);
+    mr_free(gateway->bridge_confs);
 }
 
 static enum mr_err stop(struct gateway *gateway)
@@ -342,6 +360,7 @@ static int run(struct mr_cli *cli)
     int code = MR_EXIT_CONFIG;
 
     gateway->lock.fd = -1;
+    gateway->cli = cli;
     mr_mutex_init(&gateway->mutex);
     if (mr_wire_settings(cli, &gateway->settings) != MR_OK) {
         goto out;
@@ -397,7 +416,8 @@ const struct mr_command mr_command_run = {
     .group = "Gateway",
     .summary = "run the gateway",
     .help = "Without -c it listens on 127.0.0.1:1883 and keeps its journal in ./millrace-data.\n"
-            "SIGTERM stops it cleanly; SIGUSR1 writes its state to the log.\n",
+            "SIGTERM stops it cleanly; SIGUSR1 writes its state to the log; SIGHUP reads the\n"
+            "configuration again: a faulty one is reported, and the old one runs on.\n",
     .run = run,
 };
 

@@ -105,6 +105,7 @@ static enum mr_err shard_open(struct mr_broker *broker, struct mr_error *why)
 
     broker->shard = shard;
     shard->broker = broker;
+    shard->limits = broker->limits;
     shard->wake.fd = -1;
     shard->lane = mr_journal_lane(broker->run.journal, 0);
     mr_bufpool_init(&shard->pool, memory, memory / 8);
@@ -156,6 +157,7 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     struct mr_broker *broker = mr_alloc(sizeof(*broker));
     broker->run = *run;
     broker->limits = run->limits;
+    atomic_store(&broker->log_connections, run->log_connections);
     if (broker->run.memory_bytes == 0) {
         broker->run.memory_bytes = MEMORY_DEFAULT;
     }

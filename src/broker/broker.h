@@ -55,6 +55,7 @@ struct mr_broker_run {
     struct mr_broker_limits limits;
     struct mr_list journal_exclude; /* topic filters of events that are not journaled */
     uint64_t memory_bytes;          /* for connections, queues, subscriptions; 0: 256 MiB */
+    bool log_connections;           /* a line when a client connects and when it goes */
     struct mr_wake *failed_wake;    /* rung when mr_broker_failed() changes; may be NULL */
 };
 
@@ -121,6 +122,13 @@ enum mr_err mr_broker_clients(struct mr_broker *broker, uint64_t *at, uint32_t m
  */
 enum mr_err mr_broker_kick(struct mr_broker *broker, struct mr_span client,
                            bool *found) MR_MUST_USE;
+
+/* Limits of a reloaded configuration, from now on.  Those that 5.0 clients have been told
+ * (max_packet_size, receive_maximum, topic_alias_maximum) and max_topic_levels stay as
+ * they were at start.
+ */
+enum mr_err mr_broker_reload(struct mr_broker *broker, const struct mr_broker_limits *limits,
+                             bool log_connections) MR_MUST_USE;
 
 /* Append records of the control plane to `lane`, in order; *done of them are in, the
  * last one with seq *seq_last.  FULL: no room for the rest now.  REJECT: there is no

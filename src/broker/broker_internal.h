@@ -39,6 +39,11 @@ struct client_label {
 };
 const char *client_label(struct client *client, struct client_label *label);
 
+/* "client 'x' (10.0.0.7:51812) connected ...", if that is wanted and not too much. */
+void client_log_connected(struct client *client, uint16_t keep_alive_s);
+/* At a tick: how many had no line. */
+void client_log_held(struct mr_shard *shard);
+
 /* ---- session.c ---- */
 
 struct mr_span session_id(const struct session *session);

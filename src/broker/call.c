@@ -189,6 +189,32 @@ enum mr_err mr_broker_kick(struct mr_broker *broker, struct mr_span client, bool
     return err;
 }
 
+/* ---- reload ---- */
+
+static void reload_run(struct mr_shard *shard, void *arg)
+{
+    const struct mr_broker_limits *limits = arg;
+
+    shard->limits.max_inflight_messages = limits->max_inflight_messages;
+    shard->limits.max_queued_messages = limits->max_queued_messages;
+    shard->limits.max_queued_bytes = limits->max_queued_bytes;
+    shard->limits.max_keepalive_us = limits->max_keepalive_us;
+    shard->limits.connect_timeout_us = limits->connect_timeout_us;
+}
+
+enum mr_err mr_broker_reload(struct mr_broker *broker, const struct mr_broker_limits *limits,
+                             bool log_connections)
+{
+    struct mr_broker_limits copy = *limits;
+    enum mr_err err = MR_OK;
+
+    atomic_store(&broker->log_connections, log_connections);
+    for (uint32_t i = 0; i < broker_shard_count(broker) && err == MR_OK; i++) {
+        err = shard_call(broker_shard(broker, i), reload_run, &copy);
+    }
+    return err;
+}
+
 /* ---- records of the control plane ---- */
 
 struct appending {

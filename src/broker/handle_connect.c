@@ -151,7 +151,7 @@ static uint16_t keep_alive_agree(const struct mr_broker_limits *limits, uint16_t
 static void connect_remember(struct client *client, const struct mr_mqtt_connect *packet,
                              uint16_t keep_alive_s)
 {
-    const struct mr_broker_limits *limits = &client->shard->broker->limits;
+    const struct mr_broker_limits *limits = &client->shard->limits;
     const struct mr_mqtt_props *props = &packet->props;
     struct mr_conn *conn = client_conn(client);
 
@@ -177,7 +177,7 @@ static void connect_remember(struct client *client, const struct mr_mqtt_connect
 static void connack_props(struct client *client, const struct mr_mqtt_connect *packet,
                           uint16_t keep_alive_s, struct mr_mqtt_props *props)
 {
-    const struct mr_broker_limits *limits = &client->shard->broker->limits;
+    const struct mr_broker_limits *limits = &client->shard->limits;
 
     props->receive_max = (uint16_t)limits->receive_maximum;
     mr_mqtt_set(props, MR_MQTT_PROP_RECEIVE_MAX);
@@ -263,7 +263,7 @@ enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *f
         return connect_refuse(client, packet.version, MR_MQTT_SERVER_UNAVAILABLE,
                               "no memory for a will; see `gateway.memory`");
     }
-    uint16_t keep_alive_s = keep_alive_agree(&shard->broker->limits, packet.keep_alive_s);
+    uint16_t keep_alive_s = keep_alive_agree(&shard->limits, packet.keep_alive_s);
     connect_remember(client, &packet, keep_alive_s);
     connack_props(client, &packet, keep_alive_s, &answer.props);
     connect_note_session(client, &packet);
@@ -271,12 +271,6 @@ enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *f
         client_end(client, END_MEMORY);
         return PACKET_END;
     }
-    struct client_label label;
-    mr_log(MR_LOG_DEBUG, "mqtt", "%s connected with MQTT %s, keep alive %u s",
-           client_label(client, &label),
-           client->version == MR_MQTT_5     ? "5.0"
-           : client->version == MR_MQTT_311 ? "3.1.1"
-                                            : "3.1",
-           keep_alive_s);
+    client_log_connected(client, keep_alive_s);
     return PACKET_DONE;
 }

@@ -24,7 +24,7 @@ static enum verdict publish_later(struct mr_shard *shard)
 /* Rules that need the session: 0, or the reason of the refusal. */
 static uint8_t publish_check(const struct client *client, const struct mr_mqtt_publish *packet)
 {
-    const struct mr_broker_limits *limits = &client->shard->broker->limits;
+    const struct mr_broker_limits *limits = &client->shard->limits;
 
     if (packet->qos == 2) {
         return MR_MQTT_QOS_NOT_SUPPORTED; /* Maximum QoS was 1 [MQTT-3.2.2-11] */

@@ -164,6 +164,7 @@ static void shard_clock(struct mr_shard *shard)
         shard->tick = tick;
         mr_net_tick(shard->net, tick);
         outbound_drain_waiting(shard);
+        client_log_held(shard);
         if (!shard->stopping && (shard->stalled || mr_net_stats(shard->net)->paused != 0)) {
             shard_resume(shard);
         }
@@ -175,7 +176,8 @@ static int64_t shard_patience(const struct mr_shard *shard, int64_t submit_ns)
 {
     const struct mr_net_stats *net = mr_net_stats(shard->net);
     int64_t tick_ns = MR_NET_TICK_NS - (shard->now_ns - shard->start_ns) % MR_NET_TICK_NS;
-    bool idle = net->open + net->lingering == 0 && shard->wills_first == NULL && !shard->stalled;
+    bool idle = net->open + net->lingering == 0 && shard->wills_first == NULL && !shard->stalled &&
+                shard->log_held == 0;
     int64_t wait_ns = idle && !shard->stopping ? -1 : tick_ns;
 
     return submit_ns >= 0 && (wait_ns < 0 || submit_ns < wait_ns) ? submit_ns : wait_ns;

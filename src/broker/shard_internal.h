@@ -31,6 +31,7 @@ enum {
     CLIENT_ACKS_MAX = 65535,      /* a 3.x client cannot have more packet ids in use */
     INFLIGHT_MAX = 1024,          /* towards a 5.0 subscriber, whatever it allows */
     LOG_EVERY_US = 10000000,      /* one line per kind in 10 s */
+    LOG_CONNECTIONS_MAX = 50,     /* lines a second of clients that come and go */
     DISCONNECT_BYTES_MAX = 256,   /* our DISCONNECT with a reason string */
     TOPIC_CACHED_MAX = 107,       /* bytes of a topic that the cache can hold */
     TOPICS_MAX = 4,               /* entries of the cache once there are several topics */
@@ -167,6 +168,7 @@ struct shard_call {
 
 struct mr_shard {
     struct mr_broker *broker;
+    struct mr_broker_limits limits; /* its own copy, so that a reload is the shard's to make */
     struct mr_loop *loop;
     struct mr_wake wake;
     struct mr_net *net;
@@ -199,7 +201,10 @@ struct mr_shard {
 
     struct mr_record_raw record;   /* scratch of append */
     struct topic_entry long_topic; /* scratch for topics the cache cannot hold */
-    int64_t sample_ns;             /* when the sampled record was appended; 0: none */
+    int64_t log_second;            /* of log_lines: connections that had a line of their own */
+    uint32_t log_lines;
+    uint32_t log_held; /* that had none */
+    int64_t sample_ns; /* when the sampled record was appended; 0: none */
     uint64_t sample_seq;
     struct shard_metrics metrics;
     struct shard_stats stats;
@@ -221,6 +226,7 @@ struct mr_broker {
     _Atomic int failed;      /* enum mr_err */
     struct mr_error failure; /* written before `failed` */
     _Atomic bool stop;
+    _Atomic bool log_connections;
     _Atomic int64_t stop_deadline_ns;
 };
 

@@ -103,6 +103,19 @@ void mr_config_show(struct mr_config *config, struct mr_node *mapping, const cha
                     const struct mr_fill *fills, size_t fill_count,
                     void (*each)(void *arg, const struct mr_config_shown *shown), void *arg);
 
+/* How many values of two structs filled by `table` differ; `each` (may be NULL) is told
+ * of every one, secrets as ***.  `where` as in mr_config_fill().
+ */
+struct mr_config_changed {
+    const char *key; /* "bridges.kafka.topic" */
+    const char *before;
+    const char *after; /* "none": there is no value */
+};
+size_t mr_config_compare(const struct mr_option *table, const char *where, const void *before,
+                         const void *after,
+                         void (*each)(void *arg, const struct mr_config_changed *changed),
+                         void *arg);
+
 /* The properties of tables as the inside of a JSON schema's object: "properties",
  * "required" and "additionalProperties".
  */

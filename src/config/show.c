@@ -177,3 +177,94 @@ void mr_config_show(struct mr_config *config, struct mr_node *mapping, const cha
                    mr_node_is_mapping(mapping) ? mapping : NULL);
     }
 }
+
+/* ---- comparing ---- */
+
+static bool text_same(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool list_same(const struct mr_list *a, const struct mr_list *b)
+{
+    bool same = a->count == b->count;
+
+    for (size_t i = 0; same && i < a->count; i++) {
+        same = text_same(a->items[i], b->items[i]);
+    }
+    return same;
+}
+
+static bool pairs_same(const struct mr_pairs *a, const struct mr_pairs *b)
+{
+    bool same = a->count == b->count;
+
+    for (size_t i = 0; same && i < a->count; i++) {
+        same = text_same(a->items[i].name, b->items[i].name) &&
+               text_same(a->items[i].value, b->items[i].value);
+    }
+    return same;
+}
+
+static bool value_same(const struct mr_option *option, const void *a, const void *b)
+{
+    switch (option->type) {
+    case MR_OPT_STR:
+    case MR_OPT_PATH:
+    case MR_OPT_SECRET:
+        return text_same(*(const char *const *)a, *(const char *const *)b);
+    case MR_OPT_BOOL:
+        return *(const bool *)a == *(const bool *)b;
+    case MR_OPT_CHOICE:
+        return *(const uint32_t *)a == *(const uint32_t *)b;
+    case MR_OPT_LIST:
+        return list_same(a, b);
+    case MR_OPT_PAIRS:
+        return pairs_same(a, b);
+    default:
+        return *(const uint64_t *)a == *(const uint64_t *)b;
+    }
+}
+
+static void tell_changed(const struct mr_option *option, const char *key, const void *before,
+                         const void *after,
+                         void (*each)(void *arg, const struct mr_config_changed *changed),
+                         void *arg)
+{
+    char *buffers = mr_alloc(2 * (size_t)VALUE_BYTES);
+    struct mr_text before_text = mr_text_over(buffers, VALUE_BYTES);
+    struct mr_text after_text = mr_text_over(buffers + VALUE_BYTES, VALUE_BYTES);
+    bool had = value_put(option, before, false, &before_text);
+    bool has = value_put(option, after, false, &after_text);
+
+    each(arg, &(struct mr_config_changed){.key = key,
+                                          .before = had ? buffers : "none",
+                                          .after = has ? buffers + VALUE_BYTES : "none"});
+    mr_free(buffers);
+}
+
+size_t mr_config_compare(const struct mr_option *table, const char *where, const void *before,
+                         const void *after,
+                         void (*each)(void *arg, const struct mr_config_changed *changed),
+                         void *arg)
+{
+    size_t count = 0;
+
+    for (const struct mr_option *option = table; option->name != NULL; option++) {
+        const void *a = (const char *)before + option->offset;
+        const void *b = (const char *)after + option->offset;
+        char key[256];
+        struct mr_text text = mr_text_over(key, sizeof(key));
+
+        mr_text_fmt(&text, "%s.%s", where, option->name);
+        if (option->type == MR_OPT_SECTION) {
+            count += mr_config_compare(option->table, key, a, b, each, arg);
+        } else if (!value_same(option, a, b)) {
+            count += 1;
+            if (each != NULL) {
+                tell_changed(option, key, a, b, each, arg);
+            }
+        }
+    }
+    return count;
+}

@@ -436,6 +436,15 @@ enum mr_err mr_cursor_open_behind(struct mr_journal *journal, const char *name, 
     return err;
 }
 
+void mr_cursor_close(struct mr_cursor *cursor)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    cursor->opened = false;
+    mr_mutex_unlock(&journal->cursor_mutex);
+}
+
 uint64_t mr_cursor_get(const struct mr_cursor *cursor)
 {
     return atomic_load_explicit(&cursor->seq, memory_order_relaxed);

@@ -36,6 +36,11 @@ enum mr_err mr_cursor_open_behind(struct mr_journal *journal, const char *name, 
                                   uint64_t seq, struct mr_cursor **out, bool *is_new,
                                   struct mr_error *why) MR_MUST_USE;
 
+/* Its bridge is gone from the configuration: from now on the journal says so when the
+ * cursor stands in its way.  It holds what it holds.
+ */
+void mr_cursor_close(struct mr_cursor *cursor);
+
 uint64_t mr_cursor_get(const struct mr_cursor *cursor);
 
 /* Never backwards (asserted), never beyond durable. */

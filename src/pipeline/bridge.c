@@ -339,12 +339,27 @@ void mr_bridge_nudge(struct mr_bridge *b)
     mr_wake_ring(&b->wake);
 }
 
+/* Of a bridge that is gone nothing waits; its counters stay where they are. */
+static void destroy_metrics(struct mr_bridge *b)
+{
+    struct mr_metric *const gauges[] = {b->metrics.up, b->metrics.inflight, b->metrics.lag_records,
+                                        b->metrics.lag_seconds, b->metrics.lag_bytes};
+
+    for (size_t i = 0; i < MR_COUNT_OF(gauges) && gauges[i] != NULL; i++) {
+        mr_metric_set(gauges[i], 0);
+    }
+}
+
 void mr_bridge_destroy(struct mr_bridge *b)
 {
     if (b == NULL) {
         return;
     }
     mr_assert(b->thread == NULL && b->reader == NULL);
+    if (b->cursor != NULL) {
+        mr_cursor_close(b->cursor);
+    }
+    destroy_metrics(b);
     if (b->sink_state != NULL) {
         b->options.sink->fini(b->sink_state);
         mr_free(b->sink_state);

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import os
+import signal
 import unittest
 
 from harness import PATIENCE, Gateway, millrace, mosquitto_pub, until
@@ -166,6 +168,110 @@ class Clients(unittest.TestCase):
             self.assertEqual(done.returncode, 66)
             name = 'millrace_mqtt_disconnects_total{reason="kicked"}'
             self.assertEqual(gateway.metrics()[name], 2)
+
+
+class Log(unittest.TestCase):
+    def test_a_line_when_a_client_connects_and_one_when_it_goes(self):
+        from wire import DISCONNECT, Wire, packet, publish
+
+        with Gateway() as gateway:
+            with Wire(gateway.mqtt_port, "press-7", 5) as device:
+                gateway.wait_log(r"client 'press-7' \(127\.0\.0\.1:\d+\) connected: MQTT 5.0, "
+                                 r"keep alive 60 s, listener mqtt")
+                device.send(publish("t/1", b"x", 1, 1, version=5))
+                device.read()
+                device.send(packet(DISCONNECT, 0, b""))
+                gateway.wait_log(r"client 'press-7' .* disconnected after \d+\.\d s: it said so; "
+                                 r"1 received, 0 sent")
+            with Wire(gateway.mqtt_port, "lathe"):
+                pass
+            gateway.wait_log(r"client 'lathe' .* disconnected .* without DISCONNECT")
+
+    def test_a_storm_of_connections_does_not_flood_it(self):
+        from wire import Wire
+
+        with Gateway() as gateway:
+            for number in range(200):
+                with Wire(gateway.mqtt_port, f"d{number}"):
+                    pass
+            gateway.wait_log(r"\d+ more clients came or went within that second")
+
+    def test_it_can_be_switched_off(self):
+        from wire import Wire
+
+        with Gateway(sets=["log.connections=false"]) as gateway:
+            with Wire(gateway.mqtt_port, "press-7"):
+                rows("clients", "ls", "--data", gateway.data)
+            gateway.stop()
+            self.assertIsNone(gateway.log.find("press-7"))
+            gateway.start()
+
+
+class Reload(unittest.TestCase):
+    def setUp(self):
+        self.gateway = Gateway(AWAY, sets=["gateway.drain=100ms"]).start()
+
+    def tearDown(self):
+        with self.gateway:
+            pass
+
+    def reload(self, text, *expected):
+        """Put `text` in the file, SIGHUP, wait for the lines."""
+        gateway = self.gateway
+        start = len(gateway.log.all)
+        gateway.config.write_text(text, encoding="utf-8")
+        os.kill(gateway.pid(), signal.SIGHUP)
+        for line in expected:
+            gateway.wait_log(line, start=start)
+        return start
+
+    def successful(self):
+        return self.gateway.metrics()["millrace_config_last_reload_successful"]
+
+    def bridges(self):
+        said = rows("bridge", "ls", "--data", self.gateway.data)
+        return {row["name"]: row["type"] for row in said}
+
+    def test_a_faulty_file_is_reported_and_the_old_one_runs_on(self):
+        self.assertEqual(self.successful(), 1)
+        self.reload("bridges:\n  kafka:\n    servres: x\n", r"did you mean 'servers'\?",
+                    "the old one runs on")
+        self.assertEqual(self.successful(), 0)
+        self.assertEqual(self.bridges(), {"kafka": "kafka"})
+        _, status = ask(self.gateway, "GET", "/api/v1/status")
+        self.assertFalse(status["config"]["last_reload_successful"])
+        mosquitto_pub(self.gateway.mqtt_port, "-q", "1", "-t", "t/1", "-m", "x")
+        self.reload(AWAY, "reload: done")
+        self.assertEqual(self.successful(), 1)
+
+    def test_only_bridges_that_changed_are_restarted_and_cursors_stay(self):
+        mosquitto_pub(self.gateway.mqtt_port, "-q", "1", "-t", "t/1", "-m", "x")
+        other = '  other:\n    type: kafka\n    servers: "127.0.0.1:2"\n    topic: t\n'
+        start = self.reload(AWAY + other, "reload: bridge 'other' is new", "reload: done")
+        self.assertEqual(self.bridges(), {"kafka": "kafka", "other": "kafka"})
+        self.assertIsNone(self.gateway.log.find("bridges.kafka", start))
+        changed = AWAY.replace("sensor_data", "elsewhere")
+        self.reload(changed + other, 'reload: bridges.kafka.topic: .*sensor_data.*, now .*elsewhere',
+                    "reload: done")
+        self.reload(changed, "reload: bridge 'other' is gone; its cursor still holds",
+                    "reload: done")
+        self.assertEqual(self.bridges(), {"kafka": "kafka"})
+        self.reload(changed, "reload: done")
+        (row,) = rows("bridge", "ls", "--data", self.gateway.data)
+        self.assertEqual((row["cursor"], row["lag_records"]), (0, 1))
+
+    def test_limits_and_log_change_at_once_and_the_rest_is_named(self):
+        more = "log: {connections: false}\nmqtt: {max_keepalive: 30s, receive_maximum: 5}\n"
+        self.reload(AWAY + more, "reload: log.connections: true, now false",
+                    "reload: mqtt.max_keepalive: 0, now 30s",
+                    "reload: mqtt.receive_maximum: 1000, now 5; needs a restart", "reload: done")
+        from wire import Wire, connect
+
+        with Wire(self.gateway.mqtt_port) as device:
+            device.send(connect("d", 5, keep_alive=60))
+            _, body = device.read()
+            self.assertIn(b"\x13\x00\x1e", body, "Server Keep Alive 30")
+            self.assertIn(b"\x21\x03\xe8", body, "Receive Maximum is still 1,000")
 
 
 if __name__ == "__main__":
