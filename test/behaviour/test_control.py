@@ -251,7 +251,7 @@ class Reload(unittest.TestCase):
         self.assertEqual(self.bridges(), {"kafka": "kafka", "other": "kafka"})
         self.assertIsNone(self.gateway.log.find("bridges.kafka", start))
         changed = AWAY.replace("sensor_data", "elsewhere")
-        self.reload(changed + other, 'reload: bridges.kafka.topic: .*sensor_data.*, now .*elsewhere',
+        self.reload(changed + other, 'reload: bridges.kafka.topic: .*sensor_data.*, now .*else',
                     "reload: done")
         self.reload(changed, "reload: bridge 'other' is gone; its cursor still holds",
                     "reload: done")
