@@ -1,0 +1,139 @@
+"""report - from figures to the tables of docs/BENCHMARKS.md."""
+
+import datetime
+import os
+import pathlib
+import platform
+import re
+import statistics
+
+from runs import LATENCY_RATE
+from subjects import ROOT
+
+
+def spread(results, name, key, scale=1.0, digits=0):
+    """'median (min to max)' of one figure, or an empty string."""
+    values = [r[key] * scale for r in results.get(name, []) if key in r]
+    if not values:
+        return ""
+    middle = f"{statistics.median(values):,.{digits}f}"
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
+
+
+def median(results, name, key):
+    values = [r[key] for r in results.get(name, []) if key in r]
+    return statistics.median(values) if values else None
+
+
+def ratio(results, above, below):
+    x, y = median(results, above, "cpu_ns"), median(results, below, "cpu_ns")
+    return f"{x / y:.2f}" if x and y else ""
+
+
+def table(header, rows):
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def machine():
+    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    memory = re.search(r"MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())
+    name = cpu.group(1) if cpu else platform.machine()
+    return (f"{len(os.sched_getaffinity(0))} cores ({name}), "
+            f"{int(memory.group(1)) / 2**20:.0f} GiB, Linux {platform.release().split('-')[0]}")
+
+
+def markdown(results, args):
+    names = {
+        "floor": "floor server (no disk, no Kafka)",
+        "rdkafka": "librdkafka alone, with timestamps",
+        "rdkafka_batch": "librdkafka alone, produce_batch",
+        "journal": "millrace, journal only",
+        "kafka": "millrace into Kafka",
+    }
+
+    def rates(load, subjects):
+        header = ["", "acknowledged, events/s", "in Kafka, events/s", "CPU ns/event",
+                  "× floor", "PUBACK p50 / p99, ms", "Kafka CPU ns/event"]
+        rows = []
+        for subject in subjects:
+            name = f"{load}/{subject}"
+            p50 = spread(results, name, "puback_p50", 1e-3, 2)
+            p99 = spread(results, name, "puback_p99", 1e-3, 2)
+            rows.append([names[subject], spread(results, name, "events_per_s"),
+                         spread(results, name, "end_to_end"), spread(results, name, "cpu_ns"),
+                         ratio(results, name, f"{load}/floor") if "rdkafka" not in name else "",
+                         f"{p50} / {p99}" if p50 else "",
+                         spread(results, name, "kafka_cpu_ns")])
+        return table(header, rows)
+
+    def beside_a_consumer(load):
+        rows = []
+        for subject, label in (("followed_rdkafka", names["rdkafka"]),
+                               ("followed", names["kafka"])):
+            name = f"{load}/{subject}"
+            rows.append([label, spread(results, name, "events_per_s"),
+                         spread(results, name, "puback_p50", 1e-3, 2),
+                         spread(results, name, "puback_p99", 1e-3, 2),
+                         spread(results, name, "consumer_p50", 1e-3, 1),
+                         spread(results, name, "consumer_p99", 1e-3, 1)])
+        return table(["with a consumer beside it", "acknowledged, events/s", "PUBACK p50, ms",
+                      "PUBACK p99, ms", "publish to consumer p50, ms",
+                      "publish to consumer p99, ms"], rows)
+
+    latency_rows = [
+        [names[s], spread(results, f"latency/{s}", "puback_p50", 1e-3, 2),
+         spread(results, f"latency/{s}", "puback_p99", 1e-3, 2),
+         spread(results, f"latency/{s}", "consumer_p50", 1e-3, 1),
+         spread(results, f"latency/{s}", "consumer_p99", 1e-3, 1),
+         spread(results, f"latency/{s}", "cpu_ns")]
+        for s in ("rdkafka", "kafka")]
+    disk_rows = [[spread(results, n, "commit_bytes"), spread(results, n, "commit_p50", 1e-3, 3),
+                  spread(results, n, "commit_p99", 1e-3, 3)] for n in ("disk/4k", "disk/commit")
+                 if n in results]
+    journal_rows = [
+        ["journal bytes per payload byte, 100-byte events at 10,000/s",
+         spread(results, "bytes/journal", "bytes_per_payload_byte", 1, 2)],
+        ["journal at the kill, bytes", spread(results, "recovery/journal", "journal_bytes")],
+        ["from start to the first CONNACK behind it, ms (caches dropped)",
+         spread(results, "recovery/journal", "recovery_ms")],
+    ]
+    idle_rows = [[label, spread(results, f"idle/{s}", "bytes_per_connection")]
+                 for s, label in (("floor", "floor server"), ("gateway", "millrace"))]
+    parts = [
+        f"Measured {datetime.date.today().isoformat()} on {machine()}; {args.reps} repetitions, "
+        "median (lowest to highest). Every acknowledged event was read back from Kafka once, in "
+        "order.",
+        "### (a) 100 connections, 50 publishes a write, QoS 1, 100 bytes",
+        rates("a", ("floor", "rdkafka", "rdkafka_batch", "journal", "kafka")),
+        beside_a_consumer("a"),
+        "### (b) 1,000 connections, one publish in flight each",
+        rates("b", ("floor", "journal", "kafka")),
+        beside_a_consumer("b"),
+        "### (c) 15,000 connections, one publish in flight each",
+        rates("c", ("floor", "journal", "kafka")),
+        f"### Latency at {LATENCY_RATE:,} events/s from 1,000 connections, open loop",
+        table(["", "PUBACK p50, ms", "PUBACK p99, ms", "publish to consumer p50, ms",
+               "publish to consumer p99, ms", "CPU ns/event"], latency_rows),
+        "### One durable write, pwrite + fdatasync, preallocated file",
+        table(["bytes", "p50, ms", "p99, ms"], disk_rows),
+        "### Journal",
+        table(["", ""], journal_rows),
+        "### Memory of one idle connection (slope between 2,000 and 15,000)",
+        table(["", "bytes"], idle_rows),
+    ]
+    if "failed" in results:
+        parts.insert(1, "**Runs that failed and do not count:** " + "; ".join(
+            line.splitlines()[0] for line in results["failed"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def write_document(text):
+    path = ROOT / "docs/BENCHMARKS.md"
+    old = path.read_text()
+    begin, end = "<!-- results -->\n", "<!-- end of results -->"
+    head, rest = old.split(begin, 1)
+    path.write_text(head + begin + "\n" + text + "\n" + end + rest.split(end, 1)[1])
