@@ -11,16 +11,18 @@ import pathlib
 import re
 import sys
 
-ALL = "base os codec config journal net plugin broker sink pipeline admin app"
+ALL = "base os codec config journal store net auth plugin broker sink pipeline admin app"
 MAY_INCLUDE = {
     "base": "",
     "os": "base",
     "codec": "base",
     "config": "base",
     "journal": "base os",
+    "store": "base os",
     "net": "base os",
+    "auth": "base os",
     "plugin": "base config",
-    "broker": "base os config codec journal net",
+    "broker": "base os config codec journal store net auth",
     "sink": "base os config codec plugin",
     "pipeline": "base os config codec journal plugin",
     "admin": "base os config",
@@ -41,11 +43,14 @@ KERNEL_ALLOWED = {
     ("config/load.c", "dirent.h"): "conf.d, at start-up only; config sees nothing but base",
 }
 LIBRARIES = {
-    "librdkafka/": "sink/kafka",
-    "yaml.h": "config",
-    "microhttpd.h": "admin",
-    "isa-l": "base",
-    "simdjson.h": "codec",
+    "librdkafka/": ["sink/kafka"],
+    "curl/": ["sink/kafka"],
+    "yaml.h": ["config"],
+    "microhttpd.h": ["admin"],
+    "isa-l": ["base"],
+    "simdjson.h": ["codec"],
+    "openssl/": ["net", "auth"],
+    "lmdb.h": ["store"],
 }
 
 BANNED = {
@@ -187,9 +192,10 @@ class File:
         here = "/".join(self.parts[1:])
         if KERNEL.match(header) and self.folder != "os" and (here, header) not in KERNEL_ALLOWED:
             self.say(number, f"<{header}>: only os/ talks to the kernel")
-        for library, home in LIBRARIES.items():
-            if header.startswith(library) and not here.startswith(home + "/"):
-                self.say(number, f"<{header}> belongs to {home}/")
+        for library, homes in LIBRARIES.items():
+            at_home = any(here.startswith(home + "/") for home in homes)
+            if header.startswith(library) and not at_home:
+                self.say(number, f"<{header}> belongs to {'/, '.join(homes)}/")
 
 
 class Script:

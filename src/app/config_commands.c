@@ -55,7 +55,7 @@ static int show_run(struct mr_cli *cli)
     struct mr_settings settings;
     int code = MR_EXIT_CONFIG;
 
-    if (mr_wire_settings(cli, &settings) == MR_OK) {
+    if (mr_wire_settings(cli, &settings, NULL) == MR_OK) {
         code = MR_EXIT_OK;
         if (!mr_cli_flag(cli, "json")) {
             (void)mr_cli_out(cli, "%-36s  %-28s  %s\n", "KEY", "VALUE", "ORIGIN");

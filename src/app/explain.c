@@ -190,7 +190,7 @@ static int explain_run(struct mr_cli *cli)
     struct mr_settings settings;
     int code = MR_EXIT_CONFIG;
 
-    if (mr_wire_settings(cli, &settings) == MR_OK) {
+    if (mr_wire_settings(cli, &settings, NULL) == MR_OK) {
         code = explain_all(cli, &settings);
     }
     mr_settings_close(&settings);

@@ -35,10 +35,11 @@ struct gateway {
     struct mr_journal *journal;
     char journal_id[37];
     struct mr_broker *broker;
-    struct mr_mutex mutex;              /* what follows, up to the next blank line */
-    struct mr_bridge **bridges;         /* one per bridge of the configuration and lane, a bridge's
-                                           lanes side by side */
-    struct gateway_conf **bridge_confs; /* that each was made from; NULL: `settings` */
+    struct mr_mutex mutex;      /* what follows, up to the next blank line */
+    struct mr_bridge **bridges; /* one per bridge of the configuration and lane, a bridge's
+                                   lanes side by side */
+    struct mr_bridge_group **bridge_groups; /* the one of each, the same for all its lanes */
+    struct gateway_conf **bridge_confs;     /* that each was made from; NULL: `settings` */
     uint32_t bridge_count;
 
     struct mr_admin *admin;
@@ -54,12 +55,14 @@ struct gateway {
         struct mr_metric *reload_ok;
         struct mr_metric *reload_time;
     } metrics;
+    char sessions_path[GATEWAY_PATH_BYTES];
 };
 
 /* wire.c: the configuration as -c, --set and --data say; what is wrong has been
- * reported on stderr.  Close it in any case.
+ * reported on stderr.  `warn` (may be NULL) hears what is odd.  Close it in any case.
  */
-enum mr_err mr_wire_settings(struct mr_cli *cli, struct mr_settings *out) MR_MUST_USE;
+enum mr_err mr_wire_settings(struct mr_cli *cli, struct mr_settings *out,
+                             void (*warn)(void *arg, const char *text)) MR_MUST_USE;
 
 /* "DATA/name" */
 void mr_gateway_path(const struct gateway *gateway, const char *name, char out[GATEWAY_PATH_BYTES]);
@@ -76,10 +79,17 @@ void mr_status_bridges(struct gateway *gateway, struct mr_text *page);
 /* SIGUSR1: the same for the log. */
 void mr_status_log(struct gateway *gateway);
 
-/* Make and start the bridge of one lane (wire.c). */
+/* wire.c: make and start a bridge in all lanes that need it.  `bridges` and `groups` have
+ * room for as many as there are lanes; *count rises by those made.  After an error none is.
+ */
 enum mr_err mr_gateway_bridge_start(struct gateway *gateway, const struct mr_settings *settings,
-                                    const struct mr_bridge_settings *bridge, uint32_t lane,
-                                    struct mr_bridge **out, struct mr_error *why) MR_MUST_USE;
+                                    const struct mr_bridge_settings *bridge,
+                                    struct mr_bridge **bridges, struct mr_bridge_group **groups,
+                                    uint32_t *count, struct mr_error *why) MR_MUST_USE;
+
+/* Stop whole bridges, their lanes side by side, and free them. */
+void mr_gateway_bridges_stop(struct mr_bridge **bridges, struct mr_bridge_group **groups,
+                             uint32_t count, int64_t patience_ns);
 
 /* ---- reload.c: SIGHUP.  Main thread ---- */
 

@@ -8,7 +8,8 @@
  *
  * Bridges are compared by name, key by key.  One that is the same is left alone; others
  * are stopped (within `gateway.drain`), and started as they are now.  Their cursors are
- * in the journal, so nothing is lost or passed over.  Of the rest what can be changed
+ * in the journal, so nothing is lost or passed over.  Certificates and passwords are read
+ * again from the files they were in.  Of the rest what can be changed
  * while devices are connected is changed at once; every other changed key is named, and
  * waits for a restart.
  *
@@ -102,9 +103,34 @@ static const struct mr_bridge_settings *bridge_named(const struct mr_settings *s
 
 struct bridge_set {
     struct mr_bridge **bridges;
+    struct mr_bridge_group **groups;
     struct gateway_conf **confs;
     uint32_t count;
 };
+
+static struct bridge_set set_make(size_t most)
+{
+    return (struct bridge_set){
+        .bridges = mr_alloc((most + 1) * sizeof(struct mr_bridge *)),
+        .groups = mr_alloc((most + 1) * sizeof(struct mr_bridge_group *)),
+        .confs = mr_alloc((most + 1) * sizeof(struct gateway_conf *)),
+    };
+}
+
+static void set_free(struct bridge_set *set)
+{
+    mr_free(set->bridges);
+    mr_free(set->groups);
+    mr_free(set->confs);
+}
+
+static void set_add(struct bridge_set *set, const struct gateway *gateway, uint32_t index)
+{
+    set->bridges[set->count] = gateway->bridges[index];
+    set->groups[set->count] = gateway->bridge_groups[index];
+    set->confs[set->count] = gateway->bridge_confs[index];
+    set->count += 1;
+}
 
 static const char *name_of(struct mr_bridge *bridge)
 {
@@ -118,11 +144,7 @@ static const char *name_of(struct mr_bridge *bridge)
 static void bridges_stop_changed(struct gateway *gateway, const struct mr_settings *before,
                                  const struct mr_settings *after)
 {
-    int64_t end_ns = mr_clock_mono_ns() + (int64_t)gateway->settings.gateway.drain_us * 1000;
-    struct bridge_set leaving = {
-        .bridges = mr_alloc((gateway->bridge_count + 1) * sizeof(struct mr_bridge *)),
-        .confs = mr_alloc((gateway->bridge_count + 1) * sizeof(struct gateway_conf *)),
-    };
+    struct bridge_set leaving = set_make(gateway->bridge_count);
     uint32_t kept = 0;
 
     mr_mutex_lock(&gateway->mutex);
@@ -132,36 +154,36 @@ static void bridges_stop_changed(struct gateway *gateway, const struct mr_settin
         const struct mr_bridge_settings *new = bridge_named(after, name_of(bridge));
         bool stays =
             old != NULL && new != NULL &&mr_settings_compare_bridge(old, new, NULL, NULL) == 0;
-        if (stays) {
-            gateway->bridges[kept] = bridge;
-            gateway->bridge_confs[kept] = gateway->bridge_confs[i];
-            kept += 1;
-        } else {
-            leaving.bridges[leaving.count] = bridge;
-            leaving.confs[leaving.count] = gateway->bridge_confs[i];
-            leaving.count += 1;
+        if (!stays) {
+            set_add(&leaving, gateway, i);
+            continue;
         }
+        gateway->bridges[kept] = bridge;
+        gateway->bridge_groups[kept] = gateway->bridge_groups[i];
+        gateway->bridge_confs[kept] = gateway->bridge_confs[i];
+        kept += 1;
     }
     gateway->bridge_count = kept;
     mr_mutex_unlock(&gateway->mutex);
 
     for (uint32_t i = 0; i < leaving.count; i++) {
-        int64_t left_ns = end_ns - mr_clock_mono_ns();
-        if (bridge_named(after, name_of(leaving.bridges[i])) == NULL) {
+        bool first = i == 0 || leaving.groups[i] != leaving.groups[i - 1];
+        if (first && bridge_named(after, name_of(leaving.bridges[i])) == NULL) {
             mr_log(MR_LOG_WARN, "gateway",
                    "reload: bridge '%s' is gone; its cursor still holds the journal: configure it "
                    "again, or stop the gateway and give that up with `millrace journal forget`",
                    name_of(leaving.bridges[i]));
         }
-        mr_bridge_stop(leaving.bridges[i], left_ns > 0 ? left_ns : 0);
-        mr_bridge_destroy(leaving.bridges[i]);
+    }
+    mr_gateway_bridges_stop(leaving.bridges, leaving.groups, leaving.count,
+                            (int64_t)gateway->settings.gateway.drain_us * 1000);
+    for (uint32_t i = 0; i < leaving.count; i++) {
         if (leaving.confs[i] != NULL) {
             leaving.confs[i]->uses -= 1;
             conf_release(gateway, leaving.confs[i]);
         }
     }
-    mr_free(leaving.bridges);
-    mr_free(leaving.confs);
+    set_free(&leaving);
 }
 
 static bool take_running(struct gateway *gateway, const char *name, struct bridge_set *into)
@@ -170,9 +192,7 @@ static bool take_running(struct gateway *gateway, const char *name, struct bridg
 
     for (uint32_t i = 0; i < gateway->bridge_count; i++) {
         if (strcmp(name_of(gateway->bridges[i]), name) == 0) {
-            into->bridges[into->count] = gateway->bridges[i];
-            into->confs[into->count] = gateway->bridge_confs[i];
-            into->count += 1;
+            set_add(into, gateway, i);
             found = true;
         }
     }
@@ -183,16 +203,17 @@ static bool take_running(struct gateway *gateway, const char *name, struct bridg
 static bool start_one(struct gateway *gateway, struct gateway_conf *conf,
                       const struct mr_bridge_settings *bridge, struct bridge_set *into)
 {
-    for (uint32_t lane = 0; lane < mr_journal_lane_count(gateway->journal); lane++) {
-        struct mr_error why;
-        if (mr_gateway_bridge_start(gateway, &conf->settings, bridge, lane,
-                                    &into->bridges[into->count], &why) != MR_OK) {
-            mr_log(MR_LOG_ERROR, "gateway", "reload: bridge '%s' does not run: %s", bridge->name,
-                   why.text);
-            return false;
-        }
-        into->confs[into->count] = conf;
-        into->count += 1;
+    uint32_t before = into->count;
+    struct mr_error why;
+
+    if (mr_gateway_bridge_start(gateway, &conf->settings, bridge, &into->bridges[before],
+                                &into->groups[before], &into->count, &why) != MR_OK) {
+        mr_log(MR_LOG_ERROR, "gateway", "reload: bridge '%s' does not run: %s", bridge->name,
+               why.text);
+        return false;
+    }
+    for (uint32_t i = before; i < into->count; i++) {
+        into->confs[i] = conf;
         conf->uses += 1;
     }
     return true;
@@ -202,12 +223,8 @@ static bool start_one(struct gateway *gateway, struct gateway_conf *conf,
 static bool bridges_start_changed(struct gateway *gateway, struct gateway_conf *conf)
 {
     const struct mr_settings *settings = &conf->settings;
-    uint32_t lanes = mr_journal_lane_count(gateway->journal);
-    size_t most = (size_t)settings->bridge_count * lanes + 1;
-    struct bridge_set all = {
-        .bridges = mr_alloc(most * sizeof(struct mr_bridge *)),
-        .confs = mr_alloc(most * sizeof(struct gateway_conf *)),
-    };
+    struct bridge_set all =
+        set_make((size_t)settings->bridge_count * mr_journal_lane_total(gateway->journal));
     bool ok = true;
 
     for (uint32_t i = 0; i < settings->bridge_count; i++) {
@@ -217,8 +234,10 @@ static bool bridges_start_changed(struct gateway *gateway, struct gateway_conf *
     }
     mr_mutex_lock(&gateway->mutex);
     mr_free(gateway->bridges);
+    mr_free(gateway->bridge_groups);
     mr_free(gateway->bridge_confs);
     gateway->bridges = all.bridges;
+    gateway->bridge_groups = all.groups;
     gateway->bridge_confs = all.confs;
     gateway->bridge_count = all.count;
     mr_mutex_unlock(&gateway->mutex);
@@ -239,6 +258,23 @@ static void say_bridges(const struct mr_settings *before, const struct mr_settin
 
 /* ---- the reload ---- */
 
+/* The files that the configuration names: certificates, keys, passwords. */
+static bool read_files(struct gateway *gateway)
+{
+    struct mr_error why;
+    bool ok = true;
+
+    if (mr_broker_reload_tls(gateway->broker, &why) != MR_OK) {
+        mr_log(MR_LOG_ERROR, "gateway", "reload: the old certificates stay: %s", why.text);
+        ok = false;
+    }
+    if (mr_broker_reload_passwords(gateway->broker, &why) != MR_OK) {
+        mr_log(MR_LOG_ERROR, "gateway", "reload: the old passwords stay: %s", why.text);
+        ok = false;
+    }
+    return ok;
+}
+
 static bool apply(struct gateway *gateway, struct gateway_conf *conf)
 {
     const struct mr_settings *before = settings_now(gateway);
@@ -251,6 +287,7 @@ static bool apply(struct gateway *gateway, struct gateway_conf *conf)
     say_bridges(before, after);
     mr_log_set_level((enum mr_log_level)after->log.level);
     bool ok = mr_broker_reload(gateway->broker, &after->broker, after->log.connections) == MR_OK;
+    ok = read_files(gateway) && ok;
     bridges_stop_changed(gateway, before, after);
     ok = bridges_start_changed(gateway, conf) && ok;
     gateway->newest = conf;
@@ -263,7 +300,7 @@ void mr_reload(struct gateway *gateway)
     struct gateway_conf *conf = mr_alloc(sizeof(*conf));
 
     mr_log(MR_LOG_INFO, "gateway", "reload: reading the configuration again");
-    if (mr_wire_settings(gateway->cli, &conf->settings) != MR_OK) {
+    if (mr_wire_settings(gateway->cli, &conf->settings, NULL) != MR_OK) {
         mr_log(MR_LOG_ERROR, "gateway",
                "reload: the configuration has %zu faults and is not put in force; the old one runs "
                "on",

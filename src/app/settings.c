@@ -12,9 +12,9 @@
 #include "app/settings.h"
 
 #include "app/wire.h"
+#include "auth/passfile.h"
 #include "base/log.h"
 
-static const char *const shard_choices[] = {"auto", "1", NULL};
 static const char *const level_choices[] = {"debug", "info", "warn", "error", NULL};
 static const char *const full_choices[] = {"backpressure", NULL};
 
@@ -29,9 +29,11 @@ static const struct mr_option gateway_options[] = {
          "Folder of the journal, the cursors and the dead letters.")},
     {OPT(mr_gateway_conf, memory_bytes, "memory", MR_OPT_SIZE, "0",
          "Bound of the buffers; 0 is a quarter of the machine's memory.")},
-    {OPT(mr_gateway_conf, shards, "shards", MR_OPT_CHOICE, "auto",
-         "Event loops, each with a lane of its own; this version runs one."),
-     .choices = shard_choices},
+    {OPT(mr_gateway_conf, shards, "shards", MR_OPT_U64, "auto",
+         "Event loops, each with a lane of the journal; auto: half of the cores when the journal "
+         "is made, later as it is. Another number than before takes effect at the next start, "
+         "and what is older is delivered first."),
+     .min = 1, .max = 256, .zero_word = "auto"},
     {OPT(mr_gateway_conf, drain_us, "drain", MR_OPT_DURATION, "5s",
          "How long bridges may go on delivering after SIGTERM."),
      .max = 600000000},
@@ -78,7 +80,7 @@ static const struct mr_option log_options[] = {
     {.name = NULL},
 };
 
-static const char *const sections[] = {"gateway", "listeners", "mqtt",    "journal",
+static const char *const sections[] = {"gateway", "listeners", "auth",    "mqtt", "journal",
                                        "admin",   "log",       "bridges", NULL};
 
 static bool is_loopback(const char *address)
@@ -101,6 +103,20 @@ static void fill(struct mr_settings *settings, const char *section, const struct
 
     mr_config_fill(settings->config, node, section, &(struct mr_fill){.table = table, .into = into},
                    1);
+}
+
+/* A port that should have been encrypted must not open without. */
+static void check_listener(struct mr_settings *settings, struct mr_node *node,
+                           const struct mr_listener_conf *listener)
+{
+    struct mr_node *tls = mr_node_is_mapping(node) ? mr_node_child(node, "tls") : NULL;
+
+    if (tls != NULL && (listener->tls.certfile == NULL || listener->tls.keyfile == NULL)) {
+        mr_config_problem(settings->config, tls, NULL,
+                          "listeners.%s.tls needs `certfile` and `keyfile`, both PEM; leave `tls` "
+                          "out for a plain listener",
+                          listener->name);
+    }
 }
 
 static void fill_listeners(struct mr_settings *settings)
@@ -133,6 +149,7 @@ static void fill_listeners(struct mr_settings *settings)
         mr_config_fill(settings->config, node, where,
                        &(struct mr_fill){.table = mr_listener_options, .into = listener}, 1);
         listener->name = name;
+        check_listener(settings, node, listener);
     }
 }
 
@@ -267,6 +284,7 @@ enum mr_err mr_settings_open(struct mr_settings *out, const struct mr_settings_s
     fill(out, "admin", admin_options, &out->admin);
     fill(out, "log", log_options, &out->log);
     fill(out, "mqtt", mr_broker_options, &out->broker);
+    fill(out, "auth", mr_auth_options, &out->auth);
     fill_listeners(out);
     fill_bridges(out);
     check_admin(out);
@@ -275,6 +293,61 @@ enum mr_err mr_settings_open(struct mr_settings *out, const struct mr_settings_s
         out->data_given = true;
     }
     return mr_config_problem_count(out->config) == 0 ? MR_OK : MR_ERR_CONFIG;
+}
+
+/* The key of `tls` that a message is about, to put the caret there; `tls` if none. */
+static struct mr_node *tls_key_of(struct mr_node *tls, const char *message)
+{
+    for (size_t i = 0; i < mr_node_count(tls); i++) {
+        const char *name = NULL;
+        struct mr_node *node = mr_node_at(tls, i, &name);
+        char key[64];
+        struct mr_text text = mr_text_over(key, sizeof(key));
+
+        mr_text_fmt(&text, "tls.%s ", name);
+        if (strstr(message, key) != NULL) {
+            return node;
+        }
+    }
+    return tls;
+}
+
+static void check_tls_files(struct mr_settings *settings, struct mr_node *root,
+                            void (*warn)(void *arg, const char *text), void *arg)
+{
+    struct mr_node *map = mr_node_child(root, "listeners");
+
+    for (uint32_t i = 0; i < settings->listener_count; i++) {
+        const struct mr_listener_conf *listener = &settings->listeners[i];
+        struct mr_node *node = mr_node_child(map, listener->name);
+        struct mr_node *tls = mr_node_is_mapping(node) ? mr_node_child(node, "tls") : NULL;
+        struct mr_error why;
+
+        if (tls != NULL && mr_listener_check(listener, warn, arg, &why) != MR_OK) {
+            mr_config_problem(settings->config, tls_key_of(tls, why.text), NULL, "%s", why.text);
+        }
+    }
+}
+
+enum mr_err mr_settings_check_files(struct mr_settings *settings,
+                                    void (*warn)(void *arg, const char *text), void *arg)
+{
+    struct mr_node *root = mr_config_root(settings->config);
+    struct mr_passfile *file = NULL;
+    struct mr_error why;
+
+    if (root == NULL) {
+        return MR_OK;
+    }
+    check_tls_files(settings, root, warn, arg);
+    if (settings->auth.password_file != NULL &&
+        mr_passfile_read(&file, settings->auth.password_file, &why) != MR_OK) {
+        struct mr_node *auth = mr_node_child(root, "auth");
+        mr_config_problem(settings->config, mr_node_child(auth, "password_file"), NULL, "%s",
+                          why.text);
+    }
+    mr_passfile_drop(file);
+    return mr_config_problem_count(settings->config) == 0 ? MR_OK : MR_ERR_CONFIG;
 }
 
 void mr_settings_close(struct mr_settings *settings)
@@ -296,6 +369,7 @@ static const struct {
     size_t offset; /* in struct mr_settings */
 } fixed_sections[] = {
     {"gateway", gateway_options, offsetof(struct mr_settings, gateway)},
+    {"auth", mr_auth_options, offsetof(struct mr_settings, auth)},
     {"mqtt", mr_broker_options, offsetof(struct mr_settings, broker)},
     {"journal", journal_options, offsetof(struct mr_settings, journal)},
     {"admin", admin_options, offsetof(struct mr_settings, admin)},
@@ -461,6 +535,7 @@ void mr_settings_document(void (*write)(void *arg, const char *text, size_t len)
 {
     mr_config_document("gateway", gateway_options, write, arg);
     mr_config_document("listeners.NAME", mr_listener_options, write, arg);
+    mr_config_document("auth", mr_auth_options, write, arg);
     mr_config_document("mqtt", mr_broker_options, write, arg);
     mr_config_document("journal", journal_options, write, arg);
     mr_config_document("admin", admin_options, write, arg);

@@ -19,7 +19,7 @@ struct mr_gateway_conf {
     const char *name;
     const char *data;
     uint64_t memory_bytes; /* 0: a quarter of the machine's */
-    uint32_t shards;       /* index of a choice: this version runs one either way */
+    uint64_t shards;       /* 0: half of the cores for a new journal, else as it is */
     uint64_t drain_us;     /* how long SIGTERM lets bridges deliver */
 };
 
@@ -57,6 +57,7 @@ struct mr_settings {
     struct mr_admin_conf admin;
     struct mr_log_conf log;
     struct mr_broker_limits broker;
+    struct mr_auth_conf auth;
     struct mr_listener_conf *listeners;
     uint32_t listener_count;
     bool data_given;        /* --data */
@@ -79,6 +80,13 @@ struct mr_settings_source {
  */
 enum mr_err mr_settings_open(struct mr_settings *out,
                              const struct mr_settings_source *source) MR_MUST_USE;
+/* Look into the files that run would need: certificates, keys, passwords.  For the user
+ * the gateway runs as, so not part of open().  CONFIG: more problems than before, as above;
+ * `warn` gets what is worth knowing and no problem.
+ */
+enum mr_err mr_settings_check_files(struct mr_settings *settings,
+                                    void (*warn)(void *arg, const char *text),
+                                    void *arg) MR_MUST_USE;
 void mr_settings_close(struct mr_settings *settings);
 
 /* Every value in force and its origin, in the order of docs/CONFIG.md. */

@@ -51,7 +51,7 @@ static bool is_writable(struct gateway *gateway)
 {
     bool writable = true;
 
-    for (uint32_t i = 0; i < mr_journal_lane_count(gateway->journal); i++) {
+    for (uint32_t i = 0; i < mr_journal_lane_total(gateway->journal); i++) {
         enum mr_lane_state state = mr_lane_state(mr_journal_lane(gateway->journal, i));
         writable = writable && (state == MR_LANE_OPEN || state == MR_LANE_BEHIND);
     }
@@ -250,7 +250,7 @@ void mr_status_page(struct gateway *gateway, struct mr_text *page)
                 ".%03" PRId64 ",\"ready\":%s,\"lanes\":[",
                 gateway->journal_id, mr_process_id(), up_ms / 1000, up_ms % 1000,
                 yes_no(is_listening(gateway) && is_writable(gateway)));
-    for (uint32_t i = 0; i < mr_journal_lane_count(gateway->journal); i++) {
+    for (uint32_t i = 0; i < mr_journal_lane_total(gateway->journal); i++) {
         put_lane(gateway, i, page);
     }
     mr_text_add(page, "],");
@@ -269,7 +269,7 @@ void mr_status_page(struct gateway *gateway, struct mr_text *page)
 
 void mr_status_log(struct gateway *gateway)
 {
-    for (uint32_t i = 0; i < mr_journal_lane_count(gateway->journal); i++) {
+    for (uint32_t i = 0; i < mr_journal_lane_total(gateway->journal); i++) {
         struct mr_lane_stats lane;
         mr_lane_stats(mr_journal_lane(gateway->journal, i), &lane);
         mr_log(MR_LOG_INFO, "journal",

@@ -28,7 +28,9 @@ static void write_stderr(void *arg, const char *text, size_t len)
     (void)fwrite(text, 1, len, stderr);
 }
 
-enum mr_err mr_wire_settings(struct mr_cli *cli, struct mr_settings *out)
+/* `warn` may be NULL: whoever goes on to run hears it then. */
+enum mr_err mr_wire_settings(struct mr_cli *cli, struct mr_settings *out,
+                             void (*warn)(void *arg, const char *text))
 {
     enum { SETS_MAX = 64 };
     const char *data = mr_cli_given(cli, "data") ? mr_cli_text(cli, "data") : NULL;
@@ -47,6 +49,9 @@ enum mr_err mr_wire_settings(struct mr_cli *cli, struct mr_settings *out)
                                                 .set_values = values,
                                                 .set_count = count,
                                             });
+    if (err == MR_OK) {
+        err = mr_settings_check_files(out, warn, cli);
+    }
     if (err != MR_OK) {
         mr_config_report(out->config, mr_cli_color_err(cli), write_stderr, NULL);
     }
@@ -84,6 +89,14 @@ static uint32_t record_bytes_max(const struct mr_settings *settings)
     return (uint32_t)settings->broker.max_packet_size + 3 * 65536;
 }
 
+/* On 2 cores one shard beats two by a third: bridges and commits need the other half. */
+static uint32_t shards_auto(void)
+{
+    unsigned half = mr_cpu_count() / 2;
+
+    return half < 1 ? 1 : half > 256 ? 256 : half;
+}
+
 static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
 {
     const struct mr_journal_conf *conf = &gateway->settings.journal;
@@ -102,7 +115,8 @@ static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
         &(struct mr_journal_options){
             .path = path,
             .name = "journal",
-            .lane_count = 1,
+            .lane_count = (uint32_t)gateway->settings.gateway.shards,
+            .lane_count_new = shards_auto(),
             .max_bytes = conf->max_bytes,
             .keep_us = conf->keep_us,
             .segment_bytes = (uint32_t)conf->segment_bytes,
@@ -117,9 +131,11 @@ static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
     return err;
 }
 
-enum mr_err mr_gateway_bridge_start(struct gateway *gateway, const struct mr_settings *settings,
-                                    const struct mr_bridge_settings *bridge, uint32_t lane,
-                                    struct mr_bridge **out, struct mr_error *why)
+/* The bridge in one lane. */
+static enum mr_err bridge_lane_start(struct gateway *gateway, const struct mr_settings *settings,
+                                     const struct mr_bridge_settings *bridge,
+                                     struct mr_bridge_group *group, uint32_t lane,
+                                     struct mr_bridge **out, struct mr_error *why)
 {
     char name[MR_CURSOR_NAME_MAX + 32];
     char dead_letters[GATEWAY_PATH_BYTES];
@@ -130,6 +146,7 @@ enum mr_err mr_gateway_bridge_start(struct gateway *gateway, const struct mr_set
     enum mr_err err = mr_bridge_create(
         out,
         &(struct mr_bridge_options_run){
+            .group = group,
             .name = bridge->name,
             .gateway_name = settings->gateway.name,
             .journal = gateway->journal,
@@ -140,6 +157,7 @@ enum mr_err mr_gateway_bridge_start(struct gateway *gateway, const struct mr_set
             .dead_letters_path = dead_letters,
             .dead_letters_bytes_max = gateway->settings.journal.dead_letters_bytes_max,
             .record_bytes_max = record_bytes_max(&gateway->settings),
+            .packet_bytes_max = (uint32_t)gateway->settings.broker.max_packet_size,
         },
         why);
     if (err == MR_OK) {
@@ -152,24 +170,74 @@ enum mr_err mr_gateway_bridge_start(struct gateway *gateway, const struct mr_set
     return err;
 }
 
+void mr_gateway_bridges_stop(struct mr_bridge **bridges, struct mr_bridge_group **groups,
+                             uint32_t count, int64_t patience_ns)
+{
+    int64_t end_ns = mr_clock_mono_ns() + patience_ns;
+
+    /* All at once: in a changed layout one lane may wait for what another delivers. */
+    for (uint32_t i = 0; i < count; i++) {
+        int64_t left_ns = end_ns - mr_clock_mono_ns();
+        mr_bridge_stop_begin(bridges[i], left_ns > 0 ? left_ns : 0);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        int64_t left_ns = end_ns - mr_clock_mono_ns();
+        mr_bridge_stop(bridges[i], left_ns > 0 ? left_ns : 0);
+        mr_bridge_destroy(bridges[i]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (i + 1 == count || groups[i + 1] != groups[i]) {
+            mr_bridge_group_close(groups[i]);
+        }
+    }
+}
+
+enum mr_err mr_gateway_bridge_start(struct gateway *gateway, const struct mr_settings *settings,
+                                    const struct mr_bridge_settings *bridge,
+                                    struct mr_bridge **bridges, struct mr_bridge_group **groups,
+                                    uint32_t *count, struct mr_error *why)
+{
+    uint32_t lanes = mr_journal_lane_total(gateway->journal);
+    struct mr_bridge_group *group = NULL;
+    uint32_t made = 0;
+    enum mr_err err =
+        mr_bridge_group_open(&group, gateway->journal, bridge->name, &bridge->conf, why);
+
+    if (err != MR_OK) {
+        return err;
+    }
+    for (uint32_t lane = 0; lane < lanes && err == MR_OK; lane++) {
+        if (mr_bridge_group_needs(group, lane)) {
+            groups[made] = group;
+            err = bridge_lane_start(gateway, settings, bridge, group, lane, &bridges[made], why);
+            made += err == MR_OK ? 1 : 0;
+        }
+    }
+    if (err != MR_OK && made == 0) {
+        mr_bridge_group_close(group);
+    } else if (err != MR_OK) {
+        mr_gateway_bridges_stop(bridges, groups, made, 0);
+    } else {
+        *count += made;
+    }
+    return err;
+}
+
 static enum mr_err start_bridges(struct gateway *gateway, struct mr_error *why)
 {
     const struct mr_settings *settings = &gateway->settings;
-    uint32_t lanes = mr_journal_lane_count(gateway->journal);
-    size_t most = (size_t)settings->bridge_count * lanes + 1;
+    size_t most = (size_t)settings->bridge_count * mr_journal_lane_total(gateway->journal) + 1;
+    enum mr_err err = MR_OK;
 
     gateway->bridges = mr_alloc(most * sizeof(struct mr_bridge *));
+    gateway->bridge_groups = mr_alloc(most * sizeof(struct mr_bridge_group *));
     gateway->bridge_confs = mr_alloc(most * sizeof(struct gateway_conf *));
-    for (uint32_t i = 0; i < settings->bridge_count * lanes; i++) {
-        enum mr_err err =
-            mr_gateway_bridge_start(gateway, settings, &settings->bridges[i / lanes], i % lanes,
-                                    &gateway->bridges[gateway->bridge_count], why);
-        if (err != MR_OK) {
-            return err;
-        }
-        gateway->bridge_count += 1;
+    for (uint32_t i = 0; i < settings->bridge_count && err == MR_OK; i++) {
+        err = mr_gateway_bridge_start(
+            gateway, settings, &settings->bridges[i], &gateway->bridges[gateway->bridge_count],
+            &gateway->bridge_groups[gateway->bridge_count], &gateway->bridge_count, why);
     }
-    return MR_OK;
+    return err;
 }
 
 static enum mr_err start_broker(struct gateway *gateway, struct mr_error *why)
@@ -177,6 +245,7 @@ static enum mr_err start_broker(struct gateway *gateway, struct mr_error *why)
     const struct mr_settings *settings = &gateway->settings;
     uint64_t memory = settings->gateway.memory_bytes;
 
+    mr_gateway_path(gateway, "sessions", gateway->sessions_path);
     enum mr_err err =
         mr_broker_open(&gateway->broker,
                        &(struct mr_broker_run){
@@ -184,7 +253,9 @@ static enum mr_err start_broker(struct gateway *gateway, struct mr_error *why)
                            .listeners = settings->listeners,
                            .listener_count = settings->listener_count,
                            .limits = settings->broker,
+                           .auth = settings->auth,
                            .journal_exclude = settings->journal.exclude,
+                           .sessions_path = gateway->sessions_path,
                            .memory_bytes = memory != 0 ? memory : mr_memory_total() / 4,
                            .log_connections = settings->log.connections,
                            .failed_wake = &gateway->wake,
@@ -289,15 +360,11 @@ static enum mr_err wait_for_end(struct gateway *gateway, struct mr_error *why)
 
 static void stop_bridges(struct gateway *gateway)
 {
-    int64_t end_ns = mr_clock_mono_ns() + (int64_t)gateway->settings.gateway.drain_us * 1000;
-
-    for (uint32_t i = 0; i < gateway->bridge_count; i++) {
-        int64_t left_ns = end_ns - mr_clock_mono_ns();
-        mr_bridge_stop(gateway->bridges[i], left_ns > 0 ? left_ns : 0);
-        mr_bridge_destroy(gateway->bridges[i]);
-    }
+    mr_gateway_bridges_stop(gateway->bridges, gateway->bridge_groups, gateway->bridge_count,
+                            (int64_t)gateway->settings.gateway.drain_us * 1000);
     mr_free(gateway->bridges);
     mr_reload_free(gateway);
+    mr_free(gateway->bridge_groups);
     mr_free(gateway->bridge_confs);
 }
 
@@ -362,7 +429,7 @@ static int run(struct mr_cli *cli)
     gateway->lock.fd = -1;
     gateway->cli = cli;
     mr_mutex_init(&gateway->mutex);
-    if (mr_wire_settings(cli, &gateway->settings) != MR_OK) {
+    if (mr_wire_settings(cli, &gateway->settings, NULL) != MR_OK) {
         goto out;
     }
     prepare_process(gateway);
@@ -393,6 +460,11 @@ out:
     return code;
 }
 
+static void note_warning(void *arg, const char *text)
+{
+    mr_cli_note(arg, "warning: %s", text);
+}
+
 static int check(struct mr_cli *cli)
 {
     struct mr_settings settings;
@@ -401,7 +473,7 @@ static int check(struct mr_cli *cli)
     if (mr_cli_config_path(cli) == NULL) {
         return mr_cli_fail(cli, MR_EXIT_USAGE, "which file? give it with -c FILE");
     }
-    if (mr_wire_settings(cli, &settings) != MR_OK) {
+    if (mr_wire_settings(cli, &settings, note_warning) != MR_OK) {
         code = MR_EXIT_CONFIG;
     } else {
         mr_cli_note(cli, "%s is fine: %u listeners, %u bridges", mr_cli_config_path(cli),

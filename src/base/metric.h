@@ -22,7 +22,7 @@
 
 #include <stdatomic.h>
 
-enum { MR_METRICS_MAX = 1024, MR_METRIC_BUCKETS = 28 };
+enum { MR_METRICS_MAX = 4096, MR_METRIC_BUCKETS = 28 };
 
 enum mr_metric_kind {
     MR_METRIC_COUNTER,

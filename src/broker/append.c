@@ -1,5 +1,5 @@
 /* append.c - into the journal, and what the broker publishes in its own name. */
-#include "broker/broker_internal.h"
+#include "broker/keep_internal.h"
 
 bool publish_props(struct mr_shard *shard, const struct mr_mqtt_props *rest, size_t raw_len,
                    struct mr_span *props, uint8_t **buffer, size_t *capacity)
@@ -31,6 +31,7 @@ enum mr_err message_append(struct mr_shard *shard, const struct mr_message *mess
     record->topic = message->topic;
     record->properties = message->props;
     record->payload = message->payload;
+    record->packet_id = message->packet_id;
     record->qos = message->qos;
     record->retain = message->retain;
     record->will = message->will;
@@ -51,6 +52,25 @@ enum mr_err message_append(struct mr_shard *shard, const struct mr_message *mess
     return err;
 }
 
+void message_apply(struct mr_shard *shard, const struct mr_message *message, uint64_t seq)
+{
+    struct kept *kept = NULL;
+
+    if (!shard->broker->keeps_sessions) {
+        return;
+    }
+    if (seq != 0) {
+        event_apply(shard, message, shard->index, seq);
+        return;
+    }
+    if (message->retain) { /* of an excluded topic: in memory only */
+        retained_apply(shard, message, &kept, shard->index, 0, true);
+        if (kept != NULL) {
+            kept_unref(shard, kept);
+        }
+    }
+}
+
 /* FULL: nothing has happened.  Otherwise `will` has been dealt with. */
 static enum mr_err will_append(struct mr_shard *shard, struct stored *will)
 {
@@ -66,8 +86,16 @@ static enum mr_err will_append(struct mr_shard *shard, struct stored *will)
         return MR_ERR_FULL;
     }
     enum mr_err err = excluded ? MR_OK : message_append(shard, message, NULL, &at);
-    if (err == MR_OK && wanted && (excluded || message->qos == 0)) {
-        deliver_now(shard, message);
+    if (err == MR_OK && (excluded || message->qos == 0)) {
+        if (wanted) {
+            deliver_now(shard, message, !excluded);
+        }
+        if (topic_is_wanted_abroad(shard, message->topic)) {
+            mailbox_send_message(shard, message);
+        }
+    }
+    if (err == MR_OK) {
+        message_apply(shard, message, excluded ? 0 : at.seq);
     }
     if (pending != NULL) {
         if (err == MR_OK) {

@@ -1,11 +1,17 @@
 /* broker.c - open, start, stop; see broker.h for the contract.
  *
- * One shard in this version: the journal must have one lane.  With several, a
- * connection moves to the shard of its client id after CONNECT; nothing here is
- * shared between shards but this file's structure, which is constant while they
- * run.
+ * One shard per lane of the journal.  All of them listen on every address, and the
+ * kernel spreads the connections (SO_REUSEPORT); a connection moves to the shard of its
+ * client id after CONNECT (mailbox.c).  What is in this file's structure is constant
+ * while they run, the limits of connections and the mailboxes excepted.
+ *
+ * Memory is shared equally: the hash of the client ids spreads sessions evenly, and a
+ * pool that several threads took from would need a lock.
  */
-#include "broker/broker_internal.h"
+#include "broker/keep_internal.h"
+#include "broker/login_internal.h"
+
+#include "net/tls.h"
 
 #include "os/clock.h"
 #include "os/process.h"
@@ -58,61 +64,174 @@ static enum mr_err exclude_check(const struct mr_list *exclude, struct mr_error 
     return MR_OK;
 }
 
+static struct mr_tls_options tls_options_of(const struct mr_listener_conf *conf)
+{
+    return (struct mr_tls_options){.name = conf->name != NULL ? conf->name : "mqtt",
+                                   .certfile = conf->tls.certfile,
+                                   .keyfile = conf->tls.keyfile,
+                                   .cacertfile = conf->tls.cacertfile,
+                                   .crlfile = conf->tls.crlfile,
+                                   .ciphers = conf->tls.ciphers,
+                                   .version_min = conf->tls.tls_version,
+                                   .require_certificate = conf->tls.require_certificate};
+}
+
+static bool listener_has_tls(const struct mr_listener_conf *conf)
+{
+    const struct mr_listener_tls *tls = &conf->tls;
+
+    return tls->certfile != NULL || tls->keyfile != NULL || tls->cacertfile != NULL ||
+           tls->require_certificate || tls->use_identity_as_username;
+}
+
+/* *out is NULL for a plain listener. */
+static enum mr_err listener_tls_open(struct mr_tls **out, const struct mr_listener_conf *conf,
+                                     void (*warn)(void *arg, const char *text), void *arg,
+                                     struct mr_error *why)
+{
+    struct mr_tls_options options = tls_options_of(conf);
+
+    *out = NULL;
+    if (!listener_has_tls(conf)) {
+        return MR_OK;
+    }
+    if (conf->tls.use_identity_as_username && !conf->tls.require_certificate) {
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "listener '%s': tls.use_identity_as_username needs "
+                            "`require_certificate: true`, or a client could come without identity",
+                            options.name);
+    }
+    options.warn = warn;
+    options.warn_arg = arg;
+    return mr_tls_open(out, &options, why);
+}
+
+enum mr_err mr_listener_check(const struct mr_listener_conf *listener,
+                              void (*warn)(void *arg, const char *text), void *arg,
+                              struct mr_error *why)
+{
+    struct mr_tls *tls = NULL;
+    enum mr_err err = listener_tls_open(&tls, listener, warn, arg, why);
+
+    mr_tls_close(tls);
+    return err;
+}
+
+static void log_warning(void *arg, const char *text)
+{
+    (void)arg;
+    mr_log(MR_LOG_WARN, "listener", "%s", text);
+}
+
+static void listener_note_closed(const struct mr_broker *broker,
+                                 const struct broker_listener *listener)
+{
+    if (!listener->anonymous && broker->auth == NULL &&
+        !listener->conf->tls.use_identity_as_username) {
+        mr_log(MR_LOG_WARN, "mqtt",
+               "listener '%s' on %s refuses everyone: authentication is not configured and "
+               "`allow_anonymous` is not true; give `auth: { password_file: … }` (see `millrace "
+               "passwd --help`), or set `allow_anonymous: true` to admit everyone",
+               listener->conf->name != NULL ? listener->conf->name : "mqtt", listener->bound.text);
+    }
+}
+
+/* The address of a listener: with several shards the kernel would let another broker
+ * share it unnoticed, so it is asked for alone first.
+ */
+static enum mr_err listener_address(const struct mr_broker *broker,
+                                    struct broker_listener *listener, struct mr_error *why)
+{
+    struct mr_listen_options alone = {.reuse_port = false};
+    int fd = -1;
+
+    if (broker->shard_count == 1) {
+        return MR_OK;
+    }
+    enum mr_err err = mr_socket_listen(listener->conf->bind, &alone, &fd, &listener->bound, why);
+    if (err == MR_OK) {
+        mr_socket_close(fd);
+    }
+    return err;
+}
+
+/* Let every shard accept for listener `index`. */
+static enum mr_err listener_open(struct mr_broker *broker, uint32_t index, struct mr_error *why)
+{
+    struct broker_listener *listener = &broker->listeners[index];
+    struct mr_listen_options options = {.reuse_port = broker->shard_count > 1};
+    enum mr_err err = listener_address(broker, listener, why);
+
+    for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
+        struct mr_address address = listener->bound;
+        int fd = -1;
+
+        err = mr_socket_listen(broker->shard_count == 1 ? listener->conf->bind : address.text,
+                               &options, &fd, &listener->bound, why);
+        if (err == MR_OK) {
+            err = mr_net_listen(broker->shards[i]->net, fd, index, listener->conf->max_connections,
+                                why);
+            if (err != MR_OK) {
+                mr_socket_close(fd);
+            }
+        }
+    }
+    return err;
+}
+
 static enum mr_err listeners_open(struct mr_broker *broker, struct mr_error *why)
 {
-    struct mr_shard *shard = broker->shard;
-
     if (broker->run.listener_count > MR_NET_LISTENERS_MAX) {
         return mr_error_set(why, MR_ERR_CONFIG, "%zu listeners; at most %d are possible",
                             broker->run.listener_count, MR_NET_LISTENERS_MAX);
     }
     for (uint32_t i = 0; i < broker->run.listener_count; i++) {
         struct broker_listener *listener = &broker->listeners[i];
-        struct mr_listen_options options = {.reuse_port = false};
-        int fd = -1;
 
         listener->conf = &broker->run.listeners[i];
         listener->anonymous = listener->conf->allow_anonymous == MR_ANONYMOUS_TRUE ||
                               (listener->conf->allow_anonymous == MR_ANONYMOUS_AUTO &&
-                               address_is_loopback(listener->conf->bind));
-        enum mr_err err =
-            mr_socket_listen(listener->conf->bind, &options, &fd, &listener->bound, why);
+                               broker->auth == NULL && address_is_loopback(listener->conf->bind));
+        enum mr_err err = listener_tls_open(&listener->tls, listener->conf, log_warning, NULL, why);
         if (err == MR_OK) {
-            err = mr_net_listen(shard->net, fd, i, listener->conf->max_connections, why);
-            if (err != MR_OK) {
-                mr_socket_close(fd);
-            }
+            err = listener_open(broker, i, why);
         }
         if (err != MR_OK) {
             return err;
         }
-        if (!listener->anonymous) {
-            mr_log(MR_LOG_WARN, "mqtt",
-                   "listener '%s' on %s refuses everyone: authentication is not configured and "
-                   "`allow_anonymous` is not true",
-                   listener->conf->name != NULL ? listener->conf->name : "mqtt",
-                   listener->bound.text);
+        for (uint32_t shard = 0; shard < broker->shard_count; shard++) {
+            mr_net_secure(broker->shards[shard]->net, i, listener->tls);
         }
+        listener_note_closed(broker, listener);
     }
     return MR_OK;
 }
 
-static enum mr_err shard_open(struct mr_broker *broker, struct mr_error *why)
+static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct mr_error *why)
 {
     struct mr_shard *shard = mr_alloc(sizeof(*shard));
-    uint64_t memory = broker->run.memory_bytes;
+    uint64_t memory = broker->run.memory_bytes / broker->shard_count;
     enum mr_err err;
 
-    broker->shard = shard;
+    memory = memory < MEMORY_LEAST ? MEMORY_LEAST : memory;
+    broker->shards[index] = shard;
     shard->broker = broker;
     shard->limits = broker->limits;
+    shard->index = index;
     shard->wake.fd = -1;
-    shard->lane = mr_journal_lane(broker->run.journal, 0);
+    shard->lane = mr_journal_lane(broker->run.journal, index);
     mr_bufpool_init(&shard->pool, memory, memory / 8);
     mr_os_random(&shard->key, sizeof(shard->key));
     shard->subtree =
         mr_subtree_open(&shard->pool, &shard->key, (uint32_t)broker->limits.max_topic_levels);
-    shard_metrics_make(shard, 0);
+    if (broker->shard_count > 1) {
+        shard->foreign = mr_alloc(broker->shard_count * sizeof(struct mr_reader *));
+        shard->interest = mr_alloc(sizeof(*shard->interest));
+        shard->interest->key = broker->interest_key;
+        shard->interest->version = &broker->interest_version;
+        mr_subtree_show(shard->subtree, shard->interest);
+    }
+    shard_metrics_make(shard, index);
     err = mr_ackgate_open(&shard->gate, &shard->pool, gate_entries(memory));
     mr_assert(err == MR_OK);
     err = mr_loop_open(&shard->loop, why);
@@ -124,10 +243,12 @@ static enum mr_err shard_open(struct mr_broker *broker, struct mr_error *why)
         shard->wake.fd = -1;
         return err;
     }
+    mr_auth_port_open(&shard->auth_port, &shard->wake);
     struct mr_net_options options = {.loop = shard->loop,
                                      .pool = &shard->pool,
                                      .user_bytes = sizeof(struct client),
                                      .connections_max = connections_max(),
+                                     .shared = broker->shard_count > 1 ? &broker->net_shared : NULL,
                                      .handler = &client_handler,
                                      .arg = shard};
     shard->seq_released = mr_lane_durable(shard->lane);
@@ -138,18 +259,81 @@ static enum mr_err shard_open(struct mr_broker *broker, struct mr_error *why)
     return mr_net_open(&shard->net, &options, why);
 }
 
+static void on_cursor(void *arg, const char *name, uint32_t lane, uint64_t seq)
+{
+    bool *found = arg;
+
+    (void)lane;
+    (void)seq;
+    *found = *found || strcmp(name, SESSIONS_CURSOR) == 0;
+}
+
+/* The session store and its cursor, then what they and the journal remember. */
+static enum mr_err sessions_load(struct mr_shard *shard, struct mr_error *why)
+{
+    const struct mr_broker_run *run = &shard->broker->run;
+    bool is_new = false;
+
+    if (run->sessions_path != NULL) {
+        enum mr_err err = mr_store_open(
+            &shard->store,
+            &(struct mr_store_options){.path = run->sessions_path, .owner = &shard->wake}, why);
+        if (err == MR_OK) {
+            err = mr_cursor_open(run->journal, SESSIONS_CURSOR, shard->index, MR_START_OLDEST,
+                                 &shard->cursor, &is_new, why);
+        }
+        if (err != MR_OK) {
+            return err;
+        }
+    }
+    return restore(shard, why);
+}
+
+/* Several shards keep no sessions in this version.  Those that one shard has kept are not
+ * thrown away for it: look whether there are any, once.
+ */
+static enum mr_err sessions_give_up(struct mr_shard *shard, struct mr_error *why)
+{
+    struct mr_journal *journal = shard->broker->run.journal;
+    bool had = false;
+
+    mr_cursor_list(journal, on_cursor, &had);
+    enum mr_err err = had ? sessions_load(shard, why) : MR_OK;
+    if (err == MR_OK && shard->keeps_count + shard->retained_count != 0) {
+        return mr_error_set(
+            why, MR_ERR_CONFIG,
+            "there are %llu persistent sessions and %llu retained messages, and this version "
+            "keeps them with one shard only; set `gateway.shards: 1` again, or let the sessions "
+            "expire and clear the retained messages first",
+            (unsigned long long)shard->keeps_count, (unsigned long long)shard->retained_count);
+    }
+    if (err == MR_OK && had) {
+        mr_store_close(shard->store);
+        shard->store = NULL;
+        shard->cursor = NULL;
+        err = mr_cursor_forget(journal, SESSIONS_CURSOR);
+        if (err != MR_OK) {
+            return mr_error_set(why, err, "the cursor of the session store cannot be given up");
+        }
+    }
+    return err;
+}
+
+static enum mr_err sessions_open(struct mr_broker *broker, struct mr_error *why)
+{
+    if (broker->keeps_sessions) {
+        return sessions_load(broker->shards[0], why);
+    }
+    mr_log(MR_LOG_INFO, "sessions",
+           "with %u shards this version keeps no persistent sessions and no retained messages",
+           broker->shard_count);
+    return sessions_give_up(broker->shards[0], why);
+}
+
 enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *run,
                            struct mr_error *why)
 {
-    uint32_t lanes = mr_journal_lane_count(run->journal);
-
     *out = NULL;
-    if (lanes != 1) {
-        return mr_error_set(why, MR_ERR_CONFIG,
-                            "the journal has %u lanes and this version runs one shard; set "
-                            "`gateway.shards: 1` with a new journal",
-                            lanes);
-    }
     enum mr_err err = exclude_check(&run->journal_exclude, why);
     if (err != MR_OK) {
         return err;
@@ -165,23 +349,51 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
         broker->run.memory_bytes = MEMORY_LEAST;
     }
     broker->listeners = mr_alloc((run->listener_count + 1) * sizeof(*broker->listeners));
-    err = shard_open(broker, why);
+    broker->shard_count = mr_journal_lane_count(run->journal);
+    mr_assert(broker->shard_count <= SHARDS_MAX);
+    broker->keeps_sessions = broker->shard_count == 1;
+    broker->shards = mr_alloc(broker->shard_count * sizeof(struct mr_shard *));
+    broker->mailboxes =
+        mr_alloc((size_t)broker->shard_count * broker->shard_count * sizeof(*broker->mailboxes));
+    mr_os_random(&broker->interest_key, sizeof(broker->interest_key));
+    atomic_store(&broker->interest_version, 1);
+    broker->net_shared.connections_max = connections_max();
+    for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
+        err = shard_open(broker, i, why);
+    }
+    if (err == MR_OK && run->auth.password_file != NULL) {
+        err = mr_auth_open(&broker->auth, run->auth.password_file, why);
+    }
     if (err == MR_OK) {
         err = listeners_open(broker, why);
+    }
+    if (err == MR_OK) {
+        for (uint32_t i = 0; i < broker->shard_count; i++) {
+            mr_lane_set_owner(broker->shards[i]->lane, &broker->shards[i]->wake);
+        }
+        err = sessions_open(broker, why);
     }
     if (err != MR_OK) {
         mr_broker_close(broker);
         return err;
     }
-    mr_lane_set_owner(broker->shard->lane, &broker->shard->wake);
     *out = broker;
     return MR_OK;
 }
 
 enum mr_err mr_broker_start(struct mr_broker *broker, struct mr_error *why)
 {
-    mr_assert(broker->shard->thread == NULL);
-    return mr_thread_start(&broker->shard->thread, "shard-0", shard_run, broker->shard, why);
+    enum mr_err err = MR_OK;
+
+    for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
+        char name[16];
+        struct mr_text text = mr_text_over(name, sizeof(name));
+
+        mr_assert(broker->shards[i]->thread == NULL);
+        mr_text_fmt(&text, "shard-%u", i);
+        err = mr_thread_start(&broker->shards[i]->thread, name, shard_run, broker->shards[i], why);
+    }
+    return err;
 }
 
 enum mr_err mr_broker_failed(struct mr_broker *broker, struct mr_error *why)
@@ -196,16 +408,19 @@ enum mr_err mr_broker_failed(struct mr_broker *broker, struct mr_error *why)
 
 void mr_broker_stop(struct mr_broker *broker, int64_t patience_ns)
 {
-    struct mr_shard *shard = broker->shard;
-
-    if (shard->thread == NULL) {
-        return;
-    }
     atomic_store(&broker->stop_deadline_ns, mr_clock_mono_ns() + patience_ns);
     atomic_store_explicit(&broker->stop, true, memory_order_release);
-    mr_wake_ring(&shard->wake);
-    mr_thread_join(shard->thread);
-    shard->thread = NULL;
+    for (uint32_t i = 0; i < broker->shard_count; i++) {
+        if (broker->shards[i] != NULL && broker->shards[i]->thread != NULL) {
+            mr_wake_ring(&broker->shards[i]->wake);
+        }
+    }
+    for (uint32_t i = 0; i < broker->shard_count; i++) {
+        if (broker->shards[i] != NULL && broker->shards[i]->thread != NULL) {
+            mr_thread_join(broker->shards[i]->thread);
+            broker->shards[i]->thread = NULL;
+        }
+    }
 }
 
 /* What connections that net closes without a word still hold. */
@@ -217,13 +432,7 @@ static void shard_forget(void *arg, struct mr_conn *conn)
     mr_acks_drop(shard->gate, &client->acks);
     topics_drop(client);
     aliases_drop(client);
-    if (client->session != NULL) {
-        if (client->session->will != NULL) {
-            stored_free(&shard->pool, client->session->will);
-            client->session->will = NULL;
-        }
-        session_free(shard, client->session);
-    }
+    login_drop(client);
 }
 
 static void stored_free_all(struct mr_bufpool *pool, struct stored **first, struct stored **last)
@@ -235,17 +444,63 @@ static void stored_free_all(struct mr_bufpool *pool, struct stored **first, stru
     }
 }
 
+/* All sessions, without a record: they go on at the next start. */
+static void sessions_close(struct mr_shard *shard)
+{
+    size_t slots = shard->sessions == NULL ? 0 : shard->sessions_mask + 1;
+
+    mr_store_close(shard->store);
+    shard->store = NULL;
+    for (size_t i = 0; i < slots; i++) {
+        while (shard->sessions[i] != NULL) {
+            session_free(shard, shard->sessions[i]);
+        }
+    }
+    retained_close(shard);
+    kept_drop_all(shard);
+    while (shard->kicked != NULL) {
+        struct keep *keep = shard->kicked;
+        shard->kicked = keep->kick_next;
+        keep->kicked = false;
+        keep_let_go(shard, keep);
+    }
+    while (shard->settling != NULL) {
+        struct keep *keep = shard->settling;
+        shard->settling = keep->settle_next;
+        keep->settling = false;
+        keep_let_go(shard, keep);
+    }
+    while (shard->dirty != NULL) {
+        struct keep *keep = shard->dirty;
+        shard->dirty = keep->dirty_next;
+        keep->dirty = false;
+        keep_let_go(shard, keep);
+    }
+}
+
 static void shard_close(struct mr_shard *shard)
 {
+    if (shard == NULL) {
+        return;
+    }
     shard_calls_close(shard); /* of one that never ran */
     if (shard->net != NULL) {
         mr_net_each(shard->net, shard_forget, shard);
+        shard->stopping = true;
+        logins_take(shard);
         mr_net_close(shard->net);
+    }
+    sessions_close(shard);
+    if (shard->auth_port.wake != NULL) {
+        mr_auth_port_close(&shard->auth_port);
     }
     stored_free_all(&shard->pool, &shard->pending_first, &shard->pending_last);
     stored_free_all(&shard->pool, &shard->wills_first, &shard->wills_last);
+    foreign_close(shard);
     mr_ackgate_close(shard->gate);
     mr_subtree_close(shard->subtree);
+    mr_free(shard->interest);
+    mr_free(shard->foreign);
     mr_free(shard->sessions);
     mr_bufpool_fini(&shard->pool);
     if (shard->loop != NULL) {
@@ -264,9 +519,42 @@ void mr_broker_close(struct mr_broker *broker)
         return;
     }
     mr_broker_stop(broker, 0);
-    shard_close(broker->shard);
+    if (broker->auth != NULL) {
+        mr_auth_stop(broker->auth); /* what was asked goes back to the shards */
+    }
+    mailboxes_close(broker);
+    for (uint32_t i = 0; i < broker->shard_count; i++) {
+        shard_close(broker->shards[i]);
+    }
+    mr_free(broker->shards);
+    mr_auth_close(broker->auth);
+    for (size_t i = 0; i < broker->run.listener_count; i++) {
+        mr_tls_close(broker->listeners[i].tls);
+    }
     mr_free(broker->listeners);
     mr_free(broker);
+}
+
+enum mr_err mr_broker_reload_tls(struct mr_broker *broker, struct mr_error *why)
+{
+    enum mr_err err = MR_OK;
+
+    for (size_t i = 0; i < broker->run.listener_count && err == MR_OK; i++) {
+        if (broker->listeners[i].tls != NULL) {
+            err = mr_tls_reload_begin(broker->listeners[i].tls, why);
+        }
+    }
+    for (size_t i = 0; i < broker->run.listener_count; i++) {
+        if (broker->listeners[i].tls != NULL) {
+            mr_tls_reload_end(broker->listeners[i].tls, err == MR_OK);
+        }
+    }
+    return err;
+}
+
+enum mr_err mr_broker_reload_passwords(struct mr_broker *broker, struct mr_error *why)
+{
+    return broker->auth == NULL ? MR_OK : mr_auth_reload(broker->auth, why);
 }
 
 const char *mr_broker_bound_address(const struct mr_broker *broker, size_t index)
@@ -282,16 +570,22 @@ static uint64_t stat_load(const _Atomic uint64_t *stat)
 
 void mr_broker_stats(const struct mr_broker *broker, struct mr_broker_stats *out)
 {
-    const struct shard_stats *s = &broker->shard->stats;
+    *out = (struct mr_broker_stats){.connections = 0};
+    for (uint32_t i = 0; i < broker->shard_count; i++) {
+        const struct shard_stats *s = &broker->shards[i]->stats;
 
-    *out = (struct mr_broker_stats){.connections = stat_load(&s->connections),
-                                    .connections_total = stat_load(&s->connections_total),
-                                    .publishes_received = stat_load(&s->publishes_received),
-                                    .publishes_sent = stat_load(&s->publishes_sent),
-                                    .messages_dropped = stat_load(&s->dropped),
-                                    .subscriptions = stat_load(&s->subscriptions),
-                                    .acks_withheld = stat_load(&s->withheld),
-                                    .connections_paused = stat_load(&s->paused),
-                                    .bytes_received = stat_load(&s->bytes_received),
-                                    .bytes_sent = stat_load(&s->bytes_sent)};
+        out->connections += stat_load(&s->connections);
+        out->connections_total += stat_load(&s->connections_total);
+        out->publishes_received += stat_load(&s->publishes_received);
+        out->publishes_sent += stat_load(&s->publishes_sent);
+        out->messages_dropped += stat_load(&s->dropped);
+        out->subscriptions += stat_load(&s->subscriptions);
+        out->sessions += stat_load(&s->sessions);
+        out->queued += stat_load(&s->queued);
+        out->retained += stat_load(&s->retained);
+        out->acks_withheld += stat_load(&s->withheld);
+        out->connections_paused += stat_load(&s->paused);
+        out->bytes_received += stat_load(&s->bytes_received);
+        out->bytes_sent += stat_load(&s->bytes_sent);
+    }
 }

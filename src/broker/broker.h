@@ -7,8 +7,12 @@
  * (docs/ACKGATE.md).  The broker knows neither bridges nor sinks; they read the
  * journal.
  *
+ * There is one shard per lane of the journal.  A client belongs to the shard that its
+ * id hashes to, so its events are in one lane, in order; a connection that was accepted
+ * elsewhere moves there after its CONNECT.
+ *
  * Thread: open/start/stop/close by one thread.  Each shard runs on its own
- *         thread and shares nothing with the others.
+ *         thread; what they have for each other goes through rings (mailbox.c).
  * Memory: at most memory_bytes, nothing beyond 512 bytes for an idle connection.
  * Time:   a pipelined QoS 1 publish of 100 bytes ~100 ns of the shard's CPU, kernel
  *         and append included; with one publish per read the kernel's 3 to 4 us.
@@ -25,22 +29,52 @@ struct mr_broker;
 /* `allow_anonymous: auto` is true on loopback addresses and false elsewhere. */
 enum mr_anonymous { MR_ANONYMOUS_AUTO, MR_ANONYMOUS_TRUE, MR_ANONYMOUS_FALSE };
 
+/* `tls:` of a listener; certfile NULL: plain TCP.  See net/tls.h. */
+struct mr_listener_tls {
+    const char *certfile;
+    const char *keyfile;
+    const char *cacertfile;
+    const char *crlfile;
+    const char *ciphers;
+    uint32_t tls_version; /* the least: enum mr_tls_version */
+    bool require_certificate;
+    bool use_identity_as_username; /* its common name is the user, no password is asked */
+};
+
 /* One listener; rows in mr_listener_options. */
 struct mr_listener_conf {
     const char *name;         /* its key under `listeners`; set by the caller, not by the table */
     const char *bind;         /* "127.0.0.1:1883"; port 0: any free one */
     uint32_t allow_anonymous; /* enum mr_anonymous */
     uint64_t max_connections; /* 0: as many as descriptors allow */
+    struct mr_listener_tls tls;
 };
 extern const struct mr_option mr_listener_options[];
+
+/* Who may come in, on every listener; rows in mr_auth_options. */
+struct mr_auth_conf {
+    const char *password_file; /* NULL: nobody is asked for a password */
+};
+extern const struct mr_option mr_auth_options[];
+
+/* Can the files of this listener's `tls` be used, and do they fit?  CONFIG: `why` names the
+ * listener, the key and what to do.  `warn` (or NULL) gets what is worth knowing.
+ */
+enum mr_err mr_listener_check(const struct mr_listener_conf *listener,
+                              void (*warn)(void *arg, const char *text), void *arg,
+                              struct mr_error *why) MR_MUST_USE;
 
 /* Limits of all listeners; rows in mr_broker_options. */
 struct mr_broker_limits {
     uint64_t max_packet_size;       /* bytes; a larger packet ends its connection with 0x95 */
-    uint64_t receive_maximum;       /* QoS 1 publishes a client may have unacknowledged */
+    uint64_t receive_maximum;       /* QoS 1 and 2 publishes a client may have unacknowledged */
     uint64_t max_inflight_messages; /* ... and we towards a 3.x subscriber */
     uint64_t max_queued_messages;   /* per subscriber; beyond it new ones are dropped */
     uint64_t max_queued_bytes;      /* per subscriber; topics and properties too */
+    uint64_t max_sessions;          /* persistent ones; a further one is refused */
+    uint64_t max_session_expiry_us; /* 0: what the client wants */
+    uint64_t max_retained_messages; /* topics; beyond it a message is not retained */
+    uint64_t max_retained_bytes;    /* of their topics, properties and payloads */
     uint64_t max_topic_levels;
     uint64_t topic_alias_maximum;
     uint64_t max_keepalive_us;   /* 0: what the client wants; 5.0 clients are told */
@@ -53,15 +87,18 @@ struct mr_broker_run {
     const struct mr_listener_conf *listeners; /* these and their strings outlive the broker */
     size_t listener_count;
     struct mr_broker_limits limits;
+    struct mr_auth_conf auth;
     struct mr_list journal_exclude; /* topic filters of events that are not journaled */
+    const char *sessions_path;      /* the session store; NULL: the journal alone */
+    uint32_t checkpoint_ms;         /* how often the store is written; 0: 2,000 */
     uint64_t memory_bytes;          /* for connections, queues, subscriptions; 0: 256 MiB */
     bool log_connections;           /* a line when a client connects and when it goes */
     struct mr_wake *failed_wake;    /* rung when mr_broker_failed() changes; may be NULL */
 };
 
 /* Listen on all addresses, but accept no one yet.
- * CONFIG: an address is in use or wrong, a filter is not valid, the journal has
- * more lanes than there are shards; `why` says so and nothing is left open.
+ * CONFIG: an address is in use or wrong, a filter is not valid; `why` says so and
+ * nothing is left open.
  */
 enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *run,
                            struct mr_error *why) MR_MUST_USE;
@@ -83,6 +120,19 @@ void mr_broker_stop(struct mr_broker *broker, int64_t patience_ns);
 
 /* Stops first, without patience, if that has not happened. */
 void mr_broker_close(struct mr_broker *broker);
+
+/* Read the certificates, keys and revocation lists of all listeners again, from the same
+ * paths.  They hold for connections that come from now on; nobody is disconnected.
+ * CONFIG: something is wrong with one of them, `why` says what; all old ones stay.
+ * Any one thread, while the broker runs.
+ */
+enum mr_err mr_broker_reload_tls(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
+
+/* Read the password file again.  It holds for CONNECTs from now on; what was remembered of
+ * the old one is forgotten; nobody is disconnected.  CONFIG: `why` names file and line; the
+ * old one stays.  Without a password file nothing happens.  Any one thread.
+ */
+enum mr_err mr_broker_reload_passwords(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
 
 /* Where listener `index` really listens ("127.0.0.1:37113" for port 0). */
 const char *mr_broker_bound_address(const struct mr_broker *broker, size_t index);
@@ -144,6 +194,9 @@ struct mr_broker_stats {
     uint64_t publishes_sent;     /* to live subscribers */
     uint64_t messages_dropped;   /* not delivered to a subscriber that was too slow */
     uint64_t subscriptions;
+    uint64_t sessions;           /* persistent ones, connected or not */
+    uint64_t queued;             /* messages owed to them */
+    uint64_t retained;           /* topics with a retained message */
     uint64_t acks_withheld;      /* waiting for the disk now */
     uint64_t connections_paused; /* not read because the journal has no room */
     uint64_t bytes_received;

@@ -5,6 +5,9 @@
  *     session.c    who is connected       ackgate.c   when acks may leave
  *     topics.c     known topics, aliases  subtree.c   who wants a topic
  *     append.c     into the journal       deliver.c   out to live subscribers
+ *     mailbox.c    to and from the other shards
+ *     foreign.c    from the other shards' lanes
+ *     inbound.c    QoS 2 from clients     keep_internal.h  persistent sessions
  *     call.c       questions of the control plane
  *
  * Thread: all of it belongs to the shard's thread.
@@ -17,13 +20,18 @@
 /* What a handler says about the packet it was given. */
 enum verdict {
     PACKET_DONE,
-    PACKET_LATER, /* no room: keep it unparsed, pause the connection */
-    PACKET_END,   /* the connection has been closed */
+    PACKET_LATER,   /* no room: keep it unparsed, pause the connection */
+    PACKET_END,     /* the connection has been closed */
+    PACKET_AWAY,    /* CONNECT: its client is at home in another shard */
+    PACKET_JOINING, /* done, but go on only when its CONNACK has left */
 };
 
 /* ---- client.c ---- */
 
 struct mr_conn *client_conn(struct client *client);
+
+/* A connection begins in this shard, accepted here or come from another. */
+void client_begin(struct mr_shard *shard, struct mr_conn *conn);
 extern const struct mr_net_handler client_handler;
 
 /* End it without a word: `kind` for the metric. */
@@ -40,7 +48,7 @@ struct client_label {
 const char *client_label(struct client *client, struct client_label *label);
 
 /* "client 'x' (10.0.0.7:51812) connected ...", if that is wanted and not too much. */
-void client_log_connected(struct client *client, uint16_t keep_alive_s);
+void client_log_connected(struct client *client, bool session_present, uint16_t keep_alive_s);
 /* At a tick: how many had no line. */
 void client_log_held(struct mr_shard *shard);
 
@@ -54,7 +62,9 @@ struct session *session_find(struct mr_shard *shard, struct mr_span client_id);
 struct session *session_new(struct mr_shard *shard, struct client *client, struct mr_span client_id,
                             struct mr_span username);
 
-/* Unsubscribe everything, leave the table, free.  The will must be gone. */
+bool session_set_username(struct mr_shard *shard, struct session *session, struct mr_span username);
+
+/* Unsubscribe everything, leave the table, free, and what a persistent one keeps. */
 void session_free(struct mr_shard *shard, struct session *session);
 
 /* ---- topics.c ---- */
@@ -62,6 +72,8 @@ void session_free(struct mr_shard *shard, struct session *session);
 /* What is known about this topic; valid until the next call. */
 struct topic_entry *topic_look_up(struct client *client, struct mr_span topic);
 void topics_drop(struct client *client);
+/* May someone in another shard be listening? */
+bool topic_is_wanted_abroad(const struct mr_shard *shard, struct mr_span topic);
 /* May clients publish to it?  0, or the reason why not. */
 uint8_t topic_refused(const struct mr_shard *shard, struct mr_span topic);
 bool topic_is_excluded(const struct mr_shard *shard, struct mr_span topic);
@@ -87,19 +99,45 @@ bool publish_props(struct mr_shard *shard, const struct mr_mqtt_props *rest, siz
 enum mr_err message_append(struct mr_shard *shard, const struct mr_message *message,
                            struct mr_name_ref *name, struct mr_appended *out);
 
+/* What else `message` means: retained, owed to persistent sessions.  `seq` 0: it is of an
+ * excluded topic and not in the journal.
+ */
+void message_apply(struct mr_shard *shard, const struct mr_message *message, uint64_t seq);
+
 /* Publish in our own name (wills): journal, then live subscribers.  Takes `will`
  * over, now or when the journal has room again.
  */
 void will_publish(struct mr_shard *shard, struct stored *will);
 void wills_retry(struct mr_shard *shard);
 
+/* ---- inbound.c ---- */
+
+bool inbound_has(const struct inbound *inbound, uint16_t id);
+bool inbound_reserve(struct mr_bufpool *pool, struct inbound *inbound); /* for one more */
+void inbound_add(struct inbound *inbound, uint16_t id);                 /* reserved before */
+bool inbound_remove(struct inbound *inbound, uint16_t id);
+void inbound_drop_ids(struct mr_bufpool *pool, struct inbound *inbound);
+
 /* ---- deliver.c ---- */
 
 /* May what waits take more memory?  Not the last quarter of it. */
 bool deliver_has_memory(const struct mr_shard *shard);
 
-/* Hand to all live subscribers now. */
-void deliver_now(struct mr_shard *shard, const struct mr_message *message);
+/* Room in the out buffer for one more message? */
+bool client_has_room(struct client *client);
+
+/* Hand to all live subscribers now.  `journaled`: QoS 1 and 2 of persistent sessions come
+ * from their queues; else they get it with QoS 0.
+ */
+void deliver_now(struct mr_shard *shard, const struct mr_message *message, bool journaled);
+
+/* Send one message to one client whose session is not persistent, or with QoS 0. */
+void deliver_one(struct client *client, struct outgoing *outgoing);
+
+/* As deliver_one(), but QoS 0 is not dropped for a socket that is slow: a SUBSCRIBE may bring
+ * more than the client could have read by now.
+ */
+void deliver_retained(struct client *client, struct outgoing *outgoing);
 
 /* Keep for delivery once seq is durable.  Made before the append that cannot be
  * undone, then filled in and queued or dropped.  FULL: no memory until some of those
@@ -114,9 +152,36 @@ void pending_deliver(struct mr_shard *shard, uint64_t durable_seq);
 void outbound_drain(struct client *client);
 /* At a tick: those whose queue waits for memory. */
 void outbound_drain_waiting(struct mr_shard *shard);
-/* The subscriber acknowledged `packet_id`; false: we never sent it. */
+void outbound_drain_later(struct client *client); /* its queue waits for memory */
+
+/* The subscriber answered `packet_id`; false: we did not wait for that. */
 bool outbound_acked(struct client *client, uint16_t packet_id);
+bool outbound_received(struct client *client, uint16_t packet_id, uint8_t reason);
+bool outbound_completed(struct client *client, uint16_t packet_id);
 void outbound_drop(struct mr_shard *shard, struct session *session);
+
+/* ---- mailbox.c ---- */
+
+/* Send the connection, whose CONNECT is at the front of `unread`, to its home.  FULL:
+ * there is no room on the way; it stays as it is.  OK: `client` is gone.
+ */
+enum mr_err mailbox_send_client(struct client *client, struct mr_span unread) MR_MUST_USE;
+
+/* Give it to the other shards that may have subscribers for it, now or never. */
+void mailbox_send_message(struct mr_shard *shard, const struct mr_message *message);
+
+void mailbox_take_all(struct mr_shard *shard);  /* at most a turn's worth */
+void mailbox_ring(struct mr_shard *shard);      /* wake those to whom something was sent */
+void mailboxes_close(struct mr_broker *broker); /* all shards have ended */
+
+/* ---- foreign.c ---- */
+
+/* Begin to read the other lanes, or end it, as subscriptions came or went.  Called in
+ * front of every SUBACK and at the end of each turn.
+ */
+void foreign_follow(struct mr_shard *shard);
+void foreign_deliver(struct mr_shard *shard); /* at most a turn's worth */
+void foreign_close(struct mr_shard *shard);
 
 /* ---- shard.c ---- */
 
@@ -150,27 +215,41 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes);
 enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_puback(struct client *client, const struct mr_mqtt_frame *frame);
+enum verdict handle_pubrec(struct client *client, const struct mr_mqtt_frame *frame);
+enum verdict handle_pubrel(struct client *client, const struct mr_mqtt_frame *frame);
+enum verdict handle_pubcomp(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_subscribe(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_unsubscribe(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_pingreq(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_disconnect(struct client *client, const struct mr_mqtt_frame *frame);
+
+/* What a CONNECT did to the sessions (connect_session.c). */
+struct joined {
+    uint64_t seq; /* CONNACK waits for this record; 0: for none */
+    const char *what;
+    uint32_t expiry_s;
+    uint8_t reason; /* of a refusal; 0: client->session is there */
+    bool present;
+    bool later; /* no room for the record: the CONNECT stays unparsed */
+};
+struct joined connect_session(struct client *client, const struct mr_mqtt_connect *packet);
 
 /* ---- packets to clients: send_<packet>.c ---- */
 
 /* FULL: no memory.  REJECT: the version cannot say it. */
 enum mr_err send_connack(struct client *client, const struct mr_mqtt_connack *packet,
                          uint8_t version) MR_MUST_USE;
-void send_disconnect(struct client *client, uint8_t reason, const char *what);
-enum verdict send_suback(struct client *client, const struct mr_mqtt_suback *packet);
 
-struct outgoing {
-    const struct mr_message *message;
-    const struct mr_mqtt_props *props; /* message's, decoded; NULL: none */
-    uint32_t subscription_id;
-    uint16_t packet_id; /* 0 with QoS 0 */
-    uint8_t qos;
-    bool retain;
-};
+/* Hold it until the record `seq` of its session is durable (reserved before). */
+enum { CONNACK_BYTES_MAX = 192 }; /* all we send, with an assigned client id */
+void hold_connack(struct client *client, const struct mr_mqtt_connack *packet, uint64_t seq);
+void send_disconnect(struct client *client, uint8_t reason, const char *what);
+/* `seq` 0: at once; else when that record is durable (reserve before). */
+size_t suback_size(struct client *client, const struct mr_mqtt_suback *packet);
+enum verdict send_suback(struct client *client, const struct mr_mqtt_suback *packet, uint64_t seq);
+/* PUBREL 0x92 to a PUBREC of an id we do not know. */
+enum verdict pubrel_unknown(struct client *client, uint16_t packet_id);
+
 /* REJECT: larger than the client accepts, or expired: do not send.  FULL: no room. */
 enum mr_err send_publish(struct client *client, const struct outgoing *outgoing);
 

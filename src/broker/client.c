@@ -1,10 +1,13 @@
 /* client.c - a connection from accept to its end.
  *
  * Whatever ends it, client_closed() is where it is undone: the acks it will not
- * get any more, its session, its subscriptions, and its will, which is published
- * unless a DISCONNECT has revoked it [MQTT-3.1.2-8].
+ * get any more, its session with its subscriptions unless it is persistent, and its will,
+ * which is published unless a DISCONNECT has revoked it [MQTT-3.1.2-8].
  */
-#include "broker/broker_internal.h"
+#include "broker/keep_internal.h"
+#include "broker/login_internal.h"
+
+#include "net/tls.h"
 
 struct mr_conn *client_conn(struct client *client)
 {
@@ -57,7 +60,7 @@ void client_log_held(struct mr_shard *shard)
     }
 }
 
-void client_log_connected(struct client *client, uint16_t keep_alive_s)
+void client_log_connected(struct client *client, bool session_present, uint16_t keep_alive_s)
 {
     struct mr_shard *shard = client->shard;
     struct mr_span username = session_username(client->session);
@@ -66,14 +69,15 @@ void client_log_connected(struct client *client, uint16_t keep_alive_s)
     struct client_label label;
 
     if (log_has_room(shard)) {
-        mr_log(MR_LOG_INFO, "mqtt", "%s connected: MQTT %s%s%.*s%s, keep alive %u s, listener %s",
+        mr_log(MR_LOG_INFO, "mqtt", "%s connected: MQTT %s%s%.*s%s, keep alive %u s, listener %s%s",
                client_label(client, &label),
                client->version == MR_MQTT_5     ? "5.0"
                : client->version == MR_MQTT_311 ? "3.1.1"
                                                 : "3.1",
                username.len == 0 ? "" : ", user '", (int)(username.len < 64 ? username.len : 64),
                username.len == 0 ? "" : (const char *)username.at, username.len == 0 ? "" : "'",
-               keep_alive_s, name == NULL ? "mqtt" : name);
+               keep_alive_s, name == NULL ? "mqtt" : name,
+               session_present ? ", goes on with its session" : "");
     }
 }
 
@@ -88,6 +92,7 @@ static void log_gone(struct client *client)
         [END_PROTOCOL] = "it broke the protocol",
         [END_SHUTDOWN] = "the gateway ends",
         [END_MEMORY] = "there is no memory for it",
+        [END_TLS] = "its TLS failed",
         [END_KICKED] = "the operator sent it away",
     };
     struct mr_shard *shard = client->shard;
@@ -102,17 +107,38 @@ static void log_gone(struct client *client)
     }
 }
 
-static bool client_opened(void *arg, struct mr_conn *conn)
+void client_begin(struct mr_shard *shard, struct mr_conn *conn)
 {
-    struct mr_shard *shard = arg;
     struct client *client = mr_conn_user(conn);
     uint64_t patience_ticks = shard->limits.connect_timeout_us * 1000 / MR_NET_TICK_NS + 1;
 
     client->shard = shard;
     client->end = END_CLOSED;
     mr_conn_set_timer(conn, shard->tick + (uint32_t)patience_ticks);
+}
+
+static bool client_opened(void *arg, struct mr_conn *conn)
+{
+    struct mr_shard *shard = arg;
+
+    client_begin(shard, conn);
     mr_metric_add(shard->metrics.connections_total, 1);
     return !shard->stopping;
+}
+
+/* The handshake failed, or a record: not seldom a door that somebody tries. */
+static void tls_note(struct client *client)
+{
+    static struct mr_log_limit limit;
+    struct client_label label;
+    uint64_t held = 0;
+
+    client->end = END_TLS;
+    if (mr_log_allowed(&limit, LOG_EVERY_US / 10, &held)) {
+        mr_log(MR_LOG_INFO, "mqtt", "%s: %s; closed%s", client_label(client, &label),
+               mr_conn_tls_fault(client_conn(client)),
+               held != 0 ? "; more such lines were held back" : "");
+    }
 }
 
 static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why)
@@ -123,7 +149,10 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
 
     if (why == MR_CLOSE_MEMORY) {
         client->end = END_MEMORY;
+    } else if (why == MR_CLOSE_TLS) {
+        tls_note(client);
     }
+    login_drop(client);
     mr_metric_add(shard->metrics.disconnects[client->end], 1);
     mr_acks_drop(shard->gate, &client->acks);
     topics_drop(client);
@@ -132,9 +161,13 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
         return;
     }
     log_gone(client);
+    client->session = NULL;
+    if (session->keep != NULL) {
+        session_leave(shard, session, client);
+        return;
+    }
     struct stored *will = session->will;
     session->will = NULL;
-    client->session = NULL;
     session_free(shard, session);
     if (will != NULL && !client->will_dropped) {
         will_publish(shard, will);
@@ -163,6 +196,9 @@ static void client_timer(void *arg, struct mr_conn *conn)
     uint64_t id = mr_conn_id(conn);
     bool joined = client->session != NULL;
 
+    if (login_timer(client)) {
+        return;
+    }
     if (!joined || (int32_t)(client_due(client, conn) - shard->tick) <= 0) {
         mr_conn_listen(conn);
         if (mr_net_find(shard->net, id) == NULL) {

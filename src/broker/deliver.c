@@ -2,13 +2,13 @@
  *
  * DESIGN
  *
- * A QoS 0 publish goes to those who listen at once.  A QoS 1 publish goes when
- * its record is durable: until then a small copy of topic and properties waits
- * in a list sorted by seq, and its payload stays where it already is, in the
- * journal's block.
+ * A QoS 0 publish goes to those who listen at once.  A QoS 1 or 2 publish goes when
+ * its record is durable (to persistent sessions by way of their queues, queue.c): until then a
+ * small copy of topic and properties waits in a list sorted by seq, and its payload stays where it
+ * already is, in the journal's block.
  *
  * A slow subscriber never slows a publisher.  What its socket does not take
- * waits in its out buffer up to CLIENT_OUT_MAX, QoS 1 then in its queue, bounded
+ * waits in its out buffer up to CLIENT_OUT_MAX, QoS 1 and 2 then in its queue, bounded
  * in messages and bytes; beyond that new messages are dropped and counted.
  * Deliveries may use three quarters of the pool, those that wait for the disk seven
  * eighths, so that subscribers cannot take the memory that receiving needs.
@@ -21,14 +21,15 @@
  *   (1) pending is sorted by seq.
  *   (2) The ids in flight towards a subscriber are in cyclic ascending order in
  *       their ring, so the next id can only collide with the oldest.
- *   (3) While the queue holds something, no QoS 1 message passes it.
+ *   (3) While the queue holds something, no QoS 1 or 2 message passes it.
  */
-#include "broker/broker_internal.h"
+#include "broker/keep_internal.h"
 
 struct fanout {
     struct mr_shard *shard;
     const struct mr_message *message;
     const struct mr_mqtt_props *props;
+    bool journaled;
 };
 
 bool deliver_has_memory(const struct mr_shard *shard)
@@ -36,7 +37,7 @@ bool deliver_has_memory(const struct mr_shard *shard)
     return shard->pool.lent_bytes < shard->pool.limit_bytes / 4 * 3;
 }
 
-/* The subscriber's side of QoS 1, made when it is needed. */
+/* The subscriber's side of QoS 1 and 2, made when it is needed. */
 static struct outbound *outbound_of(struct client *client)
 {
     struct session *session = client->session;
@@ -61,15 +62,16 @@ static uint16_t outbound_id_next(const struct outbound *outbound)
     uint16_t id = outbound->id_last == UINT16_MAX ? 1 : (uint16_t)(outbound->id_last + 1);
 
     if (outbound->count == outbound->window ||
-        (outbound->count != 0 && outbound->ids[outbound->begin] == id)) { /* (2) */
+        (outbound->count != 0 && outbound->ids[outbound->begin].packet_id == id)) { /* (2) */
         return 0;
     }
     return id;
 }
 
-static void outbound_id_take(struct outbound *outbound, uint16_t id)
+static void outbound_id_take(struct outbound *outbound, uint16_t id, uint8_t qos)
 {
-    outbound->ids[(outbound->begin + outbound->count) % outbound->window] = id;
+    outbound->ids[(outbound->begin + outbound->count) % outbound->window] =
+        (struct under_way){.packet_id = id, .awaits = qos == 1 ? MR_MQTT_PUBACK : MR_MQTT_PUBREC};
     outbound->count += 1;
     outbound->id_last = id;
 }
@@ -116,8 +118,7 @@ static void outbound_enqueue(struct client *client, struct outbound *outbound,
     stored_push(&outbound->queue_first, &outbound->queue_last, stored);
 }
 
-/* Room in the out buffer for one more message? */
-static bool client_has_room(struct client *client)
+bool client_has_room(struct client *client)
 {
     return mr_conn_waiting(client_conn(client)) < CLIENT_OUT_MAX &&
            deliver_has_memory(client->shard);
@@ -138,7 +139,7 @@ static void deliver_qos0(struct client *client, struct outgoing *outgoing)
     }
 }
 
-static void deliver_qos1(struct client *client, struct outgoing *outgoing)
+static void deliver_qos12(struct client *client, struct outgoing *outgoing)
 {
     struct mr_shard *shard = client->shard;
     struct outbound *outbound = outbound_of(client);
@@ -154,11 +155,54 @@ static void deliver_qos1(struct client *client, struct outgoing *outgoing)
     }
     enum mr_err err = send_publish(client, outgoing);
     if (err == MR_OK) {
-        outbound_id_take(outbound, outgoing->packet_id);
+        outbound_id_take(outbound, outgoing->packet_id, outgoing->qos);
     } else {
         mr_metric_add(
             err == MR_ERR_FULL ? shard->metrics.dropped_memory : shard->metrics.dropped_large, 1);
     }
+}
+
+void deliver_one(struct client *client, struct outgoing *outgoing)
+{
+    if (outgoing->qos == 0) {
+        deliver_qos0(client, outgoing);
+    } else {
+        deliver_qos12(client, outgoing);
+    }
+}
+
+void deliver_retained(struct client *client, struct outgoing *outgoing)
+{
+    struct mr_shard *shard = client->shard;
+
+    if (outgoing->qos != 0) {
+        deliver_qos12(client, outgoing);
+        return;
+    }
+    enum mr_err err = deliver_has_memory(shard) ? send_publish(client, outgoing) : MR_ERR_FULL;
+    if (err == MR_ERR_FULL) {
+        mr_metric_add(shard->metrics.dropped_memory, 1);
+    }
+}
+
+/* A persistent session: its queue has what is journaled with QoS 1 or 2 (event_apply()). */
+static void deliver_persistent(const struct fanout *fanout, const struct mr_sub *sub)
+{
+    const struct mr_message *message = fanout->message;
+    struct session *session = sub->owner;
+    struct client *client = session->client;
+    bool queued = fanout->journaled && message->qos != 0 && sub->qos != 0;
+
+    if (queued || client == NULL ||
+        (client->joining && client->join_seq > fanout->shard->seq_released) ||
+        (sub->no_local && mr_span_equal(session_id(session), message->client))) {
+        return;
+    }
+    struct outgoing outgoing = {.message = message,
+                                .props = fanout->props,
+                                .subscription_id = sub->subscription_id,
+                                .retain = sub->retain_as_published && message->retain};
+    deliver_qos0(client, &outgoing);
 }
 
 static void deliver_found(void *arg, const struct mr_sub *sub)
@@ -168,6 +212,10 @@ static void deliver_found(void *arg, const struct mr_sub *sub)
     struct session *session = sub->owner;
     struct client *client = session->client;
 
+    if (session->keep != NULL) {
+        deliver_persistent(fanout, sub);
+        return;
+    }
     if (sub->no_local && mr_conn_id(client_conn(client)) == message->publisher) {
         return; /* [MQTT-3.8.3-3] */
     }
@@ -176,18 +224,14 @@ static void deliver_found(void *arg, const struct mr_sub *sub)
                                 .subscription_id = sub->subscription_id,
                                 .qos = message->qos < sub->qos ? message->qos : sub->qos,
                                 .retain = sub->retain_as_published && message->retain};
-    if (outgoing.qos == 0) {
-        deliver_qos0(client, &outgoing);
-    } else {
-        deliver_qos1(client, &outgoing);
-    }
+    deliver_one(client, &outgoing);
 }
 
-void deliver_now(struct mr_shard *shard, const struct mr_message *message)
+void deliver_now(struct mr_shard *shard, const struct mr_message *message, bool journaled)
 {
     struct mr_mqtt_props props;
     struct mr_mqtt_why why;
-    struct fanout fanout = {.shard = shard, .message = message};
+    struct fanout fanout = {.shard = shard, .message = message, .journaled = journaled};
 
     if (message->props.len != 0 &&
         mr_mqtt_props_decode(message->props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props, &why) ==
@@ -227,7 +271,7 @@ void pending_deliver(struct mr_shard *shard, uint64_t durable_seq)
 {
     while (shard->pending_first != NULL && shard->pending_first->seq <= durable_seq) {
         struct stored *pending = stored_pop(&shard->pending_first, &shard->pending_last);
-        deliver_now(shard, &pending->message);
+        deliver_now(shard, &pending->message, true);
         stored_free(&shard->pool, pending);
     }
 }
@@ -235,7 +279,7 @@ void pending_deliver(struct mr_shard *shard, uint64_t durable_seq)
 /* Its queue waits for nothing but memory: neither an ack nor its socket will call
  * again, so a tick has to.
  */
-static void outbound_drain_later(struct client *client)
+void outbound_drain_later(struct client *client)
 {
     client->drain_again = true;
     client->shard->drain_again = true;
@@ -265,6 +309,10 @@ void outbound_drain(struct client *client)
     struct mr_shard *shard = client->shard;
     struct outbound *outbound = client->session == NULL ? NULL : client->session->outbound;
 
+    if (client->session != NULL && client->session->keep != NULL) {
+        queue_drain(client, shard->seq_released);
+        return;
+    }
     if (outbound == NULL) {
         return;
     }
@@ -291,7 +339,7 @@ void outbound_drain(struct client *client)
             return;
         }
         if (err == MR_OK) {
-            outbound_id_take(outbound, outgoing.packet_id);
+            outbound_id_take(outbound, outgoing.packet_id, outgoing.qos);
         } else {
             mr_metric_add(shard->metrics.dropped_large, 1);
         }
@@ -305,21 +353,23 @@ void outbound_drain(struct client *client)
     }
 }
 
-bool outbound_acked(struct client *client, uint16_t packet_id)
+/* The place of `packet_id` in the ring if it awaits `type`; count: it does not. */
+static uint16_t outbound_find(const struct outbound *outbound, uint16_t packet_id, uint16_t type)
 {
-    struct outbound *outbound = client->session->outbound;
     uint16_t index = 0;
 
-    if (outbound == NULL) {
-        return false;
-    }
-    while (index < outbound->count &&
-           outbound->ids[(outbound->begin + index) % outbound->window] != packet_id) {
+    while (index < outbound->count) {
+        const struct under_way *one = &outbound->ids[(outbound->begin + index) % outbound->window];
+        if (one->packet_id == packet_id && one->awaits == type) {
+            break;
+        }
         index += 1;
     }
-    if (index == outbound->count) {
-        return false;
-    }
+    return index;
+}
+
+static void outbound_remove(struct outbound *outbound, uint16_t index)
+{
     /* Clients acknowledge in order, so there is rarely anything to move. */
     for (; index > 0; index--) {
         outbound->ids[(outbound->begin + index) % outbound->window] =
@@ -327,6 +377,43 @@ bool outbound_acked(struct client *client, uint16_t packet_id)
     }
     outbound->begin = (uint16_t)((outbound->begin + 1) % outbound->window);
     outbound->count -= 1;
+}
+
+static bool outbound_answered(struct client *client, uint16_t packet_id, uint16_t type)
+{
+    struct outbound *outbound = client->session->outbound;
+    uint16_t index = outbound == NULL ? 0 : outbound_find(outbound, packet_id, type);
+
+    if (outbound == NULL || index == outbound->count) {
+        return false;
+    }
+    outbound_remove(outbound, index);
+    return true;
+}
+
+bool outbound_acked(struct client *client, uint16_t packet_id)
+{
+    return outbound_answered(client, packet_id, MR_MQTT_PUBACK);
+}
+
+bool outbound_completed(struct client *client, uint16_t packet_id)
+{
+    return outbound_answered(client, packet_id, MR_MQTT_PUBCOMP);
+}
+
+bool outbound_received(struct client *client, uint16_t packet_id, uint8_t reason)
+{
+    struct outbound *outbound = client->session->outbound;
+
+    if (reason >= MR_MQTT_UNSPECIFIED) {
+        return outbound_answered(client, packet_id, MR_MQTT_PUBREC);
+    }
+    uint16_t index = outbound == NULL ? 0 : outbound_find(outbound, packet_id, MR_MQTT_PUBREC);
+    if (outbound == NULL || index == outbound->count) {
+        return outbound != NULL &&
+               outbound_find(outbound, packet_id, MR_MQTT_PUBCOMP) != outbound->count;
+    }
+    outbound->ids[(outbound->begin + index) % outbound->window].awaits = MR_MQTT_PUBCOMP;
     return true;
 }
 

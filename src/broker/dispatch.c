@@ -3,11 +3,17 @@
 
 /* A frame that cannot be followed any further. */
 static enum verdict frame_refuse(struct client *client, enum mr_err err,
-                                 const struct mr_mqtt_frame *frame)
+                                 const struct mr_mqtt_frame *frame, struct mr_span rest)
 {
+    const char *what = frame->what;
+
+    /* A handshake of TLS begins with 0x16 0x03, which no CONNECT does. */
+    if (client->session == NULL && rest.len >= 2 && rest.at[0] == 0x16 && rest.at[1] == 0x03) {
+        what = "it speaks TLS and this listener plain text; give the client the port of a "
+               "listener with `tls`, or no TLS";
+    }
     return client_refuse(client, END_PROTOCOL,
-                         err == MR_ERR_FULL ? MR_MQTT_PACKET_TOO_LARGE : MR_MQTT_MALFORMED,
-                         frame->what);
+                         err == MR_ERR_FULL ? MR_MQTT_PACKET_TOO_LARGE : MR_MQTT_MALFORMED, what);
 }
 
 static enum verdict dispatch_other(struct client *client, const struct mr_mqtt_frame *frame)
@@ -31,10 +37,11 @@ static enum verdict dispatch_other(struct client *client, const struct mr_mqtt_f
     case MR_MQTT_DISCONNECT:
         return handle_disconnect(client, frame);
     case MR_MQTT_PUBREC:
+        return handle_pubrec(client, frame);
     case MR_MQTT_PUBREL:
+        return handle_pubrel(client, frame);
     case MR_MQTT_PUBCOMP:
-        return client_refuse(client, END_PROTOCOL, MR_MQTT_PROTOCOL_ERROR,
-                             "a packet of QoS 2, which was not agreed");
+        return handle_pubcomp(client, frame);
     default:
         return client_refuse(client, END_PROTOCOL, MR_MQTT_PROTOCOL_ERROR,
                              "a packet that clients do not send here");
@@ -50,6 +57,13 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
     struct mr_mqtt_frame frame;
     enum verdict verdict = PACKET_DONE;
 
+    if (MR_UNLIKELY(client->joining)) {
+        if (client->join_seq > shard->seq_released) {
+            mr_conn_pause(conn); /* CONNACK is the first packet it gets [MQTT-3.2.0-1] */
+            return 0;
+        }
+        client->joining = false;
+    }
     while (rest.len != 0 && verdict == PACKET_DONE) {
         enum mr_err err = mr_mqtt_frame(rest, packet_max, &frame);
         if (MR_UNLIKELY(err == MR_ERR_AGAIN)) {
@@ -57,13 +71,19 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
             break;
         }
         if (MR_UNLIKELY(err != MR_OK)) {
-            (void)frame_refuse(client, err, &frame);
+            (void)frame_refuse(client, err, &frame, rest);
             break;
         }
         if (MR_LIKELY(frame.type == MR_MQTT_PUBLISH && client->session != NULL)) {
             verdict = handle_publish(client, &frame);
         } else {
             verdict = dispatch_other(client, &frame);
+        }
+        if (MR_UNLIKELY(verdict == PACKET_AWAY)) {
+            if (mailbox_send_client(client, rest) == MR_OK) {
+                return bytes.len; /* client and conn are not ours any more */
+            }
+            verdict = PACKET_LATER;
         }
         if (MR_UNLIKELY(verdict == PACKET_LATER)) {
             mr_conn_pause(conn);
@@ -72,6 +92,9 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
         mr_metric_add(shard->metrics.packets_received[frame.type], 1);
         rest.at += frame.total_bytes;
         rest.len -= frame.total_bytes;
+        if (MR_UNLIKELY(verdict == PACKET_JOINING)) {
+            mr_conn_pause(conn); /* what it sent behind its CONNECT waits */
+        }
     }
     mr_ackgate_cut(shard->gate);
     return bytes.len - rest.len;

@@ -1,5 +1,5 @@
 /* handle_puback.c - PUBACK from a subscriber (section 3.4): its window opens. */
-#include "broker/broker_internal.h"
+#include "broker/keep_internal.h"
 
 enum verdict handle_puback(struct client *client, const struct mr_mqtt_frame *frame)
 {
@@ -13,7 +13,9 @@ enum verdict handle_puback(struct client *client, const struct mr_mqtt_frame *fr
     /* An id we do not know is no error here: the specification names no answer
      * to a PUBACK, and a late one after a lost session does no harm.
      */
-    if (outbound_acked(client, packet.packet_id)) {
+    bool known = client->session->keep != NULL ? queue_acked(client, packet.packet_id)
+                                               : outbound_acked(client, packet.packet_id);
+    if (known) {
         outbound_drain(client);
     }
     return PACKET_DONE;

@@ -11,9 +11,9 @@
  * If it is memory of the shard that lacks, all publishers wait (shard_stall): whoever
  * was read in full meanwhile would have to be kept in that same memory.
  */
-#include "broker/broker_internal.h"
+#include "broker/keep_internal.h"
 
-enum { ACK_BYTES_MAX = 8 }; /* PUBACK with a reason: 4 + reason + property length */
+enum { ACK_BYTES_MAX = 8 }; /* PUBACK or PUBREC with a reason: 4 + reason + property length */
 
 static enum verdict publish_later(struct mr_shard *shard)
 {
@@ -21,21 +21,29 @@ static enum verdict publish_later(struct mr_shard *shard)
     return PACKET_LATER;
 }
 
+/* QoS 1 and 2 publishes of the client that have no PUBACK or PUBCOMP yet. */
+static uint64_t publishes_open(const struct client *client)
+{
+    uint64_t held = client->acks.held;
+
+    return held - (client->plain_held < held ? client->plain_held : held) +
+           client->session->inbound.count;
+}
+
 /* Rules that need the session: 0, or the reason of the refusal. */
 static uint8_t publish_check(const struct client *client, const struct mr_mqtt_publish *packet)
 {
+    const struct mr_broker *broker = client->shard->broker;
     const struct mr_broker_limits *limits = &client->shard->limits;
 
-    if (packet->qos == 2) {
-        return MR_MQTT_QOS_NOT_SUPPORTED; /* Maximum QoS was 1 [MQTT-3.2.2-11] */
+    if (MR_UNLIKELY(packet->retain && client->version == MR_MQTT_5 && !broker->keeps_sessions)) {
+        return MR_MQTT_RETAIN_NOT_SUPPORTED; /* [MQTT-3.2.2-14] */
     }
-    if (client->version == MR_MQTT_5) {
-        if (packet->retain) {
-            return MR_MQTT_RETAIN_NOT_SUPPORTED; /* [MQTT-3.2.2-14] */
-        }
-        if (packet->qos == 1 && client->acks.held >= limits->receive_maximum) {
-            return MR_MQTT_RECEIVE_MAX_EXCEEDED; /* [MQTT-3.3.4-7] */
-        }
+    if (client->version == MR_MQTT_5 && packet->qos != 0 &&
+        client->acks.held + client->session->inbound.count >= limits->receive_maximum &&
+        publishes_open(client) >= limits->receive_maximum &&
+        !(packet->qos == 2 && inbound_has(&client->session->inbound, packet->packet_id))) {
+        return MR_MQTT_RECEIVE_MAX_EXCEEDED; /* [MQTT-3.3.4-7] */
     }
     return 0;
 }
@@ -43,8 +51,6 @@ static uint8_t publish_check(const struct client *client, const struct mr_mqtt_p
 static const char *publish_check_text(uint8_t reason)
 {
     switch (reason) {
-    case MR_MQTT_QOS_NOT_SUPPORTED:
-        return "PUBLISH with QoS 2, and CONNACK offered QoS 1";
     case MR_MQTT_RETAIN_NOT_SUPPORTED:
         return "PUBLISH with RETAIN, and CONNACK did not offer it";
     case MR_MQTT_TOPIC_ALIAS_INVALID:
@@ -62,7 +68,7 @@ static enum verdict publish_refuse_topic(struct client *client,
                                          const struct mr_mqtt_publish *packet, uint8_t reason)
 {
     struct mr_shard *shard = client->shard;
-    struct mr_mqtt_ack ack = {.type = MR_MQTT_PUBACK,
+    struct mr_mqtt_ack ack = {.type = packet->qos == 2 ? MR_MQTT_PUBREC : MR_MQTT_PUBACK,
                               .packet_id = packet->packet_id,
                               .reason = client->version == MR_MQTT_5 ? reason : 0};
     uint8_t bytes[ACK_BYTES_MAX];
@@ -80,6 +86,41 @@ static enum verdict publish_refuse_topic(struct client *client,
     return PACKET_DONE;
 }
 
+/* A QoS 2 PUBLISH whose id awaits PUBREL is the one we have [MQTT-4.3.3-10]; its PUBREC
+ * waits behind whatever the first one waits for.
+ */
+static enum verdict publish_again(struct client *client, uint16_t packet_id)
+{
+    uint8_t ack[MR_MQTT_ACK_BYTES];
+
+    if (answer_reserve(client, sizeof(ack)) != MR_OK) {
+        return publish_later(client->shard);
+    }
+    (void)mr_mqtt_ack_put(ack, MR_MQTT_PUBREC, packet_id);
+    answer_hold(client, 0, ack, sizeof(ack));
+    return PACKET_DONE;
+}
+
+/* The ack of an accepted PUBLISH, held behind `seq`. */
+static void publish_hold(struct client *client, const struct mr_message *message, uint64_t seq,
+                         uint16_t packet_id)
+{
+    struct mr_shard *shard = client->shard;
+    uint8_t ack[MR_MQTT_ACK_BYTES];
+
+    if (MR_LIKELY(message->qos == 1)) {
+        (void)mr_mqtt_ack_put(ack, MR_MQTT_PUBACK, packet_id);
+        mr_ackgate_hold(shard->gate, &client->acks, message->publisher, seq, ack, sizeof(ack));
+        return;
+    }
+    (void)mr_mqtt_ack_put(ack, MR_MQTT_PUBREC, packet_id);
+    answer_hold(client, seq, ack, sizeof(ack));
+    inbound_add(&client->session->inbound, packet_id);
+    if (client->session->keep != NULL) {
+        keep_mark(shard, client->session->keep);
+    }
+}
+
 /* Journal it, hold its ack, deliver it. */
 static enum verdict publish_accept(struct client *client, const struct mr_message *message,
                                    struct topic_entry *topic, uint16_t packet_id)
@@ -87,9 +128,13 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
     struct mr_shard *shard = client->shard;
     struct stored *pending = NULL;
     struct mr_appended at;
-    uint8_t ack[MR_MQTT_ACK_BYTES];
 
-    if (message->qos != 0 && mr_ackgate_reserve(shard->gate, &client->acks, sizeof(ack)) != MR_OK) {
+    if (message->qos != 0 &&
+        mr_ackgate_reserve(shard->gate, &client->acks, MR_MQTT_ACK_BYTES) != MR_OK) {
+        return publish_later(shard);
+    }
+    if (MR_UNLIKELY(message->qos == 2 &&
+                    !inbound_reserve(&shard->pool, &client->session->inbound))) {
         return publish_later(shard);
     }
     bool waits = topic->subscribed && message->qos != 0 && !topic->excluded;
@@ -110,15 +155,20 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
         }
     }
     if (message->qos != 0) {
-        (void)mr_mqtt_ack_put(ack, MR_MQTT_PUBACK, packet_id);
-        mr_ackgate_hold(shard->gate, &client->acks, message->publisher, at.seq, ack, sizeof(ack));
+        publish_hold(client, message, at.seq, packet_id);
     }
     mr_metric_add(shard->metrics.publish_received[message->qos], 1);
     client->received += 1;
     if (pending != NULL) {
         pending_push(shard, pending, &at);
     } else if (topic->subscribed && !waits) {
-        deliver_now(shard, message);
+        deliver_now(shard, message, !topic->excluded);
+    }
+    if (MR_UNLIKELY(message->retain || (topic->subscribed && shard->keeps_count != 0))) {
+        message_apply(shard, message, topic->excluded ? 0 : at.seq);
+    }
+    if (MR_UNLIKELY(topic->abroad) && (message->qos == 0 || topic->excluded)) {
+        mailbox_send_message(shard, message);
     }
     return PACKET_DONE;
 }
@@ -170,6 +220,9 @@ enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *f
     if (MR_UNLIKELY(client->acks.held >= CLIENT_ACKS_MAX)) {
         return PACKET_LATER;
     }
+    if (MR_UNLIKELY(packet.qos == 2 && inbound_has(&client->session->inbound, packet.packet_id))) {
+        return publish_again(client, packet.packet_id);
+    }
     struct topic_entry *topic = topic_look_up(client, packet.topic);
     if (MR_UNLIKELY(topic->refused != 0)) {
         return publish_refuse_topic(client, &packet, topic->refused);
@@ -180,6 +233,7 @@ enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *f
                                  .username = session_username(client->session),
                                  .publisher = mr_conn_id(client_conn(client)),
                                  .received_us = shard->wall_us,
+                                 .packet_id = packet.packet_id,
                                  .qos = packet.qos,
                                  .retain = packet.retain};
     if (packet.props.present != 0 &&

@@ -1,59 +1,289 @@
-/* handle_subscribe.c - SUBSCRIBE and its SUBACK (sections 3.8, 3.9). */
-#include "broker/broker_internal.h"
+/* handle_subscribe.c - SUBSCRIBE and its SUBACK (sections 3.8, 3.9).
+ *
+ * Of a persistent session the granted filters are one record, and so are the retained
+ * messages that they bring with QoS 1 or 2, because those take ordinals
+ * (docs/SESSIONS.md).  What cannot be undone comes last:
+ *
+ *     nodes of new filters ▸ room for the SUBACK ▸ append ▸ options, retained messages
+ */
+#include "broker/keep_internal.h"
 
-/* One filter: the code it gets in the SUBACK. */
-static uint8_t subscribe_one(struct client *client, const struct mr_mqtt_subscription *wanted,
-                             uint32_t subscription_id)
+/* One SUBSCRIBE being handled. */
+struct subscribing {
+    struct client *client;
+    struct mr_mqtt_subscribe packet;
+    uint32_t subscription_id;
+    uint8_t *codes; /* per filter: what the SUBACK says */
+    bool *is_new;   /* per filter */
+    uint8_t *list;  /* the record's filters; written at `at` */
+    uint8_t *at;
+    uint8_t *refs; /* the record's retained messages; NULL: only count */
+    size_t refs_count;
+    size_t refs_bytes;
+    struct mr_control_filter filter; /* the one whose retained messages are looked for */
+};
+
+static struct mr_control_filter filter_of(const struct subscribing *subscribing,
+                                          const struct mr_mqtt_subscription *wanted)
 {
+    return (struct mr_control_filter){.filter = wanted->filter,
+                                      .subscription_id = subscribing->subscription_id,
+                                      .qos = wanted->qos,
+                                      .no_local = wanted->no_local,
+                                      .retain_as_published = wanted->retain_as_published};
+}
+
+/* Have a subscription for the filter: its code.  The options are not touched yet. */
+static uint8_t subscribe_make(struct client *client, const struct mr_mqtt_subscription *wanted,
+                              bool *is_new)
+{
+    struct mr_subtree *tree = client->shard->subtree;
     struct session *session = client->session;
     struct mr_span group;
     struct mr_span inner;
     struct mr_sub *sub = NULL;
 
+    *is_new = false;
     if (mr_topic_share_split(wanted->filter, &group, &inner) != MR_ERR_AGAIN) {
         return MR_MQTT_SHARED_NOT_SUPPORTED; /* CONNACK said so */
     }
-    enum mr_err err =
-        mr_subtree_add(client->shard->subtree, wanted->filter, session, &session->subs, &sub);
+    bool existed = mr_subtree_find(tree, wanted->filter, &session->subs) != NULL;
+    enum mr_err err = mr_subtree_add(tree, wanted->filter, session, &session->subs, &sub);
     if (err != MR_OK) {
         return err == MR_ERR_FULL ? MR_MQTT_QUOTA_EXCEEDED : MR_MQTT_TOPIC_FILTER_INVALID;
     }
-    /* An existing subscription is replaced [MQTT-3.8.4-3]. */
-    sub->qos = wanted->qos > 1 ? 1 : wanted->qos;
-    sub->no_local = wanted->no_local;
-    sub->retain_as_published = wanted->retain_as_published;
-    sub->subscription_id = subscription_id;
-    return sub->qos;
+    *is_new = !existed;
+    return wanted->qos;
+}
+
+static void subscribe_make_all(struct subscribing *subscribing)
+{
+    struct mr_span rest = subscribing->packet.raw;
+    struct mr_mqtt_subscription wanted;
+
+    for (size_t i = 0; mr_mqtt_subscription_next(&rest, &wanted); i++) {
+        subscribing->codes[i] =
+            subscribe_make(subscribing->client, &wanted, &subscribing->is_new[i]);
+        if (subscribing->codes[i] < MR_MQTT_UNSPECIFIED) {
+            struct mr_control_filter filter = filter_of(subscribing, &wanted);
+            subscribing->at = mr_control_filter_put(subscribing->at, MR_CONTROL_SUBSCRIBE, &filter);
+        }
+    }
+}
+
+/* The record had no room: as if nothing had been asked for. */
+static void subscribe_undo(struct subscribing *subscribing)
+{
+    struct session *session = subscribing->client->session;
+    struct mr_subtree *tree = subscribing->client->shard->subtree;
+    struct mr_span rest = subscribing->packet.raw;
+    struct mr_mqtt_subscription wanted;
+
+    for (size_t i = 0; mr_mqtt_subscription_next(&rest, &wanted); i++) {
+        struct mr_sub *sub = mr_subtree_find(tree, wanted.filter, &session->subs);
+        if (subscribing->is_new[i] && sub != NULL) {
+            mr_subtree_remove(tree, sub, &session->subs);
+        }
+    }
+}
+
+/* Does this filter bring its retained messages?  3.8.3.1: 0 always, 1 if it is new. */
+static bool brings_retained(const struct subscribing *subscribing,
+                            const struct mr_mqtt_subscription *wanted, size_t index)
+{
+    return subscribing->codes[index] < MR_MQTT_UNSPECIFIED && wanted->retain_handling != 2 &&
+           (wanted->retain_handling == 0 || subscribing->is_new[index]);
+}
+
+static void each_retained(struct subscribing *subscribing,
+                          void (*found)(void *arg, struct kept *kept))
+{
+    struct mr_span rest = subscribing->packet.raw;
+    struct mr_mqtt_subscription wanted;
+
+    for (size_t i = 0; mr_mqtt_subscription_next(&rest, &wanted); i++) {
+        if (brings_retained(subscribing, &wanted, i)) {
+            subscribing->filter = filter_of(subscribing, &wanted);
+            retained_match(subscribing->client->shard, wanted.filter, found, subscribing);
+        }
+    }
+}
+
+/* The QoS in which it is sent; what has no seq cannot be queued. */
+static uint8_t retained_qos(const struct subscribing *subscribing, const struct kept *kept)
+{
+    bool persistent = subscribing->client->session->keep != NULL;
+    uint8_t qos = kept->qos < subscribing->filter.qos ? kept->qos : subscribing->filter.qos;
+
+    return persistent && kept->state == KEPT_EXEMPT ? 0 : qos;
+}
+
+static void retained_note(void *arg, struct kept *kept)
+{
+    struct subscribing *subscribing = arg;
+    struct mr_control_ref ref = {
+        .seq = kept->seq, .lane = kept->lane, .qos = retained_qos(subscribing, kept)};
+
+    if (ref.qos == 0) {
+        return;
+    }
+    if (subscribing->refs != NULL) {
+        uint8_t *at = subscribing->refs + subscribing->refs_bytes;
+        subscribing->refs_bytes = (size_t)(mr_control_ref_put(at, &ref) - subscribing->refs);
+    }
+    subscribing->refs_count += 1;
+}
+
+/* Send it now, or queue it: in the same order as it was noted. */
+static void retained_send(void *arg, struct kept *kept)
+{
+    struct subscribing *subscribing = arg;
+    struct client *client = subscribing->client;
+    struct mr_shard *shard = client->shard;
+    struct mr_message message;
+    struct mr_mqtt_props props;
+    struct mr_mqtt_why why;
+    uint8_t qos = retained_qos(subscribing, kept);
+
+    if (client->session->keep != NULL && qos != 0) {
+        struct delivery how = {
+            .subscription_id = subscribing->filter.subscription_id, .qos = qos, .retain = true};
+        queue_push(shard, client->session->keep, kept, &how);
+        return;
+    }
+    struct outgoing outgoing = {.message = &message,
+                                .subscription_id = subscribing->filter.subscription_id,
+                                .qos = qos,
+                                .retain = true}; /* [MQTT-3.3.1-8] */
+    if (kept_read(shard, kept, &message)) {
+        if (message.props.len != 0 &&
+            mr_mqtt_props_decode(message.props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props,
+                                 &why) == MR_OK) {
+            outgoing.props = &props;
+        }
+        deliver_retained(client, &outgoing);
+    }
+}
+
+/* The record of a persistent session.  FULL: nothing was appended. */
+static enum mr_err subscribe_record(struct subscribing *subscribing, uint64_t *seq)
+{
+    struct client *client = subscribing->client;
+    struct mr_shard *shard = client->shard;
+    size_t capacity = 0;
+
+    each_retained(subscribing, retained_note);
+    if (subscribing->refs_count != 0) {
+        subscribing->refs = mr_bufpool_take(
+            &shard->pool, subscribing->refs_count * MR_CONTROL_REF_BYTES_MAX, &capacity);
+        if (subscribing->refs == NULL) {
+            shard_stall(shard);
+            return MR_ERR_FULL;
+        }
+        each_retained(subscribing, retained_note);
+    }
+    struct mr_control control = {
+        .kind = MR_CONTROL_SUBSCRIBE,
+        .client = session_id(client->session),
+        .list = mr_span_make(subscribing->list, (size_t)(subscribing->at - subscribing->list)),
+        .retained = mr_span_make(subscribing->refs, subscribing->refs_bytes)};
+    enum mr_err err = control_append(shard, &control, seq);
+    if (subscribing->refs != NULL) {
+        mr_bufpool_give(&shard->pool, subscribing->refs, capacity);
+    }
+    return err;
+}
+
+/* Options as they are from now on [MQTT-3.8.4-3], then what is retained. */
+static void subscribe_finish(struct subscribing *subscribing)
+{
+    struct client *client = subscribing->client;
+    struct mr_shard *shard = client->shard;
+    struct session *session = client->session;
+    struct mr_span rest = subscribing->packet.raw;
+    struct mr_mqtt_subscription wanted;
+
+    for (size_t i = 0; mr_mqtt_subscription_next(&rest, &wanted); i++) {
+        struct mr_sub *sub = mr_subtree_find(shard->subtree, wanted.filter, &session->subs);
+        if (subscribing->codes[i] >= MR_MQTT_UNSPECIFIED || sub == NULL) {
+            continue;
+        }
+        sub->qos = wanted.qos;
+        sub->no_local = wanted.no_local;
+        sub->retain_as_published = wanted.retain_as_published;
+        sub->subscription_id = subscribing->subscription_id;
+        sub->is_stored = false;
+        if (subscribing->is_new[i] && session->keep != NULL) {
+            sub->row = session->keep->sub_next++;
+        }
+    }
+    if (session->keep != NULL) {
+        keep_mark(shard, session->keep);
+    }
+    each_retained(subscribing, retained_send);
+    kept_read_end(shard);
+}
+
+/* Everything but memory for the lists. */
+static enum verdict subscribe_all(struct subscribing *subscribing)
+{
+    struct client *client = subscribing->client;
+    struct mr_shard *shard = client->shard;
+    struct mr_mqtt_suback answer = {
+        .type = MR_MQTT_SUBACK,
+        .packet_id = subscribing->packet.packet_id,
+        .codes = mr_span_make(subscribing->codes, subscribing->packet.filter_count)};
+    uint64_t seq = 0;
+
+    subscribe_make_all(subscribing);
+    if (client->session->keep != NULL && subscribing->at != subscribing->list) {
+        if (answer_reserve(client, suback_size(client, &answer)) != MR_OK) {
+            shard_stall(shard);
+            subscribe_undo(subscribing);
+            return PACKET_LATER;
+        }
+        if (subscribe_record(subscribing, &seq) != MR_OK) {
+            subscribe_undo(subscribing);
+            return PACKET_LATER;
+        }
+    }
+    foreign_follow(shard);
+    enum verdict verdict = send_suback(client, &answer, seq);
+    if (verdict == PACKET_DONE) {
+        subscribe_finish(subscribing);
+    }
+    return verdict;
 }
 
 enum verdict handle_subscribe(struct client *client, const struct mr_mqtt_frame *frame)
 {
     struct mr_shard *shard = client->shard;
-    struct mr_mqtt_subscribe packet;
-    struct mr_mqtt_subscription wanted;
+    struct subscribing subscribing = {.client = client};
+    struct mr_mqtt_subscribe *packet = &subscribing.packet;
     struct mr_mqtt_why why;
     size_t capacity = 0;
 
-    if (mr_mqtt_subscribe_decode(frame, client->version, &packet, &why) != MR_OK) {
+    if (mr_mqtt_subscribe_decode(frame, client->version, packet, &why) != MR_OK) {
         return client_refuse(client, END_PROTOCOL, why.reason, why.what);
     }
-    uint32_t subscription_id = 0;
-    if (mr_mqtt_has(&packet.props, MR_MQTT_PROP_SUBSCRIPTION_ID)) {
-        subscription_id = packet.props.subscription_id;
+    if (client->session->keep != NULL && shard->stalled) {
+        return PACKET_LATER;
     }
-    uint8_t *codes = mr_bufpool_take(&shard->pool, packet.filter_count, &capacity);
-    if (codes == NULL) {
+    if (mr_mqtt_has(&packet->props, MR_MQTT_PROP_SUBSCRIPTION_ID)) {
+        subscribing.subscription_id = packet->props.subscription_id;
+    }
+    /* Codes, flags, and the record's list: as on the wire, and up to 6 bytes a filter more. */
+    uint8_t *bytes = mr_bufpool_take(&shard->pool,
+                                     packet->raw.len + packet->filter_count * (size_t)8, &capacity);
+    if (bytes == NULL) {
         return client_refuse(client, END_MEMORY, MR_MQTT_QUOTA_EXCEEDED,
                              "no memory for a subscription");
     }
-    struct mr_span rest = packet.raw;
-    size_t count = 0;
-    while (mr_mqtt_subscription_next(&rest, &wanted)) {
-        codes[count++] = subscribe_one(client, &wanted, subscription_id);
-    }
-    struct mr_mqtt_suback answer = {
-        .type = MR_MQTT_SUBACK, .packet_id = packet.packet_id, .codes = mr_span_make(codes, count)};
-    enum verdict verdict = send_suback(client, &answer);
-    mr_bufpool_give(&shard->pool, codes, capacity);
+    subscribing.codes = bytes;
+    subscribing.is_new = (bool *)(bytes + packet->filter_count);
+    subscribing.list = bytes + 2 * (size_t)packet->filter_count;
+    subscribing.at = subscribing.list;
+    enum verdict verdict = subscribe_all(&subscribing);
+    mr_bufpool_give(&shard->pool, bytes, capacity);
     return verdict;
 }

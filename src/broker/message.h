@@ -19,6 +19,7 @@ struct mr_message {
     struct mr_span username;
     uint64_t publisher; /* its connection id, for No Local; 0: nobody */
     int64_t received_us;
+    uint16_t packet_id; /* the publisher's, with QoS 2 */
     uint8_t qos;
     bool retain;
     bool will;

@@ -1,7 +1,46 @@
 /* options.c - the broker's rows of the configuration. */
 #include "broker/broker.h"
+#include "net/tls.h"
 
 static const char *const anonymous_choices[] = {"auto", "true", "false", NULL};
+
+static const char *const version_choices[] = {
+    [MR_TLS_1_2] = "tlsv1.2", [MR_TLS_1_3] = "tlsv1.3", NULL};
+
+#define TLS_ROW(field_, type_, default_, help_)          \
+    {.name = #field_,                                    \
+     .type = type_,                                      \
+     .offset = offsetof(struct mr_listener_tls, field_), \
+     .default_text = default_,                           \
+     .help = help_}
+
+static const struct mr_option tls_options[] = {
+    TLS_ROW(certfile, MR_OPT_PATH, NULL,
+            "PEM: the gateway's certificate, then its intermediates; makes this a TLS listener."),
+    TLS_ROW(keyfile, MR_OPT_PATH, NULL, "PEM: the certificate's private key, not encrypted."),
+    TLS_ROW(cacertfile, MR_OPT_PATH, NULL, "PEM: who signs the clients' certificates."),
+    TLS_ROW(crlfile, MR_OPT_PATH, NULL, "PEM: the clients' certificates that were revoked."),
+    TLS_ROW(require_certificate, MR_OPT_BOOL, "false",
+            "Admit only clients with a certificate signed by cacertfile."),
+    TLS_ROW(use_identity_as_username, MR_OPT_BOOL, "false",
+            "Take the certificate's common name as user name and ask for no password."),
+    {.name = "tls_version",
+     .type = MR_OPT_CHOICE,
+     .offset = offsetof(struct mr_listener_tls, tls_version),
+     .default_text = "tlsv1.2",
+     .choices = version_choices,
+     .help = "The oldest version that is spoken."},
+    TLS_ROW(ciphers, MR_OPT_STR, NULL,
+            "Ciphers of TLS 1.2 in OpenSSL's words; by default those with forward secrecy."),
+    {0}};
+
+const struct mr_option mr_auth_options[] = {
+    {.name = "password_file",
+     .type = MR_OPT_PATH,
+     .offset = offsetof(struct mr_auth_conf, password_file),
+     .help = "Users and hashes as mosquitto_passwd and `millrace passwd` write them; with it "
+             "allow_anonymous: auto means false."},
+    {0}};
 
 const struct mr_option mr_listener_options[] = {
     {.name = "bind",
@@ -14,12 +53,18 @@ const struct mr_option mr_listener_options[] = {
      .offset = offsetof(struct mr_listener_conf, allow_anonymous),
      .default_text = "auto",
      .choices = anonymous_choices,
-     .help = "Admit clients without checking who they are; auto: only on loopback addresses."},
+     .help = "Admit clients without checking who they are; auto: only on "
+             "loopback addresses, and only without auth.password_file."},
     {.name = "max_connections",
      .type = MR_OPT_U64,
      .offset = offsetof(struct mr_listener_conf, max_connections),
      .default_text = "0",
      .help = "Connections at a time, more wait; 0: as many as descriptors allow."},
+    {.name = "tls",
+     .type = MR_OPT_SECTION,
+     .offset = offsetof(struct mr_listener_conf, tls),
+     .table = tls_options,
+     .help = "TLS on this listener."},
     {0}};
 
 #define ROW(field_, type_, default_, min_, max_, help_)   \
@@ -35,13 +80,24 @@ const struct mr_option mr_broker_options[] = {
     ROW(max_packet_size, MR_OPT_SIZE, "1MiB", 128, 256 << 20,
         "Largest packet a client may send; a larger one ends its connection."),
     ROW(receive_maximum, MR_OPT_U64, "1000", 1, 65535,
-        "QoS 1 publishes that a 5.0 client may have unacknowledged."),
+        "QoS 1 and 2 publishes that a 5.0 client may have unacknowledged."),
     ROW(max_inflight_messages, MR_OPT_U64, "20", 1, 1024,
-        "QoS 1 publishes to a 3.x subscriber that it has not acknowledged."),
+        "QoS 1 and 2 publishes to a 3.x subscriber that it has not acknowledged."),
     ROW(max_queued_messages, MR_OPT_U64, "1000", 0, 1000000,
-        "Messages that wait for a slow subscriber; beyond it new ones are dropped."),
+        "Messages that wait for a subscriber, slow or offline; beyond it new ones are dropped."),
     ROW(max_queued_bytes, MR_OPT_SIZE, "16MiB", 0, (uint64_t)1 << 40,
-        "Bytes of topics, properties and payloads that wait for a slow subscriber."),
+        "Bytes of topics, properties and payloads that wait for a subscriber."),
+    ROW(max_sessions, MR_OPT_U64, "1000000", 0, 100000000,
+        "Persistent sessions, connected or not; a further one is refused."),
+    {.name = "max_session_expiry",
+     .type = MR_OPT_DURATION,
+     .offset = offsetof(struct mr_broker_limits, max_session_expiry_us),
+     .default_text = "0",
+     .help = "Longest that a session outlives its connection; 0: as the client wants."},
+    ROW(max_retained_messages, MR_OPT_U64, "100000", 0, 100000000,
+        "Topics with a retained message; beyond it a message is delivered and not retained."),
+    ROW(max_retained_bytes, MR_OPT_SIZE, "256MiB", 0, (uint64_t)1 << 40,
+        "Bytes of topics, properties and payloads that are retained."),
     ROW(max_topic_levels, MR_OPT_U64, "200", 1, 1000, "Levels that a topic or filter may have."),
     ROW(topic_alias_maximum, MR_OPT_U64, "10", 0, 1000,
         "Topic aliases that a 5.0 client may define."),

@@ -27,6 +27,7 @@ enum mr_err send_publish(struct client *client, const struct outgoing *outgoing)
                                      .payload = message->payload,
                                      .packet_id = outgoing->packet_id,
                                      .qos = outgoing->qos,
+                                     .dup = outgoing->dup,
                                      .retain = outgoing->retain};
     uint8_t id_bytes[SUBSCRIPTION_ID_BYTES];
 

@@ -1,10 +1,15 @@
 /* send_suback.c - SUBACK and UNSUBACK (sections 3.9, 3.11). */
-#include "broker/broker_internal.h"
+#include "broker/keep_internal.h"
 
-enum verdict send_suback(struct client *client, const struct mr_mqtt_suback *packet)
+size_t suback_size(struct client *client, const struct mr_mqtt_suback *packet)
+{
+    return mr_mqtt_suback_size(packet, client->version);
+}
+
+static enum verdict suback_send_now(struct client *client, const struct mr_mqtt_suback *packet)
 {
     struct mr_conn *conn = client_conn(client);
-    size_t size = mr_mqtt_suback_size(packet, client->version);
+    size_t size = suback_size(client, packet);
     uint8_t *room = mr_conn_reserve(conn, size);
 
     if (room == NULL) {
@@ -14,5 +19,26 @@ enum verdict send_suback(struct client *client, const struct mr_mqtt_suback *pac
     ptrdiff_t len = mr_mqtt_suback_encode(packet, client->version, room, size);
     mr_assert(len > 0);
     mr_conn_commit(conn, (size_t)len);
+    return PACKET_DONE;
+}
+
+enum verdict send_suback(struct client *client, const struct mr_mqtt_suback *packet, uint64_t seq)
+{
+    struct mr_shard *shard = client->shard;
+    size_t capacity = 0;
+
+    if (seq == 0) {
+        return suback_send_now(client, packet);
+    }
+    size_t size = suback_size(client, packet);
+    uint8_t *bytes = mr_bufpool_take(&shard->pool, size, &capacity);
+    if (bytes == NULL) {
+        client_end(client, END_MEMORY);
+        return PACKET_END;
+    }
+    ptrdiff_t len = mr_mqtt_suback_encode(packet, client->version, bytes, size);
+    mr_assert(len > 0);
+    answer_hold(client, seq, bytes, (size_t)len);
+    mr_bufpool_give(&shard->pool, bytes, capacity);
     return PACKET_DONE;
 }

@@ -4,7 +4,7 @@
  * It doubles when it is full on average and does not shrink.  A session and its
  * client id and user name are one buffer of the pool.
  */
-#include "broker/broker_internal.h"
+#include "broker/keep_internal.h"
 
 enum { SESSIONS_FIRST = 256 };
 
@@ -15,7 +15,33 @@ struct mr_span session_id(const struct session *session)
 
 struct mr_span session_username(const struct session *session)
 {
-    return (struct mr_span){.at = session->text + session->id_len, .len = session->username_len};
+    return (struct mr_span){.at = session->username != NULL ? session->username
+                                                            : session->text + session->id_len,
+                            .len = session->username_len};
+}
+
+bool session_set_username(struct mr_shard *shard, struct session *session, struct mr_span username)
+{
+    size_t capacity = 0;
+    uint8_t *copy = NULL;
+
+    if (mr_span_equal(session_username(session), username)) {
+        return true;
+    }
+    if (username.len != 0) {
+        copy = mr_bufpool_take(&shard->pool, username.len, &capacity);
+        if (copy == NULL) {
+            return false;
+        }
+        memcpy(copy, username.at, username.len);
+    }
+    if (session->username != NULL) {
+        mr_bufpool_give(&shard->pool, session->username, session->username_capacity);
+    }
+    session->username = copy;
+    session->username_capacity = (uint32_t)capacity;
+    session->username_len = (uint16_t)username.len;
+    return true;
 }
 
 struct session *session_find(struct mr_shard *shard, struct mr_span client_id)
@@ -86,7 +112,14 @@ void session_free(struct mr_shard *shard, struct session *session)
 {
     struct session **at = &shard->sessions[session->hash & shard->sessions_mask];
 
-    mr_assert(session->will == NULL);
+    if (session->will != NULL) {
+        stored_free(&shard->pool, session->will);
+    }
+    keep_free(shard, session);
+    inbound_drop_ids(&shard->pool, &session->inbound);
+    if (session->username != NULL) {
+        mr_bufpool_give(&shard->pool, session->username, session->username_capacity);
+    }
     while (*at != session) {
         at = &(*at)->table_next;
     }

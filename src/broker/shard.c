@@ -1,4 +1,4 @@
-/* shard.c - one thread, one loop, one lane.
+/* shard.c - one thread, one loop, one lane; the others are reached by mailbox.c.
  *
  * DESIGN
  *
@@ -19,7 +19,8 @@
  *       seq_released have been handed to their connections.
  *   (2) After a failure of the lane nothing is released any more.
  */
-#include "broker/broker_internal.h"
+#include "broker/keep_internal.h"
+#include "broker/login_internal.h"
 
 #include "os/clock.h"
 
@@ -66,7 +67,7 @@ void shard_fail(struct mr_shard *shard)
     struct mr_broker *broker = shard->broker;
 
     shard->stalled = true; /* nothing more is appended */
-    if (atomic_load(&broker->failed) != MR_OK) {
+    if (atomic_exchange(&broker->failing, true)) {
         return;
     }
     (void)mr_error_set(&broker->failure, MR_ERR_IO, "%s", mr_lane_state_text(shard->lane));
@@ -75,12 +76,16 @@ void shard_fail(struct mr_shard *shard)
     if (broker->run.failed_wake != NULL) {
         mr_wake_ring(broker->run.failed_wake);
     }
+    for (uint32_t i = 0; i < broker->shard_count; i++) {
+        mr_wake_ring(&broker->shards[i]->wake);
+    }
 }
 
 static bool shard_has_failed(struct mr_shard *shard)
 {
     if (MR_UNLIKELY(mr_lane_state(shard->lane) == MR_LANE_FAILED)) {
         shard_fail(shard);
+        return true;
     }
     return atomic_load_explicit(&shard->broker->failed, memory_order_relaxed) != MR_OK;
 }
@@ -100,6 +105,10 @@ static void shard_release(struct mr_shard *shard)
         return;
     }
     pending_deliver(shard, durable_seq);
+    if (shard->kicked != NULL) {
+        queue_kick(shard, durable_seq);
+    }
+    checkpoint_durable(shard, durable_seq);
     if (shard->sample_ns != 0 && shard->sample_seq <= durable_seq) {
         int64_t took_ns = mr_clock_mono_ns() - shard->sample_ns;
         mr_metric_observe_us(shard->metrics.puback_latency, (uint64_t)took_ns / 1000);
@@ -165,6 +174,9 @@ static void shard_clock(struct mr_shard *shard)
         mr_net_tick(shard->net, tick);
         outbound_drain_waiting(shard);
         client_log_held(shard);
+        if (!shard->stopping) {
+            expiry_scan(shard);
+        }
         if (!shard->stopping && (shard->stalled || mr_net_stats(shard->net)->paused != 0)) {
             shard_resume(shard);
         }
@@ -177,8 +189,13 @@ static int64_t shard_patience(const struct mr_shard *shard, int64_t submit_ns)
     const struct mr_net_stats *net = mr_net_stats(shard->net);
     int64_t tick_ns = MR_NET_TICK_NS - (shard->now_ns - shard->start_ns) % MR_NET_TICK_NS;
     bool idle = net->open + net->lingering == 0 && shard->wills_first == NULL && !shard->stalled &&
+                !net->accept_waits && shard->keeps_count == 0 && !checkpoint_pends(shard) &&
                 shard->log_held == 0;
     int64_t wait_ns = idle && !shard->stopping ? -1 : tick_ns;
+
+    if (MR_UNLIKELY(shard->mail_left || shard->foreign_left)) {
+        return 0;
+    }
 
     return submit_ns >= 0 && (wait_ns < 0 || submit_ns < wait_ns) ? submit_ns : wait_ns;
 }
@@ -204,6 +221,17 @@ static void turn_events(struct mr_shard *shard, size_t count)
     }
 }
 
+/* What came from the other shards, or became durable in their lanes. */
+static void turn_others(struct mr_shard *shard, bool woken)
+{
+    if (woken || shard->mail_left) {
+        mailbox_take_all(shard);
+    }
+    if (shard->foreign_open && (woken || shard->foreign_left)) {
+        foreign_deliver(shard);
+    }
+}
+
 /* One turn.  False: the journal has failed. */
 static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns)
 {
@@ -221,6 +249,10 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
     shard_release(shard);
     if (woken && !shard->stopping) {
         shard_resume(shard);
+        logins_take(shard);
+    }
+    if (shard->broker->shard_count > 1) {
+        turn_others(shard, woken);
     }
     if (woken) {
         shard_calls_run(shard);
@@ -230,7 +262,11 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
         return false;
     }
     shard_release(shard); /* what waited only for its turn */
+    foreign_follow(shard);
+    mailbox_ring(shard);
+    queue_settle_flush(shard);
     mr_net_flush(shard->net);
+    checkpoint_turn(shard);
     stall_note(shard);
     *next_ns = shard_patience(shard, mr_lane_submit(shard->lane, shard->now_ns));
     shard_metrics_update(shard);
@@ -295,6 +331,7 @@ static void shard_stop(struct mr_shard *shard)
     if (shard->wills_first != NULL) {
         mr_log(MR_LOG_WARN, "mqtt", "some wills could not be journaled: no room");
     }
+    queue_settle_flush(shard);
     (void)mr_lane_submit(shard->lane, mr_clock_mono_ns());
 }
 

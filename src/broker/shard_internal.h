@@ -1,10 +1,10 @@
 /* shard_internal.h - the broker's own structures.
  *
- *     mr_broker ── mr_shard (one thread) ── client (one network connection)
+ *     mr_broker ── mr_shard (one thread each) ── client (one network connection)
  *                                        └─ session (one client id)
  *
- * A session lives as long as its connection in this version; they are two
- * structures because persistent sessions will outlive it.
+ * A session ends with its connection, unless it is persistent: then it has a `keep`
+ * (keep_internal.h) and outlives it.
  *
  * Everything below a shard is touched by its thread only.  What works on them is
  * declared in broker_internal.h.
@@ -12,9 +12,11 @@
 #ifndef MR_BROKER_SHARD_INTERNAL_H
 #define MR_BROKER_SHARD_INTERNAL_H
 
+#include "auth/auth.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "base/ring.h"
 #include "broker/ackgate.h"
 #include "broker/broker.h"
 #include "broker/message.h"
@@ -23,9 +25,12 @@
 #include "codec/topic.h"
 #include "net/net.h"
 
+#define SESSIONS_CURSOR "$sessions" /* what the session store has */
+
 enum {
-    SHARD_EVENTS = 256,           /* per turn; the loop's own bound */
-    SHARD_OWED = 1024,            /* acks' entries released at a time */
+    SHARD_EVENTS = 256, /* per turn; the loop's own bound */
+    SHARD_OWED = 1024,  /* acks' entries released at a time */
+    SHARDS_MAX = 256,
     SHARD_READ_STALLED = 4 << 10, /* bytes per read while the journal has no room */
     CLIENT_OUT_MAX = 256 << 10,   /* bytes waiting for a subscriber before it counts as slow */
     CLIENT_ACKS_MAX = 65535,      /* a 3.x client cannot have more packet ids in use */
@@ -33,18 +38,20 @@ enum {
     LOG_EVERY_US = 10000000,      /* one line per kind in 10 s */
     LOG_CONNECTIONS_MAX = 50,     /* lines a second of clients that come and go */
     DISCONNECT_BYTES_MAX = 256,   /* our DISCONNECT with a reason string */
-    TOPIC_CACHED_MAX = 107,       /* bytes of a topic that the cache can hold */
+    TOPIC_CACHED_MAX = 102,       /* bytes of a topic that the cache can hold */
     TOPICS_MAX = 4,               /* entries of the cache once there are several topics */
 };
 
 /* A topic that a client has published to: everything known about it. */
 struct topic_entry {
     struct mr_name_ref name;
-    uint64_t tree_version; /* for which `subscribed` holds */
+    uint64_t tree_version;     /* for which `subscribed` holds */
+    uint32_t interest_version; /* for which `abroad` holds */
     uint16_t len;
     uint8_t refused; /* reason, 0 if allowed */
     bool subscribed; /* someone is listening */
     bool excluded;   /* not journaled */
+    bool abroad;     /* someone may be listening in another shard */
     uint8_t text[TOPIC_CACHED_MAX];
 };
 _Static_assert(sizeof(struct topic_entry) == 128, "fits a buffer class of the pool");
@@ -63,7 +70,20 @@ struct alias {
     uint32_t capacity;
 };
 
-/* QoS 1 towards a subscriber: lent at first need. */
+/* QoS 2 from the client: packet ids that await PUBREL. */
+struct inbound {
+    uint16_t *ids; /* lent at first need; ascending */
+    uint32_t count;
+    uint32_t capacity;
+};
+
+/* What a subscriber has not acknowledged. */
+struct under_way {
+    uint16_t packet_id;
+    uint16_t awaits; /* the packet type that comes next: PUBACK, PUBREC or PUBCOMP */
+};
+
+/* QoS 1 and 2 towards a subscriber whose session is not persistent: lent at first need. */
 struct outbound {
     struct stored *queue_first;
     struct stored *queue_last;
@@ -74,7 +94,7 @@ struct outbound {
     uint16_t begin;    /* oldest id in the ring */
     uint16_t count;
     uint16_t id_last;
-    uint16_t ids[]; /* ring of `window`, in cyclic ascending order */
+    struct under_way ids[]; /* ring of `window`, in cyclic ascending order */
 };
 
 struct session {
@@ -84,10 +104,25 @@ struct session {
     struct mr_sub *subs;
     struct outbound *outbound;
     struct stored *will;
+    struct keep *keep; /* NULL: it ends with its connection */
+    struct inbound inbound;
+    uint8_t *username; /* lent; NULL: behind the client id in `text` */
+    uint32_t username_capacity;
     uint32_t capacity; /* as lent by the pool */
     uint16_t id_len;
     uint16_t username_len;
     uint8_t text[]; /* client id, user name */
+};
+
+/* A PUBLISH to a client. */
+struct outgoing {
+    const struct mr_message *message;
+    const struct mr_mqtt_props *props; /* message's, decoded; NULL: none */
+    uint32_t subscription_id;
+    uint16_t packet_id; /* 0 with QoS 0 */
+    uint8_t qos;
+    bool retain;
+    bool dup;
 };
 
 /* Why a connection ended, for the metric; MR_END_COUNT kinds. */
@@ -101,26 +136,35 @@ enum end_kind {
     END_SHUTDOWN,
     END_MEMORY,
     END_KICKED, /* by the operator */
+    END_TLS,    /* the handshake failed, or a record */
     END_COUNT
 };
+
+struct login;
 
 /* A network connection; lies in its mr_conn. */
 struct client {
     struct mr_shard *shard;
     struct session *session; /* NULL before CONNECT */
+    struct login *login;     /* its password is being checked, else NULL */
     struct mr_acks acks;
     struct topic_cache topics;
     struct alias *aliases;
     uint32_t aliases_capacity;
     uint32_t keep_alive_ticks; /* 1.5 times what was asked, and one */
     uint32_t packet_max;       /* largest packet it accepts; 0: any */
+    uint32_t plain_held;       /* of acks.held, those that end no PUBLISH of the client */
     uint32_t connected_tick;   /* of its CONNECT */
     uint32_t received;         /* publishes */
     uint32_t sent;
-    uint16_t receive_max; /* QoS 1 publishes it accepts unacknowledged */
+    uint64_t join_seq;    /* joining: CONNACK waits for this record */
+    uint16_t receive_max; /* QoS 1 and 2 publishes it accepts unacknowledged */
+    uint16_t home;        /* of PACKET_AWAY: the shard to go to */
     uint8_t version;      /* 0 before CONNECT */
     uint8_t end;          /* enum end_kind, once known */
+    uint8_t login_state;  /* enum login_state */
     bool will_dropped;
+    bool joining;      /* its CONNACK waits for the journal; nothing is read or sent */
     bool drain_again;  /* its queue waits for memory */
     bool ends_at_once; /* 5.0: CONNECT asked for Session Expiry Interval 0 */
     bool wants_detail; /* 5.0: reason strings (problem information) */
@@ -132,14 +176,22 @@ struct shard_metrics {
     struct mr_metric *connections_refused;
     struct mr_metric *disconnects[END_COUNT];
     struct mr_metric *publish_received[3];
-    struct mr_metric *publish_sent[2];
+    struct mr_metric *publish_sent[3];
     struct mr_metric *packets_received[16];
     struct mr_metric *bytes_received;
     struct mr_metric *bytes_sent;
-    struct mr_metric *dropped_slow;    /* subscriber's queue is full */
-    struct mr_metric *dropped_memory;  /* the pool is used up */
-    struct mr_metric *dropped_refused; /* topic not allowed */
-    struct mr_metric *dropped_large;   /* larger than the subscriber accepts */
+    struct mr_metric *dropped_slow;     /* subscriber's queue is full */
+    struct mr_metric *dropped_memory;   /* the pool is used up */
+    struct mr_metric *dropped_refused;  /* topic not allowed */
+    struct mr_metric *dropped_large;    /* larger than the subscriber accepts, or expired */
+    struct mr_metric *dropped_mailbox;  /* another shard does not keep up */
+    struct mr_metric *dropped_retained; /* delivered, not retained */
+    struct mr_metric *sessions;
+    struct mr_metric *queued;
+    struct mr_metric *retained;
+    struct mr_metric *logins_accepted;
+    struct mr_metric *logins_refused;
+    struct mr_metric *logins_busy;
     struct mr_metric *subscriptions;
     struct mr_metric *acks_withheld;
     struct mr_metric *paused;
@@ -152,8 +204,10 @@ struct shard_stats {
     /* Metrics go on for the life of the process; these are theirs at open. */
     uint64_t publishes_received_before, publishes_sent_before, dropped_before;
     _Atomic uint64_t connections, connections_total, publishes_received, publishes_sent, dropped,
-        subscriptions, withheld, paused, bytes_received, bytes_sent;
+        subscriptions, sessions, queued, retained, withheld, paused, bytes_received, bytes_sent;
 };
+
+enum checkpoint_state { CHECKPOINT_NONE, CHECKPOINT_SEALED, CHECKPOINT_WRITING };
 
 /* A question of the control plane, on the asker's stack (call.c). */
 enum call_state { CALL_WAITS, CALL_DONE, CALL_LEFT };
@@ -169,8 +223,10 @@ struct shard_call {
 struct mr_shard {
     struct mr_broker *broker;
     struct mr_broker_limits limits; /* its own copy, so that a reload is the shard's to make */
+    uint32_t index;                 /* its lane's too */
     struct mr_loop *loop;
     struct mr_wake wake;
+    struct mr_auth_port auth_port;
     struct mr_net *net;
     struct mr_lane *lane;
     struct mr_ackgate *gate;
@@ -189,6 +245,14 @@ struct mr_shard {
     bool stopping;
     bool drain_again; /* some client's queue waits for memory */
 
+    bool posted[SHARDS_MAX]; /* to whom something was sent in this turn */
+    bool posted_any;
+    struct mr_interest *interest; /* of its subscribers, for the others; NULL: one shard */
+    struct mr_reader **foreign;   /* of the other lanes, while it has subscriptions */
+    bool foreign_open;
+    bool foreign_left; /* more was read there than a turn takes */
+    bool mail_left;    /* more came from other shards than a turn takes */
+
     struct mr_hash_key key;
     struct session **sessions; /* table by client id, mr_alloc */
     size_t sessions_mask;
@@ -198,6 +262,29 @@ struct mr_shard {
     struct stored *pending_last;
     struct stored *wills_first; /* wills that the journal could not take yet */
     struct stored *wills_last;
+
+    /* persistent sessions and retained messages (keep_internal.h) */
+    struct mr_store *store; /* NULL: the journal alone */
+    struct mr_cursor *cursor;
+    struct retained *retained; /* NULL: none yet */
+    uint64_t retained_count;
+    uint64_t retained_bytes;
+    uint64_t keeps_count;
+    uint64_t queued;    /* deliveries owed */
+    uint64_t unstored;  /* of these, not in the store */
+    struct kept *fresh; /* messages that only memory and journal have */
+    struct kept *writing;
+    uint64_t fresh_bytes;
+    struct keep *kicked;   /* something was pushed */
+    struct keep *settling; /* something was settled in this turn */
+    struct keep *dirty;    /* differs from the store */
+    uint64_t checkpoint_seq;
+    int64_t checkpoint_ns;
+    size_t expiry_slot; /* where the scan of sessions goes on */
+    uint8_t checkpoint; /* enum checkpoint_state */
+    bool checkpoint_empty;
+    bool restoring;
+    bool restore_short; /* no memory for something */
 
     struct mr_record_raw record;   /* scratch of append */
     struct topic_entry long_topic; /* scratch for topics the cache cannot hold */
@@ -212,9 +299,16 @@ struct mr_shard {
     struct mr_owed owed[SHARD_OWED];
 };
 
+/* From one shard to another: a ring, made when it is first needed. */
+struct mailbox {
+    _Atomic(struct mr_ring *) ring;
+    _Atomic uint64_t large_bytes; /* of messages that lie beside the ring */
+};
+
 struct broker_listener {
     const struct mr_listener_conf *conf;
     struct mr_address bound;
+    struct mr_tls *tls; /* NULL: plain TCP */
     bool anonymous;
 };
 
@@ -222,9 +316,17 @@ struct mr_broker {
     struct mr_broker_run run;
     struct mr_broker_limits limits;
     struct broker_listener *listeners;
-    struct mr_shard *shard;  /* one now; an array with the shard count later */
-    _Atomic int failed;      /* enum mr_err */
-    struct mr_error failure; /* written before `failed` */
+    struct mr_auth *auth; /* NULL: nobody is asked for a password */
+    bool keeps_sessions;  /* with one shard only: docs/SESSIONS.md, Several lanes */
+    struct mr_shard **shards;
+    uint32_t shard_count;
+    struct mr_net_shared net_shared;   /* of several shards */
+    _Atomic uint32_t interest_version; /* of the interests of all shards */
+    struct mr_hash_key interest_key;
+    struct mailbox *mailboxes; /* [to * shard_count + from] */
+    _Atomic bool failing;      /* somebody writes `failure` */
+    _Atomic int failed;        /* enum mr_err */
+    struct mr_error failure;   /* written before `failed` */
     _Atomic bool stop;
     _Atomic bool log_connections;
     _Atomic int64_t stop_deadline_ns;
@@ -232,13 +334,13 @@ struct mr_broker {
 
 static inline uint32_t broker_shard_count(const struct mr_broker *broker)
 {
-    return broker->shard == NULL ? 0 : 1;
+    return broker->shard_count;
 }
 
 static inline struct mr_shard *broker_shard(struct mr_broker *broker, uint32_t index)
 {
-    mr_assert(index == 0);
-    return broker->shard;
+    mr_assert(index < broker->shard_count);
+    return broker->shards[index];
 }
 
 #endif

@@ -43,6 +43,7 @@ struct subtree_node {
     uint32_t children;
     uint16_t depth; /* root 0 */
     uint16_t level_len;
+    uint16_t interest; /* while it has subscriptions and others see them: its bit */
     uint8_t level[];
 };
 
@@ -57,6 +58,7 @@ struct mr_subtree {
     uint64_t version;
     uint64_t count;
     uint32_t levels_max;
+    struct mr_interest *interest; /* NULL: nobody else looks */
 };
 
 static uint64_t level_hash(const struct mr_subtree *tree, const struct subtree_node *parent,
@@ -227,6 +229,12 @@ struct mr_subtree *mr_subtree_open(struct mr_bufpool *pool, const struct mr_hash
     return tree;
 }
 
+void mr_subtree_show(struct mr_subtree *tree, struct mr_interest *interest)
+{
+    mr_assert(tree->count == 0);
+    tree->interest = interest;
+}
+
 void mr_subtree_close(struct mr_subtree *tree)
 {
     if (tree == NULL) {
@@ -261,6 +269,29 @@ struct mr_sub *mr_subtree_find(const struct mr_subtree *tree, struct mr_span fil
         of_node = of_node->node_next;
     }
     return NULL;
+}
+
+size_t mr_subtree_filter_len(const struct mr_sub *sub)
+{
+    size_t len = sub->node->depth - 1u; /* the separators */
+
+    for (const struct subtree_node *node = sub->node; node->parent != NULL; node = node->parent) {
+        len += node->level_len;
+    }
+    return len;
+}
+
+void mr_subtree_filter_put(const struct mr_sub *sub, uint8_t *out)
+{
+    uint8_t *at = out + mr_subtree_filter_len(sub);
+
+    for (const struct subtree_node *node = sub->node; node->parent != NULL; node = node->parent) {
+        at -= node->level_len;
+        memcpy(at, node->level, node->level_len);
+        if (at != out) {
+            *--at = '/';
+        }
+    }
 }
 
 /* The node of `filter`, made if need be; NULL if the pool is empty. */
@@ -308,6 +339,9 @@ enum mr_err mr_subtree_add(struct mr_subtree *tree, struct mr_span filter, void 
     sub->node_next = node->subs;
     if (node->subs != NULL) {
         node->subs->node_prev = sub;
+    } else if (tree->interest != NULL) {
+        node->interest = mr_interest_of_filter(&tree->interest->key, filter);
+        mr_interest_add(tree->interest, node->interest);
     }
     node->subs = sub;
     sub->owner_next = *owned;
@@ -340,6 +374,9 @@ void mr_subtree_remove(struct mr_subtree *tree, struct mr_sub *sub, struct mr_su
     }
     if (sub->owner_next != NULL) {
         sub->owner_next->owner_prev = sub->owner_prev;
+    }
+    if (node->subs == NULL && tree->interest != NULL) {
+        mr_interest_drop(tree->interest, node->interest);
     }
     mr_bufpool_give(tree->pool, (uint8_t *)sub, sub->capacity);
     tree->version += 1;

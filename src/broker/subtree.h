@@ -15,8 +15,8 @@
 #define MR_BROKER_SUBTREE_H
 
 #include "base/bufpool.h"
-#include "base/hash.h"
 #include "base/span.h"
+#include "broker/interest.h"
 
 struct mr_subtree;
 struct subtree_node;
@@ -31,9 +31,11 @@ struct mr_sub {
     void *owner;
     size_t capacity;          /* as lent by the pool */
     uint32_t subscription_id; /* 0: none */
+    uint32_t row;             /* of a persistent session: its number in the store */
     uint8_t qos;
     bool no_local;
     bool retain_as_published;
+    bool is_stored; /* the store knows it as it is */
 };
 
 /* `levels_max`: deeper filters are refused, deeper topics match nobody.  `pool`
@@ -41,6 +43,9 @@ struct mr_sub {
  */
 struct mr_subtree *mr_subtree_open(struct mr_bufpool *pool, const struct mr_hash_key *key,
                                    uint32_t levels_max);
+
+/* Let others see what there are filters for; before the first subscription. */
+void mr_subtree_show(struct mr_subtree *tree, struct mr_interest *interest);
 void mr_subtree_close(struct mr_subtree *tree); /* all subscriptions must have been removed */
 
 /* Find or make the subscription of `owner` to the valid `filter`.  `owned` is the
@@ -53,6 +58,10 @@ enum mr_err mr_subtree_add(struct mr_subtree *tree, struct mr_span filter, void 
 /* The owner's subscription to exactly `filter`, or NULL. */
 struct mr_sub *mr_subtree_find(const struct mr_subtree *tree, struct mr_span filter,
                                struct mr_sub *const *owned);
+
+/* Its filter, as it was given to add(). */
+size_t mr_subtree_filter_len(const struct mr_sub *sub);
+void mr_subtree_filter_put(const struct mr_sub *sub, uint8_t *out);
 
 void mr_subtree_remove(struct mr_subtree *tree, struct mr_sub *sub, struct mr_sub **owned);
 

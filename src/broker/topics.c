@@ -10,7 +10,8 @@
  * way in turn.
  *
  * "Does anyone listen" is kept with the subscription tree's version and asked
- * again when that has changed.
+ * again when that has changed; "does anyone in another shard" with the version of all
+ * shards' interests.
  */
 #include "broker/broker_internal.h"
 
@@ -27,6 +28,22 @@ bool topic_is_excluded(const struct mr_shard *shard, struct mr_span topic)
 
     for (size_t i = 0; i < exclude->count; i++) {
         if (mr_topic_matches(mr_span_of(exclude->items[i]), topic)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool topic_is_wanted_abroad(const struct mr_shard *shard, struct mr_span topic)
+{
+    const struct mr_broker *broker = shard->broker;
+
+    if (broker->shard_count == 1) {
+        return false;
+    }
+    struct mr_interest_bits bits = mr_interest_of_topic(&broker->interest_key, topic);
+    for (uint32_t i = 0; i < broker->shard_count; i++) {
+        if (i != shard->index && mr_interest_has(broker->shards[i]->interest, &bits)) {
             return true;
         }
     }
@@ -118,6 +135,12 @@ struct topic_entry *topic_look_up(struct client *client, struct mr_span topic)
     if (MR_UNLIKELY(entry->tree_version != mr_subtree_version(tree))) {
         entry->tree_version = mr_subtree_version(tree);
         entry->subscribed = mr_subtree_has(tree, topic);
+    }
+    uint32_t interest =
+        atomic_load_explicit(&client->shard->broker->interest_version, memory_order_acquire);
+    if (MR_UNLIKELY(entry->interest_version != interest)) {
+        entry->interest_version = interest;
+        entry->abroad = topic_is_wanted_abroad(client->shard, topic);
     }
     return entry;
 }

@@ -48,6 +48,11 @@ static void put_type(struct document *to, const struct mr_option *option)
         put(to, option->type == MR_OPT_CHOICE ? "" : ", or keys and texts");
         return;
     }
+    if (option->zero_word != NULL) {
+        put(to, "`");
+        put_cell(to, option->zero_word);
+        put(to, "` or ");
+    }
     put(to, nouns[option->type]);
     if (option->min != 0 || option->max != 0) {
         char buffer[96];

@@ -95,6 +95,9 @@ static void form_describe(const struct mr_option *option, struct mr_text *out)
         mr_text_add(out, "; ");
         config_range_describe(option, out);
     }
+    if (option->zero_word != NULL) {
+        mr_text_fmt(out, "; or %s", option->zero_word);
+    }
 }
 
 static enum mr_err parse_number(const struct mr_option *option, const char *text, uint64_t *out)
@@ -128,6 +131,10 @@ static enum mr_err parse_bounded(const struct mr_option *option, const char *tex
 {
     uint64_t value = 0;
 
+    if (option->zero_word != NULL && strcmp(text, option->zero_word) == 0) {
+        *out = 0;
+        return MR_OK;
+    }
     if (parse_number(option, text, &value) != MR_OK) {
         mr_text_fmt(problem, "'%.64s' is not %s", text, type_noun(option->type));
         form_describe(option, hint);
@@ -137,6 +144,9 @@ static enum mr_err parse_bounded(const struct mr_option *option, const char *tex
         mr_text_fmt(problem, "'%.64s' is out of range", text);
         mr_text_add(hint, "allowed: ");
         config_range_describe(option, hint);
+        if (option->zero_word != NULL) {
+            mr_text_fmt(hint, ", or %s", option->zero_word);
+        }
         return MR_ERR_REJECT;
     }
     *out = value;

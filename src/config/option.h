@@ -63,6 +63,7 @@ struct mr_option {
     uint64_t min;                  /* numbers, sizes, durations (us) */
     uint64_t max;                  /* 0: no upper bound */
     const char *help;              /* one sentence */
+    const char *zero_word;         /* numbers: a word for 0, whatever the range ("auto") */
     const char *const *choices;    /* CHOICE, CHOICE_OR_PAIRS: NULL-terminated */
     const struct mr_option *table; /* SECTION */
     bool required;

@@ -110,6 +110,7 @@ static enum mr_err append_roll(struct mr_lane *lane)
         lane->spare = NULL;
         atomic_store_explicit(&lane->spare_state, SPARE_PREPARING, memory_order_relaxed);
         spare->header.seq_first = lane->seq_next;
+        spare->header.epoch = lane->journal->epoch; /* it may be left from an earlier one */
         spare->header.created_us = now_us;
         spare->next = NULL;
         if (lane->newest != NULL) {
@@ -230,6 +231,11 @@ enum mr_err mr_lane_append(struct mr_lane *lane, struct mr_record_raw *record,
     lane->payload_bytes += record->payload.len;
     out->seq = lane->seq_next++;
     return MR_OK;
+}
+
+uint64_t mr_lane_next_seq(const struct mr_lane *lane)
+{
+    return lane->seq_next;
 }
 
 /* How long batches gather at the present load. */

@@ -90,7 +90,7 @@ static void slot_load(struct mr_journal *journal, uint32_t index, const uint8_t 
     cursor->lane_index = mr_get_u16(slot + SLOT_LANE_AT);
     cursor->epoch = mr_get_u32(slot + SLOT_EPOCH_AT);
     if ((mr_get_u32(slot + SLOT_FLAGS_AT) & SLOT_FORGOTTEN) != 0 ||
-        cursor->lane_index >= journal->lane_count) {
+        cursor->lane_index >= journal->lane_total) {
         return;
     }
     memcpy(cursor->name, slot + SLOT_NAME_AT, slot[SLOT_NAME_LEN_AT]);
@@ -265,6 +265,20 @@ enum mr_err mr_cursors_write(struct mr_journal *journal)
     return err;
 }
 
+bool mr_cursors_has_bridge(struct mr_journal *journal, uint32_t lane)
+{
+    bool has = false;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    for (uint32_t i = 0; i < MR_CURSORS_MAX && !has; i++) {
+        const struct mr_cursor *cursor = &journal->cursors[i];
+
+        has = cursor->used && cursor->lane_index == lane && cursor->name[0] != '$';
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return has;
+}
+
 uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *highest)
 {
     uint64_t lowest = UINT64_MAX;
@@ -406,7 +420,7 @@ enum mr_err mr_cursor_open_behind(struct mr_journal *journal, const char *name, 
     struct mr_cursor *cursor;
     enum mr_err err = MR_OK;
 
-    mr_assert(lane < journal->lane_count);
+    mr_assert(lane < journal->lane_total);
     if (name[0] == '\0' || strlen(name) > MR_CURSOR_NAME_MAX) {
         return mr_error_set(why, MR_ERR_CONFIG, "\"%s\" cannot name a cursor; use 1 to %d bytes",
                             name, MR_CURSOR_NAME_MAX);

@@ -3,7 +3,8 @@
  * Everything at or below a cursor has been settled; segments above the lowest
  * cursor stay.  set() is memory only; the keeper writes changed cursors at most
  * every 100 ms, and close writes all.  A crash may bring an older one back, never
- * a newer.
+ * a newer.  Names with a `$` in front are the gateway's own: they hold the journal as
+ * others do, and do not count as somebody who reads it.
  *
  * A cursor may be paused by the operator: its bridge then delivers nothing, and it
  * holds the journal as ever.  That outlives a restart.

@@ -5,19 +5,6 @@
 #include "os/process.h"
 
 enum {
-    META_VERSION_AT = 8,
-    META_SIZE_AT = 10,
-    META_FLAGS_AT = 12,
-    META_ID_AT = 16,
-    META_CREATED_AT = 32,
-    META_KEY_AT = 40,
-    META_EPOCH_AT = 56,
-    META_LANES_AT = 60,
-    META_MAX_BYTES_AT = 64,
-    META_SEGMENT_BYTES_AT = 72,
-    META_CRC_AT = MR_META_BYTES - 4,
-
-    LANES_MAX = 256,
     SEGMENT_BYTES_DEFAULT = 64 << 20,
     SEGMENT_BYTES_MIN = 64 << 10,
     SEGMENT_BYTES_MAX = 1 << 30,
@@ -28,124 +15,26 @@ enum {
     SEGMENTS_PER_LANE_MIN = 3, /* being written, spare, and one that is read */
 };
 
-static const uint8_t meta_magic[8] = {'M', 'R', 'J', 'O', 'U', 'R', 'N', 'L'};
-
-static void meta_path(const struct mr_journal *journal, const char *suffix, struct path *out)
-{
-    struct mr_text text = mr_text_over(out->text, sizeof(out->text));
-
-    mr_text_fmt(&text, "%s/meta%s", journal->folder.text, suffix);
-}
-
-static enum mr_err meta_write(const struct mr_journal *journal, struct mr_error *why)
-{
-    uint8_t bytes[MR_META_BYTES] = {0};
-    struct mr_span part = mr_span_make(bytes, sizeof(bytes));
-    struct path path;
-    struct path unfinished;
-    struct mr_file file;
-    enum mr_err err;
-
-    memcpy(bytes, meta_magic, sizeof(meta_magic));
-    mr_put_u16(bytes + META_VERSION_AT, MR_FORMAT_VERSION);
-    mr_put_u16(bytes + META_SIZE_AT, MR_META_BYTES);
-    memcpy(bytes + META_ID_AT, journal->id.bytes, sizeof(journal->id.bytes));
-    mr_put_u64(bytes + META_CREATED_AT, (uint64_t)journal->created_us);
-    mr_put_u64(bytes + META_KEY_AT, journal->hash_key.k0);
-    mr_put_u64(bytes + META_KEY_AT + 8, journal->hash_key.k1);
-    mr_put_u32(bytes + META_EPOCH_AT, journal->epoch);
-    mr_put_u32(bytes + META_LANES_AT, journal->lane_count);
-    mr_put_u64(bytes + META_MAX_BYTES_AT, journal->max_bytes);
-    mr_put_u32(bytes + META_SEGMENT_BYTES_AT, journal->segment_bytes);
-    mr_put_u32(bytes + META_CRC_AT, mr_crc32c(0, bytes, META_CRC_AT));
-
-    meta_path(journal, "", &path);
-    meta_path(journal, ".tmp", &unfinished);
-    err = mr_path_remove(unfinished.text);
-    if (err == MR_OK || err == MR_ERR_REJECT) {
-        err = mr_file_open(&file, unfinished.text, MR_FILE_CREATE, why);
-    }
-    if (err != MR_OK) {
-        return err == MR_ERR_FULL ? err : MR_ERR_IO;
-    }
-    err = mr_file_write(&file, &part, 1, 0);
-    if (err == MR_OK && mr_file_sync(&file) != MR_OK) {
-        err = MR_ERR_IO;
-    }
-    mr_file_close(&file);
-    if (err == MR_OK) {
-        err = mr_path_rename(unfinished.text, path.text);
-    }
-    if (err == MR_OK) {
-        err = mr_dir_sync(journal->folder.text);
-    }
-    return err == MR_OK ? MR_OK
-                        : mr_error_set(why, err, "%s: cannot be written: %s", path.text,
-                                       mr_file_last_cause());
-}
-
-static enum mr_err meta_read(struct mr_journal *journal, struct mr_error *why)
-{
-    uint8_t bytes[MR_META_BYTES];
-    struct path path;
-    struct mr_file file;
-    size_t got = 0;
-    enum mr_err err;
-
-    meta_path(journal, "", &path);
-    err = mr_file_open(&file, path.text, MR_FILE_READ, why);
-    if (err != MR_OK) {
-        return err == MR_ERR_REJECT
-                   ? mr_error_set(why, MR_ERR_CONFIG, "%s: there is no journal here", path.text)
-                   : err;
-    }
-    err = mr_file_read(&file, bytes, sizeof(bytes), 0, &got);
-    mr_file_close(&file);
-    if (err != MR_OK) {
-        return mr_error_set(why, MR_ERR_IO, "%s: cannot be read: %s; check the disk", path.text,
-                            mr_file_last_cause());
-    }
-    if (got < sizeof(bytes) || memcmp(bytes, meta_magic, sizeof(meta_magic)) != 0 ||
-        mr_get_u32(bytes + META_CRC_AT) != mr_crc32c(0, bytes, META_CRC_AT)) {
-        return mr_error_set(why, MR_ERR_CORRUPT,
-                            "%s is damaged; restore it from a copy, the segments need its identity",
-                            path.text);
-    }
-    if (mr_get_u16(bytes + META_VERSION_AT) > MR_FORMAT_VERSION) {
-        return mr_error_set(why, MR_ERR_CONFIG,
-                            "%s has format %u, this millrace knows %u; use the newer version",
-                            path.text, mr_get_u16(bytes + META_VERSION_AT), MR_FORMAT_VERSION);
-    }
-    memcpy(journal->id.bytes, bytes + META_ID_AT, sizeof(journal->id.bytes));
-    journal->created_us = (int64_t)mr_get_u64(bytes + META_CREATED_AT);
-    journal->hash_key.k0 = mr_get_u64(bytes + META_KEY_AT);
-    journal->hash_key.k1 = mr_get_u64(bytes + META_KEY_AT + 8);
-    journal->epoch = mr_get_u32(bytes + META_EPOCH_AT);
-    journal->lane_count = mr_get_u32(bytes + META_LANES_AT);
-    journal->max_bytes = mr_get_u64(bytes + META_MAX_BYTES_AT);
-    journal->segment_bytes = mr_get_u32(bytes + META_SEGMENT_BYTES_AT);
-    if (journal->lane_count == 0 || journal->lane_count > LANES_MAX) {
-        return mr_error_set(why, MR_ERR_CORRUPT, "%s names %u lanes; restore it from a copy",
-                            path.text, journal->lane_count);
-    }
-    return MR_OK;
-}
-
 static uint64_t round_up(uint64_t bytes, uint64_t to)
 {
     return (bytes + to - 1) / to * to;
 }
 
-/* Segments large enough for a record, small enough that max_bytes holds several. */
+/* Segments large enough for a record, small enough that max_bytes holds several for
+ * each of `lane_count` lanes.
+ */
 static enum mr_err sizes_choose(struct mr_journal *journal,
-                                const struct mr_journal_options *options, struct mr_error *why)
+                                const struct mr_journal_options *options, uint32_t lane_count,
+                                struct mr_error *why)
 {
-    uint64_t per_lane = journal->max_bytes / journal->lane_count;
+    uint64_t per_lane = journal->max_bytes / lane_count;
     uint64_t segment =
         options->segment_bytes != 0 ? options->segment_bytes : journal->segment_bytes;
     uint64_t record = options->record_bytes_max;
+    bool outgrown = lane_count > journal->lane_count && options->segment_bytes == 0 &&
+                    per_lane < SEGMENTS_PER_LANE_MIN * segment;
 
-    if (segment == 0) {
+    if (segment == 0 || outgrown) {
         segment = per_lane / 8 < SEGMENT_BYTES_DEFAULT ? per_lane / 8 : SEGMENT_BYTES_DEFAULT;
     }
     if (segment < SEGMENT_BYTES_MIN) {
@@ -164,11 +53,10 @@ static enum mr_err sizes_choose(struct mr_journal *journal,
                             journal->name, (unsigned long long)record);
     }
     if (per_lane < SEGMENTS_PER_LANE_MIN * segment) {
-        return mr_error_set(
-            why, MR_ERR_CONFIG,
-            "%s: max_size %llu is too small for %u lanes; use at least %llu bytes", journal->name,
-            (unsigned long long)journal->max_bytes, journal->lane_count,
-            (unsigned long long)(SEGMENTS_PER_LANE_MIN * segment * journal->lane_count));
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "%s: max_size %llu is too small for %u lanes; use at least %llu bytes",
+                            journal->name, (unsigned long long)journal->max_bytes, lane_count,
+                            (unsigned long long)(SEGMENTS_PER_LANE_MIN * segment * lane_count));
     }
     journal->segment_bytes = (uint32_t)segment;
     journal->record_bytes_max = (uint32_t)record;
@@ -184,12 +72,10 @@ static enum mr_err identity_make(struct mr_journal *journal,
     mr_os_random(&journal->hash_key, sizeof(journal->hash_key));
     journal->created_us = mr_clock_wall_us();
     journal->epoch = 1;
-    journal->lane_count = options->lane_count == 0 ? 1 : options->lane_count;
+    journal->lane_count = options->lane_count != 0 ? options->lane_count : options->lane_count_new;
+    journal->lane_count = journal->lane_count == 0 ? 1 : journal->lane_count;
+    journal->lane_total = journal->lane_count;
     journal->max_bytes = options->max_bytes;
-    if (journal->lane_count > LANES_MAX) {
-        return mr_error_set(why, MR_ERR_CONFIG, "%s: %u lanes are too many; at most %d",
-                            journal->name, journal->lane_count, LANES_MAX);
-    }
     if (journal->max_bytes == 0) {
         uint64_t bytes_free = 0;
         if (mr_disk_free(journal->folder.text, &bytes_free) != MR_OK) {
@@ -201,17 +87,22 @@ static enum mr_err identity_make(struct mr_journal *journal,
     return MR_OK;
 }
 
-/* Read meta, or make the journal; take over sizes that were configured anew. */
+/* Read meta, or make the journal; take over sizes that were configured anew.
+ * *lane_count: as many as are wanted from now on.
+ */
 static enum mr_err identity_open(struct mr_journal *journal,
                                  const struct mr_journal_options *options, bool *is_new,
-                                 struct mr_error *why)
+                                 uint32_t *lane_count, struct mr_error *why)
 {
-    struct path path;
     enum mr_err err;
 
-    meta_path(journal, "", &path);
-    *is_new = !journal->read_only && !journal->cursors_only && !mr_path_exists(path.text);
-    err = *is_new ? identity_make(journal, options, why) : meta_read(journal, why);
+    if (options->lane_count > LANES_MAX || options->lane_count_new > LANES_MAX) {
+        return mr_error_set(why, MR_ERR_CONFIG, "%s: that many lanes are not possible; at most %d",
+                            journal->name, LANES_MAX);
+    }
+    *is_new = !journal->read_only && !journal->cursors_only && !mr_meta_exists(journal);
+    err = *is_new ? identity_make(journal, options, why) : mr_meta_read(journal, why);
+    *lane_count = journal->lane_count;
     if (err != MR_OK || journal->cursors_only) {
         return err;
     }
@@ -220,12 +111,15 @@ static enum mr_err identity_open(struct mr_journal *journal,
     if (options->max_bytes != 0) {
         journal->max_bytes = options->max_bytes;
     }
-    err = sizes_choose(journal, options, why);
+    if (options->lane_count != 0 && !journal->read_only) {
+        *lane_count = options->lane_count;
+    }
+    err = sizes_choose(journal, options, *lane_count, why);
     if (err != MR_OK || journal->read_only) {
         return err;
     }
     if (*is_new || max_before != journal->max_bytes || segment_before != journal->segment_bytes) {
-        return meta_write(journal, why);
+        return mr_meta_write(journal, why);
     }
     return MR_OK;
 }
@@ -250,6 +144,7 @@ static void options_take(struct mr_journal *journal, const struct mr_journal_opt
     journal->read_only = options->read_only;
     journal->cursors_only = options->cursors_only;
     journal->manual = options->manual;
+    block_count = block_count > BLOCKS_MAX ? BLOCKS_MAX : block_count;
     journal->block_bytes = (uint32_t)round_up(block_bytes, PAGE_BYTES);
     journal->block_count =
         block_count < BLOCKS_FOR_WRITER + 2 ? BLOCKS_FOR_WRITER + 2 : block_count;
@@ -270,29 +165,43 @@ static enum mr_err folder_take(struct mr_journal *journal, struct mr_error *why)
     return err == MR_OK ? mr_dir_lock(journal->folder.text, &journal->lock, why) : err;
 }
 
-static enum mr_err lanes_open(struct mr_journal *journal, struct mr_recovery *recovery,
-                              struct mr_error *why)
+/* Lanes of earlier epochs beyond `lane_count` are opened for reading only. */
+static void lanes_make(struct mr_journal *journal, uint32_t lane_count)
 {
-    enum mr_err err = MR_OK;
-
-    journal->lanes = mr_alloc(journal->lane_count * sizeof(*journal->lanes));
-    for (uint32_t i = 0; i < journal->lane_count; i++) {
+    if (lane_count > journal->lane_total) {
+        journal->lane_total = lane_count;
+    }
+    journal->lanes = mr_alloc(journal->lane_total * sizeof(*journal->lanes));
+    for (uint32_t i = 0; i < journal->lane_total; i++) {
         journal->lanes[i].journal = journal;
         journal->lanes[i].index = i;
+        journal->lanes[i].dropped = i >= lane_count;
+        journal->lanes[i].max_bytes = i < lane_count ? journal->max_bytes / lane_count : 0;
         journal->lanes[i].commit_wake.fd = -1;
         mr_mutex_init(&journal->lanes[i].mutex);
     }
+}
+
+static enum mr_err lanes_open(struct mr_journal *journal, uint32_t lane_count,
+                              struct mr_recovery *recovery, struct mr_error *why)
+{
+    enum mr_err err = MR_OK;
+
+    lanes_make(journal, lane_count);
     if (journal->cursors_only) {
         return mr_cursors_open(journal, why);
     }
-    for (uint32_t i = 0; i < journal->lane_count && err == MR_OK; i++) {
+    for (uint32_t i = 0; i < journal->lane_total && err == MR_OK; i++) {
         err = mr_lane_open(&journal->lanes[i], why);
     }
     if (err == MR_OK) {
         err = mr_cursors_open(journal, why);
     }
-    for (uint32_t i = 0; i < journal->lane_count && err == MR_OK; i++) {
+    for (uint32_t i = 0; i < journal->lane_total && err == MR_OK; i++) {
         err = mr_lane_recover(&journal->lanes[i], recovery, why);
+    }
+    if (err == MR_OK && lane_count != journal->lane_count) {
+        err = mr_epoch_begin(journal, lane_count, why);
     }
     return err;
 }
@@ -304,7 +213,7 @@ static enum mr_err journal_start(struct mr_journal *journal, bool is_new, struct
 
     mr_journal_step_keeper(journal);
     for (uint32_t i = 0; i < journal->lane_count; i++) {
-        struct mr_lane *lane = &journal->lanes[i];
+        const struct mr_lane *lane = &journal->lanes[i];
         if (mr_lane_state(lane) == MR_LANE_FAILED) {
             return mr_error_set(why, MR_ERR_IO, "%s", mr_lane_state_text(lane));
         }
@@ -342,6 +251,7 @@ enum mr_err mr_journal_open(struct mr_journal **out, const struct mr_journal_opt
     struct mr_recovery ignored;
     int64_t began_ns = mr_clock_mono_ns();
     bool is_new = false;
+    uint32_t lane_count = 0;
     enum mr_err err;
 
     journal->opened_ns = began_ns;
@@ -357,13 +267,13 @@ enum mr_err mr_journal_open(struct mr_journal **out, const struct mr_journal_opt
         journal->lock.fd = -1;
     }
     if (err == MR_OK) {
-        err = identity_open(journal, options, &is_new, why);
+        err = identity_open(journal, options, &is_new, &lane_count, why);
     }
     if (err == MR_OK && !journal->read_only) {
         err = mr_wake_open(&journal->keeper_wake, why);
     }
     if (err == MR_OK) {
-        err = lanes_open(journal, recovery, why);
+        err = lanes_open(journal, lane_count, recovery, why);
     }
     if (err == MR_OK && !journal->read_only && !journal->cursors_only) {
         err = journal_start(journal, is_new, why);
@@ -389,7 +299,7 @@ enum mr_err mr_journal_close(struct mr_journal *journal)
         mr_wake_ring(&journal->keeper_wake);
         mr_thread_join(journal->keeper);
     }
-    for (uint32_t i = 0; journal->lanes != NULL && i < journal->lane_count; i++) {
+    for (uint32_t i = 0; journal->lanes != NULL && i < journal->lane_total; i++) {
         enum mr_err lane_err = mr_lane_close(&journal->lanes[i]);
         err = err == MR_OK ? lane_err : err;
     }
@@ -412,6 +322,7 @@ enum mr_err mr_journal_close(struct mr_journal *journal)
         mr_file_close(&journal->lock);
     }
     mr_mutex_fini(&journal->cursor_mutex);
+    mr_meta_close(journal);
     mr_free(journal->lanes);
     mr_free(journal);
     return err;
@@ -427,8 +338,21 @@ uint32_t mr_journal_lane_count(const struct mr_journal *journal)
     return journal->lane_count;
 }
 
+uint32_t mr_journal_lane_total(const struct mr_journal *journal)
+{
+    return journal->lane_total;
+}
+
+uint32_t mr_journal_home(const struct mr_journal *journal, struct mr_span client_id)
+{
+    return journal->lane_count == 1
+               ? 0
+               : (uint32_t)(mr_siphash(&journal->hash_key, client_id.at, client_id.len) %
+                            journal->lane_count);
+}
+
 struct mr_lane *mr_journal_lane(struct mr_journal *journal, uint32_t lane)
 {
-    mr_assert(lane < journal->lane_count);
+    mr_assert(lane < journal->lane_total);
     return &journal->lanes[lane];
 }

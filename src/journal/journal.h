@@ -29,7 +29,8 @@ struct mr_lane;
 struct mr_journal_options {
     const char *path;             /* the folder of `meta` */
     const char *name;             /* for logs and metrics: "journal", "dead letters of x" */
-    uint32_t lane_count;          /* of a new journal; an existing one keeps its own */
+    uint32_t lane_count;          /* 0: as it is; another count than before begins an epoch */
+    uint32_t lane_count_new;      /* of a new journal when lane_count is 0; 0: 1 */
     uint64_t max_bytes;           /* hard bound; 0: half of the free space when made */
     uint64_t keep_us;             /* settled segments stay this long, room permitting */
     uint32_t segment_bytes;       /* 0: 64 MiB, less for a small max_bytes */
@@ -68,8 +69,24 @@ enum mr_err mr_journal_open(struct mr_journal **out, const struct mr_journal_opt
 enum mr_err mr_journal_close(struct mr_journal *journal);
 
 const struct mr_journal_id *mr_journal_identity(const struct mr_journal *journal);
+
+/* Lanes of the present epoch: 0 to count - 1 are appended to.  Those from there to
+ * total - 1 are of earlier epochs: they can be read, and nothing else.
+ */
 uint32_t mr_journal_lane_count(const struct mr_journal *journal);
+uint32_t mr_journal_lane_total(const struct mr_journal *journal);
 struct mr_lane *mr_journal_lane(struct mr_journal *journal, uint32_t lane);
+
+/* The lane of a client's events in the present epoch: a hash with the journal's key. */
+uint32_t mr_journal_home(const struct mr_journal *journal, struct mr_span client_id);
+
+/* Number of the present epoch, from 1. */
+uint32_t mr_journal_epoch(const struct mr_journal *journal);
+
+/* The last seq of `lane` when `epoch` ended; UINT64_MAX: it has not.  0: the lane held
+ * nothing then, or the epoch is so old that it is not remembered.
+ */
+uint64_t mr_journal_epoch_end(const struct mr_journal *journal, uint32_t epoch, uint32_t lane);
 
 /* ---- appending: by the lane's owner only ---- */
 
@@ -102,6 +119,9 @@ enum mr_err mr_lane_append(struct mr_lane *lane, struct mr_record_raw *record,
  * again (-1: when the wake rings).
  */
 int64_t mr_lane_submit(struct mr_lane *lane, int64_t now_ns);
+
+/* The seq that the next append gets.  The owner only. */
+uint64_t mr_lane_next_seq(const struct mr_lane *lane);
 
 /* Everything at or below it survives power loss.  Any thread. */
 uint64_t mr_lane_durable(const struct mr_lane *lane);

@@ -74,6 +74,7 @@ struct mr_lane {
     /* ---- read by many, written seldom ---- */
     _Alignas(64) struct mr_journal *journal;
     uint32_t index;
+    bool dropped; /* not of the present epoch: only read, until it is empty */
     uint64_t max_bytes;
     uint32_t segment_bytes;
     uint32_t block_bytes;
@@ -148,6 +149,7 @@ struct mr_reader {
     _Atomic uint64_t seq_next;
     uint64_t seq_from;
     struct mr_wake *wake;
+    bool holds;
     uint32_t pins_max;
     uint32_t pin_hint;
     size_t view_bytes_max;
@@ -184,6 +186,16 @@ struct mr_cursor {
     char name[MR_CURSOR_NAME_MAX + 1];
 };
 
+enum { LANES_MAX = 256, EPOCHS_PAST_MAX = 64 };
+
+/* An epoch that has ended. */
+struct epoch_past {
+    uint32_t number;
+    uint32_t lane_count; /* that were written in it */
+    uint32_t lane_total; /* that there were */
+    uint64_t *ends;      /* per lane: its last seq then */
+};
+
 struct mr_journal {
     struct path folder;
     char name[64];
@@ -197,7 +209,11 @@ struct mr_journal {
     uint32_t block_count;
     uint32_t record_bytes_max;
     uint32_t epoch;
-    uint32_t lane_count;
+    uint32_t lane_count; /* of the present epoch */
+    uint32_t lane_total;
+    struct epoch_past past[EPOCHS_PAST_MAX]; /* oldest first */
+    uint32_t past_count;
+    bool room_wanted; /* keeper: what dropped lanes keep stands in the way */
     int64_t commit_delay_ns_max;
     bool read_only;
     bool cursors_only;
@@ -216,10 +232,31 @@ struct mr_journal {
     _Atomic bool stopping;
 };
 
+/* ---- meta.c ---- */
+
+bool mr_meta_exists(const struct mr_journal *journal);
+enum mr_err mr_meta_read(struct mr_journal *journal, struct mr_error *why) MR_MUST_USE;
+enum mr_err mr_meta_write(const struct mr_journal *journal, struct mr_error *why) MR_MUST_USE;
+void mr_meta_close(struct mr_journal *journal);
+
+/* From here on `lane_count` lanes are written.  All lanes have been recovered, and
+ * nothing was appended.
+ */
+enum mr_err mr_epoch_begin(struct mr_journal *journal, uint32_t lane_count,
+                           struct mr_error *why) MR_MUST_USE;
+
+/* The last seq that `lane` had when the epoch before this one ended. */
+uint64_t mr_epoch_floor(const struct mr_journal *journal, uint32_t lane);
+
+/* ---- cursor.c ---- */
+
 enum mr_err mr_cursors_open(struct mr_journal *journal, struct mr_error *why) MR_MUST_USE;
 void mr_cursors_close(struct mr_journal *journal);
 void mr_cursors_path(const struct mr_journal *journal, struct path *out);
 enum mr_err mr_cursors_write(struct mr_journal *journal) MR_MUST_USE; /* those that changed */
+
+/* Does anybody but the gateway itself (names with a `$`) have a cursor? */
+bool mr_cursors_has_bridge(struct mr_journal *journal, uint32_t lane);
 
 /* Lowest cursor on disk of `lane`; UINT64_MAX: it has none.  *highest: of memory. */
 uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *highest);

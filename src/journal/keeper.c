@@ -6,16 +6,17 @@
  * whenever a lane has taken its spare.  A round writes the cursors that changed,
  * and per lane has a spare ready and gives back what nobody needs.
  *
- * A segment is settled when cursors (as they are on disk), the owner's release and
- * durable_seq have passed its last seq.  It is retired when `keep` is over too, or
+ * A segment is settled when cursors (as they are on disk), the owner's release, readers
+ * that hold and durable_seq have passed its last seq.  It is retired when `keep` is over too, or
  * when its room is needed: `keep` gives way to new events, a cursor never.
  *
  * INVARIANTS
  *
  *   (1) Segments go oldest first, and the newest that has a name always stays: it
  *       is where the numbering goes on after a restart.
- *   (2) Files of the lane never occupy more than max_bytes, except those that were
- *       there when a smaller max_bytes was configured.
+ *   (2) Files of the lane never occupy more than its max_bytes, and those of all lanes
+ *       not more than the journal's, except those that were there when a smaller
+ *       max_bytes, or more lanes, were configured.
  */
 #include "journal/journal_internal.h"
 
@@ -30,8 +31,14 @@ static uint64_t lane_settled(struct mr_lane *lane, bool *has_cursors)
     uint64_t released = atomic_load_explicit(&lane->released_seq, memory_order_relaxed);
     uint64_t cursors = mr_cursors_lowest(lane->journal, lane->index, NULL);
 
-    *has_cursors = cursors != UINT64_MAX;
+    *has_cursors = mr_cursors_has_bridge(lane->journal, lane->index);
     settled = released < settled ? released : settled;
+    mr_mutex_lock(&lane->mutex);
+    for (const struct mr_reader *r = lane->readers; r != NULL; r = r->next) {
+        uint64_t passed = mr_reader_seq(r) - 1;
+        settled = r->holds && passed < settled ? passed : settled;
+    }
+    mr_mutex_unlock(&lane->mutex);
     return cursors < settled ? cursors : settled;
 }
 
@@ -55,6 +62,16 @@ static uint64_t lane_bytes(struct mr_lane *lane)
     mr_mutex_lock(&lane->mutex);
     uint64_t bytes = mr_segments_bytes(lane);
     mr_mutex_unlock(&lane->mutex);
+    return bytes;
+}
+
+static uint64_t journal_bytes(struct mr_journal *journal)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < journal->lane_total; i++) {
+        bytes += lane_bytes(&journal->lanes[i]);
+    }
     return bytes;
 }
 
@@ -118,7 +135,8 @@ static void retire_oldest(struct mr_lane *lane, bool has_cursors, bool for_room)
     if (for_room && !has_cursors) {
         say_no_cursors(lane);
     }
-    if (!lane_has_spare(lane) && !segment->damaged && segment->file_bytes == lane->segment_bytes &&
+    if (!lane->dropped && !lane_has_spare(lane) && !segment->damaged &&
+        segment->file_bytes == lane->segment_bytes &&
         segment->header.segment_bytes == lane->segment_bytes) {
         enum mr_err err = mr_spare_recycle(lane, segment);
         if (err == MR_ERR_REJECT) {
@@ -149,13 +167,36 @@ static void retire_oldest(struct mr_lane *lane, bool has_cursors, bool for_room)
     mr_segment_free(segment);
 }
 
+/* The lane whose events leave no room for another segment of `lane`: itself, or the one
+ * that has most beyond its share since the number of lanes was changed.
+ */
+static const struct mr_lane *lane_in_the_way(struct mr_lane *lane)
+{
+    struct mr_journal *journal = lane->journal;
+    const struct mr_lane *found = lane;
+    uint64_t most = 0;
+
+    if (lane_bytes(lane) + lane->segment_bytes > lane->max_bytes) {
+        return lane;
+    }
+    for (uint32_t i = 0; i < journal->lane_total; i++) {
+        uint64_t bytes = lane_bytes(&journal->lanes[i]);
+        uint64_t share = journal->lanes[i].max_bytes;
+        if (bytes > share && bytes - share > most) {
+            most = bytes - share;
+            found = &journal->lanes[i];
+        }
+    }
+    return found;
+}
+
 /* Who holds the full journal, and what goes on then. */
 static void say_full(struct mr_lane *lane, struct mr_error *why)
 {
     const unsigned long long max_bytes = lane->max_bytes;
     struct holder holder;
 
-    if (!mr_cursors_holder(lane->journal, lane->index, &holder)) {
+    if (!mr_cursors_holder(lane->journal, lane_in_the_way(lane)->index, &holder)) {
         mr_error_set(why, MR_ERR_FULL,
                      "the journal has reached max_size (%llu bytes); use a larger one", max_bytes);
         return;
@@ -182,7 +223,9 @@ static enum spare_state spare_fill(struct mr_lane *lane, struct mr_error *why)
     uint64_t bytes_free = 0;
     enum mr_err err;
 
-    if (lane_bytes(lane) + lane->segment_bytes > lane->max_bytes) {
+    if (lane_bytes(lane) + lane->segment_bytes > lane->max_bytes ||
+        journal_bytes(lane->journal) + lane->segment_bytes > lane->journal->max_bytes) {
+        lane->journal->room_wanted = true;
         say_full(lane, why);
         return SPARE_NO_QUOTA;
     }
@@ -243,7 +286,7 @@ static void retire_settled(struct mr_lane *lane, uint64_t settled, bool has_curs
 {
     for (;;) {
         struct segment *oldest = oldest_settled(lane, settled);
-        bool over = lane_bytes(lane) > lane->max_bytes;
+        bool over = lane->dropped ? lane->journal->room_wanted : lane_bytes(lane) > lane->max_bytes;
 
         if (oldest == NULL || !(over || keep_is_over(lane, oldest, has_cursors)) ||
             atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
@@ -299,7 +342,9 @@ void mr_lane_keep(struct mr_lane *lane)
 
     if (!atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
         close_written(lane);
-        spare_keep_ready(lane, settled, has_cursors);
+        if (!lane->dropped) {
+            spare_keep_ready(lane, settled, has_cursors);
+        }
         retire_settled(lane, settled, has_cursors);
     }
     keep_metrics(lane);
@@ -311,14 +356,17 @@ void mr_journal_step_keeper(struct mr_journal *journal)
         struct path path;
 
         mr_cursors_path(journal, &path);
-        for (uint32_t i = 0; i < journal->lane_count; i++) {
+        for (uint32_t i = 0; i < journal->lane_total; i++) {
             mr_lane_fail(&journal->lanes[i], path.text, "cannot be written");
         }
         return;
     }
-    for (uint32_t i = 0; i < journal->lane_count; i++) {
-        mr_lane_keep(&journal->lanes[i]);
+    /* From the last: lanes that were dropped make room first, when it was wanted. */
+    bool wanted = journal->room_wanted;
+    for (uint32_t i = journal->lane_total; i > 0; i--) {
+        mr_lane_keep(&journal->lanes[i - 1]);
     }
+    journal->room_wanted = journal->room_wanted && !wanted;
     if (!journal->said_orphans && mr_clock_mono_ns() - journal->opened_ns > orphans_after_ns) {
         journal->said_orphans = true;
         mr_cursors_say_orphans(journal);

@@ -50,7 +50,6 @@ enum mr_err mr_lane_open(struct mr_lane *lane, struct mr_error *why)
     struct mr_text text = mr_text_over(lane->folder.text, sizeof(lane->folder.text));
 
     mr_text_fmt(&text, "%s/lane-%02u", journal->folder.text, lane->index);
-    lane->max_bytes = journal->max_bytes / journal->lane_count;
     lane->segment_bytes = journal->segment_bytes;
     lane->block_bytes = journal->block_bytes;
     lane->block_count = journal->block_count;
@@ -63,7 +62,7 @@ enum mr_err mr_lane_open(struct mr_lane *lane, struct mr_error *why)
     if (err == MR_OK) {
         err = mr_dir_sync(journal->folder.text);
     }
-    return err == MR_OK ? lane_open_writer(lane, why) : err;
+    return err == MR_OK && !lane->dropped ? lane_open_writer(lane, why) : err;
 }
 
 enum mr_err mr_lane_start(struct mr_lane *lane, struct mr_error *why)

@@ -61,7 +61,7 @@ enum mr_err mr_reader_open(struct mr_reader **out, struct mr_journal *journal, u
                            uint64_t seq_from, const struct mr_reader_options *options,
                            struct mr_error *why)
 {
-    if (lane_index >= journal->lane_count) {
+    if (lane_index >= journal->lane_total) {
         return mr_error_set(why, MR_ERR_CONFIG, "%s: there is no lane %u", journal->name,
                             lane_index);
     }
@@ -73,6 +73,7 @@ enum mr_err mr_reader_open(struct mr_reader **out, struct mr_journal *journal, u
     reader->lane = lane;
     atomic_store(&reader->seq_next, seq_from == 0 ? 1 : seq_from);
     reader->wake = options->wake;
+    reader->holds = options->holds;
     reader->pins_max = options->pins_max == 0 ? PINS_DEFAULT : options->pins_max;
     reader->view_bytes_max =
         options->view_bytes_max == 0 ? journal->block_bytes : options->view_bytes_max;

@@ -382,7 +382,7 @@ static enum mr_err recover_spares(struct recover *r)
         } else {
             err = mr_file_size(&spare->file, &bytes);
         }
-        if (err == MR_OK && bytes == lane->segment_bytes && lane->spare == NULL) {
+        if (err == MR_OK && bytes == lane->segment_bytes && lane->spare == NULL && !lane->dropped) {
             lane->spare = spare;
             atomic_store(&lane->spare_state, SPARE_READY);
             continue;
@@ -398,13 +398,17 @@ static enum mr_err recover_spares(struct recover *r)
                                        lane->folder.text, mr_file_last_cause());
 }
 
-/* Seqs below a cursor existed; if the segments end before it, they are lost. */
-static uint64_t recover_above_cursors(struct recover *r, uint64_t seq_end)
+/* Seqs below a cursor or the end of an earlier epoch existed; if the segments end before
+ * that, they are lost.
+ */
+static uint64_t recover_above_known(struct recover *r, uint64_t seq_end)
 {
+    uint64_t floor = mr_epoch_floor(r->lane->journal, r->lane->index);
     uint64_t highest;
     struct path path = {.text = ""};
 
     mr_cursors_lowest(r->lane->journal, r->lane->index, &highest);
+    highest = floor > highest ? floor : highest;
     if (highest < seq_end) {
         return seq_end;
     }
@@ -464,7 +468,7 @@ enum mr_err mr_lane_recover(struct mr_lane *lane, struct mr_recovery *recovery,
         return err;
     }
     recover_below_oldest(&r);
-    seq_end = recover_above_cursors(&r, seq_end);
+    seq_end = recover_above_known(&r, seq_end);
     lane->seq_next = seq_end;
     lane->seq_arrived = seq_end;
     atomic_store(&lane->seq_next_seen, seq_end);

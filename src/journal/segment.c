@@ -92,20 +92,21 @@ uint64_t mr_segments_bytes(const struct mr_lane *lane)
     return bytes;
 }
 
-/* A slot whose file name is free.  Two are in use at most: the spare, and the
- * segment that was taken but not named yet.
+/* A slot whose file name is free.  In use are the spare's, and those of the segments that
+ * were taken but not named yet: while the disk is slow as many as there are blocks.
  */
 static uint32_t spare_slot_free(const struct mr_lane *lane)
 {
     struct path path;
+    uint32_t slot = 0;
 
-    for (uint32_t slot = 0; slot < SPARE_SLOTS; slot++) {
+    mr_spare_path(lane, slot, &path);
+    while (mr_path_exists(path.text)) {
+        slot += 1;
+        mr_assert(slot < SPARE_SLOTS);
         mr_spare_path(lane, slot, &path);
-        if (!mr_path_exists(path.text)) {
-            return slot;
-        }
     }
-    return SPARE_SLOTS;
+    return slot;
 }
 
 enum mr_err mr_spare_create(struct mr_lane *lane, struct segment **out, struct mr_error *why)

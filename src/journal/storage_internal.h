@@ -20,7 +20,8 @@ enum {
     OVERSIZE_BLOCKS = 4, /* larger records in memory at once; then BEHIND */
     BLOCKS_FOR_WRITER = 8,
     RECORD_OVERHEAD_MAX = 96, /* every length, id and number of a record */
-    SPARE_SLOTS = 4,
+    BLOCKS_MAX = 1000,
+    SPARE_SLOTS = 1024, /* more than there can be blocks, hence segments not named yet */
     KEEPER_INTERVAL_MS = 100,
     NS_PER_MS = 1000000,
 };

@@ -7,6 +7,7 @@
  * someone leaves, and after a second in any case.
  */
 #include "net/net_internal.h"
+#include "net/tls_internal.h"
 
 enum { ACCEPT_PAUSE_TICKS = 4 };
 
@@ -43,18 +44,58 @@ void mr_net_listen_end(struct mr_net *net)
     }
 }
 
+/* Nets that share their limits wait for each other's places by looking again after a
+ * second; within one net whoever leaves makes room at once.
+ */
 static bool listener_may_accept(const struct mr_net *net, const struct net_listener *listener)
 {
-    return net->accept_again == 0 &&
+    return net->accept_again == 0 && listener->again == 0 &&
            net->stats.open + net->stats.lingering < net->options.connections_max &&
-           (listener->connections_max == 0 || listener->connections < listener->connections_max);
+           (net->options.shared != NULL || listener->connections_max == 0 ||
+            listener->connections < listener->connections_max);
+}
+
+/* Taken before the accept, so that together the nets never exceed a limit. */
+bool listener_reserve(struct mr_net *net, uint32_t index)
+{
+    struct mr_net_shared *shared = net->options.shared;
+    struct net_listener *listener = &net->listeners[index];
+
+    if (shared == NULL) {
+        listener->connections += 1;
+        return true;
+    }
+    uint32_t all = atomic_fetch_add_explicit(&shared->connections, 1, memory_order_relaxed);
+    uint32_t of_listener =
+        atomic_fetch_add_explicit(&shared->of_listener[index], 1, memory_order_relaxed);
+    if (all < shared->connections_max &&
+        (listener->connections_max == 0 || of_listener < listener->connections_max)) {
+        return true;
+    }
+    listener_leave(net, index);
+    listener->again = net->tick + ACCEPT_PAUSE_TICKS;
+    return false;
+}
+
+void listener_leave(struct mr_net *net, uint32_t index)
+{
+    struct mr_net_shared *shared = net->options.shared;
+
+    if (shared == NULL) {
+        net->listeners[index].connections -= 1;
+        return;
+    }
+    atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&shared->of_listener[index], 1, memory_order_relaxed);
 }
 
 void listeners_watch(struct mr_net *net)
 {
+    net->stats.accept_waits = net->accept_again != 0;
     for (uint32_t i = 0; i < MR_NET_LISTENERS_MAX; i++) {
         struct net_listener *listener = &net->listeners[i];
         bool watch = listener_may_accept(net, listener);
+        net->stats.accept_waits = net->stats.accept_waits || listener->again != 0;
         if (listener->used && watch != listener->watched) {
             listener->watched = watch;
             net->stats.refused += watch ? 0 : 1;
@@ -62,6 +103,39 @@ void listeners_watch(struct mr_net *net)
                            listener_tag(i));
         }
     }
+}
+
+void listeners_tick(struct mr_net *net)
+{
+    bool due = net->accept_again != 0 && (int32_t)(net->tick - net->accept_again) >= 0;
+
+    net->accept_again = due ? 0 : net->accept_again;
+    for (uint32_t i = 0; i < MR_NET_LISTENERS_MAX; i++) {
+        struct net_listener *listener = &net->listeners[i];
+        if (listener->again != 0 && (int32_t)(net->tick - listener->again) >= 0) {
+            listener->again = 0;
+            due = true;
+        }
+    }
+    if (due) {
+        listeners_watch(net);
+    }
+}
+
+/* The connection of a descriptor that was just accepted; NULL: no slot, or no memory. */
+static struct mr_conn *accept_take(struct mr_net *net, int fd, uint32_t index, const char *peer)
+{
+    struct mr_tls *speaks = net->listeners[index].tls;
+    struct conn_tls *tls = speaks == NULL ? NULL : tls_accept(speaks, fd);
+
+    if (speaks != NULL && tls == NULL) {
+        return NULL;
+    }
+    struct mr_conn *conn = conn_take(net, fd, tls, index, peer);
+    if (conn == NULL && tls != NULL) {
+        tls_free(tls);
+    }
+    return conn;
 }
 
 void listener_accept(struct mr_net *net, uint32_t index)
@@ -72,10 +146,13 @@ void listener_accept(struct mr_net *net, uint32_t index)
         struct mr_address peer = {.text = ""};
         int fd = -1;
 
-        if (!listener_may_accept(net, listener)) {
+        if (!listener_may_accept(net, listener) || !listener_reserve(net, index)) {
             break;
         }
         enum mr_err err = mr_socket_accept(listener->fd, &fd, &peer);
+        if (err != MR_OK) {
+            listener_leave(net, index);
+        }
         if (err == MR_ERR_AGAIN) {
             return;
         }
@@ -83,12 +160,14 @@ void listener_accept(struct mr_net *net, uint32_t index)
             net->accept_again = net->tick + ACCEPT_PAUSE_TICKS;
             break;
         }
-        struct mr_conn *conn = conn_take(net, fd, index, peer.text);
+        struct mr_conn *conn = accept_take(net, fd, index, peer.text);
         if (conn == NULL) {
             mr_socket_close(fd);
+            listener_leave(net, index);
             net->accept_again = net->tick + ACCEPT_PAUSE_TICKS;
             break;
         }
+        net->stats.accepted += 1;
         if (!net->options.handler->on_open(net->options.arg, conn)) {
             conn->state = CONN_LINGER;
             net->stats.open -= 1;

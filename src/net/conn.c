@@ -20,6 +20,7 @@
  *       a listener's tag (generation 0) or with the loop's own tag.
  */
 #include "net/net_internal.h"
+#include "net/tls_internal.h"
 
 /* Make CONN_CHUNK more slots.  False: the limit is reached. */
 static bool slots_grow(struct mr_net *net)
@@ -43,7 +44,8 @@ static bool slots_grow(struct mr_net *net)
     return true;
 }
 
-struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const char *peer)
+struct mr_conn *conn_take(struct mr_net *net, int fd, struct conn_tls *tls, uint32_t listener,
+                          const char *peer)
 {
     if (net->free_first == 0 && !slots_grow(net)) {
         return NULL;
@@ -53,6 +55,7 @@ struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const c
     if (mr_loop_add(net->options.loop, fd, MR_READY_READ | MR_READY_EDGE, conn->id) != MR_OK) {
         return NULL;
     }
+    conn->tls = tls;
     net->free_first = conn->next;
     conn->next = 0;
     conn->prev = 0;
@@ -66,31 +69,43 @@ struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const c
     conn->peer[peer_len] = 0;
     memset(mr_conn_user(conn), 0, net->options.user_bytes);
     net->stats.open += 1;
-    net->stats.accepted += 1;
-    net->listeners[listener].connections += 1;
     return conn;
 }
 
 void conn_free(struct mr_conn *conn)
 {
     struct mr_net *net = conn->net;
-    uint32_t slot = (uint32_t)conn->id;
-    uint32_t generation = (uint32_t)(conn->id >> 32) + 1;
 
-    mr_assert(conn->state != CONN_OPEN && !conn->paused);
+    mr_assert(conn->state != CONN_OPEN);
     if (conn->state == CONN_LINGER) {
         net->stats.lingering -= 1;
     }
-    conn_in_drop(conn);
-    conn_out_drop(conn);
-    mr_wheel_cancel(&net->wheel, &conn->timer);
     mr_loop_remove(net->options.loop, conn->fd);
     mr_socket_close(conn->fd);
-    net->listeners[conn->listener].connections -= 1;
+    listener_leave(net, conn->listener);
+    conn_slot_free(conn);
+    listeners_watch(net);
+}
+
+void conn_slot_free(struct mr_conn *conn)
+{
+    struct mr_net *net = conn->net;
+    uint32_t slot = (uint32_t)conn->id;
+    uint32_t generation = (uint32_t)(conn->id >> 32) + 1;
+
+    mr_assert(!conn->paused);
+    conn_in_drop(conn);
+    conn_out_drop(conn);
+    if (conn->tls != NULL) {
+        tls_free(conn->tls);
+        conn->tls = NULL;
+    }
+    mr_wheel_cancel(&net->wheel, &conn->timer);
     conn->fd = -1;
     conn->state = CONN_FREE;
     conn->dirty = false;
     conn->blocked = false;
+    conn->stuck = false;
     conn->pushed = false;
     conn->broken = false;
     conn->shut = false;
@@ -98,7 +113,6 @@ void conn_free(struct mr_conn *conn)
     conn->prev = 0;
     conn->next = net->free_first;
     net->free_first = slot + 1;
-    listeners_watch(net);
 }
 
 /* Leave OPEN: (1). */
@@ -124,10 +138,14 @@ void conn_end(struct mr_conn *conn, enum mr_close_why why)
 
 void mr_conn_close(struct mr_conn *conn)
 {
-    if (conn->state != CONN_OPEN) {
-        return;
+    if (conn->state == CONN_OPEN) {
+        conn_linger(conn, MR_CLOSE_BY_OWNER);
     }
-    conn_leave(conn, MR_CLOSE_BY_OWNER);
+}
+
+void conn_linger(struct mr_conn *conn, enum mr_close_why why)
+{
+    conn_leave(conn, why);
     mr_wheel_set(&conn->net->wheel, &conn->timer, conn->net->tick + CONN_LINGER_TICKS);
     if (!conn->offering) {
         conn_in_drop(conn);
@@ -169,7 +187,7 @@ void conn_rearm(struct mr_conn *conn)
 
 void conn_watch(struct mr_conn *conn)
 {
-    uint8_t what = (uint8_t)(MR_READY_EDGE | (conn->blocked ? MR_READY_WRITE : 0));
+    uint8_t what = (uint8_t)(MR_READY_EDGE | (conn->blocked || conn->stuck ? MR_READY_WRITE : 0));
     bool full = conn->blocked && mr_conn_waiting(conn) > MR_NET_OUT_HIGH;
 
     if (conn->state == CONN_LINGER || (!conn->paused && !full)) {
@@ -202,6 +220,15 @@ void mr_conn_pause(struct mr_conn *conn)
     conn_watch(conn);
 }
 
+void mr_conn_hold(struct mr_conn *conn)
+{
+    if (!conn->paused && conn->state == CONN_OPEN) {
+        conn->paused = true;
+        conn->held = true;
+        conn_watch(conn);
+    }
+}
+
 void conn_pause_end(struct mr_conn *conn)
 {
     struct mr_net *net = conn->net;
@@ -210,6 +237,10 @@ void conn_pause_end(struct mr_conn *conn)
         return;
     }
     conn->paused = false;
+    if (conn->held) {
+        conn->held = false;
+        return;
+    }
     if (conn->prev != 0) {
         net_slot(net, conn->prev - 1)->next = conn->next;
     } else {

@@ -19,6 +19,7 @@
  * packet.
  */
 #include "net/net_internal.h"
+#include "net/tls_internal.h"
 
 void conn_in_drop(struct mr_conn *conn)
 {
@@ -96,10 +97,31 @@ static void in_offer(struct mr_conn *conn, const uint8_t *at, uint32_t len)
     conn_watch(conn);
 }
 
+/* `inside`: of a TLS connection, only what it has received already. */
+static enum mr_err in_take(struct mr_conn *conn, uint8_t *into, size_t len, size_t *got,
+                           bool inside)
+{
+    if (MR_LIKELY(conn->tls == NULL)) {
+        return mr_socket_read(conn->fd, into, len, got);
+    }
+    enum mr_err err = tls_read(conn->tls, into, len, got, inside, &conn->net->tls_fault);
+    bool stuck = tls_wants_room(conn->tls);
+    if (stuck != conn->stuck) {
+        conn->stuck = stuck;
+        conn_watch(conn);
+    }
+    return err;
+}
+
 /* The end of the stream, a broken one, or nothing at all: true if there are bytes. */
 static bool in_got(struct mr_conn *conn, enum mr_err err, size_t asked, size_t got)
 {
     if (err == MR_ERR_AGAIN) {
+        return false;
+    }
+    if (err == MR_ERR_REJECT) { /* the alert that says why may still be on its way */
+        conn_in_drop(conn);
+        conn_linger(conn, MR_CLOSE_TLS);
         return false;
     }
     if (err != MR_OK || got == 0) {
@@ -115,23 +137,55 @@ static bool in_got(struct mr_conn *conn, enum mr_err err, size_t asked, size_t g
 }
 
 /* A large packet: into its own buffer, not beyond its end. */
-static void in_read_direct(struct mr_conn *conn)
+static bool in_read_direct(struct mr_conn *conn, bool inside)
 {
     size_t got = 0;
 
     if (conn->in_len == conn->in_capacity && !in_keep(conn, conn->in, conn->in_len)) {
         conn_end(conn, MR_CLOSE_MEMORY);
-        return;
+        return false;
     }
     uint32_t end = conn->in_need < conn->in_capacity ? conn->in_need : conn->in_capacity;
-    enum mr_err err = mr_socket_read(conn->fd, conn->in + conn->in_len, end - conn->in_len, &got);
+    enum mr_err err = in_take(conn, conn->in + conn->in_len, end - conn->in_len, &got, inside);
     if (!in_got(conn, err, end - conn->in_len, got)) {
-        return;
+        return false;
     }
     conn->in_len += (uint32_t)got;
     conn->heard = conn->net->tick; /* nothing else can come before its last byte */
     if (conn->in_len == conn->in_need) {
         in_offer(conn, conn->in, conn->in_len);
+    }
+    return true;
+}
+
+/* One read of an open connection.  False: there was nothing, or it has ended. */
+static bool in_read(struct mr_conn *conn, uint32_t max, bool inside)
+{
+    struct mr_net *net = conn->net;
+    size_t got = 0;
+
+    if (conn->in_need > CONN_DIRECT) {
+        return in_read_direct(conn, inside);
+    }
+    mr_assert(conn->in_len <= CONN_DIRECT);
+    if (conn->in_len != 0) {
+        memcpy(net->slab, conn->in, conn->in_len);
+    }
+    enum mr_err err = in_take(conn, net->slab + conn->in_len, max, &got, inside);
+    if (!in_got(conn, err, max, got)) {
+        return false;
+    }
+    in_offer(conn, net->slab, conn->in_len + (uint32_t)got);
+    return true;
+}
+
+/* No readiness tells of what TLS has received and not been read: take all of it. */
+static void in_read_inside(struct mr_conn *conn, uint32_t max)
+{
+    while (conn->state == CONN_OPEN && !conn->paused && tls_has_more(conn->tls)) {
+        if (!in_read(conn, max, true)) {
+            break;
+        }
     }
 }
 
@@ -152,17 +206,9 @@ static void conn_read_some(struct mr_conn *conn, uint32_t max)
     if (conn->paused) {
         return; /* paused in this very turn */
     }
-    if (conn->in_need > CONN_DIRECT) {
-        in_read_direct(conn);
-        return;
-    }
-    mr_assert(conn->in_len <= CONN_DIRECT);
-    if (conn->in_len != 0) {
-        memcpy(net->slab, conn->in, conn->in_len);
-    }
-    enum mr_err err = mr_socket_read(conn->fd, net->slab + conn->in_len, max, &got);
-    if (in_got(conn, err, max, got)) {
-        in_offer(conn, net->slab, conn->in_len + (uint32_t)got);
+    (void)in_read(conn, max, false);
+    if (MR_UNLIKELY(conn->tls != NULL)) {
+        in_read_inside(conn, max);
     }
 }
 
@@ -194,5 +240,8 @@ void mr_conn_resume(struct mr_conn *conn)
         in_offer(conn, conn->in, conn->in_len);
     } else {
         conn_watch(conn);
+    }
+    if (conn->tls != NULL) {
+        in_read_inside(conn, conn->net->read_max);
     }
 }

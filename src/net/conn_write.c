@@ -11,6 +11,7 @@
  * owner's call: the owner may go on using its connection until it returns to us.
  */
 #include "net/net_internal.h"
+#include "net/tls_internal.h"
 
 void conn_out_drop(struct mr_conn *conn)
 {
@@ -21,6 +22,14 @@ void conn_out_drop(struct mr_conn *conn)
     conn->out_begin = 0;
     conn->out_end = 0;
     conn->out_capacity = 0;
+}
+
+static enum mr_err out_put(struct mr_conn *conn, const void *at, size_t len, size_t *sent)
+{
+    if (MR_LIKELY(conn->tls == NULL)) {
+        return mr_socket_write(conn->fd, at, len, sent);
+    }
+    return tls_write(conn->tls, at, len, sent);
 }
 
 size_t mr_conn_waiting(const struct mr_conn *conn)
@@ -89,7 +98,7 @@ enum mr_err mr_conn_send_now(struct mr_conn *conn, const void *at, size_t len)
     }
     if (conn->out_begin == conn->out_end && !conn->broken) {
         conn->net->stats.writes += 1;
-        if (mr_socket_write(conn->fd, at, len, &sent) != MR_OK) {
+        if (out_put(conn, at, len, &sent) != MR_OK) {
             conn->broken = true;
             conn_mark(conn);
             return MR_OK;
@@ -110,8 +119,8 @@ void mr_conn_push(struct mr_conn *conn)
         return;
     }
     conn->net->stats.writes += 1;
-    if (mr_socket_write(conn->fd, conn->out + conn->out_begin, conn->out_end - conn->out_begin,
-                        &sent) != MR_OK) {
+    if (out_put(conn, conn->out + conn->out_begin, conn->out_end - conn->out_begin, &sent) !=
+        MR_OK) {
         conn->broken = true; /* flush ends it: what is queued is marked */
         return;
     }
@@ -131,8 +140,8 @@ void conn_write(struct mr_conn *conn)
     conn->pushed = false;
     while (conn->out_begin != conn->out_end && !conn->broken) {
         size_t sent = 0;
-        enum mr_err err = mr_socket_write(conn->fd, conn->out + conn->out_begin,
-                                          conn->out_end - conn->out_begin, &sent);
+        enum mr_err err =
+            out_put(conn, conn->out + conn->out_begin, conn->out_end - conn->out_begin, &sent);
         net->stats.writes += 1;
         if (err != MR_OK) {
             conn->broken = true;
@@ -154,6 +163,9 @@ void conn_write(struct mr_conn *conn)
     conn->blocked = false;
     if (conn->state == CONN_LINGER && !conn->shut) {
         conn->shut = true;
+        if (conn->tls != NULL) {
+            tls_end(conn->tls);
+        }
         mr_socket_shutdown(conn->fd);
     }
     conn_watch(conn);

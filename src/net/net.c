@@ -100,6 +100,10 @@ void mr_net_event(struct mr_net *net, const struct mr_ready *ready)
         struct mr_conn *conn = net_conn(net, ready->tag);
         if (conn != NULL) {
             conn_write(conn);
+            conn = net_conn(net, ready->tag);
+        }
+        if (conn != NULL && conn->stuck) {
+            conn_read(conn);
         }
     }
     /* Each step may end the connection, so each looks it up again. */
@@ -125,9 +129,8 @@ void mr_net_tick(struct mr_net *net, uint32_t tick)
     struct mr_wheel_node *node;
 
     net->tick = tick;
-    if (net->accept_again != 0 && (int32_t)(tick - net->accept_again) >= 0) {
-        net->accept_again = 0;
-        listeners_watch(net);
+    if (net->stats.accept_waits) {
+        listeners_tick(net);
     }
     while ((node = mr_wheel_expired(&net->wheel, tick)) != NULL) {
         struct mr_conn *conn =

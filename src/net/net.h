@@ -22,8 +22,11 @@
 #include "base/span.h"
 #include "os/loop.h"
 
+#include <stdatomic.h>
+
 struct mr_net;
 struct mr_conn;
+struct conn_tls; /* the net's own */
 
 #define MR_NET_TICK_NS 250000000 /* a quarter of a second */
 
@@ -32,6 +35,7 @@ enum mr_close_why {
     MR_CLOSE_BY_PEER,  /* end of stream */
     MR_CLOSE_BROKEN,   /* reset, or any other error of the socket */
     MR_CLOSE_MEMORY,   /* the pool has no buffer for what was read */
+    MR_CLOSE_TLS,      /* the handshake or a record; mr_conn_tls_fault() says what (tls.h) */
 };
 
 struct mr_net_handler {
@@ -57,12 +61,23 @@ struct mr_net_handler {
     void (*on_close)(void *arg, struct mr_conn *conn, enum mr_close_why why);
 };
 
+/* Connections of several nets that share their listeners' limits.  All zero at first but
+ * for the maximum; touched when a connection comes or goes.
+ */
+enum { MR_NET_LISTENERS_MAX = 16 };
+struct mr_net_shared {
+    uint32_t connections_max; /* of all of them */
+    _Atomic uint32_t connections;
+    _Atomic uint32_t of_listener[MR_NET_LISTENERS_MAX];
+};
+
 struct mr_net_options {
-    struct mr_loop *loop;     /* outlives the net */
-    struct mr_bufpool *pool;  /* outlives the net */
-    uint32_t slab_bytes;      /* 0: 256 KiB */
-    uint32_t user_bytes;      /* of the owner's memory in each connection */
-    uint32_t connections_max; /* beyond it nobody is accepted until someone leaves */
+    struct mr_loop *loop;         /* outlives the net */
+    struct mr_bufpool *pool;      /* outlives the net */
+    uint32_t slab_bytes;          /* 0: 256 KiB */
+    uint32_t user_bytes;          /* of the owner's memory in each connection */
+    uint32_t connections_max;     /* beyond it nobody is accepted until someone leaves */
+    struct mr_net_shared *shared; /* outlives the net; NULL: it is alone */
     const struct mr_net_handler *handler;
     void *arg;
 };
@@ -76,7 +91,6 @@ void mr_net_close(struct mr_net *net);
 /* Accept from `fd` (which the net closes) as listener `index`, at most
  * `connections_max` at a time (0: no limit of its own).
  */
-enum { MR_NET_LISTENERS_MAX = 16 };
 enum mr_err mr_net_listen(struct mr_net *net, int fd, uint32_t index, uint64_t connections_max,
                           struct mr_error *why) MR_MUST_USE;
 void mr_net_listen_end(struct mr_net *net);
@@ -135,6 +149,7 @@ size_t mr_conn_waiting(const struct mr_conn *conn); /* bytes queued */
  */
 enum { MR_NET_OUT_HIGH = 256 << 10 };
 void mr_conn_pause(struct mr_conn *conn);
+void mr_conn_hold(struct mr_conn *conn);   /* pause, but not among mr_net_paused_first()'s */
 void mr_conn_resume(struct mr_conn *conn); /* offers what was kept, then reads again */
 bool mr_conn_is_paused(const struct mr_conn *conn);
 struct mr_conn *mr_net_paused_first(struct mr_net *net); /* the longest paused one, or NULL */
@@ -157,6 +172,33 @@ void mr_conn_listen(struct mr_conn *conn);
  */
 void mr_conn_close(struct mr_conn *conn);
 
+/* ---- moving to another net, hence another thread ---- */
+
+/* A connection between two nets: whoever has the parcel owns it. */
+struct mr_conn_parcel {
+    struct conn_tls *tls; /* NULL: plain TCP */
+    int32_t fd;
+    uint32_t listener;
+    uint32_t unread_bytes; /* received and not consumed; they travel beside the parcel */
+    char peer[56];
+};
+
+/* Take the open connection out of its net, which forgets it without on_close and
+ * without a word to the peer.  Nothing may wait to be sent.  Allowed inside on_bytes,
+ * whose result is then ignored: the caller has copied the bytes it leaves unread.
+ */
+void mr_conn_detach(struct mr_conn *conn, uint32_t unread_bytes, struct mr_conn_parcel *parcel);
+
+/* Take it in, with zeroed user memory and without on_open; the caller sets up its user
+ * memory and calls mr_conn_resume(), which offers the unread bytes and then reads.
+ * NULL: no slot, or the pool has no room for them; the connection has been closed.
+ */
+struct mr_conn *mr_net_attach(struct mr_net *net, const struct mr_conn_parcel *parcel,
+                              const uint8_t *unread) MR_MUST_USE;
+
+/* Close a parcel that will not arrive; `shared` as its nets have it. */
+void mr_conn_parcel_close(const struct mr_conn_parcel *parcel, struct mr_net_shared *shared);
+
 /* ---- for metrics ---- */
 
 struct mr_net_stats {
@@ -165,6 +207,7 @@ struct mr_net_stats {
     uint64_t paused;
     uint64_t accepted; /* since start */
     uint64_t refused;  /* accept had to wait for a free place */
+    bool accept_waits; /* it does now, for a tick */
     uint64_t bytes_received;
     uint64_t bytes_sent;
     uint64_t reads;

@@ -7,6 +7,7 @@
 #define MR_NET_NET_INTERNAL_H
 
 #include "net/net.h"
+#include "net/tls.h"
 #include "net/wheel.h"
 
 enum {
@@ -19,14 +20,17 @@ enum {
     CONN_SLOTS_MAX = 1 << 24 /* a guard against nonsense, not a tuning knob */
 };
 
+struct conn_tls;
+
 enum conn_state { CONN_FREE, CONN_OPEN, CONN_LINGER };
 
 struct mr_conn {
     struct mr_net *net;
     uint64_t id; /* generation << 32 | slot */
     struct mr_wheel_node timer;
-    uint8_t *in;  /* lent: bytes received and not consumed */
-    uint8_t *out; /* lent: bytes to send */
+    struct conn_tls *tls; /* NULL: plain TCP */
+    uint8_t *in;          /* lent: bytes received and not consumed */
+    uint8_t *out;         /* lent: bytes to send */
     uint32_t in_len;
     uint32_t in_capacity;
     uint32_t in_need; /* of the packet that `in` begins with; 0: not known */
@@ -42,10 +46,12 @@ struct mr_conn {
     uint8_t watching; /* MR_READY_* as the loop knows it */
     uint8_t listener;
     bool paused;
+    bool held;     /* paused, and not in the list of those */
     bool dirty;    /* to be flushed */
     bool queued;   /* in the queue of those to flush, perhaps from an earlier life */
     bool offering; /* on_bytes is running on what may be our `in` */
     bool blocked;  /* the socket took less than there was */
+    bool stuck;    /* TLS must write before it can read on */
     bool pushed;   /* all of it has left before the flush */
     bool broken;   /* a send failed; flush ends it */
     bool shut;     /* our direction has been ended */
@@ -54,8 +60,10 @@ struct mr_conn {
 
 struct net_listener {
     int fd;
+    struct mr_tls *tls; /* NULL: plain TCP */
     uint64_t connections_max;
-    uint64_t connections;
+    uint64_t connections; /* unless the limits are shared */
+    uint32_t again;       /* tick at which to look for a place again; 0: none is missing */
     bool used;
     bool watched;
 };
@@ -77,6 +85,7 @@ struct mr_net {
     struct mr_wheel wheel;
     struct net_listener listeners[MR_NET_LISTENERS_MAX];
     struct mr_net_stats stats;
+    struct mr_error tls_fault; /* of the connection that ends with MR_CLOSE_TLS */
 };
 
 /* The slot's connection, whatever its state. */
@@ -86,13 +95,18 @@ static inline struct mr_conn *net_slot(struct mr_net *net, uint32_t slot)
                                       (slot % CONN_CHUNK) * net->conn_bytes);
 }
 
-/* conn.c: a slot for `fd`; NULL if the limit is reached (then `fd` is the caller's). */
-struct mr_conn *conn_take(struct mr_net *net, int fd, uint32_t listener, const char *peer);
+/* conn.c: a slot for `fd` and its TLS (NULL: none); NULL if the limit is reached (then both
+ * are the caller's).
+ */
+struct mr_conn *conn_take(struct mr_net *net, int fd, struct conn_tls *tls, uint32_t listener,
+                          const char *peer);
 void conn_free(struct mr_conn *conn);
+void conn_slot_free(struct mr_conn *conn); /* the same for one whose descriptor has gone */
 void conn_end(struct mr_conn *conn, enum mr_close_why why); /* it is over: tell the owner, free */
-void conn_watch(struct mr_conn *conn);                      /* tell the loop what we now wait for */
-void conn_rearm(struct mr_conn *conn);                      /* there may be more to read */
-void conn_mark(struct mr_conn *conn);                       /* flush it at the end of the turn */
+void conn_linger(struct mr_conn *conn, enum mr_close_why why); /* as above, but first send */
+void conn_watch(struct mr_conn *conn); /* tell the loop what we now wait for */
+void conn_rearm(struct mr_conn *conn); /* there may be more to read */
+void conn_mark(struct mr_conn *conn);  /* flush it at the end of the turn */
 void conn_pause_end(struct mr_conn *conn);
 
 /* conn_read.c, conn_write.c: react to readiness. */
@@ -101,8 +115,11 @@ void conn_write(struct mr_conn *conn);
 void conn_in_drop(struct mr_conn *conn);
 void conn_out_drop(struct mr_conn *conn);
 
-/* accept.c */
+/* accept.c: a place at the limits for one more connection, and back. */
+bool listener_reserve(struct mr_net *net, uint32_t index);
+void listener_leave(struct mr_net *net, uint32_t index);
 void listener_accept(struct mr_net *net, uint32_t index);
 void listeners_watch(struct mr_net *net);
+void listeners_tick(struct mr_net *net); /* who waited long enough looks again */
 
 #endif

@@ -78,6 +78,14 @@ enum mr_err mr_path_rename(const char *from, const char *to) MR_MUST_USE;
 enum mr_err mr_path_remove(const char *path) MR_MUST_USE; /* a file; MR_ERR_REJECT: not there */
 bool mr_path_exists(const char *path);
 
+/* May every user of this machine read it?  False too if that cannot be told. */
+bool mr_path_is_open_to_others(const char *path);
+
+/* Give `path` the owner, the group and the group's right to read of `from`, as far as we
+ * may; for a file that replaces another one.
+ */
+void mr_path_own_as(const char *path, const char *from);
+
 /* Free bytes of the file system that holds `path`, for ordinary users. */
 enum mr_err mr_disk_free(const char *path, uint64_t *out_bytes) MR_MUST_USE;
 

@@ -32,6 +32,11 @@ uint64_t mr_memory_resident(void); /* bytes of this process now */
 unsigned mr_cpu_count(void);       /* that this process may use */
 uint64_t mr_descriptors_open(void);
 bool mr_is_terminal(int fd);
+
+/* Ask on the terminal of stdin, without echo, or read a line of stdin if that is none.
+ * False: the end of the input, or more than `size` - 1 bytes.
+ */
+bool mr_secret_ask(const char *prompt, char *into, size_t size) MR_MUST_USE;
 int64_t mr_process_id(void);
 
 /* Watch a folder for changed files (inotify); for `tap`, which follows another

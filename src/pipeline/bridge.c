@@ -184,23 +184,24 @@ static void create_metrics(struct mr_bridge *b)
 
 static enum mr_err create_cursor(struct mr_bridge *b, struct mr_error *why)
 {
+    const struct start_at where = {
+        .journal = b->options.journal, .name = b->name, .lane = b->options.lane};
     struct start start;
-    bool is_new;
-    enum mr_err err = mr_start_parse(b->options.conf->start, &start, why);
+    enum mr_err err = MR_OK;
 
+    if (b->options.group != NULL) {
+        b->cursor = b->options.group->cursors[b->options.lane];
+    } else {
+        err = mr_start_parse(b->options.conf->start, &start, why);
+        if (err == MR_OK) {
+            err = mr_start_cursor(&where, &start, &b->cursor, why);
+        }
+    }
     if (err == MR_OK) {
-        err = mr_start_cursor(b, &start, &is_new, why);
+        b->seq_cursor = mr_cursor_get(b->cursor);
+        b->seq_done = b->seq_cursor;
     }
-    if (err != MR_OK) {
-        return err;
-    }
-    b->seq_cursor = mr_cursor_get(b->cursor);
-    b->seq_done = b->seq_cursor;
-    if (is_new) {
-        mr_log(MR_LOG_INFO, "bridge", "%s: is new in lane %u; begins behind record %" PRIu64,
-               b->name, b->options.lane, b->seq_cursor);
-    }
-    return MR_OK;
+    return err;
 }
 
 /* For who wants the first fault only. */
@@ -283,8 +284,10 @@ enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_opti
         return err;
     }
     mr_mutex_init(&b->mutex);
+    mr_mutex_init(&b->dead_alone.mutex);
     b->port.bridge = b;
     err = mr_bridge_shape_init(b, options, why);
+    b->dead.store = options->group != NULL ? &options->group->dead : &b->dead_alone;
     if (b->options.record_bytes_max == 0) {
         b->options.record_bytes_max = 1 << 20;
     }
@@ -308,6 +311,11 @@ enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_opti
         mr_bridge_destroy(b);
         return err;
     }
+    if (options->group != NULL) {
+        mr_group_join(b);
+    } else {
+        b->seq_epoch_end = UINT64_MAX;
+    }
     *out = b;
     return MR_OK;
 }
@@ -321,15 +329,22 @@ enum mr_err mr_bridge_start(struct mr_bridge *b, struct mr_error *why)
     return mr_thread_start(&b->thread, name, mr_worker_run, b, why);
 }
 
+void mr_bridge_stop_begin(struct mr_bridge *b, int64_t patience_ns)
+{
+    atomic_store(&b->patience_ns, patience_ns);
+    atomic_store(&b->stopping, true);
+    mr_wake_ring(&b->wake);
+}
+
 void mr_bridge_stop(struct mr_bridge *b, int64_t patience_ns)
 {
     if (b->thread == NULL) {
         mr_worker_close(b, patience_ns);
         return;
     }
-    atomic_store(&b->patience_ns, patience_ns);
-    atomic_store(&b->stopping, true);
-    mr_wake_ring(&b->wake);
+    if (!atomic_load(&b->stopping)) {
+        mr_bridge_stop_begin(b, patience_ns);
+    }
     mr_thread_join(b->thread);
     b->thread = NULL;
 }
@@ -360,6 +375,9 @@ void mr_bridge_destroy(struct mr_bridge *b)
         mr_cursor_close(b->cursor);
     }
     destroy_metrics(b);
+    if (b->options.group != NULL) {
+        mr_group_leave(b);
+    }
     if (b->sink_state != NULL) {
         b->options.sink->fini(b->sink_state);
         mr_free(b->sink_state);
@@ -368,6 +386,7 @@ void mr_bridge_destroy(struct mr_bridge *b)
     mr_bridge_shape_fini(b);
     mr_free(b->flights);
     mr_free(b->records);
+    mr_mutex_fini(&b->dead_alone.mutex);
     mr_mutex_fini(&b->mutex);
     mr_wake_close(&b->wake);
     mr_free(b);

@@ -40,8 +40,24 @@ struct mr_bridge_conf {
 };
 extern const struct mr_option mr_bridge_options[];
 
+/* What the lanes of one bridge have in common: whose turn it is after their number was
+ * changed (an epoch is delivered before the next one begins), and the dead letters.
+ * Opening it finds or makes the bridge's cursors in all lanes of the journal.
+ */
+struct mr_bridge_group;
+enum mr_err mr_bridge_group_open(struct mr_bridge_group **out, struct mr_journal *journal,
+                                 const char *name, const struct mr_bridge_conf *conf,
+                                 struct mr_error *why) MR_MUST_USE;
+void mr_bridge_group_close(struct mr_bridge_group *group); /* its bridges are destroyed */
+
+/* Has `lane` anything to deliver, now or later?  False for a lane of an earlier epoch
+ * once it is settled; then it needs no bridge.
+ */
+bool mr_bridge_group_needs(const struct mr_bridge_group *group, uint32_t lane);
+
 struct mr_bridge_options_run {
-    const char *name; /* as in the configuration */
+    struct mr_bridge_group *group; /* outlives the bridge; NULL: a lane by itself */
+    const char *name;              /* as in the configuration */
     const char *gateway_name;
     struct mr_journal *journal;
     uint32_t lane;
@@ -51,6 +67,7 @@ struct mr_bridge_options_run {
     const char *dead_letters_path; /* folder of this bridge's dead-letter journal */
     uint64_t dead_letters_bytes_max;
     uint32_t record_bytes_max; /* the journal's; a dead letter must fit too.  0: 1 MiB */
+    uint32_t packet_bytes_max; /* mqtt.max_packet_size; 0: not known */
 };
 
 /* Check what can be checked without running: filters, templates, the sink's own.
@@ -64,6 +81,9 @@ uint32_t mr_bridge_check(const struct mr_bridge_conf *conf, const struct mr_sink
 enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_options_run *options,
                              struct mr_error *why) MR_MUST_USE;
 enum mr_err mr_bridge_start(struct mr_bridge *bridge, struct mr_error *why) MR_MUST_USE;
+
+/* Let it begin to stop; mr_bridge_stop() then waits.  So that several do it at once. */
+void mr_bridge_stop_begin(struct mr_bridge *bridge, int64_t patience_ns);
 
 /* Deliver what can be delivered within `patience_ns`, write the cursor, stop.
  * What is left stays in the journal.
@@ -128,7 +148,7 @@ struct mr_bridge_stats {
     uint64_t lag_bytes;   /* about what they take in the journal */
     uint64_t lag_s;       /* age of the oldest of them */
     bool up;
-    char last_error[256]; /* "": none since it was last up */
+    char last_error[512]; /* "": none since it was last up */
 };
 void mr_bridge_stats(struct mr_bridge *bridge, struct mr_bridge_stats *out); /* any thread */
 

@@ -12,6 +12,7 @@
  *     seek.c     going on elsewhere, as the operator says
  *     letters.c  dead letters that were retried or dropped
  *     call.c     what the control plane has the worker do
+ *     group.c    what the lanes of a bridge have in common
  *     port.c     what a sink may call
  *     bridge.c   options, life cycle, statistics
  *
@@ -33,7 +34,7 @@ enum {
     FLIGHTS_MAX = 256,         /* spans in flight; power of two */
     FLIGHT_RECORDS_MAX = 8192, /* per span: a view of 1 MiB of 100-byte events fits */
     REJECTS_MAX = 64,          /* told by other threads, not yet written */
-    REASON_MAX = 256,
+    REASON_MAX = 512,
     ROUTE_POOL_BYTES = 256 << 20,
     ROUTE_KEEP_BYTES = 4 << 20,
 };
@@ -135,16 +136,39 @@ struct byte_ring {
 
 /* ---- dead letters (dead.c) ---- */
 
-struct dead {
+/* The journal of dead letters: the lanes of a bridge append to its one lane in turn. */
+struct dead_store {
+    struct mr_mutex mutex;
     struct mr_journal *journal; /* NULL until the first */
+    struct mr_cursor *cursor;   /* holds all letters until someone takes them out */
+    uint32_t users;
+    struct mr_bridge *owner; /* whose wake the lane rings; the others have readers */
+};
+
+/* A lane's part in it. */
+struct dead {
+    struct dead_store *store;
+    struct mr_journal *journal; /* the store's, once it is used; NULL until then */
     struct mr_lane *lane;
-    struct mr_cursor *cursor; /* holds all letters until someone takes them out */
-    uint64_t seq_last;        /* appended */
-    uint64_t *known;          /* seqs above the cursor that are there already */
+    struct mr_reader *rung; /* never read: it rings when letters are durable */
+    uint64_t seq_last;      /* appended */
+    uint64_t *known;        /* seqs above the cursor that are there already */
     size_t known_count;
     size_t known_room;
     size_t known_sorted; /* so many are in order; the others are of this pass */
     bool said_full;
+};
+
+/* ---- a bridge's lanes (group.c) ---- */
+
+struct mr_bridge_group {
+    struct mr_journal *journal;
+    char name[MR_CURSOR_NAME_MAX + 1];
+    uint32_t lane_count; /* all of the journal, those of earlier epochs too */
+    struct mr_cursor **cursors;
+    struct mr_mutex mutex; /* the members */
+    struct mr_bridge **members;
+    struct dead_store dead;
 };
 
 /* ---- the bridge ---- */
@@ -220,6 +244,9 @@ struct mr_bridge {
     bool view_open;
     uint64_t seq_done; /* last seq that some span covers */
     uint64_t seq_cursor;
+    uint64_t seq_epoch_end; /* the others are told when the cursor gets there */
+    uint32_t epoch;         /* the latest whose turn has come */
+    bool said_epoch;
     struct flight *flights; /* ring of FLIGHTS_MAX */
     uint64_t flight_head;
     uint64_t flight_tail;
@@ -232,6 +259,7 @@ struct mr_bridge {
     struct dests dests;
     struct mr_template_facts facts; /* of the event being shaped */
     struct dead dead;
+    struct dead_store dead_alone; /* of a bridge without a group */
     struct mr_rng rng;
     uint32_t attempt; /* failures since something was delivered */
     int64_t pause_until_ns;
@@ -261,7 +289,8 @@ struct mr_bridge {
     uint32_t reject_count;
     char fail_reason[REASON_MAX];
     char last_error[REASON_MAX];
-    bool known; /* up or down was ever said */
+    char said_refusal[REASON_MAX]; /* the last that the log has, while away */
+    bool known;                    /* up or down was ever said */
     int64_t down_since_ns;
     struct seek seek;
     struct bridge_call *_Atomic call;
@@ -290,8 +319,14 @@ struct start {
     int64_t time_us;
 };
 enum mr_err mr_start_parse(const char *text, struct start *out, struct mr_error *why) MR_MUST_USE;
-enum mr_err mr_start_cursor(struct mr_bridge *bridge, const struct start *start, bool *is_new,
-                            struct mr_error *why) MR_MUST_USE;
+struct start_at {
+    struct mr_journal *journal;
+    const char *name; /* the bridge's */
+    uint32_t lane;
+};
+/* The bridge's cursor in this lane; a new one begins as `start` says, and a log line says so. */
+enum mr_err mr_start_cursor(const struct start_at *at, const struct start *start,
+                            struct mr_cursor **out, struct mr_error *why) MR_MUST_USE;
 
 /* bridge.c: what shaping needs, without a journal or a sink; undone by _fini(). */
 enum mr_err mr_bridge_shape_init(struct mr_bridge *bridge,
@@ -342,6 +377,12 @@ size_t mr_flight_records_room(const struct mr_bridge *bridge);
 uint8_t *mr_bytes_take(struct byte_ring *ring, size_t size);
 void mr_bytes_shorten(struct byte_ring *ring, const uint8_t *end);
 
+/* group.c */
+void mr_group_join(struct mr_bridge *bridge);
+void mr_group_leave(struct mr_bridge *bridge);
+void mr_group_settled(struct mr_bridge *bridge); /* the cursor has come to seq_epoch_end */
+bool mr_group_enter_epoch(struct mr_bridge *bridge, uint32_t epoch); /* false: wait */
+
 /* dead.c: FULL: try again later.  IO: the bridge must stop. */
 enum mr_err mr_dead_letter(struct mr_bridge *bridge, const struct mr_event *event,
                            const char *reason, uint64_t *dead_seq) MR_MUST_USE;
@@ -354,6 +395,7 @@ void mr_dead_rewind(struct mr_bridge *bridge); /* all behind the cursor comes ag
 enum mr_err mr_dead_recall(struct mr_bridge *bridge,
                            struct mr_error *why) MR_MUST_USE; /* further */
 int64_t mr_dead_turn(struct mr_bridge *bridge, int64_t now_ns);
+int64_t mr_dead_submit(struct mr_bridge *bridge, int64_t now_ns);
 void mr_dead_close(struct mr_bridge *bridge);
 
 /* worker.c */

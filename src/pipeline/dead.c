@@ -10,6 +10,10 @@
  * The event counts as settled when its letter is durable, never before: a span
  * remembers the last letter it made, and retires behind it.
  *
+ * The lanes of a bridge append to the same journal, one at a time under a mutex: letters
+ * are rare, and whoever reads them wants them in one place.  The first of them is the
+ * owner whom that journal rings; the others have a reader each, for its ring alone.
+ *
  * When there is no room for a letter the bridge stops in front of the event and
  * tries again every second.  It does not drop.
  *
@@ -105,9 +109,10 @@ enum mr_err mr_dead_recall(struct mr_bridge *b, struct mr_error *why)
     return err;
 }
 
-enum mr_err mr_dead_open(struct mr_bridge *b, struct mr_error *why)
+/* Open the journal itself; the store's mutex is held. */
+static enum mr_err store_open(struct mr_bridge *b, struct mr_error *why)
 {
-    struct dead *dead = &b->dead;
+    struct dead_store *store = b->dead.store;
     struct mr_recovery recovery;
     uint64_t segment_bytes = (uint64_t)b->options.record_bytes_max + 2 * DEAD_RECORD_EXTRA;
     bool is_new;
@@ -124,24 +129,79 @@ enum mr_err mr_dead_open(struct mr_bridge *b, struct mr_error *why)
         .block_bytes = 256 << 10,
         .record_bytes_max = (uint32_t)(segment_bytes - DEAD_RECORD_EXTRA),
     };
-    enum mr_err err = mr_journal_open(&dead->journal, &options, &recovery, why);
+    enum mr_err err = mr_journal_open(&store->journal, &options, &recovery, why);
     if (err != MR_OK) {
-        dead->journal = NULL;
+        store->journal = NULL;
         return err;
     }
-    err = mr_cursor_open(dead->journal, "dead-letters", 0, MR_START_OLDEST, &dead->cursor, &is_new,
-                         why);
+    err = mr_cursor_open(store->journal, "dead-letters", 0, MR_START_OLDEST, &store->cursor,
+                         &is_new, why);
+    if (err == MR_OK) {
+        mr_lane_set_owner(mr_journal_lane(store->journal, 0), &b->wake);
+        store->owner = b;
+    } else {
+        (void)mr_journal_close(store->journal);
+        store->journal = NULL;
+    }
+    return err;
+}
+
+/* One user less; the last one closes. */
+static enum mr_err store_leave(struct mr_bridge *b)
+{
+    struct dead_store *store = b->dead.store;
+    enum mr_err err = MR_OK;
+
+    mr_mutex_lock(&store->mutex);
+    if (b->dead.rung != NULL) {
+        mr_reader_close(b->dead.rung);
+        b->dead.rung = NULL;
+    }
+    if (store->owner == b) {
+        mr_lane_set_owner(b->dead.lane, NULL);
+        store->owner = NULL;
+    }
+    store->users -= 1;
+    if (store->users == 0) {
+        err = mr_journal_close(store->journal);
+        store->journal = NULL;
+    }
+    mr_mutex_unlock(&store->mutex);
+    b->dead.journal = NULL;
+    return err;
+}
+
+/* Use the store, and know which of this lane's events have their letter already. */
+enum mr_err mr_dead_open(struct mr_bridge *b, struct mr_error *why)
+{
+    struct dead *dead = &b->dead;
+    struct dead_store *store = dead->store;
+    struct mr_reader_options options = {.pins_max = 1, .wake = &b->wake};
+    enum mr_err err = MR_OK;
+
+    mr_mutex_lock(&store->mutex);
+    if (store->journal == NULL) {
+        err = store_open(b, why);
+    }
+    if (err == MR_OK) {
+        store->users += 1;
+        dead->journal = store->journal;
+        dead->lane = mr_journal_lane(store->journal, 0);
+        if (store->owner != b) {
+            err = mr_reader_open(&dead->rung, store->journal, 0, UINT64_MAX, &options, why);
+        }
+    }
+    mr_mutex_unlock(&store->mutex);
+    if (dead->journal == NULL) {
+        return err;
+    }
     if (err == MR_OK) {
         err = mr_dead_recall(b, why);
     }
     if (err != MR_OK) {
-        (void)mr_journal_close(dead->journal);
-        dead->journal = NULL;
-        return err;
+        (void)store_leave(b);
     }
-    dead->lane = mr_journal_lane(dead->journal, 0);
-    mr_lane_set_owner(dead->lane, &b->wake);
-    return MR_OK;
+    return err;
 }
 
 /* Is there room again, or not any more?  Said once each way. */
@@ -186,7 +246,9 @@ static enum mr_err dead_append(struct mr_bridge *b, const struct mr_event *event
     raw.dead_bridge = mr_span_of(b->name);
     raw.dead_reason = mr_span_of(reason);
 
+    mr_mutex_lock(&b->dead.store->mutex);
     enum mr_err err = mr_lane_append(b->dead.lane, &raw, NULL, &appended);
+    mr_mutex_unlock(&b->dead.store->mutex);
     switch (err) {
     case MR_OK:
         dead_say_full(b, false, "");
@@ -297,6 +359,16 @@ bool mr_dead_durable(const struct mr_bridge *b, uint64_t dead_seq)
     return dead_seq == 0 || mr_lane_durable(b->dead.lane) >= dead_seq;
 }
 
+/* Hand over what was appended, as mr_lane_submit(). */
+int64_t mr_dead_submit(struct mr_bridge *b, int64_t now_ns)
+{
+    mr_mutex_lock(&b->dead.store->mutex);
+    mr_lane_release(b->dead.lane, mr_lane_durable(b->dead.lane));
+    int64_t wait_ns = mr_lane_submit(b->dead.lane, now_ns);
+    mr_mutex_unlock(&b->dead.store->mutex);
+    return wait_ns;
+}
+
 /* End of the worker's turn: hand over what was appended.  In how many ns to come
  * again; -1: when the wake rings.  Letters that will never be durable stop the bridge
  * here, because their events would wait for them without a word.
@@ -312,19 +384,17 @@ int64_t mr_dead_turn(struct mr_bridge *b, int64_t now_ns)
         }
         return -1;
     }
-    mr_lane_release(b->dead.lane, mr_lane_durable(b->dead.lane));
-    return mr_lane_submit(b->dead.lane, now_ns);
+    return mr_dead_submit(b, now_ns);
 }
 
 void mr_dead_close(struct mr_bridge *b)
 {
-    if (b->dead.journal != NULL && mr_journal_close(b->dead.journal) != MR_OK) {
+    if (b->dead.journal != NULL && store_leave(b) != MR_OK) {
         mr_log(MR_LOG_ERROR, "bridge",
                "%s: the last dead letters may not be on disk; their events "
                "will be offered again",
                b->name);
     }
-    b->dead.journal = NULL;
     mr_free(b->dead.known);
     b->dead.known = NULL;
     b->dead.known_count = 0;

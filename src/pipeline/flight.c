@@ -172,6 +172,9 @@ bool mr_flight_retire(struct mr_bridge *b)
     if (b->seq_cursor > mr_cursor_get(b->cursor)) {
         mr_cursor_set(b->cursor, b->seq_cursor);
     }
+    if (MR_UNLIKELY(b->seq_cursor >= b->seq_epoch_end)) {
+        mr_group_settled(b);
+    }
     return true;
 }
 

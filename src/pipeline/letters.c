@@ -162,7 +162,7 @@ enum mr_err mr_letters_each(struct mr_bridge *b,
                             struct mr_error *why)
 {
     struct seqs done = {0};
-    uint64_t from = mr_cursor_get(b->dead.cursor) + 1;
+    uint64_t from = mr_cursor_get(b->dead.store->cursor) + 1;
     struct recalling recalling = {.bridge = b, .done = &done, .each = each};
     enum mr_err err = letters_walk(b, from, collect_done, &done, why);
 
@@ -217,7 +217,9 @@ static enum mr_err strike_out(struct mr_bridge *b, struct taking *taking)
         struct mr_record_raw raw = {.type = MR_RECORD_LETTERS_DONE,
                                     .received_us = mr_clock_wall_us(),
                                     .body = mr_span_make(body, (size_t)(at - body))};
+        mr_mutex_lock(&b->dead.store->mutex);
         err = mr_lane_append(b->dead.lane, &raw, NULL, &appended);
+        mr_mutex_unlock(&b->dead.store->mutex);
         taking->record = err == MR_OK ? appended.seq : 0;
         b->dead.seq_last = err == MR_OK ? appended.seq : b->dead.seq_last;
     }
@@ -237,7 +239,7 @@ static enum mr_err taking_begin(struct mr_bridge *b, struct taking *taking)
     if (err != MR_OK) {
         return err;
     }
-    taking->floor = mr_cursor_get(b->dead.cursor);
+    taking->floor = mr_cursor_get(b->dead.store->cursor);
     seqs_sort(&taking->gone);
     for (size_t i = 0; i < taking->gone.count; i++) {
         if (taking->gone.items[i].last > mr_lane_durable(b->dead.lane)) {
@@ -269,8 +271,8 @@ static bool taking_turn(struct mr_bridge *b, struct bridge_call *call)
     if (err == MR_OK && !mr_dead_durable(b, taking->record)) {
         return false; /* the wake rings */
     }
-    if (err == MR_OK && taking->floor > mr_cursor_get(b->dead.cursor)) {
-        err = mr_cursor_seek(b->dead.cursor, taking->floor);
+    if (err == MR_OK && taking->floor > mr_cursor_get(b->dead.store->cursor)) {
+        err = mr_cursor_seek(b->dead.store->cursor, taking->floor);
         if (err != MR_OK) {
             (void)mr_error_set(&taking->why, err, "the cursor in '%s' cannot be written",
                                b->dead_path);

@@ -111,6 +111,7 @@ void mr_sink_up(struct mr_sink_port *port)
         away_ns = mr_clock_mono_ns() - b->down_since_ns;
     }
     b->known = true;
+    b->said_refusal[0] = '\0';
     mr_mutex_unlock(&b->mutex);
     if (!changed) {
         return;
@@ -125,14 +126,17 @@ void mr_sink_up(struct mr_sink_port *port)
            away, mr_lane_durable(b->lane) - mr_cursor_get(b->cursor), b->options.lane);
 }
 
-void mr_sink_down(struct mr_sink_port *port, const char *why)
+static void port_down(struct mr_bridge *b, const char *why, bool operator_needed)
 {
-    struct mr_bridge *b = port->bridge;
-
     mr_mutex_lock(&b->mutex);
     bool changed = !b->known || atomic_load(&b->up);
     bool other = strncmp(b->last_error, why, sizeof(b->last_error) - 1) != 0;
+    bool unsaid =
+        operator_needed && strncmp(b->said_refusal, why, sizeof(b->said_refusal) - 1) != 0;
     snprintf(b->last_error, sizeof(b->last_error), "%s", why);
+    if (operator_needed) {
+        snprintf(b->said_refusal, sizeof(b->said_refusal), "%s", why);
+    }
     if (changed) {
         b->known = true;
         b->down_since_ns = mr_clock_mono_ns();
@@ -142,9 +146,19 @@ void mr_sink_down(struct mr_sink_port *port, const char *why)
     if (changed) {
         mr_log(MR_LOG_WARN, "bridge", "%s: away: %s; events wait in the journal, retrying", b->name,
                why);
-    } else if (other) {
-        mr_log(MR_LOG_DEBUG, "bridge", "%s: still away: %s", b->name, why);
+    } else if (unsaid || other) {
+        mr_log(unsaid ? MR_LOG_WARN : MR_LOG_DEBUG, "bridge", "%s: still away: %s", b->name, why);
     }
+}
+
+void mr_sink_down(struct mr_sink_port *port, const char *why)
+{
+    port_down(port->bridge, why, false);
+}
+
+void mr_sink_refused(struct mr_sink_port *port, const char *why)
+{
+    port_down(port->bridge, why, true);
 }
 
 void mr_sink_wake(struct mr_sink_port *port)
@@ -163,6 +177,11 @@ void mr_sink_resume(struct mr_sink_port *port, uint32_t lane, uint64_t seq_last)
     mr_assert(lane == port->bridge->options.lane);
     atomic_store(&port->bridge->resume_seq, seq_last);
     mr_wake_ring(&port->bridge->wake);
+}
+
+uint32_t mr_sink_packet_bytes_max(struct mr_sink_port *port)
+{
+    return port->bridge->options.packet_bytes_max;
 }
 
 const char *mr_sink_bridge_name(struct mr_sink_port *port)

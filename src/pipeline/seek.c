@@ -60,6 +60,7 @@ static enum mr_err seek_do(struct mr_bridge *b, uint64_t *seq)
     }
     b->seq_cursor = *seq;
     b->seq_done = *seq;
+    b->epoch = 0; /* it looks anew whether it may enter that of its next record */
     b->isolate_until = 0;
     b->attempt = 0;
     b->settled_ms = 0;
@@ -70,6 +71,7 @@ static enum mr_err seek_do(struct mr_bridge *b, uint64_t *seq)
         mr_worker_stop(b, why.text);
         return MR_ERR_IO;
     }
+    mr_group_settled(b);
     b->state = WORKER_FLOWING;
     mr_log(MR_LOG_WARN, "bridge",
            "%s: lane %u goes on behind record %" PRIu64 " instead of %" PRIu64

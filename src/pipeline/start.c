@@ -6,6 +6,7 @@
  */
 #include "pipeline/bridge_internal.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 enum mr_err mr_start_parse(const char *text, struct start *out, struct mr_error *why)
@@ -29,7 +30,7 @@ enum mr_err mr_start_parse(const char *text, struct start *out, struct mr_error 
 }
 
 /* The first event at or behind `seq`: its receive time.  False: there is none. */
-static bool time_at(struct mr_bridge *b, uint64_t seq, int64_t *out_us)
+static bool time_at(const struct start_at *where, uint64_t seq, int64_t *out_us)
 {
     struct mr_reader *reader;
     struct mr_reader_options options = {.pins_max = 1};
@@ -38,8 +39,7 @@ static bool time_at(struct mr_bridge *b, uint64_t seq, int64_t *out_us)
     bool found = false;
     enum mr_err err;
 
-    if (mr_reader_open(&reader, b->options.journal, b->options.lane, seq, &options, &why) !=
-        MR_OK) {
+    if (mr_reader_open(&reader, where->journal, where->lane, seq, &options, &why) != MR_OK) {
         return false;
     }
     while (!found && ((err = mr_reader_next(reader, &view)) == MR_OK || err == MR_ERR_CORRUPT)) {
@@ -59,17 +59,17 @@ static bool time_at(struct mr_bridge *b, uint64_t seq, int64_t *out_us)
 }
 
 /* The cursor of a bridge that begins at the first event received at `time_us` or later. */
-static uint64_t seq_before(struct mr_bridge *b, int64_t time_us)
+static uint64_t seq_before(const struct start_at *where, int64_t time_us)
 {
     struct mr_lane_stats stats;
 
-    mr_lane_stats(b->lane, &stats);
+    mr_lane_stats(mr_journal_lane(where->journal, where->lane), &stats);
     uint64_t low = stats.seq_oldest;
     uint64_t high = stats.durable_seq + 1;
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
         int64_t there_us = 0;
-        if (time_at(b, middle, &there_us) && there_us < time_us) {
+        if (time_at(where, middle, &there_us) && there_us < time_us) {
             low = middle + 1;
         } else {
             high = middle;
@@ -79,7 +79,7 @@ static uint64_t seq_before(struct mr_bridge *b, int64_t time_us)
 }
 
 struct finding {
-    const struct mr_bridge *bridge;
+    const struct start_at *where;
     bool found;
 };
 
@@ -88,21 +88,31 @@ static void on_cursor(void *arg, const char *name, uint32_t lane, uint64_t seq)
     struct finding *finding = arg;
 
     (void)seq;
-    finding->found = finding->found || (lane == finding->bridge->options.lane &&
-                                        strcmp(name, finding->bridge->name) == 0);
+    finding->found =
+        finding->found || (lane == finding->where->lane && strcmp(name, finding->where->name) == 0);
 }
 
-enum mr_err mr_start_cursor(struct mr_bridge *b, const struct start *start, bool *is_new,
-                            struct mr_error *why)
+static enum mr_err open_at_time(const struct start_at *where, int64_t time_us,
+                                struct mr_cursor **out, bool *is_new, struct mr_error *why)
 {
-    struct finding finding = {.bridge = b};
+    struct finding finding = {.where = where};
 
-    if (!start->is_time) {
-        return mr_cursor_open(b->options.journal, b->name, b->options.lane, start->kind, &b->cursor,
-                              is_new, why);
+    mr_cursor_list(where->journal, on_cursor, &finding);
+    uint64_t seq = finding.found ? 0 : seq_before(where, time_us);
+    return mr_cursor_open_behind(where->journal, where->name, where->lane, seq, out, is_new, why);
+}
+
+enum mr_err mr_start_cursor(const struct start_at *where, const struct start *start,
+                            struct mr_cursor **out, struct mr_error *why)
+{
+    bool is_new = false;
+    enum mr_err err = start->is_time ? open_at_time(where, start->time_us, out, &is_new, why)
+                                     : mr_cursor_open(where->journal, where->name, where->lane,
+                                                      start->kind, out, &is_new, why);
+
+    if (err == MR_OK && is_new) {
+        mr_log(MR_LOG_INFO, "bridge", "%s: is new in lane %u; begins behind record %" PRIu64,
+               where->name, where->lane, mr_cursor_get(*out));
     }
-    mr_cursor_list(b->options.journal, on_cursor, &finding);
-    uint64_t seq = finding.found ? 0 : seq_before(b, start->time_us);
-    return mr_cursor_open_behind(b->options.journal, b->name, b->options.lane, seq, &b->cursor,
-                                 is_new, why);
+    return err;
 }

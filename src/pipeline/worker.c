@@ -259,6 +259,9 @@ static bool worker_flow(struct mr_bridge *b, int64_t now_ns)
     if (!b->view_open) {
         return worker_read(b);
     }
+    if (MR_UNLIKELY(b->view.epoch > b->epoch) && !mr_group_enter_epoch(b, b->view.epoch)) {
+        return false;
+    }
     switch (mr_fill_span(b, records_max, now_ns)) {
     case FILL_READY:
         return worker_submit(b, mr_flight_at(b, b->flight_head - 1), now_ns);
@@ -288,6 +291,9 @@ static void worker_resume(struct mr_bridge *b)
     b->seq_cursor = seq;
     b->seq_done = seq > b->seq_done ? seq : b->seq_done;
     mr_cursor_set(b->cursor, seq);
+    if (seq >= b->seq_epoch_end) {
+        mr_group_settled(b);
+    }
     mr_worker_rewind(b);
 }
 
@@ -439,7 +445,7 @@ void mr_worker_close(struct mr_bridge *b, int64_t patience_ns)
         int64_t until_ns = mr_clock_mono_ns() + NS_PER_S;
         while (!mr_dead_durable(b, b->dead.seq_last) && mr_clock_mono_ns() < until_ns &&
                mr_lane_state(b->dead.lane) == MR_LANE_OPEN) {
-            (void)mr_lane_submit(b->dead.lane, mr_clock_mono_ns());
+            (void)mr_dead_submit(b, mr_clock_mono_ns());
             mr_wake_wait(&b->wake, NS_PER_MS);
         }
     }

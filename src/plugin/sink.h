@@ -162,6 +162,11 @@ void mr_sink_reject(struct mr_sink_port *port, void *token, uint64_t seq, const 
 void mr_sink_up(struct mr_sink_port *port);
 void mr_sink_down(struct mr_sink_port *port, const char *why);
 
+/* As down, for what only an operator can change (a password, a permission): the log
+ * has it even if the target was away before for another reason, each reason once.
+ */
+void mr_sink_refused(struct mr_sink_port *port, const char *why);
+
 /* Something for tick() has come: wake the worker.  The descriptor takes an 8-byte
  * write of the number 1 (eventfd), for libraries that signal that way.
  */
@@ -172,6 +177,9 @@ int mr_sink_wake_fd(struct mr_sink_port *port);
  * the target already has everything up to `seq_last`, by its own word.
  */
 void mr_sink_resume(struct mr_sink_port *port, uint32_t lane, uint64_t seq_last);
+
+/* The largest event a device may send, in bytes of its MQTT packet; 0: not known. */
+uint32_t mr_sink_packet_bytes_max(struct mr_sink_port *port);
 
 const char *mr_sink_bridge_name(struct mr_sink_port *port);
 const char *mr_sink_gateway_name(struct mr_sink_port *port);

@@ -14,6 +14,7 @@ happens (setpriv --pdeathsig); Kafka has a watcher of its own (kafka.sh).
 
 import concurrent.futures
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -317,7 +318,7 @@ def mosquitto_pub(port, *args, payload=None, check=True):
 class Kafka:
     """A real Apache Kafka by test/services/kafka.sh; a module shares one."""
 
-    def __init__(self, tls=False, partitions=4):
+    def __init__(self, tls=False, partitions=4, secure=False):
         for name in ("java", "mvn", "kcat"):
             if shutil.which(name) is None:
                 cannot(f"no {name}: a real Kafka needs the packages of tools/packages/kafka")
@@ -325,6 +326,7 @@ class Kafka:
         self.env = dict(
             os.environ, KAFKA_DATA=str(self.temp.path / "kafka"), KAFKA_OWNER=str(os.getpid()),
             KAFKA_PARTITIONS=str(partitions), **({"KAFKA_TLS": "1"} if tls else {}),
+            **({"KAFKA_SECURE": "1"} if secure else {}),
         )
         self.start()
 
@@ -341,6 +343,8 @@ class Kafka:
         said = self.sh("start")
         self.bootstrap = said["BOOTSTRAP"]
         self.tls_bootstrap = said.get("TLS_BOOTSTRAP")
+        self.sasl_bootstrap = said.get("SASL_BOOTSTRAP")
+        self.mutual_bootstrap = said.get("MUTUAL_BOOTSTRAP")
         self.ca_file = said.get("CA_FILE")
         return self
 
@@ -362,13 +366,18 @@ class Kafka:
 
     # ---- with a client we did not write ----
 
-    def create_topic(self, name, partitions=4, **config):
-        from confluent_kafka.admin import AdminClient, NewTopic
+    @functools.cached_property
+    def admin(self):
+        from confluent_kafka.admin import AdminClient
 
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        return AdminClient({"bootstrap.servers": self.bootstrap})
+
+    def create_topic(self, name, partitions=4, **config):
+        from confluent_kafka.admin import NewTopic
+
         config = {key.replace("_", "."): str(value) for key, value in config.items()}
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config)
-        for done in admin.create_topics([topic]).values():
+        for done in self.admin.create_topics([topic]).values():
             done.result(PATIENCE)
 
     def records(self, topic, count=None, patience=PATIENCE):

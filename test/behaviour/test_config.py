@@ -188,7 +188,7 @@ class Show(unittest.TestCase):
                     found.add(prefix + name)
 
         properties = schema["properties"]
-        for section in ("gateway", "mqtt", "journal", "admin", "log"):
+        for section in ("gateway", "auth", "mqtt", "journal", "admin", "log"):
             walk(properties[section], "")
         walk(properties["listeners"]["additionalProperties"], "")
         for sink in properties["bridges"]["additionalProperties"]["anyOf"]:

@@ -116,14 +116,15 @@ class CrashGateway(Gateway):
 
 
 class Kill(unittest.TestCase):
-    def torment(self, binary, kills):
+    def torment(self, binary, kills, shards=1):
         for number in range(ROUNDS):
-            rng = random.Random(f"{SEED}-{number}-{binary}")
-            topic = f"ledger_{binary.parent.name}_{number}"
+            rng = random.Random(f"{SEED}-{number}-{binary}-{shards}")
+            topic = f"ledger_{binary.parent.name}_{shards}_{number}"
             say(f"\n  seed: MR_CRASH_SEED={SEED}, round {number + 1} of {ROUNDS}")
             kafka().start()
             kafka().create_topic(topic, partitions=4)
-            gateway = CrashGateway(config(topic), binary=binary)
+            gateway = CrashGateway(config(topic), binary=binary,
+                                   sets=[f"gateway.shards={shards}"])
             gateway.rng = rng
             with gateway:
                 self.one_round(gateway, rng, topic, kills)
@@ -147,10 +148,13 @@ class Kill(unittest.TestCase):
     def test_the_release_program_keeps_every_acknowledged_event(self):
         self.torment(RELEASE / "millrace", KILLS)
 
+    def test_two_shards_keep_every_acknowledged_event(self):
+        self.torment(RELEASE / "millrace", max(1, KILLS // 2), shards=2)
+
     def test_the_sanitized_program_keeps_every_acknowledged_event(self):
         if BUILD == RELEASE:
             self.skipTest("this run has no sanitizer build")
-        self.torment(BUILD / "millrace", max(1, KILLS // 2))
+        self.torment(BUILD / "millrace", max(1, KILLS // 2), shards=2)
 
 
 if __name__ == "__main__":

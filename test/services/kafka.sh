@@ -8,11 +8,19 @@
 #     kafka.sh pause|resume SIGSTOP and SIGCONT: the sockets stay, nobody answers
 #     kafka.sh status       the addresses again; exit 3 if it is not running
 #     kafka.sh remove       stop it and delete its data
-#     kafka.sh certificates DIR  a CA, and a server certificate for localhost made by it
+#     kafka.sh certificates DIR  a CA, and certificates made by it: server.pem for localhost,
+#                           client.crt and client.key of CN=press
 #
 # Environment:
 #     KAFKA_DATA        where it lives (default: build/services/kafka); one Kafka a folder
 #     KAFKA_TLS=1       one more listener with TLS; its CA is $KAFKA_DATA/certs/ca.crt
+#     KAFKA_SECURE=1    as at a real site: KAFKA_TLS, and besides
+#                         a SASL_SSL listener: PLAIN (users plain, looker, nobody) and SCRAM (users
+#                         scram256, scram512), all with the password "secret-of-NAME"; OAUTHBEARER with
+#                         tokens signed by $KAFKA_DATA/certs/token.key (issuer, audience: "millrace test")
+#                         an SSL listener that asks clients for a certificate
+#                         an authorizer: nobody may do anything, but the plaintext listener all
+#                         topics do not come into being by use
 #     KAFKA_OWNER=PID   remove it when this process is gone, however that ended
 #     KAFKA_PARTITIONS  of topics that come into being by use (default 4)
 #     KAFKA_CACHE       where the jars live (default: ~/.cache/millrace)
@@ -101,14 +109,24 @@ choose_ports() {
     {
         echo "PLAIN_PORT=$(free_port)"
         echo "CONTROLLER_PORT=$(free_port)"
-        [ -z "${KAFKA_TLS:-}" ] || echo "TLS_PORT=$(free_port)"
+        [ -z "${KAFKA_TLS:-}${KAFKA_SECURE:-}" ] || echo "TLS_PORT=$(free_port)"
+        [ -z "${KAFKA_SECURE:-}" ] || printf 'SASL_PORT=%s\nMUTUAL_PORT=%s\n' "$(free_port)" "$(free_port)"
     } >"$PORTS"
 }
 
 load_ports() {
-    TLS_PORT=
+    TLS_PORT='' SASL_PORT='' MUTUAL_PORT=''
     # shellcheck source=/dev/null
     . "$PORTS"
+}
+
+# The public half of token.key, as an identity provider publishes it (RFC 7517).
+token_keys() {
+    local hex
+    hex=$(openssl rsa -in token.key -noout -modulus | cut -d= -f2)
+    hex=$(fold -w 2 <<<"$hex" | sed 's/^/\\x/' | tr -d '\n')
+    printf '{"keys":[{"kty":"RSA","kid":"test","use":"sig","alg":"RS256","e":"AQAB","n":"%s"}]}\n' \
+        "$(printf '%b' "$hex" | base64 -w 0 | tr '+/' '-_' | tr -d '=')"
 }
 
 # certificates DIR: ca.crt, ca.key, and server.pem (key and certificate) for
@@ -127,6 +145,11 @@ certificates() {
         printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' >server.ext
         openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 \
             -extfile server.ext -out server.crt
+        openssl req -newkey rsa:2048 -nodes -subj "/CN=press" -keyout client.key -out client.csr
+        openssl x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 \
+            -out client.crt
+        openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out token.key
+        token_keys >token.jwks
         cat server.key server.crt >server.pem.tmp
         mv server.pem.tmp server.pem
     ) >"$dir/openssl.log" 2>&1 || die "openssl could not make certificates; log: $dir/openssl.log"
@@ -135,6 +158,7 @@ certificates() {
 properties() {
     local listeners=PLAINTEXT://127.0.0.1:$PLAIN_PORT
     [ -z "$TLS_PORT" ] || listeners+=,SSL://127.0.0.1:$TLS_PORT
+    [ -z "$SASL_PORT" ] || listeners+=,SASL_SSL://127.0.0.1:$SASL_PORT,MUTUAL://127.0.0.1:$MUTUAL_PORT
     cat <<CONF
 process.roles=broker,controller
 node.id=1
@@ -142,7 +166,7 @@ controller.quorum.voters=1@127.0.0.1:$CONTROLLER_PORT
 listeners=$listeners,CONTROLLER://127.0.0.1:$CONTROLLER_PORT
 advertised.listeners=$listeners
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL,MUTUAL:SSL
 log.dirs=$DATA/log
 num.partitions=${KAFKA_PARTITIONS:-4}
 offsets.topic.replication.factor=1
@@ -160,6 +184,42 @@ CONF
 ssl.keystore.type=PEM
 ssl.keystore.location=$DATA/certs/server.pem
 CONF
+    [ -z "$SASL_PORT" ] || secure_properties
+}
+
+readonly MODULES=org.apache.kafka.common.security
+readonly SCRAM_USERS=(SCRAM-SHA-256:scram256 SCRAM-SHA-512:scram512)
+readonly PLAIN_USERS=(plain looker nobody)
+
+secure_properties() {
+    local listener=listener.name.sasl_ssl plain user
+    plain=$(for user in "${PLAIN_USERS[@]}"; do printf ' user_%s="secret-of-%s"' "$user" "$user"; done)
+    cat <<CONF
+auto.create.topics.enable=false
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+listener.name.mutual.ssl.client.auth=required
+listener.name.mutual.ssl.truststore.type=PEM
+listener.name.mutual.ssl.truststore.location=$DATA/certs/ca.crt
+$listener.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+$listener.plain.sasl.jaas.config=$MODULES.plain.PlainLoginModule required$plain;
+$listener.scram-sha-256.sasl.jaas.config=$MODULES.scram.ScramLoginModule required;
+$listener.scram-sha-512.sasl.jaas.config=$MODULES.scram.ScramLoginModule required;
+$listener.oauthbearer.sasl.jaas.config=$MODULES.oauthbearer.OAuthBearerLoginModule required;
+$listener.oauthbearer.sasl.server.callback.handler.class=$MODULES.oauthbearer.OAuthBearerValidatorCallbackHandler
+sasl.oauthbearer.jwt.validator.class=$MODULES.oauthbearer.BrokerJwtValidator
+sasl.oauthbearer.jwks.endpoint.url=file://$DATA/certs/token.jwks
+sasl.oauthbearer.expected.audience=millrace test
+sasl.oauthbearer.expected.issuer=millrace test
+CONF
+}
+
+# SCRAM users have to be there before the first start.
+scram_users() {
+    local user
+    for user in "${SCRAM_USERS[@]}"; do
+        printf '%s\n%s=[name=%s,password=secret-of-%s]\n' --add-scram "${user%:*}" "${user#*:}" "${user#*:}"
+    done
 }
 
 # 16 random bytes in base64url: what Kafka calls a cluster id.
@@ -171,9 +231,11 @@ prepare() {
     load_ports
     [ -z "$TLS_PORT" ] || certificates "$DATA/certs"
     properties >"$DATA/server.properties"
-    [ -f "$DATA/log/meta.properties" ] ||
-        java "${JVM[@]}" -cp "$JARS/*" kafka.tools.StorageTool format -t "$(cluster_id)" \
-            -c "$DATA/server.properties" >>"$LOG" 2>&1 ||
+    [ -f "$DATA/log/meta.properties" ] && return
+    local users=()
+    [ -z "$SASL_PORT" ] || mapfile -t users < <(scram_users)
+    java "${JVM[@]}" -cp "$JARS/*" kafka.tools.StorageTool format -t "$(cluster_id)" \
+        -c "$DATA/server.properties" "${users[@]}" >>"$LOG" 2>&1 ||
         die "Kafka could not format its data folder; log: $LOG"
 }
 
@@ -191,8 +253,10 @@ start() {
     install_jars
     if ! alive; then
         prepare
-        setsid java "${JVM[@]}" -cp "$JARS/*" kafka.Kafka "$DATA/server.properties" \
-            >>"$LOG" 2>&1 </dev/null &
+        # A broker fetches keys only from where this property allows it.
+        setsid java "${JVM[@]}" \
+            "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://$DATA/certs/token.jwks" \
+            -cp "$JARS/*" kafka.Kafka "$DATA/server.properties" >>"$LOG" 2>&1 </dev/null &
         echo $! >"$PID_FILE"
         [ -z "${KAFKA_OWNER:-}" ] || watch_owner "$KAFKA_OWNER"
         wait_ready
@@ -221,6 +285,8 @@ show() {
     load_ports
     echo "PID=$(pid_of)"
     echo "BOOTSTRAP=127.0.0.1:$PLAIN_PORT"
+    [ -z "$SASL_PORT" ] || printf 'SASL_BOOTSTRAP=localhost:%s\nMUTUAL_BOOTSTRAP=localhost:%s\n' \
+        "$SASL_PORT" "$MUTUAL_PORT"
     [ -z "$TLS_PORT" ] || printf 'TLS_BOOTSTRAP=localhost:%s\nCA_FILE=%s\n' "$TLS_PORT" "$DATA/certs/ca.crt"
 }
 

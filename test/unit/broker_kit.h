@@ -23,20 +23,15 @@
 
 enum { KIT_PATIENCE_S = 20 };
 
-struct kit {
-    char folder[256];
-    struct mr_journal *journal;
-    struct mr_lane *lane;
-    struct mr_broker *broker;
-    struct mr_listener_conf listener;
-    const char *excluded[1];
-};
-
 struct kit_options {
     bool manual;
+    bool no_store; /* sessions live in the journal alone */
+    uint32_t checkpoint_ms;
     uint64_t journal_bytes;
     uint32_t segment_bytes;
     uint32_t block_count;
+    uint32_t lanes; /* hence shards; 0: 1 */
+    uint64_t max_connections;
     const char *exclude;
     const char *bind;
     uint32_t allow_anonymous;
@@ -44,8 +39,24 @@ struct kit_options {
     uint64_t max_packet_size;
     uint64_t receive_maximum;
     uint64_t max_queued_messages;
+    uint64_t max_sessions;
+    uint64_t max_retained_messages;
+    uint64_t max_session_expiry_us;
     uint64_t connect_timeout_us;
     uint64_t max_keepalive_us;
+    const char *password_file;
+    struct mr_listener_tls tls;
+};
+
+struct kit {
+    char folder[256];
+    char sessions[300];
+    struct kit_options options;
+    struct mr_journal *journal;
+    struct mr_lane *lane;
+    struct mr_broker *broker;
+    struct mr_listener_conf listener;
+    const char *excluded[1];
 };
 
 static inline void kit_remove(void *arg, const char *name)
@@ -59,21 +70,16 @@ static inline void kit_remove(void *arg, const char *name)
     }
 }
 
-static inline void kit_open(struct kit *kit, const struct kit_options *options)
+/* Journal and broker on what lies in kit->folder; not started. */
+static inline void kit_ready(struct kit *kit)
 {
+    const struct kit_options *options = &kit->options;
     struct mr_recovery recovery;
     struct mr_error why = {.text = ""};
-    const char *base = getenv("TMPDIR");
-
-    *kit = (struct kit){0};
-    mr_log_set_clock(mr_clock_wall_us);
-    (void)snprintf(kit->folder, sizeof(kit->folder), "%s/mr-broker-XXXXXX",
-                   base == NULL ? "/tmp" : base);
-    mr_assert(mkdtemp(kit->folder) != NULL);
     struct mr_journal_options journal = {
         .path = kit->folder,
         .name = "test",
-        .lane_count = 1,
+        .lane_count = options->lanes,
         .max_bytes = options->journal_bytes != 0 ? options->journal_bytes : 64 << 20,
         .segment_bytes = options->segment_bytes,
         .block_bytes = 256 << 10,
@@ -90,18 +96,29 @@ static inline void kit_open(struct kit *kit, const struct kit_options *options)
         .name = "test",
         .bind = options->bind != NULL ? options->bind : "127.0.0.1:0",
         .allow_anonymous = options->allow_anonymous,
+        .max_connections = options->max_connections,
+        .tls = options->tls,
     };
+    (void)snprintf(kit->sessions, sizeof(kit->sessions), "%s/sessions", kit->folder);
     struct mr_broker_run run = {
         .journal = kit->journal,
         .listeners = &kit->listener,
         .listener_count = 1,
         .memory_bytes = options->memory_bytes,
+        .auth = {.password_file = options->password_file},
+        .checkpoint_ms = options->checkpoint_ms,
+        .sessions_path = options->no_store ? NULL : kit->sessions,
         .limits = {.max_packet_size = options->max_packet_size ? options->max_packet_size : 1 << 20,
                    .receive_maximum = options->receive_maximum ? options->receive_maximum : 1000,
                    .max_inflight_messages = 20,
                    .max_queued_messages =
                        options->max_queued_messages ? options->max_queued_messages : 1000,
                    .max_queued_bytes = 16 << 20,
+                   .max_sessions = options->max_sessions ? options->max_sessions : 100000,
+                   .max_session_expiry_us = options->max_session_expiry_us,
+                   .max_retained_messages =
+                       options->max_retained_messages ? options->max_retained_messages : 10000,
+                   .max_retained_bytes = 16 << 20,
                    .max_topic_levels = 200,
                    .topic_alias_maximum = 10,
                    .max_keepalive_us = options->max_keepalive_us,
@@ -116,16 +133,125 @@ static inline void kit_open(struct kit *kit, const struct kit_options *options)
         fprintf(stderr, "broker: %s\n", why.text);
         abort();
     }
+}
+
+static inline void kit_begin(struct kit *kit)
+{
+    struct mr_error why = {.text = ""};
+
+    kit_ready(kit);
     mr_assert(mr_broker_start(kit->broker, &why) == MR_OK);
+}
+
+static inline void kit_folder(struct kit *kit)
+{
+    const char *base = getenv("TMPDIR");
+
+    (void)snprintf(kit->folder, sizeof(kit->folder), "%s/mr-broker-XXXXXX",
+                   base == NULL ? "/tmp" : base);
+    mr_assert(mkdtemp(kit->folder) != NULL);
+}
+
+static inline void kit_open(struct kit *kit, const struct kit_options *options)
+{
+    *kit = (struct kit){.options = *options};
+    mr_log_set_clock(mr_clock_wall_us);
+    kit_folder(kit);
+    kit_begin(kit);
+}
+
+static inline void kit_end(struct kit *kit, int64_t patience_ns)
+{
+    mr_broker_stop(kit->broker, patience_ns);
+    mr_broker_close(kit->broker);
+    mr_assert(mr_journal_close(kit->journal) == MR_OK);
 }
 
 static inline void kit_close(struct kit *kit)
 {
-    mr_broker_stop(kit->broker, 5000000000);
-    mr_broker_close(kit->broker);
-    mr_assert(mr_journal_close(kit->journal) == MR_OK);
+    kit_end(kit, 5000000000);
     mr_assert(mr_dir_list(kit->folder, kit_remove, kit->folder) == MR_OK);
     mr_assert(rmdir(kit->folder) == 0);
+}
+
+/* ---- a crash ---- */
+
+/* Copy a file byte for byte. */
+static inline void kit_copy_file(const char *from, const char *to)
+{
+    static uint8_t bytes[1 << 16];
+    FILE *in = fopen(from, "rb");
+    FILE *out = fopen(to, "wb");
+    size_t got;
+
+    mr_assert(in != NULL && out != NULL);
+    while ((got = fread(bytes, 1, sizeof(bytes), in)) != 0) {
+        mr_assert(fwrite(bytes, 1, got, out) == got);
+    }
+    mr_assert(fclose(out) == 0 && fclose(in) == 0);
+}
+
+struct kit_copying {
+    const char *from;
+    const char *to;
+};
+
+static inline void kit_copy(void *arg, const char *name)
+{
+    const struct kit_copying *copying = arg;
+    char from[1024];
+    char to[1024];
+    struct kit_copying below = {from, to};
+
+    (void)snprintf(from, sizeof(from), "%s/%s", copying->from, name);
+    (void)snprintf(to, sizeof(to), "%s/%s", copying->to, name);
+    if (strcmp(name, "LOCK") == 0 || strcmp(name, "lock.mdb") == 0) {
+        return;
+    }
+    if (mr_dir_list(from, kit_copy, &(struct kit_copying){from, "/nowhere"}) == MR_OK) {
+        mr_assert(mr_dir_create(to, NULL) == MR_OK);
+        mr_assert(mr_dir_list(from, kit_copy, &below) == MR_OK);
+    } else if (strcmp(copying->to, "/nowhere") != 0) {
+        kit_copy_file(from, to);
+    }
+}
+
+static inline void kit_store_head(const struct kit *kit, uint8_t head[8192])
+{
+    char path[400];
+
+    memset(head, 0, 8192);
+    (void)snprintf(path, sizeof(path), "%s/data.mdb", kit->sessions);
+    FILE *file = fopen(path, "rb");
+    if (file != NULL) {
+        (void)!fread(head, 1, 8192, file);
+        fclose(file);
+    }
+}
+
+/* The machine stops now: go on from what the disk has, with a new broker.  Peers of the
+ * old one find their connections ended.  The store is copied between two of its
+ * transactions, as it would be found after a crash.
+ */
+static inline void kit_crash(struct kit *kit)
+{
+    struct kit after = {.options = kit->options};
+    uint8_t before[8192];
+    uint8_t now[8192];
+
+    kit_folder(&after);
+    do {
+        mr_assert(mr_dir_list(after.folder, kit_remove, after.folder) == MR_OK);
+        kit_store_head(kit, before);
+        mr_assert(mr_dir_list(kit->folder, kit_copy,
+                              &(struct kit_copying){kit->folder, after.folder}) == MR_OK);
+        kit_store_head(kit, now);
+    } while (memcmp(before, now, sizeof(now)) != 0);
+    kit_end(kit, 0);
+    mr_assert(mr_dir_list(kit->folder, kit_remove, kit->folder) == MR_OK);
+    mr_assert(rmdir(kit->folder) == 0);
+    *kit = after;
+    kit_begin(kit);
 }
 
 /* Fail if `deadline` (mono ns) has passed. */

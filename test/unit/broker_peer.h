@@ -144,7 +144,11 @@ struct peer_connect {
     uint8_t will_qos;
     uint16_t receive_max;
     bool keep_session;
+    uint32_t expiry_s; /* 5.0 */
+    uint32_t will_delay_s;
+    bool will_retain;
     const char *username;
+    const char *password;
 };
 
 static inline void peer_send_connect(struct peer *peer, const struct peer_connect *how)
@@ -162,10 +166,23 @@ static inline void peer_send_connect(struct peer *peer, const struct peer_connec
         packet.will_topic = mr_span_of(how->will_topic);
         packet.will_payload = mr_span_of(how->will_payload);
         packet.will_qos = how->will_qos;
+        packet.will_retain = how->will_retain;
+        if (how->will_delay_s != 0) {
+            packet.will_props.will_delay_s = how->will_delay_s;
+            mr_mqtt_set(&packet.will_props, MR_MQTT_PROP_WILL_DELAY);
+        }
+    }
+    if (how->expiry_s != 0) {
+        packet.props.session_expiry_s = how->expiry_s;
+        mr_mqtt_set(&packet.props, MR_MQTT_PROP_SESSION_EXPIRY);
     }
     if (how->username != NULL) {
         packet.has_username = true;
         packet.username = mr_span_of(how->username);
+    }
+    if (how->password != NULL) {
+        packet.has_password = true;
+        packet.password = mr_span_of(how->password);
     }
     if (how->receive_max != 0) {
         packet.props.receive_max = how->receive_max;
@@ -220,6 +237,25 @@ static inline void peer_publish(struct peer *peer, const char *topic, const char
                put_publish(bytes, sizeof(bytes), peer->version, topic, payload, qos, packet_id));
 }
 
+/* The next packet is this kind of ack; returns its reason. */
+static inline uint8_t peer_expect_ack(struct peer *peer, uint8_t type, uint16_t packet_id)
+{
+    struct mr_mqtt_frame frame;
+    struct mr_mqtt_ack ack;
+    struct mr_mqtt_why why;
+    struct mr_mqtt_mode mode = {.version = peer->version, .from = MR_MQTT_FROM_SERVER};
+
+    mr_assert(peer_frame(peer, &frame));
+    if (frame.type != type) {
+        fprintf(stderr, "expected %s, got %s\n", mr_mqtt_type_name(type),
+                mr_mqtt_type_name(frame.type));
+        abort();
+    }
+    mr_assert(mr_mqtt_ack_decode(&frame, mode, &ack, &why) == MR_OK);
+    mr_assert(ack.packet_id == packet_id);
+    return ack.reason;
+}
+
 static inline uint8_t peer_expect_puback(struct peer *peer, uint16_t packet_id)
 {
     struct mr_mqtt_frame frame;
@@ -234,24 +270,25 @@ static inline uint8_t peer_expect_puback(struct peer *peer, uint16_t packet_id)
     return ack.reason;
 }
 
-static inline void peer_ack(struct peer *peer, uint16_t packet_id)
+static inline void peer_send_ack(struct peer *peer, uint8_t type, uint16_t packet_id)
 {
     uint8_t bytes[MR_MQTT_ACK_BYTES];
 
-    (void)mr_mqtt_ack_put(bytes, MR_MQTT_PUBACK, packet_id);
+    (void)mr_mqtt_ack_put(bytes, type, packet_id);
     peer_write(peer, bytes, sizeof(bytes));
 }
 
-/* Subscribe to one filter; returns the code of the SUBACK. */
-static inline uint8_t peer_subscribe(struct peer *peer,
-                                     const struct mr_mqtt_subscription *subscription,
-                                     uint32_t subscription_id)
+static inline void peer_ack(struct peer *peer, uint16_t packet_id)
+{
+    peer_send_ack(peer, MR_MQTT_PUBACK, packet_id);
+}
+
+static inline void peer_send_subscribe(struct peer *peer,
+                                       const struct mr_mqtt_subscription *subscription,
+                                       uint32_t subscription_id)
 {
     uint8_t filters[512];
     uint8_t bytes[1024];
-    struct mr_mqtt_frame frame;
-    struct mr_mqtt_suback suback;
-    struct mr_mqtt_why why;
     ptrdiff_t len = mr_mqtt_subscription_put(subscription, filters, sizeof(filters));
 
     mr_assert(len > 0);
@@ -263,6 +300,18 @@ static inline uint8_t peer_subscribe(struct peer *peer,
     len = mr_mqtt_subscribe_encode(&packet, peer->version, bytes, sizeof(bytes));
     mr_assert(len > 0);
     peer_write(peer, bytes, (size_t)len);
+}
+
+/* Subscribe to one filter; returns the code of the SUBACK. */
+static inline uint8_t peer_subscribe(struct peer *peer,
+                                     const struct mr_mqtt_subscription *subscription,
+                                     uint32_t subscription_id)
+{
+    struct mr_mqtt_frame frame;
+    struct mr_mqtt_suback suback;
+    struct mr_mqtt_why why;
+
+    peer_send_subscribe(peer, subscription, subscription_id);
     mr_assert(peer_frame(peer, &frame) && frame.type == MR_MQTT_SUBACK);
     mr_assert(mr_mqtt_suback_decode(&frame, peer->version, &suback, &why) == MR_OK);
     mr_assert(suback.packet_id == 7 && suback.codes.len == 1);

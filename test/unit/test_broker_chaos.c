@@ -1,5 +1,5 @@
 /* test_broker_chaos.c
- * links: broker net journal codec config os base
+ * links: broker net store journal codec config os base
  *
  * Goal:   whatever clients do to each other and to themselves, the broker goes on,
  *         acknowledges in order, stays within its memory, and has nothing left when

@@ -1,5 +1,5 @@
 /* test_broker_pressure.c
- * links: broker net journal codec config os base
+ * links: broker net store journal codec config os base
  *
  * Goal:   bytes may come in any pieces, the journal may be full, subscribers may
  *         sleep: publishers get back-pressure and no lie, others are served, memory

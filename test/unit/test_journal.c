@@ -319,6 +319,38 @@ static void test_pins_hold_and_never_stop_the_writer(void)
     mr_assert(mr_journal_close(journal) == MR_OK);
 }
 
+/* No cursor holds anything; a reader that asked for it does, until it has read. */
+static void test_a_holding_reader_keeps_segments(void)
+{
+    struct mr_journal_options options = small_options();
+    struct mr_journal *journal = open_journal(&options, NULL);
+    struct mr_lane *lane = mr_journal_lane(journal, 0);
+    struct mr_reader_options holding = {.pins_max = 1, .holds = true};
+    struct mr_reader *reader;
+    uint64_t first = next_seq(journal);
+    uint64_t seq = first;
+
+    mr_assert(mr_reader_open(&reader, journal, 0, first, &holding, NULL) == MR_OK);
+    while (mr_lane_state(lane) != MR_LANE_FULL) {
+        struct mr_name_ref none = {0};
+        if (append_one(lane, seq, &none) == MR_OK) {
+            seq += 1;
+            mr_assert(seq < first + 200000);
+        } else {
+            mr_lane_submit(lane, mr_clock_mono_ns());
+            mr_wake_wait(&owner, 10000000);
+            mr_lane_release(lane, mr_lane_durable(lane));
+        }
+    }
+    make_durable(lane, seq - 1);
+    read_to(reader, seq - 1);
+    append_range(lane, seq, seq + 5000); /* there is room again, round after round */
+    read_to(reader, seq + 5000);
+    mr_reader_close(reader);
+    append_range(lane, seq + 5001, seq + 60000);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+}
+
 static void test_full_journal_waits_and_goes_on(void)
 {
     struct mr_journal_options options = small_options();
@@ -622,7 +654,48 @@ static void test_readers_follow_from_other_threads(void)
     mr_assert(mr_journal_close(journal) == MR_OK);
 }
 
-/* Each lane numbers for itself, and an existing journal keeps its count. */
+/* While the disk is slow many segments wait for their first commit, all still named as
+ * spares: none may get the file of another.
+ */
+static void test_many_segments_wait_for_a_slow_disk(void)
+{
+    struct mr_journal_options options = small_options();
+    char path[300];
+
+    snprintf(path, sizeof(path), "%s/slow", folder);
+    options.path = path;
+    options.segment_bytes = 128 << 10;
+    options.block_count = 80;
+    options.record_bytes_max = 16 << 10;
+    options.manual = true;
+    struct mr_journal *journal = open_journal(&options, NULL);
+    struct mr_lane *lane = mr_journal_lane(journal, 0);
+    struct mr_lane_stats stats;
+    struct mr_name_ref none = {0};
+    uint64_t seq = 1;
+
+    do {
+        none = (struct mr_name_ref){0};
+        if (append_one(lane, seq, &none) == MR_OK) {
+            seq += 1;
+        } else {
+            mr_journal_step_keeper(journal);
+        }
+        mr_lane_stats(lane, &stats);
+    } while (stats.segments < 12);
+    mr_assert(mr_lane_durable(lane) == 0);
+    (void)mr_lane_submit(lane, mr_clock_mono_ns() + 1000000000);
+    mr_assert(mr_lane_step_commit(lane));
+    mr_lane_release(lane, mr_lane_durable(lane));
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    options.manual = false;
+    journal = open_journal(&options, NULL);
+    mr_assert(next_seq(journal) == seq);
+    read_all(journal, 1, seq - 1);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+}
+
+/* Each lane numbers for itself, and an existing journal keeps its count when none is named. */
 static void test_lanes_are_independent(void)
 {
     struct mr_journal_options options = small_options();
@@ -646,7 +719,7 @@ static void test_lanes_are_independent(void)
             mr_reader_close(reader);
         }
         mr_assert(mr_journal_close(journal) == MR_OK);
-        options.lane_count = 1;
+        options.lane_count = 0;
     }
 }
 
@@ -706,6 +779,7 @@ int main(int argc, char **argv)
     test_rolls_over_many_segments();
     test_lagging_reader_reads_the_disk();
     test_pins_hold_and_never_stop_the_writer();
+    test_a_holding_reader_keeps_segments();
     test_full_journal_waits_and_goes_on();
     test_refusals();
     test_large_records();
@@ -714,6 +788,7 @@ int main(int argc, char **argv)
     test_clean_close_cuts_the_last_segment();
     test_kill_loses_nothing_durable();
     test_readers_follow_from_other_threads();
+    test_many_segments_wait_for_a_slow_disk();
     test_lanes_are_independent();
     test_name_slots_are_dropped();
     folder_remove();

@@ -479,7 +479,7 @@ static void test_foreign_and_newer_files_are_refused(void)
     mr_assert(mr_file_read(&file, meta, sizeof(meta), 0, &got) == MR_OK && got == sizeof(meta));
     mr_file_close(&file);
     memcpy(bytes, meta, sizeof(meta));
-    mr_put_u16(bytes + 8, MR_FORMAT_VERSION + 1);
+    mr_put_u16(bytes + 8, MR_META_VERSION + 1);
     mr_put_u32(bytes + 124, mr_crc32c(0, bytes, 124));
     rewrite("/j/meta", 0, bytes, sizeof(bytes));
     mr_assert(open_again(NULL, &why) == MR_ERR_CONFIG);

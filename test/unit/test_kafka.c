@@ -578,7 +578,7 @@ static void test_puts_the_impossible_aside(void)
         .payload = mr_span_make(large, sizeof(large)),
     };
     append_record(&w, &record); /* 101: the pipeline sees that it is too large */
-    record.payload.len = 999990;
+    record.payload.len = 1048580;
     append_record(&w, &record); /* 102: with its key it is, which only librdkafka sees */
     record.payload.len = 1;
     record.topic = mr_span_of("nolevel");

@@ -150,6 +150,7 @@ extern const struct mr_command mr_command_tap;
 extern const struct mr_command mr_command_bridge;
 extern const struct mr_command mr_command_clients;
 extern const struct mr_command mr_command_dlq;
+extern const struct mr_command mr_command_passwd;
 
 /* Of `journal`, in a file of their own. */
 extern const struct mr_command mr_command_journal_cursors;

@@ -63,7 +63,7 @@ static int held_order(const void *a, const void *b)
  */
 static void table_fill(struct table *table)
 {
-    uint32_t lane_count = mr_journal_lane_count(table->journal);
+    uint32_t lane_count = mr_journal_lane_total(table->journal);
     uint64_t *newest = mr_alloc(lane_count * sizeof(*newest));
 
     table->rows = mr_alloc(MR_CURSORS_MAX * sizeof(*table->rows));

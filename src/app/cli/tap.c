@@ -11,7 +11,7 @@
 #include "os/loop.h"
 #include "os/process.h"
 
-enum { PATH_BYTES = 4096, LANES_MAX = 64 };
+enum { PATH_BYTES = 4096, LANES_MAX = 256 };
 
 /* Some file systems (network, overlays) do not report changes; look then. */
 static const int64_t look_again_ns = INT64_C(1000000000);

@@ -126,6 +126,25 @@ bool mr_path_exists(const char *path)
     return access(path, F_OK) == 0;
 }
 
+bool mr_path_is_open_to_others(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0 && (info.st_mode & S_IROTH) != 0;
+}
+
+void mr_path_own_as(const char *path, const char *from)
+{
+    struct stat info;
+
+    if (stat(from, &info) == 0) {
+        int owned = chown(path, info.st_uid, info.st_gid);
+        if (owned == 0) { /* another group's members have no business in it */
+            (void)chmod(path, S_IRUSR | S_IWUSR | (info.st_mode & S_IRGRP));
+        }
+    }
+}
+
 enum mr_err mr_disk_free(const char *path, uint64_t *out_bytes)
 {
     struct statvfs info;

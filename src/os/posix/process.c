@@ -14,6 +14,7 @@
 #include <sys/inotify.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <termios.h>
 #include <unistd.h>
 
 static _Atomic unsigned signals_arrived;
@@ -194,6 +195,45 @@ uint64_t mr_descriptors_open(void)
 bool mr_is_terminal(int fd)
 {
     return isatty(fd) == 1;
+}
+
+/* A line of stdin without its end, byte by byte: what follows is the next asker's. */
+static bool line_read(char *into, size_t size)
+{
+    size_t len = 0;
+    char byte = 0;
+
+    while (read(STDIN_FILENO, &byte, 1) == 1) {
+        if (byte == '\n') {
+            into[len] = 0;
+            return true;
+        }
+        if (len + 1 == size) {
+            return false;
+        }
+        into[len] = byte;
+        len += 1;
+    }
+    into[len] = 0;
+    return len != 0;
+}
+
+bool mr_secret_ask(const char *prompt, char *into, size_t size)
+{
+    struct termios before;
+    bool is_terminal = tcgetattr(STDIN_FILENO, &before) == 0;
+
+    if (!is_terminal) {
+        return line_read(into, size);
+    }
+    struct termios silent = before;
+    silent.c_lflag &= ~(tcflag_t)ECHO;
+    (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent); /* first: it drops what was typed before */
+    (void)fputs(prompt, stderr);
+    bool read_it = line_read(into, size);
+    (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
+    (void)fputs("\n", stderr);
+    return read_it;
 }
 
 int64_t mr_process_id(void)

@@ -22,10 +22,7 @@
 #include "sink/kafka/kafka_internal.h"
 
 #include "base/hash.h"
-#include "base/log.h"
 #include "os/clock.h"
-
-#include <stdio.h>
 
 enum {
     AWAY_GRACE_MS = 1000, /* a broker that restarts or closes an idle connection is not away */
@@ -53,6 +50,7 @@ static enum mr_err kafka_init(void *state, const void *conf, struct mr_sink_port
     (void)why;
     k->conf = conf;
     k->port = port;
+    mr_kafka_security_warn(k->conf, mr_sink_bridge_name(port));
     k->batch_bytes = BATCH_BYTES_DEFAULT;
     k->fields[FIELD_TOPIC].vtype = RD_KAFKA_VTYPE_RKT;
     k->fields[FIELD_PARTITION].vtype = RD_KAFKA_VTYPE_PARTITION;
@@ -77,11 +75,15 @@ static enum mr_err kafka_open(void *state, struct mr_error *why)
         return MR_ERR_CONFIG;
     }
     mr_kafka_reports_to(rk_conf, k);
+    mr_kafka_token_attach(rk_conf, k);
     k->rk = rd_kafka_new(RD_KAFKA_PRODUCER, rk_conf, text, sizeof(text));
     if (k->rk == NULL) {
         rd_kafka_conf_destroy(rk_conf);
+        mr_kafka_token_free(k);
         return mr_error_set(why, MR_ERR_CONFIG, "librdkafka: %s", text);
     }
+    mr_kafka_token_begin(k);
+    mr_kafka_admin_begin(k);
     k->queue = rd_kafka_queue_get_main(k->rk);
     rd_kafka_queue_io_event_enable(k->queue, mr_sink_wake_fd(k->port), &one, sizeof(one));
     k->generation += 1;
@@ -92,7 +94,8 @@ static enum mr_err kafka_open(void *state, struct mr_error *why)
     k->shrunk = false;
     k->away_since_ns = 0;
     k->answered = false;
-    k->probe_at_ns = mr_clock_mono_ns() + AWAY_GRACE_MS * NS_PER_MS;
+    k->opened_ns = mr_clock_mono_ns();
+    k->probe_at_ns = k->opened_ns + AWAY_GRACE_MS * NS_PER_MS;
     return MR_OK;
 }
 
@@ -105,7 +108,10 @@ static void kafka_drop_producer(struct kafka *k)
     rd_kafka_queue_io_event_enable(k->queue, -1, NULL, 0);
     rd_kafka_queue_destroy(k->queue);
     mr_kafka_topics_release(k);
+    mr_kafka_admin_end(k);
+    mr_kafka_token_end(k);
     rd_kafka_destroy(k->rk);
+    mr_kafka_token_free(k);
     k->rk = NULL;
     k->queue = NULL;
 }
@@ -151,12 +157,24 @@ static bool kafka_topics_ready(struct kafka *k, const struct mr_batch *batch)
     return true;
 }
 
+/* A route remembers its partition together with the age of the topic's count, so that
+ * a new count makes it choose anew: `route->partition` is age << 24 | partition, and -1
+ * at first.  (Kafka's controller gives up far below 2^24 partitions.)
+ */
+enum { PARTITION_BITS = 24, AGE_MASK = 0x7f };
+
+static bool kafka_partition_known(const struct mr_route *route, const struct topic *topic)
+{
+    return route->partition >> PARTITION_BITS == (int32_t)(topic->count_age & AGE_MASK);
+}
+
 /* Records without a key go where their client's would, so its order holds. */
 static int32_t kafka_partition(const struct mr_route *route, const struct topic *topic)
 {
     struct mr_span by = route->key.len != 0 ? route->key : route->client;
 
-    return mr_kafka_partition(by.at, by.len, topic->partitions);
+    return (int32_t)(topic->count_age & AGE_MASK) << PARTITION_BITS |
+           mr_kafka_partition(by.at, by.len, topic->partitions);
 }
 
 static rd_kafka_resp_err_t kafka_produce(struct kafka *k, const struct mr_record *record)
@@ -166,11 +184,11 @@ static rd_kafka_resp_err_t kafka_produce(struct kafka *k, const struct mr_record
     rd_kafka_vu_t *f = k->fields;
     size_t field_count = FIELD_HEADERS;
 
-    if (MR_UNLIKELY(route->partition < 0)) {
+    if (MR_UNLIKELY(!kafka_partition_known(route, topic))) {
         route->partition = kafka_partition(route, topic);
     }
     f[FIELD_TOPIC].u.rkt = topic->rkt;
-    f[FIELD_PARTITION].u.i32 = route->partition;
+    f[FIELD_PARTITION].u.i32 = route->partition & ((1 << PARTITION_BITS) - 1);
     /* An empty payload is an empty value; only NULL would be a tombstone. */
     f[FIELD_VALUE].u.mem.ptr =
         (void *)(uintptr_t)(record->value.len == 0 ? (const void *)"" : record->value.at);
@@ -198,18 +216,13 @@ static rd_kafka_resp_err_t kafka_produce(struct kafka *k, const struct mr_record
 static void kafka_break_off(struct kafka *k, const struct mr_batch *batch, uint32_t from,
                             rd_kafka_resp_err_t err)
 {
-    const char *name = batch->records[from].route->dest->name;
-    const char *sentence = mr_kafka_topic_sentence(err);
+    const struct mr_dest *dest = batch->records[from].route->dest;
+    struct topic *topic = dest->sink_data;
     char text[TEXT_MAX];
 
-    snprintf(text, sizeof(text), "topic '%s' %s", name,
-             sentence != NULL ? sentence : rd_kafka_err2str(err));
-    if (sentence != NULL) {
-        struct topic *topic = batch->records[from].route->dest->sink_data;
-        topic->partitions = 0;
-        k->denied = topic;
-        mr_sink_down(k->port, text);
-        k->answered = false;
+    mr_kafka_refusal(k, err, topic, dest->name, text, sizeof(text));
+    if (mr_kafka_is_refusal(err)) {
+        mr_kafka_refused(k, err, topic, dest->name);
     }
     mr_kafka_fail(k);
     mr_sink_settle(k->port, batch->token, batch->record_count - from, MR_VERDICT_RETRY,
@@ -248,8 +261,6 @@ static enum mr_err kafka_submit(void *state, const struct mr_batch *batch)
  */
 static void kafka_watch(struct kafka *k, int64_t now_ns)
 {
-    char text[TEXT_MAX + 64];
-
     if (k->heard) {
         k->heard = false;
         k->away_since_ns = 0;
@@ -260,14 +271,12 @@ static void kafka_watch(struct kafka *k, int64_t now_ns)
     }
     bool away = k->away_since_ns != 0 && now_ns - k->away_since_ns > AWAY_GRACE_MS * NS_PER_MS;
     if (away && k->inflight != 0) {
-        mr_kafka_away_reason(k, text, sizeof(text));
-        mr_sink_down(k->port, text);
-        k->answered = false;
+        mr_kafka_away(k);
     }
     if ((away || !k->answered) && k->inflight == 0 && now_ns >= k->probe_at_ns) {
         k->probe_at_ns = now_ns + PROBE_EVERY_MS * NS_PER_MS;
         /* A topic that is missing or forbidden keeps us down until it is usable. */
-        bool usable = k->denied == NULL;
+        bool usable = k->denied == NULL && !k->may_write_nothing;
         for (struct topic *t = k->topics; t != NULL; t = t->next) {
             usable = usable && t->missing_since_ns == 0;
         }
@@ -300,6 +309,7 @@ static void kafka_tick(void *state, int64_t now_ns)
         }
     }
     kafka_watch(k, now_ns);
+    mr_kafka_admin_tick(k, now_ns);
 }
 
 /* ---- end ---- */

@@ -14,6 +14,17 @@
 
 #include "plugin/sink.h"
 
+enum mr_kafka_mechanism {
+    MR_KAFKA_AUTH_NONE, /* or by certificate, or by kafka_options */
+    MR_KAFKA_AUTH_PLAIN,
+    MR_KAFKA_AUTH_SCRAM_SHA_256,
+    MR_KAFKA_AUTH_SCRAM_SHA_512,
+    MR_KAFKA_AUTH_OAUTHBEARER,
+};
+
+/* What becomes of partitions that a topic gets after it was first used. */
+enum mr_kafka_growth { MR_KAFKA_PARTITIONS_KEEP, MR_KAFKA_PARTITIONS_FOLLOW };
+
 /* As in the configuration; see the table in options.c. */
 struct mr_kafka_conf {
     const char *servers;
@@ -24,6 +35,26 @@ struct mr_kafka_conf {
     uint32_t compression;
     uint64_t linger_us;
     uint64_t max_topics;
+    uint32_t partitions; /* enum mr_kafka_growth */
+    struct mr_kafka_auth {
+        uint32_t mechanism; /* enum mr_kafka_mechanism */
+        const char *username;
+        const char *password;
+        const char *password_file; /* read again whenever Kafka refuses the password */
+        const char *token_endpoint_url;
+        const char *token_cacertfile;
+        const char *client_id;
+        const char *client_secret;
+        const char *client_secret_file; /* read for each token */
+        const char *scope;
+        struct mr_pairs extensions;
+    } authentication;
+    struct {
+        bool enable;
+        uint64_t partitions;         /* 0: the brokers' default */
+        uint64_t replication_factor; /* 0: the brokers' default */
+        struct mr_pairs options;
+    } auto_create;
     struct {
         bool enable;
         bool verify;

@@ -1,25 +1,31 @@
 /* kafka_internal.h - what the files of this folder share; never leaves it.
  *
  *     options.c   the table, checks, librdkafka's configuration
+ *     security.c  TLS, SASL, secrets; who we are to Kafka
+ *     token.c     tokens of an identity provider, for OAUTHBEARER
  *     kafka.c     life cycle of the producer, submit, tick, close
  *     report.c    delivery reports, errors, up and down
+ *     refusal.c   what Kafka refuses, in words
  *     topic.c     topics: legal names, partitions
+ *     admin.c     topics that are made, looked at for limits, and grow
  *
- * Thread: everything on the bridge's worker, except the log callback.
+ * Thread: everything on the bridge's worker, except the log callback and token.c.
  */
 #ifndef MR_SINK_KAFKA_KAFKA_INTERNAL_H
 #define MR_SINK_KAFKA_KAFKA_INTERNAL_H
 
+#include "base/text.h"
 #include "sink/kafka/kafka.h"
 
 #include <librdkafka/rdkafka.h>
 
 enum {
-    TEXT_MAX = 256,
+    TEXT_MAX = 512,
+    KAFKA_SECRET_MAX = 4096,
     HEADERS_MAX = MR_RECORD_HEADERS_MAX,
     BATCH_BYTES_DEFAULT = 1000000,
     BATCH_BYTES_MIN = 2048,
-    MESSAGE_BYTES_DEFAULT = 1000000, /* librdkafka's message.max.bytes */
+    MESSAGE_BYTES_DEFAULT = 1048588, /* as a topic's max.message.bytes, by Kafka's default */
 };
 
 #define NS_PER_MS ((int64_t)1000000)
@@ -28,11 +34,22 @@ enum {
 /* A topic we produce to: dest->sink_data. */
 struct topic {
     struct topic *next;
+    const char *name; /* the destination's */
     rd_kafka_topic_t *rkt;
     uint64_t generation; /* of the producer `rkt` belongs to */
     int32_t partitions;  /* 0: not read yet */
+    uint32_t count_age;  /* rises when `partitions` changes; see kafka_partition() */
+    int32_t grown_to;    /* the count that was told last */
+    bool created;        /* auto_create has done what it could */
+    bool may_not_create; /* Kafka refused it for lack of permission */
+    bool limits_asked;
+    int64_t create_at_ns; /* not before, after a failure */
     int64_t missing_since_ns;
 };
+
+enum admin_task { ADMIN_NONE, ADMIN_CREATE, ADMIN_LIMITS };
+
+struct token_source; /* token.c */
 
 struct kafka {
     const struct mr_kafka_conf *conf;
@@ -41,9 +58,10 @@ struct kafka {
     rd_kafka_queue_t *queue;
     uint64_t generation; /* of rk; rises with each */
     struct topic *topics;
-    struct topic *denied; /* records of it were refused, none delivered since */
-    uint64_t inflight;    /* produced, no report yet */
-    uint32_t batch_bytes; /* batch.size; halves when a broker finds it too large */
+    struct topic *denied;   /* records of it were refused, none delivered since */
+    bool may_write_nothing; /* not even a producer id was given, nothing delivered since */
+    uint64_t inflight;      /* produced, no report yet */
+    uint32_t batch_bytes;   /* batch.size; halves when a broker finds it too large */
 
     /* one after the other, on a failure */
     bool failing; /* give back all there is, take nothing */
@@ -51,16 +69,28 @@ struct kafka {
     bool shrunk;  /* batch_bytes, for the next producer; once in each one's life */
     bool stale;   /* a new producer before the next record */
 
+    /* one request to the cluster's administration at a time (admin.c) */
+    rd_kafka_queue_t *admin_queue; /* NULL: none made for this producer */
+    enum admin_task admin_task;
+    struct topic *admin_topic;
+    int64_t growth_at_ns; /* when to look for new partitions; 0: never */
+    int64_t growth_every_ns;
+    bool limits_wanted; /* some topic's are not known */
+
+    struct token_source *token; /* NULL: no OAUTHBEARER */
+
     /* reports of one batch that follow each other, told as one verdict */
     void *told_token;
     uint32_t told_count;
 
-    bool heard;                  /* a broker answered since the last tick */
-    bool answered;               /* the last thing known of the cluster is that it answers */
-    int64_t away_since_ns;       /* all brokers down; 0: no */
-    int64_t probe_at_ns;         /* when to look again */
+    bool heard;            /* a broker answered since the last tick */
+    bool answered;         /* the last thing known of the cluster is that it answers */
+    int64_t away_since_ns; /* all brokers down; 0: no */
+    int64_t probe_at_ns;   /* when to look again */
+    int64_t opened_ns;
     int64_t now_ns;              /* of the last tick */
     char broker_error[TEXT_MAX]; /* the last thing librdkafka said of a connection */
+    bool broker_refuses;         /* it was for the operator: credentials, certificates */
 
     rd_kafka_vu_t fields[6 + HEADERS_MAX]; /* of produceva, patched per record */
 };
@@ -71,6 +101,31 @@ enum mr_err mr_kafka_check(const void *conf, struct mr_error *why) MR_MUST_USE;
 rd_kafka_conf_t *mr_kafka_conf_make(const struct mr_kafka_conf *conf, uint32_t batch_bytes,
                                     struct mr_error *why);
 uint32_t mr_kafka_message_bytes_max(const struct mr_kafka_conf *conf);
+enum mr_err mr_kafka_property_set(rd_kafka_conf_t *rk_conf, const char *name, const char *value,
+                                  const char *option, struct mr_error *why) MR_MUST_USE;
+
+/* security.c */
+extern const struct mr_option mr_kafka_ssl_options[];
+extern const struct mr_option mr_kafka_auth_options[];
+enum mr_err mr_kafka_security_check(const struct mr_kafka_conf *conf,
+                                    struct mr_error *why) MR_MUST_USE;
+enum mr_err mr_kafka_security_set(rd_kafka_conf_t *rk_conf, const struct mr_kafka_conf *conf,
+                                  struct mr_error *why) MR_MUST_USE;
+bool mr_kafka_scram_is_old(const struct mr_kafka_conf *conf);
+void mr_kafka_security_warn(const struct mr_kafka_conf *conf, const char *bridge);
+/* `path` NULL: the text as given.  MR_ERR_CONFIG: `why` begins with the option's name. */
+enum mr_err mr_kafka_secret_read(const char *option, const char *given, const char *path,
+                                 char out[KAFKA_SECRET_MAX], struct mr_error *why) MR_MUST_USE;
+void mr_kafka_password_look(struct kafka *k);
+/* "User:press", as ACLs name it. */
+void mr_kafka_principal(const struct mr_kafka_conf *conf, char *out, size_t size);
+const char *mr_kafka_mechanism_name(const struct mr_kafka_conf *conf);
+
+/* token.c */
+void mr_kafka_token_attach(rd_kafka_conf_t *rk_conf, struct kafka *k); /* before rd_kafka_new */
+void mr_kafka_token_begin(struct kafka *k);                            /* after it */
+void mr_kafka_token_end(struct kafka *k);  /* a request is not waited for any longer */
+void mr_kafka_token_free(struct kafka *k); /* when the producer is gone */
 
 /* topic.c */
 const char *mr_kafka_topic_refused(struct mr_span name);
@@ -79,12 +134,28 @@ void mr_kafka_topics_release(struct kafka *k); /* before the producer goes */
 void mr_kafka_topics_free(struct kafka *k);
 bool mr_kafka_probe(struct kafka *k, rd_kafka_topic_t *rkt, int timeout_ms);
 
+/* admin.c */
+bool mr_kafka_topic_create(struct kafka *k, struct topic *topic); /* true: done what can be */
+void mr_kafka_admin_begin(struct kafka *k);
+void mr_kafka_admin_tick(struct kafka *k, int64_t now_ns);
+void mr_kafka_admin_end(struct kafka *k); /* before the producer goes */
+
+/* refusal.c: sentences for the operator */
+bool mr_kafka_is_refusal(rd_kafka_resp_err_t err);
+bool mr_kafka_is_tls(rd_kafka_resp_err_t err, const char *reason);
+void mr_kafka_refusal(const struct kafka *k, rd_kafka_resp_err_t err, const struct topic *topic,
+                      const char *name, char *text, size_t size);
+void mr_kafka_connection_text(const struct kafka *k, rd_kafka_resp_err_t err, const char *reason,
+                              char *text, size_t size);
+
 /* report.c */
 void mr_kafka_reports_to(rd_kafka_conf_t *rk_conf, struct kafka *k);
 void mr_kafka_flush_told(struct kafka *k);
 bool mr_kafka_is_consequence(rd_kafka_resp_err_t err);
 void mr_kafka_fail(struct kafka *k);
-void mr_kafka_away_reason(const struct kafka *k, char *out, size_t size);
-const char *mr_kafka_topic_sentence(rd_kafka_resp_err_t err); /* NULL: not about a topic */
+void mr_kafka_away(struct kafka *k); /* tell the port, with the best reason there is */
+/* Kafka is there and refuses us; only an operator can change that. */
+void mr_kafka_refused(struct kafka *k, rd_kafka_resp_err_t err, struct topic *topic,
+                      const char *name);
 
 #endif

@@ -7,7 +7,6 @@
 #include "sink/kafka/kafka_internal.h"
 
 #include "base/text.h"
-#include "os/file.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,36 +17,38 @@ _Static_assert(MR_HEADERS_LIST == MR_COUNT_OF(header_choices) - 1, "behind the l
 static const char *const compression_choices[] = {"none", "gzip", "snappy", "lz4", "zstd", NULL};
 
 #define FIELD(field) .offset = offsetof(struct mr_kafka_conf, field)
-#define SSL_FIELD(field) \
-    .offset = offsetof(struct mr_kafka_conf, ssl.field) - offsetof(struct mr_kafka_conf, ssl)
 
-static const struct mr_option ssl_options[] = {
+static const char *const growth_choices[] = {
+    [MR_KAFKA_PARTITIONS_KEEP] = "keep", [MR_KAFKA_PARTITIONS_FOLLOW] = "follow", NULL};
+
+#define CREATE_FIELD(field)                                       \
+    .offset = offsetof(struct mr_kafka_conf, auto_create.field) - \
+              offsetof(struct mr_kafka_conf, auto_create)
+
+static const struct mr_option create_options[] = {
     {.name = "enable",
      .type = MR_OPT_BOOL,
-     SSL_FIELD(enable),
+     CREATE_FIELD(enable),
      .default_text = "false",
-     .help = "Speak TLS to the brokers."},
-    {.name = "cacertfile",
-     .type = MR_OPT_PATH,
-     SSL_FIELD(cacertfile),
-     .help = "Certificates of the authorities to trust (PEM); by default the system's."},
-    {.name = "certfile",
-     .type = MR_OPT_PATH,
-     SSL_FIELD(certfile),
-     .help = "Our own certificate (PEM), where brokers ask for one."},
-    {.name = "keyfile",
-     .type = MR_OPT_PATH,
-     SSL_FIELD(keyfile),
-     .help = "The private key that belongs to `certfile` (PEM)."},
-    {.name = "password",
-     .type = MR_OPT_SECRET,
-     SSL_FIELD(password),
-     .help = "The password of `keyfile`, if it has one."},
-    {.name = "verify",
-     .type = MR_OPT_BOOL,
-     SSL_FIELD(verify),
-     .default_text = "true",
-     .help = "Check the brokers' certificates and host names."},
+     .help = "Make topics that do not exist, before their first record."},
+    {.name = "partitions",
+     .type = MR_OPT_U64,
+     CREATE_FIELD(partitions),
+     .default_text = "0",
+     .min = 0,
+     .max = 100000,
+     .help = "Partitions of a topic we make; 0: the brokers' default."},
+    {.name = "replication_factor",
+     .type = MR_OPT_U64,
+     CREATE_FIELD(replication_factor),
+     .default_text = "0",
+     .min = 0,
+     .max = 1000,
+     .help = "Its replicas; 0: the brokers' default."},
+    {.name = "options",
+     .type = MR_OPT_PAIRS,
+     CREATE_FIELD(options),
+     .help = "Its configuration, by Kafka's own names, such as retention.ms."},
     {.name = NULL},
 };
 
@@ -109,7 +110,29 @@ const struct mr_option mr_kafka_options[] = {
      FIELD(client_id),
      .default_text = "millrace",
      .help = "The client id that the brokers see."},
-    {.name = "ssl", .type = MR_OPT_SECTION, FIELD(ssl), .table = ssl_options, .help = "TLS."},
+    {.name = "partitions",
+     .type = MR_OPT_CHOICE,
+     FIELD(partitions),
+     .default_text = "keep",
+     .choices = growth_choices,
+     .help =
+         "What to do with partitions that a topic gets later: keep leaves every key where it is "
+         "until the next start; follow uses them, which moves keys."},
+    {.name = "auto_create",
+     .type = MR_OPT_SECTION,
+     FIELD(auto_create),
+     .table = create_options,
+     .help = "Topics that do not exist."},
+    {.name = "ssl",
+     .type = MR_OPT_SECTION,
+     FIELD(ssl),
+     .table = mr_kafka_ssl_options,
+     .help = "TLS."},
+    {.name = "authentication",
+     .type = MR_OPT_SECTION,
+     FIELD(authentication),
+     .table = mr_kafka_auth_options,
+     .help = "SASL."},
     {.name = "kafka_options",
      .type = MR_OPT_PAIRS,
      FIELD(kafka_options),
@@ -149,8 +172,8 @@ static const struct {
     {"log.queue", "it would silence the log"},
 };
 
-static enum mr_err set(rd_kafka_conf_t *rk_conf, const char *name, const char *value,
-                       const char *option, struct mr_error *why)
+enum mr_err mr_kafka_property_set(rd_kafka_conf_t *rk_conf, const char *name, const char *value,
+                                  const char *option, struct mr_error *why)
 {
     char text[TEXT_MAX];
 
@@ -184,10 +207,12 @@ static enum mr_err set_fixed(rd_kafka_conf_t *rk_conf, const struct mr_kafka_con
 {
     char linger[32];
     char batch[16];
+    char message[16];
 
     snprintf(linger, sizeof(linger), "%" PRIu64 ".%03" PRIu64, conf->linger_us / 1000,
              conf->linger_us % 1000);
     snprintf(batch, sizeof(batch), "%" PRIu32, batch_bytes);
+    snprintf(message, sizeof(message), "%d", MESSAGE_BYTES_DEFAULT);
     const struct {
         const char *name;
         const char *value;
@@ -208,6 +233,7 @@ static enum mr_err set_fixed(rd_kafka_conf_t *rk_conf, const struct mr_kafka_con
         {"queue.buffering.max.kbytes", "2097151", "kafka"},
         {"batch.num.messages", "10000", "kafka"},
         {"batch.size", batch, "kafka"},
+        {"message.max.bytes", message, "kafka"},
         {"socket.keepalive.enable", "true", "kafka"},
         {"socket.nagle.disable", "true", "kafka"},
         {"reconnect.backoff.ms", "100", "kafka"},
@@ -217,41 +243,13 @@ static enum mr_err set_fixed(rd_kafka_conf_t *rk_conf, const struct mr_kafka_con
     };
 
     for (size_t i = 0; i < MR_COUNT_OF(rows); i++) {
-        enum mr_err err = set(rk_conf, rows[i].name, rows[i].value, rows[i].option, why);
+        enum mr_err err =
+            mr_kafka_property_set(rk_conf, rows[i].name, rows[i].value, rows[i].option, why);
         if (err != MR_OK) {
             return err;
         }
     }
     set_no_telemetry(rk_conf);
-    return MR_OK;
-}
-
-static enum mr_err set_ssl(rd_kafka_conf_t *rk_conf, const struct mr_kafka_conf *conf,
-                           struct mr_error *why)
-{
-    const struct {
-        const char *name;
-        const char *value;
-        const char *option;
-    } rows[] = {
-        {"security.protocol", "ssl", "ssl.enable"},
-        {"ssl.ca.location", conf->ssl.cacertfile, "ssl.cacertfile"},
-        {"ssl.certificate.location", conf->ssl.certfile, "ssl.certfile"},
-        {"ssl.key.location", conf->ssl.keyfile, "ssl.keyfile"},
-        {"ssl.key.password", conf->ssl.password, "ssl.password"},
-        {"enable.ssl.certificate.verification", conf->ssl.verify ? "true" : "false", "ssl.verify"},
-        {"ssl.endpoint.identification.algorithm", conf->ssl.verify ? "https" : "none",
-         "ssl.verify"},
-    };
-
-    for (size_t i = 0; conf->ssl.enable && i < MR_COUNT_OF(rows); i++) {
-        if (rows[i].value != NULL) {
-            enum mr_err err = set(rk_conf, rows[i].name, rows[i].value, rows[i].option, why);
-            if (err != MR_OK) {
-                return err;
-            }
-        }
-    }
     return MR_OK;
 }
 
@@ -266,7 +264,8 @@ static enum mr_err set_passed(rd_kafka_conf_t *rk_conf, const struct mr_kafka_co
                                     pair->name, refused[j].sentence);
             }
         }
-        enum mr_err err = set(rk_conf, pair->name, pair->value, "kafka_options", why);
+        enum mr_err err =
+            mr_kafka_property_set(rk_conf, pair->name, pair->value, "kafka_options", why);
         if (err != MR_OK) {
             return err;
         }
@@ -283,68 +282,18 @@ rd_kafka_conf_t *mr_kafka_conf_make(const struct mr_kafka_conf *conf, uint32_t b
     rd_kafka_conf_t *rk_conf = rd_kafka_conf_new();
 
     if (set_fixed(rk_conf, conf, batch_bytes, why) != MR_OK ||
-        set_ssl(rk_conf, conf, why) != MR_OK || set_passed(rk_conf, conf, why) != MR_OK) {
+        mr_kafka_security_set(rk_conf, conf, why) != MR_OK ||
+        set_passed(rk_conf, conf, why) != MR_OK) {
         rd_kafka_conf_destroy(rk_conf);
         return NULL;
     }
     return rk_conf;
 }
 
-static enum mr_err check_files(const struct mr_kafka_conf *conf, struct mr_error *why)
-{
-    const struct {
-        const char *path;
-        const char *option;
-    } files[] = {
-        {conf->ssl.cacertfile, "ssl.cacertfile"},
-        {conf->ssl.certfile, "ssl.certfile"},
-        {conf->ssl.keyfile, "ssl.keyfile"},
-    };
-
-    for (size_t i = 0; conf->ssl.enable && i < MR_COUNT_OF(files); i++) {
-        if (files[i].path != NULL && !mr_path_exists(files[i].path)) {
-            return mr_error_set(why, MR_ERR_CONFIG, "%s: there is no file %s", files[i].option,
-                                files[i].path);
-        }
-    }
-    if (conf->ssl.enable && (conf->ssl.certfile == NULL) != (conf->ssl.keyfile == NULL)) {
-        return mr_error_set(why, MR_ERR_CONFIG,
-                            "ssl.certfile: belongs together with ssl.keyfile; give both or none");
-    }
-    return MR_OK;
-}
-
-/* Certificates and keys are read only when a producer is made: make one, towards a
- * port where nobody answers.
- */
-static enum mr_err check_certificates(const struct mr_kafka_conf *conf, struct mr_error *why)
-{
-    struct mr_kafka_conf nowhere = *conf;
-    char text[TEXT_MAX];
-
-    nowhere.servers = "127.0.0.1:9";
-    rd_kafka_conf_t *rk_conf = mr_kafka_conf_make(&nowhere, BATCH_BYTES_DEFAULT, why);
-    if (rk_conf == NULL) {
-        return MR_ERR_CONFIG;
-    }
-    rd_kafka_conf_set_log_cb(rk_conf, NULL);
-    rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, rk_conf, text, sizeof(text));
-    if (rk == NULL) {
-        rd_kafka_conf_destroy(rk_conf);
-        return mr_error_set(why, MR_ERR_CONFIG, "ssl: librdkafka: %s", text);
-    }
-    rd_kafka_destroy(rk);
-    return MR_OK;
-}
-
 enum mr_err mr_kafka_check(const void *conf_of, struct mr_error *why)
 {
     const struct mr_kafka_conf *conf = conf_of;
 
-    enum mr_err err = check_files(conf, why);
-    if (err != MR_OK) {
-        return err;
-    }
     if (conf->headers.pairs.count > HEADERS_MAX) {
         return mr_error_set(why, MR_ERR_CONFIG, "headers: has %zu headers, more than %d",
                             conf->headers.pairs.count, HEADERS_MAX);
@@ -355,12 +304,16 @@ enum mr_err mr_kafka_check(const void *conf_of, struct mr_error *why)
     if (conf->servers[0] == '\0') {
         return mr_error_set(why, MR_ERR_CONFIG, "servers: is empty; name a broker, as kafka:9092");
     }
+    enum mr_err err = mr_kafka_security_check(conf, why);
+    if (err != MR_OK) {
+        return err;
+    }
     rd_kafka_conf_t *rk_conf = mr_kafka_conf_make(conf, BATCH_BYTES_DEFAULT, why);
     if (rk_conf == NULL) {
         return MR_ERR_CONFIG;
     }
     rd_kafka_conf_destroy(rk_conf);
-    return conf->ssl.enable ? check_certificates(conf, why) : MR_OK;
+    return MR_OK;
 }
 
 /* What produceva accepts of key, value and headers together. */

@@ -25,6 +25,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+enum { CAUSE_PATIENCE_MS = 3000 };
+
 /* Tell the pipeline what was counted. */
 void mr_kafka_flush_told(struct kafka *k)
 {
@@ -38,6 +40,22 @@ void mr_kafka_flush_told(struct kafka *k)
 void mr_kafka_fail(struct kafka *k)
 {
     k->failing = true;
+}
+
+void mr_kafka_refused(struct kafka *k, rd_kafka_resp_err_t err, struct topic *topic,
+                      const char *name)
+{
+    char text[TEXT_MAX];
+
+    mr_kafka_refusal(k, err, topic, name, text, sizeof(text));
+    if (err == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED) {
+        k->may_write_nothing = true;
+    } else if (topic != NULL) {
+        topic->partitions = 0; /* look again before the next record */
+        k->denied = topic;
+    }
+    mr_sink_refused(k->port, text);
+    k->answered = false;
 }
 
 /* Refused for what a record is, not for the state of the cluster? */
@@ -87,24 +105,17 @@ static bool is_of(const rd_kafka_message_t *message, const struct topic *topic)
 static void report_failure(struct kafka *k, const rd_kafka_message_t *message)
 {
     enum mr_verdict verdict = is_poison(message->err) ? MR_VERDICT_SUSPECT : MR_VERDICT_RETRY;
-    const char *topic = rd_kafka_topic_name(message->rkt);
-    const char *sentence = mr_kafka_topic_sentence(message->err);
+    const char *name = rd_kafka_topic_name(message->rkt);
     char text[TEXT_MAX] = "";
 
     if (!mr_kafka_is_consequence(message->err)) {
-        snprintf(text, sizeof(text), "topic '%s' %s", topic,
-                 sentence != NULL ? sentence : rd_kafka_err2str(message->err));
-        if (sentence != NULL) {
-            struct topic *t = k->topics;
-            while (t != NULL && !is_of(message, t)) {
-                t = t->next;
-            }
-            if (t != NULL) {
-                t->partitions = 0; /* look again before the next record */
-                k->denied = t;
-            }
-            mr_sink_down(k->port, text);
-            k->answered = false;
+        struct topic *t = k->topics;
+        while (t != NULL && !is_of(message, t)) {
+            t = t->next;
+        }
+        mr_kafka_refusal(k, message->err, t, name, text, sizeof(text));
+        if (mr_kafka_is_refusal(message->err)) {
+            mr_kafka_refused(k, message->err, t, name);
         } else {
             shrink_batches(k, message->err);
         }
@@ -127,6 +138,7 @@ static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *message, void *o
     if (MR_UNLIKELY(k->denied != NULL) && is_of(message, k->denied)) {
         k->denied = NULL;
     }
+    k->may_write_nothing = false;
     k->heard = true;
     if (MR_UNLIKELY(message->_private != k->told_token)) {
         mr_kafka_flush_told(k);
@@ -135,60 +147,64 @@ static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *message, void *o
     k->told_count += 1;
 }
 
-/* A hint where the cause is known to be one of configuration. */
-static const char *hint_of(rd_kafka_resp_err_t err)
+/* The producer declared itself broken; mostly after a failure whose report tells more. */
+static void on_fatal(struct kafka *k, rd_kafka_t *rk)
 {
-    switch (err) {
-    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
-        return "; check user name and password";
-    case RD_KAFKA_RESP_ERR__SSL:
-        return "; check `ssl` and the brokers' certificates";
-    case RD_KAFKA_RESP_ERR__RESOLVE:
-        return "; check `servers` and the name server";
-    default:
-        return "";
+    char text[TEXT_MAX];
+    rd_kafka_resp_err_t err = rd_kafka_fatal_error(rk, text, sizeof(text));
+
+    mr_log(MR_LOG_DEBUG, "kafka", "%s: the producer gave up: %s (%s)", mr_sink_bridge_name(k->port),
+           text, rd_kafka_err2name(err));
+    if (err == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED) {
+        struct topic *topic = k->topics;
+        mr_kafka_refused(k, err, topic, topic != NULL ? topic->name : k->conf->topic);
     }
+    mr_kafka_fail(k);
 }
 
 static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 {
     struct kafka *k = opaque;
     rd_kafka_resp_err_t err = (rd_kafka_resp_err_t)code;
-    char text[TEXT_MAX];
 
     switch (err) {
     case RD_KAFKA_RESP_ERR__FATAL:
-        err = rd_kafka_fatal_error(rk, text, sizeof(text));
-        mr_log(MR_LOG_DEBUG, "kafka", "%s: the producer gave up: %s (%s)",
-               mr_sink_bridge_name(k->port), text, rd_kafka_err2name(err));
-        mr_kafka_fail(k);
+        on_fatal(k, rk);
         break;
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
         if (k->away_since_ns == 0) {
             k->away_since_ns = mr_clock_mono_ns();
         }
         break;
-    default: {
-        /* "(after 3ms in state CONNECT, ...)" is different each time and helps no one. */
-        const char *tail = strstr(reason, " (after ");
-        size_t len = tail == NULL ? strlen(reason) : (size_t)(tail - reason);
-        const char *hint = hint_of(err);
-        size_t room = sizeof(k->broker_error) - 1 - strlen(hint);
-        snprintf(k->broker_error, sizeof(k->broker_error), "%.*s%s", (int)(len < room ? len : room),
-                 reason, hint);
+    default:
+        mr_kafka_connection_text(k, err, reason, k->broker_error, sizeof(k->broker_error));
+        k->broker_refuses =
+            err == RD_KAFKA_RESP_ERR__AUTHENTICATION || mr_kafka_is_tls(err, reason);
+        if (err == RD_KAFKA_RESP_ERR__AUTHENTICATION) {
+            mr_kafka_password_look(k);
+        }
         break;
-    }
     }
 }
 
-void mr_kafka_away_reason(const struct kafka *k, char *out, size_t size)
+void mr_kafka_away(struct kafka *k)
 {
-    if (k->broker_error[0] != '\0') {
-        snprintf(out, size, "%s", k->broker_error);
-    } else {
-        snprintf(out, size,
-                 "no broker of %s answers (TLS on one side only looks like this too; see `ssl`)",
+    char text[TEXT_MAX];
+
+    k->answered = false;
+    if (k->broker_error[0] == '\0') {
+        if (mr_clock_mono_ns() - k->opened_ns < CAUSE_PATIENCE_MS * NS_PER_MS) {
+            return; /* librdkafka will say more than that nobody answers */
+        }
+        snprintf(text, sizeof(text),
+                 "no broker of %s answers (TLS or SASL on one side only looks like this too; see "
+                 "`ssl` and `authentication`)",
                  k->conf->servers);
+        mr_sink_down(k->port, text);
+    } else if (k->broker_refuses) {
+        mr_sink_refused(k->port, k->broker_error);
+    } else {
+        mr_sink_down(k->port, k->broker_error);
     }
 }
 
@@ -201,8 +217,10 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
     uint64_t held_back;
     bool connection = strcmp(facility, "FAIL") == 0 || strcmp(facility, "ERROR") == 0 ||
                       strcmp(facility, "FATAL") == 0;
-    /* It calls our own choice experimental each time. */
-    bool known = strstr(text, "enable.gapless.guarantee") != NULL;
+    /* It calls our own choice experimental each time; and a Kafka that has just started
+     * gives no producer id for a moment, which is tried again. */
+    bool known = strstr(text, "enable.gapless.guarantee") != NULL ||
+                 (strcmp(facility, "GETPID") == 0 && strstr(text, "retrying") != NULL);
 
     (void)rk;
     if (level > 4 || connection || known) {

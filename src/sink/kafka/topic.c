@@ -2,8 +2,8 @@
  *
  * The partition count is read when a topic is first used and kept: a growth of the
  * topic would send a key elsewhere, in front of its own earlier records.  A new
- * count is read only after the bridge went back (the old one turned out wrong) or
- * a restart.
+ * count is read only after the bridge went back (the old one turned out wrong), or
+ * a restart, or when `partitions: follow` asks for it (admin.c).
  */
 #include "sink/kafka/kafka_internal.h"
 
@@ -14,7 +14,7 @@
 enum {
     TOPIC_NAME_MAX = 249,
     METADATA_WAIT_MS = 400,
-    MISSING_PATIENCE_S = 5, /* a topic that is being created looks missing */
+    MISSING_PATIENCE_S = 3, /* a topic that is being created looks missing */
 };
 
 const char *mr_kafka_topic_refused(struct mr_span name)
@@ -38,44 +38,29 @@ const char *mr_kafka_topic_refused(struct mr_span name)
     return NULL;
 }
 
-/* A topic's error as metadata or a report has it. */
-const char *mr_kafka_topic_sentence(rd_kafka_resp_err_t err)
-{
-    switch (err) {
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-        return "does not exist on the cluster (or lost partitions); create it, or allow "
-               "auto-creation on the brokers";
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-        return "may not be written to; allow this user Write and Describe on it";
-    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
-        return "has a name that the cluster refuses";
-    default:
-        return NULL;
-    }
-}
-
 /* Judge the answer about one topic.  True: its partitions are known. */
 static bool topic_learn(struct kafka *k, struct topic *topic,
                         const struct rd_kafka_metadata_topic *answer)
 {
     if (answer->err == RD_KAFKA_RESP_ERR_NO_ERROR && answer->partition_cnt > 0) {
         topic->partitions = answer->partition_cnt;
+        topic->grown_to = answer->partition_cnt;
+        topic->count_age += 1;
         topic->missing_since_ns = 0;
+        k->limits_wanted |= !topic->limits_asked;
         return true;
     }
+    topic->created = false; /* it may have been deleted: make it again */
     if (topic->missing_since_ns == 0) {
         topic->missing_since_ns = mr_clock_mono_ns();
     }
 
-    bool denied = answer->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
-    if (denied || mr_clock_mono_ns() - topic->missing_since_ns > MISSING_PATIENCE_S * NS_PER_S) {
-        const char *sentence = mr_kafka_topic_sentence(answer->err);
+    bool certain =
+        answer->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || topic->may_not_create;
+    if (certain || mr_clock_mono_ns() - topic->missing_since_ns > MISSING_PATIENCE_S * NS_PER_S) {
         char text[TEXT_MAX];
-        snprintf(text, sizeof(text), "topic '%s' %s", rd_kafka_topic_name(topic->rkt),
-                 sentence != NULL ? sentence : rd_kafka_err2str(answer->err));
-        mr_sink_down(k->port, text);
+        mr_kafka_refusal(k, answer->err, topic, topic->name, text, sizeof(text));
+        mr_sink_refused(k->port, text);
         k->answered = false;
     }
     return false;
@@ -88,16 +73,13 @@ static const struct rd_kafka_metadata *ask(struct kafka *k, rd_kafka_topic_t *rk
 {
     const struct rd_kafka_metadata *metadata = NULL;
     rd_kafka_resp_err_t err = rd_kafka_metadata(k->rk, 0, rkt, &metadata, timeout_ms);
-    char text[TEXT_MAX + 64];
 
     if (err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         k->away_since_ns = 0;
         return metadata;
     }
     rd_kafka_poll(k->rk, 0); /* the cause, if librdkafka has told it by now */
-    mr_kafka_away_reason(k, text, sizeof(text));
-    mr_sink_down(k->port, text);
-    k->answered = false;
+    mr_kafka_away(k);
     return NULL;
 }
 
@@ -119,6 +101,7 @@ static struct topic *topic_of(struct kafka *k, struct mr_dest *dest)
     if (topic == NULL) {
         topic = mr_alloc(sizeof(*topic));
         topic->next = k->topics;
+        topic->name = dest->name;
         k->topics = topic;
         dest->sink_data = topic;
     }
@@ -138,6 +121,9 @@ bool mr_kafka_topic_ready(struct kafka *k, struct mr_dest *dest)
     if (topic->partitions != 0) {
         return true;
     }
+    if (k->conf->auto_create.enable && !mr_kafka_topic_create(k, topic)) {
+        return false;
+    }
 
     const struct rd_kafka_metadata *metadata = ask(k, topic->rkt, METADATA_WAIT_MS);
     if (metadata == NULL) {
@@ -150,7 +136,7 @@ bool mr_kafka_topic_ready(struct kafka *k, struct mr_dest *dest)
         }
     }
     rd_kafka_metadata_destroy(metadata);
-    if (ready && k->denied == NULL) {
+    if (ready && k->denied == NULL && !k->may_write_nothing) {
         k->answered = true;
         mr_sink_up(k->port);
     }

@@ -1,0 +1,110 @@
+/* auth.h - is this the user's password?  Asked by event loops, answered by other threads.
+ *
+ *     CONNECT ─▶ mr_auth_look() ── YES: verified a short while ago, the usual reconnect
+ *                    │ LATER
+ *                    ▼
+ *                mr_auth_submit(request) ─▶ worker: slow hash ─▶ port ─▶ wake
+ *                                                                 └▶ mr_auth_take()
+ *
+ * Checking a password is slow by design, so it never runs in a shard: the connection is
+ * held, the loop goes on.
+ *
+ * REMEMBERED: a verification that succeeded holds for an hour, so that a site that
+ * reconnects does not pay for it again.  What is kept is no password but 128 bits of an
+ * HMAC-SHA256 over user, stored hash and password, under a key that is made at start and
+ * never leaves the process.  A changed file forgets all of it.
+ *
+ * GUESSING: an address that keeps failing waits, longer each time up to 4 s, and may have
+ * 32 questions open; beyond it the answer is BUSY.  What is remembered is not slowed, so
+ * devices behind the same address go on.  A user that does not exist costs as much as a
+ * wrong password.
+ *
+ * Thread: open, reload, close by one thread; look, submit, cancel, take by the thread of the
+ *         port; all may run at once.
+ * Memory: 2 MiB; requests lie in memory that the asker lends.
+ * Time:   look ~2 us; a check is what the file's hashes cost (passhash.h), in at most
+ *         half of the cores.
+ */
+#ifndef MR_AUTH_AUTH_H
+#define MR_AUTH_AUTH_H
+
+#include "base/span.h"
+#include "os/thread.h"
+
+struct mr_auth;
+
+enum mr_auth_answer {
+    MR_AUTH_LATER, /* a worker must look, or look() must be asked again */
+    MR_AUTH_YES,
+    MR_AUTH_NO,
+    MR_AUTH_BUSY, /* too many are waiting */
+};
+
+/* Where the answers for one thread gather.  Zeroed, then mr_auth_port_open(). */
+struct mr_auth_port {
+    struct mr_wake *wake;
+    struct mr_mutex mutex;
+    struct mr_auth_request *first;
+    struct mr_auth_request *last;
+    _Atomic bool some;
+};
+
+/* One question.  Lies in the asker's memory, with the bytes it points to, from look() until
+ * take() or drop() has given it back.
+ */
+struct mr_auth_request {
+    struct mr_auth_port *port;
+    uint64_t conn_id; /* the asker's */
+    struct mr_span user;
+    struct mr_span password;
+    uint64_t address;    /* of the peer, from mr_auth_address() */
+    uint32_t delay_ms;   /* out of look(): submit no earlier */
+    bool counted;        /* among the open ones of its address */
+    _Atomic bool cancel; /* nobody waits for the answer */
+    enum mr_auth_answer answer;
+    struct mr_auth_request *next;
+};
+
+/* CONFIG: the file cannot be read or used (passfile.h), or no thread can be started. */
+enum mr_err mr_auth_open(struct mr_auth **out, const char *password_file,
+                         struct mr_error *why) MR_MUST_USE;
+
+/* Read the file again.  CONFIG: as in open; the old one stays. */
+enum mr_err mr_auth_reload(struct mr_auth *auth, struct mr_error *why) MR_MUST_USE;
+size_t mr_auth_user_count(struct mr_auth *auth);
+
+/* End the workers.  What they had not done is answered with NO and waits at its port. */
+void mr_auth_stop(struct mr_auth *auth);
+void mr_auth_close(struct mr_auth *auth); /* NULL is allowed; stops first */
+
+void mr_auth_port_open(struct mr_auth_port *port, struct mr_wake *wake);
+void mr_auth_port_close(struct mr_auth_port *port); /* everything has been taken */
+
+/* The address of "10.0.0.7:51812", without the port; of v6 the network of 64 bits. */
+uint64_t mr_auth_address(const struct mr_auth *auth, const char *peer);
+
+/* YES or BUSY: it is decided.  LATER: submit it after request->delay_ms. */
+enum mr_auth_answer mr_auth_look(struct mr_auth *auth, struct mr_auth_request *request);
+
+/* FULL: too many wait; the request is the caller's again. */
+enum mr_err mr_auth_submit(struct mr_auth *auth, struct mr_auth_request *request) MR_MUST_USE;
+
+/* A request that look() said LATER to will not be submitted. */
+void mr_auth_drop(struct mr_auth *auth, struct mr_auth_request *request);
+
+/* A user without a password, or another failure that no worker has seen. */
+void mr_auth_note_failure(struct mr_auth *auth, uint64_t address);
+
+/* The next answered request, NULL: none.  LATER: its address has become one that waits;
+ * look() again.  Cancelled ones come too, so that their memory can go.
+ */
+struct mr_auth_request *mr_auth_take(struct mr_auth_port *port);
+static inline bool mr_auth_has_some(struct mr_auth_port *port)
+{
+    return atomic_load_explicit(&port->some, memory_order_acquire);
+}
+
+/* Overwrite user and password; before the memory goes elsewhere. */
+void mr_auth_forget(struct mr_auth_request *request);
+
+#endif

@@ -1,0 +1,253 @@
+/* keep_internal.h - what a persistent session keeps (docs/SESSIONS.md).
+ *
+ *     session ── keep ── deliveries owed ──▶ kept (a message, once for all sessions)
+ *     retained tree ───────────────────────▶ kept
+ *
+ *     kept.c      messages, in memory or in the store
+ *     queue.c     deliveries: push, send, acknowledge, settle
+ *     control.c   control records into the journal
+ *     apply.c     what a record changes, live and at start
+ *     restore.c   load the store, apply the journal's tail
+ *     checkpoint.c  hand over to the store what has changed
+ *     expiry.c    sessions and wills whose time has come
+ *     retained.c  the tree of retained messages
+ *
+ * Thread: the shard's.   Memory: lent by the shard's pool; see MEMORY.md.
+ */
+#ifndef MR_BROKER_KEEP_INTERNAL_H
+#define MR_BROKER_KEEP_INTERNAL_H
+
+#include "broker/broker_internal.h"
+#include "journal/control.h"
+#include "journal/cursor.h"
+#include "journal/reader.h"
+#include "store/store.h"
+
+#include <stdlib.h>
+
+enum {
+    ORDINALS_MAX = 65535, /* deliveries between the oldest owed one and the newest sent */
+};
+
+/* ---- kept.c ---- */
+
+enum kept_state {
+    KEPT_FRESH,   /* in shard->fresh: not in the store */
+    KEPT_WRITING, /* in shard->writing: on its way there */
+    KEPT_STORED,  /* in the store; `copy` may be NULL */
+    KEPT_EXEMPT,  /* never stored: its topic is in journal.exclude */
+};
+
+/* A message that somebody is owed, or that is retained. */
+struct kept {
+    struct kept *next; /* in fresh or writing */
+    struct kept *prev;
+    struct stored *copy;
+    uint64_t seq;
+    uint32_t lane;
+    uint32_t refs;
+    uint32_t bytes; /* what counts against max_queued_bytes */
+    uint8_t state;  /* enum kept_state */
+    uint8_t qos;
+    bool is_retained; /* by the tree */
+    bool retained_row;
+};
+
+/* One reference for the caller.  NULL: no memory. */
+struct kept *kept_new(struct mr_shard *shard, const struct mr_message *message, uint32_t lane,
+                      uint64_t seq, enum kept_state state);
+struct kept *kept_stored_new(struct mr_shard *shard, uint32_t lane, uint64_t seq, uint32_t bytes);
+void kept_unref(struct mr_shard *shard, struct kept *kept);
+
+/* Its message; spans hold until kept_read_end().  False: the store cannot give it. */
+bool kept_read(struct mr_shard *shard, const struct kept *kept, struct mr_message *message);
+void kept_read_end(struct mr_shard *shard);
+
+/* Checkpoint: fresh ones go into the delta; then, written, they leave memory. */
+void kept_write_fresh(struct mr_shard *shard);
+void kept_written(struct mr_shard *shard);
+void kept_drop_all(struct mr_shard *shard);
+
+/* Not in the tree any more. */
+void kept_not_retained(struct mr_shard *shard, struct kept *kept);
+
+/* Key of MESSAGES and RETAINED. */
+enum { MESSAGE_KEY_BYTES = 12 };
+void kept_key(uint32_t lane, uint64_t seq, uint8_t out[MESSAGE_KEY_BYTES]);
+bool message_decode(struct mr_span bytes, struct mr_message *message);
+
+/* ---- queue.c ---- */
+
+enum delivery_state {
+    DELIVERY_OWED,
+    DELIVERY_RELEASED, /* QoS 2: PUBREC came; PUBREL is what is sent now */
+    DELIVERY_DONE,     /* settled, and others before it are not */
+};
+
+struct delivery {
+    struct kept *kept;
+    uint64_t ordinal;
+    uint32_t subscription_id;
+    uint8_t qos;
+    uint8_t state; /* enum delivery_state */
+    bool retain;
+    bool stored; /* the store has, or will have, a row */
+};
+
+struct run {
+    uint64_t first;
+    uint64_t count;
+};
+
+struct keep {
+    struct session *session; /* NULL: it has ended, and only lists still know it */
+    uint64_t number;         /* seq of the first open record: its name in the store */
+    uint64_t ordinal_next;
+    uint64_t ordinal_sent; /* those below have been sent at least once */
+    struct delivery *ring;
+    size_t ring_bytes;      /* as lent by the pool */
+    uint32_t ring_capacity; /* a power of two */
+    uint32_t begin;
+    uint32_t count;
+    uint32_t next;      /* index of the first that this connection was not sent */
+    uint32_t under_way; /* sent to this connection, not settled */
+    uint32_t sub_next;  /* index of the next subscription's row */
+    uint64_t bytes;     /* of the messages owed */
+    struct run *runs;   /* settled in this turn */
+    uint32_t runs_count;
+    uint32_t runs_capacity;
+    struct keep *kick_next;
+    struct keep *settle_next;
+    struct keep *dirty_next;
+    int64_t closed_us; /* 0: connected */
+    int64_t will_us;   /* when the will is due; 0: none is */
+    uint32_t expiry_s; /* UINT32_MAX: never */
+    uint32_t will_delay_s;
+    uint32_t capacity; /* as lent by the pool */
+    uint16_t window;
+    bool kicked;
+    bool settling;
+    bool dirty;
+    bool close_owed; /* the journal had no room for the close record */
+};
+
+/* A matching message: the next ordinal.  `kept` NULL: no memory for it, settle it. */
+void queue_push(struct mr_shard *shard, struct keep *keep, struct kept *kept,
+                const struct delivery *how);
+
+/* Everything pushed by now and durable: send it, and keep to the quotas. */
+void queue_kick(struct mr_shard *shard, uint64_t durable_seq);
+
+void queue_drain(struct client *client, uint64_t durable_seq);
+void queue_attach(struct keep *keep);                       /* a connection begins */
+void queue_wake(struct mr_shard *shard, struct keep *keep); /* onto the kick list */
+void queue_may_have_sent(struct keep *keep);                /* its window, before a crash */
+
+/* What the subscriber answered.  LATER: no room for the record. */
+bool queue_acked(struct client *client, uint16_t packet_id);
+enum verdict queue_received(struct client *client, const struct mr_mqtt_ack *packet);
+bool queue_completed(struct client *client, uint16_t packet_id);
+
+void queue_settle(struct mr_shard *shard, struct keep *keep, uint64_t ordinal);
+void queue_settle_flush(struct mr_shard *shard);
+
+/* At start: an ordinal is not owed any more, or has had its PUBREC. */
+void queue_forget(struct mr_shard *shard, struct keep *keep, uint64_t first, uint64_t count);
+void queue_release(struct mr_shard *shard, struct keep *keep, uint64_t first, uint64_t count);
+/* Behind the last; takes a reference of its own.  False: no memory. */
+bool queue_append(struct mr_shard *shard, struct keep *keep, struct kept *kept,
+                  const struct delivery *delivery);
+void queue_drop(struct mr_shard *shard, struct keep *keep);
+struct delivery *queue_at(const struct keep *keep, uint32_t index);
+
+/* ---- control.c ---- */
+
+/* Append a control record.  FULL: the shard is stalled now.  IO: it has failed. */
+enum mr_err control_append(struct mr_shard *shard, const struct mr_control *control,
+                           uint64_t *seq) MR_MUST_USE;
+
+/* Hold `len` bytes for the client until `seq` is durable; 0: until its turn. */
+enum mr_err answer_reserve(struct client *client, size_t len) MR_MUST_USE;
+void answer_hold(struct client *client, uint64_t seq, const void *bytes, size_t len);
+
+/* ---- apply.c ---- */
+
+/* An event was appended (or is read at start): retained messages and queues. */
+void event_apply(struct mr_shard *shard, const struct mr_message *message, uint32_t lane,
+                 uint64_t seq);
+
+/* A control record is read at start. */
+void control_apply(struct mr_shard *shard, const struct mr_control *control, int64_t at_us,
+                   uint64_t seq);
+
+/* An open record was appended: `session` is persistent from now on.  False: no memory
+ * (only if it was not persistent before).
+ */
+bool keep_make(struct mr_shard *shard, struct session *session, uint64_t number);
+void keep_open(struct mr_shard *shard, struct session *session, const struct mr_control *open);
+void keep_close(struct mr_shard *shard, struct keep *keep, int64_t at_us);
+void keep_closed(struct keep *keep, int64_t at_us); /* the store knows it already */
+void keep_free(struct mr_shard *shard, struct session *session);
+/* Off a list: free it if its session has ended and no other list has it. */
+void keep_let_go(struct mr_shard *shard, struct keep *keep);
+void keep_mark(struct mr_shard *shard, struct keep *keep); /* the store must learn of it */
+
+/* When its time is over; INT64_MAX: never, or it is connected. */
+int64_t keep_expires_us(const struct keep *keep);
+
+/* A subscription as a record says it; at start only. */
+bool keep_subscribe(struct mr_shard *shard, struct session *session,
+                    const struct mr_control_filter *filter, bool *is_new);
+
+/* ---- retained.c ---- */
+
+void retained_apply(struct mr_shard *shard, const struct mr_message *message, struct kept **kept,
+                    uint32_t lane, uint64_t seq, bool exempt);
+bool retained_restore(struct mr_shard *shard, struct kept *kept, struct mr_span topic);
+/* Each retained message whose topic matches, in the order of (lane, seq). */
+void retained_match(struct mr_shard *shard, struct mr_span filter,
+                    void (*found)(void *arg, struct kept *kept), void *arg);
+void retained_close(struct mr_shard *shard);
+
+/* ---- expiry.c ---- */
+
+void expiry_scan(struct mr_shard *shard);
+/* Its connection has ended: close record, will, or the end of the session. */
+void session_leave(struct mr_shard *shard, struct session *session, const struct client *client);
+/* Publish its will if it has one, end it. */
+bool session_end(struct mr_shard *shard, struct session *session);
+
+/* ---- checkpoint.c ---- */
+
+/* Write everything up to `seq`, and wait for it: at start. */
+void checkpoint_now(struct mr_shard *shard, uint64_t seq);
+void checkpoint_turn(struct mr_shard *shard);                          /* at a turn's end */
+void checkpoint_durable(struct mr_shard *shard, uint64_t durable_seq); /* it rose */
+void checkpoint_forget(struct mr_shard *shard, struct keep *keep);     /* the session has gone */
+bool checkpoint_pends(const struct mr_shard *shard); /* so do not sleep for ever */
+
+enum {
+    SESSION_KEY_BYTES = 12, /* lane, number; big-endian, so that rows are in their order */
+    DELIVERY_KEY_BYTES = 20,
+    SUB_KEY_BYTES = 16,
+    DELIVERY_ROW_BYTES = 21,
+    VECTOR_ROW_BYTES = 28, /* journal id, then lane and seq */
+    SESSION_ROW_FIXED = 39,
+    ROW_QOS = 3,
+    ROW_RETAIN = 4,
+    ROW_RELEASED = 8,
+    ROW_NO_LOCAL = 4,
+    ROW_RETAIN_AS_PUBLISHED = 8,
+};
+void session_key(const struct mr_shard *shard, const struct keep *keep,
+                 uint8_t out[SESSION_KEY_BYTES]);
+void delivery_forget(struct mr_shard *shard, const struct keep *keep,
+                     const struct delivery *delivery);
+void delivery_write(struct mr_shard *shard, const struct keep *keep, struct delivery *delivery);
+void sub_forget(struct mr_shard *shard, const struct keep *keep, const struct mr_sub *sub);
+
+/* ---- restore.c ---- */
+
+enum mr_err restore(struct mr_shard *shard, struct mr_error *why) MR_MUST_USE;
+
+#endif

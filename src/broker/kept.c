@@ -1,0 +1,278 @@
+/* kept.c - messages that somebody is owed, each once.
+ *
+ * DESIGN
+ *
+ * A message that goes to persistent sessions is copied once, however many they are.
+ * Most are settled within milliseconds and never leave memory.  Those that are still
+ * owed at a checkpoint are written to the store and their copies given back: from then
+ * on the head of 64 bytes is all that is in memory, and reading is a look-up in the
+ * store.  The row is deleted with the last reference.
+ *
+ * INVARIANTS
+ *
+ *   (1) copy == NULL  =>  state is KEPT_STORED.
+ *   (2) In `fresh` are exactly the KEPT_FRESH, in `writing` the KEPT_WRITING, and only in
+ *       `writing` may be some without references.
+ */
+#include "broker/keep_internal.h"
+
+enum { FLAG_QOS = 3, FLAG_RETAIN = 4, KEPT_BYTES = 64 };
+_Static_assert(sizeof(struct kept) <= KEPT_BYTES, "a buffer class of the pool");
+
+static void kept_link(struct kept **list, struct kept *kept)
+{
+    kept->prev = NULL;
+    kept->next = *list;
+    if (*list != NULL) {
+        (*list)->prev = kept;
+    }
+    *list = kept;
+}
+
+static void kept_unlink(struct kept **list, struct kept *kept)
+{
+    if (kept->prev != NULL) {
+        kept->prev->next = kept->next;
+    } else {
+        *list = kept->next;
+    }
+    if (kept->next != NULL) {
+        kept->next->prev = kept->prev;
+    }
+}
+
+static struct kept *kept_take(struct mr_shard *shard)
+{
+    size_t capacity = 0;
+    struct kept *kept = (struct kept *)(void *)mr_bufpool_take(&shard->pool, KEPT_BYTES, &capacity);
+
+    if (kept != NULL) {
+        mr_assert(capacity == KEPT_BYTES); /* so that it need not be remembered */
+        *kept = (struct kept){.refs = 1};
+    }
+    return kept;
+}
+struct kept *kept_new(struct mr_shard *shard, const struct mr_message *message, uint32_t lane,
+                      uint64_t seq, enum kept_state state)
+{
+    struct kept *kept = deliver_has_memory(shard) ? kept_take(shard) : NULL;
+
+    if (kept == NULL) {
+        return NULL;
+    }
+    kept->copy = stored_new(&shard->pool, message, STORED_PAYLOAD);
+    if (kept->copy == NULL) {
+        mr_bufpool_give(&shard->pool, (uint8_t *)kept, KEPT_BYTES);
+        return NULL;
+    }
+    kept->lane = lane;
+    kept->seq = seq;
+    kept->bytes = (uint32_t)(message->topic.len + message->props.len + message->payload.len);
+    kept->state = (uint8_t)state;
+    kept->qos = message->qos;
+    if (state == KEPT_FRESH) {
+        kept_link(&shard->fresh, kept);
+        shard->fresh_bytes += kept->bytes;
+    }
+    return kept;
+}
+
+struct kept *kept_stored_new(struct mr_shard *shard, uint32_t lane, uint64_t seq, uint32_t bytes)
+{
+    struct kept *kept = kept_take(shard);
+
+    if (kept != NULL) {
+        kept->lane = lane;
+        kept->seq = seq;
+        kept->bytes = bytes;
+        kept->state = KEPT_STORED;
+    }
+    return kept;
+}
+
+static void kept_free(struct mr_shard *shard, struct kept *kept)
+{
+    if (kept->copy != NULL) {
+        stored_free(&shard->pool, kept->copy);
+    }
+    mr_bufpool_give(&shard->pool, (uint8_t *)kept, KEPT_BYTES);
+}
+
+void kept_key(uint32_t lane, uint64_t seq, uint8_t out[MESSAGE_KEY_BYTES])
+{
+    mr_put_be32(out, lane);
+    mr_put_be32(out + 4, (uint32_t)(seq >> 32));
+    mr_put_be32(out + 8, (uint32_t)seq);
+}
+
+static void kept_row_delete(struct mr_shard *shard, const struct kept *kept,
+                            enum mr_store_table table)
+{
+    uint8_t key[MESSAGE_KEY_BYTES];
+
+    if (shard->store == NULL) {
+        return; /* the shard is closing, the rows stay */
+    }
+    kept_key(kept->lane, kept->seq, key);
+    mr_store_delete(shard->store, table, mr_span_make(key, sizeof(key)));
+}
+
+void kept_unref(struct mr_shard *shard, struct kept *kept)
+{
+    mr_assert(kept->refs != 0);
+    kept->refs -= 1;
+    if (kept->refs != 0) {
+        return;
+    }
+    switch (kept->state) {
+    case KEPT_FRESH:
+        kept_unlink(&shard->fresh, kept);
+        shard->fresh_bytes -= kept->bytes;
+        break;
+    case KEPT_WRITING:
+        return; /* kept_written() does the rest */
+    case KEPT_STORED:
+        kept_row_delete(shard, kept, MR_STORE_MESSAGES);
+        break;
+    default:
+        break;
+    }
+    kept_free(shard, kept);
+}
+
+void kept_not_retained(struct mr_shard *shard, struct kept *kept)
+{
+    kept->is_retained = false;
+    if (kept->retained_row) {
+        kept->retained_row = false;
+        kept_row_delete(shard, kept, MR_STORE_RETAINED);
+    }
+    kept_unref(shard, kept);
+}
+
+/* ---- the row ---- */
+
+static void message_write(struct mr_shard *shard, const struct kept *kept)
+{
+    const struct mr_message *m = &kept->copy->message;
+    uint8_t key[MESSAGE_KEY_BYTES];
+
+    kept_key(kept->lane, kept->seq, key);
+    uint8_t *at =
+        mr_store_put_room(shard->store, MR_STORE_MESSAGES, mr_span_make(key, sizeof(key)),
+                          9 + mr_varint_size(m->topic.len) + m->topic.len +
+                              mr_varint_size(m->props.len) + m->props.len + m->payload.len);
+    mr_put_u64(at, (uint64_t)m->received_us);
+    at[8] = (uint8_t)(m->qos | (m->retain ? FLAG_RETAIN : 0));
+    at = mr_put_varint(at + 9, m->topic.len);
+    memcpy(at, m->topic.at, m->topic.len);
+    at = mr_put_varint(at + m->topic.len, m->props.len);
+    if (m->props.len != 0) {
+        memcpy(at, m->props.at, m->props.len);
+    }
+    if (m->payload.len != 0) {
+        memcpy(at + m->props.len, m->payload.at, m->payload.len);
+    }
+}
+
+bool message_decode(struct mr_span bytes, struct mr_message *message)
+{
+    struct mr_take take = mr_take_from(bytes);
+    struct mr_span received = mr_take_bytes(&take, sizeof(uint64_t));
+    uint8_t flags = mr_take_u8(&take);
+
+    *message = (struct mr_message){.qos = flags & FLAG_QOS, .retain = (flags & FLAG_RETAIN) != 0};
+    message->topic = mr_take_bytes(&take, mr_take_varint(&take));
+    message->props = mr_take_bytes(&take, mr_take_varint(&take));
+    message->payload = mr_take_bytes(&take, mr_take_left(&take));
+    if (take.failed) {
+        return false;
+    }
+    message->received_us = (int64_t)mr_get_u64(received.at);
+    return true;
+}
+
+bool kept_read(struct mr_shard *shard, const struct kept *kept, struct mr_message *message)
+{
+    uint8_t key[MESSAGE_KEY_BYTES];
+    struct mr_span value;
+
+    if (kept->copy != NULL) {
+        *message = kept->copy->message;
+        return true;
+    }
+    kept_key(kept->lane, kept->seq, key);
+    if (mr_store_get(shard->store, MR_STORE_MESSAGES, mr_span_make(key, sizeof(key)), &value) ==
+            MR_OK &&
+        message_decode(value, message)) {
+        return true;
+    }
+    static struct mr_log_limit limit;
+    uint64_t held = 0;
+    if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
+        mr_log(MR_LOG_ERROR, "sessions",
+               "the session store lacks message %u-%llu, which is dropped (%llu more); check the "
+               "disk",
+               kept->lane, (unsigned long long)kept->seq, (unsigned long long)held);
+    }
+    return false;
+}
+
+void kept_read_end(struct mr_shard *shard)
+{
+    if (shard->store != NULL) {
+        mr_store_read_end(shard->store);
+    }
+}
+
+/* ---- checkpoints ---- */
+
+void kept_write_fresh(struct mr_shard *shard)
+{
+    struct kept *kept;
+
+    mr_assert(shard->writing == NULL);
+    while ((kept = shard->fresh) != NULL) {
+        kept_unlink(&shard->fresh, kept);
+        kept->state = KEPT_WRITING;
+        kept_link(&shard->writing, kept);
+        message_write(shard, kept);
+        if (kept->is_retained) {
+            uint8_t key[MESSAGE_KEY_BYTES];
+            kept_key(kept->lane, kept->seq, key);
+            mr_store_put(shard->store, MR_STORE_RETAINED, mr_span_make(key, sizeof(key)),
+                         (struct mr_span){0});
+            kept->retained_row = true;
+        }
+    }
+    shard->fresh_bytes = 0;
+}
+
+void kept_written(struct mr_shard *shard)
+{
+    struct kept *kept;
+
+    while ((kept = shard->writing) != NULL) {
+        kept_unlink(&shard->writing, kept);
+        kept->state = KEPT_STORED;
+        if (kept->refs == 0) {
+            kept_row_delete(shard, kept, MR_STORE_MESSAGES);
+            kept_free(shard, kept);
+        } else {
+            stored_free(&shard->pool, kept->copy);
+            kept->copy = NULL;
+        }
+    }
+}
+
+void kept_drop_all(struct mr_shard *shard)
+{
+    struct kept *kept;
+
+    mr_assert(shard->fresh == NULL);
+    while ((kept = shard->writing) != NULL) {
+        kept_unlink(&shard->writing, kept);
+        mr_assert(kept->refs == 0);
+        kept_free(shard, kept);
+    }
+}

@@ -1,0 +1,419 @@
+/* retained.c - the retained message of each topic (section 3.3.1.3).
+ *
+ * DESIGN
+ *
+ * A tree of topic levels, one node per level, children found by a hash table of
+ * (parent, level) for a level that is known and by a list for '+' and '#'.  So a
+ * SUBSCRIBE without wildcards costs a few look-ups, and one with them what it finds.
+ *
+ * What a filter finds is handed out in the order of (lane, seq), because that order is
+ * the same live and at start, whatever the history of the tree.
+ *
+ * INVARIANTS
+ *
+ *   (1) A node other than the root has a message or a child.
+ *   (2) count is the number of nodes with a message, bytes the sum of theirs.
+ */
+#include "broker/keep_internal.h"
+
+enum { TABLE_FIRST = 64 };
+
+struct retained_node {
+    struct retained_node *table_next;
+    struct retained_node *parent;
+    struct retained_node *children; /* a list by `next` and `prev` */
+    struct retained_node *next;
+    struct retained_node *prev;
+    struct kept *kept;
+    uint64_t hash;
+    uint32_t capacity; /* as lent by the pool */
+    uint16_t level_len;
+    uint8_t level[];
+};
+
+struct retained {
+    struct retained_node root;
+    struct retained_node **table; /* mr_alloc, as the table of sessions */
+    size_t slots;
+    size_t nodes;
+};
+
+static uint64_t node_hash(const struct mr_shard *shard, const struct retained_node *parent,
+                          struct mr_span level)
+{
+    struct mr_hash_key key = {.k0 = shard->key.k0 ^ (uint64_t)(uintptr_t)parent,
+                              .k1 = shard->key.k1};
+
+    return mr_siphash(&key, level.at, level.len);
+}
+
+static struct retained_node *child_find(const struct mr_shard *shard,
+                                        const struct retained_node *parent, struct mr_span level)
+{
+    const struct retained *tree = shard->retained;
+    uint64_t hash = node_hash(shard, parent, level);
+    struct retained_node *node = tree->table[hash & (tree->slots - 1)];
+
+    while (node != NULL && (node->hash != hash || node->parent != parent ||
+                            !mr_span_equal(mr_span_make(node->level, node->level_len), level))) {
+        node = node->table_next;
+    }
+    return node;
+}
+
+static void table_grow(struct retained *tree)
+{
+    size_t slots = tree->slots == 0 ? TABLE_FIRST : tree->slots * 2;
+    struct retained_node **table = mr_alloc(slots * sizeof(struct retained_node *));
+
+    for (size_t i = 0; i < tree->slots; i++) {
+        struct retained_node *node = tree->table[i];
+        while (node != NULL) {
+            struct retained_node *next = node->table_next;
+            node->table_next = table[node->hash & (slots - 1)];
+            table[node->hash & (slots - 1)] = node;
+            node = next;
+        }
+    }
+    mr_free(tree->table);
+    tree->table = table;
+    tree->slots = slots;
+}
+
+static struct retained_node *child_make(struct mr_shard *shard, struct retained_node *parent,
+                                        struct mr_span level)
+{
+    struct retained *tree = shard->retained;
+    size_t capacity = 0;
+    struct retained_node *node = (struct retained_node *)(void *)mr_bufpool_take(
+        &shard->pool, sizeof(*node) + level.len, &capacity);
+
+    if (node == NULL) {
+        return NULL;
+    }
+    *node = (struct retained_node){.parent = parent,
+                                   .next = parent->children,
+                                   .hash = node_hash(shard, parent, level),
+                                   .capacity = (uint32_t)capacity,
+                                   .level_len = (uint16_t)level.len};
+    if (level.len != 0) {
+        memcpy(node->level, level.at, level.len);
+    }
+    if (parent->children != NULL) {
+        parent->children->prev = node;
+    }
+    parent->children = node;
+    if (tree->nodes >= tree->slots) {
+        table_grow(tree);
+    }
+    struct retained_node **slot = &tree->table[node->hash & (tree->slots - 1)];
+    node->table_next = *slot;
+    *slot = node;
+    tree->nodes += 1;
+    return node;
+}
+
+/* Take away what (1) does not allow, from `node` upwards. */
+static void node_prune(struct mr_shard *shard, struct retained_node *node)
+{
+    struct retained *tree = shard->retained;
+
+    while (node->parent != NULL && node->kept == NULL && node->children == NULL) {
+        struct retained_node *parent = node->parent;
+        struct retained_node **at = &tree->table[node->hash & (tree->slots - 1)];
+
+        while (*at != node) {
+            at = &(*at)->table_next;
+        }
+        *at = node->table_next;
+        if (node->prev != NULL) {
+            node->prev->next = node->next;
+        } else {
+            parent->children = node->next;
+        }
+        if (node->next != NULL) {
+            node->next->prev = node->prev;
+        }
+        mr_bufpool_give(&shard->pool, (uint8_t *)node, node->capacity);
+        tree->nodes -= 1;
+        node = parent;
+    }
+}
+
+static struct retained_node *node_find(const struct mr_shard *shard, struct mr_span topic)
+{
+    struct retained_node *node = &shard->retained->root;
+    struct mr_span rest = topic;
+    struct mr_span level;
+
+    while (node != NULL && mr_topic_level_next(&rest, &level)) {
+        node = child_find(shard, node, level);
+    }
+    return node;
+}
+
+static struct retained_node *node_make(struct mr_shard *shard, struct mr_span topic)
+{
+    struct retained_node *node = &shard->retained->root;
+    struct mr_span rest = topic;
+    struct mr_span level;
+
+    while (mr_topic_level_next(&rest, &level)) {
+        struct retained_node *child = child_find(shard, node, level);
+        if (child == NULL) {
+            child = child_make(shard, node, level);
+        }
+        if (child == NULL) {
+            node_prune(shard, node);
+            return NULL;
+        }
+        node = child;
+    }
+    return node;
+}
+
+static void retained_make(struct mr_shard *shard)
+{
+    if (shard->retained == NULL) {
+        shard->retained = mr_alloc(sizeof(*shard->retained));
+        table_grow(shard->retained);
+    }
+}
+
+static void node_clear(struct mr_shard *shard, struct retained_node *node)
+{
+    if (node->kept != NULL) {
+        shard->retained_count -= 1;
+        shard->retained_bytes -= node->kept->bytes;
+        kept_not_retained(shard, node->kept);
+        node->kept = NULL;
+    }
+}
+
+static void node_set(struct mr_shard *shard, struct retained_node *node, struct kept *kept)
+{
+    node_clear(shard, node);
+    node->kept = kept;
+    kept->refs += 1;
+    kept->is_retained = true;
+    shard->retained_count += 1;
+    shard->retained_bytes += kept->bytes;
+}
+
+/* Not retained, although it should be. */
+static void retained_refuse(struct mr_shard *shard, const struct mr_message *message,
+                            const char *what)
+{
+    static struct mr_log_limit limit;
+    uint64_t held = 0;
+
+    mr_metric_add(shard->metrics.dropped_retained, 1);
+    if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
+        mr_log(MR_LOG_WARN, "mqtt",
+               "a message for '%.*s' was delivered but not retained: %s (%llu more such lines held "
+               "back)",
+               (int)(message->topic.len < 100 ? message->topic.len : 100),
+               (const char *)message->topic.at, what, (unsigned long long)held);
+    }
+}
+
+static bool retained_fits(const struct mr_shard *shard, const struct retained_node *node,
+                          size_t bytes)
+{
+    const struct mr_broker_limits *limits = &shard->limits;
+    uint64_t before = node == NULL || node->kept == NULL ? 0 : node->kept->bytes;
+
+    if (shard->restoring) {
+        return true; /* it fitted when it came */
+    }
+    return (before != 0 || shard->retained_count < limits->max_retained_messages) &&
+           shard->retained_bytes - before + bytes <= limits->max_retained_bytes;
+}
+
+void retained_apply(struct mr_shard *shard, const struct mr_message *message, struct kept **kept,
+                    uint32_t lane, uint64_t seq, bool exempt)
+{
+    retained_make(shard);
+    struct retained_node *node = node_find(shard, message->topic);
+
+    if (message->payload.len == 0) { /* [MQTT-3.3.1-6] */
+        if (node != NULL) {
+            node_clear(shard, node);
+            node_prune(shard, node);
+        }
+        return;
+    }
+    if (!retained_fits(shard, node,
+                       message->topic.len + message->props.len + message->payload.len)) {
+        retained_refuse(shard, message, "see `max_retained_messages` and `max_retained_bytes`");
+        return;
+    }
+    if (*kept == NULL) {
+        *kept = kept_new(shard, message, lane, seq, exempt ? KEPT_EXEMPT : KEPT_FRESH);
+    }
+    if (*kept != NULL && node == NULL) {
+        node = node_make(shard, message->topic);
+    }
+    if (*kept == NULL || node == NULL) {
+        shard->restore_short = true;
+        retained_refuse(shard, message, "no memory, see `gateway.memory`");
+        return;
+    }
+    node_set(shard, node, *kept);
+}
+
+bool retained_restore(struct mr_shard *shard, struct kept *kept, struct mr_span topic)
+{
+    retained_make(shard);
+    struct retained_node *node = node_make(shard, topic);
+
+    if (node == NULL) {
+        return false;
+    }
+    node_set(shard, node, kept);
+    kept->retained_row = true;
+    return true;
+}
+
+/* ---- matching ---- */
+
+struct finding {
+    struct kept **found; /* NULL: only count */
+    size_t count;
+};
+
+static void finding_add(struct finding *finding, const struct retained_node *node)
+{
+    if (node->kept != NULL) {
+        if (finding->found != NULL) {
+            finding->found[finding->count] = node->kept;
+        }
+        finding->count += 1;
+    }
+}
+
+static bool is_level(struct mr_span level, char c)
+{
+    return level.len == 1 && level.at[0] == (uint8_t)c;
+}
+
+/* May a wildcard of the first level stand for it?  [MQTT-4.7.2-1] */
+static bool node_is_open(const struct mr_shard *shard, const struct retained_node *node)
+{
+    return node->parent != &shard->retained->root || node->level_len == 0 || node->level[0] != '$';
+}
+
+/* All below `top`, without it. */
+static void finding_below(const struct mr_shard *shard, struct finding *finding,
+                          const struct retained_node *top)
+{
+    const struct retained_node *node = top->children;
+
+    while (node != NULL) {
+        bool open = node_is_open(shard, node);
+        if (open) {
+            finding_add(finding, node);
+        }
+        if (open && node->children != NULL) {
+            node = node->children;
+            continue;
+        }
+        while (node->next == NULL && node->parent != top) {
+            node = node->parent;
+        }
+        node = node->next;
+    }
+}
+
+/* A filter of many '+' visits as many levels as topics have; recursion would be as deep
+ * as the filter, which a device chooses: at most max_topic_levels, frames of ~100 bytes.
+ */
+static void finding_walk(const struct mr_shard *shard, struct finding *finding,
+                         const struct retained_node *node, struct mr_span rest)
+{
+    struct mr_span level;
+
+    if (!mr_topic_level_next(&rest, &level)) {
+        finding_add(finding, node);
+        return;
+    }
+    if (is_level(level, '#')) {
+        if (node->parent != NULL) {
+            finding_add(finding, node); /* "sport/#" finds "sport" too */
+        }
+        finding_below(shard, finding, node);
+        return;
+    }
+    if (!is_level(level, '+')) {
+        node = child_find(shard, node, level);
+        if (node != NULL) {
+            finding_walk(shard, finding, node, rest);
+        }
+        return;
+    }
+    for (node = node->children; node != NULL; node = node->next) {
+        if (node_is_open(shard, node)) {
+            finding_walk(shard, finding, node, rest);
+        }
+    }
+}
+
+static int kept_compare(const void *a, const void *b)
+{
+    const struct kept *x = *(struct kept *const *)a;
+    const struct kept *y = *(struct kept *const *)b;
+
+    if (x->lane != y->lane) {
+        return x->lane < y->lane ? -1 : 1;
+    }
+    return x->seq < y->seq ? -1 : x->seq > y->seq;
+}
+
+void retained_match(struct mr_shard *shard, struct mr_span filter,
+                    void (*found)(void *arg, struct kept *kept), void *arg)
+{
+    struct finding finding = {.found = NULL};
+    size_t capacity = 0;
+
+    if (shard->retained_count == 0) {
+        return;
+    }
+    finding_walk(shard, &finding, &shard->retained->root, filter);
+    if (finding.count == 0) {
+        return;
+    }
+    finding.found = (struct kept **)(void *)mr_bufpool_take(
+        &shard->pool, finding.count * sizeof(struct kept *), &capacity);
+    if (finding.found == NULL) {
+        shard->restore_short = true;
+        mr_metric_add(shard->metrics.dropped_memory, finding.count);
+        return;
+    }
+    finding.count = 0;
+    finding_walk(shard, &finding, &shard->retained->root, filter);
+    qsort(finding.found, finding.count, sizeof(*finding.found), kept_compare);
+    for (size_t i = 0; i < finding.count; i++) {
+        found(arg, finding.found[i]);
+    }
+    mr_bufpool_give(&shard->pool, (uint8_t *)finding.found, capacity);
+}
+
+void retained_close(struct mr_shard *shard)
+{
+    struct retained *tree = shard->retained;
+
+    if (tree == NULL) {
+        return;
+    }
+    while (tree->root.children != NULL) {
+        struct retained_node *node = tree->root.children;
+        while (node->children != NULL) {
+            node = node->children;
+        }
+        node_clear(shard, node);
+        node_prune(shard, node);
+    }
+    mr_free(tree->table);
+    mr_free(tree);
+    shard->retained = NULL;
+}

@@ -1,0 +1,54 @@
+"""certs - a CA and what it signs, made by openssl in a folder of the test's.
+
+    pki = Pki(folder)
+    pki.issue("server", "localhost")      server.crt and server.key
+    pki.ca                                path of ca.crt
+"""
+
+import subprocess
+
+from harness import program
+
+EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+NAMES = "subjectAltName=DNS:localhost,IP:127.0.0.1\n"
+
+
+class Pki:
+    def __init__(self, folder, name="millrace test CA"):
+        self.folder = folder
+        self.ca = folder / "ca.crt"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "san.ext").write_text(NAMES, encoding="ascii")
+        self.openssl("req", "-x509", *EC, "-days", "30", "-subj", f"/CN={name}",
+                     "-keyout", "ca.key", "-out", "ca.crt")
+
+    def openssl(self, *args, check=True):
+        done = subprocess.run([program("openssl"), *args], cwd=self.folder, capture_output=True,
+                              text=True, check=False)
+        if check and done.returncode != 0:
+            raise AssertionError(f"openssl {args}: {done.stderr}")
+        return done.returncode == 0
+
+    def issue(self, file, name, expired=False, key=EC):
+        """FILE.crt and FILE.key for NAME; returns both paths."""
+        self.openssl("req", *key, "-subj", f"/CN={name}", "-keyout", f"{file}.key",
+                     "-out", f"{file}.csr")
+        sign = ("x509", "-req", "-in", f"{file}.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
+                "-CAcreateserial", "-extfile", "san.ext", "-out", f"{file}.crt")
+        if not expired:
+            self.openssl(*sign, "-days", "30")
+        elif not self.openssl(*sign, "-days", "-1", check=False):  # newer ones ask for dates
+            self.openssl(*sign, "-not_before", "20200101000000Z", "-not_after", "20200201000000Z")
+        return self.folder / f"{file}.crt", self.folder / f"{file}.key"
+
+    def revoke(self, *files):
+        """crl.pem with the certificates of these files on it."""
+        (self.folder / "ca.conf").write_text(
+            "[ca]\ndefault_ca=one\n[one]\ndatabase=index.txt\ndefault_md=sha256\n"
+            "default_crl_days=30\n", encoding="ascii")
+        (self.folder / "index.txt").touch()
+        ours = ("ca", "-config", "ca.conf", "-cert", "ca.crt", "-keyfile", "ca.key")
+        for file in files:
+            self.openssl(*ours, "-revoke", f"{file}.crt")
+        self.openssl(*ours, "-gencrl", "-out", "crl.pem")
+        return self.folder / "crl.pem"

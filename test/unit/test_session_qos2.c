@@ -1,0 +1,407 @@
+/* test_session_qos2.c
+ * links: broker net store journal codec config os base
+ *
+ * Goal:   QoS 2 is exactly once in both directions through a crash at every point of the
+ *         handshake (docs/SESSIONS.md), and no step leaves before it is durable.
+ * Method: a real broker whose journal commits by hand; a crash is a copy of what the disk
+ *         has by then, and a new broker on it.  Every point is tried with the record in
+ *         question durable and not, and with a checkpoint before it and none.
+ */
+#include "broker_peer.h"
+
+static const struct peer_connect device = {
+    .client_id = "press-7", .version = 5, .keep_session = true, .expiry_s = 3600};
+
+/* Connect with a persistent session; commits until the CONNACK is there. */
+static void join_as(struct peer *peer, struct kit *kit, const struct peer_connect *how,
+                    bool present)
+{
+    struct mr_mqtt_connack connack;
+    int64_t deadline = kit_deadline();
+
+    peer_open(peer, kit);
+    peer_send_connect(peer, how);
+    while (peer->begin == peer->end) {
+        peer_receive(peer, 1000000);
+        (void)mr_lane_step_commit(kit->lane);
+        kit_patience(deadline, "a CONNACK");
+    }
+    peer_expect_connack(peer, &connack);
+    if (connack.reason != 0 || connack.session_present != present) {
+        fprintf(stderr, "CONNACK 0x%02x, session present %d\n", connack.reason,
+                connack.session_present);
+        abort();
+    }
+}
+
+/* Until something has arrived, with commits meanwhile. */
+static void commit_until_answer(struct kit *kit, struct peer *peer)
+{
+    int64_t deadline = kit_deadline();
+
+    while (peer->begin == peer->end && !peer->closed) {
+        (void)mr_lane_step_commit(kit->lane);
+        peer_receive(peer, 1000000);
+        kit_patience(deadline, "an answer");
+    }
+}
+
+static void count_event(const struct mr_event *event, void *arg)
+{
+    (void)event;
+    *(uint64_t *)arg += 1;
+}
+
+/* Events of the journal. */
+static uint64_t events(struct kit *kit)
+{
+    struct mr_reader *reader = NULL;
+    struct mr_view view;
+    struct mr_event event;
+    uint64_t count = 0;
+
+    mr_assert(mr_reader_open(&reader, kit->journal, 0, 1, NULL, NULL) == MR_OK);
+    while (mr_reader_next(reader, &view) == MR_OK) {
+        struct mr_view_at at = mr_view_begin(&view);
+        while (mr_view_event(&view, &at, &event)) {
+            count_event(&event, &count);
+        }
+        mr_view_unpin(&view);
+    }
+    mr_reader_close(reader);
+    return count;
+}
+
+static void publish_dup(struct peer *peer, uint16_t packet_id, const char *payload, bool dup)
+{
+    uint8_t bytes[256];
+    struct mr_mqtt_publish packet = {.topic = mr_span_of("t"),
+                                     .payload = mr_span_of(payload),
+                                     .qos = 2,
+                                     .dup = dup,
+                                     .packet_id = packet_id};
+    ptrdiff_t len = mr_mqtt_publish_encode(&packet, peer->version, bytes, sizeof(bytes));
+
+    mr_assert(len > 0);
+    peer_write(peer, bytes, (size_t)len);
+}
+
+/* ---- from a client ---- */
+
+static void test_nothing_leaves_before_it_is_durable(void)
+{
+    struct kit kit;
+    struct peer peer;
+
+    kit_open(&kit, &(struct kit_options){.manual = true});
+    join_as(&peer, &kit, &device, false);
+    publish_dup(&peer, 5, "one", false);
+    peer_quiet(&peer); /* the PINGRESP overtakes: PUBREC is held */
+    commit_until_answer(&kit, &peer);
+    mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, 5) == 0);
+    publish_dup(&peer, 5, "one", true); /* a repetition: PUBREC, no second event */
+    mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, 5) == 0);
+    peer_send_ack(&peer, MR_MQTT_PUBREL, 5);
+    peer_quiet(&peer);
+    commit_until_answer(&kit, &peer);
+    mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBCOMP, 5) == 0);
+    peer_send_ack(&peer, MR_MQTT_PUBREL, 5);
+    mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBCOMP, 5) == MR_MQTT_PACKET_ID_NOT_FOUND);
+    mr_assert(events(&kit) == 1);
+    publish_dup(&peer, 5, "two", false); /* the id is free again */
+    commit_until_answer(&kit, &peer);
+    mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, 5) == 0);
+    mr_assert(events(&kit) == 2);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+/* Points at which the machine stops, from the client's PUBLISH to its PUBCOMP. */
+enum in_point {
+    IN_PUBLISH_NOT_DURABLE,
+    IN_PUBLISH_DURABLE,
+    IN_PUBREL_NOT_DURABLE,
+    IN_PUBREL_DURABLE,
+    IN_DONE,
+    IN_POINTS
+};
+
+/* Let the shard hand over and commit everything, whatever arrives. */
+static void commit_all(struct kit *kit, struct peer *peer)
+{
+    peer_quiet(peer); /* all that was sent has been handled, at the end of a turn */
+    while (mr_lane_step_commit(kit->lane)) {
+    }
+    peer_receive(peer, 2000000);
+    while (mr_lane_step_commit(kit->lane)) {
+    }
+}
+
+static void checkpoint_wait(struct kit *kit, struct peer *peer)
+{
+    uint8_t before[8192];
+    uint8_t now[8192];
+    int64_t deadline = kit_deadline();
+
+    kit_store_head(kit, before);
+    do {
+        peer_receive(peer, 5000000);
+        (void)mr_lane_step_commit(kit->lane);
+        kit_store_head(kit, now);
+        kit_patience(deadline, "a checkpoint");
+    } while (memcmp(before, now, sizeof(now)) == 0);
+}
+
+static void from_client(enum in_point point, bool checkpoint)
+{
+    struct kit kit;
+    struct peer peer;
+
+    kit_open(&kit, &(struct kit_options){.manual = true, .checkpoint_ms = checkpoint ? 1 : 0});
+    join_as(&peer, &kit, &device, false);
+    publish_dup(&peer, 5, "one", false);
+    peer_quiet(&peer);
+    if (point >= IN_PUBLISH_DURABLE) {
+        commit_until_answer(&kit, &peer);
+        mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, 5) == 0);
+        if (checkpoint) {
+            checkpoint_wait(&kit, &peer);
+        }
+    }
+    if (point >= IN_PUBREL_NOT_DURABLE) {
+        peer_send_ack(&peer, MR_MQTT_PUBREL, 5);
+        peer_quiet(&peer);
+    }
+    if (point >= IN_PUBREL_DURABLE) {
+        commit_until_answer(&kit, &peer);
+    }
+    if (point == IN_DONE) {
+        mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBCOMP, 5) == 0);
+    }
+    kit_crash(&kit);
+    peer_close(&peer);
+
+    join_as(&peer, &kit, &device, true);
+    if (point <= IN_PUBLISH_DURABLE) { /* it has no PUBREC: it sends again */
+        publish_dup(&peer, 5, "one", true);
+        commit_until_answer(&kit, &peer);
+        mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, 5) == 0);
+    }
+    if (point != IN_DONE) {
+        peer_send_ack(&peer, MR_MQTT_PUBREL, 5);
+        commit_until_answer(&kit, &peer);
+        uint8_t reason = peer_expect_ack(&peer, MR_MQTT_PUBCOMP, 5);
+        mr_assert(reason == (point == IN_PUBREL_DURABLE ? MR_MQTT_PACKET_ID_NOT_FOUND : 0));
+    }
+    mr_assert(events(&kit) == 1);
+    publish_dup(&peer, 5, "two", false); /* a new one under the old id is not swallowed */
+    commit_until_answer(&kit, &peer);
+    mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, 5) == 0);
+    mr_assert(events(&kit) == 2);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+/* ---- to a subscriber ---- */
+
+enum out_point {
+    OUT_EVENT_NOT_DURABLE,
+    OUT_PUBLISHED,
+    OUT_PUBREC_NOT_DURABLE,
+    OUT_PUBREC_DURABLE,
+    OUT_PUBCOMP_NOT_DURABLE,
+    OUT_PUBCOMP_DURABLE,
+    OUT_POINTS
+};
+
+/* A subscriber as the specification has it: delivers at PUBLISH of an id that it does not
+ * hold, holds the id until PUBREL (4.3.3, method A).
+ */
+struct receiver {
+    bool holds;
+    uint16_t id;
+    int delivered;
+};
+
+static void take_publish(struct receiver *receiver, struct peer *peer, bool dup_expected)
+{
+    struct mr_mqtt_publish got;
+
+    peer_expect_publish(peer, "t", "one", 2, &got);
+    mr_assert(!receiver->holds || (got.packet_id == receiver->id && got.dup));
+    mr_assert(got.dup == dup_expected);
+    receiver->delivered += !receiver->holds;
+    receiver->holds = true;
+    receiver->id = got.packet_id;
+    peer_send_ack(peer, MR_MQTT_PUBREC, receiver->id);
+}
+
+static void take_pubrel(struct receiver *receiver, struct peer *peer)
+{
+    mr_assert(peer_expect_ack(peer, MR_MQTT_PUBREL, receiver->id) == 0);
+    receiver->holds = false;
+    peer_send_ack(peer, MR_MQTT_PUBCOMP, receiver->id);
+}
+
+static const struct peer_connect subscriber = {
+    .client_id = "scada", .version = 5, .keep_session = true, .expiry_s = 3600};
+
+/* What is left of the handshake after the crash. */
+static void go_on(struct kit *kit, enum out_point point, struct peer *sub,
+                  struct receiver *receiver)
+{
+    struct peer pub;
+
+    switch (point) {
+    case OUT_EVENT_NOT_DURABLE: /* nobody has been told of it; the device sends again */
+        peer_join(&pub, kit, "pub", 4);
+        publish_dup(&pub, 1, "one", true);
+        commit_until_answer(kit, sub);
+        take_publish(receiver, sub, false);
+        peer_close(&pub);
+        break;
+    case OUT_PUBLISHED:
+    case OUT_PUBREC_NOT_DURABLE:
+        commit_until_answer(kit, sub);
+        take_publish(receiver, sub, true);
+        break;
+    default:
+        break;
+    }
+    if (point <= OUT_PUBCOMP_NOT_DURABLE) {
+        commit_until_answer(kit, sub);
+        take_pubrel(receiver, sub);
+    }
+}
+
+static void to_subscriber(enum out_point point, bool checkpoint)
+{
+    struct kit kit;
+    struct peer sub;
+    struct peer pub;
+    struct receiver receiver = {.holds = false};
+    struct mr_mqtt_frame frame;
+    struct mr_mqtt_subscription filter = {.filter = mr_span_of("t"), .qos = 2};
+
+    kit_open(&kit, &(struct kit_options){.manual = true, .checkpoint_ms = checkpoint ? 1 : 0});
+    join_as(&sub, &kit, &subscriber, false);
+    peer_send_subscribe(&sub, &filter, 0);
+    peer_quiet(&sub); /* SUBACK of a persistent session waits for its record */
+    commit_until_answer(&kit, &sub);
+    mr_assert(peer_frame(&sub, &frame) && frame.type == MR_MQTT_SUBACK);
+    peer_join(&pub, &kit, "pub", 4);
+    publish_dup(&pub, 1, "one", false);
+    peer_quiet(&pub);
+    peer_quiet(&sub); /* nothing yet: it is not durable */
+    if (point >= OUT_PUBLISHED) {
+        commit_until_answer(&kit, &sub);
+        if (checkpoint) {
+            checkpoint_wait(&kit, &pub);
+        }
+        take_publish(&receiver, &sub, false);
+    }
+    if (point >= OUT_PUBREC_NOT_DURABLE) {
+        peer_quiet(&sub); /* PUBREL is held */
+    }
+    if (point >= OUT_PUBREC_DURABLE) {
+        commit_until_answer(&kit, &sub);
+    }
+    if (point >= OUT_PUBCOMP_NOT_DURABLE) {
+        take_pubrel(&receiver, &sub);
+        peer_quiet(&sub);
+    }
+    if (point >= OUT_PUBCOMP_DURABLE) {
+        commit_all(&kit, &sub);
+    }
+    kit_crash(&kit);
+    peer_close(&sub);
+    peer_close(&pub);
+
+    join_as(&sub, &kit, &subscriber, true);
+    go_on(&kit, point, &sub, &receiver);
+    commit_all(&kit, &sub);
+    mr_assert(receiver.delivered == 1 && !receiver.holds);
+    kit_crash(&kit); /* it is settled: nothing comes again */
+    peer_close(&sub);
+    join_as(&sub, &kit, &subscriber, true);
+    peer_quiet(&sub);
+    peer_close(&sub);
+    kit_close(&kit);
+}
+
+/* A session that is not persistent has the handshake too, while it lasts. */
+static void test_not_persistent(uint8_t version)
+{
+    struct kit kit;
+    struct peer sub;
+    struct peer pub;
+    struct receiver receiver = {.holds = false};
+    struct mr_mqtt_subscription filter = {.filter = mr_span_of("t"), .qos = 2};
+
+    kit_open(&kit, &(struct kit_options){0});
+    peer_join(&sub, &kit, "sub", version);
+    peer_join(&pub, &kit, "pub", version);
+    mr_assert(peer_subscribe(&sub, &filter, 0) == 2);
+    for (int i = 0; i < 100; i++) {
+        publish_dup(&pub, 9, "one", false);
+        mr_assert(peer_expect_ack(&pub, MR_MQTT_PUBREC, 9) == 0);
+        take_publish(&receiver, &sub, false);
+        take_pubrel(&receiver, &sub);
+        peer_send_ack(&pub, MR_MQTT_PUBREL, 9);
+        mr_assert(peer_expect_ack(&pub, MR_MQTT_PUBCOMP, 9) == 0);
+    }
+    mr_assert(receiver.delivered == 100);
+    peer_send_ack(&sub, MR_MQTT_PUBREC, 77);
+    uint8_t reason = peer_expect_ack(&sub, MR_MQTT_PUBREL, 77);
+    mr_assert(reason == (version == 5 ? MR_MQTT_PACKET_ID_NOT_FOUND : 0));
+    peer_close(&sub);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+static void test_receive_maximum_counts_qos_2(void)
+{
+    struct kit kit;
+    struct peer peer;
+
+    kit_open(&kit, &(struct kit_options){.receive_maximum = 3});
+    peer_join(&peer, &kit, "keen", 5);
+    for (uint16_t round = 0; round < 50; round++) {
+        for (uint16_t id = 1; id <= 3; id++) {
+            publish_dup(&peer, id, "x", false);
+            mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, id) == 0);
+        }
+        publish_dup(&peer, 2, "x", true); /* a repetition is not one more */
+        mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, 2) == 0);
+        for (uint16_t id = 1; id <= 3; id++) {
+            peer_send_ack(&peer, MR_MQTT_PUBREL, id);
+            mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBCOMP, id) == 0);
+        }
+    }
+    for (uint16_t id = 1; id <= 3; id++) {
+        publish_dup(&peer, id, "x", false);
+        mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, id) == 0);
+    }
+    peer_publish(&peer, "t", "y", 1, 4);
+    peer_expect_disconnect(&peer, MR_MQTT_RECEIVE_MAX_EXCEEDED);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+int main(void)
+{
+    test_nothing_leaves_before_it_is_durable();
+    for (int checkpoint = 0; checkpoint < 2; checkpoint++) {
+        for (int point = 0; point < IN_POINTS; point++) {
+            from_client((enum in_point)point, checkpoint != 0);
+        }
+        for (int point = 0; point < OUT_POINTS; point++) {
+            to_subscriber((enum out_point)point, checkpoint != 0);
+        }
+    }
+    test_not_persistent(4);
+    test_not_persistent(5);
+    test_receive_maximum_counts_qos_2();
+    printf("ok\n");
+    return 0;
+}

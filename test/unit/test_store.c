@@ -1,0 +1,231 @@
+/* test_store.c
+ * links: store os base
+ *
+ * Goal:   a delta is in the store as a whole, or not at all and is tried again; what was
+ *         put is found after a restart, in the order of the keys; a full store loses
+ *         nothing and says so.
+ * Method: a store in a folder of its own against a model of its rows; deltas at random.
+ */
+#include "base/bytes.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "os/clock.h"
+#include "store/store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { KEYS = 200 };
+
+static char folder[256];
+static uint32_t model[MR_STORE_TABLES][KEYS]; /* value of a key; 0: no row */
+
+static struct mr_store *store_open(bool manual, uint64_t bytes_max, struct mr_wake *owner)
+{
+    struct mr_store *store = NULL;
+    struct mr_error why = {.text = ""};
+
+    if (mr_store_open(&store,
+                      &(struct mr_store_options){
+                          .path = folder, .bytes_max = bytes_max, .owner = owner, .manual = manual},
+                      &why) != MR_OK) {
+        fprintf(stderr, "%s\n", why.text);
+        abort();
+    }
+    return store;
+}
+
+static void folder_make(void)
+{
+    const char *base = getenv("TMPDIR");
+
+    (void)snprintf(folder, sizeof(folder), "%s/mr-store-XXXXXX", base == NULL ? "/tmp" : base);
+    mr_assert(mkdtemp(folder) != NULL);
+    memset(model, 0, sizeof(model));
+}
+
+static void folder_remove(void)
+{
+    char path[300];
+
+    (void)snprintf(path, sizeof(path), "%s/data.mdb", folder);
+    mr_assert(unlink(path) == 0);
+    (void)snprintf(path, sizeof(path), "%s/lock.mdb", folder);
+    mr_assert(unlink(path) == 0);
+    mr_assert(rmdir(folder) == 0);
+}
+
+static void put(struct mr_store *store, int table, uint32_t key, uint32_t value)
+{
+    uint8_t k[4];
+    uint8_t v[4];
+
+    mr_put_be32(k, key);
+    mr_put_u32(v, value);
+    mr_store_put(store, (enum mr_store_table)table, mr_span_make(k, 4), mr_span_make(v, 4));
+}
+
+static void delete(struct mr_store *store, int table, uint32_t key)
+{
+    uint8_t k[4];
+
+    mr_put_be32(k, key);
+    mr_store_delete(store, (enum mr_store_table)table, mr_span_make(k, 4));
+}
+
+struct seen {
+    int table;
+    int64_t key_last;
+    uint32_t count;
+};
+
+static bool check_row(void *arg, struct mr_span key, struct mr_span value)
+{
+    struct seen *seen = arg;
+    uint32_t k = mr_get_be32(key.at);
+
+    mr_assert(key.len == 4 && value.len == 4 && (int64_t)k > seen->key_last);
+    mr_assert(mr_get_u32(value.at) == model[seen->table][k]);
+    seen->key_last = k;
+    seen->count += 1;
+    return true;
+}
+
+static void check(struct mr_store *store)
+{
+    for (int table = 0; table < MR_STORE_TABLES; table++) {
+        struct seen seen = {.table = table, .key_last = -1};
+        uint32_t rows = 0;
+
+        mr_assert(mr_store_each(store, (enum mr_store_table)table, check_row, &seen));
+        for (uint32_t key = 0; key < KEYS; key++) {
+            uint8_t k[4];
+            struct mr_span value;
+            mr_put_be32(k, key);
+            enum mr_err err =
+                mr_store_get(store, (enum mr_store_table)table, mr_span_make(k, 4), &value);
+            mr_assert(err == (model[table][key] == 0 ? MR_ERR_REJECT : MR_OK));
+            mr_assert(err != MR_OK || mr_get_u32(value.at) == model[table][key]);
+            rows += model[table][key] != 0;
+        }
+        mr_assert(rows == seen.count);
+    }
+    mr_store_read_end(store);
+}
+
+static void test_model(void)
+{
+    uint64_t seed = (uint64_t)mr_clock_wall_us();
+    struct mr_rng rng;
+
+    fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
+    mr_rng_seed(&rng, seed);
+    folder_make();
+    struct mr_store *store = store_open(true, 0, NULL);
+    for (int round = 0; round < 60; round++) {
+        for (uint64_t ops = mr_rng_below(&rng, 300); ops > 0; ops--) {
+            int table = (int)mr_rng_below(&rng, MR_STORE_TABLES);
+            uint32_t key = (uint32_t)mr_rng_below(&rng, KEYS);
+            uint32_t value = mr_rng_below(&rng, 3) == 0 ? 0 : (uint32_t)mr_rng_u64(&rng) | 1;
+            if (value == 0) {
+                delete (store, table, key);
+            } else {
+                put(store, table, key, value);
+            }
+            model[table][key] = value;
+        }
+        mr_store_seal(store);
+        put(store, 1, 1, 4242); /* of the next delta: not seen, and forgotten at a close */
+        mr_store_submit(store);
+        mr_assert(mr_store_take_written(store) && !mr_store_take_written(store));
+        check(store);
+        if (mr_rng_below(&rng, 4) == 0) {
+            mr_store_close(store);
+            store = store_open(true, 0, NULL);
+            check(store);
+        } else {
+            model[1][1] = 4242; /* it will be written with the next one */
+        }
+    }
+    mr_assert(mr_store_clear(store));
+    memset(model, 0, sizeof(model));
+    check(store);
+    mr_store_close(store);
+    folder_remove();
+}
+
+/* The thread writes, and rings. */
+static void test_thread(void)
+{
+    struct mr_wake wake;
+
+    folder_make();
+    mr_assert(mr_wake_open(&wake, NULL) == MR_OK);
+    struct mr_store *store = store_open(false, 0, &wake);
+    for (uint32_t round = 1; round < 50; round++) {
+        for (uint32_t key = 0; key < KEYS; key++) {
+            put(store, MR_STORE_MESSAGES, key, round);
+            model[MR_STORE_MESSAGES][key] = round;
+        }
+        mr_store_seal(store);
+        mr_store_submit(store);
+        while (!mr_store_take_written(store)) {
+            mr_assert(mr_wake_wait(&wake, 20000000000));
+        }
+        check(store);
+    }
+    mr_store_close(store);
+    mr_wake_close(&wake);
+    folder_remove();
+}
+
+/* What does not fit is kept and not written by halves; a larger store takes it. */
+static void test_full(void)
+{
+    static uint8_t large[100000];
+    uint8_t key[4] = {0, 0, 0, 1};
+
+    folder_make();
+    struct mr_store *store = store_open(true, 256 << 10, NULL);
+    put(store, MR_STORE_SESSIONS, 7, 7);
+    model[MR_STORE_SESSIONS][7] = 7;
+    mr_store_seal(store);
+    mr_store_submit(store);
+    mr_assert(mr_store_take_written(store));
+    put(store, MR_STORE_SESSIONS, 8, 8);
+    for (uint8_t i = 0; i < 10; i++) {
+        key[2] = i;
+        mr_store_put(store, MR_STORE_MESSAGES, mr_span_make(key, 4),
+                     mr_span_make(large, sizeof(large)));
+    }
+    mr_store_seal(store);
+    mr_store_submit(store);
+    mr_assert(!mr_store_take_written(store));
+    check(store); /* row 8 is not there either */
+    mr_store_close(store);
+    store = store_open(true, 0, NULL);
+    check(store);
+    mr_store_close(store);
+    folder_remove();
+}
+
+static void test_not_a_folder(void)
+{
+    struct mr_store *store = NULL;
+    struct mr_error why = {.text = ""};
+
+    mr_assert(mr_store_open(&store, &(struct mr_store_options){.path = "/dev/null/x"}, &why) !=
+              MR_OK);
+    mr_assert(store == NULL && strstr(why.text, "/dev/null") != NULL);
+}
+
+int main(void)
+{
+    test_model();
+    test_thread();
+    test_full();
+    test_not_a_folder();
+    printf("ok\n");
+    return 0;
+}
