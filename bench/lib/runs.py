@@ -2,7 +2,7 @@
 
 import time
 
-from process import cpu_ns, drop_caches, mqtt_served, peak_memory_bytes, wait_until
+from process import Failed, cpu_ns, drop_caches, mqtt_served, peak_memory_bytes, wait_until
 from subjects import Subjects
 
 PAYLOAD_BYTES = 100
@@ -34,6 +34,9 @@ COUNTS = {  # events a run, before --scale
     ("trickle", "journal"): 100_000,
 }
 TRICKLE_RATE = 10_000
+# What `millrace simulate --profile` offers (src/app/load/profile.h).
+PROFILES = ("mixed", "meters", "trains", "tolling", "vibration")
+PROFILE_EVENTS = 1_000_000
 
 
 class Runs(Subjects):
@@ -112,6 +115,28 @@ class Runs(Subjects):
         if kafka_before is not None:
             result["kafka_cpu_ns"] = (kafka_after - kafka_before) / count
         return result
+
+    def run_profile(self, profile):
+        """The same under `millrace simulate`: topics, sizes and devices as a site has them.
+
+        A tenth of the devices drop their connection now and then.  All of it arrives in Kafka.
+        """
+        topic = self.new_topic()
+        count = max(int(PROFILE_EVENTS * self.args.scale), 20_000)
+        end = {}
+        with self.gateway(topic) as (server, port):
+            before = cpu_ns(server.pid)
+            with self.watcher(topic, count, end):
+                said = self.simulate("--port", port, "--profile", profile, "--sensors", 2000,
+                                     "--connections", 500, "--rate", 0, "--count", count,
+                                     "--disconnect", 10, "--disconnect-every", "2s")
+            spent = cpu_ns(server.pid) - before
+            metrics = self.metrics(server)
+        if said["acked"] != count:
+            raise Failed(f"not everything was acknowledged: {said}")
+        return dict(cpu_ns=spent / count, events_per_s=count / said["seconds"],
+                    puback_p50=said["puback_us_p50"], puback_p99=said["puback_us_p99"],
+                    dropped=said["dropped"], **self.commits(metrics))
 
     def latencies(self, followed):
         return dict(consumer_p50=followed["publish_to_consumer_us_p50"],

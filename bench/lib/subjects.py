@@ -40,6 +40,14 @@ class Subjects:
             raise Failed(f"bench_{name} ended with {done.returncode}: {done.stdout}")
         return json.loads(done.stdout) if done.stdout.startswith("{") else done.stdout.strip()
 
+    def simulate(self, *options):
+        """`millrace simulate` to its end; its JSON."""
+        command = [self.build / "millrace", "simulate", "--json", *options]
+        done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            raise Failed(f"millrace simulate ended with {done.returncode}: {done.stdout}")
+        return json.loads(done.stdout)
+
     def new_topic(self):
         self.topics += 1
         name = f"bench-{int(time.time())}-{self.topics}"

@@ -194,14 +194,17 @@ static void on_bridge_fault(void *arg, const char *fault)
     struct mr_span path = mr_span_split(&rest, ':');
     struct mr_node *node = place->node;
 
-    while (path.at != NULL && node != NULL) {
+    while (path.at != NULL) {
         char name[64];
         struct mr_text text = mr_text_over(name, sizeof(name));
         mr_text_span(&text, mr_span_split(&path, '.'));
-        node = mr_node_is_mapping(node) ? mr_node_child(node, name) : NULL;
+        struct mr_node *child = mr_node_is_mapping(node) ? mr_node_child(node, name) : NULL;
+        if (child == NULL) {
+            break; /* not in the file, or in a list: the nearest that is */
+        }
+        node = child;
     }
-    mr_config_problem(place->settings->config, node != NULL ? node : place->node, NULL,
-                      "bridges.%s.%s", place->name, fault);
+    mr_config_problem(place->settings->config, node, NULL, "bridges.%s.%s", place->name, fault);
 }
 
 static void fill_bridges(struct mr_settings *settings)

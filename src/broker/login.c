@@ -29,12 +29,23 @@ static void login_free(struct mr_shard *shard, struct login *login)
     mr_bufpool_give(&shard->pool, (uint8_t *)login, login->capacity);
 }
 
-/* It is decided. */
+/* It is decided, once per connection. */
+static void login_decided(struct client *client, enum login_state state)
+{
+    struct shard_metrics *metrics = &client->shard->metrics;
+
+    client->login_state = (uint8_t)state;
+    mr_metric_add(state == LOGIN_YES  ? metrics->logins_accepted
+                  : state == LOGIN_NO ? metrics->logins_refused
+                                      : metrics->logins_busy,
+                  1);
+}
+
 static void login_ends(struct client *client, enum login_state state)
 {
     login_free(client->shard, client->login);
     client->login = NULL;
-    client->login_state = (uint8_t)state;
+    login_decided(client, state);
 }
 
 static void login_set_timer(struct client *client, uint64_t ms)
@@ -128,20 +139,17 @@ static uint8_t password_check(struct client *client, const struct mr_mqtt_connec
 
     if (client->login_state == LOGIN_NONE && !packet->has_password) {
         mr_auth_note_failure(auth, mr_auth_address(auth, mr_conn_peer(client_conn(client))));
-        client->login_state = LOGIN_NO;
+        login_decided(client, LOGIN_NO);
     } else if (client->login_state == LOGIN_NONE && !login_begin(client, packet)) {
-        client->login_state = LOGIN_BUSY;
+        login_decided(client, LOGIN_BUSY);
     }
     switch ((enum login_state)client->login_state) {
     case LOGIN_YES:
-        mr_metric_add(client->shard->metrics.logins_accepted, 1);
         return 0;
     case LOGIN_NO:
-        mr_metric_add(client->shard->metrics.logins_refused, 1);
         *what = wrong_say(packet->username, words);
         return MR_MQTT_BAD_CREDENTIALS;
     case LOGIN_BUSY:
-        mr_metric_add(client->shard->metrics.logins_busy, 1);
         *what = "too many passwords wait to be checked, or its address has sent too many wrong "
                 "ones";
         return MR_MQTT_SERVER_BUSY;

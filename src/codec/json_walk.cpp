@@ -36,6 +36,8 @@ struct mr_json_walk {
 namespace
 {
 
+constexpr size_t ROOM_MIN = 4096;
+
 static_assert(MR_JSON_WALK_PADDING >= SIMDJSON_PADDING + MR_JSON_WALK_NAME_MAX + 1,
               "simdjson reads so far behind a document");
 
@@ -45,6 +47,17 @@ bool iterate(mr_json_walk *walk)
                            .get(walk->document);
     walk->alive = error == SUCCESS;
     return walk->alive;
+}
+
+/* By doubling, so that payloads which grow bit by bit do not each take memory. */
+bool make_room(mr_json_walk *walk, size_t len)
+{
+    size_t room = walk->parser.capacity() < ROOM_MIN ? ROOM_MIN : walk->parser.capacity();
+
+    while (room < len) {
+        room *= 2;
+    }
+    return room == walk->parser.capacity() || walk->parser.allocate(room) == SUCCESS;
 }
 
 /* There is no such place; everything else means that the text is broken. */
@@ -175,7 +188,8 @@ bool mr_json_walk_begin(struct mr_json_walk *walk, const char *at, size_t len)
     walk->at = at;
     walk->len = len;
     walk->escapes = std::memchr(at, '\\', len) != nullptr;
-    return iterate(walk);
+    walk->alive = false;
+    return make_room(walk, len) && iterate(walk);
 }
 
 enum mr_json_walked mr_json_walk_to(struct mr_json_walk *walk, const struct mr_json_step *steps,

@@ -212,8 +212,29 @@ static void conn_read_some(struct mr_conn *conn, uint32_t max)
     }
 }
 
+/* When a whole site comes back at once its handshakes are seconds of CPU; a turn does a few
+ * of them, so that those who are in get their acks meanwhile.
+ */
+static bool greeting_waits(struct mr_conn *conn)
+{
+    struct mr_net *net = conn->net;
+
+    if (conn->state != CONN_OPEN || tls_has_greeted(conn->tls)) {
+        return false;
+    }
+    if (net->greetings == CONN_GREETINGS) {
+        conn_rearm(conn);
+        return true;
+    }
+    net->greetings += 1;
+    return false;
+}
+
 void conn_read(struct mr_conn *conn)
 {
+    if (MR_UNLIKELY(conn->tls != NULL) && greeting_waits(conn)) {
+        return;
+    }
     conn_read_some(conn, conn->net->read_max);
 }
 

@@ -176,6 +176,7 @@ void conn_write(struct mr_conn *conn)
 
 void mr_net_flush(struct mr_net *net)
 {
+    net->greetings = 0;
     /* on_drained may mark more while we walk; they come up at the end. */
     while (net->flush_first != 0) {
         struct mr_conn *conn = net_slot(net, net->flush_first - 1);

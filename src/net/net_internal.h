@@ -14,6 +14,7 @@ enum {
     CONN_CHUNK = 256,        /* connections allocated at once */
     CONN_SLAB = 256 << 10,   /* default slab */
     CONN_DIRECT = 16 << 10,  /* a packet above it is read straight into its own buffer */
+    CONN_GREETINGS = 16,     /* steps of handshakes a turn: 20 ms of CPU with RSA, less with EC */
     CONN_ACCEPT_BURST = 64,  /* per listener and turn, so that a storm starves no one */
     CONN_LINGER_TICKS = 8,   /* 2 s to take our last bytes and close */
     CONN_PEER_TEXT = 56,     /* longest "[v6%scope]:port" that matters */
@@ -82,6 +83,7 @@ struct mr_net {
     uint32_t flush_first; /* slot + 1 */
     uint32_t flush_last;
     uint32_t accept_again; /* tick; 0: accepting */
+    uint32_t greetings;    /* of this turn */
     struct mr_wheel wheel;
     struct net_listener listeners[MR_NET_LISTENERS_MAX];
     struct mr_net_stats stats;

@@ -231,6 +231,11 @@ enum mr_err tls_read(struct conn_tls *tls, void *into, size_t len, size_t *got, 
     return *got != 0 ? MR_OK : tls->end;
 }
 
+bool tls_has_greeted(const struct conn_tls *tls)
+{
+    return tls->greeted;
+}
+
 bool tls_has_more(const struct conn_tls *tls)
 {
     return tls->over || SSL_has_pending(tls->ssl) == 1;

@@ -2,7 +2,8 @@
  *
  * A conn_tls knows its descriptor and nothing of the connection or the net around it:
  * it can be handed to another net, of another thread, as a pointer.  What has been
- * received and not been read goes along inside.
+ * received and not been read goes along inside, and no readiness will tell of it: the new
+ * net begins with mr_conn_resume(), which looks.
  *
  * Thread: the connection's.   Memory: OpenSSL's own.   Time: see tls.h.
  */
@@ -24,8 +25,9 @@ void tls_free(struct conn_tls *tls);
  */
 enum mr_err tls_read(struct conn_tls *tls, void *into, size_t len, size_t *got, bool inside,
                      struct mr_error *why) MR_MUST_USE;
-bool tls_has_more(const struct conn_tls *tls);   /* perhaps: the beginning of a record counts */
-bool tls_wants_room(const struct conn_tls *tls); /* reading goes on when the socket has room */
+bool tls_has_greeted(const struct conn_tls *tls); /* the handshake is over */
+bool tls_has_more(const struct conn_tls *tls);    /* perhaps: the beginning of a record counts */
+bool tls_wants_room(const struct conn_tls *tls);  /* reading goes on when the socket has room */
 
 /* As mr_socket_write().  After *sent < len the next call must begin with the bytes that
  * were not taken.

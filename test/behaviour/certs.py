@@ -10,7 +10,9 @@ import subprocess
 from harness import program
 
 EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-NAMES = "subjectAltName=DNS:localhost,IP:127.0.0.1\n"
+# Newer clients are strict: who signed, and what for, has to be said.
+NAMES = ("subjectAltName=DNS:localhost,IP:127.0.0.1\n"
+         "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n")
 
 
 class Pki:
@@ -20,6 +22,7 @@ class Pki:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "san.ext").write_text(NAMES, encoding="ascii")
         self.openssl("req", "-x509", *EC, "-days", "30", "-subj", f"/CN={name}",
+                     "-addext", "keyUsage=critical,keyCertSign,cRLSign",
                      "-keyout", "ca.key", "-out", "ca.crt")
 
     def openssl(self, *args, check=True):

@@ -279,6 +279,11 @@ class Gateway:
         rows = (line.rsplit(" ", 1) for line in body.splitlines() if line and line[0] != "#")
         return {name: float(value) for name, value in rows}
 
+    def metric(self, name, labels=""):
+        """The sum over all shards; `labels`: only those that have this."""
+        return sum(value for full, value in self.metrics().items()
+                   if full.split("{")[0] == name and labels in full)
+
     def bridge(self, name):
         """What /readyz says of a bridge: up, lag_records."""
         return json.loads(self.http("/readyz")[1])["bridges"][name]

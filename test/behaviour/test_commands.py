@@ -74,6 +74,40 @@ class Simulate(unittest.TestCase):
             self.assertGreater(said["reconnects"], 0)
             millrace("journal", "verify", "--data", gateway.data)
 
+    def test_the_same_seed_and_time_give_the_same_bytes_for_every_profile(self):
+        for profile in ("mixed", "meters", "trains", "tolling", "vibration"):
+            with self.subTest(profile):
+                first, second = (self.published(profile, seed=7) for _ in range(2))
+                self.assertEqual(first, second)
+        self.assertNotEqual(first, self.published(profile, seed=8))
+
+    @staticmethod
+    def published(profile, seed):
+        """{(topic, payload)} of 400 readings."""
+        with Gateway() as gateway:
+            simulate(gateway, "--profile", profile, "--seed", seed, "--time", 1700000000,
+                     "--sensors", 20, "--rate", 4000, "--count", 400)
+            out = millrace("journal", "cat", "--json", "--data", gateway.data).stdout
+        events = [json.loads(line) for line in out.splitlines()]
+        found = {(event["topic"], json.dumps(event["payload"])) for event in events}
+        assert len(found) == 400, out
+        return found
+
+    def test_devices_that_drop_their_connection_lose_nothing(self):
+        with Gateway() as gateway:
+            said = simulate(gateway, "--profile", "trains", "--sensors", 20, "--rate", 1000,
+                            "--count", 1500, "--disconnect", 50, "--disconnect-every", "300ms")
+            self.assertEqual((said["sent"], said["acked"], said["reconnects"]), (1500, 1500, 0))
+            self.assertGreater(said["dropped"], 0)
+
+    def test_the_profiles_are_shown_with_an_example_each(self):
+        out = millrace("simulate", "--list").stdout
+        self.assertEqual(out, re.sub(r"\s+$", "\n", out))
+        for profile in ("mixed", "meters", "trains", "tolling", "vibration"):
+            example = r' +sensors/\w+/\S+/\d+\n +{"t":\d+,"n":1,'
+            self.assertRegex(out, rf"(?m)^{profile} +\w.*\n{example}")
+        self.assertIn("meters", millrace("simulate", "--profile", "help").stdout)
+
     def test_without_a_gateway_it_says_so_and_ends_with_69(self):
         done = millrace("simulate", "--port", "1", "--sensors", "1", "--duration", "1s",
                         "--drain", "0s", check=False)

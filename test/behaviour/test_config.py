@@ -90,6 +90,25 @@ class Check(unittest.TestCase):
         self.assertEqual(done.returncode, 78)
         self.assertIn("nowhere.yaml", done.stderr)
 
+    def test_a_bridges_faults_point_at_the_nearest_place(self):
+        self.refused(
+            "bridges:\n"
+            "  kafka:\n"
+            "    servers: \"kafka:9092\"\n"
+            "    topic: \"${payload.kind}\"\n"
+            "    message_key: \"${payload.a[x]}\"\n"
+            "    timestamp: recieved\n"
+            "    start: 2026-13-01T00:00:00Z\n"
+            "    headers:\n"
+            "      - unit: \"${payload.unit\"\n"
+            "      - site: plant-7\n",
+            "millrace.yaml:4:12: bridges.kafka.topic: column 1", "begin with literal text",
+            "millrace.yaml:5:18: bridges.kafka.message_key: column 10", "a number from 0",
+            "millrace.yaml:6:16: bridges.kafka.timestamp: 'recieved' is neither `received` nor",
+            "millrace.yaml:7:12: bridges.kafka.start: '2026-13-01T00:00:00Z' is not a time of the",
+            "millrace.yaml:8:5: bridges.kafka.headers.unit: column 1", "is not closed",
+        )
+
     def test_an_unset_variable_is_an_error_and_a_set_one_is_put_in(self):
         block = "bridges:\n  kafka: {servers: \"${env:MR_TEST_SERVERS}\", topic: t}\n"
         os.environ.pop("MR_TEST_SERVERS", None)

@@ -96,6 +96,15 @@ class Codes(unittest.TestCase):
                          ["theirs"])
 
 
+class Simulate(unittest.TestCase):
+    def test_simulated_sensors_give_a_name_and_a_password(self):
+        sensors = ("simulate", "--port", gateway.mqtt_port, "--sensors", "20", "--count", "100",
+                   "--rate", "0", "--drain", "2s")
+        self.assertIn("100", millrace(*sensors, "-u", "theirs", "-P", "s3cret").stdout)
+        done = millrace(*sensors, "--duration", "1s", "-u", "theirs", "-P", "no", check=False)
+        self.assertEqual(done.returncode, 69, done.stderr)
+
+
 class Slow(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -135,7 +144,7 @@ class Slow(unittest.TestCase):
             with wire.Wire(self.gateway.mqtt_port) as peer:
                 peer.send(connect("gone", "slow", "wrong"))
                 peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        until(lambda: self.gateway.metrics()["millrace_mqtt_connections"] == 0, "them to be gone")
+        until(lambda: self.gateway.metric("millrace_mqtt_connections") == 0, "them to be gone")
         self.assertEqual(login(self.gateway.mqtt_port, "quick", "s3cret"), 0)
 
     def test_stopping_does_not_wait_for_passwords(self):
@@ -143,7 +152,7 @@ class Slow(unittest.TestCase):
             peers = [wire.Wire(other.mqtt_port) for _ in range(8)]
             for peer in peers:
                 peer.send(connect("gone", "slow", "wrong"))
-            until(lambda: other.metrics()["millrace_mqtt_connections"] == 8, "them to be there")
+            until(lambda: other.metric("millrace_mqtt_connections") == 8, "them to be there")
             other.stop()
             for peer in peers:
                 peer.sock.close()
@@ -169,9 +178,9 @@ class Guessing(unittest.TestCase):
             self.assertGreater(guessing, 1)
             self.assertLess(known, guessing)
             metrics = other.metrics()
-            self.assertEqual(metrics['millrace_mqtt_logins_total{result="busy"}'],
+            self.assertEqual(metrics['millrace_mqtt_logins_total{shard="0",result="busy"}'],
                              codes.count(0x89))
-            self.assertEqual(metrics['millrace_mqtt_logins_total{result="accepted"}'], 2)
+            self.assertEqual(metrics['millrace_mqtt_logins_total{shard="0",result="accepted"}'], 2)
             other.wait_log("wrong user name or password, as 'theirs'")
 
 
@@ -211,7 +220,8 @@ class Passwd(unittest.TestCase):
             port = free.getsockname()[1]
         conf.write_text(f"listener {port} 127.0.0.1\npassword_file {self.file}\nuser root\n",
                         encoding="utf-8")
-        process = popen([MOSQUITTO or program("mosquitto"), "-c", conf], stderr=subprocess.PIPE, text=True)
+        process = popen([MOSQUITTO or program("mosquitto"), "-c", conf],
+                        stderr=subprocess.PIPE, text=True)
         try:
             Lines(process.stderr).wait("running")
             self.assertEqual(login(port, "ours", "s3cret"), 0)

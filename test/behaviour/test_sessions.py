@@ -9,6 +9,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 import harness
+import wire
 from harness import PATIENCE, Gateway, Lines, millrace, mosquitto_pub, popen, program
 
 
@@ -66,12 +67,12 @@ class Mosquitto(unittest.TestCase):
 
     def test_a_full_queue_drops_the_newest_and_counts_it(self):
         self.subscribe_and_leave("full", "full", "1")
-        before = gateway.metrics()
+        dropped = ("millrace_mqtt_messages_dropped_total", 'reason="slow_subscriber"')
+        before = gateway.metric(*dropped)
         mosquitto_pub(gateway.mqtt_port, "-q", "1", "-t", "full", "-l",
                       payload=b"".join(b"%d\n" % n for n in range(80)))
         self.assertEqual(self.collect("full", "full", "1", "50"), [str(n) for n in range(50)])
-        name = 'millrace_mqtt_messages_dropped_total{reason="slow_subscriber"}'
-        self.assertEqual(gateway.metrics()[name] - before[name], 30)
+        self.assertEqual(gateway.metric(*dropped) - before, 30)
 
     def test_retained_messages_survive_kill_9_and_go_when_cleared(self):
         port = gateway.mqtt_port
@@ -190,11 +191,36 @@ class Paho(unittest.TestCase):
     def test_the_metrics_and_the_log_tell_of_sessions(self):
         with Device("metric") as device:
             device.subscribe("metric/1", 1)
-        harness.until(lambda: gateway.metrics()["millrace_mqtt_sessions"] >= 1, "the metric")
+        harness.until(lambda: gateway.metric("millrace_mqtt_sessions") >= 1, "the metric")
         kill_and_start()
         gateway.wait_log(r"component=sessions msg=.\d+ sessions with \d+ queued messages")
         out = millrace("journal", "cursors", "--data", gateway.data).stdout
         self.assertIn("$sessions", out)
+
+    def test_several_shards_keep_no_sessions_and_do_not_throw_any_away(self):
+        with Gateway("", sets=["gateway.shards=1"]) as one:
+            mosquitto_pub(one.mqtt_port, "-r", "-q", "1", "-t", "kept", "-m", "kept")
+            one.stop()
+            one.sets = ["gateway.shards=3"]
+            one.spawn()
+            one.log.wait("keeps them with one shard only; set `gateway.shards: 1` again")
+            one.wait_exit(78)
+            one.sets = ["gateway.shards=1"]
+            one.start()
+            out = subprocess.run(
+                [program("mosquitto_sub"), "-h", "127.0.0.1", "-p", str(one.mqtt_port), "-t",
+                 "kept", "-C", "1", "-W", "30"], capture_output=True, text=True, check=True)
+            self.assertEqual(out.stdout, "kept\n")
+            mosquitto_pub(one.mqtt_port, "-r", "-q", "1", "-t", "kept", "-n")
+            one.stop()
+            one.sets = ["gateway.shards=3"]
+            one.start()
+            with wire.Wire(one.mqtt_port) as client:
+                client.send(wire.connect("s", 5, flags=0, properties=b"\x11\0\0\0\x3c"))
+                kind, body = client.read()
+            self.assertEqual((kind, body[:2]), (0x20, b"\0\0"), "no session, accepted")
+            self.assertIn(b"\x11\0\0\0\0", body, "Session Expiry Interval 0")
+            self.assertIn(b"\x25\0", body, "Retain Available 0")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,6 @@ class Payload(unittest.TestCase):
             metrics = gateway.metrics()
             gateway.stop()
             letters = dead(gateway)
-            gateway.start()
         got = sorted((r.key(), r.value().decode()) for r in temp)
         self.assertEqual(got, [(b"a4", events[0]), (b"none", events[2])])
         self.assertEqual([(r.key(), r.value().decode()) for r in flow], [(b"7", events[1])])
@@ -90,7 +89,6 @@ class Payload(unittest.TestCase):
                 capture_output=True, timeout=PATIENCE).stdout
             gateway.stop()
             reasons = {letter["reason"] for letter in dead(gateway)}
-            gateway.start()
         self.assertEqual(got, [4, 4, 4])
         names = {t["topic"] for t in json.loads(known)["topics"] if t["topic"].startswith("few_")}
         self.assertEqual(names, {"few_0", "few_1", "few_2"})
@@ -137,7 +135,6 @@ class Time(unittest.TestCase):
             gateway.wait_drained("kafka")
             gateway.stop()
             (letter,) = dead(gateway)
-            gateway.start()
         self.assertEqual(record.timestamp()[1], now)
         self.assertEqual(letter["reason"], f"timestamp '{now - 7200000}' is further in the past "
                                            "than timestamp_max_past")
@@ -222,7 +219,7 @@ class TwoKafkas(unittest.TestCase):
             published(gateway, "line/1", *('{"n":%d}' % n for n in range(100)))
             gateway.wait_drained("near")
             gateway.wait_drained("far")
-            other.stop()
+            other.kill()
             published(gateway, "line/1", *('{"n":%d}' % n for n in range(100, 600)))
             published(gateway, "other/1", '{"n":600}')
             gateway.wait_drained("near")

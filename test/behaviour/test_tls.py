@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import socket
 import ssl
 import struct
@@ -55,6 +56,7 @@ def tearDownModule():
 
 def context(version=None, client=None, ca=None):
     made = ssl.create_default_context(cafile=ca or pki.ca)
+    made.verify_flags |= ssl.VERIFY_X509_STRICT  # as newer ones are by default
     if version is not None:
         made.minimum_version = made.maximum_version = version
     if client is not None:
@@ -288,6 +290,19 @@ class Records(unittest.TestCase):
         until_logged(damage, "client 'damaged'.*TLS failed: .*bad record mac")
 
 
+    def test_noise_ends_its_own_connection_only(self):
+        rng = random.Random(7)
+        with Tls("mqtts") as bystander:
+            bystander.join("bystander")
+            for number in range(200):
+                noise = rng.randbytes(rng.randrange(1, 600))
+                if number % 2:  # as a handshake record begins
+                    noise = b"\x16\x03\x01" + struct.pack(">H", len(noise)) + noise
+                with wire.Wire(ports["mqtts"]) as visitor:
+                    visitor.send(noise)
+            bystander.publish("bystander", b"1", 1)
+
+
 class Refused(unittest.TestCase):
     def test_a_client_that_does_not_know_the_ca_is_told_apart(self):
         def publish():
@@ -322,6 +337,14 @@ class Refused(unittest.TestCase):
                     refused.read()
 
         until_logged(attempt, line)
+
+    def test_mosquitto_comes_in_with_its_certificate(self):
+        folder = pki.folder
+        ours = ("--cafile", pki.ca, "-q", "1", "-t", "certified", "-m", "1")
+        client = ("--cert", folder / "press.crt", "--key", folder / "press.key")
+        for name in ("mutual", "certified"):
+            mosquitto_pub(ports[name], *ours, *client)
+            self.assertNotEqual(mosquitto_pub(ports[name], *ours, check=False).returncode, 0)
 
     def test_the_common_name_is_the_user_name_without_a_password(self):
         folder = pki.folder

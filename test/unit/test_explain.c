@@ -6,15 +6,19 @@
  *         keys, times, headers and values is kept.
  * Method: a sink that has nothing but a shape; tables by hand.  That the running
  *         bridge does the same is shown by test_pipeline and against a real Kafka.
+ *         Random payloads, the seed is printed: ./test_explain <seed>
  */
 #include "pipeline/explain.h"
 
 #include "base/hash.h"
+#include "base/rng.h"
+#include "codec/json.h"
 #include "codec/mqtt_props.h"
 #include "codec/timestamp.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 enum { RECEIVED_MS_SHIFT = 1000 };
 #define RECEIVED_US ((int64_t)1763920561123456)
@@ -146,6 +150,58 @@ static void test_bounds_destinations(void)
             mr_assert(got.fate == (i < 100 ? MR_EXPLAINED_SEND : MR_EXPLAINED_DEAD));
             mr_assert(i < 100 || strstr(got.reason, "one more than the 100 allowed") != NULL);
         }
+    }
+    mr_explain_close(explain);
+}
+
+/* Some character of up to three bytes, NUL and controls among them. */
+static size_t put_any(struct mr_rng *rng, uint8_t *out)
+{
+    unsigned code = (unsigned)mr_rng_below(rng, mr_rng_below(rng, 2) == 0 ? 128 : 0xd000);
+
+    if (code < 0x80) {
+        out[0] = (uint8_t)code;
+        return 1;
+    }
+    if (code < 0x800) {
+        out[0] = (uint8_t)(0xc0 | code >> 6);
+        out[1] = (uint8_t)(0x80 | (code & 63));
+        return 2;
+    }
+    out[0] = (uint8_t)(0xe0 | code >> 12);
+    out[1] = (uint8_t)(0x80 | (code >> 6 & 63));
+    out[2] = (uint8_t)(0x80 | (code & 63));
+    return 3;
+}
+
+/* Whatever a device sends: the name begins as the operator says, and is tame; the key
+ * is what was sent, byte for byte.
+ */
+static void test_no_payload_chooses_a_destination(uint64_t seed)
+{
+    struct mr_shape shape = {
+        .dest_template = "s_${payload.k}", .key_template = "${payload.k}", .dests_max = 100000};
+    struct mr_explain *explain = explain_make(&plain_conf, &shape);
+    struct mr_rng rng;
+
+    mr_rng_seed(&rng, seed);
+    for (int i = 0; i < 20000; i++) {
+        uint8_t text[200];
+        char payload[1500] = "{\"a\":[1,{}],\"k\":";
+        size_t len = 0;
+        for (uint64_t n = mr_rng_below(&rng, 30); n != 0; n--) {
+            len += put_any(&rng, text + len);
+        }
+        char *end = mr_json_put_string(payload + strlen(payload), mr_span_make(text, len));
+        *end++ = '}';
+        struct mr_explain_event event = event_of("a", "");
+        struct mr_explained got;
+        event.payload = mr_span_make(payload, (size_t)(end - payload));
+        mr_explain(explain, &event, &got);
+        mr_assert(got.fate == MR_EXPLAINED_SEND && strncmp(got.dest, "s_", 2) == 0);
+        mr_assert(strspn(got.dest, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                   "0123456789._-") == strlen(got.dest));
+        mr_assert(mr_span_equal(got.key, mr_span_make(text, len)));
     }
     mr_explain_close(explain);
 }
@@ -402,8 +458,12 @@ static void test_faults_are_said(void)
     mr_explain_close(NULL);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)time(NULL);
+
+    printf("seed %llu\n", (unsigned long long)seed);
+    test_no_payload_chooses_a_destination(seed);
     test_destinations_and_keys();
     test_bounds_destinations();
     test_filters();

@@ -116,7 +116,7 @@ static void peer_send(struct peer *peer, const uint8_t *bytes, size_t len)
     }
 }
 
-/* sensors/<kind>/<id>, {"t":…,"n":<n>,…: the reading must be the next one, or an old
+/* plant/<kind>/<place>/<id>, {"t":…,"n":<n>,…: the reading must be the next one, or an old
  * one that says so.
  */
 static void server_publish(struct server *server, const struct mr_mqtt_publish *packet)
@@ -349,6 +349,30 @@ static void test_what_fell_due_while_the_server_was_away_comes_late(uint64_t see
     close_both(&server, generator);
 }
 
+/* Every device drops its connection again and again; all readings arrive all the same. */
+static void test_unreliable_devices_lose_nothing(uint64_t seed)
+{
+    static struct server server;
+    struct mr_generator_stats stats;
+
+    server_open(&server, seed);
+    struct mr_generator *generator =
+        generator_of(&server, (struct mr_generator_options){.qos = 1,
+                                                            .window = 40,
+                                                            .count = 1500,
+                                                            .rate = 1500,
+                                                            .profile = MR_PROFILE_TRAINS,
+                                                            .disconnect_pct = 100,
+                                                            .disconnect_every_us = 300000});
+    run_until_done(&server, generator);
+    mr_generator_stats(generator, &stats);
+    mr_assert(stats.made == 1500 && stats.acked == 1500 && server.received == 1500);
+    mr_assert(stats.dropped > 3 && stats.lost == 0 && stats.trouble[0] == '\0');
+    mr_assert(server.greeted >= 7 && server.greeted <= 7 + stats.dropped);
+    mr_generator_close(generator);
+    server_close(&server);
+}
+
 static void test_qos_0_is_done_when_written(uint64_t seed)
 {
     static struct server server;
@@ -414,6 +438,7 @@ int main(int argc, char **argv)
     test_impossible_options_are_refused();
     test_nothing_is_lost_when_connections_break(seed);
     test_what_fell_due_while_the_server_was_away_comes_late(seed);
+    test_unreliable_devices_lose_nothing(seed);
     test_qos_0_is_done_when_written(seed);
     test_stop_makes_no_more_and_waits_for_the_rest(seed);
     return 0;

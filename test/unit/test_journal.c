@@ -323,6 +323,10 @@ static void test_pins_hold_and_never_stop_the_writer(void)
 static void test_a_holding_reader_keeps_segments(void)
 {
     struct mr_journal_options options = small_options();
+    char path[300];
+
+    snprintf(path, sizeof(path), "%s/holding", folder);
+    options.path = path;
     struct mr_journal *journal = open_journal(&options, NULL);
     struct mr_lane *lane = mr_journal_lane(journal, 0);
     struct mr_reader_options holding = {.pins_max = 1, .holds = true};

@@ -1,7 +1,8 @@
 /* test_load.c
  *
  * Goal:   the load tool's figures and its own delivery can be trusted: quantiles are
- *         right, readings are valid and bounded, an outbox loses and doubles nothing.
+ *         right, readings are valid, bounded and like the real thing, an outbox loses
+ *         and doubles nothing.
  * Method: histogram against sorted numbers; payloads against their bounds; the
  *         outbox in a seeded random walk with partial sends and lost connections,
  *         against a model server that must see every packet in order.
@@ -106,8 +107,114 @@ static void test_a_mixed_plant_has_every_kind(void)
     for (uint32_t i = 0; i < 20; i++) {
         seen |= 1u << mr_profile_kind(MR_PROFILE_MIXED, i);
     }
-    mr_assert(seen == (1u << MR_SENSOR_KINDS) - 1);
+    mr_assert((seen | 1u << MR_SENSOR_WAVEFORM) == (1u << MR_SENSOR_KINDS) - 1);
     mr_assert(mr_profile_kind(MR_PROFILE_TRAINS, 7) == MR_SENSOR_TRAIN);
+}
+
+/* The sensor's next reading. */
+static void next_reading(struct mr_sensor *sensor, int64_t unix_ms,
+                         char payload[MR_SENSOR_PAYLOAD_MAX + 1])
+{
+    struct mr_text text = mr_text_over(payload, MR_SENSOR_PAYLOAD_MAX + 1);
+
+    mr_sensor_payload(sensor, unix_ms, &text);
+}
+
+static double value_of(const char *payload, const char *name)
+{
+    char key[32];
+
+    (void)snprintf(key, sizeof(key), "\"%s\":", name);
+    const char *at = strstr(payload, key);
+    mr_assert(at != NULL);
+    return strtod(at + strlen(key), NULL);
+}
+
+/* A hundred households together take more at 19:00 than at 3:00, and as much as usual
+ * over the day.
+ */
+static void test_meters_follow_the_day(uint64_t seed)
+{
+    double watts[24] = {0};
+    double mean = 0;
+
+    for (uint32_t id = 0; id < 100; id++) {
+        struct mr_sensor sensor;
+        mr_sensor_init(&sensor, MR_SENSOR_METER, id, seed);
+        for (int64_t hour = 0; hour < 24; hour++) {
+            char payload[MR_SENSOR_PAYLOAD_MAX + 1];
+            next_reading(&sensor, 1700006400000 + hour * 3600000, payload);
+            watts[hour] += value_of(payload, "watt") / 100;
+        }
+    }
+    for (size_t hour = 0; hour < 24; hour++) {
+        mean += watts[hour] / 24;
+    }
+    mr_assert(watts[19] > 3 * watts[3] && watts[19] > 1.5 * mean && watts[3] < 0.6 * mean);
+}
+
+/* A train stays on its line, never jumps, stops with open doors and drives with closed
+ * ones.
+ */
+static void test_trains_run_and_stop(uint64_t seed)
+{
+    for (uint32_t id = 0; id < 8; id++) {
+        struct mr_sensor sensor;
+        double lat = 0;
+        double lon = 0;
+        unsigned stops = 0;
+        bool stood = false;
+
+        mr_sensor_init(&sensor, MR_SENSOR_TRAIN, id, seed);
+        for (unsigned second = 0; second < 20000; second++) {
+            char payload[MR_SENSOR_PAYLOAD_MAX + 1];
+
+            next_reading(&sensor, 0, payload);
+            double kmh = value_of(payload, "v");
+            double now_lat = value_of(payload, "lat");
+            double now_lon = value_of(payload, "lon");
+            bool open = strstr(payload, "\"doors\":\"open\"") != NULL;
+            mr_assert(kmh >= 0 && kmh <= 230 && (!open || kmh == 0));
+            mr_assert(now_lat > 48 && now_lat < 54 && now_lon > 8 && now_lon < 15);
+            /* 230 km/h are 64 m, about 0.001 degrees east in the north. */
+            mr_assert(second == 0 || (now_lat - lat < 0.0012 && lat - now_lat < 0.0012 &&
+                                      now_lon - lon < 0.0012 && lon - now_lon < 0.0012));
+            lat = now_lat;
+            lon = now_lon;
+            stops += open && !stood;
+            stood = open;
+        }
+        mr_assert(stops >= 3);
+    }
+}
+
+static void test_bursts_keep_the_rate_and_the_order(void)
+{
+    double last = -1;
+    unsigned early = 0;
+
+    for (unsigned k = 0; k < 10000; k++) {
+        double seconds = mr_profile_bend(MR_PROFILE_TOLLING, k / 100.0);
+        mr_assert(seconds > last);
+        early += seconds - (double)(unsigned)(seconds / 10) * 10 < 3;
+        last = seconds;
+    }
+    mr_assert(last > 99 && last < 100 && early > 6900 && early < 7100);
+    mr_assert(mr_profile_bend(MR_PROFILE_METERS, 3.25) == 3.25);
+}
+
+static void test_topics_are_bounded_and_end_in_the_number(void)
+{
+    for (unsigned kind = 0; kind < MR_SENSOR_KINDS; kind++) {
+        char topic[MR_SENSOR_TOPIC_MAX + 1];
+        struct mr_text text = mr_text_over(topic, sizeof(topic));
+        struct mr_sensor sensor;
+
+        mr_sensor_init(&sensor, (enum mr_sensor_kind)kind, 999999, 1);
+        mr_sensor_topic(&sensor, &text);
+        mr_assert(!text.truncated && strcmp(strrchr(topic, '/'), "/999999") == 0);
+        mr_assert(strchr(topic, '+') == NULL && strchr(topic, '#') == NULL);
+    }
 }
 
 /* ---- the outbox against a model server ---- */
@@ -263,6 +370,10 @@ int main(int argc, char **argv)
     test_the_edges_of_a_histogram();
     test_readings_are_bounded_and_repeatable(seed);
     test_a_mixed_plant_has_every_kind();
+    test_meters_follow_the_day(seed);
+    test_trains_run_and_stop(seed);
+    test_bursts_keep_the_rate_and_the_order();
+    test_topics_are_bounded_and_end_in_the_number();
     test_an_outbox_loses_nothing(seed);
     test_acks_out_of_order_wait_for_the_first();
     return 0;

@@ -378,7 +378,7 @@ static void crash_and_compare(void)
         kit_store_head(&kit, now_head);
     } while (memcmp(before_head, now_head, sizeof(now_head)) != 0);
     mr_broker_stop(kit.broker, 0);
-    struct lines *before = dump(kit.broker->shard);
+    struct lines *before = dump(kit.broker->shards[0]);
     mr_broker_close(kit.broker);
     mr_assert(mr_journal_close(kit.journal) == MR_OK);
     mr_assert(mr_dir_list(kit.folder, kit_remove, kit.folder) == MR_OK);
@@ -386,7 +386,7 @@ static void crash_and_compare(void)
 
     kit = after;
     kit_ready(&kit);
-    struct lines *now = dump(kit.broker->shard);
+    struct lines *now = dump(kit.broker->shards[0]);
     compare(before, now);
     lines_free(before);
     lines_free(now);

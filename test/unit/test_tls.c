@@ -366,6 +366,39 @@ static void test_reload_touches_nobody(void)
     world_close(&world);
 }
 
+/* Many at once: a turn answers some of them, and in the end all are in. */
+static void test_greetings_take_turns(void)
+{
+    enum { ALL = 50, A_TURN = 16 };
+    static struct peer peers[ALL];
+    struct world world;
+    int answered = 0;
+
+    certificate_use("one");
+    world_open(&world, 1);
+    for (int i = 0; i < ALL; i++) {
+        peer_open(&peers[i], &world, TLS1_3_VERSION);
+    }
+    while (world.owner.opened != ALL) {
+        world_turn(&world);
+    }
+    for (int i = 0; i < ALL; i++) {
+        mr_assert(SSL_do_handshake(peers[i].ssl) != 1);
+        peer_move(&peers[i]);
+    }
+    world_turn(&world);
+    for (int i = 0; i < ALL; i++) {
+        peer_move(&peers[i]);
+        answered += BIO_ctrl_pending(SSL_get_rbio(peers[i].ssl)) != 0;
+    }
+    mr_assert(answered > 0 && answered <= A_TURN);
+    for (int i = 0; i < ALL; i++) {
+        peer_greet(&peers[i], &world);
+        peer_close(&peers[i]);
+    }
+    world_close(&world);
+}
+
 static void test_plain_text_is_told(void)
 {
     struct world world;
@@ -401,6 +434,7 @@ int main(int argc, char **argv)
     test_stream(seed + 2, TLS1_3_VERSION, false);
     test_stream(seed + 3, TLS1_3_VERSION, true);
     test_reload_touches_nobody();
+    test_greetings_take_turns();
     test_plain_text_is_told();
     static const char *const files[] = {"one.crt", "one.key", "two.crt",
                                         "two.key", "now.crt", "now.key"};

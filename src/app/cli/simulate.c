@@ -18,9 +18,13 @@ enum { STATUS_EVERY_MS = 1000, STEP_MS = 100, CONNECTIONS_DEFAULT_MAX = 1000 };
 #define SIMULATE_MS INT64_C(1000000)
 
 static const char *const simulate_profiles[] = {
-    [MR_PROFILE_MIXED] = "mixed",         [MR_PROFILE_METERS] = "meters",
-    [MR_PROFILE_TRAINS] = "trains",       [MR_PROFILE_TOLLING] = "tolling",
-    [MR_PROFILE_VIBRATION] = "vibration", NULL,
+    [MR_PROFILE_MIXED] = "mixed",
+    [MR_PROFILE_METERS] = "meters",
+    [MR_PROFILE_TRAINS] = "trains",
+    [MR_PROFILE_TOLLING] = "tolling",
+    [MR_PROFILE_VIBRATION] = "vibration",
+    [MR_PROFILES] = "help",
+    NULL,
 };
 
 /* One run: the generator and what the person wants to see of it. */
@@ -68,7 +72,7 @@ static void simulate_clear_line(const struct simulate *run)
 /* Once when the server goes away, once when it is back. */
 static void simulate_say_trouble(struct simulate *run, const struct mr_generator_stats *stats)
 {
-    bool all_up = stats->up == run->options.connections;
+    bool all_up = stats->up + stats->resting == run->options.connections;
 
     if (!all_up && stats->trouble[0] != '\0' && !run->said_trouble) {
         simulate_clear_line(run);
@@ -105,7 +109,7 @@ static void simulate_status(struct simulate *run, int64_t now_ns)
             simulate_quantile(&text, " p99", recent, 0.99);
         }
         mr_text_fmt(&text, "  up %u/%u  reconnects %llu", stats.up, run->options.connections,
-                    (unsigned long long)stats.lost);
+                    (unsigned long long)(stats.lost + stats.dropped));
         (void)fprintf(stderr, run->terminal ? "\r%s\033[K" : "%s\n", line);
         (void)fflush(stderr);
     }
@@ -121,13 +125,15 @@ static void simulate_summary_json(struct simulate *run, const struct mr_generato
 
     (void)mr_cli_out(run->cli,
                      "{\"sent\": %llu, \"acked\": %llu, \"resent\": %llu, \"unacked\": %llu, "
-                     "\"refused\": %llu, \"reconnects\": %llu, \"seconds\": %.3f, "
+                     "\"refused\": %llu, \"reconnects\": %llu, \"dropped\": %llu, "
+                     "\"seconds\": %.3f, "
                      "\"puback_us_p50\": %.1f, \"puback_us_p99\": %.1f, \"puback_us_p999\": %.1f, "
                      "\"puback_us_max\": %.1f}\n",
                      (unsigned long long)stats->made, (unsigned long long)stats->acked,
                      (unsigned long long)stats->resent,
                      (unsigned long long)(stats->made - stats->acked),
-                     (unsigned long long)stats->refused, (unsigned long long)stats->lost, seconds,
+                     (unsigned long long)stats->refused, (unsigned long long)stats->lost,
+                     (unsigned long long)stats->dropped, seconds,
                      (double)mr_histogram_quantile_ns(all, 0.5) / 1e3,
                      (double)mr_histogram_quantile_ns(all, 0.99) / 1e3,
                      (double)mr_histogram_quantile_ns(all, 0.999) / 1e3,
@@ -149,6 +155,10 @@ static void simulate_summary_text(struct simulate *run, const struct mr_generato
                      (unsigned long long)(stats->made - stats->acked), seconds,
                      (double)stats->acked / (seconds > 0 ? seconds : 1),
                      (unsigned long long)stats->lost);
+    if (stats->dropped > 0) {
+        (void)mr_cli_out(run->cli, "%llu times a device dropped its connection and came back\n",
+                         (unsigned long long)stats->dropped);
+    }
     if (stats->refused > 0) {
         (void)mr_cli_out(run->cli, "%llu of them were acknowledged with an error code\n",
                          (unsigned long long)stats->refused);
@@ -250,6 +260,8 @@ static void simulate_options(struct mr_cli *cli, struct simulate *run, char *add
             {
                 .address = address,
                 .prefix = mr_cli_text(cli, "topic-prefix"),
+                .username = mr_cli_text(cli, "username"),
+                .password = mr_cli_text(cli, "password"),
                 .profile = (enum mr_profile)mr_cli_number(cli, "profile"),
                 .qos = (uint8_t)mr_cli_number(cli, "qos"),
                 .sensors = sensors,
@@ -258,8 +270,33 @@ static void simulate_options(struct mr_cli *cli, struct simulate *run, char *add
                 .rate = mr_cli_given(cli, "rate") ? mr_cli_number(cli, "rate") : sensors,
                 .count = mr_cli_number(cli, "count"),
                 .seed = mr_cli_number(cli, "seed"),
+                .time_begin_s = mr_cli_number(cli, "time"),
+                .disconnect_pct = (uint32_t)mr_cli_number(cli, "disconnect"),
+                .disconnect_every_us = mr_cli_number(cli, "disconnect-every"),
             },
     };
+}
+
+/* Each profile with the topic and payload of one of its sensors. */
+static int simulate_list(struct mr_cli *cli)
+{
+    for (unsigned profile = 0; profile < MR_PROFILES; profile++) {
+        char topic[MR_SENSOR_TOPIC_MAX + 1];
+        char payload[MR_SENSOR_PAYLOAD_MAX + 1];
+        struct mr_text topic_text = mr_text_over(topic, sizeof(topic));
+        struct mr_text payload_text = mr_text_over(payload, sizeof(payload));
+        struct mr_sensor sensor;
+
+        mr_sensor_init(&sensor, mr_profile_kind((enum mr_profile)profile, 0), 0,
+                       mr_cli_number(cli, "seed"));
+        mr_sensor_topic(&sensor, &topic_text);
+        mr_sensor_payload(&sensor, mr_clock_wall_us() / 1000, &payload_text);
+        (void)mr_cli_out(cli, "%-10s %s\n           %s/%s\n           %s\n",
+                         mr_profile_name((enum mr_profile)profile),
+                         mr_profile_about((enum mr_profile)profile),
+                         mr_cli_text(cli, "topic-prefix"), topic, payload);
+    }
+    return MR_EXIT_OK;
 }
 
 static int simulate_run(struct mr_cli *cli)
@@ -269,6 +306,9 @@ static int simulate_run(struct mr_cli *cli)
     struct mr_error why;
     struct mr_wake wake;
 
+    if (mr_cli_flag(cli, "list") || mr_cli_number(cli, "profile") == MR_PROFILES) {
+        return simulate_list(cli);
+    }
     simulate_options(cli, &run, address, sizeof(address));
     if (mr_generator_open(&run.generator, &run.options, &why) != MR_OK) {
         return mr_cli_fail(cli, MR_EXIT_USAGE, "%s", why.text);
@@ -287,15 +327,20 @@ static int simulate_run(struct mr_cli *cli)
 static const struct mr_cli_option simulate_table[] = {
     {"host", 0, MR_OPT_STR, "HOST", "127.0.0.1", 0, 0, NULL, "Server to publish to."},
     {"port", 'p', MR_OPT_U64, "PORT", "1883", 1, 65535, NULL, "Its TCP port."},
+    {"username", 'u', MR_OPT_STR, "USER", NULL, 0, 0, NULL, "User name, the same for all."},
+    {"password", 'P', MR_OPT_STR, "PASSWORD", NULL, 0, 0, NULL,
+     "Its password; others may see it there."},
     {"sensors", 'n', MR_OPT_U64, "COUNT", "1000", 1, MR_GENERATOR_SENSORS_MAX, NULL,
      "How many sensors."},
     {"profile", 0, MR_OPT_CHOICE, "PROFILE", "mixed", 0, 0, simulate_profiles,
-     "What kind of sensors."},
+     "What kind of sensors; help shows them."},
+    {"list", 0, MR_OPT_BOOL, NULL, NULL, 0, 0, NULL,
+     "Show the profiles, each with a topic and a payload, and end."},
     {"rate", 'r', MR_OPT_U64, "EVENTS", NULL, 0, 100000000, NULL,
      "Events per second in all (default: one per sensor; 0: as fast as acknowledgements allow)."},
     {"qos", 0, MR_OPT_U64, "QOS", "1", 0, 1, NULL, "Quality of service, 0 or 1."},
     {"topic-prefix", 't', MR_OPT_STR, "TOPIC", "sensors", 0, 0, NULL,
-     "Topics are TOPIC/<type>/<number>."},
+     "Topics are TOPIC/<type>/<place>/<number>."},
     {"count", 0, MR_OPT_U64, "EVENTS", "0", 0, 0, NULL, "Stop after so many (0: no limit)."},
     {"duration", 0, MR_OPT_DURATION, "TIME", "0", 0, 0, NULL,
      "Stop after this time (0: no limit)."},
@@ -305,7 +350,14 @@ static const struct mr_cli_option simulate_table[] = {
      "MQTT connections (0: one per sensor, at most 1000)."},
     {"window", 0, MR_OPT_U64, "COUNT", "64", 1, 65535, NULL,
      "Unacknowledged publishes per connection."},
-    {"seed", 0, MR_OPT_U64, "NUMBER", "1", 0, 0, NULL, "Same seed, same readings."},
+    {"seed", 0, MR_OPT_U64, "NUMBER", "1", 0, 0, NULL,
+     "Same seed, same readings; with --time byte for byte."},
+    {"time", 0, MR_OPT_U64, "SECONDS", "0", 0, 253402300799, NULL,
+     "Time of the first reading, Unix; 0: now. Without a rate each takes 1 ms."},
+    {"disconnect", 0, MR_OPT_U64, "PERCENT", "0", 0, 100, NULL,
+     "So many of 100 devices drop their connection now and then, and come back."},
+    {"disconnect-every", 0, MR_OPT_DURATION, "TIME", "30s", 100000, 86400000000, NULL,
+     "About so long each of them stays connected."},
     {"status", 0, MR_OPT_BOOL, NULL, NULL, 0, 0, NULL,
      "A status line every second, even if stderr is no terminal."},
     {"json", 0, MR_OPT_BOOL, NULL, NULL, 0, 0, NULL, "Print the summary as JSON."},
@@ -323,7 +375,8 @@ const struct mr_command mr_command_simulate = {
             "Exit code 0: everything was acknowledged; 1: something was not; 69: no connection.\n"
             "\n"
             "  millrace simulate\n"
-            "  millrace simulate --sensors 200 --profile meters --rate 20000 --duration 30s\n",
+            "  millrace simulate --sensors 200 --profile meters --rate 20000 --duration 30s\n"
+            "  millrace simulate --profile trains --disconnect 20 --disconnect-every 10s\n",
     .options = simulate_table,
     .run = simulate_run,
 };

@@ -54,7 +54,8 @@ static uint64_t generator_event(const struct mr_generator *generator, const stru
 
 static int64_t generator_due_ns(const struct mr_generator *generator, uint64_t k)
 {
-    double seconds = (double)k / (double)generator->options.rate;
+    double seconds =
+        mr_profile_bend(generator->options.profile, (double)k / (double)generator->options.rate);
     return generator->begin_ns + (int64_t)(seconds * 1e9);
 }
 
@@ -64,11 +65,16 @@ static bool generator_limit_reached(const struct mr_generator *generator, uint64
            (generator->options.count != 0 && events >= generator->options.count);
 }
 
-static void generator_topic(const struct mr_generator *generator, const struct mr_sensor *sensor,
-                            struct mr_text *out)
+/* Unix milliseconds of event k. */
+static int64_t generator_time_ms(const struct mr_generator *generator, uint64_t k, int64_t due_ns)
 {
-    mr_text_add(out, generator->options.prefix);
-    mr_text_fmt(out, "/%s/%05u", mr_sensor_kind_name(sensor->kind), sensor->id);
+    int64_t begin_ms = (int64_t)generator->options.time_begin_s * 1000;
+
+    if (begin_ms == 0) {
+        return (due_ns / 1000 + generator->wall_offset_us) / 1000;
+    }
+    return begin_ms +
+           (generator->options.rate == 0 ? (int64_t)k : (due_ns - generator->begin_ns) / 1000000);
 }
 
 void generator_client_id(const struct mr_generator *generator, const struct conn *conn,
@@ -87,7 +93,7 @@ void generator_client_id(const struct mr_generator *generator, const struct conn
 bool generator_make(struct mr_generator *generator, struct conn *conn)
 {
     const bool paced = generator->options.rate != 0;
-    char topic[MR_GENERATOR_PREFIX_MAX + 32];
+    char topic[MR_GENERATOR_PREFIX_MAX + 1 + MR_SENSOR_TOPIC_MAX + 1];
     char payload[MR_SENSOR_PAYLOAD_MAX + 1];
     struct mr_text topic_text = mr_text_over(topic, sizeof(topic));
     struct mr_text payload_text = mr_text_over(payload, sizeof(payload));
@@ -101,9 +107,11 @@ bool generator_make(struct mr_generator *generator, struct conn *conn)
     uint64_t k = generator_event(generator, conn, conn->made, &sensor);
     int64_t due_ns = paced ? generator_due_ns(generator, k) : generator->now_ns;
 
-    generator_topic(generator, &generator->sensors[sensor], &topic_text);
-    mr_sensor_payload(&generator->sensors[sensor],
-                      (due_ns / 1000 + generator->wall_offset_us) / 1000, &payload_text);
+    mr_text_add(&topic_text, generator->options.prefix);
+    mr_text_add(&topic_text, "/");
+    mr_sensor_topic(&generator->sensors[sensor], &topic_text);
+    mr_sensor_payload(&generator->sensors[sensor], generator_time_ms(generator, k, due_ns),
+                      &payload_text);
     mr_assert(!topic_text.truncated && !payload_text.truncated);
 
     uint8_t qos = generator->options.qos;
@@ -165,12 +173,15 @@ static int64_t generator_look(struct mr_generator *generator)
     return generator->next_look_ns - generator->now_ns;
 }
 
+bool generator_made_all(const struct mr_generator *generator)
+{
+    return generator->stopped ||
+           (generator->options.count != 0 && generator->stats.made >= generator->options.count);
+}
+
 static bool generator_finished(const struct mr_generator *generator)
 {
-    bool all_made = generator->stopped || (generator->options.count != 0 &&
-                                           generator->stats.made >= generator->options.count);
-
-    if (!all_made) {
+    if (!generator_made_all(generator)) {
         return false;
     }
     for (uint32_t i = 0; i < generator->options.connections; i++) {
@@ -255,6 +266,12 @@ static enum mr_err generator_check(const struct mr_generator_options *options, s
                             "the topic prefix '%s' must have 1 to %d bytes and no wildcards",
                             options->prefix, MR_GENERATOR_PREFIX_MAX);
     }
+    if ((options->username != NULL && strlen(options->username) > MR_GENERATOR_LOGIN_MAX) ||
+        (options->password != NULL && strlen(options->password) > MR_GENERATOR_LOGIN_MAX)) {
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "the user name and the password may have %d bytes each",
+                            MR_GENERATOR_LOGIN_MAX);
+    }
     uint64_t descriptors = mr_descriptors_raise();
     if (descriptors < (uint64_t)options->connections + DESCRIPTORS_OWN) {
         return mr_error_set(why, MR_ERR_CONFIG,
@@ -293,6 +310,8 @@ enum mr_err mr_generator_open(struct mr_generator **out, const struct mr_generat
     for (uint32_t i = 0; i < options->connections; i++) {
         generator->conns[i].fd = -1;
         generator->conns[i].window = options->window;
+        generator->conns[i].unreliable =
+            mr_rng_below(&generator->jitter, 100) < options->disconnect_pct;
         mr_outbox_open(&generator->conns[i].outbox, options->window);
     }
     *out = generator;

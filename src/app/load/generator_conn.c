@@ -22,6 +22,8 @@
 enum {
     PAUSE_FIRST_MS = 100,
     PAUSE_MAX_MS = 5000,
+    REST_MIN_MS = 200,
+    REST_SPREAD_MS = 2800,
     CONNECT_MAX_NS_S = 10,
     SILENT_PING_S = 20,
     SILENT_LOST_S = 60,
@@ -34,6 +36,21 @@ static uint64_t conn_tag(const struct mr_generator *generator, const struct conn
     return (uint64_t)(conn - generator->conns);
 }
 
+static void conn_shut(struct mr_generator *generator, struct conn *conn)
+{
+    generator->opening -= conn->state == CONN_OPENING || conn->state == CONN_GREETING ? 1 : 0;
+    generator->stats.up -= conn->state == CONN_UP ? 1 : 0;
+    if (conn->fd >= 0) {
+        mr_loop_remove(generator->loop, conn->fd);
+        mr_socket_close(conn->fd);
+        conn->fd = -1;
+    }
+    conn->part_len = 0;
+    conn->state = CONN_DOWN;
+    conn->blocked = false;
+    conn->ping_due = false;
+}
+
 /* Close, and try again after a pause. */
 static void conn_lost(struct mr_generator *generator, struct conn *conn, const char *cause)
 {
@@ -42,24 +59,25 @@ static void conn_lost(struct mr_generator *generator, struct conn *conn, const c
     uint64_t pause_ms = (uint64_t)PAUSE_FIRST_MS << (conn->attempts < 6 ? conn->attempts : 6);
 
     mr_text_add(&trouble, cause);
-    generator->opening -= conn->state == CONN_OPENING || conn->state == CONN_GREETING ? 1 : 0;
-    if (conn->state == CONN_UP) {
-        generator->stats.up -= 1;
-        generator->stats.lost += 1;
-    }
-    if (conn->fd >= 0) {
-        mr_loop_remove(generator->loop, conn->fd);
-        mr_socket_close(conn->fd);
-        conn->fd = -1;
-    }
-    conn->part_len = 0;
+    generator->stats.lost += conn->state == CONN_UP ? 1 : 0;
+    conn_shut(generator, conn);
     pause_ms = pause_ms > PAUSE_MAX_MS ? PAUSE_MAX_MS : pause_ms;
     pause_ms = pause_ms / 2 + mr_rng_below(&generator->jitter, pause_ms / 2 + 1);
     conn->retry_ns = generator->now_ns + (int64_t)pause_ms * 1000000;
     conn->attempts += 1;
-    conn->state = CONN_DOWN;
-    conn->blocked = false;
-    conn->ping_due = false;
+}
+
+/* What an unreliable device does: gone without a word, in the middle of anything, and
+ * back after a while.
+ */
+static void conn_drop(struct mr_generator *generator, struct conn *conn)
+{
+    conn_shut(generator, conn);
+    conn->resting = true;
+    conn->retry_ns = generator->now_ns + REST_MIN_MS * INT64_C(1000000) +
+                     (int64_t)mr_rng_below(&generator->jitter, REST_SPREAD_MS) * INT64_C(1000000);
+    generator->stats.dropped += 1;
+    generator->stats.resting += 1;
 }
 
 void conn_open(struct mr_generator *generator, struct conn *conn)
@@ -67,6 +85,8 @@ void conn_open(struct mr_generator *generator, struct conn *conn)
     struct mr_error why;
     int fd = -1;
 
+    generator->stats.resting -= conn->resting ? 1 : 0;
+    conn->resting = false;
     if (mr_socket_connect(generator->options.address, &fd, &why) != MR_OK) {
         conn_lost(generator, conn, why.text);
         return;
@@ -87,7 +107,7 @@ static void conn_greet(struct mr_generator *generator, struct conn *conn)
 {
     char id[48];
     struct mr_text id_text = mr_text_over(id, sizeof(id));
-    uint8_t packet[128];
+    uint8_t packet[128 + 2 * MR_GENERATOR_LOGIN_MAX];
     struct mr_error why;
     size_t sent = 0;
 
@@ -102,9 +122,17 @@ static void conn_greet(struct mr_generator *generator, struct conn *conn)
         .version = MR_MQTT_5,
         .clean_start = true,
     };
+    if (generator->options.username != NULL) {
+        connect.has_username = true;
+        connect.username = mr_span_of(generator->options.username);
+    }
+    if (generator->options.password != NULL) {
+        connect.has_password = true;
+        connect.password = mr_span_of(generator->options.password);
+    }
     ptrdiff_t len = mr_mqtt_connect_encode(&connect, packet, sizeof(packet));
     mr_assert(len > 0);
-    /* A fresh socket has room for a hundred bytes, or it is no use to us. */
+    /* A fresh socket has room for so few bytes, or it is no use to us. */
     if (mr_socket_write(conn->fd, packet, (size_t)len, &sent) != MR_OK || sent != (size_t)len) {
         conn_lost(generator, conn, "the connection broke while it was greeted");
         return;
@@ -211,6 +239,11 @@ static bool conn_connack(struct mr_generator *generator, struct conn *conn,
     generator->stats.ever_up = true;
     conn->state = CONN_UP;
     conn->attempts = 0;
+    if (conn->unreliable) { /* half to one and a half of the usual time */
+        uint64_t every_us = generator->options.disconnect_every_us;
+        conn->drop_ns = generator->now_ns +
+                        (int64_t)(every_us / 2 + mr_rng_below(&generator->jitter, every_us)) * 1000;
+    }
     uint64_t again = mr_outbox_rewind(&conn->outbox, generator->options.qos != 0);
     generator->stats.resent += generator->options.qos != 0 ? again : 0;
     return true;
@@ -358,7 +391,10 @@ void conn_look(struct mr_generator *generator, struct conn *conn)
         break;
     case CONN_UP:
     default:
-        if (silent_ns > SILENT_LOST_S * CONN_SECOND_NS) {
+        if (conn->unreliable && generator->begun && generator->now_ns >= conn->drop_ns &&
+            !generator_made_all(generator)) {
+            conn_drop(generator, conn);
+        } else if (silent_ns > SILENT_LOST_S * CONN_SECOND_NS) {
             conn_lost(generator, conn, "the server has been silent for a minute");
         } else if (generator->now_ns - conn->last_out_ns > SILENT_PING_S * CONN_SECOND_NS ||
                    (silent_ns > SILENT_PING_S * CONN_SECOND_NS &&

@@ -29,11 +29,14 @@ struct conn {
     int fd; /* -1 when DOWN */
     uint8_t state;
     bool blocked;      /* the socket takes no more: MR_READY_WRITE is watched */
+    bool unreliable;   /* drops its connection now and then */
+    bool resting;      /* has done so, and waits for retry_ns */
     bool ping_due;     /* a PINGREQ is to be written before the next packet begins */
     uint32_t attempts; /* failed ones in a row */
     uint32_t window;   /* what the server allows, at most ours */
     uint16_t part_len;
     int64_t retry_ns;
+    int64_t drop_ns; /* UP and unreliable: when it will drop its connection */
     int64_t last_in_ns;
     int64_t last_out_ns;
     uint64_t made; /* events of this connection so far */
@@ -70,6 +73,7 @@ struct mr_generator {
  * is no room.
  */
 bool generator_make(struct mr_generator *generator, struct conn *conn);
+bool generator_made_all(const struct mr_generator *generator); /* nothing more will be due */
 void generator_acked(struct mr_generator *generator, int64_t due_ns);
 void generator_client_id(const struct mr_generator *generator, const struct conn *conn,
                          struct mr_text *out);

@@ -17,7 +17,7 @@
 #include "base/span.h"
 
 enum {
-    MR_OUTBOX_PACKET_MAX = 384,
+    MR_OUTBOX_PACKET_MAX = 512,
     MR_OUTBOX_WINDOW_MAX = 65535, /* packet ids: 1 to 65535 */
 };
 
