@@ -407,7 +407,7 @@ enum mr_err mr_cursor_open(struct mr_journal *journal, const char *name, uint32_
                            enum mr_cursor_start start, struct mr_cursor **out, bool *is_new,
                            struct mr_error *why)
 {
-    mr_assert(lane < journal->lane_count);
+    mr_assert(lane < journal->lane_total);
     return mr_cursor_open_behind(journal, name, lane, cursor_start(&journal->lanes[lane], start),
                                  out, is_new, why);
 }
