@@ -17,6 +17,7 @@
  * would hold up every device of the shard for as long as the reader takes.
  */
 #include "broker/broker_internal.h"
+#include "broker/keep_internal.h"
 
 /* ---- the stack ---- */
 
@@ -102,6 +103,8 @@ static void client_show(struct mr_shard *shard, struct mr_conn *conn,
     if (session == NULL) { /* before its CONNECT it is nobody */
         return;
     }
+    const struct keep *keep = session->keep;
+    const struct outbound *outbound = session->outbound;
     uint64_t age_ticks = shard->tick - client->connected_tick;
     page->each(page->arg,
                &(struct mr_client_info){
@@ -113,8 +116,12 @@ static void client_show(struct mr_shard *shard, struct mr_conn *conn,
                    .connected_us = shard->wall_us - (int64_t)(age_ticks * MR_NET_TICK_NS / 1000),
                    .received = client->received,
                    .sent = client->sent,
-                   .inflight = session->outbound == NULL ? 0 : session->outbound->count,
-                   .queued = session->outbound == NULL ? 0 : session->outbound->queue_count,
+                   .inflight = keep != NULL       ? keep->under_way
+                               : outbound != NULL ? outbound->count
+                                                  : 0,
+                   .queued = keep != NULL       ? keep->count - keep->under_way
+                             : outbound != NULL ? outbound->queue_count
+                                                : 0,
                    .acks_held = client->acks.held,
                    .paused = mr_conn_is_paused(conn),
                });

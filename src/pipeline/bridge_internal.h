@@ -28,6 +28,7 @@
 #include "base/rng.h"
 #include "codec/timestamp.h"
 #include "pipeline/bridge.h"
+#include "pipeline/operate_internal.h"
 #include "pipeline/template.h"
 
 enum {
@@ -182,24 +183,6 @@ enum worker_state {
     WORKER_DRAINING, /* something failed: nothing new until all is settled */
     WORKER_PAUSING,  /* back-off before offering again */
     WORKER_STOPPED,  /* for the operator: the journal or the dead letters failed */
-};
-
-/* What the control plane wants of the worker; seek.c. */
-enum seek_state { SEEK_NONE, SEEK_WANTED, SEEK_DONE };
-struct seek {
-    enum seek_state state;
-    uint64_t seq;     /* wanted, then where it went */
-    int64_t since_ns; /* when the worker first saw it; 0: not yet */
-    enum mr_err err;
-    struct mr_wake *asker;
-};
-
-/* Something else the worker shall do between two turns, on the asker's stack. */
-struct bridge_call {
-    bool (*run)(struct mr_bridge *bridge, struct bridge_call *call); /* true: it is over */
-    enum mr_err err;
-    bool over; /* under the mutex */
-    struct mr_wake wake;
 };
 
 struct bridge_metrics {
@@ -404,29 +387,6 @@ void mr_worker_stop(struct mr_bridge *bridge, const char *why);
 void mr_worker_close(struct mr_bridge *bridge, int64_t patience_ns);
 
 bool mr_worker_rewind(struct mr_bridge *bridge); /* false: it had to stop */
-
-/* seek.c: do what is wanted, if it can be done now; false: nothing is wanted. */
-bool mr_seek_turn(struct mr_bridge *bridge, int64_t now_ns);
-
-/* letters.c */
-struct seqs {
-    struct mr_seq_range *items;
-    size_t count;
-    size_t room;
-};
-void mr_seqs_add(struct seqs *set, uint64_t first, uint64_t last);
-bool mr_seqs_has(const struct seqs *set, uint64_t seq); /* of one in order */
-void mr_seqs_free(struct seqs *set);
-
-/* Every letter that is still there. */
-enum mr_err mr_letters_each(struct mr_bridge *bridge,
-                            void (*each)(struct mr_bridge *bridge, const struct mr_event *letter),
-                            struct mr_error *why) MR_MUST_USE;
-
-/* call.c: have the worker do it, and wait. */
-enum mr_err mr_worker_call(struct mr_bridge *bridge, struct bridge_call *call,
-                           struct mr_error *why) MR_MUST_USE;
-void mr_call_turn(struct mr_bridge *bridge);
 
 /* port.c */
 void mr_port_fail(struct mr_bridge *bridge, struct flight *flight, enum mr_verdict verdict,
