@@ -56,15 +56,15 @@ void message_apply(struct mr_shard *shard, const struct mr_message *message, uin
 {
     struct kept *kept = NULL;
 
-    if (!shard->broker->keeps_sessions) {
-        return;
-    }
     if (seq != 0) {
-        event_apply(shard, message, shard->index, seq);
+        if (message->retain) {
+            foreign_tell(shard, seq);
+        }
+        event_apply(shard, message, seq, false);
         return;
     }
     if (message->retain) { /* of an excluded topic: in memory only */
-        retained_apply(shard, message, &kept, shard->index, 0, true);
+        retained_apply(shard, message, &kept, shard->index, 0, RETAINED_EXEMPT);
         if (kept != NULL) {
             kept_unref(shard, kept);
         }

@@ -44,13 +44,14 @@ static void event_found(void *arg, const struct mr_sub *sub)
     queue_push(applied->shard, session->keep, applied_kept(applied), &how);
 }
 
-void event_apply(struct mr_shard *shard, const struct mr_message *message, uint32_t lane,
-                 uint64_t seq)
+void event_apply(struct mr_shard *shard, const struct mr_message *message, uint64_t seq,
+                 bool foreign)
 {
-    struct applied applied = {.shard = shard, .message = message, .lane = lane, .seq = seq};
+    struct applied applied = {.shard = shard, .message = message, .lane = shard->index, .seq = seq};
 
     if (message->retain) {
-        retained_apply(shard, message, &applied.kept, lane, seq, false);
+        retained_apply(shard, message, &applied.kept, shard->index, seq,
+                       foreign ? RETAINED_FOREIGN : RETAINED_OWN);
     }
     if (message->qos != 0 && shard->keeps_count != 0) {
         mr_subtree_match(shard->subtree, message->topic, event_found, &applied);
@@ -58,6 +59,49 @@ void event_apply(struct mr_shard *shard, const struct mr_message *message, uint3
     if (applied.kept != NULL) {
         kept_unref(shard, applied.kept);
     }
+}
+
+static void owed_found(void *arg, const struct mr_sub *sub)
+{
+    const struct session *session = sub->owner;
+
+    if (session->keep != NULL && sub->qos != 0) {
+        *(bool *)arg = true;
+    }
+}
+
+bool event_is_owed(struct mr_shard *shard, const struct mr_message *message)
+{
+    bool owed = false;
+
+    if (message->qos != 0 && shard->keeps_count != 0) {
+        mr_subtree_match(shard->subtree, message->topic, owed_found, &owed);
+    }
+    return owed;
+}
+
+struct mr_message copy_message(const struct mr_control *copy)
+{
+    return (struct mr_message){.topic = copy->will_topic,
+                               .props = copy->will_props,
+                               .payload = copy->will_payload,
+                               .client = copy->client,
+                               .username = copy->username,
+                               .received_us = copy->received_us,
+                               .qos = copy->flags & MR_CONTROL_COPY_QOS,
+                               .retain = (copy->flags & MR_CONTROL_COPY_RETAIN) != 0};
+}
+
+/* An event of another lane, which was copied into this one when it was read. */
+static void apply_copy(struct mr_shard *shard, const struct mr_control *control, uint64_t seq)
+{
+    struct mr_message message = copy_message(control);
+
+    if (shard->foreign != NULL && control->lane < shard->broker->shard_count &&
+        control->seq > shard->foreign[control->lane].pos) {
+        shard->foreign[control->lane].pos = control->seq;
+    }
+    event_apply(shard, &message, seq, true);
 }
 
 /* ---- sessions ---- */
@@ -318,6 +362,10 @@ void control_apply(struct mr_shard *shard, const struct mr_control *control, int
 
     if (control->kind == MR_CONTROL_OPEN) {
         apply_open(shard, session, seq, control);
+        return;
+    }
+    if (control->kind == MR_CONTROL_COPY) {
+        apply_copy(shard, control, seq);
         return;
     }
     if (session == NULL || session->keep == NULL) {

@@ -225,7 +225,7 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
     shard->subtree =
         mr_subtree_open(&shard->pool, &shard->key, (uint32_t)broker->limits.max_topic_levels);
     if (broker->shard_count > 1) {
-        shard->foreign = mr_alloc(broker->shard_count * sizeof(struct mr_reader *));
+        shard->foreign = mr_alloc(broker->shard_count * sizeof(*shard->foreign));
         shard->interest = mr_alloc(sizeof(*shard->interest));
         shard->interest->key = broker->interest_key;
         shard->interest->version = &broker->interest_version;
@@ -259,25 +259,18 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
     return mr_net_open(&shard->net, &options, why);
 }
 
-static void on_cursor(void *arg, const char *name, uint32_t lane, uint64_t seq)
-{
-    bool *found = arg;
-
-    (void)lane;
-    (void)seq;
-    *found = *found || strcmp(name, SESSIONS_CURSOR) == 0;
-}
-
 /* The session store and its cursor, then what they and the journal remember. */
 static enum mr_err sessions_load(struct mr_shard *shard, struct mr_error *why)
 {
     const struct mr_broker_run *run = &shard->broker->run;
+    char path[SESSIONS_PATH_BYTES];
     bool is_new = false;
 
     if (run->sessions_path != NULL) {
+        struct mr_text text = mr_text_over(path, sizeof(path));
+        mr_text_fmt(&text, "%s/lane-%02u", run->sessions_path, shard->index);
         enum mr_err err = mr_store_open(
-            &shard->store,
-            &(struct mr_store_options){.path = run->sessions_path, .owner = &shard->wake}, why);
+            &shard->store, &(struct mr_store_options){.path = path, .owner = &shard->wake}, why);
         if (err == MR_OK) {
             err = mr_cursor_open(run->journal, SESSIONS_CURSOR, shard->index, MR_START_OLDEST,
                                  &shard->cursor, &is_new, why);
@@ -285,49 +278,12 @@ static enum mr_err sessions_load(struct mr_shard *shard, struct mr_error *why)
         if (err != MR_OK) {
             return err;
         }
-    }
-    return restore(shard, why);
-}
-
-/* Several shards keep no sessions in this version.  Those that one shard has kept are not
- * thrown away for it: look whether there are any, once.
- */
-static enum mr_err sessions_give_up(struct mr_shard *shard, struct mr_error *why)
-{
-    struct mr_journal *journal = shard->broker->run.journal;
-    bool had = false;
-
-    mr_cursor_list(journal, on_cursor, &had);
-    enum mr_err err = had ? sessions_load(shard, why) : MR_OK;
-    if (err == MR_OK && shard->keeps_count + shard->retained_count != 0) {
-        return mr_error_set(
-            why, MR_ERR_CONFIG,
-            "there are %llu persistent sessions and %llu retained messages, and this version "
-            "keeps them with one shard only; set `gateway.shards: 1` again, or let the sessions "
-            "expire and clear the retained messages first",
-            (unsigned long long)shard->keeps_count, (unsigned long long)shard->retained_count);
-    }
-    if (err == MR_OK && had) {
-        mr_store_close(shard->store);
-        shard->store = NULL;
-        shard->cursor = NULL;
-        err = mr_cursor_forget(journal, SESSIONS_CURSOR);
+        err = foreign_cursors_open(shard, why);
         if (err != MR_OK) {
-            return mr_error_set(why, err, "the cursor of the session store cannot be given up");
+            return err;
         }
     }
-    return err;
-}
-
-static enum mr_err sessions_open(struct mr_broker *broker, struct mr_error *why)
-{
-    if (broker->keeps_sessions) {
-        return sessions_load(broker->shards[0], why);
-    }
-    mr_log(MR_LOG_INFO, "sessions",
-           "with %u shards this version keeps no persistent sessions and no retained messages",
-           broker->shard_count);
-    return sessions_give_up(broker->shards[0], why);
+    return restore(shard, why);
 }
 
 enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *run,
@@ -351,7 +307,6 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     broker->listeners = mr_alloc((run->listener_count + 1) * sizeof(*broker->listeners));
     broker->shard_count = mr_journal_lane_count(run->journal);
     mr_assert(broker->shard_count <= SHARDS_MAX);
-    broker->keeps_sessions = broker->shard_count == 1;
     broker->shards = mr_alloc(broker->shard_count * sizeof(struct mr_shard *));
     broker->mailboxes =
         mr_alloc((size_t)broker->shard_count * broker->shard_count * sizeof(*broker->mailboxes));
@@ -367,11 +322,9 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     if (err == MR_OK) {
         err = listeners_open(broker, why);
     }
-    if (err == MR_OK) {
-        for (uint32_t i = 0; i < broker->shard_count; i++) {
-            mr_lane_set_owner(broker->shards[i]->lane, &broker->shards[i]->wake);
-        }
-        err = sessions_open(broker, why);
+    for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
+        mr_lane_set_owner(broker->shards[i]->lane, &broker->shards[i]->wake);
+        err = sessions_load(broker->shards[i], why);
     }
     if (err != MR_OK) {
         mr_broker_close(broker);

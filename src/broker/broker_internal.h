@@ -183,6 +183,16 @@ void foreign_follow(struct mr_shard *shard);
 void foreign_deliver(struct mr_shard *shard); /* at most a turn's worth */
 void foreign_close(struct mr_shard *shard);
 
+/* An event with RETAIN was appended: all shards have to read it. */
+void foreign_tell(struct mr_shard *shard, uint64_t seq);
+
+/* How far the other lanes were read goes with the checkpoints. */
+enum mr_err foreign_cursors_open(struct mr_shard *shard, struct mr_error *why) MR_MUST_USE;
+void foreign_restored(struct mr_shard *shard);
+bool foreign_has_moved(const struct mr_shard *shard);
+void foreign_sealed(struct mr_shard *shard);
+void foreign_checkpointed(struct mr_shard *shard);
+
 /* ---- shard.c ---- */
 
 void shard_run(void *arg);

@@ -233,15 +233,19 @@ static void vector_write(struct mr_shard *shard, uint64_t seq)
 {
     const struct mr_journal_id *id = mr_journal_identity(shard->broker->run.journal);
     uint8_t key[4];
-    uint8_t value[VECTOR_ROW_BYTES];
-    uint8_t *at = value + sizeof(id->bytes);
+    uint32_t lanes = shard->foreign == NULL ? 1 : shard->broker->shard_count;
 
     mr_put_be32(key, shard->index);
-    memcpy(value, id->bytes, sizeof(id->bytes));
-    mr_put_u32(at, shard->index);
-    mr_put_u64(at + 4, seq);
-    mr_store_put(shard->store, MR_STORE_VECTOR, mr_span_make(key, sizeof(key)),
-                 mr_span_make(value, sizeof(value)));
+    uint8_t *at = mr_store_put_room(shard->store, MR_STORE_VECTOR, mr_span_make(key, sizeof(key)),
+                                    VECTOR_ROW_ID + (size_t)lanes * VECTOR_ROW_LANE);
+    memcpy(at, id->bytes, sizeof(id->bytes));
+    at += VECTOR_ROW_ID;
+    for (uint32_t i = 0; i < lanes; i++) {
+        uint32_t lane = lanes == 1 ? shard->index : i;
+        mr_put_u32(at, lane);
+        mr_put_u64(at + 4, lane == shard->index ? seq : shard->foreign[lane].pos);
+        at += VECTOR_ROW_LANE;
+    }
 }
 
 /* ---- when ---- */
@@ -258,6 +262,7 @@ static void checkpoint_seal(struct mr_shard *shard)
     shard->checkpoint_ns = shard->now_ns;
     shard->checkpoint_empty = nothing_changed(shard);
     shard->checkpoint = CHECKPOINT_SEALED;
+    foreign_sealed(shard);
     if (shard->checkpoint_empty) {
         return;
     }
@@ -293,11 +298,18 @@ static bool checkpoint_is_due(const struct mr_shard *shard)
            mr_store_gathered(shard->store) > CHECKPOINT_AT_DELTA;
 }
 
+/* Store or journal have it: the cursors may move. */
+static void checkpoint_moved(struct mr_shard *shard)
+{
+    shard->checkpoint = CHECKPOINT_NONE;
+    mr_cursor_set(shard->cursor, shard->checkpoint_seq);
+    foreign_checkpointed(shard);
+}
+
 static void checkpoint_end(struct mr_shard *shard)
 {
     kept_written(shard);
-    shard->checkpoint = CHECKPOINT_NONE;
-    mr_cursor_set(shard->cursor, shard->checkpoint_seq);
+    checkpoint_moved(shard);
 }
 
 bool checkpoint_pends(const struct mr_shard *shard)
@@ -318,7 +330,7 @@ void checkpoint_turn(struct mr_shard *shard)
     }
     if (shard->checkpoint == CHECKPOINT_NONE && shard->settling == NULL && /* (1) */
         checkpoint_is_due(shard) &&
-        (!nothing_changed(shard) ||
+        (!nothing_changed(shard) || foreign_has_moved(shard) ||
          mr_lane_next_seq(shard->lane) - 1 != mr_cursor_get(shard->cursor))) {
         checkpoint_seal(shard);
         checkpoint_durable(shard, shard->seq_released);
@@ -331,8 +343,7 @@ void checkpoint_durable(struct mr_shard *shard, uint64_t durable_seq)
         return;
     }
     if (shard->checkpoint_empty) {
-        shard->checkpoint = CHECKPOINT_NONE;
-        mr_cursor_set(shard->cursor, shard->checkpoint_seq);
+        checkpoint_moved(shard);
         return;
     }
     shard->checkpoint = CHECKPOINT_WRITING;

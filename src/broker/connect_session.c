@@ -76,9 +76,6 @@ static uint32_t expiry_of(const struct mr_broker *broker, const struct mr_mqtt_c
                        ? packet->props.session_expiry_s
                        : 0;
     }
-    if (!broker->keeps_sessions) {
-        return 0;
-    }
     return limits->max_session_expiry_us != 0 && wanted_s > max_s ? (uint32_t)max_s : wanted_s;
 }
 

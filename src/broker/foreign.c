@@ -1,4 +1,5 @@
-/* foreign.c - QoS 1 messages of the other shards' lanes, to this shard's subscribers.
+/* foreign.c - what this shard needs of the other shards' lanes: QoS 1 and 2 messages for
+ * its subscribers, and everybody's retained messages.
  *
  * DESIGN
  *
@@ -7,24 +8,36 @@
  * for it than its commit does already (it rings the readers).  A shard that falls behind
  * reads from the disk; until it has read them, segments stay (the reader holds them).
  *
- * Only a shard that has subscriptions reads.  Readers are opened before the SUBACK of the
- * first one leaves, at what is durable then: so nobody misses what was published after
- * it.  Whether a topic is wanted is remembered per name of the segment, for the present
- * version of the subscription tree: an event that nobody wants costs two comparisons.
+ * A lane is read while the shard has subscriptions, or as long as there is an event with
+ * RETAIN in it that was not read; else the position follows what is durable.  Readers are
+ * opened before the SUBACK of the first subscription leaves: so nobody misses what was
+ * published after it.  Whether a topic is wanted is remembered per name of the segment,
+ * for the present version of the subscription tree: an event that nobody wants costs two
+ * comparisons.
+ *
+ * What persistent sessions are owed, and what is retained, is copied: a copy record in
+ * the own lane, and that is what is applied (apply.c).  So the own lane alone is the
+ * order of everything that happens to the shard's sessions, and a start needs no other.
+ * How far a lane was read is known from its last copy, and from the checkpoint; what is
+ * behind that is read at the next start, before anybody is accepted.
  *
  * QoS 0 messages are passed over; they came through the mailbox at once (mailbox.c).
  * No Local does not arise: a client's own publishes are in the lane of its home.
  *
  * Rejected: copying QoS 1 messages into the mailbox when they become durable.  Whoever
  * is slow would have to be waited for, or would lose messages that were acknowledged.
+ *
+ * Rejected: noting in the own lane only which range of another one was applied.  A start
+ * would have to read every lane in step, and a retired segment would be two lanes' affair.
  */
-#include "broker/broker_internal.h"
+#include "broker/keep_internal.h"
 
-#include "journal/reader.h"
+#include "os/clock.h"
 
 enum {
     VIEW_BYTES = 64 << 10,
     VIEWS_PER_TURN = 4, /* of each lane: acks and reads must not wait for more */
+    ROOM_TRIES = 6000,  /* of 10 ms, at start: a minute */
 };
 
 /* Kept in a name's slot: the tree's version it holds for, and whether it is wanted. */
@@ -45,45 +58,126 @@ static bool name_is_wanted(struct mr_shard *shard, const struct mr_view *view,
     return (known & 1) != 0;
 }
 
-static void deliver_view(struct mr_shard *shard, const struct mr_view *view)
+/* Into the own lane, and then what it means.  FULL: not now. */
+static enum mr_err copy_append(struct mr_shard *shard, uint32_t lane, const struct mr_event *event,
+                               const struct mr_message *message)
 {
-    struct mr_view_at at = mr_view_begin(view);
-    struct mr_event event;
+    struct mr_control copy = {
+        .kind = MR_CONTROL_COPY,
+        .flags = (uint8_t)(event->qos | (event->retain ? MR_CONTROL_COPY_RETAIN : 0)),
+        .client = event->client,
+        .username = event->username,
+        .will_topic = event->topic,
+        .will_props = event->properties,
+        .will_payload = event->payload,
+        .lane = lane,
+        .seq = event->seq,
+        .received_us = event->received_us};
+    uint64_t seq = 0;
 
-    while (mr_view_event(view, &at, &event)) {
-        if (event.qos == 0 || event.type != MR_RECORD_EVENT ||
-            !name_is_wanted(shard, view, &event)) {
-            continue;
+    if (shard->stalled) {
+        return MR_ERR_FULL;
+    }
+    enum mr_err err = control_append(shard, &copy, &seq);
+    if (err == MR_OK) {
+        event_apply(shard, message, seq, true);
+    } else if (err == MR_ERR_REJECT) {
+        mr_metric_add(shard->metrics.dropped_large, 1); /* larger than a record, as a copy */
+        err = MR_OK;
+    }
+    return err;
+}
+
+/* One event.  `live`: for the subscribers of now too. */
+static enum mr_err event_take(struct mr_shard *shard, uint32_t lane, const struct mr_event *event,
+                              bool live)
+{
+    const struct mr_view *view = &shard->foreign[lane].view;
+    struct mr_message message = {.topic = event->topic,
+                                 .payload = event->payload,
+                                 .props = event->properties,
+                                 .client = event->client,
+                                 .username = event->username,
+                                 .received_us = event->received_us,
+                                 .qos = event->qos,
+                                 .retain = event->retain,
+                                 .will = event->will};
+    bool wanted = event->qos != 0 && name_is_wanted(shard, view, event);
+
+    if (event->retain || (wanted && event_is_owed(shard, &message))) {
+        enum mr_err err = copy_append(shard, lane, event, &message);
+        if (err != MR_OK) {
+            return err;
         }
-        struct mr_message message = {.topic = event.topic,
-                                     .payload = event.payload,
-                                     .props = event.properties,
-                                     .client = event.client,
-                                     .username = event.username,
-                                     .received_us = event.received_us,
-                                     .qos = event.qos,
-                                     .retain = event.retain,
-                                     .will = event.will};
+        shard->foreign[lane].pos = event->seq; /* a checkpoint may come before the view ends */
+    }
+    if (wanted && live) {
         deliver_now(shard, &message, true);
     }
+    return MR_OK;
+}
+
+/* The rest of the open view.  FULL: it stays open, at the event that has no room. */
+static enum mr_err view_take(struct mr_shard *shard, uint32_t lane, bool live)
+{
+    struct foreign_lane *foreign = &shard->foreign[lane];
+    struct mr_event event;
+
+    for (;;) {
+        struct mr_view_at before = foreign->at;
+        if (!mr_view_event(&foreign->view, &foreign->at, &event)) {
+            break;
+        }
+        if ((event.qos == 0 && !event.retain) || event.type != MR_RECORD_EVENT) {
+            continue;
+        }
+        if (event_take(shard, lane, &event, live) != MR_OK) {
+            foreign->at = before;
+            return MR_ERR_FULL;
+        }
+    }
+    foreign->pos = foreign->view.seq_last;
+    foreign->view_open = false;
+    mr_view_unpin(&foreign->view);
+    return MR_OK;
+}
+
+/* The next view, open now.  Results as mr_reader_next(). */
+static enum mr_err view_next(struct foreign_lane *foreign)
+{
+    enum mr_err err = mr_reader_next(foreign->reader, &foreign->view);
+
+    if (err == MR_OK) {
+        foreign->view_open = true;
+        foreign->at = mr_view_begin(&foreign->view);
+    } else if (err == MR_ERR_CORRUPT) {
+        foreign->pos = foreign->view.seq_last; /* it has been logged */
+    }
+    return err;
 }
 
 static void foreign_open(struct mr_shard *shard, uint32_t lane)
 {
-    struct mr_journal *journal = shard->broker->run.journal;
+    struct foreign_lane *foreign = &shard->foreign[lane];
     struct mr_reader_options options = {
         .pins_max = 1, .view_bytes_max = VIEW_BYTES, .wake = &shard->wake, .holds = true};
-    uint64_t from = mr_lane_durable(mr_journal_lane(journal, lane)) + 1;
-    enum mr_err err = mr_reader_open(&shard->foreign[lane], journal, lane, from, &options, NULL);
+    enum mr_err err = mr_reader_open(&foreign->reader, shard->broker->run.journal, lane,
+                                     foreign->pos + 1, &options, NULL);
 
     mr_assert(err == MR_OK); /* there is such a lane */
 }
 
 static void foreign_end(struct mr_shard *shard, uint32_t lane)
 {
-    if (shard->foreign[lane] != NULL) {
-        mr_reader_close(shard->foreign[lane]);
-        shard->foreign[lane] = NULL;
+    struct foreign_lane *foreign = &shard->foreign[lane];
+
+    if (foreign->view_open) {
+        mr_view_unpin(&foreign->view);
+        foreign->view_open = false;
+    }
+    if (foreign->reader != NULL) {
+        mr_reader_close(foreign->reader);
+        foreign->reader = NULL;
     }
 }
 
@@ -92,28 +186,48 @@ void foreign_close(struct mr_shard *shard)
     for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
         foreign_end(shard, lane);
     }
-    shard->foreign_open = false;
     shard->foreign_left = false;
+}
+
+static uint64_t lane_durable(const struct mr_shard *shard, uint32_t lane)
+{
+    return mr_lane_durable(mr_journal_lane(shard->broker->run.journal, lane));
+}
+
+/* Is there anything to look for in the lane?  If not, the position follows it. */
+static bool lane_is_needed(struct mr_shard *shard, uint32_t lane)
+{
+    struct foreign_lane *foreign = &shard->foreign[lane];
+    uint64_t durable_seq = lane_durable(shard, lane); /* before what may be behind it */
+    uint64_t retained_seq =
+        atomic_load_explicit(&shard->broker->shards[lane]->retained_seq, memory_order_acquire);
+
+    if (mr_subtree_count(shard->subtree) != 0 || retained_seq > foreign->pos ||
+        foreign->view_open) {
+        return true;
+    }
+    if (durable_seq > foreign->pos) {
+        foreign->pos = durable_seq;
+    }
+    return false;
 }
 
 void foreign_follow(struct mr_shard *shard)
 {
-    bool wanted = mr_subtree_count(shard->subtree) != 0 && !shard->stopping;
+    for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
+        struct foreign_lane *foreign = &shard->foreign[lane];
 
-    if (wanted == shard->foreign_open || shard->broker->shard_count == 1) {
-        return;
-    }
-    if (!wanted) {
-        foreign_close(shard);
-        return;
-    }
-    for (uint32_t lane = 0; lane < shard->broker->shard_count; lane++) {
-        if (lane != shard->index) {
+        if (lane == shard->index) {
+            continue;
+        }
+        bool needed = !shard->stopping && lane_is_needed(shard, lane);
+        if (needed && foreign->reader == NULL) {
             foreign_open(shard, lane);
+            shard->foreign_left = true; /* a commit since then has not rung for us */
+        } else if (!needed && foreign->reader != NULL) {
+            foreign_end(shard, lane);
         }
     }
-    shard->foreign_open = true;
-    shard->foreign_left = true; /* a commit since then has not rung for us */
 }
 
 /* The disk does not give back what is durable: say so, and go on with what is new. */
@@ -129,23 +243,26 @@ static void foreign_skip(struct mr_shard *shard, uint32_t lane)
                lane, shard->index);
     }
     foreign_end(shard, lane);
+    shard->foreign[lane].pos = lane_durable(shard, lane);
     foreign_open(shard, lane);
 }
 
 static void deliver_lane(struct mr_shard *shard, uint32_t lane)
 {
-    for (int i = 0; i < VIEWS_PER_TURN; i++) {
-        struct mr_view view;
-        enum mr_err err = mr_reader_next(shard->foreign[lane], &view);
+    struct foreign_lane *foreign = &shard->foreign[lane];
 
-        if (err == MR_OK) {
-            deliver_view(shard, &view);
-            mr_view_unpin(&view);
-        } else if (err == MR_ERR_IO) {
+    for (int i = 0; i < VIEWS_PER_TURN; i++) {
+        enum mr_err err = foreign->view_open ? MR_OK : view_next(foreign);
+
+        if (err == MR_ERR_IO) {
             foreign_skip(shard, lane);
             return;
-        } else if (err != MR_ERR_CORRUPT) {
-            return; /* nothing more; what is corrupt has been logged and passed */
+        }
+        if (err == MR_OK && view_take(shard, lane, true) != MR_OK) {
+            return; /* the end of the stall calls again */
+        }
+        if (err != MR_OK && err != MR_ERR_CORRUPT) {
+            return; /* nothing more */
         }
     }
     shard->foreign_left = true;
@@ -154,9 +271,121 @@ static void deliver_lane(struct mr_shard *shard, uint32_t lane)
 void foreign_deliver(struct mr_shard *shard)
 {
     shard->foreign_left = false;
-    for (uint32_t lane = 0; shard->foreign_open && lane < shard->broker->shard_count; lane++) {
-        if (lane != shard->index) {
+    for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
+        if (shard->foreign[lane].reader != NULL) {
             deliver_lane(shard, lane);
+        }
+    }
+}
+
+void foreign_tell(struct mr_shard *shard, uint64_t seq)
+{
+    if (shard->foreign == NULL) {
+        return;
+    }
+    atomic_store_explicit(&shard->retained_seq, seq, memory_order_release);
+    for (uint32_t to = 0; to < shard->broker->shard_count; to++) {
+        shard->posted[to] = to != shard->index;
+    }
+    shard->posted_any = true;
+}
+
+/* ---- start and checkpoints ---- */
+
+enum mr_err foreign_cursors_open(struct mr_shard *shard, struct mr_error *why)
+{
+    enum mr_err err = MR_OK;
+    bool is_new = false;
+
+    for (uint32_t lane = 0;
+         shard->foreign != NULL && lane < shard->broker->shard_count && err == MR_OK; lane++) {
+        char name[32];
+        struct mr_text text = mr_text_over(name, sizeof(name));
+
+        mr_text_fmt(&text, SESSIONS_CURSOR "-%u", shard->index);
+        if (lane != shard->index) {
+            err = mr_cursor_open(shard->broker->run.journal, name, lane, MR_START_OLDEST,
+                                 &shard->foreign[lane].cursor, &is_new, why);
+        }
+    }
+    return err;
+}
+
+/* Wait for the commit thread.  False: that took too long. */
+static bool room_wait(struct mr_shard *shard)
+{
+    (void)mr_lane_submit(shard->lane, mr_clock_mono_ns());
+    (void)mr_wake_wait(&shard->wake, 10000000);
+    shard->stalled = false;
+    return mr_lane_state(shard->lane) != MR_LANE_FULL;
+}
+
+/* Everything behind the position that is durable now, before anybody is accepted. */
+static void catch_up(struct mr_shard *shard, uint32_t lane)
+{
+    struct foreign_lane *foreign = &shard->foreign[lane];
+    uint64_t durable_seq = lane_durable(shard, lane);
+    int tries = 0;
+
+    if (foreign->pos >= durable_seq) {
+        return;
+    }
+    foreign_open(shard, lane);
+    while (foreign->pos < durable_seq && tries < ROOM_TRIES) {
+        enum mr_err err = foreign->view_open ? MR_OK : view_next(foreign);
+
+        if (err == MR_OK && view_take(shard, lane, false) != MR_OK && !room_wait(shard)) {
+            return; /* full: the rest when there is room, as live */
+        }
+        if (err != MR_OK && err != MR_ERR_CORRUPT) {
+            break;
+        }
+        tries += foreign->view_open;
+    }
+    if (!foreign->view_open) {
+        foreign_end(shard, lane);
+    }
+}
+
+void foreign_restored(struct mr_shard *shard)
+{
+    for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
+        struct foreign_lane *foreign = &shard->foreign[lane];
+
+        if (lane == shard->index) {
+            continue;
+        }
+        if (foreign->cursor != NULL && mr_cursor_get(foreign->cursor) > foreign->pos) {
+            foreign->pos = mr_cursor_get(foreign->cursor);
+        }
+        catch_up(shard, lane);
+    }
+}
+
+bool foreign_has_moved(const struct mr_shard *shard)
+{
+    for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
+        const struct foreign_lane *foreign = &shard->foreign[lane];
+        if (foreign->cursor != NULL && mr_cursor_get(foreign->cursor) < foreign->pos) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void foreign_sealed(struct mr_shard *shard)
+{
+    for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
+        shard->foreign[lane].pos_sealed = shard->foreign[lane].pos;
+    }
+}
+
+void foreign_checkpointed(struct mr_shard *shard)
+{
+    for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
+        struct foreign_lane *foreign = &shard->foreign[lane];
+        if (foreign->cursor != NULL && foreign->pos_sealed > mr_cursor_get(foreign->cursor)) {
+            mr_cursor_set(foreign->cursor, foreign->pos_sealed);
         }
     }
 }

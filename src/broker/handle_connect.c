@@ -29,18 +29,13 @@ static enum verdict connect_refuse(struct client *client, uint8_t version, uint8
 }
 
 /* What we do not offer: 0, or the reason of the refusal. */
-static uint8_t connect_check(const struct mr_broker *broker, const struct mr_mqtt_connect *packet,
-                             const char **what)
+static uint8_t connect_check(const struct mr_mqtt_connect *packet, const char **what)
 {
     bool is_v5 = packet->version == MR_MQTT_5;
 
     if (is_v5 && mr_mqtt_has(&packet->props, MR_MQTT_PROP_AUTH_METHOD)) {
         *what = "enhanced authentication is not configured";
         return MR_MQTT_BAD_AUTH_METHOD; /* [MQTT-4.12.0-1] */
-    }
-    if (is_v5 && packet->has_will && packet->will_retain && !broker->keeps_sessions) {
-        *what = "a will with RETAIN, which several shards do not offer";
-        return MR_MQTT_RETAIN_NOT_SUPPORTED; /* [MQTT-3.2.2-13] */
     }
     return 0;
 }
@@ -137,10 +132,6 @@ static void connack_props(struct client *client, const struct mr_mqtt_connect *p
 
     props->receive_max = (uint16_t)limits->receive_maximum;
     mr_mqtt_set(props, MR_MQTT_PROP_RECEIVE_MAX);
-    if (!client->shard->broker->keeps_sessions) {
-        props->retain_available = 0;
-        mr_mqtt_set(props, MR_MQTT_PROP_RETAIN_AVAILABLE);
-    }
     props->packet_max = (uint32_t)limits->max_packet_size;
     mr_mqtt_set(props, MR_MQTT_PROP_PACKET_MAX);
     props->topic_alias_max = (uint16_t)limits->topic_alias_maximum;
@@ -187,7 +178,7 @@ enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *f
         return PACKET_LATER;
     }
     if (reason == 0) {
-        reason = connect_check(shard->broker, &packet, &what);
+        reason = connect_check(&packet, &what);
     }
     if (reason != 0) {
         return connect_refuse(client, packet.version, reason, what);

@@ -33,12 +33,8 @@ static uint64_t publishes_open(const struct client *client)
 /* Rules that need the session: 0, or the reason of the refusal. */
 static uint8_t publish_check(const struct client *client, const struct mr_mqtt_publish *packet)
 {
-    const struct mr_broker *broker = client->shard->broker;
     const struct mr_broker_limits *limits = &client->shard->limits;
 
-    if (MR_UNLIKELY(packet->retain && client->version == MR_MQTT_5 && !broker->keeps_sessions)) {
-        return MR_MQTT_RETAIN_NOT_SUPPORTED; /* [MQTT-3.2.2-14] */
-    }
     if (client->version == MR_MQTT_5 && packet->qos != 0 &&
         client->acks.held + client->session->inbound.count >= limits->receive_maximum &&
         publishes_open(client) >= limits->receive_maximum &&
@@ -51,8 +47,6 @@ static uint8_t publish_check(const struct client *client, const struct mr_mqtt_p
 static const char *publish_check_text(uint8_t reason)
 {
     switch (reason) {
-    case MR_MQTT_RETAIN_NOT_SUPPORTED:
-        return "PUBLISH with RETAIN, and CONNACK did not offer it";
     case MR_MQTT_TOPIC_ALIAS_INVALID:
         return "a topic alias that was not defined or not offered";
     default:

@@ -44,6 +44,7 @@ struct kept {
     struct kept *prev;
     struct stored *copy;
     uint64_t seq;
+    int64_t received_us;
     uint32_t lane;
     uint32_t refs;
     uint32_t bytes; /* what counts against max_queued_bytes */
@@ -173,8 +174,12 @@ void answer_hold(struct client *client, uint64_t seq, const void *bytes, size_t 
 /* ---- apply.c ---- */
 
 /* An event was appended (or is read at start): retained messages and queues. */
-void event_apply(struct mr_shard *shard, const struct mr_message *message, uint32_t lane,
-                 uint64_t seq);
+void event_apply(struct mr_shard *shard, const struct mr_message *message, uint64_t seq,
+                 bool foreign);
+
+/* Does a persistent session want it with QoS 1 or 2? */
+bool event_is_owed(struct mr_shard *shard, const struct mr_message *message);
+struct mr_message copy_message(const struct mr_control *copy);
 
 /* A control record is read at start. */
 void control_apply(struct mr_shard *shard, const struct mr_control *control, int64_t at_us,
@@ -201,8 +206,10 @@ bool keep_subscribe(struct mr_shard *shard, struct session *session,
 
 /* ---- retained.c ---- */
 
+/* FOREIGN: of another lane, so it may be older than what there is, and is passed over then. */
+enum retained_from { RETAINED_OWN, RETAINED_EXEMPT, RETAINED_FOREIGN };
 void retained_apply(struct mr_shard *shard, const struct mr_message *message, struct kept **kept,
-                    uint32_t lane, uint64_t seq, bool exempt);
+                    uint32_t lane, uint64_t seq, enum retained_from from);
 bool retained_restore(struct mr_shard *shard, struct kept *kept, struct mr_span topic);
 /* Each retained message whose topic matches, in the order of (lane, seq). */
 void retained_match(struct mr_shard *shard, struct mr_span filter,
@@ -231,7 +238,9 @@ enum {
     DELIVERY_KEY_BYTES = 20,
     SUB_KEY_BYTES = 16,
     DELIVERY_ROW_BYTES = 21,
-    VECTOR_ROW_BYTES = 28, /* journal id, then lane and seq */
+    VECTOR_ROW_ID = 16, /* journal id, then lane and seq of each lane */
+    VECTOR_ROW_LANE = 12,
+    SESSIONS_PATH_BYTES = 1024,
     SESSION_ROW_FIXED = 39,
     ROW_QOS = 3,
     ROW_RETAIN = 4,

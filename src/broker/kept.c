@@ -70,6 +70,7 @@ struct kept *kept_new(struct mr_shard *shard, const struct mr_message *message, 
     kept->bytes = (uint32_t)(message->topic.len + message->props.len + message->payload.len);
     kept->state = (uint8_t)state;
     kept->qos = message->qos;
+    kept->received_us = message->received_us;
     if (state == KEPT_FRESH) {
         kept_link(&shard->fresh, kept);
         shard->fresh_bytes += kept->bytes;

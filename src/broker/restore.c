@@ -13,6 +13,7 @@
 #include "broker/keep_internal.h"
 
 #include "os/clock.h"
+#include "os/file.h"
 
 enum { LIST_FIRST = 1024, RESTORE_AT_BYTES = 16 << 20, RESTORE_AT_QUEUED = 100000 };
 
@@ -32,6 +33,7 @@ struct restoring {
     uint64_t records;
     bool has_vector;
     bool is_foreign; /* the store is of another journal */
+    uint32_t lanes;  /* that there were when the store was written; 0: not known */
 };
 
 static void list_add(struct list *list, void *item)
@@ -61,13 +63,22 @@ static bool load_vector(void *arg, struct mr_span key, struct mr_span value)
 
     const struct mr_journal_id *id = mr_journal_identity(restoring->shard->broker->run.journal);
 
-    if (key.len != 4 || value.len < VECTOR_ROW_BYTES) {
+    struct mr_shard *shard = restoring->shard;
+
+    if (key.len != 4 || value.len < VECTOR_ROW_ID + VECTOR_ROW_LANE) {
         return false;
     }
     restoring->is_foreign |= memcmp(value.at, id->bytes, sizeof(id->bytes)) != 0;
-    if (mr_get_be32(key.at) == restoring->shard->index) {
-        restoring->has_vector = true;
-        restoring->vector_seq = mr_get_u64(value.at + sizeof(id->bytes) + 4);
+    restoring->lanes = (uint32_t)((value.len - VECTOR_ROW_ID) / VECTOR_ROW_LANE);
+    for (size_t at = VECTOR_ROW_ID; at + VECTOR_ROW_LANE <= value.len; at += VECTOR_ROW_LANE) {
+        uint32_t lane = mr_get_u32(value.at + at);
+        uint64_t seq = mr_get_u64(value.at + at + 4);
+        if (lane == shard->index) {
+            restoring->has_vector = true;
+            restoring->vector_seq = seq;
+        } else if (shard->foreign != NULL && lane < shard->broker->shard_count) {
+            shard->foreign[lane].pos = seq;
+        }
     }
     return true;
 }
@@ -87,6 +98,7 @@ static bool load_message(void *arg, struct mr_span key, struct mr_span value)
         return false;
     }
     kept->qos = m.qos;
+    kept->received_us = m.received_us;
     list_add(&restoring->messages, kept);
     return true;
 }
@@ -320,7 +332,7 @@ static void apply_event(struct mr_shard *shard, const struct mr_event *event)
             }
         }
     }
-    event_apply(shard, &message, shard->index, event->seq);
+    event_apply(shard, &message, event->seq, false);
 }
 
 static void apply_record(struct restoring *restoring, const struct mr_event *record)
@@ -394,6 +406,77 @@ static void close_all(struct mr_shard *shard)
     }
 }
 
+static bool say_no(void *arg, struct mr_span key, struct mr_span value)
+{
+    (void)arg;
+    (void)key;
+    (void)value;
+    return false;
+}
+
+/* Is there anything in the store of a lane that is not used any more? */
+static bool lane_is_empty(const struct mr_shard *shard, uint32_t lane)
+{
+    struct mr_store *store = NULL;
+    char path[SESSIONS_PATH_BYTES];
+    struct mr_text text = mr_text_over(path, sizeof(path));
+
+    mr_text_fmt(&text, "%s/lane-%02u", shard->broker->run.sessions_path, lane);
+    if (!mr_path_exists(path)) {
+        return true;
+    }
+    if (mr_store_open(&store, &(struct mr_store_options){.path = path, .manual = true}, NULL) !=
+        MR_OK) {
+        return false;
+    }
+    bool empty = mr_store_each(store, MR_STORE_SESSIONS, say_no, NULL) &&
+                 mr_store_each(store, MR_STORE_RETAINED, say_no, NULL);
+    mr_store_close(store);
+    return empty;
+}
+
+/* Sessions of clients that are at home in another shard now. */
+static uint64_t strangers_count(const struct mr_shard *shard)
+{
+    size_t slots = shard->sessions == NULL ? 0 : shard->sessions_mask + 1;
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < slots; i++) {
+        for (const struct session *s = shard->sessions[i]; s != NULL; s = s->table_next) {
+            count += mr_journal_home(shard->broker->run.journal, session_id(s)) != shard->index;
+        }
+    }
+    return count;
+}
+
+/* With another number of lanes clients are at home elsewhere, and so would their sessions
+ * have to be.  They are not thrown away for it.
+ */
+static enum mr_err check_lanes(const struct restoring *restoring, struct mr_error *why)
+{
+    const struct mr_shard *shard = restoring->shard;
+    uint32_t lanes = shard->broker->shard_count;
+    bool changed = restoring->lanes != 0 && !restoring->is_foreign && restoring->lanes != lanes;
+    bool kept = strangers_count(shard) != 0;
+
+    if (changed) {
+        kept = shard->keeps_count + shard->retained_count != 0;
+    }
+    for (uint32_t lane = lanes; changed && lane < restoring->lanes && shard->index == 0; lane++) {
+        kept = kept || !lane_is_empty(shard, lane);
+    }
+    if (!kept) {
+        return MR_OK;
+    }
+    return mr_error_set(
+        why, MR_ERR_CONFIG,
+        "there are persistent sessions or retained messages, kept with another number of shards "
+        "than the %u of now, and they do not move; set `gateway.shards` to what it was, or let "
+        "them "
+        "expire and clear them first",
+        lanes);
+}
+
 static void restored_say(const struct restoring *restoring, int64_t began_ns)
 {
     const struct mr_shard *shard = restoring->shard;
@@ -450,6 +533,10 @@ enum mr_err restore(struct mr_shard *shard, struct mr_error *why)
                             shard->broker->run.sessions_path);
     }
     if (err == MR_OK) {
+        err = check_lanes(&restoring, why);
+    }
+    if (err == MR_OK) {
+        foreign_restored(shard);
         close_all(shard);
         restored_say(&restoring, began_ns);
     }

@@ -231,11 +231,15 @@ static bool retained_fits(const struct mr_shard *shard, const struct retained_no
 }
 
 void retained_apply(struct mr_shard *shard, const struct mr_message *message, struct kept **kept,
-                    uint32_t lane, uint64_t seq, bool exempt)
+                    uint32_t lane, uint64_t seq, enum retained_from from)
 {
     retained_make(shard);
     struct retained_node *node = node_find(shard, message->topic);
 
+    if (from == RETAINED_FOREIGN && node != NULL && node->kept != NULL &&
+        node->kept->received_us > message->received_us) {
+        return; /* two lanes are read in no order of theirs: the later one stays */
+    }
     if (message->payload.len == 0) { /* [MQTT-3.3.1-6] */
         if (node != NULL) {
             node_clear(shard, node);
@@ -249,7 +253,8 @@ void retained_apply(struct mr_shard *shard, const struct mr_message *message, st
         return;
     }
     if (*kept == NULL) {
-        *kept = kept_new(shard, message, lane, seq, exempt ? KEPT_EXEMPT : KEPT_FRESH);
+        *kept =
+            kept_new(shard, message, lane, seq, from == RETAINED_EXEMPT ? KEPT_EXEMPT : KEPT_FRESH);
     }
     if (*kept != NULL && node == NULL) {
         node = node_make(shard, message->topic);

@@ -227,7 +227,7 @@ static void turn_others(struct mr_shard *shard, bool woken)
     if (woken || shard->mail_left) {
         mailbox_take_all(shard);
     }
-    if (shard->foreign_open && (woken || shard->foreign_left)) {
+    if (woken || shard->foreign_left) {
         foreign_deliver(shard);
     }
 }

@@ -23,9 +23,12 @@
 #include "broker/subtree.h"
 #include "codec/mqtt.h"
 #include "codec/topic.h"
+#include "journal/cursor.h"
+#include "journal/reader.h"
 #include "net/net.h"
 
-#define SESSIONS_CURSOR "$sessions" /* what the session store has */
+/* What the session store has of its own lane; "$sessions-2" of a foreign one: shard 2. */
+#define SESSIONS_CURSOR "$sessions"
 
 enum {
     SHARD_EVENTS = 256, /* per turn; the loop's own bound */
@@ -220,6 +223,17 @@ struct shard_call {
     _Atomic int state; /* LEFT: the shard will not touch it again */
 };
 
+/* Another lane, as far as this shard has read it (foreign.c). */
+struct foreign_lane {
+    struct mr_reader *reader; /* NULL: there is nothing to look for */
+    struct mr_cursor *cursor; /* NULL: no session store */
+    uint64_t pos;             /* everything at or below has been dealt with */
+    uint64_t pos_sealed;      /* ... as of the checkpoint under way */
+    struct mr_view view;      /* being walked, if `view_open` */
+    struct mr_view_at at;
+    bool view_open;
+};
+
 struct mr_shard {
     struct mr_broker *broker;
     struct mr_broker_limits limits; /* its own copy, so that a reload is the shard's to make */
@@ -247,11 +261,11 @@ struct mr_shard {
 
     bool posted[SHARDS_MAX]; /* to whom something was sent in this turn */
     bool posted_any;
-    struct mr_interest *interest; /* of its subscribers, for the others; NULL: one shard */
-    struct mr_reader **foreign;   /* of the other lanes, while it has subscriptions */
-    bool foreign_open;
-    bool foreign_left; /* more was read there than a turn takes */
-    bool mail_left;    /* more came from other shards than a turn takes */
+    struct mr_interest *interest;  /* of its subscribers, for the others; NULL: one shard */
+    struct foreign_lane *foreign;  /* what was read of the other lanes; NULL: one shard */
+    _Atomic uint64_t retained_seq; /* of the last event with RETAIN in its lane */
+    bool foreign_left;             /* more was read there than a turn takes */
+    bool mail_left;                /* more came from other shards than a turn takes */
 
     struct mr_hash_key key;
     struct session **sessions; /* table by client id, mr_alloc */
@@ -317,7 +331,6 @@ struct mr_broker {
     struct mr_broker_limits limits;
     struct broker_listener *listeners;
     struct mr_auth *auth; /* NULL: nobody is asked for a password */
-    bool keeps_sessions;  /* with one shard only: docs/SESSIONS.md, Several lanes */
     struct mr_shard **shards;
     uint32_t shard_count;
     struct mr_net_shared net_shared;   /* of several shards */

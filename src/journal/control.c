@@ -69,6 +69,10 @@ size_t mr_control_size(const struct mr_control *c)
         return 2 + size + mr_varint_size(c->expiry_s) + mr_varint_size(c->ordinal);
     case MR_CONTROL_SUBSCRIBE:
         return 2 + size + lengthed_size(c->retained) + c->list.len;
+    case MR_CONTROL_COPY:
+        return 2 + size + lengthed_size(c->username) + mr_varint_size(c->lane) +
+               mr_varint_size(c->seq) + sizeof(uint64_t) + lengthed_size(c->will_topic) +
+               lengthed_size(c->will_props) + c->will_payload.len;
     default:
         return 2 + size + c->list.len;
     }
@@ -89,6 +93,29 @@ static uint8_t *open_put(uint8_t *out, const struct mr_control *c)
     return out;
 }
 
+static uint8_t *copy_put(uint8_t *out, const struct mr_control *c)
+{
+    out = put_lengthed(out, c->username);
+    out = mr_put_varint(out, c->lane);
+    out = mr_put_varint(out, c->seq);
+    mr_put_u64(out, (uint64_t)c->received_us);
+    out = put_lengthed(out + sizeof(uint64_t), c->will_topic);
+    out = put_lengthed(out, c->will_props);
+    return put_raw(out, c->will_payload);
+}
+
+static void copy_get(struct mr_take *take, struct mr_control *out)
+{
+    out->username = take_lengthed(take);
+    out->lane = take_u32(take);
+    out->seq = mr_take_varint(take);
+    struct mr_span received = mr_take_bytes(take, sizeof(uint64_t));
+    out->received_us = received.len == 0 ? 0 : (int64_t)mr_get_u64(received.at);
+    out->will_topic = take_lengthed(take);
+    out->will_props = take_lengthed(take);
+    out->will_payload = mr_take_bytes(take, mr_take_left(take));
+}
+
 uint8_t *mr_control_put(uint8_t *out, const struct mr_control *c)
 {
     if (c->kind == MR_CONTROL_PUBREL) {
@@ -104,6 +131,8 @@ uint8_t *mr_control_put(uint8_t *out, const struct mr_control *c)
         return open_put(out, c);
     case MR_CONTROL_CLOSE:
         return mr_put_varint(mr_put_varint(out, c->expiry_s), c->ordinal);
+    case MR_CONTROL_COPY:
+        return copy_put(out, c);
     case MR_CONTROL_SUBSCRIBE:
         out = put_lengthed(out, c->retained);
         break;
@@ -160,6 +189,8 @@ enum mr_err mr_control_get(uint8_t record_type, struct mr_span body, struct mr_c
     } else if (out->kind == MR_CONTROL_CLOSE) {
         out->expiry_s = take_u32(&take);
         out->ordinal = mr_take_varint(&take);
+    } else if (out->kind == MR_CONTROL_COPY) {
+        copy_get(&take, out);
     } else {
         if (out->kind == MR_CONTROL_SUBSCRIBE) {
             out->retained = take_lengthed(&take);

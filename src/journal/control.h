@@ -24,6 +24,7 @@ enum mr_control_kind {
     MR_CONTROL_UNSUBSCRIBE = 5, /* `list`: filters */
     MR_CONTROL_SETTLE = 6,      /* `list`: ordinals that are not owed any more */
     MR_CONTROL_RELEASE = 7,     /* `list`: ordinals whose PUBREC has come (QoS 2) */
+    MR_CONTROL_COPY = 8,        /* an event of another lane that this one needs */
     MR_CONTROL_KINDS
 };
 
@@ -32,20 +33,25 @@ enum mr_control_flags {
     MR_CONTROL_HAS_WILL = 2,    /* OPEN */
     MR_CONTROL_WILL_RETAIN = 4, /* OPEN */
     MR_CONTROL_WILL_QOS_SHIFT = 3,
+    MR_CONTROL_COPY_QOS = 3,      /* COPY */
+    MR_CONTROL_COPY_RETAIN = 4,   /* COPY */
     MR_CONTROL_WILL_REVOKED = 32, /* CLOSE: DISCONNECT 0x00, the will is not published */
 };
 
 struct mr_control {
     struct mr_span client;
-    struct mr_span username; /* OPEN */
-    struct mr_span list;     /* SUBSCRIBE ... RELEASE; see the iterators */
-    struct mr_span retained; /* SUBSCRIBE: retained messages it brought, in their order */
-    struct mr_span will_topic;
+    struct mr_span username;   /* OPEN; COPY: the publisher's, as `client` */
+    struct mr_span list;       /* SUBSCRIBE ... RELEASE; see the iterators */
+    struct mr_span retained;   /* SUBSCRIBE: retained messages it brought, in their order */
+    struct mr_span will_topic; /* OPEN; COPY: of the event, as the next two */
     struct mr_span will_props;
     struct mr_span will_payload;
+    uint64_t seq;          /* COPY: of the event in `lane` */
+    int64_t received_us;   /* COPY */
     uint64_t ordinal;      /* CLOSE: the first delivery that was never sent */
     uint32_t expiry_s;     /* OPEN, CLOSE: UINT32_MAX: never */
     uint32_t will_delay_s; /* OPEN */
+    uint32_t lane;         /* COPY */
     uint16_t window;       /* OPEN: deliveries that may be under way */
     uint16_t packet_id;    /* PUBREL */
     uint8_t kind;          /* enum mr_control_kind */

@@ -182,10 +182,11 @@ async def torment(gateway, rng, kills):
 
 
 class Kill(unittest.TestCase):
-    def torment(self, binary, kills):
+    def torment(self, binary, kills, shards=1):
         rng = random.Random(f"{SEED}-{binary.parent.name}")
         print(f"\n  seed: MR_CRASH_SEED={SEED}", file=sys.stderr)
-        with Gateway(CONFIG, binary=binary) as gateway:
+        sets = [f"gateway.shards={shards}"]
+        with Gateway(CONFIG, binary=binary, sets=sets) as gateway:
             devices, exactly, least = asyncio.run(torment(gateway, rng, kills))
             gateway.stop()
             journaled = self.journaled(gateway)
@@ -213,6 +214,9 @@ class Kill(unittest.TestCase):
 
     def test_the_release_program_hands_each_event_over_exactly_once(self):
         self.torment(RELEASE / "millrace", KILLS)
+
+    def test_three_shards_hand_each_event_over_exactly_once(self):
+        self.torment(RELEASE / "millrace", max(1, KILLS // 2), shards=3)
 
     def test_the_sanitized_program_hands_each_event_over_exactly_once(self):
         if BUILD == RELEASE:

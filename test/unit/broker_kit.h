@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { KIT_PATIENCE_S = 20 };
+enum { KIT_PATIENCE_S = 60 };
 
 struct kit_options {
     bool manual;
@@ -218,14 +218,19 @@ static inline void kit_copy(void *arg, const char *name)
 
 static inline void kit_store_head(const struct kit *kit, uint8_t head[8192])
 {
-    char path[400];
-
     memset(head, 0, 8192);
-    (void)snprintf(path, sizeof(path), "%s/data.mdb", kit->sessions);
-    FILE *file = fopen(path, "rb");
-    if (file != NULL) {
-        (void)!fread(head, 1, 8192, file);
-        fclose(file);
+    for (uint32_t lane = 0; lane < 16; lane++) {
+        uint8_t one[8192];
+        char path[400];
+        (void)snprintf(path, sizeof(path), "%s/lane-%02u/data.mdb", kit->sessions, lane);
+        FILE *file = fopen(path, "rb");
+        if (file != NULL) {
+            size_t got = fread(one, 1, sizeof(one), file);
+            for (size_t i = 0; i < got; i++) {
+                head[i] = (uint8_t)(head[i] * 31 + one[i]);
+            }
+            fclose(file);
+        }
     }
 }
 

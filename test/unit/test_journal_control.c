@@ -137,6 +137,16 @@ static struct mr_control random_control(struct mr_rng *rng, uint8_t kind, const 
         c.expiry_s = (uint32_t)mr_rng_below(rng, UINT32_MAX);
         c.ordinal = mr_rng_below(rng, UINT64_MAX);
         break;
+    case MR_CONTROL_COPY:
+        c.flags = (uint8_t)mr_rng_below(rng, 8);
+        c.username = mr_span_make(noise + 1, mr_rng_below(rng, 20));
+        c.lane = (uint32_t)mr_rng_below(rng, UINT32_MAX);
+        c.seq = mr_rng_u64(rng);
+        c.received_us = (int64_t)mr_rng_u64(rng);
+        c.will_topic = mr_span_make(noise + 2, mr_rng_below(rng, 20));
+        c.will_props = mr_span_make(noise + 3, mr_rng_below(rng, 20));
+        c.will_payload = mr_span_make(noise + 4, mr_rng_below(rng, 20));
+        break;
     case MR_CONTROL_SUBSCRIBE:
         c.retained = mr_span_make(noise + 5, mr_rng_below(rng, 20));
         c.list = mr_span_make(noise + 6, mr_rng_below(rng, 20));
@@ -171,6 +181,7 @@ static void test_round_trip(void)
         mr_assert(got.kind == kind && got.flags == c.flags && got.expiry_s == c.expiry_s);
         mr_assert(mr_span_equal(got.client, c.client) && mr_span_equal(got.list, c.list));
         mr_assert(mr_span_equal(got.username, c.username) && got.window == c.window);
+        mr_assert(got.lane == c.lane && got.seq == c.seq && got.received_us == c.received_us);
         mr_assert(mr_span_equal(got.will_topic, c.will_topic) && got.ordinal == c.ordinal);
         mr_assert(mr_span_equal(got.will_props, c.will_props) && got.packet_id == c.packet_id);
         mr_assert(mr_span_equal(got.will_payload, c.will_payload));

@@ -26,7 +26,7 @@
 
 enum {
     ADMIN_TIMEOUT_MS = 5000,
-    CREATE_WAIT_MS = 400,
+    CREATE_WAIT_MS = 200,
     CREATE_AGAIN_MS = 2000,
     GROWTH_WAIT_MS = 300,
 };
