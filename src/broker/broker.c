@@ -216,6 +216,7 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
     memory = memory < MEMORY_LEAST ? MEMORY_LEAST : memory;
     broker->shards[index] = shard;
     shard->broker = broker;
+    shard->limits = broker->limits;
     shard->index = index;
     shard->wake.fd = -1;
     shard->lane = mr_journal_lane(broker->run.journal, index);
@@ -361,6 +362,7 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     struct mr_broker *broker = mr_alloc(sizeof(*broker));
     broker->run = *run;
     broker->limits = run->limits;
+    atomic_store(&broker->log_connections, run->log_connections);
     if (broker->run.memory_bytes == 0) {
         broker->run.memory_bytes = MEMORY_DEFAULT;
     }
@@ -503,6 +505,7 @@ static void shard_close(struct mr_shard *shard)
     if (shard == NULL) {
         return;
     }
+    shard_calls_close(shard); /* of one that never ran */
     if (shard->net != NULL) {
         mr_net_each(shard->net, shard_forget, shard);
         shard->stopping = true;
