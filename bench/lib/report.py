@@ -119,7 +119,8 @@ def markdown(results, args):
         "median (lowest to highest). Every acknowledged event was read back from Kafka once, in "
         "order.",
         "### (a) 100 connections, 50 publishes a write, QoS 1, 100 bytes",
-        rates("a", ("floor", "rdkafka", "rdkafka_batch", "journal", "kafka", "journal_2", "kafka_2")),
+        rates("a", ("floor", "rdkafka", "rdkafka_batch", "journal", "kafka", "journal_2",
+                    "kafka_2")),
         beside_a_consumer("a"),
         "### (b) 1,000 connections, one publish in flight each",
         rates("b", ("floor", "journal", "kafka", "journal_2", "kafka_2")),
