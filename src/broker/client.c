@@ -29,14 +29,20 @@ const char *client_label(struct client *client, struct client_label *label)
     return label->text;
 }
 
+static void patience_begin(const struct mr_shard *shard, struct mr_conn *conn)
+{
+    uint64_t patience_ticks = shard->broker->limits.connect_timeout_us * 1000 / MR_NET_TICK_NS + 1;
+
+    mr_conn_set_timer(conn, shard->tick + (uint32_t)patience_ticks);
+}
+
 void client_begin(struct mr_shard *shard, struct mr_conn *conn)
 {
     struct client *client = mr_conn_user(conn);
-    uint64_t patience_ticks = shard->broker->limits.connect_timeout_us * 1000 / MR_NET_TICK_NS + 1;
 
     client->shard = shard;
     client->end = END_CLOSED;
-    mr_conn_set_timer(conn, shard->tick + (uint32_t)patience_ticks);
+    patience_begin(shard, conn);
 }
 
 static bool client_opened(void *arg, struct mr_conn *conn)
@@ -121,6 +127,10 @@ static void client_timer(void *arg, struct mr_conn *conn)
     bool joined = client->session != NULL;
 
     if (login_timer(client)) {
+        return;
+    }
+    if (!joined && mr_conn_is_paused(conn)) {
+        patience_begin(shard, conn); /* its CONNECT is here; it is us who have no room for it */
         return;
     }
     if (!joined || (int32_t)(client_due(client, conn) - shard->tick) <= 0) {

@@ -99,7 +99,7 @@ static void test_large_packets(void)
 
 /* ---- the journal is full ---- */
 
-enum { BIG = 4000, FULL_PUBLISHES = 4000 };
+enum { BIG = 4000, FULL_PUBLISHES = 4000, FULL_FILLERS = 1000 };
 
 static uint64_t paused_now(struct kit *kit)
 {
@@ -116,6 +116,8 @@ static void test_full_journal(void)
     struct kit kit;
     struct peer pub;
     struct peer other;
+    struct peer filler;
+    struct peer keeper;
     struct mr_cursor *cursor = NULL;
     struct mr_mqtt_connack connack;
     struct mr_error why;
@@ -124,7 +126,9 @@ static void test_full_journal(void)
     size_t at = 0;
     uint16_t acked = 0;
 
-    kit_open(&kit, &(struct kit_options){.journal_bytes = 8 << 20, .segment_bytes = 1 << 20});
+    kit_open(&kit, &(struct kit_options){.journal_bytes = 8 << 20,
+                                         .segment_bytes = 1 << 20,
+                                         .connect_timeout_us = 1000000});
     mr_assert(mr_cursor_open(kit.journal, "bridge", 0, MR_START_OLDEST, &cursor, &is_new, &why) ==
               MR_OK);
     peer_open(&pub, &kit);
@@ -146,20 +150,36 @@ static void test_full_journal(void)
         peer_receive(&pub, 100000);
         kit_patience(deadline, "the journal to be full");
     }
+    /* Until there is no room for the least of records. */
+    peer_join(&filler, &kit, "filler", 4);
+    for (uint16_t i = 1; i <= FULL_FILLERS; i++) {
+        peer_publish(&filler, "t", "", 1, i);
+    }
+    int64_t until = mr_clock_mono_ns() + 1000000000; /* a few ticks, each of which tries again */
+    while (mr_clock_mono_ns() < until) {
+        size_t before = filler.end;
+        peer_receive(&filler, 50000000);
+        until = filler.end == before ? until : mr_clock_mono_ns() + 1000000000;
+    }
+    mr_assert(paused_now(&kit) == 2);
     /* Others are served: connect, subscribe, ping.  Longer than the publisher's
-     * keep alive, which is not held against it.
+     * keep alive, and than `connect_timeout` of one whose session needs a record:
+     * neither is held against them.
      */
+    peer_open(&keeper, &kit);
+    peer_send_connect(&keeper,
+                      &(struct peer_connect){.client_id = "keeper", .version = 5, .expiry_s = 60});
     peer_join(&other, &kit, "other", 5);
     struct mr_mqtt_subscription filter = {.filter = mr_span_of("else/#"), .qos = 0};
     mr_assert(peer_subscribe(&other, &filter, 0) == 0);
-    int64_t until = mr_clock_mono_ns() + 2500000000;
+    until = mr_clock_mono_ns() + 2500000000;
     while (mr_clock_mono_ns() < until) {
         peer_quiet(&other);
         peer_receive(&other, 50000000);
     }
-    mr_assert(paused_now(&kit) == 1 && mr_lane_state(kit.lane) == MR_LANE_FULL);
+    mr_assert(paused_now(&kit) == 3 && mr_lane_state(kit.lane) == MR_LANE_FULL);
     uint64_t durable = mr_lane_durable(kit.lane);
-    mr_assert(durable < FULL_PUBLISHES);
+    mr_assert(durable < FULL_PUBLISHES + FULL_FILLERS);
     peer_close(&other);
 
     /* Room returns by itself as the bridge goes on. */
@@ -180,7 +200,16 @@ static void test_full_journal(void)
         }
         kit_patience(deadline + 40000000000, "the publisher to go on");
     }
-    mr_assert(mr_lane_durable(kit.lane) == FULL_PUBLISHES);
+    peer_expect_connack(&keeper, &connack);
+    mr_assert(connack.reason == 0);
+    peer_quiet(&keeper);
+    peer_close(&keeper);
+    for (uint16_t i = 1; i <= FULL_FILLERS; i++) {
+        mr_assert(peer_expect_puback(&filler, i) == 0);
+    }
+    peer_close(&filler);
+    /* One more is the session's. */
+    mr_assert(mr_lane_durable(kit.lane) == FULL_PUBLISHES + FULL_FILLERS + 1);
     peer_quiet(&pub);
     peer_close(&pub);
     kit_close(&kit);
