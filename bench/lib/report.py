@@ -53,6 +53,8 @@ def markdown(results, args):
         "rdkafka_batch": "librdkafka alone, produce_batch",
         "journal": "millrace, journal only",
         "kafka": "millrace into Kafka",
+        "journal_2": "millrace, journal only, two shards",
+        "kafka_2": "millrace into Kafka, two shards",
     }
 
     def rates(load, subjects):
@@ -101,6 +103,15 @@ def markdown(results, args):
         ["from start to the first CONNACK behind it, ms (caches dropped)",
          spread(results, "recovery/journal", "recovery_ms")],
     ]
+    session_rows = [
+        ["persistent sessions, each with a subscription",
+         spread(results, "sessions/gateway", "sessions")],
+        ["made, s", spread(results, "sessions/gateway", "made_s", 1, 2)],
+        ["all back at once, s", spread(results, "sessions/gateway", "back_s", 1, 2)],
+        ["after kill -9: start to the first CONNACK, ms",
+         spread(results, "sessions/gateway", "restart_ms")],
+        ["then all back at once, s", spread(results, "sessions/gateway", "again_s", 1, 2)],
+    ]
     idle_rows = [[label, spread(results, f"idle/{s}", "bytes_per_connection")]
                  for s, label in (("floor", "floor server"), ("gateway", "millrace"))]
     parts = [
@@ -108,10 +119,11 @@ def markdown(results, args):
         "median (lowest to highest). Every acknowledged event was read back from Kafka once, in "
         "order.",
         "### (a) 100 connections, 50 publishes a write, QoS 1, 100 bytes",
-        rates("a", ("floor", "rdkafka", "rdkafka_batch", "journal", "kafka")),
+        rates("a", ("floor", "rdkafka", "rdkafka_batch", "journal", "kafka", "journal_2",
+                    "kafka_2")),
         beside_a_consumer("a"),
         "### (b) 1,000 connections, one publish in flight each",
-        rates("b", ("floor", "journal", "kafka")),
+        rates("b", ("floor", "journal", "kafka", "journal_2", "kafka_2")),
         beside_a_consumer("b"),
         "### (c) 15,000 connections, one publish in flight each",
         rates("c", ("floor", "journal", "kafka")),
@@ -122,6 +134,8 @@ def markdown(results, args):
         table(["bytes", "p50, ms", "p99, ms"], disk_rows),
         "### Journal",
         table(["", ""], journal_rows),
+        "### Sessions",
+        table(["", ""], session_rows),
         "### Memory of one idle connection (slope between 2,000 and 15,000)",
         table(["", "bytes"], idle_rows),
     ]

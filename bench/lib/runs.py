@@ -226,6 +226,25 @@ class Runs(Subjects):
                 self.end(server)
         return dict(recovery_ms=took * 1e3, journal_bytes=journal, cold=int(cold))
 
+    def run_sessions(self):
+        """15,000 persistent sessions: all come back at once, then once more after kill -9."""
+        with self.folder() as folder:
+            with self.gateway_in(folder) as server:
+                self.await_ready(server)
+                made = self.tool("sessions", "--port", server.port, "--prepare")
+                back = self.tool("sessions", "--port", server.port, "--return")
+                server.kill()
+                server.wait()
+            began = time.monotonic()
+            with self.gateway_in(folder) as server:
+                wait_until(lambda: mqtt_served(server.port), 120, "the first CONNACK")
+                started = time.monotonic() - began
+                again = self.tool("sessions", "--port", server.port, "--return")
+                self.end(server)
+        return dict(sessions=back["clients"], made_s=made["seconds"], back_s=back["seconds"],
+                    back_p99=back["connack_us_p99"], restart_ms=started * 1e3,
+                    again_s=again["seconds"])
+
     def run_disk(self, size):
         said = self.tool("disk", "--path", self.work / "disk.tmp", "--bytes", size, "--count",
                          max(int(3000 * self.args.scale), 300))

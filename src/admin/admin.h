@@ -1,11 +1,23 @@
 /* admin.h - what a person or Prometheus asks over HTTP.
  *
- *     GET /healthz   200 while the process does its work, else 503
- *     GET /readyz    200 when devices can be served, else 503; JSON of checks
- *     GET /metrics   Prometheus text format 0.0.4
+ *     GET  /healthz   200 while the process does its work, else 503
+ *     GET  /readyz    200 when devices can be served, else 503; JSON of checks
+ *     GET  /metrics   Prometheus text format 0.0.4
+ *     GET  /api/...   JSON; what there is, is the owner's
+ *     POST /api/...   changes something; needs the header X-Millrace
  *
  * HTTP itself is libmicrohttpd's.  There is no authentication yet, so only
- * loopback addresses are accepted (checked by the configuration).
+ * loopback addresses are accepted (checked by the configuration), and a browser on
+ * this machine must not become somebody else's hand:
+ *
+ *   - /api/ answers only to a Host that is this machine (a foreign name that was made
+ *     to point here, "DNS rebinding", is refused);
+ *   - a POST needs a header X-Millrace, which no page of another origin may send
+ *     without asking first, and asking is not answered; and if it has an Origin, that
+ *     must be the Host.
+ *
+ * X-Millrace is `1`, or the identity of the gateway that is meant: another one answers
+ * 421 then, so that a command never reaches a stranger on a port that was free again.
  *
  * Thread: start/stop by the main thread; requests are served by one thread of
  *         its own, which calls the functions given in the options.
@@ -18,11 +30,24 @@
 #include "base/text.h"
 
 struct mr_admin;
+struct mr_admin_request;
 
 enum { MR_ADMIN_PAGE_BYTES = 1 << 20 };
 
+/* What an api function answers; the page is JSON in any case. */
+enum mr_admin_status {
+    MR_ADMIN_OK = 200,
+    MR_ADMIN_BAD_REQUEST = 400,
+    MR_ADMIN_NOT_FOUND = 404,
+    MR_ADMIN_WRONG_METHOD = 405,
+    MR_ADMIN_CONFLICT = 409,
+    MR_ADMIN_FAILED = 500,
+    MR_ADMIN_UNAVAILABLE = 503,
+};
+
 struct mr_admin_options {
-    const char *bind; /* "127.0.0.1:8080"; port 0: any free one */
+    const char *bind;     /* "127.0.0.1:8080"; port 0: any free one */
+    const char *identity; /* for X-Millrace; outlives the server */
 
     /* Append the page; the result says whether all is well.  Called in the
      * admin thread with `arg`.
@@ -30,6 +55,8 @@ struct mr_admin_options {
     bool (*health)(void *arg, struct mr_text *page);
     bool (*ready)(void *arg, struct mr_text *page);
     void (*refresh)(void *arg); /* before metrics are rendered */
+    enum mr_admin_status (*api)(void *arg, const struct mr_admin_request *request,
+                                struct mr_text *page);
     void *arg;
 };
 
@@ -44,5 +71,14 @@ const char *mr_admin_address(const struct mr_admin *admin);
 
 /* Finish running requests, close the port, free. */
 void mr_admin_stop(struct mr_admin *admin);
+
+/* ---- for api functions: about the request they were given ---- */
+
+/* The path behind "/api/", decoded. */
+const char *mr_admin_path(const struct mr_admin_request *request);
+bool mr_admin_is_post(const struct mr_admin_request *request); /* else it is a GET */
+
+/* Value of `name` in the query, decoded; NULL if it is not there. */
+const char *mr_admin_argument(const struct mr_admin_request *request, const char *name);
 
 #endif

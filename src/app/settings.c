@@ -66,7 +66,7 @@ static const struct mr_option journal_options[] = {
 
 static const struct mr_option admin_options[] = {
     {OPT(mr_admin_conf, enable, "enable", MR_OPT_BOOL, "true",
-         "Serve /metrics, /healthz and /readyz.")},
+         "Serve /metrics, /healthz, /readyz and /api/; commands need it.")},
     {OPT(mr_admin_conf, bind, "bind", MR_OPT_STR, NULL,
          "Address of the HTTP server; loopback only (default 127.0.0.1:8080).")},
     {.name = NULL},
@@ -75,6 +75,8 @@ static const struct mr_option admin_options[] = {
 static const struct mr_option log_options[] = {
     {OPT(mr_log_conf, level, "level", MR_OPT_CHOICE, "info", "The least that is written."),
      .choices = level_choices},
+    {OPT(mr_log_conf, connections, "connections", MR_OPT_BOOL, "true",
+         "A line when a client connects and when it goes, at most 50 a second.")},
     {.name = NULL},
 };
 
@@ -291,6 +293,7 @@ enum mr_err mr_settings_open(struct mr_settings *out, const struct mr_settings_s
     check_admin(out);
     if (source->data != NULL) {
         out->gateway.data = source->data;
+        out->data_given = true;
     }
     return mr_config_problem_count(out->config) == 0 ? MR_OK : MR_ERR_CONFIG;
 }
@@ -359,6 +362,176 @@ void mr_settings_close(struct mr_settings *settings)
     mr_free(settings->listeners);
     mr_config_close(settings->config);
     memset(settings, 0, sizeof(*settings));
+}
+
+/* ---- walking the tables ---- */
+
+static const struct {
+    const char *name;
+    const struct mr_option *table;
+    size_t offset; /* in struct mr_settings */
+} fixed_sections[] = {
+    {"gateway", gateway_options, offsetof(struct mr_settings, gateway)},
+    {"auth", mr_auth_options, offsetof(struct mr_settings, auth)},
+    {"mqtt", mr_broker_options, offsetof(struct mr_settings, broker)},
+    {"journal", journal_options, offsetof(struct mr_settings, journal)},
+    {"admin", admin_options, offsetof(struct mr_settings, admin)},
+    {"log", log_options, offsetof(struct mr_settings, log)},
+};
+
+struct settings_showing {
+    const struct mr_settings *settings;
+    void (*each)(void *arg, const struct mr_config_shown *shown);
+    void *arg;
+};
+
+/* What did not come from the tree: --data, and the listener there is without one. */
+static void show_one(void *arg, const struct mr_config_shown *shown)
+{
+    const struct settings_showing *showing = arg;
+    struct mr_config_shown changed = *shown;
+    char value[4200];
+    struct mr_text text = mr_text_over(value, sizeof(value));
+
+    if (showing->settings->data_given && strcmp(shown->key, "gateway.data") == 0) {
+        mr_text_fmt(&text, "\"%s\"", showing->settings->gateway.data);
+        changed.value = value;
+        changed.origin = "--data";
+        changed.is_default = false;
+    } else if (showing->settings->listeners_default &&
+               strcmp(shown->key, "listeners.mqtt.bind") == 0) {
+        changed.origin = "default";
+        changed.is_default = true;
+    }
+    showing->each(showing->arg, &changed);
+}
+
+static void show_named(struct mr_settings *settings, const char *map, const char *name,
+                       const struct mr_fill *fills, size_t fill_count,
+                       struct settings_showing *showing)
+{
+    struct mr_node *node = mr_node_child(mr_config_root(settings->config), map);
+    char where[160];
+    struct mr_text path = mr_text_over(where, sizeof(where));
+
+    mr_text_fmt(&path, "%s.%s", map, name);
+    mr_config_show(settings->config, mr_node_child(node, name), where, fills, fill_count, show_one,
+                   showing);
+}
+
+void mr_settings_show(struct mr_settings *settings,
+                      void (*each)(void *arg, const struct mr_config_shown *shown), void *arg)
+{
+    struct settings_showing showing = {.settings = settings, .each = each, .arg = arg};
+    struct mr_node *root = mr_config_root(settings->config);
+
+    for (size_t i = 0; i < MR_COUNT_OF(fixed_sections); i++) {
+        const char *name = fixed_sections[i].name;
+        struct mr_fill self = {.table = fixed_sections[i].table,
+                               .into = (char *)settings + fixed_sections[i].offset};
+        mr_config_show(settings->config, root == NULL ? NULL : mr_node_child(root, name), name,
+                       &self, 1, show_one, &showing);
+    }
+    for (uint32_t i = 0; i < settings->listener_count; i++) {
+        struct mr_listener_conf *listener = &settings->listeners[i];
+        struct mr_fill self = {.table = mr_listener_options, .into = listener};
+        show_named(settings, "listeners", listener->name, &self, 1, &showing);
+    }
+    for (uint32_t i = 0; i < settings->bridge_count; i++) {
+        struct mr_bridge_settings *bridge = &settings->bridges[i];
+        struct mr_fill fills[] = {{.table = mr_bridge_options, .into = &bridge->conf},
+                                  {.table = bridge->sink->options, .into = bridge->sink_conf}};
+        show_named(settings, "bridges", bridge->name, fills, MR_COUNT_OF(fills), &showing);
+    }
+}
+
+size_t mr_settings_compare_bridge(const struct mr_bridge_settings *before,
+                                  const struct mr_bridge_settings *after,
+                                  void (*each)(void *arg, const struct mr_config_changed *changed),
+                                  void *arg)
+{
+    char where[160];
+    struct mr_text path = mr_text_over(where, sizeof(where));
+
+    mr_text_fmt(&path, "bridges.%s", after->name);
+    if (before->sink != after->sink) { /* its own keys are others: only the type is told */
+        return 1 +
+               mr_config_compare(mr_bridge_options, where, &before->conf, &after->conf, each, arg);
+    }
+    return mr_config_compare(mr_bridge_options, where, &before->conf, &after->conf, each, arg) +
+           mr_config_compare(before->sink->options, where, before->sink_conf, after->sink_conf,
+                             each, arg);
+}
+
+static size_t compare_listeners(const struct mr_settings *before, const struct mr_settings *after,
+                                void (*each)(void *arg, const struct mr_config_changed *changed),
+                                void *arg)
+{
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < before->listener_count || i < after->listener_count; i++) {
+        bool both = i < before->listener_count && i < after->listener_count;
+        char where[160];
+        struct mr_text path = mr_text_over(where, sizeof(where));
+        if (!both || strcmp(before->listeners[i].name, after->listeners[i].name) != 0) {
+            each(arg, &(struct mr_config_changed){
+                          .key = "listeners", .before = "those at start", .after = "others"});
+            return count + 1;
+        }
+        mr_text_fmt(&path, "listeners.%s", before->listeners[i].name);
+        count += mr_config_compare(mr_listener_options, where, &before->listeners[i],
+                                   &after->listeners[i], each, arg);
+    }
+    return count;
+}
+
+size_t mr_settings_compare(const struct mr_settings *before, const struct mr_settings *after,
+                           void (*each)(void *arg, const struct mr_config_changed *changed),
+                           void *arg)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < MR_COUNT_OF(fixed_sections); i++) {
+        count += mr_config_compare(fixed_sections[i].table, fixed_sections[i].name,
+                                   (const char *)before + fixed_sections[i].offset,
+                                   (const char *)after + fixed_sections[i].offset, each, arg);
+    }
+    return count + compare_listeners(before, after, each, arg);
+}
+
+static void put(void (*write)(void *arg, const char *text, size_t len), void *arg, const char *text)
+{
+    write(arg, text, strlen(text));
+}
+
+void mr_settings_schema(void (*write)(void *arg, const char *text, size_t len), void *arg)
+{
+    const struct mr_option *listener = mr_listener_options;
+
+    put(write, arg,
+        "{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",\"title\":\"millrace\","
+        "\"type\":\"object\",\"additionalProperties\":false,\"properties\":{");
+    for (size_t i = 0; i < MR_COUNT_OF(fixed_sections); i++) {
+        char head[64];
+        struct mr_text text = mr_text_over(head, sizeof(head));
+        mr_text_fmt(&text, "%s\"%s\":{\"type\":\"object\",", i == 0 ? "" : ",",
+                    fixed_sections[i].name);
+        put(write, arg, head);
+        mr_config_schema(&fixed_sections[i].table, 1, write, arg);
+        put(write, arg, "}");
+    }
+    put(write, arg,
+        ",\"listeners\":{\"type\":\"object\",\"minProperties\":1,"
+        "\"additionalProperties\":{\"type\":\"object\",");
+    mr_config_schema(&listener, 1, write, arg);
+    put(write, arg, "}},\"bridges\":{\"type\":\"object\",\"additionalProperties\":{\"anyOf\":[");
+    for (size_t i = 0; mr_sinks[i] != NULL; i++) {
+        const struct mr_option *tables[] = {mr_bridge_options, mr_sinks[i]->options};
+        put(write, arg, i == 0 ? "{\"type\":\"object\"," : ",{\"type\":\"object\",");
+        mr_config_schema(tables, MR_COUNT_OF(tables), write, arg);
+        put(write, arg, "}");
+    }
+    put(write, arg, "]}}}}\n");
 }
 
 void mr_settings_document(void (*write)(void *arg, const char *text, size_t len), void *arg)

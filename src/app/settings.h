@@ -40,6 +40,7 @@ struct mr_admin_conf {
 
 struct mr_log_conf {
     uint32_t level; /* enum mr_log_level */
+    bool connections;
 };
 
 struct mr_bridge_settings {
@@ -59,6 +60,7 @@ struct mr_settings {
     struct mr_auth_conf auth;
     struct mr_listener_conf *listeners;
     uint32_t listener_count;
+    bool data_given;        /* --data */
     bool listeners_default; /* no `listeners:`: this machine only, a log line says so */
     struct mr_bridge_settings *bridges;
     uint32_t bridge_count;
@@ -86,6 +88,24 @@ enum mr_err mr_settings_check_files(struct mr_settings *settings,
                                     void (*warn)(void *arg, const char *text),
                                     void *arg) MR_MUST_USE;
 void mr_settings_close(struct mr_settings *settings);
+
+/* Every value in force and its origin, in the order of docs/CONFIG.md. */
+void mr_settings_show(struct mr_settings *settings,
+                      void (*each)(void *arg, const struct mr_config_shown *shown), void *arg);
+
+/* The same of two bridges with one name; `each` may be NULL. */
+size_t mr_settings_compare_bridge(const struct mr_bridge_settings *before,
+                                  const struct mr_bridge_settings *after,
+                                  void (*each)(void *arg, const struct mr_config_changed *changed),
+                                  void *arg);
+
+/* How many values of the fixed sections and the listeners differ. */
+size_t mr_settings_compare(const struct mr_settings *before, const struct mr_settings *after,
+                           void (*each)(void *arg, const struct mr_config_changed *changed),
+                           void *arg);
+
+/* A JSON schema (2020-12) of the configuration file, from the tables. */
+void mr_settings_schema(void (*write)(void *arg, const char *text, size_t len), void *arg);
 
 /* docs/CONFIG.md, from the tables. */
 void mr_settings_document(void (*write)(void *arg, const char *text, size_t len), void *arg);

@@ -216,6 +216,7 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
     memory = memory < MEMORY_LEAST ? MEMORY_LEAST : memory;
     broker->shards[index] = shard;
     shard->broker = broker;
+    shard->limits = broker->limits;
     shard->index = index;
     shard->wake.fd = -1;
     shard->lane = mr_journal_lane(broker->run.journal, index);
@@ -285,6 +286,71 @@ static enum mr_err sessions_load(struct mr_shard *shard, struct mr_error *why)
     return restore(shard, why);
 }
 
+/* A cursor of a session store that no shard moves any more. */
+struct stale_cursor {
+    char name[32];
+    uint32_t lane;
+    bool forget; /* of a shard that is no more; else only its lane is not written any more */
+};
+
+struct stale_cursors {
+    struct stale_cursor items[MR_CURSORS_MAX];
+    size_t count;
+    uint32_t shard_count;
+};
+
+static void stale_note(void *arg, const char *name, uint32_t lane, uint64_t seq)
+{
+    struct stale_cursors *stale = arg;
+    const size_t len = strlen(SESSIONS_CURSOR);
+    uint64_t reader = 0;
+
+    (void)seq;
+    if (strncmp(name, SESSIONS_CURSOR, len) != 0) {
+        return;
+    }
+    for (const char *c = name + len; *c != '\0'; c++) {
+        reader = *c == '-' ? 0 : reader * 10 + (uint64_t)(*c - '0');
+    }
+    if (lane >= stale->shard_count || reader >= stale->shard_count) {
+        struct stale_cursor *item = &stale->items[stale->count++];
+        struct mr_text text = mr_text_over(item->name, sizeof(item->name));
+        mr_text_add(&text, name);
+        item->lane = lane;
+        item->forget = reader >= stale->shard_count;
+    }
+}
+
+/* There were more shards once: what only their session stores waited for may retire.
+ * (restore() has seen to it that there is nothing in those stores.)
+ */
+static enum mr_err sessions_let_go(struct mr_broker *broker, struct mr_error *why)
+{
+    struct mr_journal *journal = broker->run.journal;
+    struct stale_cursors *stale = mr_alloc(sizeof(*stale));
+    enum mr_err err = MR_OK;
+
+    stale->shard_count = broker->shard_count;
+    mr_cursor_list(journal, stale_note, stale);
+    for (size_t i = 0; i < stale->count && err == MR_OK; i++) {
+        struct mr_cursor *cursor = NULL;
+        bool is_new = false;
+
+        if (stale->items[i].forget) {
+            err = mr_cursor_forget(journal, stale->items[i].name);
+            continue;
+        }
+        err = mr_cursor_open(journal, stale->items[i].name, stale->items[i].lane, MR_START_NOW,
+                             &cursor, &is_new, why);
+        uint64_t durable_seq = mr_lane_durable(mr_journal_lane(journal, stale->items[i].lane));
+        if (err == MR_OK && durable_seq > mr_cursor_get(cursor)) {
+            mr_cursor_set(cursor, durable_seq);
+        }
+    }
+    mr_free(stale);
+    return err;
+}
+
 enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *run,
                            struct mr_error *why)
 {
@@ -296,6 +362,7 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     struct mr_broker *broker = mr_alloc(sizeof(*broker));
     broker->run = *run;
     broker->limits = run->limits;
+    atomic_store(&broker->log_connections, run->log_connections);
     if (broker->run.memory_bytes == 0) {
         broker->run.memory_bytes = MEMORY_DEFAULT;
     }
@@ -323,6 +390,10 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
         mr_lane_set_owner(broker->shards[i]->lane, &broker->shards[i]->wake);
         err = sessions_load(broker->shards[i], why);
+        shard_metrics_update(broker->shards[i]); /* true before the first turn, too */
+    }
+    if (err == MR_OK && broker->run.sessions_path != NULL) {
+        err = sessions_let_go(broker, why);
     }
     if (err != MR_OK) {
         mr_broker_close(broker);
@@ -434,6 +505,7 @@ static void shard_close(struct mr_shard *shard)
     if (shard == NULL) {
         return;
     }
+    shard_calls_close(shard); /* of one that never ran */
     if (shard->net != NULL) {
         mr_net_each(shard->net, shard_forget, shard);
         shard->stopping = true;

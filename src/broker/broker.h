@@ -92,6 +92,7 @@ struct mr_broker_run {
     const char *sessions_path;      /* the session store; NULL: the journal alone */
     uint32_t checkpoint_ms;         /* how often the store is written; 0: 2,000 */
     uint64_t memory_bytes;          /* for connections, queues, subscriptions; 0: 256 MiB */
+    bool log_connections;           /* a line when a client connects and when it goes */
     struct mr_wake *failed_wake;    /* rung when mr_broker_failed() changes; may be NULL */
 };
 
@@ -135,6 +136,56 @@ enum mr_err mr_broker_reload_passwords(struct mr_broker *broker, struct mr_error
 
 /* Where listener `index` really listens ("127.0.0.1:37113" for port 0). */
 const char *mr_broker_bound_address(const struct mr_broker *broker, size_t index);
+
+/* ---- asked of the shards while they run; any thread, each call waits for one turn ----
+ *
+ * IO: the broker is ending.
+ */
+
+/* One client that is connected.  Borrowed for the call, which runs in the shard. */
+struct mr_client_info {
+    struct mr_span client; /* its id */
+    struct mr_span username;
+    const char *peer;     /* "10.0.0.7:51812" */
+    const char *listener; /* its name */
+    int64_t connected_us; /* Unix */
+    uint32_t received;    /* publishes, since it connected */
+    uint32_t sent;        /* to it */
+    uint32_t inflight;    /* QoS 1 to it, not acknowledged */
+    uint32_t queued;      /* waiting behind them */
+    uint32_t acks_held;   /* its publishes that wait for the disk */
+    uint8_t version;      /* 3, 4 or 5, as in CONNECT */
+    bool paused;          /* not read because there is no room */
+};
+
+/* Show clients, looking at `max` connections at most.  *at is 0 at first, and
+ * MR_CLIENTS_END when all have been shown.  Who connects or leaves meanwhile may be
+ * missing.
+ */
+#define MR_CLIENTS_END UINT64_MAX
+enum mr_err mr_broker_clients(struct mr_broker *broker, uint64_t *at, uint32_t max,
+                              void (*each)(void *arg, const struct mr_client_info *info),
+                              void *arg) MR_MUST_USE;
+
+/* End the connection of a client: 5.0 is told Administrative action (0x98).  Its will is
+ * published.
+ */
+enum mr_err mr_broker_kick(struct mr_broker *broker, struct mr_span client,
+                           bool *found) MR_MUST_USE;
+
+/* Limits of a reloaded configuration, from now on.  Those that 5.0 clients have been told
+ * (max_packet_size, receive_maximum, topic_alias_maximum) and max_topic_levels stay as
+ * they were at start.
+ */
+enum mr_err mr_broker_reload(struct mr_broker *broker, const struct mr_broker_limits *limits,
+                             bool log_connections) MR_MUST_USE;
+
+/* Append records of the control plane to `lane`, in order; *done of them are in, the
+ * last one with seq *seq_last.  FULL: no room for the rest now.  REJECT: there is no
+ * such lane, or the next record is too large.
+ */
+enum mr_err mr_broker_append(struct mr_broker *broker, uint32_t lane, struct mr_record_raw *records,
+                             size_t count, size_t *done, uint64_t *seq_last) MR_MUST_USE;
 
 struct mr_broker_stats {
     uint64_t connections;

@@ -8,6 +8,7 @@
  *     mailbox.c    to and from the other shards
  *     foreign.c    from the other shards' lanes
  *     inbound.c    QoS 2 from clients     keep_internal.h  persistent sessions
+ *     call.c       questions of the control plane
  *
  * Thread: all of it belongs to the shard's thread.
  */
@@ -45,6 +46,11 @@ struct client_label {
     char text[200];
 };
 const char *client_label(struct client *client, struct client_label *label);
+
+/* "client 'x' (10.0.0.7:51812) connected ...", if that is wanted and not too much. */
+void client_log_connected(struct client *client, bool session_present, uint16_t keep_alive_s);
+/* At a tick: how many had no line. */
+void client_log_held(struct mr_shard *shard);
 
 /* ---- session.c ---- */
 
@@ -196,6 +202,14 @@ void shard_fail(struct mr_shard *shard);
  * tick, and what is read until then is little.
  */
 void shard_stall(struct mr_shard *shard);
+
+/* ---- call.c ---- */
+
+/* Run `run` in the shard and wait for it.  IO: the shard has ended. */
+enum mr_err shard_call(struct mr_shard *shard, void (*run)(struct mr_shard *shard, void *arg),
+                       void *arg) MR_MUST_USE;
+void shard_calls_run(struct mr_shard *shard);   /* when woken */
+void shard_calls_close(struct mr_shard *shard); /* at its end; twice is fine */
 
 /* ---- metrics.c ---- */
 

@@ -25,6 +25,7 @@
 
 enum {
     CHECKPOINT_EVERY_MS = 2000,
+    LAST_PATIENCE_MS = 200,         /* at a clean stop */
     CHECKPOINT_EMPTY_MS = 200,      /* only the cursor moves: a small journal needs it soon */
     CHECKPOINT_AT_QUEUED = 50000,   /* new deliveries: some 5 ms of noting */
     CHECKPOINT_AT_BYTES = 16 << 20, /* of messages that only memory and journal have */
@@ -286,18 +287,6 @@ void checkpoint_now(struct mr_shard *shard, uint64_t seq)
     kept_written(shard);
 }
 
-static bool checkpoint_is_due(const struct mr_shard *shard)
-{
-    uint32_t given_ms = shard->broker->run.checkpoint_ms;
-    int64_t every_ms = nothing_changed(shard) ? CHECKPOINT_EMPTY_MS
-                       : given_ms != 0        ? given_ms
-                                              : CHECKPOINT_EVERY_MS;
-
-    return shard->now_ns - shard->checkpoint_ns > every_ms * INT64_C(1000000) || shard->stalled ||
-           shard->unstored > CHECKPOINT_AT_QUEUED || shard->fresh_bytes > CHECKPOINT_AT_BYTES ||
-           mr_store_gathered(shard->store) > CHECKPOINT_AT_DELTA;
-}
-
 /* Store or journal have it: the cursors may move. */
 static void checkpoint_moved(struct mr_shard *shard)
 {
@@ -310,6 +299,42 @@ static void checkpoint_end(struct mr_shard *shard)
 {
     kept_written(shard);
     checkpoint_moved(shard);
+}
+
+void checkpoint_last(struct mr_shard *shard)
+{
+    int64_t end_ns = mr_clock_mono_ns() + LAST_PATIENCE_MS * INT64_C(1000000);
+    uint64_t seq = mr_lane_next_seq(shard->lane) - 1;
+
+    if (shard->store == NULL || shard->settling != NULL) {
+        return;
+    }
+    while (mr_lane_durable(shard->lane) < seq || shard->checkpoint == CHECKPOINT_WRITING) {
+        if (mr_clock_mono_ns() > end_ns || mr_lane_state(shard->lane) == MR_LANE_FAILED) {
+            return; /* the journal has it, for the next start */
+        }
+        (void)mr_lane_submit(shard->lane, mr_clock_mono_ns());
+        (void)mr_wake_wait(&shard->wake, 1000000);
+        if (shard->checkpoint == CHECKPOINT_WRITING && mr_store_take_written(shard->store)) {
+            checkpoint_end(shard);
+        }
+        checkpoint_durable(shard, mr_lane_durable(shard->lane));
+    }
+    if (shard->checkpoint == CHECKPOINT_NONE && !nothing_changed(shard)) {
+        checkpoint_now(shard, seq);
+    }
+}
+
+static bool checkpoint_is_due(const struct mr_shard *shard)
+{
+    uint32_t given_ms = shard->broker->run.checkpoint_ms;
+    int64_t every_ms = nothing_changed(shard) ? CHECKPOINT_EMPTY_MS
+                       : given_ms != 0        ? given_ms
+                                              : CHECKPOINT_EVERY_MS;
+
+    return shard->now_ns - shard->checkpoint_ns > every_ms * INT64_C(1000000) || shard->stalled ||
+           shard->unstored > CHECKPOINT_AT_QUEUED || shard->fresh_bytes > CHECKPOINT_AT_BYTES ||
+           mr_store_gathered(shard->store) > CHECKPOINT_AT_DELTA;
 }
 
 bool checkpoint_pends(const struct mr_shard *shard)

@@ -29,9 +29,87 @@ const char *client_label(struct client *client, struct client_label *label)
     return label->text;
 }
 
+/* ---- the log of connections ---- */
+
+/* A storm of clients that come back must not drown what else there is to say. */
+static bool log_has_room(struct mr_shard *shard)
+{
+    int64_t second = shard->now_ns / 1000000000;
+
+    if (!atomic_load_explicit(&shard->broker->log_connections, memory_order_relaxed)) {
+        return false;
+    }
+    if (second != shard->log_second) {
+        shard->log_second = second;
+        shard->log_lines = 0;
+    }
+    if (shard->log_lines == LOG_CONNECTIONS_MAX) {
+        shard->log_held += 1;
+        return false;
+    }
+    shard->log_lines += 1;
+    return true;
+}
+
+void client_log_held(struct mr_shard *shard)
+{
+    if (MR_UNLIKELY(shard->log_held != 0) && shard->now_ns / 1000000000 != shard->log_second) {
+        mr_log(MR_LOG_INFO, "mqtt", "%u more clients came or went within that second",
+               shard->log_held);
+        shard->log_held = 0;
+    }
+}
+
+void client_log_connected(struct client *client, bool session_present, uint16_t keep_alive_s)
+{
+    struct mr_shard *shard = client->shard;
+    struct mr_span username = session_username(client->session);
+    uint32_t listener = mr_conn_listener(client_conn(client));
+    const char *name = shard->broker->run.listeners[listener].name;
+    struct client_label label;
+
+    if (log_has_room(shard)) {
+        mr_log(MR_LOG_INFO, "mqtt", "%s connected: MQTT %s%s%.*s%s, keep alive %u s, listener %s%s",
+               client_label(client, &label),
+               client->version == MR_MQTT_5     ? "5.0"
+               : client->version == MR_MQTT_311 ? "3.1.1"
+                                                : "3.1",
+               username.len == 0 ? "" : ", user '", (int)(username.len < 64 ? username.len : 64),
+               username.len == 0 ? "" : (const char *)username.at, username.len == 0 ? "" : "'",
+               keep_alive_s, name == NULL ? "mqtt" : name,
+               session_present ? ", goes on with its session" : "");
+    }
+}
+
+static void log_gone(struct client *client)
+{
+    static const char *const whys[END_COUNT] = {
+        [END_CLIENT] = "it said so",
+        [END_CLOSED] = "its connection ended without DISCONNECT",
+        [END_TAKEN_OVER] = "a newer connection has its id",
+        [END_KEEP_ALIVE] = "it was silent for 1.5 times its keep alive",
+        [END_REFUSED] = "it was refused",
+        [END_PROTOCOL] = "it broke the protocol",
+        [END_SHUTDOWN] = "the gateway ends",
+        [END_MEMORY] = "there is no memory for it",
+        [END_TLS] = "its TLS failed",
+        [END_KICKED] = "the operator sent it away",
+    };
+    struct mr_shard *shard = client->shard;
+    struct client_label label;
+
+    if (log_has_room(shard)) {
+        uint64_t ms = (uint64_t)(shard->tick - client->connected_tick) * MR_NET_TICK_NS / 1000000;
+        mr_log(MR_LOG_INFO, "mqtt", "%s disconnected after %llu.%llu s: %s; %u received, %u sent",
+               client_label(client, &label), (unsigned long long)(ms / 1000),
+               (unsigned long long)(ms % 1000 / 100), whys[client->end], client->received,
+               client->sent);
+    }
+}
+
 static void patience_begin(const struct mr_shard *shard, struct mr_conn *conn)
 {
-    uint64_t patience_ticks = shard->broker->limits.connect_timeout_us * 1000 / MR_NET_TICK_NS + 1;
+    uint64_t patience_ticks = shard->limits.connect_timeout_us * 1000 / MR_NET_TICK_NS + 1;
 
     mr_conn_set_timer(conn, shard->tick + (uint32_t)patience_ticks);
 }
@@ -88,9 +166,7 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
     if (session == NULL) {
         return;
     }
-    struct client_label label;
-    mr_log(MR_LOG_DEBUG, "mqtt", "%s is gone (%s)", client_label(client, &label),
-           client->end == END_CLIENT ? "disconnected" : "connection ended");
+    log_gone(client);
     client->session = NULL;
     if (session->keep != NULL) {
         session_leave(shard, session, client);

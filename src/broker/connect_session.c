@@ -169,7 +169,7 @@ static struct joined join_persistent(struct client *client, const struct mr_mqtt
     struct joined joined = {.expiry_s = expiry_s, .present = goes_on};
     struct session *session = older;
 
-    if (older == NULL && shard->keeps_count >= shard->broker->limits.max_sessions) {
+    if (older == NULL && shard->keeps_count >= shard->limits.max_sessions) {
         return join_refused(MR_MQTT_QUOTA_EXCEEDED, "`max_sessions` persistent sessions exist");
     }
     struct mr_control open = open_record(client, packet, expiry_s, will);

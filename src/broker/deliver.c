@@ -86,7 +86,7 @@ static void outbound_enqueue(struct client *client, struct outbound *outbound,
                              const struct outgoing *outgoing)
 {
     struct mr_shard *shard = client->shard;
-    const struct mr_broker_limits *limits = &shard->broker->limits;
+    const struct mr_broker_limits *limits = &shard->limits;
     struct stored *stored = NULL;
 
     if (outbound->queue_count >= limits->max_queued_messages ||

@@ -52,7 +52,7 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
 {
     struct mr_shard *shard = arg;
     struct client *client = mr_conn_user(conn);
-    const uint32_t packet_max = (uint32_t)shard->broker->limits.max_packet_size;
+    const uint32_t packet_max = (uint32_t)shard->limits.max_packet_size;
     struct mr_span rest = bytes;
     struct mr_mqtt_frame frame;
     enum verdict verdict = PACKET_DONE;

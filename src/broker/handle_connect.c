@@ -107,10 +107,11 @@ static void connect_keep_alive(struct client *client, uint16_t keep_alive_s)
 
 static void connect_remember(struct client *client, const struct mr_mqtt_connect *packet)
 {
-    const struct mr_broker_limits *limits = &client->shard->broker->limits;
+    const struct mr_broker_limits *limits = &client->shard->limits;
     const struct mr_mqtt_props *props = &packet->props;
 
     client->version = packet->version;
+    client->connected_tick = client->shard->tick;
     client->receive_max = (uint16_t)limits->max_inflight_messages;
     if (packet->version == MR_MQTT_5) {
         client->receive_max =
@@ -127,7 +128,7 @@ static void connect_remember(struct client *client, const struct mr_mqtt_connect
 static void connack_props(struct client *client, const struct mr_mqtt_connect *packet,
                           uint16_t keep_alive_s, uint32_t expiry_s, struct mr_mqtt_props *props)
 {
-    const struct mr_broker_limits *limits = &client->shard->broker->limits;
+    const struct mr_broker_limits *limits = &client->shard->limits;
 
     props->receive_max = (uint16_t)limits->receive_maximum;
     mr_mqtt_set(props, MR_MQTT_PROP_RECEIVE_MAX);
@@ -150,18 +151,6 @@ static void connack_props(struct client *client, const struct mr_mqtt_connect *p
         props->server_keep_alive = keep_alive_s;
         mr_mqtt_set(props, MR_MQTT_PROP_SERVER_KEEP_ALIVE);
     }
-}
-
-static void connect_note(struct client *client, bool present, uint16_t keep_alive_s)
-{
-    struct client_label label;
-
-    mr_log(MR_LOG_DEBUG, "mqtt", "%s connected with MQTT %s, keep alive %u s%s",
-           client_label(client, &label),
-           client->version == MR_MQTT_5     ? "5.0"
-           : client->version == MR_MQTT_311 ? "3.1.1"
-                                            : "3.1",
-           keep_alive_s, present ? ", going on with its session" : "");
 }
 
 enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *frame)
@@ -209,11 +198,11 @@ enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *f
     if (joined.reason != 0) {
         return connect_refuse(client, packet.version, joined.reason, joined.what);
     }
-    uint16_t keep_alive_s = keep_alive_agree(&shard->broker->limits, packet.keep_alive_s);
+    uint16_t keep_alive_s = keep_alive_agree(&shard->limits, packet.keep_alive_s);
     connect_keep_alive(client, keep_alive_s);
     answer.session_present = joined.present;
     connack_props(client, &packet, keep_alive_s, joined.expiry_s, &answer.props);
-    connect_note(client, joined.present, keep_alive_s);
+    client_log_connected(client, joined.present, keep_alive_s);
     if (joined.seq == 0) {
         if (send_connack(client, &answer, client->version) != MR_OK) {
             client_end(client, END_MEMORY);

@@ -17,7 +17,7 @@ enum verdict handle_disconnect(struct client *client, const struct mr_mqtt_frame
     }
     struct keep *keep = client->session->keep;
     if (keep != NULL && mr_mqtt_has(&packet.props, MR_MQTT_PROP_SESSION_EXPIRY)) {
-        uint64_t max_us = client->shard->broker->limits.max_session_expiry_us;
+        uint64_t max_us = client->shard->limits.max_session_expiry_us;
         keep->expiry_s = packet.props.session_expiry_s;
         if (max_us != 0 && keep->expiry_s > max_us / 1000000) {
             keep->expiry_s = (uint32_t)(max_us / 1000000);

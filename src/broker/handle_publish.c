@@ -33,7 +33,7 @@ static uint64_t publishes_open(const struct client *client)
 /* Rules that need the session: 0, or the reason of the refusal. */
 static uint8_t publish_check(const struct client *client, const struct mr_mqtt_publish *packet)
 {
-    const struct mr_broker_limits *limits = &client->shard->broker->limits;
+    const struct mr_broker_limits *limits = &client->shard->limits;
 
     if (client->version == MR_MQTT_5 && packet->qos != 0 &&
         client->acks.held + client->session->inbound.count >= limits->receive_maximum &&
@@ -152,6 +152,7 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
         publish_hold(client, message, at.seq, packet_id);
     }
     mr_metric_add(shard->metrics.publish_received[message->qos], 1);
+    client->received += 1;
     if (pending != NULL) {
         pending_push(shard, pending, &at);
     } else if (topic->subscribed && !waits) {

@@ -231,6 +231,7 @@ void checkpoint_now(struct mr_shard *shard, uint64_t seq);
 void checkpoint_turn(struct mr_shard *shard);                          /* at a turn's end */
 void checkpoint_durable(struct mr_shard *shard, uint64_t durable_seq); /* it rose */
 void checkpoint_forget(struct mr_shard *shard, struct keep *keep);     /* the session has gone */
+void checkpoint_last(struct mr_shard *shard);                          /* at a clean stop */
 bool checkpoint_pends(const struct mr_shard *shard); /* so do not sleep for ever */
 
 enum {

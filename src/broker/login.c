@@ -64,7 +64,7 @@ static void login_submit(struct client *client)
         return;
     }
     client->login_state = LOGIN_ASKED;
-    login_set_timer(client, broker->limits.connect_timeout_us / 1000);
+    login_set_timer(client, client->shard->limits.connect_timeout_us / 1000);
 }
 
 static void login_look(struct client *client)
@@ -237,7 +237,7 @@ bool login_timer(struct client *client)
             mr_conn_resume(client_conn(client));
         }
     } else { /* it is us who let it wait */
-        login_set_timer(client, client->shard->broker->limits.connect_timeout_us / 1000);
+        login_set_timer(client, client->shard->limits.connect_timeout_us / 1000);
     }
     return true;
 }

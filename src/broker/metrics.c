@@ -58,19 +58,21 @@ static uint64_t sum_dropped(const struct shard_metrics *m)
                       mr_metric_get(m->dropped_large) + mr_metric_get(m->dropped_mailbox));
 }
 
+static const char *const ends[END_COUNT] = {
+    [END_CLIENT] = "reason=\"client\"",
+    [END_CLOSED] = "reason=\"closed\"",
+    [END_TAKEN_OVER] = "reason=\"taken_over\"",
+    [END_KEEP_ALIVE] = "reason=\"keep_alive\"",
+    [END_REFUSED] = "reason=\"refused\"",
+    [END_PROTOCOL] = "reason=\"protocol\"",
+    [END_SHUTDOWN] = "reason=\"shutdown\"",
+    [END_MEMORY] = "reason=\"memory\"",
+    [END_TLS] = "reason=\"tls\"",
+    [END_KICKED] = "reason=\"kicked\"",
+};
+
 void shard_metrics_make(struct mr_shard *shard, uint32_t index)
 {
-    static const char *const ends[END_COUNT] = {
-        [END_CLIENT] = "reason=\"client\"",
-        [END_CLOSED] = "reason=\"closed\"",
-        [END_TAKEN_OVER] = "reason=\"taken_over\"",
-        [END_KEEP_ALIVE] = "reason=\"keep_alive\"",
-        [END_REFUSED] = "reason=\"refused\"",
-        [END_PROTOCOL] = "reason=\"protocol\"",
-        [END_SHUTDOWN] = "reason=\"shutdown\"",
-        [END_MEMORY] = "reason=\"memory\"",
-        [END_TLS] = "reason=\"tls\"",
-    };
     static const char *const logins_help = "passwords checked, by what came of it";
     static const char *const drop_help = "messages not delivered to a subscriber";
     struct shard_metrics *m = &shard->metrics;

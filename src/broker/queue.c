@@ -346,7 +346,7 @@ static void queue_say_full(const struct keep *keep)
 /* Beyond the quotas the newest ones go.  `young` of them are not durable and stay. */
 static void queue_trim(struct mr_shard *shard, struct keep *keep, uint32_t young)
 {
-    const struct mr_broker_limits *limits = &shard->broker->limits;
+    const struct mr_broker_limits *limits = &shard->limits;
     uint32_t old = keep->count - young;
     uint32_t end = old;
 

@@ -462,7 +462,8 @@ static enum mr_err check_lanes(const struct restoring *restoring, struct mr_erro
     if (changed) {
         kept = shard->keeps_count + shard->retained_count != 0;
     }
-    for (uint32_t lane = lanes; changed && lane < restoring->lanes && shard->index == 0; lane++) {
+    for (uint32_t lane = lanes; shard->index == 0 && shard->store != NULL && lane < SHARDS_MAX;
+         lane++) {
         kept = kept || !lane_is_empty(shard, lane);
     }
     if (!kept) {
@@ -534,6 +535,9 @@ enum mr_err restore(struct mr_shard *shard, struct mr_error *why)
     }
     if (err == MR_OK) {
         err = check_lanes(&restoring, why);
+    }
+    if (err == MR_OK && shard->store != NULL && restoring.lanes != shard->broker->shard_count) {
+        checkpoint_now(shard, mr_lane_durable(shard->lane)); /* it says how many lanes there are */
     }
     if (err == MR_OK) {
         foreign_restored(shard);

@@ -220,7 +220,7 @@ static void retained_refuse(struct mr_shard *shard, const struct mr_message *mes
 static bool retained_fits(const struct mr_shard *shard, const struct retained_node *node,
                           size_t bytes)
 {
-    const struct mr_broker_limits *limits = &shard->broker->limits;
+    const struct mr_broker_limits *limits = &shard->limits;
     uint64_t before = node == NULL || node->kept == NULL ? 0 : node->kept->bytes;
 
     if (shard->restoring) {

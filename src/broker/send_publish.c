@@ -71,5 +71,6 @@ enum mr_err send_publish(struct client *client, const struct outgoing *outgoing)
         mr_conn_push(conn); /* a thousand copies of a large message are too many */
     }
     mr_metric_add(client->shard->metrics.publish_sent[outgoing->qos], 1);
+    client->sent += 1;
     return MR_OK;
 }

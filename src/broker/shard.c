@@ -173,6 +173,7 @@ static void shard_clock(struct mr_shard *shard)
         shard->tick = tick;
         mr_net_tick(shard->net, tick);
         outbound_drain_waiting(shard);
+        client_log_held(shard);
         if (!shard->stopping) {
             expiry_scan(shard);
         }
@@ -188,7 +189,8 @@ static int64_t shard_patience(const struct mr_shard *shard, int64_t submit_ns)
     const struct mr_net_stats *net = mr_net_stats(shard->net);
     int64_t tick_ns = MR_NET_TICK_NS - (shard->now_ns - shard->start_ns) % MR_NET_TICK_NS;
     bool idle = net->open + net->lingering == 0 && shard->wills_first == NULL && !shard->stalled &&
-                !net->accept_waits && shard->keeps_count == 0 && !checkpoint_pends(shard);
+                !net->accept_waits && shard->keeps_count == 0 && !checkpoint_pends(shard) &&
+                shard->log_held == 0;
     int64_t wait_ns = idle && !shard->stopping ? -1 : tick_ns;
 
     if (MR_UNLIKELY(shard->mail_left || shard->foreign_left)) {
@@ -251,6 +253,9 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
     }
     if (shard->broker->shard_count > 1) {
         turn_others(shard, woken);
+    }
+    if (woken) {
+        shard_calls_run(shard);
     }
     turn_events(shard, count);
     if (MR_UNLIKELY(shard_has_failed(shard))) {
@@ -328,6 +333,7 @@ static void shard_stop(struct mr_shard *shard)
     }
     queue_settle_flush(shard);
     (void)mr_lane_submit(shard->lane, mr_clock_mono_ns());
+    checkpoint_last(shard);
 }
 
 void shard_run(void *arg)
@@ -337,8 +343,10 @@ void shard_run(void *arg)
 
     while (!atomic_load_explicit(&shard->broker->stop, memory_order_acquire)) {
         if (!shard_turn(shard, next_ns, &next_ns)) {
+            shard_calls_close(shard);
             return;
         }
     }
     shard_stop(shard);
+    shard_calls_close(shard);
 }

@@ -39,6 +39,7 @@ enum {
     CLIENT_ACKS_MAX = 65535,      /* a 3.x client cannot have more packet ids in use */
     INFLIGHT_MAX = 1024,          /* towards a 5.0 subscriber, whatever it allows */
     LOG_EVERY_US = 10000000,      /* one line per kind in 10 s */
+    LOG_CONNECTIONS_MAX = 50,     /* lines a second of clients that come and go */
     DISCONNECT_BYTES_MAX = 256,   /* our DISCONNECT with a reason string */
     TOPIC_CACHED_MAX = 102,       /* bytes of a topic that the cache can hold */
     TOPICS_MAX = 4,               /* entries of the cache once there are several topics */
@@ -137,7 +138,8 @@ enum end_kind {
     END_PROTOCOL, /* the client broke a rule */
     END_SHUTDOWN,
     END_MEMORY,
-    END_TLS, /* the handshake failed, or a record */
+    END_KICKED, /* by the operator */
+    END_TLS,    /* the handshake failed, or a record */
     END_COUNT
 };
 
@@ -155,12 +157,15 @@ struct client {
     uint32_t keep_alive_ticks; /* 1.5 times what was asked, and one */
     uint32_t packet_max;       /* largest packet it accepts; 0: any */
     uint32_t plain_held;       /* of acks.held, those that end no PUBLISH of the client */
-    uint64_t join_seq;         /* joining: CONNACK waits for this record */
-    uint16_t receive_max;      /* QoS 1 and 2 publishes it accepts unacknowledged */
-    uint16_t home;             /* of PACKET_AWAY: the shard to go to */
-    uint8_t version;           /* 0 before CONNECT */
-    uint8_t end;               /* enum end_kind, once known */
-    uint8_t login_state;       /* enum login_state */
+    uint32_t connected_tick;   /* of its CONNECT */
+    uint32_t received;         /* publishes */
+    uint32_t sent;
+    uint64_t join_seq;    /* joining: CONNACK waits for this record */
+    uint16_t receive_max; /* QoS 1 and 2 publishes it accepts unacknowledged */
+    uint16_t home;        /* of PACKET_AWAY: the shard to go to */
+    uint8_t version;      /* 0 before CONNECT */
+    uint8_t end;          /* enum end_kind, once known */
+    uint8_t login_state;  /* enum login_state */
     bool will_dropped;
     bool joining;      /* its CONNACK waits for the journal; nothing is read or sent */
     bool drain_again;  /* its queue waits for memory */
@@ -207,6 +212,17 @@ struct shard_stats {
 
 enum checkpoint_state { CHECKPOINT_NONE, CHECKPOINT_SEALED, CHECKPOINT_WRITING };
 
+/* A question of the control plane, on the asker's stack (call.c). */
+enum call_state { CALL_WAITS, CALL_DONE, CALL_LEFT };
+struct shard_call {
+    struct shard_call *next;
+    void (*run)(struct mr_shard *shard, void *arg);
+    void *arg;
+    struct mr_wake done;
+    enum mr_err err;
+    _Atomic int state; /* LEFT: the shard will not touch it again */
+};
+
 /* Another lane, as far as this shard has read it (foreign.c). */
 struct foreign_lane {
     struct mr_reader *reader; /* NULL: there is nothing to look for */
@@ -220,7 +236,8 @@ struct foreign_lane {
 
 struct mr_shard {
     struct mr_broker *broker;
-    uint32_t index; /* its lane's too */
+    struct mr_broker_limits limits; /* its own copy, so that a reload is the shard's to make */
+    uint32_t index;                 /* its lane's too */
     struct mr_loop *loop;
     struct mr_wake wake;
     struct mr_auth_port auth_port;
@@ -230,6 +247,7 @@ struct mr_shard {
     struct mr_subtree *subtree;
     struct mr_bufpool pool;
     struct mr_thread *thread;
+    struct shard_call *_Atomic calls; /* pushed by any thread */
 
     int64_t start_ns;
     int64_t now_ns;  /* of this turn */
@@ -284,7 +302,10 @@ struct mr_shard {
 
     struct mr_record_raw record;   /* scratch of append */
     struct topic_entry long_topic; /* scratch for topics the cache cannot hold */
-    int64_t sample_ns;             /* when the sampled record was appended; 0: none */
+    int64_t log_second;            /* of log_lines: connections that had a line of their own */
+    uint32_t log_lines;
+    uint32_t log_held; /* that had none */
+    int64_t sample_ns; /* when the sampled record was appended; 0: none */
     uint64_t sample_seq;
     struct shard_metrics metrics;
     struct shard_stats stats;
@@ -320,7 +341,19 @@ struct mr_broker {
     _Atomic int failed;        /* enum mr_err */
     struct mr_error failure;   /* written before `failed` */
     _Atomic bool stop;
+    _Atomic bool log_connections;
     _Atomic int64_t stop_deadline_ns;
 };
+
+static inline uint32_t broker_shard_count(const struct mr_broker *broker)
+{
+    return broker->shard_count;
+}
+
+static inline struct mr_shard *broker_shard(struct mr_broker *broker, uint32_t index)
+{
+    mr_assert(index < broker->shard_count);
+    return broker->shards[index];
+}
 
 #endif

@@ -55,9 +55,8 @@ uint8_t topic_refused(const struct mr_shard *shard, struct mr_span topic)
     if (topic_is_ours(topic)) {
         return MR_MQTT_NOT_AUTHORIZED;
     }
-    return mr_topic_level_count(topic) > shard->broker->limits.max_topic_levels
-               ? MR_MQTT_TOPIC_NAME_INVALID
-               : 0;
+    return mr_topic_level_count(topic) > shard->limits.max_topic_levels ? MR_MQTT_TOPIC_NAME_INVALID
+                                                                        : 0;
 }
 
 static void entry_fill(struct mr_shard *shard, struct topic_entry *entry, struct mr_span topic)
@@ -160,7 +159,7 @@ void topics_drop(struct client *client)
 uint8_t alias_resolve(struct client *client, struct mr_mqtt_publish *packet, bool *no_room)
 {
     struct mr_bufpool *pool = &client->shard->pool;
-    uint64_t max = client->shard->broker->limits.topic_alias_maximum;
+    uint64_t max = client->shard->limits.topic_alias_maximum;
     uint16_t number = packet->props.topic_alias;
     size_t capacity = 0;
 
@@ -207,7 +206,7 @@ void aliases_drop(struct client *client)
     if (client->aliases == NULL) {
         return;
     }
-    for (uint64_t i = 0; i < client->shard->broker->limits.topic_alias_maximum; i++) {
+    for (uint64_t i = 0; i < client->shard->limits.topic_alias_maximum; i++) {
         if (client->aliases[i].topic != NULL) {
             mr_bufpool_give(pool, client->aliases[i].topic, client->aliases[i].capacity);
         }

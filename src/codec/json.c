@@ -21,7 +21,6 @@
 #include "codec/json.h"
 
 #include "base/bytes.h"
-#include "base/text.h"
 
 struct json_scan {
     const uint8_t *at;
@@ -350,6 +349,25 @@ size_t mr_json_string_size(struct mr_span text)
         }
     }
     return size;
+}
+
+void mr_json_add_string(struct mr_text *text, struct mr_span span)
+{
+    size_t size = mr_json_string_size(span);
+
+    if (text->size - text->len <= size) {
+        text->truncated = true;
+        return;
+    }
+    char *begin = text->at + text->len;
+    char *end = mr_json_put_string(begin, span);
+    if (!mr_utf8_valid(mr_span_make(begin, (size_t)(end - begin)))) {
+        for (char *c = begin; c < end; c++) {
+            *c = (*c & 0x80) != 0 ? '?' : *c;
+        }
+    }
+    *end = '\0';
+    text->len += size;
 }
 
 char *mr_base64_put(char *at, struct mr_span bytes)

@@ -10,7 +10,7 @@
 #ifndef MR_CODEC_JSON_H
 #define MR_CODEC_JSON_H
 
-#include "base/span.h"
+#include "base/text.h"
 
 enum { MR_JSON_DEPTH_MAX = 128 }; /* arrays and objects inside each other */
 
@@ -39,6 +39,11 @@ size_t mr_json_string_size(struct mr_span text);
 
 /* The same without the quotes, to join several pieces into one string. */
 char *mr_json_put_escaped(char *at, struct mr_span text);
+
+/* The same with quotes, added to `out`; for pages and messages, not for events.  Bytes
+ * that are not UTF-8 become '?'.  What does not fit is left out, `out->truncated` says so.
+ */
+void mr_json_add_string(struct mr_text *out, struct mr_span text);
 
 /* Write `bytes` in base64 (RFC 4648 section 4, with padding), without quotes.
  * Needs MR_BASE64_SIZE(bytes.len); returns the byte after the last.

@@ -89,6 +89,39 @@ void mr_config_report(struct mr_config *config, bool color,
 void mr_config_document(const char *title, const struct mr_option *table,
                         void (*write)(void *arg, const char *text, size_t len), void *arg);
 
+/* One value as it is in force, and where it comes from.  Borrowed for the call. */
+struct mr_config_shown {
+    const char *key;    /* "bridges.kafka.topic" */
+    const char *value;  /* as one would write it in the file; secrets: ***; NULL: none */
+    const char *origin; /* "default", "/etc/millrace.yaml:7", "--set", and, when it was put
+                           together from them, "environment NAME" behind it */
+    bool is_default;
+};
+
+/* Show every value of what mr_config_fill() filled, with the same arguments. */
+void mr_config_show(struct mr_config *config, struct mr_node *mapping, const char *where,
+                    const struct mr_fill *fills, size_t fill_count,
+                    void (*each)(void *arg, const struct mr_config_shown *shown), void *arg);
+
+/* How many values of two structs filled by `table` differ; `each` (may be NULL) is told
+ * of every one, secrets as ***.  `where` as in mr_config_fill().
+ */
+struct mr_config_changed {
+    const char *key; /* "bridges.kafka.topic" */
+    const char *before;
+    const char *after; /* "none": there is no value */
+};
+size_t mr_config_compare(const struct mr_option *table, const char *where, const void *before,
+                         const void *after,
+                         void (*each)(void *arg, const struct mr_config_changed *changed),
+                         void *arg);
+
+/* The properties of tables as the inside of a JSON schema's object: "properties",
+ * "required" and "additionalProperties".
+ */
+void mr_config_schema(const struct mr_option *const *tables, size_t table_count,
+                      void (*write)(void *arg, const char *text, size_t len), void *arg);
+
 /* The one of `candidates` (NULL-terminated) that `wrong` was probably meant to be,
  * or NULL if none is near.
  */

@@ -174,6 +174,7 @@ static void commit_done(struct mr_lane *lane, const struct commit_run *run)
     atomic_store_explicit(&lane->commits,
                           atomic_load_explicit(&lane->commits, memory_order_relaxed) + 1,
                           memory_order_relaxed);
+    atomic_store_explicit(&lane->segment_used_bytes, run->pos + run->bytes, memory_order_relaxed);
     mr_metric_add(lane->metrics.written_bytes, run->bytes);
     mr_metric_add(lane->metrics.commits, 1);
     mr_metric_set(lane->metrics.durable_seq, (int64_t)(run->seq_end - 1));

@@ -27,6 +27,7 @@ enum {
     SLOT_CRC_AT = MR_CURSOR_SLOT_BYTES - 4,
 
     SLOT_FORGOTTEN = 1,
+    SLOT_PAUSED = 2,
     CURSOR_FILE_BYTES = 2 * MR_CURSORS_MAX * MR_CURSOR_SLOT_BYTES,
 };
 
@@ -40,7 +41,8 @@ static void slot_put(const struct mr_cursor *cursor, uint64_t generation, uint64
     mr_put_u16(out + SLOT_VERSION_AT, MR_FORMAT_VERSION);
     mr_put_u16(out + SLOT_LANE_AT, (uint16_t)cursor->lane_index);
     mr_put_u32(out + SLOT_EPOCH_AT, cursor->epoch);
-    mr_put_u32(out + SLOT_FLAGS_AT, forgotten ? SLOT_FORGOTTEN : 0);
+    mr_put_u32(out + SLOT_FLAGS_AT,
+               (forgotten ? SLOT_FORGOTTEN : 0) | (mr_cursor_is_paused(cursor) ? SLOT_PAUSED : 0));
     mr_put_u64(out + SLOT_GENERATION_AT, generation);
     mr_put_u64(out + SLOT_SEQ_AT, seq);
     mr_put_u64(out + SLOT_UPDATED_AT, (uint64_t)mr_clock_wall_us());
@@ -96,6 +98,8 @@ static void slot_load(struct mr_journal *journal, uint32_t index, const uint8_t 
     cursor->lane = &journal->lanes[cursor->lane_index];
     atomic_store_explicit(&cursor->seq, mr_get_u64(slot + SLOT_SEQ_AT), memory_order_relaxed);
     atomic_store_explicit(&cursor->seq_on_disk, mr_get_u64(slot + SLOT_SEQ_AT),
+                          memory_order_relaxed);
+    atomic_store_explicit(&cursor->paused, (mr_get_u32(slot + SLOT_FLAGS_AT) & SLOT_PAUSED) != 0,
                           memory_order_relaxed);
     cursor->used = true;
 }
@@ -362,6 +366,18 @@ static struct mr_cursor *cursor_find(struct mr_journal *journal, const char *nam
     return NULL;
 }
 
+static bool name_is_paused(const struct mr_journal *journal, const char *name)
+{
+    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+        const struct mr_cursor *cursor = &journal->cursors[i];
+
+        if (cursor->used && strcmp(cursor->name, name) == 0 && mr_cursor_is_paused(cursor)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum mr_err cursor_make(struct mr_journal *journal, struct mr_cursor *cursor,
                                const char *name, uint32_t lane, uint64_t seq, struct mr_error *why)
 {
@@ -371,6 +387,7 @@ static enum mr_err cursor_make(struct mr_journal *journal, struct mr_cursor *cur
     cursor->lane = &journal->lanes[lane];
     cursor->lane_index = lane;
     cursor->epoch = journal->epoch;
+    atomic_store_explicit(&cursor->paused, name_is_paused(journal, name), memory_order_relaxed);
     err = cursor_write(journal, cursor, seq, false);
     if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
         err = MR_ERR_IO;
@@ -433,6 +450,15 @@ enum mr_err mr_cursor_open_behind(struct mr_journal *journal, const char *name, 
     return err;
 }
 
+void mr_cursor_close(struct mr_cursor *cursor)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    cursor->opened = false;
+    mr_mutex_unlock(&journal->cursor_mutex);
+}
+
 uint64_t mr_cursor_get(const struct mr_cursor *cursor)
 {
     return atomic_load_explicit(&cursor->seq, memory_order_relaxed);
@@ -443,6 +469,53 @@ void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq)
     mr_assert(seq >= atomic_load_explicit(&cursor->seq, memory_order_relaxed));
     mr_assert(seq <= mr_lane_durable(cursor->lane));
     atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
+}
+
+enum mr_err mr_cursor_seek(struct mr_cursor *cursor, uint64_t seq)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    enum mr_err err = cursor_write(journal, cursor, seq, false);
+    if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
+        err = MR_ERR_IO;
+    }
+    if (err == MR_OK) {
+        atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
+        atomic_store_explicit(&cursor->seq_on_disk, seq, memory_order_relaxed);
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err;
+}
+
+bool mr_cursor_is_paused(const struct mr_cursor *cursor)
+{
+    return atomic_load_explicit(&cursor->paused, memory_order_relaxed);
+}
+
+enum mr_err mr_cursor_pause(struct mr_journal *journal, const char *name, bool paused)
+{
+    enum mr_err err = MR_OK;
+    bool any = false;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
+        struct mr_cursor *cursor = &journal->cursors[i];
+
+        if (cursor->used && strcmp(cursor->name, name) == 0) {
+            atomic_store_explicit(&cursor->paused, paused, memory_order_relaxed);
+            /* With the seq that is on disk: what is newer is the keeper's to write. */
+            err = cursor_write(journal, cursor,
+                               atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed),
+                               false);
+            any = true;
+        }
+    }
+    if (err == MR_OK && any) {
+        err = mr_file_sync(&journal->cursor_file) == MR_OK ? MR_OK : MR_ERR_IO;
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err == MR_OK && !any ? MR_ERR_REJECT : err;
 }
 
 enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name)

@@ -6,8 +6,11 @@
  * a newer.  Names with a `$` in front are the gateway's own: they hold the journal as
  * others do, and do not count as somebody who reads it.
  *
- * Thread: open/forget/list: control plane (locked).  set: the bridge's thread.
- *         get: any.
+ * A cursor may be paused by the operator: its bridge then delivers nothing, and it
+ * holds the journal as ever.  That outlives a restart.
+ *
+ * Thread: open/forget/list/pause: control plane (locked).  set, seek: the bridge's
+ *         thread.  get, is_paused: any.
  * Memory: a table of MR_CURSORS_MAX.   Time: set ~1 ns.
  */
 #ifndef MR_JOURNAL_CURSOR_H
@@ -34,10 +37,27 @@ enum mr_err mr_cursor_open_behind(struct mr_journal *journal, const char *name, 
                                   uint64_t seq, struct mr_cursor **out, bool *is_new,
                                   struct mr_error *why) MR_MUST_USE;
 
+/* Its bridge is gone from the configuration: from now on the journal says so when the
+ * cursor stands in its way.  It holds what it holds.
+ */
+void mr_cursor_close(struct mr_cursor *cursor);
+
 uint64_t mr_cursor_get(const struct mr_cursor *cursor);
 
 /* Never backwards (asserted), never beyond durable. */
 void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq);
+
+/* Put it anywhere, backwards too, on disk when this returns.  The caller knows that the
+ * lane holds what is behind `seq`, and that nobody sets it meanwhile.
+ */
+enum mr_err mr_cursor_seek(struct mr_cursor *cursor, uint64_t seq) MR_MUST_USE;
+
+/* Pause the cursors of `name` in all lanes, or take that back; on disk when this
+ * returns.  A cursor that is made later in another lane is paused like the others.
+ * REJECT: there is none of that name.
+ */
+enum mr_err mr_cursor_pause(struct mr_journal *journal, const char *name, bool paused) MR_MUST_USE;
+bool mr_cursor_is_paused(const struct mr_cursor *cursor);
 
 /* Forget a removed bridge's cursors: they no longer hold anything. */
 enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name) MR_MUST_USE;

@@ -100,6 +100,7 @@ enum mr_record_type {
     MR_RECORD_SESSION = 3,
     MR_RECORD_GAP = 4,
     MR_RECORD_DEAD_LETTER = 5,
+    MR_RECORD_LETTERS_DONE = 6,
 };
 
 enum mr_naming { MR_NAMING_REFERENCE = 0, MR_NAMING_DEFINE = 1, MR_NAMING_INLINE = 2 };

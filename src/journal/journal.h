@@ -162,6 +162,11 @@ struct mr_lane_stats {
 };
 void mr_lane_stats(struct mr_lane *lane, struct mr_lane_stats *out); /* any thread */
 
+/* About how many bytes of segments lie behind record `seq`: exact but for the segment
+ * in which it stands, of which the share of its records counts.  Any thread.
+ */
+uint64_t mr_lane_bytes_behind(struct mr_lane *lane, uint64_t seq);
+
 /* ---- manual mode (tests, simulator): what the threads would do ---- */
 
 /* One commit of all that was submitted.  True: there was something. */

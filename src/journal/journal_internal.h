@@ -101,6 +101,7 @@ struct mr_lane {
     _Alignas(64) _Atomic uint64_t durable_seq;
     _Atomic bool busy; /* set by the owner, cleared by the commit when idle */
     _Atomic uint64_t written_bytes;
+    _Atomic uint64_t segment_used_bytes; /* of the segment of the last commit */
     _Atomic uint64_t commits;
     _Atomic uint64_t corrupt_ranges;
 
@@ -181,6 +182,7 @@ struct mr_cursor {
     uint8_t newer_copy;
     bool used;
     bool opened; /* in this life: its bridge runs */
+    _Atomic bool paused;
     char name[MR_CURSOR_NAME_MAX + 1];
 };
 

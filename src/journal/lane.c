@@ -281,3 +281,29 @@ void mr_lane_stats(struct mr_lane *lane, struct mr_lane_stats *out)
     }
     mr_mutex_unlock(&lane->mutex);
 }
+
+uint64_t mr_lane_bytes_behind(struct mr_lane *lane, uint64_t seq)
+{
+    uint64_t durable_seq = mr_lane_durable(lane);
+    uint64_t bytes = 0;
+
+    if (seq >= durable_seq) {
+        return 0;
+    }
+    mr_mutex_lock(&lane->mutex);
+    for (const struct segment *s = lane->oldest; s != NULL; s = s->next) {
+        uint64_t first = s->header.seq_first;
+        uint64_t end = s->seq_end != 0 ? s->seq_end : durable_seq + 1;
+        /* Of the one being written only what has been committed. */
+        uint64_t used = s->seq_end != 0
+                            ? s->file_bytes
+                            : atomic_load_explicit(&lane->segment_used_bytes, memory_order_relaxed);
+        if (end <= first || end <= seq + 1) {
+            continue;
+        }
+        uint64_t left = seq + 1 > first ? end - (seq + 1) : end - first;
+        bytes += (uint64_t)((double)used * (double)left / (double)(end - first));
+    }
+    mr_mutex_unlock(&lane->mutex);
+    return bytes;
+}

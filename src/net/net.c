@@ -78,6 +78,18 @@ void mr_net_each(struct mr_net *net, void (*each)(void *arg, struct mr_conn *con
     }
 }
 
+struct mr_conn *mr_net_next(struct mr_net *net, uint32_t *slot)
+{
+    while (*slot < net->slot_count) {
+        struct mr_conn *conn = net_slot(net, *slot);
+        *slot += 1;
+        if (conn->state == CONN_OPEN) {
+            return conn;
+        }
+    }
+    return NULL;
+}
+
 void mr_net_event(struct mr_net *net, const struct mr_ready *ready)
 {
     if (ready->tag < MR_NET_LISTENERS_MAX) {

@@ -111,6 +111,9 @@ void mr_net_set_read_max(struct mr_net *net, uint32_t bytes);
 struct mr_conn *mr_net_find(struct mr_net *net, uint64_t conn_id); /* NULL: not open any more */
 void mr_net_each(struct mr_net *net, void (*each)(void *arg, struct mr_conn *conn), void *arg);
 
+/* The next open connection from slot *slot on, which moves behind it; NULL: none. */
+struct mr_conn *mr_net_next(struct mr_net *net, uint32_t *slot);
+
 uint64_t mr_conn_id(const struct mr_conn *conn);
 uint32_t mr_conn_listener(const struct mr_conn *conn);
 const char *mr_conn_peer(const struct mr_conn *conn); /* "10.0.0.7:51812"; lives as long as it */

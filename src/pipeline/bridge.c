@@ -175,6 +175,8 @@ static void create_metrics(struct mr_bridge *b)
                               "Durable records that are not settled yet."),
         .lag_seconds = metric(b, MR_METRIC_GAUGE, "millrace_sink_lag_seconds",
                               "Age of the oldest event that is not settled."),
+        .lag_bytes = metric(b, MR_METRIC_GAUGE, "millrace_sink_lag_bytes",
+                            "About what the records that are not settled take in the journal."),
         .committed_seq = metric(b, MR_METRIC_GAUGE, "millrace_sink_committed_seq",
                                 "Everything at or below this seq is settled."),
     };
@@ -347,12 +349,32 @@ void mr_bridge_stop(struct mr_bridge *b, int64_t patience_ns)
     b->thread = NULL;
 }
 
+void mr_bridge_nudge(struct mr_bridge *b)
+{
+    mr_wake_ring(&b->wake);
+}
+
+/* Of a bridge that is gone nothing waits; its counters stay where they are. */
+static void destroy_metrics(struct mr_bridge *b)
+{
+    struct mr_metric *const gauges[] = {b->metrics.up, b->metrics.inflight, b->metrics.lag_records,
+                                        b->metrics.lag_seconds, b->metrics.lag_bytes};
+
+    for (size_t i = 0; i < MR_COUNT_OF(gauges) && gauges[i] != NULL; i++) {
+        mr_metric_set(gauges[i], 0);
+    }
+}
+
 void mr_bridge_destroy(struct mr_bridge *b)
 {
     if (b == NULL) {
         return;
     }
     mr_assert(b->thread == NULL && b->reader == NULL);
+    if (b->cursor != NULL) {
+        mr_cursor_close(b->cursor);
+    }
+    destroy_metrics(b);
     if (b->options.group != NULL) {
         mr_group_leave(b);
     }
@@ -370,10 +392,18 @@ void mr_bridge_destroy(struct mr_bridge *b)
     mr_free(b);
 }
 
+const char *mr_bridge_state_name(enum mr_bridge_state state)
+{
+    static const char *const names[] = {"up", "down", "stopped", "paused"};
+
+    return names[state];
+}
+
 void mr_bridge_stats(struct mr_bridge *b, struct mr_bridge_stats *out)
 {
     *out = (struct mr_bridge_stats){
         .name = b->name,
+        .type = b->options.sink->name,
         .lane = b->options.lane,
         .cursor_seq = mr_cursor_get(b->cursor),
         .durable_seq = mr_lane_durable(b->lane),
@@ -382,9 +412,25 @@ void mr_bridge_stats(struct mr_bridge *b, struct mr_bridge_stats *out)
         .dead_letters = atomic_load_explicit(&b->dead_count, memory_order_relaxed),
         .retries = atomic_load_explicit(&b->retries, memory_order_relaxed),
         .inflight = (uint64_t)mr_metric_get(b->metrics.inflight),
+        .lag_s = (uint64_t)mr_metric_get(b->metrics.lag_seconds),
         .up = atomic_load_explicit(&b->up, memory_order_relaxed),
     };
+    out->lag_records = out->durable_seq > out->cursor_seq ? out->durable_seq - out->cursor_seq : 0;
+    out->lag_bytes = mr_lane_bytes_behind(b->lane, out->cursor_seq);
+    if (atomic_load_explicit(&b->stopped, memory_order_relaxed)) {
+        out->state = MR_BRIDGE_STOPPED;
+    } else if (mr_cursor_is_paused(b->cursor)) {
+        out->state = MR_BRIDGE_PAUSED;
+    } else {
+        out->state = out->up ? MR_BRIDGE_UP : MR_BRIDGE_DOWN;
+    }
     mr_mutex_lock(&b->mutex);
     memcpy(out->last_error, b->last_error, sizeof(out->last_error));
     mr_mutex_unlock(&b->mutex);
+}
+
+void mr_bridge_refresh(struct mr_bridge *b)
+{
+    mr_metric_set(b->metrics.lag_bytes,
+                  (int64_t)mr_lane_bytes_behind(b->lane, mr_cursor_get(b->cursor)));
 }

@@ -91,14 +91,52 @@ void mr_bridge_stop_begin(struct mr_bridge *bridge, int64_t patience_ns);
 void mr_bridge_stop(struct mr_bridge *bridge, int64_t patience_ns);
 void mr_bridge_destroy(struct mr_bridge *bridge);
 
+/* Go on behind record `seq`, which may repeat records or pass some over for good.  What
+ * is in flight is settled first, or taken back from the sink; letters of what comes
+ * again are not written again.  Waits for it.  *out: behind which record it really goes
+ * on, for what the journal does not hold any more cannot come.
+ * REJECT: `seq` is beyond the newest record; AGAIN: the bridge is stopped, or busy for
+ * too long; IO: the cursor cannot be written.  Control plane, one caller at a time.
+ */
+enum mr_err mr_bridge_seek(struct mr_bridge *bridge, uint64_t seq, uint64_t *out,
+                           struct mr_error *why) MR_MUST_USE;
+
+/* Dead letters (seqs of their journal) that have been dealt with are there no more when
+ * this returns.  Waits for the worker.
+ * FULL: there is no room to note it; IO; REJECT: no such letters.  Control plane, one
+ * caller at a time.
+ */
+struct mr_seq_range {
+    uint64_t first;
+    uint64_t last;
+};
+enum mr_err mr_bridge_letters_done(struct mr_bridge *bridge, const struct mr_seq_range *ranges,
+                                   size_t count, struct mr_error *why) MR_MUST_USE;
+
+/* The ranges of a LETTERS_DONE record's body, one after the other; false: no more. */
+bool mr_letters_done_get(struct mr_take *take, struct mr_seq_range *range);
+
+/* Look now at what the control plane has changed (cursor.h: paused). */
+void mr_bridge_nudge(struct mr_bridge *bridge);
+
 /* One turn of the worker, for tests and tools that run a bridge without its thread
  * (no start).  Returns for how many ns there is nothing to do unless the wake rings.
  */
 int64_t mr_bridge_step(struct mr_bridge *bridge, int64_t now_ns);
 
+enum mr_bridge_state {
+    MR_BRIDGE_UP,      /* delivers, or has nothing to deliver */
+    MR_BRIDGE_DOWN,    /* its target cannot be reached, or refuses; it tries again */
+    MR_BRIDGE_STOPPED, /* waits for the operator; last_error says why */
+    MR_BRIDGE_PAUSED,  /* by the operator */
+};
+const char *mr_bridge_state_name(enum mr_bridge_state state); /* "up" */
+
 struct mr_bridge_stats {
     const char *name;
+    const char *type; /* "kafka" */
     uint32_t lane;
+    enum mr_bridge_state state;
     uint64_t cursor_seq; /* everything at or below is settled */
     uint64_t durable_seq;
     uint64_t delivered; /* since start */
@@ -106,9 +144,15 @@ struct mr_bridge_stats {
     uint64_t dead_letters;
     uint64_t retries;
     uint64_t inflight;
+    uint64_t lag_records; /* durable and not settled */
+    uint64_t lag_bytes;   /* about what they take in the journal */
+    uint64_t lag_s;       /* age of the oldest of them */
     bool up;
-    char last_error[512];
+    char last_error[512]; /* "": none since it was last up */
 };
 void mr_bridge_stats(struct mr_bridge *bridge, struct mr_bridge_stats *out); /* any thread */
+
+/* Bring the metrics up to date that are too dear for every turn.  One thread. */
+void mr_bridge_refresh(struct mr_bridge *bridge);
 
 #endif

@@ -9,6 +9,9 @@
  *     start.c    where a new bridge begins
  *     flight.c   what is in flight, verdicts, the contiguous cursor
  *     dead.c     the dead letters
+ *     seek.c     going on elsewhere, as the operator says
+ *     letters.c  dead letters that were retried or dropped
+ *     call.c     what the control plane has the worker do
  *     group.c    what the lanes of a bridge have in common
  *     port.c     what a sink may call
  *     bridge.c   options, life cycle, statistics
@@ -25,6 +28,7 @@
 #include "base/rng.h"
 #include "codec/timestamp.h"
 #include "pipeline/bridge.h"
+#include "pipeline/operate_internal.h"
 #include "pipeline/template.h"
 
 enum {
@@ -194,6 +198,7 @@ struct bridge_metrics {
     struct mr_metric *inflight;
     struct mr_metric *lag_records;
     struct mr_metric *lag_seconds;
+    struct mr_metric *lag_bytes; /* written by refresh */
     struct mr_metric *committed_seq;
 };
 
@@ -247,6 +252,7 @@ struct mr_bridge {
     uint64_t isolate_until;   /* offer in small pieces, one at a time, up to here */
     uint32_t isolate_chunk;
     int64_t settled_ms; /* time of the last record that was settled */
+    bool said_paused;
 
     /* ---- shared ---- */
     struct mr_thread *thread;
@@ -256,6 +262,8 @@ struct mr_bridge {
     _Atomic uint64_t suspect_seq; /* highest seq of a span with a SUSPECT */
     _Atomic uint64_t resume_seq;
     _Atomic bool up;
+    _Atomic bool seek_wanted;
+    _Atomic bool stopped; /* WORKER_STOPPED, as others see it */
     _Atomic uint64_t delivered;
     _Atomic uint64_t skipped;
     _Atomic uint64_t dead_count;
@@ -268,6 +276,8 @@ struct mr_bridge {
     char said_refusal[REASON_MAX]; /* the last that the log has, while away */
     bool known;                    /* up or down was ever said */
     int64_t down_since_ns;
+    struct seek seek;
+    struct bridge_call *_Atomic call;
 };
 
 /* route.c */
@@ -364,7 +374,10 @@ enum mr_err mr_dead_letter_of(struct mr_bridge *bridge, struct flight *flight, u
                               const char *reason) MR_MUST_USE;
 void mr_dead_take_rejects(struct mr_bridge *bridge);
 bool mr_dead_durable(const struct mr_bridge *bridge, uint64_t dead_seq);
+enum mr_err mr_dead_open(struct mr_bridge *bridge, struct mr_error *why) MR_MUST_USE;
 void mr_dead_rewind(struct mr_bridge *bridge); /* all behind the cursor comes again */
+enum mr_err mr_dead_recall(struct mr_bridge *bridge,
+                           struct mr_error *why) MR_MUST_USE; /* further */
 int64_t mr_dead_turn(struct mr_bridge *bridge, int64_t now_ns);
 int64_t mr_dead_submit(struct mr_bridge *bridge, int64_t now_ns);
 void mr_dead_close(struct mr_bridge *bridge);
@@ -373,6 +386,8 @@ void mr_dead_close(struct mr_bridge *bridge);
 void mr_worker_run(void *bridge);
 void mr_worker_stop(struct mr_bridge *bridge, const char *why);
 void mr_worker_close(struct mr_bridge *bridge, int64_t patience_ns);
+
+bool mr_worker_rewind(struct mr_bridge *bridge); /* false: it had to stop */
 
 /* port.c */
 void mr_port_fail(struct mr_bridge *bridge, struct flight *flight, enum mr_verdict verdict,

@@ -89,36 +89,24 @@ void mr_dead_rewind(struct mr_bridge *b)
     b->dead.known_sorted = b->dead.known_count;
 }
 
-/* Read back the letters that the cursor does not cover yet. */
-static enum mr_err dead_recall(struct mr_bridge *b, struct mr_error *why)
+static void recall(struct mr_bridge *b, const struct mr_event *letter)
 {
-    struct mr_reader *reader;
-    struct mr_view view;
-    struct mr_reader_options options = {.pins_max = 1};
-    enum mr_err err = mr_reader_open(&reader, b->dead.journal, 0, 1, &options, why);
+    if (letter->raw.dead_seq > b->seq_cursor && letter->raw.dead_lane == b->options.lane &&
+        mr_span_is(letter->raw.dead_bridge, b->name)) {
+        known_add(b, letter->raw.dead_seq);
+    }
+}
 
-    if (err != MR_OK) {
-        return err;
+/* Read back the letters that the cursor does not cover (any more). */
+enum mr_err mr_dead_recall(struct mr_bridge *b, struct mr_error *why)
+{
+    if (b->dead.journal == NULL) {
+        return MR_OK; /* opening it does the same */
     }
-    while ((err = mr_reader_next(reader, &view)) == MR_OK || err == MR_ERR_CORRUPT) {
-        if (err == MR_ERR_CORRUPT) {
-            continue; /* the journal has logged it; the letters lost are not known */
-        }
-        struct mr_view_at at = mr_view_begin(&view);
-        struct mr_event event;
-        while (mr_view_event(&view, &at, &event)) {
-            if (event.type == MR_RECORD_DEAD_LETTER && event.raw.dead_seq > b->seq_cursor &&
-                event.raw.dead_lane == b->options.lane &&
-                mr_span_is(event.raw.dead_bridge, b->name)) {
-                known_add(b, event.raw.dead_seq);
-            }
-        }
-        mr_view_unpin(&view);
-    }
-    mr_reader_close(reader);
+    b->dead.known_count = 0; /* all of them are durable: what was dropped since may come anew */
+    enum mr_err err = mr_letters_each(b, recall, why);
     mr_dead_rewind(b);
-    return err == MR_ERR_AGAIN ? MR_OK
-                               : mr_error_set(why, err, "the dead letters cannot be read back");
+    return err;
 }
 
 /* Open the journal itself; the store's mutex is held. */
@@ -184,7 +172,7 @@ static enum mr_err store_leave(struct mr_bridge *b)
 }
 
 /* Use the store, and know which of this lane's events have their letter already. */
-static enum mr_err dead_open(struct mr_bridge *b, struct mr_error *why)
+enum mr_err mr_dead_open(struct mr_bridge *b, struct mr_error *why)
 {
     struct dead *dead = &b->dead;
     struct dead_store *store = dead->store;
@@ -208,7 +196,7 @@ static enum mr_err dead_open(struct mr_bridge *b, struct mr_error *why)
         return err;
     }
     if (err == MR_OK) {
-        err = dead_recall(b, why);
+        err = mr_dead_recall(b, why);
     }
     if (err != MR_OK) {
         (void)store_leave(b);
@@ -293,7 +281,7 @@ enum mr_err mr_dead_letter(struct mr_bridge *b, const struct mr_event *event, co
     struct mr_error why;
 
     if (b->dead.journal == NULL) {
-        enum mr_err err = dead_open(b, &why);
+        enum mr_err err = mr_dead_open(b, &why);
         if (err == MR_ERR_FULL || err == MR_ERR_AGAIN) {
             dead_say_full(b, true, why.text);
             return MR_ERR_FULL;

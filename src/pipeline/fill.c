@@ -121,6 +121,12 @@ static void fill_leave_view(struct mr_bridge *b)
     mr_view_unpin(&b->view);
 }
 
+/* A dead letter in the lane itself has been retried: it is for its bridge alone. */
+static bool fill_is_ours(const struct mr_bridge *b, const struct mr_event *event)
+{
+    return event->type == MR_RECORD_DEAD_LETTER && mr_span_is(event->raw.dead_bridge, b->name);
+}
+
 /* Make one span of at most `records_max` records from the open view. */
 enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t now_ns)
 {
@@ -148,7 +154,7 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
             flight->ends_view = true;
             break;
         }
-        if (event.type == MR_RECORD_EVENT) {
+        if (MR_LIKELY(event.type == MR_RECORD_EVENT) || fill_is_ours(b, &event)) {
             uint64_t bytes_head = b->bytes.head;
             err = fill_event(b, flight, &event);
             if (MR_UNLIKELY(err != MR_OK)) {

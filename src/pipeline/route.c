@@ -269,7 +269,7 @@ struct route *mr_route_of(struct mr_bridge *b, const struct mr_view *view,
     }
     bool matches;
     (void)mr_route_filter(&b->options.conf->from, event->topic, &matches);
-    if (!matches) {
+    if (!matches && event->type == MR_RECORD_EVENT) { /* what is retried has matched before */
         if (slot != NULL) {
             *slot = &route_skip;
         }

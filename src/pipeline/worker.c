@@ -44,6 +44,7 @@ void mr_worker_stop(struct mr_bridge *b, const char *why)
 {
     if (b->state != WORKER_STOPPED) {
         b->state = WORKER_STOPPED;
+        atomic_store_explicit(&b->stopped, true, memory_order_relaxed);
         mr_port_error(b, why);
         mr_log(MR_LOG_ERROR, "bridge",
                "%s: stopped in front of record %" PRIu64 " of lane %u: %s; its events stay in the "
@@ -52,7 +53,7 @@ void mr_worker_stop(struct mr_bridge *b, const char *why)
     }
 }
 
-static bool worker_rewind(struct mr_bridge *b)
+bool mr_worker_rewind(struct mr_bridge *b)
 {
     struct mr_error why;
     struct mr_reader_options options = {.wake = &b->wake};
@@ -79,7 +80,7 @@ static bool worker_open(struct mr_bridge *b, int64_t now_ns)
     enum mr_err err = b->options.sink->open(b->sink_state, &why);
     if (err == MR_OK) {
         b->opened = true;
-        return b->reader != NULL || worker_rewind(b);
+        return b->reader != NULL || mr_worker_rewind(b);
     }
     if (err == MR_ERR_CONFIG) {
         mr_worker_stop(b, why.text);
@@ -293,21 +294,35 @@ static void worker_resume(struct mr_bridge *b)
     if (seq >= b->seq_epoch_end) {
         mr_group_settled(b);
     }
-    worker_rewind(b);
+    mr_worker_rewind(b);
+}
+
+/* Time of the oldest record that is not settled, as well as it is known: in flight, or
+ * in the view that is open; else that of the last one settled.
+ */
+static int64_t worker_oldest_ms(struct mr_bridge *b)
+{
+    if (b->flight_tail != b->flight_head) {
+        const struct flight *oldest = mr_flight_at(b, b->flight_tail);
+        if (oldest->batch.record_count != 0) {
+            return oldest->received_first_us / 1000;
+        }
+    } else if (b->view_open) {
+        struct mr_view_at at = b->view_at;
+        struct mr_event event;
+        if (mr_view_event(&b->view, &at, &event)) {
+            return event.received_us / 1000;
+        }
+    }
+    return b->settled_ms;
 }
 
 static void worker_measure(struct mr_bridge *b)
 {
     uint64_t durable = mr_lane_durable(b->lane);
     uint64_t lag = durable > b->seq_cursor ? durable - b->seq_cursor : 0;
-    int64_t since_ms = b->settled_ms;
+    int64_t since_ms = lag == 0 ? 0 : worker_oldest_ms(b);
 
-    if (b->flight_tail != b->flight_head) {
-        const struct flight *oldest = mr_flight_at(b, b->flight_tail);
-        if (oldest->batch.record_count != 0) {
-            since_ms = oldest->received_first_us / 1000;
-        }
-    }
     int64_t lag_ms = lag == 0 || since_ms == 0 ? 0 : mr_clock_wall_us() / 1000 - since_ms;
     mr_metric_set(b->metrics.up, atomic_load_explicit(&b->up, memory_order_relaxed));
     mr_metric_set(b->metrics.inflight, (int64_t)(b->records_head - b->records_tail));
@@ -340,7 +355,7 @@ static void worker_states(struct mr_bridge *b, int64_t now_ns)
     if (b->state == WORKER_PAUSING && now_ns >= b->pause_until_ns) {
         if (!b->opened) {
             b->state = worker_open(b, now_ns) ? WORKER_FLOWING : b->state;
-        } else if (worker_rewind(b)) {
+        } else if (mr_worker_rewind(b)) {
             atomic_store(&b->failing, false);
             b->state = WORKER_FLOWING;
         }
@@ -353,6 +368,27 @@ static void worker_states(struct mr_bridge *b, int64_t now_ns)
             worker_drained(b, now_ns);
         }
     }
+}
+
+/* Held by the operator?  What is in flight goes on; of what waits only the first view
+ * is opened, so that its age is known.
+ */
+static bool worker_is_held(struct mr_bridge *b)
+{
+    bool paused = mr_cursor_is_paused(b->cursor);
+
+    if (MR_UNLIKELY(paused != b->said_paused)) {
+        b->said_paused = paused;
+        mr_log(MR_LOG_INFO, "bridge",
+               paused ? "%s: is paused in lane %u behind record %" PRIu64
+                        "; its events stay in the journal until `millrace bridge resume`"
+                      : "%s: is resumed in lane %u behind record %" PRIu64,
+               b->name, b->options.lane, b->seq_cursor);
+    }
+    if (MR_UNLIKELY(paused) && !b->view_open && b->flight_head == b->flight_tail) {
+        (void)worker_read(b);
+    }
+    return paused;
 }
 
 int64_t mr_bridge_step(struct mr_bridge *b, int64_t now_ns)
@@ -370,7 +406,9 @@ int64_t mr_bridge_step(struct mr_bridge *b, int64_t now_ns)
         progress = mr_flight_retire(b);
         worker_states(b, now_ns);
     }
-    if (b->state == WORKER_FLOWING && b->opened) {
+    if (mr_seek_turn(b, now_ns)) {
+        progress = progress || !atomic_load_explicit(&b->seek_wanted, memory_order_relaxed);
+    } else if (b->state == WORKER_FLOWING && b->opened && !worker_is_held(b)) {
         if (atomic_load_explicit(&b->resume_seq, memory_order_relaxed) != 0 &&
             mr_flight_settled(b)) {
             worker_resume(b);
@@ -382,15 +420,17 @@ int64_t mr_bridge_step(struct mr_bridge *b, int64_t now_ns)
             progress = true;
         }
     }
+    mr_call_turn(b);
     int64_t dead_ns = mr_dead_turn(b, now_ns);
     worker_measure(b);
     return progress ? 0 : worker_sleep_ns(b, now_ns, dead_ns);
 }
 
-/* Nothing durable is left, and nothing in flight. */
+/* Nothing durable is left that may be delivered, and nothing in flight. */
 static bool worker_caught_up(const struct mr_bridge *b)
 {
-    return b->seq_cursor >= mr_lane_durable(b->lane);
+    return b->seq_cursor >= mr_lane_durable(b->lane) ||
+           (mr_cursor_is_paused(b->cursor) && mr_flight_settled(b));
 }
 
 /* Close the sink: within `patience_ns` it settles what it can. */

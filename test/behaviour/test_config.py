@@ -4,7 +4,9 @@ Every mistake is reported at once, at file:line:col with a caret, and with the
 nearest right name; exit code 78, so that systemd does not restart in a loop.
 """
 
+import json
 import os
+import re
 import subprocess
 import unittest
 
@@ -132,6 +134,138 @@ class Check(unittest.TestCase):
         self.assertEqual(done.returncode, 64)
         self.assertIn("run", done.stderr)
         self.assertEqual(millrace("run", "--nosuch", check=False).returncode, 64)
+
+
+SHOWN = """\
+gateway:
+  name: "gw-${env:MR_TEST_NAME:-x}"
+bridges:
+  kafka:
+    servers: "127.0.0.1:1"
+    topic: sensor_${topic[1]}
+    from: ["a/#", "b/+"]
+    ssl:
+      enable: true
+      password: "hunter2"
+    kafka_options: { sasl.password: hunter3, batch.size: "10" }
+"""
+
+
+class Show(unittest.TestCase):
+    def setUp(self):
+        self.temp = Temp("config")
+        self.addCleanup(self.temp.remove)
+        self.path = self.temp.path / "millrace.yaml"
+        self.path.write_text(SHOWN, encoding="utf-8")
+
+    def shown(self, *args):
+        """{key: (value, origin)}"""
+        out = millrace("config", "show", "-c", self.path, "--json", *args).stdout
+        self.assertNotIn("hunter", out)
+        rows = (json.loads(line) for line in out.splitlines())
+        return {row["key"]: (row["value"], row["origin"]) for row in rows}
+
+    def test_each_value_comes_with_its_origin(self):
+        said = self.shown("--set", "log.level=debug", "--data", "/elsewhere")
+        self.assertEqual(said["gateway.name"],
+                         ('"gw-x"', f"{self.path}:2, environment MR_TEST_NAME"))
+        self.assertEqual(said["gateway.data"], ('"/elsewhere"', "--data"))
+        self.assertEqual(said["log.level"], ("debug", "--set"))
+        self.assertEqual(said["journal.keep"], ("24h", "default"))
+        self.assertEqual(said["listeners.mqtt.bind"], ('"127.0.0.1:1883"', "default"))
+        self.assertEqual(said["bridges.kafka.from"], ('["a/#", "b/+"]', f"{self.path}:7"))
+        self.assertEqual(said["bridges.kafka.ssl.enable"], ("true", f"{self.path}:9"))
+        self.assertEqual(said["bridges.kafka.retry_max"], ("30s", "default"))
+
+    def test_secrets_are_not_shown(self):
+        said = self.shown()
+        self.assertEqual(said["bridges.kafka.ssl.password"], ("***", f"{self.path}:10"))
+        self.assertEqual(said["bridges.kafka.kafka_options"][0],
+                         '{"sasl.password": "***", "batch.size": "10"}')
+
+    def test_only_what_was_changed(self):
+        self.assertNotIn("journal.keep", self.shown("--changed"))
+        self.assertIn("gateway.name", self.shown("--changed"))
+
+    def test_a_faulty_file_is_reported_and_not_shown(self):
+        self.path.write_text("gateway: {nmae: x}\n", encoding="utf-8")
+        done = millrace("config", "show", "-c", self.path, check=False)
+        self.assertEqual((done.returncode, done.stdout), (78, ""))
+        self.assertIn("did you mean 'name'?", done.stderr)
+
+    def test_the_schema_has_every_option_and_only_those(self):
+        schema = json.loads(millrace("config", "schema").stdout)
+        self.assertFalse(schema["additionalProperties"])
+        documented = set(re.findall(r"(?m)^\| `([^`]+)`", millrace("config", "docs").stdout))
+        found = set()
+
+        def walk(node, prefix):
+            for name, option in node.get("properties", {}).items():
+                if option.get("type") == "object" and "properties" in option:
+                    walk(option, f"{prefix}{name}.")
+                else:
+                    found.add(prefix + name)
+
+        properties = schema["properties"]
+        for section in ("gateway", "auth", "mqtt", "journal", "admin", "log"):
+            walk(properties[section], "")
+        walk(properties["listeners"]["additionalProperties"], "")
+        for sink in properties["bridges"]["additionalProperties"]["anyOf"]:
+            walk(sink, "")
+        self.assertEqual(found, documented)
+
+
+EXPLAINED = """\
+bridges:
+  kafka:
+    servers: "127.0.0.1:1"
+    topic: "sensor_${topic[1]}"
+    message_key: "${clientid}"
+    value_encoder: json
+    headers: id
+  plant:
+    type: kafka
+    servers: "127.0.0.1:1"
+    topic: plain
+    from: ["plant/+/#"]
+"""
+
+
+class Explain(unittest.TestCase):
+    def setUp(self):
+        self.temp = Temp("explain")
+        self.addCleanup(self.temp.remove)
+        self.path = self.temp.path / "millrace.yaml"
+        self.path.write_text(EXPLAINED, encoding="utf-8")
+
+    def explain(self, *args, code=0):
+        done = millrace("explain", "-c", self.path, *args, check=False)
+        self.assertEqual(done.returncode, code, done.stderr)
+        return done.stdout
+
+    def test_it_shows_topic_key_partition_headers_and_value_per_bridge(self):
+        out = self.explain("plant/temp/7", '{"v":21.5}', "--client", "press-7", "--partitions",
+                           "4", "--json")
+        kafka, plant = (json.loads(line) for line in out.splitlines())
+        self.assertEqual((kafka["bridge"], kafka["fate"], kafka["topic"], kafka["key"]),
+                         ("kafka", "send", "sensor_temp", "press-7"))
+        self.assertEqual(kafka["partition"], kafka["hash"] % 4)
+        value = json.loads(kafka["value"])
+        self.assertEqual((value["client"], value["payload"]), ("press-7", {"v": 21.5}))
+        self.assertIn("millrace_id", kafka["headers"])
+        self.assertEqual((plant["filter"], plant["topic"], plant["value"]),
+                         ("plant/+/#", "plain", '{"v":21.5}'))
+
+    def test_it_says_why_not(self):
+        said = self.explain("flat", "x", code=1)
+        self.assertRegex(said, r"(?m)^kafka: a dead letter: the topic has no level 1")
+        self.assertRegex(said, r"(?m)^plant: not carried: no filter of `from` matches")
+
+    def test_without_a_partition_count_it_says_so(self):
+        self.assertIn("--partitions", self.explain("plant/temp/7", "x"))
+
+    def test_a_filter_is_no_topic(self):
+        self.explain("plant/#", code=64)
 
 
 class Run(unittest.TestCase):

@@ -222,6 +222,21 @@ class Paho(unittest.TestCase):
             with wire.Wire(one.mqtt_port) as client:
                 client.send(wire.connect("s", 5, flags=0, properties=b"\x11\0\0\0\x3c"))
                 self.assertEqual(client.read()[1][:2], b"\1\0", "session present")
+            one.stop()
+            one.sets = ["gateway.shards=1"]
+            one.spawn()
+            one.log.wait("kept with another number of shards than the 1 of now")
+            one.wait_exit(78)
+            one.sets = ["gateway.shards=3"]
+            one.start()
+            with wire.Wire(one.mqtt_port) as client:  # 5.0: clean, expiry 0: it ends
+                client.send(wire.connect("s", 5))
+                self.assertEqual(client.read()[1][:2], b"\0\0")
+            one.stop()
+            one.sets = ["gateway.shards=1"]
+            one.start()
+            out = millrace("journal", "cursors", "--data", one.data).stdout
+            self.assertNotIn("$sessions-1", out)
 
 
 if __name__ == "__main__":

@@ -147,6 +147,9 @@ void mr_cli_note(struct mr_cli *cli, const char *fmt, ...) MR_PRINTF(2, 3);
 extern const struct mr_command mr_command_version;
 extern const struct mr_command mr_command_journal;
 extern const struct mr_command mr_command_tap;
+extern const struct mr_command mr_command_bridge;
+extern const struct mr_command mr_command_clients;
+extern const struct mr_command mr_command_dlq;
 extern const struct mr_command mr_command_passwd;
 
 /* Of `journal`, in a file of their own. */

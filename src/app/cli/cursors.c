@@ -7,22 +7,20 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "app/cli/ends.h"
 #include "app/cli/walk.h"
 #include "base/text.h"
 #include "config/config.h"
 #include "journal/cursor.h"
-#include "journal/scan.h"
 #include "os/file.h"
 
 enum { PATH_BYTES = 4096, LIST_BYTES = 1024 };
-
-#define SEQ_UNKNOWN UINT64_MAX
 
 struct held {
     char name[MR_CURSOR_NAME_MAX + 1];
     uint32_t lane;
     uint64_t seq;
-    uint64_t newest; /* seq on disk of its lane; SEQ_UNKNOWN: its last segment is damaged */
+    uint64_t newest; /* seq on disk of its lane; MR_SEQ_UNKNOWN: its last segment is damaged */
 };
 
 struct table {
@@ -34,51 +32,6 @@ struct table {
 };
 
 /* ---- reading ---- */
-
-/* The last seq of a segment; SEQ_UNKNOWN: its header does not read. */
-static uint64_t segment_newest(const char *path)
-{
-    struct mr_scan *scan = NULL;
-    struct mr_segment_header header;
-    struct mr_batch_header batch;
-    struct mr_span bytes;
-    uint64_t pos = 0;
-
-    if (mr_scan_open(&scan, path, &header, NULL) != MR_OK) {
-        return SEQ_UNKNOWN;
-    }
-    uint64_t newest = header.seq_first - 1;
-    enum mr_err err = MR_OK;
-    while (err == MR_OK) {
-        err = mr_scan_next(scan, &batch, &bytes, &pos);
-        if (err == MR_ERR_AGAIN) {
-            err = mr_scan_resync(scan, &batch, &pos);
-        }
-        if (err == MR_OK) {
-            newest = batch.seq_first + batch.record_count - 1;
-        }
-    }
-    mr_scan_close(scan);
-    return newest;
-}
-
-static uint64_t lane_newest(const char *journal_path, uint32_t lane)
-{
-    char lane_path[PATH_BYTES];
-    char **paths = NULL;
-    size_t count = 0;
-    uint64_t newest = SEQ_UNKNOWN;
-
-    mr_walk_lane_path(journal_path, lane, lane_path, sizeof(lane_path));
-    if (mr_scan_list(lane_path, &paths, &count) == MR_OK) {
-        newest = count == 0 ? 0 : segment_newest(paths[count - 1]);
-    }
-    for (size_t i = 0; i < count; i++) {
-        mr_free(paths[i]);
-    }
-    mr_free(paths);
-    return newest;
-}
 
 static void table_add(void *arg, const char *name, uint32_t lane, uint64_t seq)
 {
@@ -117,7 +70,7 @@ static void table_fill(struct table *table)
     mr_cursor_list(table->journal, table_add, table);
     qsort(table->rows, table->count, sizeof(*table->rows), held_order);
     for (uint32_t lane = 0; lane < lane_count; lane++) {
-        newest[lane] = lane_newest(table->path, lane);
+        newest[lane] = mr_lane_newest(table->path, lane);
     }
     for (size_t i = 0; i < table->count; i++) {
         table->rows[i].newest = newest[table->rows[i].lane];
@@ -167,7 +120,7 @@ static int table_failed(struct mr_cli *cli, enum mr_err err, const struct mr_err
 /* Records behind it; "?" where its lane cannot tell. */
 static void lag_text(const struct held *row, const char *unknown, struct mr_text *out)
 {
-    if (row->newest == SEQ_UNKNOWN) {
+    if (row->newest == MR_SEQ_UNKNOWN) {
         mr_text_add(out, unknown);
     } else {
         mr_text_fmt(out, "%" PRIu64, row->newest > row->seq ? row->newest - row->seq : 0);

@@ -1,0 +1,138 @@
+/* ends.c - see ends.h. */
+#include "app/cli/ends.h"
+
+#include "app/cli/walk.h"
+#include "journal/scan.h"
+
+enum { PATH_BYTES = 4096 };
+
+struct segments {
+    char **paths;
+    size_t count;
+};
+
+static struct segments segments_of(const char *journal_path, uint32_t lane)
+{
+    struct segments segments = {0};
+    char lane_path[PATH_BYTES];
+
+    mr_walk_lane_path(journal_path, lane, lane_path, sizeof(lane_path));
+    if (mr_scan_list(lane_path, &segments.paths, &segments.count) != MR_OK) {
+        segments.count = 0;
+    }
+    return segments;
+}
+
+static void segments_free(struct segments *segments)
+{
+    for (size_t i = 0; i < segments->count; i++) {
+        mr_free(segments->paths[i]);
+    }
+    mr_free(segments->paths);
+}
+
+/* False: it does not read. */
+static bool header_of(const char *path, struct mr_segment_header *header)
+{
+    struct mr_scan *scan = NULL;
+
+    if (mr_scan_open(&scan, path, header, NULL) != MR_OK) {
+        return false;
+    }
+    mr_scan_close(scan);
+    return true;
+}
+
+/* The last seq of a segment. */
+static uint64_t segment_newest(const char *path)
+{
+    struct mr_scan *scan = NULL;
+    struct mr_segment_header header;
+    struct mr_batch_header batch;
+    struct mr_span bytes;
+    uint64_t pos = 0;
+
+    if (mr_scan_open(&scan, path, &header, NULL) != MR_OK) {
+        return MR_SEQ_UNKNOWN;
+    }
+    uint64_t newest = header.seq_first - 1;
+    enum mr_err err = MR_OK;
+    while (err == MR_OK) {
+        err = mr_scan_next(scan, &batch, &bytes, &pos);
+        if (err == MR_ERR_AGAIN) {
+            err = mr_scan_resync(scan, &batch, &pos);
+        }
+        if (err == MR_OK) {
+            newest = batch.seq_first + batch.record_count - 1;
+        }
+    }
+    mr_scan_close(scan);
+    return newest;
+}
+
+uint64_t mr_lane_newest(const char *journal_path, uint32_t lane)
+{
+    struct segments segments = segments_of(journal_path, lane);
+    uint64_t newest = segments.count == 0 ? 0 : segment_newest(segments.paths[segments.count - 1]);
+
+    segments_free(&segments);
+    return newest;
+}
+
+uint64_t mr_lane_oldest(const char *journal_path, uint32_t lane)
+{
+    struct segments segments = segments_of(journal_path, lane);
+    struct mr_segment_header header;
+    uint64_t oldest = 1;
+
+    for (size_t i = 0; i < segments.count; i++) {
+        if (header_of(segments.paths[i], &header)) {
+            oldest = header.seq_first;
+            break;
+        }
+    }
+    segments_free(&segments);
+    return oldest;
+}
+
+/* First seq of the last segment that was begun before `time_us`. */
+static uint64_t begun_before(const struct segments *segments, int64_t time_us)
+{
+    struct mr_segment_header header;
+
+    for (size_t i = segments->count; i > 0; i--) {
+        if (header_of(segments->paths[i - 1], &header) && header.created_us <= time_us) {
+            return header.seq_first;
+        }
+    }
+    return 1;
+}
+
+uint64_t mr_lane_at(const char *journal_path, uint32_t lane, int64_t time_us)
+{
+    struct segments segments = segments_of(journal_path, lane);
+    uint64_t seq = begun_before(&segments, time_us);
+    struct mr_walk *walk = NULL;
+    struct mr_walk_event event;
+    struct mr_walk_damage damage;
+    struct mr_error why;
+    char lane_path[PATH_BYTES];
+    enum mr_err err = MR_OK;
+
+    segments_free(&segments);
+    mr_walk_lane_path(journal_path, lane, lane_path, sizeof(lane_path));
+    if (mr_walk_open(&walk, lane_path, seq, &why) != MR_OK) {
+        return 1;
+    }
+    while (err == MR_OK || err == MR_ERR_CORRUPT) {
+        err = mr_walk_next(walk, &event, &damage, &why);
+        if (err == MR_OK && event.raw.type != MR_RECORD_GAP && event.raw.received_us >= time_us) {
+            seq = event.seq;
+            mr_walk_close(walk);
+            return seq;
+        }
+    }
+    seq = mr_walk_seq(walk);
+    mr_walk_close(walk);
+    return seq;
+}

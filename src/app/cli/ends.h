@@ -1,0 +1,26 @@
+/* ends.h - where a lane begins and ends, and what stands at a time, from its files.
+ *
+ * Works beside a running gateway and without one.
+ *
+ * Thread: main.   Memory: a window of one file.
+ * Time:   ends: one segment is read; at: one or two.
+ */
+#ifndef MR_APP_CLI_ENDS_H
+#define MR_APP_CLI_ENDS_H
+
+#include "app/cli/cli.h"
+
+#define MR_SEQ_UNKNOWN UINT64_MAX /* a damaged header: cannot be told */
+
+/* The last seq on disk, 0 if the lane is empty. */
+uint64_t mr_lane_newest(const char *journal_path, uint32_t lane);
+
+/* The first seq that is still there, 1 if the lane is empty. */
+uint64_t mr_lane_oldest(const char *journal_path, uint32_t lane);
+
+/* The first event that was received at `time_us` or later; behind the newest if there
+ * is none, the oldest if all are.
+ */
+uint64_t mr_lane_at(const char *journal_path, uint32_t lane, int64_t time_us);
+
+#endif

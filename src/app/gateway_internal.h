@@ -1,0 +1,119 @@
+/* gateway_internal.h - the running gateway, as the files of this folder share it.
+ *
+ *     wire.c     start, wait, stop
+ *     status.c   what it tells: health, readiness, /api/v1/status
+ *     control.c  what it can be told while it runs: /api/v1/...
+ *     reload.c   a changed configuration
+ *     letters.c  dead letters, retried or dropped
+ *
+ * Thread: main owns it.  The admin thread reads; what it and the main thread both
+ *         change lies under `mutex`, which neither holds while it waits for long.
+ * Memory: one per process.   Time: none on the event path.
+ */
+#ifndef MR_APP_GATEWAY_INTERNAL_H
+#define MR_APP_GATEWAY_INTERNAL_H
+
+#include "admin/admin.h"
+#include "app/settings.h"
+#include "app/wire.h"
+#include "base/metric.h"
+#include "os/file.h"
+
+enum { GATEWAY_PATH_BYTES = 4096 };
+
+/* A configuration, alive as long as it is the newest or some bridge was made from it. */
+struct gateway_conf {
+    struct mr_settings settings;
+    uint32_t uses;
+};
+
+struct gateway {
+    struct mr_settings settings; /* of the start: what a reload cannot change */
+    struct gateway_conf *newest; /* NULL: there was no reload */
+    struct mr_cli *cli;          /* of `run`: where the configuration is to be found */
+    struct mr_file lock;
+    struct mr_journal *journal;
+    char journal_id[37];
+    struct mr_broker *broker;
+    struct mr_mutex mutex;      /* what follows, up to the next blank line */
+    struct mr_bridge **bridges; /* one per bridge of the configuration and lane, a bridge's
+                                   lanes side by side */
+    struct mr_bridge_group **bridge_groups; /* the one of each, the same for all its lanes */
+    struct gateway_conf **bridge_confs;     /* that each was made from; NULL: `settings` */
+    uint32_t bridge_count;
+
+    struct mr_admin *admin;
+    struct mr_wake wake; /* signals, failures */
+    int64_t started_ns;
+    _Atomic bool ready;
+    _Atomic bool stopping;
+    struct {
+        struct mr_metric *resident;
+        struct mr_metric *cpu_us;
+        struct mr_metric *descriptors;
+        struct mr_metric *uptime;
+        struct mr_metric *reload_ok;
+        struct mr_metric *reload_time;
+    } metrics;
+    char sessions_path[GATEWAY_PATH_BYTES];
+};
+
+/* wire.c: the configuration as -c, --set and --data say; what is wrong has been
+ * reported on stderr.  `warn` (may be NULL) hears what is odd.  Close it in any case.
+ */
+enum mr_err mr_wire_settings(struct mr_cli *cli, struct mr_settings *out,
+                             void (*warn)(void *arg, const char *text)) MR_MUST_USE;
+
+/* "DATA/name" */
+void mr_gateway_path(const struct gateway *gateway, const char *name, char out[GATEWAY_PATH_BYTES]);
+
+/* ---- status.c: pages of the admin server; `arg` is the gateway ---- */
+
+void mr_status_make_metrics(struct gateway *gateway);
+bool mr_status_health(void *arg, struct mr_text *page);
+bool mr_status_ready(void *arg, struct mr_text *page);
+void mr_status_refresh(void *arg);
+void mr_status_page(struct gateway *gateway, struct mr_text *page);
+void mr_status_bridges(struct gateway *gateway, struct mr_text *page);
+
+/* SIGUSR1: the same for the log. */
+void mr_status_log(struct gateway *gateway);
+
+/* wire.c: make and start a bridge in all lanes that need it.  `bridges` and `groups` have
+ * room for as many as there are lanes; *count rises by those made.  After an error none is.
+ */
+enum mr_err mr_gateway_bridge_start(struct gateway *gateway, const struct mr_settings *settings,
+                                    const struct mr_bridge_settings *bridge,
+                                    struct mr_bridge **bridges, struct mr_bridge_group **groups,
+                                    uint32_t *count, struct mr_error *why) MR_MUST_USE;
+
+/* Stop whole bridges, their lanes side by side, and free them. */
+void mr_gateway_bridges_stop(struct mr_bridge **bridges, struct mr_bridge_group **groups,
+                             uint32_t count, int64_t patience_ns);
+
+/* ---- reload.c: SIGHUP.  Main thread ---- */
+
+void mr_reload(struct gateway *gateway);
+void mr_reload_free(struct gateway *gateway); /* configurations, when no bridge runs any more */
+
+/* ---- letters.c: dead letters are appended again, addressed to their bridge ---- */
+
+/* Retry (append, wait until durable, take out) or drop (take out) those letters of
+ * `bridge` whose seq is in `ranges`.  *count: so many are done, also after an error.
+ */
+enum mr_err mr_letters_handle(struct gateway *gateway, struct mr_bridge *bridge,
+                              const struct mr_seq_range *ranges, size_t range_count, bool retry,
+                              uint64_t *count, struct mr_error *why) MR_MUST_USE;
+
+/* ---- control.c ---- */
+
+enum mr_admin_status mr_control_answer(void *arg, const struct mr_admin_request *request,
+                                       struct mr_text *page);
+
+/* Write where the admin server listens into the data folder, so that commands find it,
+ * and take that away again.
+ */
+void mr_control_announce(struct gateway *gateway);
+void mr_control_withdraw(struct gateway *gateway);
+
+#endif

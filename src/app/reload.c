@@ -1,0 +1,320 @@
+/* reload.c - SIGHUP: read the configuration again and put in force what can be.
+ *
+ * DESIGN
+ *
+ * The new configuration is read and checked as a whole first.  If anything is wrong with
+ * it nothing is changed, the faults are reported as `millrace check` does, and a metric
+ * says that what runs is not what stands in the file.
+ *
+ * Bridges are compared by name, key by key.  One that is the same is left alone; others
+ * are stopped (within `gateway.drain`), and started as they are now.  Their cursors are
+ * in the journal, so nothing is lost or passed over.  Certificates and passwords are read
+ * again from the files they were in.  Of the rest what can be changed
+ * while devices are connected is changed at once; every other changed key is named, and
+ * waits for a restart.
+ *
+ * A bridge borrows from the configuration it was made from.  So configurations are
+ * counted, and each goes with the last bridge that uses it.
+ */
+#include "app/gateway_internal.h"
+
+#include "base/log.h"
+#include "os/clock.h"
+
+#include <inttypes.h>
+
+static const char *const at_once[] = {
+    "log.level",
+    "log.connections",
+    "mqtt.max_inflight_messages",
+    "mqtt.max_queued_messages",
+    "mqtt.max_queued_bytes",
+    "mqtt.max_keepalive",
+    "mqtt.connect_timeout",
+};
+
+static void conf_release(struct gateway *gateway, struct gateway_conf *conf)
+{
+    if (conf != NULL && conf->uses == 0 && conf != gateway->newest) {
+        mr_settings_close(&conf->settings);
+        mr_free(conf);
+    }
+}
+
+void mr_reload_free(struct gateway *gateway)
+{
+    struct gateway_conf *newest = gateway->newest;
+
+    for (uint32_t i = 0; i < gateway->bridge_count; i++) {
+        struct gateway_conf *conf = gateway->bridge_confs[i];
+        if (conf != NULL) {
+            conf->uses -= 1;
+            conf_release(gateway, conf);
+        }
+    }
+    gateway->newest = NULL;
+    conf_release(gateway, newest);
+}
+
+static const struct mr_settings *settings_now(const struct gateway *gateway)
+{
+    return gateway->newest != NULL ? &gateway->newest->settings : &gateway->settings;
+}
+
+/* ---- what has changed ---- */
+
+static bool changes_at_once(const char *key)
+{
+    for (size_t i = 0; i < MR_COUNT_OF(at_once); i++) {
+        if (strcmp(key, at_once[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void say_changed(void *arg, const struct mr_config_changed *changed)
+{
+    (void)arg;
+    mr_log(changes_at_once(changed->key) ? MR_LOG_INFO : MR_LOG_WARN, "gateway",
+           "reload: %s: %s, now %s%s", changed->key, changed->before, changed->after,
+           changes_at_once(changed->key) ? "" : "; needs a restart");
+}
+
+static void say_bridge_changed(void *arg, const struct mr_config_changed *changed)
+{
+    (void)arg;
+    mr_log(MR_LOG_INFO, "gateway", "reload: %s: %s, now %s", changed->key, changed->before,
+           changed->after);
+}
+
+static const struct mr_bridge_settings *bridge_named(const struct mr_settings *settings,
+                                                     const char *name)
+{
+    for (uint32_t i = 0; i < settings->bridge_count; i++) {
+        if (strcmp(settings->bridges[i].name, name) == 0) {
+            return &settings->bridges[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- bridges ---- */
+
+struct bridge_set {
+    struct mr_bridge **bridges;
+    struct mr_bridge_group **groups;
+    struct gateway_conf **confs;
+    uint32_t count;
+};
+
+static struct bridge_set set_make(size_t most)
+{
+    return (struct bridge_set){
+        .bridges = mr_alloc((most + 1) * sizeof(struct mr_bridge *)),
+        .groups = mr_alloc((most + 1) * sizeof(struct mr_bridge_group *)),
+        .confs = mr_alloc((most + 1) * sizeof(struct gateway_conf *)),
+    };
+}
+
+static void set_free(struct bridge_set *set)
+{
+    mr_free(set->bridges);
+    mr_free(set->groups);
+    mr_free(set->confs);
+}
+
+static void set_add(struct bridge_set *set, const struct gateway *gateway, uint32_t index)
+{
+    set->bridges[set->count] = gateway->bridges[index];
+    set->groups[set->count] = gateway->bridge_groups[index];
+    set->confs[set->count] = gateway->bridge_confs[index];
+    set->count += 1;
+}
+
+static const char *name_of(struct mr_bridge *bridge)
+{
+    struct mr_bridge_stats stats;
+
+    mr_bridge_stats(bridge, &stats);
+    return stats.name; /* the bridge's own */
+}
+
+/* Take those out that are gone or others now, and stop them. */
+static void bridges_stop_changed(struct gateway *gateway, const struct mr_settings *before,
+                                 const struct mr_settings *after)
+{
+    struct bridge_set leaving = set_make(gateway->bridge_count);
+    uint32_t kept = 0;
+
+    mr_mutex_lock(&gateway->mutex);
+    for (uint32_t i = 0; i < gateway->bridge_count; i++) {
+        struct mr_bridge *bridge = gateway->bridges[i];
+        const struct mr_bridge_settings *old = bridge_named(before, name_of(bridge));
+        const struct mr_bridge_settings *new = bridge_named(after, name_of(bridge));
+        bool stays =
+            old != NULL && new != NULL &&mr_settings_compare_bridge(old, new, NULL, NULL) == 0;
+        if (!stays) {
+            set_add(&leaving, gateway, i);
+            continue;
+        }
+        gateway->bridges[kept] = bridge;
+        gateway->bridge_groups[kept] = gateway->bridge_groups[i];
+        gateway->bridge_confs[kept] = gateway->bridge_confs[i];
+        kept += 1;
+    }
+    gateway->bridge_count = kept;
+    mr_mutex_unlock(&gateway->mutex);
+
+    for (uint32_t i = 0; i < leaving.count; i++) {
+        bool first = i == 0 || leaving.groups[i] != leaving.groups[i - 1];
+        if (first && bridge_named(after, name_of(leaving.bridges[i])) == NULL) {
+            mr_log(MR_LOG_WARN, "gateway",
+                   "reload: bridge '%s' is gone; its cursor still holds the journal: configure it "
+                   "again, or stop the gateway and give that up with `millrace journal forget`",
+                   name_of(leaving.bridges[i]));
+        }
+    }
+    mr_gateway_bridges_stop(leaving.bridges, leaving.groups, leaving.count,
+                            (int64_t)gateway->settings.gateway.drain_us * 1000);
+    for (uint32_t i = 0; i < leaving.count; i++) {
+        if (leaving.confs[i] != NULL) {
+            leaving.confs[i]->uses -= 1;
+            conf_release(gateway, leaving.confs[i]);
+        }
+    }
+    set_free(&leaving);
+}
+
+static bool take_running(struct gateway *gateway, const char *name, struct bridge_set *into)
+{
+    bool found = false;
+
+    for (uint32_t i = 0; i < gateway->bridge_count; i++) {
+        if (strcmp(name_of(gateway->bridges[i]), name) == 0) {
+            set_add(into, gateway, i);
+            found = true;
+        }
+    }
+    return found;
+}
+
+/* All lanes of one bridge; false: it does not run, and why was said. */
+static bool start_one(struct gateway *gateway, struct gateway_conf *conf,
+                      const struct mr_bridge_settings *bridge, struct bridge_set *into)
+{
+    uint32_t before = into->count;
+    struct mr_error why;
+
+    if (mr_gateway_bridge_start(gateway, &conf->settings, bridge, &into->bridges[before],
+                                &into->groups[before], &into->count, &why) != MR_OK) {
+        mr_log(MR_LOG_ERROR, "gateway", "reload: bridge '%s' does not run: %s", bridge->name,
+               why.text);
+        return false;
+    }
+    for (uint32_t i = before; i < into->count; i++) {
+        into->confs[i] = conf;
+        conf->uses += 1;
+    }
+    return true;
+}
+
+/* In the order of the configuration; false: one does not run. */
+static bool bridges_start_changed(struct gateway *gateway, struct gateway_conf *conf)
+{
+    const struct mr_settings *settings = &conf->settings;
+    struct bridge_set all =
+        set_make((size_t)settings->bridge_count * mr_journal_lane_total(gateway->journal));
+    bool ok = true;
+
+    for (uint32_t i = 0; i < settings->bridge_count; i++) {
+        if (!take_running(gateway, settings->bridges[i].name, &all)) {
+            ok = start_one(gateway, conf, &settings->bridges[i], &all) && ok;
+        }
+    }
+    mr_mutex_lock(&gateway->mutex);
+    mr_free(gateway->bridges);
+    mr_free(gateway->bridge_groups);
+    mr_free(gateway->bridge_confs);
+    gateway->bridges = all.bridges;
+    gateway->bridge_groups = all.groups;
+    gateway->bridge_confs = all.confs;
+    gateway->bridge_count = all.count;
+    mr_mutex_unlock(&gateway->mutex);
+    return ok;
+}
+
+static void say_bridges(const struct mr_settings *before, const struct mr_settings *after)
+{
+    for (uint32_t i = 0; i < after->bridge_count; i++) {
+        const struct mr_bridge_settings *old = bridge_named(before, after->bridges[i].name);
+        if (old == NULL) {
+            mr_log(MR_LOG_INFO, "gateway", "reload: bridge '%s' is new", after->bridges[i].name);
+        } else {
+            (void)mr_settings_compare_bridge(old, &after->bridges[i], say_bridge_changed, NULL);
+        }
+    }
+}
+
+/* ---- the reload ---- */
+
+/* The files that the configuration names: certificates, keys, passwords. */
+static bool read_files(struct gateway *gateway)
+{
+    struct mr_error why;
+    bool ok = true;
+
+    if (mr_broker_reload_tls(gateway->broker, &why) != MR_OK) {
+        mr_log(MR_LOG_ERROR, "gateway", "reload: the old certificates stay: %s", why.text);
+        ok = false;
+    }
+    if (mr_broker_reload_passwords(gateway->broker, &why) != MR_OK) {
+        mr_log(MR_LOG_ERROR, "gateway", "reload: the old passwords stay: %s", why.text);
+        ok = false;
+    }
+    return ok;
+}
+
+static bool apply(struct gateway *gateway, struct gateway_conf *conf)
+{
+    const struct mr_settings *before = settings_now(gateway);
+    const struct mr_settings *after = &conf->settings;
+    struct gateway_conf *last = gateway->newest;
+
+    if (mr_settings_compare(before, after, say_changed, NULL) == 0) {
+        mr_log(MR_LOG_DEBUG, "gateway", "reload: nothing but bridges may have changed");
+    }
+    say_bridges(before, after);
+    mr_log_set_level((enum mr_log_level)after->log.level);
+    bool ok = mr_broker_reload(gateway->broker, &after->broker, after->log.connections) == MR_OK;
+    ok = read_files(gateway) && ok;
+    bridges_stop_changed(gateway, before, after);
+    ok = bridges_start_changed(gateway, conf) && ok;
+    gateway->newest = conf;
+    conf_release(gateway, last);
+    return ok;
+}
+
+void mr_reload(struct gateway *gateway)
+{
+    struct gateway_conf *conf = mr_alloc(sizeof(*conf));
+
+    mr_log(MR_LOG_INFO, "gateway", "reload: reading the configuration again");
+    if (mr_wire_settings(gateway->cli, &conf->settings, NULL) != MR_OK) {
+        mr_log(MR_LOG_ERROR, "gateway",
+               "reload: the configuration has %zu faults and is not put in force; the old one runs "
+               "on",
+               mr_config_problem_count(conf->settings.config));
+        mr_settings_close(&conf->settings);
+        mr_free(conf);
+        mr_metric_set(gateway->metrics.reload_ok, 0);
+        return;
+    }
+    bool ok = apply(gateway, conf);
+    mr_metric_set(gateway->metrics.reload_ok, ok);
+    if (ok) {
+        mr_metric_set(gateway->metrics.reload_time, mr_clock_wall_us() / 1000000);
+    }
+    mr_log(ok ? MR_LOG_INFO : MR_LOG_ERROR, "gateway", "reload: %s",
+           ok ? "done" : "not all of it is in force, see above");
+}

@@ -1,0 +1,186 @@
+/* seek.c - going on elsewhere in the journal, as the operator says.
+ *
+ * DESIGN
+ *
+ * The worker does it between two turns, when the sink holds nothing: it waits a while
+ * for what is in flight, then closes the sink, which gives back the rest, and opens it
+ * again.  So a record that was offered before the jump is never settled behind it.
+ *
+ * The cursor is on disk before anything is offered from the new place; a crash in
+ * between finds the one or the other.
+ *
+ * A jump back offers events again that have a dead letter already.  The letters behind
+ * the new cursor are read back first, so none is written twice.
+ *
+ * Only what the journal holds can come: the keeper may retire a segment while the jump
+ * is made, so the cursor is looked at once more when it is on disk and holds it.
+ */
+#include "pipeline/bridge_internal.h"
+
+#include "os/clock.h"
+
+#include <inttypes.h>
+
+static const int64_t settle_patience_ns = 2 * NS_PER_S;
+static const int64_t asker_patience_ns = 15 * NS_PER_S;
+
+/* Behind which record the lane's oldest one stands. */
+static uint64_t lane_floor(struct mr_bridge *b)
+{
+    struct mr_lane_stats stats;
+
+    mr_lane_stats(b->lane, &stats);
+    return stats.seq_oldest == 0 ? 0 : stats.seq_oldest - 1;
+}
+
+static enum mr_err seek_cursor(struct mr_bridge *b, uint64_t *seq)
+{
+    uint64_t oldest = lane_floor(b);
+    enum mr_err err;
+
+    do {
+        *seq = *seq < oldest ? oldest : *seq;
+        err = mr_cursor_seek(b->cursor, *seq);
+        oldest = lane_floor(b);
+    } while (err == MR_OK && *seq < oldest);
+    return err;
+}
+
+/* The sink holds nothing any more. */
+static enum mr_err seek_do(struct mr_bridge *b, uint64_t *seq)
+{
+    uint64_t before = b->seq_cursor;
+    struct mr_error why;
+
+    mr_flight_drop_all(b);
+    enum mr_err err = seek_cursor(b, seq);
+    if (err != MR_OK) {
+        mr_worker_stop(b, "its cursor cannot be written");
+        return MR_ERR_IO;
+    }
+    b->seq_cursor = *seq;
+    b->seq_done = *seq;
+    b->epoch = 0; /* it looks anew whether it may enter that of its next record */
+    b->isolate_until = 0;
+    b->attempt = 0;
+    b->settled_ms = 0;
+    b->pause_until_ns = 0;
+    atomic_store(&b->suspect_seq, 0);
+    atomic_store(&b->failing, false);
+    if (mr_dead_recall(b, &why) != MR_OK) {
+        mr_worker_stop(b, why.text);
+        return MR_ERR_IO;
+    }
+    mr_group_settled(b);
+    b->state = WORKER_FLOWING;
+    mr_log(MR_LOG_WARN, "bridge",
+           "%s: lane %u goes on behind record %" PRIu64 " instead of %" PRIu64
+           ", as the operator said",
+           b->name, b->options.lane, *seq, before);
+    return b->reader == NULL || mr_worker_rewind(b) ? MR_OK : MR_ERR_IO;
+}
+
+static void seek_answer(struct mr_bridge *b, enum mr_err err, uint64_t seq)
+{
+    mr_mutex_lock(&b->mutex);
+    b->seek.state = SEEK_DONE;
+    b->seek.err = err;
+    b->seek.seq = seq;
+    if (b->seek.asker != NULL) {
+        mr_wake_ring(b->seek.asker);
+    }
+    mr_mutex_unlock(&b->mutex);
+}
+
+bool mr_seek_turn(struct mr_bridge *b, int64_t now_ns)
+{
+    if (MR_LIKELY(!atomic_load_explicit(&b->seek_wanted, memory_order_acquire))) {
+        return false;
+    }
+    mr_mutex_lock(&b->mutex);
+    uint64_t seq = b->seek.seq;
+    if (b->seek.since_ns == 0) {
+        b->seek.since_ns = now_ns;
+    }
+    bool wait = now_ns - b->seek.since_ns < settle_patience_ns;
+    mr_mutex_unlock(&b->mutex);
+
+    if (b->state == WORKER_STOPPED) {
+        atomic_store(&b->seek_wanted, false);
+        seek_answer(b, MR_ERR_AGAIN, b->seq_cursor);
+        return true;
+    }
+    if (!mr_flight_settled(b) && wait) {
+        return true;
+    }
+    if (!mr_flight_settled(b)) {
+        b->options.sink->close(b->sink_state, 0);
+        b->opened = false;
+        mr_dead_take_rejects(b);
+    }
+    if (b->dead.journal != NULL && !mr_dead_durable(b, b->dead.seq_last)) {
+        return true; /* the letters are read back below, all of them */
+    }
+    mr_flight_retire(b);
+    atomic_store(&b->seek_wanted, false);
+    enum mr_err err = seek_do(b, &seq);
+    seek_answer(b, err, seq);
+    return true;
+}
+
+/* Until the worker has answered; false: not within patience, and it is not wanted
+ * any more.
+ */
+static bool seek_wait(struct mr_bridge *b, struct mr_wake *wake)
+{
+    int64_t until_ns = mr_clock_mono_ns() + asker_patience_ns;
+    bool done = false;
+
+    while (!done && mr_clock_mono_ns() < until_ns) {
+        (void)mr_wake_wait(wake, until_ns - mr_clock_mono_ns());
+        mr_mutex_lock(&b->mutex);
+        done = b->seek.state == SEEK_DONE;
+        mr_mutex_unlock(&b->mutex);
+    }
+    return done;
+}
+
+enum mr_err mr_bridge_seek(struct mr_bridge *b, uint64_t seq, uint64_t *out, struct mr_error *why)
+{
+    struct mr_wake wake;
+
+    if (seq > mr_lane_durable(b->lane)) {
+        return mr_error_set(why, MR_ERR_REJECT,
+                            "record %" PRIu64
+                            " of lane %u does not exist yet; the newest is %" PRIu64,
+                            seq, b->options.lane, mr_lane_durable(b->lane));
+    }
+    enum mr_err err = mr_wake_open(&wake, why);
+    if (err != MR_OK) {
+        return err;
+    }
+    mr_mutex_lock(&b->mutex);
+    b->seek = (struct seek){.state = SEEK_WANTED, .seq = seq, .asker = &wake};
+    mr_mutex_unlock(&b->mutex);
+    atomic_store_explicit(&b->seek_wanted, true, memory_order_release);
+    mr_wake_ring(&b->wake);
+    bool done = seek_wait(b, &wake);
+
+    mr_mutex_lock(&b->mutex);
+    b->seek.asker = NULL;
+    if (!done) {
+        atomic_store(&b->seek_wanted, false);
+    }
+    err = b->seek.err;
+    *out = b->seek.seq;
+    mr_mutex_unlock(&b->mutex);
+    mr_wake_close(&wake);
+    if (!done || err == MR_ERR_AGAIN) {
+        return mr_error_set(why, MR_ERR_AGAIN,
+                            done ? "bridge '%s' is stopped, see its last error; restart the gateway"
+                                 : "bridge '%s' is busy; nothing was changed, try again",
+                            b->name);
+    }
+    return err == MR_OK ? MR_OK
+                        : mr_error_set(why, err, "the cursor of '%s' cannot be written", b->name);
+}
