@@ -192,6 +192,18 @@ static uint32_t client_due(const struct client *client, struct mr_conn *conn)
     return since + client->keep_alive_ticks;
 }
 
+/* Its CONNECT is here and waits, for its password's check or for room: that is us. */
+static bool connect_waits(struct client *client, struct mr_conn *conn)
+{
+    if (client->session != NULL || !mr_conn_is_paused(conn)) {
+        return false;
+    }
+    if (client->login == NULL) { /* else login.c has set the timer */
+        patience_begin(client->shard, conn);
+    }
+    return true;
+}
+
 /* Silence: before CONNECT nobody may stay long, afterwards 1.5 times the keep alive.
  * Before the verdict a look into the socket, for it may be us who were late.
  */
@@ -205,15 +217,14 @@ static void client_timer(void *arg, struct mr_conn *conn)
     if (login_timer(client)) {
         return;
     }
-    if (!joined && mr_conn_is_paused(conn)) {
-        patience_begin(shard, conn); /* its CONNECT is here; it is us who have no room for it */
-        return;
-    }
     if (!joined || (int32_t)(client_due(client, conn) - shard->tick) <= 0) {
         mr_conn_listen(conn);
         if (mr_net_find(shard->net, id) == NULL) {
             return;
         }
+    }
+    if (connect_waits(client, conn)) {
+        return;
     }
     if (client->session == NULL) {
         (void)client_refuse(client, END_REFUSED, MR_MQTT_MAXIMUM_CONNECT_TIME,
