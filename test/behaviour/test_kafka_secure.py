@@ -234,6 +234,12 @@ class Mistakes(unittest.TestCase):
             with self.subTest(auth):
                 self.assertIn(said, self.check(auth))
 
+    def test_a_password_in_an_address_is_refused_and_not_shown(self):
+        said = self.check("mechanism: oauthbearer\nclient_id: press\nclient_secret: y\n"
+                          "token_endpoint_url: https://press:hunter2@idp.example.org/token")
+        self.assertIn("token_endpoint_url: a user or password in the address", said)
+        self.assertNotIn("hunter2", said)
+
     def test_a_password_in_two_places(self):
         said = self.check(sasl(), keys="kafka_options: { sasl.password: x }")
         self.assertIn("'sasl.password' cannot be set beside `authentication`", said)
