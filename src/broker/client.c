@@ -107,14 +107,20 @@ static void log_gone(struct client *client)
     }
 }
 
+static void patience_begin(const struct mr_shard *shard, struct mr_conn *conn)
+{
+    uint64_t patience_ticks = shard->limits.connect_timeout_us * 1000 / MR_NET_TICK_NS + 1;
+
+    mr_conn_set_timer(conn, shard->tick + (uint32_t)patience_ticks);
+}
+
 void client_begin(struct mr_shard *shard, struct mr_conn *conn)
 {
     struct client *client = mr_conn_user(conn);
-    uint64_t patience_ticks = shard->limits.connect_timeout_us * 1000 / MR_NET_TICK_NS + 1;
 
     client->shard = shard;
     client->end = END_CLOSED;
-    mr_conn_set_timer(conn, shard->tick + (uint32_t)patience_ticks);
+    patience_begin(shard, conn);
 }
 
 static bool client_opened(void *arg, struct mr_conn *conn)
@@ -186,6 +192,18 @@ static uint32_t client_due(const struct client *client, struct mr_conn *conn)
     return since + client->keep_alive_ticks;
 }
 
+/* Its CONNECT is here and waits, for its password's check or for room: that is us. */
+static bool connect_waits(struct client *client, struct mr_conn *conn)
+{
+    if (client->session != NULL || !mr_conn_is_paused(conn)) {
+        return false;
+    }
+    if (client->login == NULL) { /* else login.c has set the timer */
+        patience_begin(client->shard, conn);
+    }
+    return true;
+}
+
 /* Silence: before CONNECT nobody may stay long, afterwards 1.5 times the keep alive.
  * Before the verdict a look into the socket, for it may be us who were late.
  */
@@ -204,6 +222,9 @@ static void client_timer(void *arg, struct mr_conn *conn)
         if (mr_net_find(shard->net, id) == NULL) {
             return;
         }
+    }
+    if (connect_waits(client, conn)) {
+        return;
     }
     if (client->session == NULL) {
         (void)client_refuse(client, END_REFUSED, MR_MQTT_MAXIMUM_CONNECT_TIME,

@@ -245,7 +245,7 @@ void mr_bridge_id_prefix(struct mr_bridge *b, const char *journal_id)
 
 void mr_bridge_shape_fini(struct mr_bridge *b)
 {
-    mr_dests_close(b);
+    mr_dests_close(&b->dests);
     mr_shaping_close(&b->shaping);
     mr_bufpool_fini(&b->route_pool);
     mr_free(b->bytes.at);

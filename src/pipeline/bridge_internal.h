@@ -168,8 +168,9 @@ struct mr_bridge_group {
     char name[MR_CURSOR_NAME_MAX + 1];
     uint32_t lane_count; /* all of the journal, those of earlier epochs too */
     struct mr_cursor **cursors;
-    struct mr_mutex mutex; /* the members */
+    struct mr_mutex mutex; /* the members and the destinations */
     struct mr_bridge **members;
+    struct dests dests; /* of all lanes, for their number; max is 0 until the first */
     struct dead_store dead;
 };
 
@@ -283,7 +284,7 @@ struct mr_bridge {
 
 /* route.c */
 enum mr_err mr_dests_open(struct mr_bridge *bridge, struct mr_error *why) MR_MUST_USE;
-void mr_dests_close(struct mr_bridge *bridge);
+void mr_dests_close(struct dests *dests);
 struct route *mr_route_of(struct mr_bridge *bridge, const struct mr_view *view,
                           const struct mr_event *event);
 void mr_route_drop(void *bridge, void *route);

@@ -7,7 +7,8 @@
  * are never copied.  JSON values and headers are written into the span's bytes.
  *
  * When a ring is full in the middle of a view, the span ends before the event that
- * did not fit and the view stays open; the next span begins there.
+ * did not fit and the view stays open; the next span begins there.  An event that does
+ * not fit although nothing else is in the ring never will: it is a dead letter.
  *
  * An event that cannot be sent for what it is goes to the dead letters right here
  * and counts as settled when the letter is durable (flight_retire).
@@ -57,10 +58,17 @@ static inline enum put_result put_record(struct mr_bridge *b, const struct mr_ev
     return result;
 }
 
+/* Nothing is in the ring, so nothing will give room back. */
+static bool ring_is_empty(const struct mr_bridge *b)
+{
+    return b->flight_head == b->flight_tail && b->bytes.head == b->bytes.tail;
+}
+
 /* One event into the span.  OK; FULL: end the span before it; IO: stop. */
 static enum mr_err fill_event(struct mr_bridge *b, struct flight *flight,
                               const struct mr_event *event)
 {
+    bool alone = ring_is_empty(b);
     struct route *route = mr_route_of(b, &b->view, event);
     struct put_note note;
     const char *reason = note.reason;
@@ -77,8 +85,11 @@ static enum mr_err fill_event(struct mr_bridge *b, struct flight *flight,
             flight->value_bytes += record->value.len;
             return MR_OK;
         }
-        if (result == PUT_NO_ROOM) {
+        if (result == PUT_NO_ROOM && !alone) {
             return MR_ERR_FULL;
+        }
+        if (result == PUT_NO_ROOM) {
+            reason = "key, value and headers together need more memory than there is room for";
         }
     } else if (route->kind == ROUTE_SKIP) {
         flight->skipped += 1;
@@ -132,6 +143,10 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
     }
     if (room < records_max) {
         records_max = (uint32_t)room;
+    }
+    if (b->flight_head == b->flight_tail) { /* no piece has to be cut at the ring's end */
+        b->bytes.head = 0;
+        b->bytes.tail = 0;
     }
     while (flight->batch.record_count < records_max) {
         struct mr_view_at before = b->view_at;

@@ -12,8 +12,10 @@
  *
  * Dead letters.  The lanes have one journal of them; see dead.c.
  *
+ * Destinations.  Their number is bounded for all lanes together; see route.c.
+ *
  * The mutex guards the list of workers, which come and go one by one, from those who
- * ring.
+ * ring, and the destinations.
  */
 #include "pipeline/bridge_internal.h"
 
@@ -67,6 +69,7 @@ void mr_bridge_group_close(struct mr_bridge_group *group)
     }
     mr_mutex_fini(&group->dead.mutex);
     mr_mutex_fini(&group->mutex);
+    mr_dests_close(&group->dests);
     mr_free(group->members);
     mr_free(group->cursors);
     mr_free(group);

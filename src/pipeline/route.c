@@ -10,8 +10,8 @@
  * Events that the journal stores without a number (more than 65,536 names in a
  * segment) get a route in the span's own memory.
  *
- * Destinations live as long as the bridge and are few (`dests_max`), so that no
- * device can fill the target with topics of its own invention.
+ * Destinations live as long as the bridge and are few (`dests_max`, all lanes
+ * together), so that no device can fill the target with topics of its own invention.
  *
  * Rejected: one route table per bridge, keyed by hash.  It would need eviction,
  * and a look-up per event where an index does.
@@ -25,6 +25,18 @@
 
 static struct route route_skip = {.kind = ROUTE_SKIP};
 
+static void dests_open(struct dests *dests, uint32_t max)
+{
+    dests->max = max;
+    dests->items = mr_alloc(max * sizeof(*dests->items));
+    dests->hashes = mr_alloc(max * sizeof(*dests->hashes));
+    dests->place_mask = 1;
+    while (dests->place_mask < 2 * max) {
+        dests->place_mask = 2 * dests->place_mask + 1;
+    }
+    dests->places = mr_alloc((dests->place_mask + (size_t)1) * sizeof(*dests->places));
+}
+
 enum mr_err mr_dests_open(struct mr_bridge *b, struct mr_error *why)
 {
     if (b->shape.dests_max == 0) {
@@ -33,54 +45,42 @@ enum mr_err mr_dests_open(struct mr_bridge *b, struct mr_error *why)
                             "allowed",
                             b->name, b->shape.dest_option);
     }
-    b->dests.max = b->shape.dests_max;
-    b->dests.items = mr_alloc(b->dests.max * sizeof(*b->dests.items));
-    b->dests.hashes = mr_alloc(b->dests.max * sizeof(*b->dests.hashes));
-    b->dests.place_mask = 1;
-    while (b->dests.place_mask < 2 * b->dests.max) {
-        b->dests.place_mask = 2 * b->dests.place_mask + 1;
-    }
-    b->dests.places = mr_alloc((b->dests.place_mask + (size_t)1) * sizeof(*b->dests.places));
+    dests_open(&b->dests, b->shape.dests_max);
     return MR_OK;
 }
 
 /* After the sink's fini(), which owns sink_data. */
-void mr_dests_close(struct mr_bridge *b)
+void mr_dests_close(struct dests *dests)
 {
-    for (uint32_t i = 0; i < b->dests.count; i++) {
-        mr_free((void *)(uintptr_t)b->dests.items[i]->name);
-        mr_free(b->dests.items[i]);
+    for (uint32_t i = 0; i < dests->count; i++) {
+        mr_free((void *)(uintptr_t)dests->items[i]->name);
+        mr_free(dests->items[i]);
     }
-    mr_free(b->dests.items);
-    mr_free(b->dests.hashes);
-    mr_free(b->dests.places);
+    mr_free(dests->items);
+    mr_free(dests->hashes);
+    mr_free(dests->places);
 }
 
-/* Find or make a destination; NULL with a reason. */
-struct mr_dest *mr_dest_of(struct mr_bridge *b, struct mr_span name, struct mr_error *why)
+/* NULL: not there; then *place is where it would stand. */
+static struct mr_dest *dests_find(const struct dests *dests, struct mr_span name, uint32_t hash,
+                                  uint32_t *place)
 {
-    struct dests *dests = &b->dests;
-    uint32_t hash = mr_murmur2(name.at, name.len);
-    uint32_t place = hash & dests->place_mask;
-
     /* Never more than half full, so a free place ends the search. */
-    for (; dests->places[place] != 0; place = (place + 1) & dests->place_mask) {
-        uint32_t i = dests->places[place] - 1;
+    for (*place = hash & dests->place_mask; dests->places[*place] != 0;
+         *place = (*place + 1) & dests->place_mask) {
+        uint32_t i = dests->places[*place] - 1;
         if (dests->hashes[i] == hash && mr_span_is(name, dests->items[i]->name)) {
             return dests->items[i];
         }
     }
+    return NULL;
+}
 
-    const char *refused = b->shape.dest_refused == NULL ? NULL : b->shape.dest_refused(name);
-    if (refused != NULL) {
-        (void)mr_error_set(why, MR_ERR_REJECT, "%s '%.*s': %s", b->shape.dest_option,
-                           (int)(name.len < 128 ? name.len : 128), (const char *)name.at, refused);
-        return NULL;
-    }
+/* NULL: there are as many as are allowed. */
+static struct mr_dest *dests_add(struct dests *dests, struct mr_span name, uint32_t hash,
+                                 uint32_t place)
+{
     if (dests->count == dests->max) {
-        (void)mr_error_set(why, MR_ERR_REJECT, "%s '%.*s' would be one more than the %u allowed",
-                           b->shape.dest_option, (int)(name.len < 128 ? name.len : 128),
-                           (const char *)name.at, dests->max);
         return NULL;
     }
     struct mr_dest *dest = mr_alloc(sizeof(*dest));
@@ -89,6 +89,50 @@ struct mr_dest *mr_dest_of(struct mr_bridge *b, struct mr_span name, struct mr_e
     dests->hashes[dests->count] = hash;
     dests->count += 1;
     dests->places[place] = dests->count;
+    return dest;
+}
+
+/* The bound is the bridge's, not each lane's: may it lead to this one as well? */
+static bool group_allows(struct mr_bridge *b, struct mr_span name, uint32_t hash)
+{
+    struct mr_bridge_group *group = b->options.group;
+    uint32_t place;
+
+    if (group == NULL) {
+        return true;
+    }
+    mr_mutex_lock(&group->mutex);
+    if (group->dests.max == 0) {
+        dests_open(&group->dests, b->shape.dests_max);
+    }
+    bool allowed = dests_find(&group->dests, name, hash, &place) != NULL ||
+                   dests_add(&group->dests, name, hash, place) != NULL;
+    mr_mutex_unlock(&group->mutex);
+    return allowed;
+}
+
+/* Find or make a destination; NULL with a reason. */
+struct mr_dest *mr_dest_of(struct mr_bridge *b, struct mr_span name, struct mr_error *why)
+{
+    uint32_t hash = mr_murmur2(name.at, name.len);
+    uint32_t place;
+    struct mr_dest *dest = dests_find(&b->dests, name, hash, &place);
+
+    if (MR_LIKELY(dest != NULL)) {
+        return dest;
+    }
+    const char *refused = b->shape.dest_refused == NULL ? NULL : b->shape.dest_refused(name);
+    if (refused != NULL) {
+        (void)mr_error_set(why, MR_ERR_REJECT, "%s '%.*s': %s", b->shape.dest_option,
+                           (int)(name.len < 128 ? name.len : 128), (const char *)name.at, refused);
+        return NULL;
+    }
+    dest = group_allows(b, name, hash) ? dests_add(&b->dests, name, hash, place) : NULL;
+    if (dest == NULL) {
+        (void)mr_error_set(why, MR_ERR_REJECT, "%s '%.*s' would be one more than the %u allowed",
+                           b->shape.dest_option, (int)(name.len < 128 ? name.len : 128),
+                           (const char *)name.at, b->dests.max);
+    }
     return dest;
 }
 

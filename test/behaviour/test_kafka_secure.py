@@ -236,6 +236,12 @@ class Mistakes(unittest.TestCase):
             with self.subTest(auth):
                 self.assertIn(said, self.check(auth))
 
+    def test_a_password_in_an_address_is_refused_and_not_shown(self):
+        said = self.check("mechanism: oauthbearer\nclient_id: press\nclient_secret: y\n"
+                          "token_endpoint_url: https://press:hunter2@idp.example.org/token")
+        self.assertIn("token_endpoint_url: a user or password in the address", said)
+        self.assertNotIn("hunter2", said)
+
     def test_a_password_in_two_places(self):
         said = self.check(sasl(), keys="kafka_options: { sasl.password: x }")
         self.assertIn("'sasl.password' cannot be set beside `authentication`", said)
@@ -281,6 +287,25 @@ class Topics(unittest.TestCase):
             publish(gateway)
             gateway.wait_log(r"level=warn.*away: topic 'made_wide' cannot be created: .*"
                              r"replication factor.*see auto_create")
+            # Away it stays, however often that is looked at again (every two seconds).
+            until(lambda: gateway.metrics()['millrace_sink_up{bridge="kafka",lane="0"}'] == 0,
+                  "the bridge to be away")
+            with self.assertRaises(AssertionError):
+                gateway.wait_log("kafka: back after", patience=3)
+
+    def test_a_topic_that_kafka_never_makes_is_kept_aside_and_the_others_go_on(self):
+        for topic in ("clash_a_b", "clash_a.b"):  # to Kafka's metrics these are one
+            for operation in ("CREATE", "WRITE"):
+                permit("User:plain", operation, topic)
+        keys = "auto_create: { enable: true }"
+        with Gateway(config("clash_${topic[1]}", sasl(), keys), sets=QUICK) as gateway:
+            publish(gateway, "1", topic="hall/a_b")
+            self.assertEqual(values("clash_a_b", 1), ["1"])
+            publish(gateway, "2", topic="hall/a.b")
+            publish(gateway, "3", topic="hall/a_b")
+            self.assertEqual(values("clash_a_b", 2), ["1", "3"])
+            gateway.wait_log("went to the dead letters: Kafka cannot make the topic 'clash_a.b': "
+                             ".*collides")
 
     def grow(self, topic, policy):
         """Events of 40 devices before and after a topic grew from 1 to 8 partitions."""

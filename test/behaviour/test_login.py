@@ -5,6 +5,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -293,6 +294,25 @@ class Passwd(unittest.TestCase):
         text = self.file.read_text(encoding="utf-8")
         self.assertRegex(text, r"^# ours\nbob:\$7\$10000\$")
         self.assertNotIn("plain", text)
+
+
+class Late(unittest.TestCase):
+    def test_a_connect_that_was_there_in_time_is_checked_however_late_we_are(self):
+        folder = Temp("late")
+        self.addCleanup(folder.remove)
+        passwd("-c", "-b", folder.path / "users", "ours", "right")
+        text = (f"auth: {{ password_file: {folder.path / 'users'} }}\n"
+                "mqtt: { connect_timeout: 1s }\n")
+        with Gateway(text) as stopped, wire.Wire(stopped.mqtt_port) as peer:
+            until(lambda: stopped.metric("millrace_mqtt_connections") == 1, "the connection")
+            os.kill(stopped.pid(), signal.SIGSTOP)
+            try:
+                peer.send(connect("late", "ours", "right"))
+                time.sleep(3)  # sleep: connect_timeout goes by
+            finally:
+                os.kill(stopped.pid(), signal.SIGCONT)
+            kind, body = peer.read()
+            self.assertEqual((kind >> 4, body[1]), (wire.CONNACK, 0))
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ static void test_large_packets(void)
 
 /* ---- the journal is full ---- */
 
-enum { BIG = 4000, FULL_PUBLISHES = 4000 };
+enum { BIG = 4000, FULL_PUBLISHES = 4000, FULL_FILLERS = 1000 };
 
 static uint64_t paused_now(struct kit *kit)
 {
@@ -109,6 +109,56 @@ static uint64_t paused_now(struct kit *kit)
     return stats.connections_paused;
 }
 
+/* Write until the broker stops reading for good, not only for a new segment; how much. */
+static size_t fill_up(struct kit *kit, struct peer *pub, const uint8_t *bytes, size_t len)
+{
+    int64_t deadline = kit_deadline();
+    size_t at = 0;
+
+    while (paused_now(kit) == 0 || mr_lane_state(kit->lane) != MR_LANE_FULL) {
+        size_t sent = 0;
+        size_t piece = len - at < 65536 ? len - at : 65536;
+        mr_assert(piece == 0 || mr_socket_write(pub->fd, bytes + at, piece, &sent) == MR_OK);
+        at += sent;
+        peer_receive(pub, 100000);
+        kit_patience(deadline, "the journal to be full");
+    }
+    return at;
+}
+
+/* Then until there is no room for the least of records. */
+static void fill_to_the_brim(struct kit *kit, struct peer *filler)
+{
+    const int64_t ticks_ns = 1000000000; /* a few, each of which tries again */
+
+    peer_join(filler, kit, "filler", 4);
+    for (uint16_t i = 1; i <= FULL_FILLERS; i++) {
+        peer_publish(filler, "t", "", 1, i);
+    }
+    int64_t until = mr_clock_mono_ns() + ticks_ns;
+    while (mr_clock_mono_ns() < until) {
+        size_t before = filler->end;
+        peer_receive(filler, 50000000);
+        until = filler->end == before ? until : mr_clock_mono_ns() + ticks_ns;
+    }
+    mr_assert(paused_now(kit) == 2);
+}
+
+/* Those who waited beside the publisher go on as well. */
+static void check_others_go_on(struct peer *keeper, struct peer *filler)
+{
+    struct mr_mqtt_connack connack;
+
+    peer_expect_connack(keeper, &connack);
+    mr_assert(connack.reason == 0);
+    peer_quiet(keeper);
+    peer_close(keeper);
+    for (uint16_t i = 1; i <= FULL_FILLERS; i++) {
+        mr_assert(peer_expect_puback(filler, i) == 0);
+    }
+    peer_close(filler);
+}
+
 static void test_full_journal(void)
 {
     static uint8_t bytes[FULL_PUBLISHES * (BIG + 64)];
@@ -116,15 +166,18 @@ static void test_full_journal(void)
     struct kit kit;
     struct peer pub;
     struct peer other;
+    struct peer filler;
+    struct peer keeper;
     struct mr_cursor *cursor = NULL;
     struct mr_mqtt_connack connack;
     struct mr_error why;
     bool is_new;
     size_t len = 0;
-    size_t at = 0;
     uint16_t acked = 0;
 
-    kit_open(&kit, &(struct kit_options){.journal_bytes = 8 << 20, .segment_bytes = 1 << 20});
+    kit_open(&kit, &(struct kit_options){.journal_bytes = 8 << 20,
+                                         .segment_bytes = 1 << 20,
+                                         .connect_timeout_us = 1000000});
     mr_assert(mr_cursor_open(kit.journal, "bridge", 0, MR_START_OLDEST, &cursor, &is_new, &why) ==
               MR_OK);
     peer_open(&pub, &kit);
@@ -137,18 +190,15 @@ static void test_full_journal(void)
         len += put_publish(bytes + len, sizeof(bytes) - len, 4, "t", payload, 1, i);
     }
     int64_t deadline = kit_deadline();
-    /* Write until the broker stops reading for good, not only for a new segment. */
-    while (paused_now(&kit) == 0 || mr_lane_state(kit.lane) != MR_LANE_FULL) {
-        size_t sent = 0;
-        size_t piece = len - at < 65536 ? len - at : 65536;
-        mr_assert(piece == 0 || mr_socket_write(pub.fd, bytes + at, piece, &sent) == MR_OK);
-        at += sent;
-        peer_receive(&pub, 100000);
-        kit_patience(deadline, "the journal to be full");
-    }
+    size_t at = fill_up(&kit, &pub, bytes, len);
+    fill_to_the_brim(&kit, &filler);
     /* Others are served: connect, subscribe, ping.  Longer than the publisher's
-     * keep alive, which is not held against it.
+     * keep alive, and than `connect_timeout` of one whose session needs a record:
+     * neither is held against them.
      */
+    peer_open(&keeper, &kit);
+    peer_send_connect(&keeper,
+                      &(struct peer_connect){.client_id = "keeper", .version = 5, .expiry_s = 60});
     peer_join(&other, &kit, "other", 5);
     struct mr_mqtt_subscription filter = {.filter = mr_span_of("else/#"), .qos = 0};
     mr_assert(peer_subscribe(&other, &filter, 0) == 0);
@@ -157,9 +207,9 @@ static void test_full_journal(void)
         peer_quiet(&other);
         peer_receive(&other, 50000000);
     }
-    mr_assert(paused_now(&kit) == 1 && mr_lane_state(kit.lane) == MR_LANE_FULL);
+    mr_assert(paused_now(&kit) == 3 && mr_lane_state(kit.lane) == MR_LANE_FULL);
     uint64_t durable = mr_lane_durable(kit.lane);
-    mr_assert(durable < FULL_PUBLISHES);
+    mr_assert(durable < FULL_PUBLISHES + FULL_FILLERS);
     peer_close(&other);
 
     /* Room returns by itself as the bridge goes on. */
@@ -180,7 +230,9 @@ static void test_full_journal(void)
         }
         kit_patience(deadline + 40000000000, "the publisher to go on");
     }
-    mr_assert(mr_lane_durable(kit.lane) == FULL_PUBLISHES);
+    check_others_go_on(&keeper, &filler);
+    /* One more is the session's. */
+    mr_assert(mr_lane_durable(kit.lane) == FULL_PUBLISHES + FULL_FILLERS + 1);
     peer_quiet(&pub);
     peer_close(&pub);
     kit_close(&kit);

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { LANES_MAX = 4, HELD_MAX = 256, PER_LANE = 400 };
+enum { LANES_MAX = 4, HELD_MAX = 256, PER_LANE = 400, DESTS_MAX = 100 };
 
 static char folder[200];
 static char journal_path[256];
@@ -109,7 +109,7 @@ static void late_shape(const void *conf, struct mr_shape *out)
     *out = (struct mr_shape){.dest_template = "t_${topic[1]}",
                              .dest_option = "topic",
                              .key_option = "key",
-                             .dests_max = 100};
+                             .dests_max = DESTS_MAX};
 }
 
 static const struct mr_sink_ops late_sink = {
@@ -158,6 +158,32 @@ static struct mr_journal *journal_open(uint32_t lanes)
     return journal;
 }
 
+static void append_one(struct mr_lane *lane, const char *topic)
+{
+    struct mr_appended out = {.seq = 0};
+    struct mr_record_raw record = {.type = MR_RECORD_EVENT,
+                                   .received_us = 1700000000000000,
+                                   .client = mr_span_of("device"),
+                                   .topic = mr_span_of(topic),
+                                   .payload = mr_span_of("x")};
+
+    mr_assert(mr_lane_append(lane, &record, NULL, &out) == MR_OK);
+    if (out.seq % 50 == 0) {
+        mr_lane_submit(lane, mr_clock_mono_ns());
+    }
+}
+
+/* All `count` that were appended become durable; the lane is nobody's again. */
+static void append_end(struct mr_lane *lane, uint64_t count)
+{
+    while (mr_lane_durable(lane) < count) {
+        mr_lane_submit(lane, mr_clock_mono_ns());
+        mr_wake_wait(&owner, 1000000);
+    }
+    mr_lane_release(lane, count);
+    mr_lane_set_owner(lane, NULL);
+}
+
 /* PER_LANE events in each lane; of every lane the first `dead` have no destination. */
 static void append(struct mr_journal *journal, int dead)
 {
@@ -165,26 +191,13 @@ static void append(struct mr_journal *journal, int dead)
 
     for (uint32_t i = 0; i < mr_journal_lane_count(journal); i++) {
         struct mr_lane *lane = mr_journal_lane(journal, i);
-        struct mr_appended out = {.seq = 0};
+        uint64_t before = mr_lane_durable(lane);
 
         mr_lane_set_owner(lane, &owner);
         for (int n = 0; n < PER_LANE; n++) {
-            struct mr_record_raw record = {.type = MR_RECORD_EVENT,
-                                           .received_us = 1700000000000000,
-                                           .client = mr_span_of("device"),
-                                           .topic = mr_span_of(n < dead ? "a" : "a/b"),
-                                           .payload = mr_span_of("x")};
-            mr_assert(mr_lane_append(lane, &record, NULL, &out) == MR_OK);
-            if (n % 50 == 49) {
-                mr_lane_submit(lane, mr_clock_mono_ns());
-            }
+            append_one(lane, n < dead ? "a" : "a/b");
         }
-        while (mr_lane_durable(lane) < out.seq) {
-            mr_lane_submit(lane, mr_clock_mono_ns());
-            mr_wake_wait(&owner, 1000000);
-        }
-        mr_lane_release(lane, out.seq);
-        mr_lane_set_owner(lane, NULL);
+        append_end(lane, before + PER_LANE);
         atomic_fetch_add(&unsettled[epoch], PER_LANE - (uint64_t)dead);
     }
 }
@@ -371,12 +384,49 @@ static void test_lanes_share_the_dead_letters(void)
     folder_remove();
 }
 
+/* `dests_max` bounds the destinations of the bridge, not those of each lane. */
+static void test_lanes_share_the_bound_of_destinations(void)
+{
+    enum { LANES = 3, NAMES = DESTS_MAX };
+    struct bridges bridges;
+    uint64_t dead = 0;
+
+    folder_make();
+    struct mr_journal *journal = journal_open(LANES);
+    for (uint32_t i = 0; i < LANES; i++) {
+        struct mr_lane *lane = mr_journal_lane(journal, i);
+        mr_lane_set_owner(lane, &owner);
+        for (uint32_t n = 0; n < NAMES; n++) {
+            char topic[32]; /* each lane has names of its own, and one that all have */
+            snprintf(topic, sizeof(topic), "a/%u-%u", n == 0 ? 9 : i, n);
+            append_one(lane, topic);
+        }
+        append_end(lane, NAMES);
+    }
+    atomic_fetch_add(&unsettled[1], DESTS_MAX + LANES - 1);
+    bridges_start(&bridges, journal);
+    wait_settled(&bridges);
+    for (uint32_t i = 0; i < bridges.count; i++) {
+        struct mr_bridge_stats stats;
+        mr_bridge_stats(bridges.of_lane[i], &stats);
+        dead += stats.dead_letters;
+    }
+    bridges_stop(&bridges);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    folder_remove();
+    printf("destinations: %llu events, %llu dead letters\n",
+           (unsigned long long)atomic_load(&settled_count), (unsigned long long)dead);
+    mr_assert(dead == LANES * (NAMES - 1) + 1 - DESTS_MAX);
+    mr_assert(atomic_load(&settled_count) == DESTS_MAX + LANES - 1);
+}
+
 int main(void)
 {
     mr_assert(mr_wake_open(&owner, NULL) == MR_OK);
     test_an_epoch_is_settled_before_the_next_begins();
     test_the_next_epoch_waits_for_a_slow_lane();
     test_lanes_share_the_dead_letters();
+    test_lanes_share_the_bound_of_destinations();
     mr_wake_close(&owner);
     printf("ok\n");
     return 0;

@@ -9,7 +9,8 @@
  *
  *   make     CreateTopics before the first question for its metadata, which would make
  *            it with the brokers' defaults.  "There already" is as good; "not allowed"
- *            too, for the topic may be there.
+ *            too, for the topic may be there.  A name that Kafka refuses for what it is
+ *            (a.b beside a_b) must not hold the bridge: its records are dead letters.
  *   limits   DescribeConfigs, once per topic: does max.message.bytes hold what devices
  *            may send?  Only a warning: events that fit are delivered, the others are
  *            dead letters with a reason.
@@ -28,6 +29,7 @@ enum {
     ADMIN_TIMEOUT_MS = 5000,
     CREATE_WAIT_MS = 200,
     CREATE_AGAIN_MS = 2000,
+    IMPOSSIBLE_AGAIN_MS = 60000, /* what it collides with may have been removed */
     GROWTH_WAIT_MS = 300,
 };
 
@@ -100,12 +102,14 @@ static void create_judge(struct kafka *k, struct topic *topic, rd_kafka_resp_err
     char text[TEXT_MAX];
 
     topic->may_not_create = false;
+    topic->impossible[0] = '\0';
     topic->create_at_ns = mr_clock_mono_ns() + CREATE_AGAIN_MS * NS_PER_MS;
     switch (err) {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
         mr_log(MR_LOG_INFO, "kafka", "%s: topic '%s' did not exist and was created",
                mr_sink_bridge_name(k->port), topic->name);
         topic->created = true;
+        topic->missing_since_ns = 0; /* it takes a moment until all brokers know */
         break;
     case RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS:
         topic->created = true;
@@ -119,11 +123,20 @@ static void create_judge(struct kafka *k, struct topic *topic, rd_kafka_resp_err
     case RD_KAFKA_RESP_ERR__TRANSPORT:
         mr_kafka_away(k);
         break;
+    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+        snprintf(topic->impossible, sizeof(topic->impossible),
+                 "Kafka cannot make the topic '%.100s': %.100s", topic->name, reason);
+        topic->create_at_ns = mr_clock_mono_ns() + IMPOSSIBLE_AGAIN_MS * NS_PER_MS;
+        topic->missing_since_ns = 0;
+        break;
     default:
         snprintf(text, sizeof(text), "topic '%s' cannot be created: %s; see auto_create",
                  topic->name, reason);
         mr_sink_refused(k->port, text);
         k->answered = false;
+        if (topic->missing_since_ns == 0) { /* that the cluster answers does not make us up */
+            topic->missing_since_ns = mr_clock_mono_ns();
+        }
         break;
     }
 }
@@ -241,6 +254,9 @@ bool mr_kafka_topic_create(struct kafka *k, struct topic *topic)
 {
     if (topic->created) {
         return true;
+    }
+    if (topic->impossible[0] != '\0' && mr_clock_mono_ns() < topic->create_at_ns) {
+        return false;
     }
     if (k->admin_task != ADMIN_NONE && !admin_take(k, CREATE_WAIT_MS)) {
         return false;

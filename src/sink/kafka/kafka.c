@@ -177,13 +177,21 @@ static int32_t kafka_partition(const struct mr_route *route, const struct topic 
            mr_kafka_partition(by.at, by.len, topic->partitions);
 }
 
+static struct topic *topic_of(const struct mr_record *record)
+{
+    return record->route->dest->sink_data;
+}
+
 static rd_kafka_resp_err_t kafka_produce(struct kafka *k, const struct mr_record *record)
 {
     struct mr_route *route = record->route;
-    struct topic *topic = route->dest->sink_data;
+    struct topic *topic = topic_of(record);
     rd_kafka_vu_t *f = k->fields;
     size_t field_count = FIELD_HEADERS;
 
+    if (MR_UNLIKELY(topic->partitions == 0)) {
+        return RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION; /* impossible: else it would not be ready */
+    }
     if (MR_UNLIKELY(!kafka_partition_known(route, topic))) {
         route->partition = kafka_partition(route, topic);
     }
@@ -246,6 +254,9 @@ static enum mr_err kafka_submit(void *state, const struct mr_batch *batch)
             mr_sink_reject(k->port, batch->token, batch->records[i].seq,
                            "key, value and headers together are larger than librdkafka's "
                            "message.max.bytes");
+        } else if (topic_of(&batch->records[i])->partitions == 0) {
+            mr_sink_reject(k->port, batch->token, batch->records[i].seq,
+                           topic_of(&batch->records[i])->impossible);
         } else {
             kafka_break_off(k, batch, i, err);
             break;

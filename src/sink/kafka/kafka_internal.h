@@ -44,6 +44,7 @@ struct topic {
     bool may_not_create; /* Kafka refused it for lack of permission */
     bool limits_asked;
     int64_t create_at_ns; /* not before, after a failure */
+    char impossible[256]; /* why Kafka will never make it; empty: nothing is known of that */
     int64_t missing_since_ns;
 };
 

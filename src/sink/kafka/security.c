@@ -367,6 +367,14 @@ static enum mr_err check_secret(const char *name, const char *given, const char 
     return err;
 }
 
+/* https://user:password@host/path */
+static bool has_user_part(const char *url)
+{
+    const char *host = strstr(url, "://") + 3;
+
+    return memchr(host, '@', strcspn(host, "/?#")) != NULL;
+}
+
 static enum mr_err check_sasl(const struct mr_kafka_auth *auth, struct mr_error *why)
 {
     const char *mechanism = mechanism_choices[auth->mechanism];
@@ -403,6 +411,11 @@ static enum mr_err check_sasl(const struct mr_kafka_auth *auth, struct mr_error 
                             "authentication.token_endpoint_url: '%.128s' is no address; write "
                             "https://host/path",
                             auth->token_endpoint_url);
+    }
+    if (has_user_part(auth->token_endpoint_url)) {
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "authentication.token_endpoint_url: a user or password in the address "
+                            "would be shown in messages; give client_id and client_secret");
     }
     return check_secret("client_secret", auth->client_secret, auth->client_secret_file, mechanism,
                         why);

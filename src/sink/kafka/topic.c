@@ -113,7 +113,9 @@ static struct topic *topic_of(struct kafka *k, struct mr_dest *dest)
     return topic;
 }
 
-/* Can records for `dest` be produced now?  False: try again later. */
+/* Can records for `dest` be produced now, or is it certain that they never can (`impossible`)?
+ * False: try again later.
+ */
 bool mr_kafka_topic_ready(struct kafka *k, struct mr_dest *dest)
 {
     struct topic *topic = topic_of(k, dest);
@@ -122,7 +124,7 @@ bool mr_kafka_topic_ready(struct kafka *k, struct mr_dest *dest)
         return true;
     }
     if (k->conf->auto_create.enable && !mr_kafka_topic_create(k, topic)) {
-        return false;
+        return topic->impossible[0] != '\0';
     }
 
     const struct rd_kafka_metadata *metadata = ask(k, topic->rkt, METADATA_WAIT_MS);
