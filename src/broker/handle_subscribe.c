@@ -195,7 +195,7 @@ static enum mr_err subscribe_record(struct subscribing *subscribing, uint64_t *s
 }
 
 /* Options as they are from now on [MQTT-3.8.4-3], then what is retained. */
-static void subscribe_finish(struct subscribing *subscribing)
+static void subscribe_finish(struct subscribing *subscribing, uint64_t seq)
 {
     struct client *client = subscribing->client;
     struct mr_shard *shard = client->shard;
@@ -219,6 +219,9 @@ static void subscribe_finish(struct subscribing *subscribing)
     }
     if (session->keep != NULL) {
         keep_mark(shard, session->keep);
+        if (subscribing->refs_count != 0) {
+            session->keep->brought_seq = seq;
+        }
     }
     each_retained(subscribing, retained_send);
     kept_read_end(shard);
@@ -250,7 +253,7 @@ static enum verdict subscribe_all(struct subscribing *subscribing)
     foreign_follow(shard);
     enum verdict verdict = send_suback(client, &answer, seq);
     if (verdict == PACKET_DONE) {
-        subscribe_finish(subscribing);
+        subscribe_finish(subscribing, seq);
     }
     return verdict;
 }

@@ -105,6 +105,7 @@ struct keep {
     uint64_t number;         /* seq of the first open record: its name in the store */
     uint64_t ordinal_next;
     uint64_t ordinal_sent; /* those below have been sent at least once */
+    uint64_t brought_seq;  /* the last SUBSCRIBE that brought retained messages, or 0 */
     struct delivery *ring;
     size_t ring_bytes;      /* as lent by the pool */
     uint32_t ring_capacity; /* a power of two */
