@@ -593,6 +593,69 @@ static void test_store_of_another_journal(void)
     kit_close(&kit);
 }
 
+/* ---- a SUBSCRIBE of several filters ---- */
+
+/* One SUBSCRIBE; the code of each filter must be `code`. */
+static void subscribe_many(struct peer *peer, const struct mr_mqtt_subscription *wanted,
+                           size_t count, uint8_t code)
+{
+    uint8_t filters[4096];
+    uint8_t bytes[4096 + 64];
+    size_t used = 0;
+    struct mr_mqtt_frame frame;
+    struct mr_mqtt_suback suback;
+    struct mr_mqtt_why why;
+
+    for (size_t i = 0; i < count; i++) {
+        ptrdiff_t len =
+            mr_mqtt_subscription_put(&wanted[i], filters + used, sizeof(filters) - used);
+        mr_assert(len > 0);
+        used += (size_t)len;
+    }
+    struct mr_mqtt_subscribe packet = {.packet_id = 7, .raw = mr_span_make(filters, used)};
+    ptrdiff_t len = mr_mqtt_subscribe_encode(&packet, peer->version, bytes, sizeof(bytes));
+    mr_assert(len > 0);
+    peer_write(peer, bytes, (size_t)len);
+    do { /* retained messages of QoS 0 may come first */
+        mr_assert(peer_frame(peer, &frame));
+    } while (frame.type == MR_MQTT_PUBLISH);
+    mr_assert(frame.type == MR_MQTT_SUBACK);
+    mr_assert(mr_mqtt_suback_decode(&frame, peer->version, &suback, &why) == MR_OK);
+    mr_assert(suback.codes.len == count);
+    for (size_t i = 0; i < count; i++) {
+        mr_assert(suback.codes.at[i] == (code != 0 ? code : wanted[i].qos));
+    }
+}
+
+/* What one filter finds and does not bring is brought by the other, after a crash too. */
+static void test_retained_of_two_filters(void)
+{
+    struct kit kit;
+    struct peer pub;
+    struct peer sub;
+    struct mr_mqtt_publish got;
+    const struct mr_mqtt_subscription wanted[] = {{.filter = mr_span_of("a/#"), .qos = 0},
+                                                  {.filter = mr_span_of("#"), .qos = 1}};
+
+    kit_open(&kit, &(struct kit_options){.checkpoint_ms = 60000});
+    peer_join(&pub, &kit, "pub", 5);
+    retain(&pub, "b", "1", 1);
+    retain(&pub, "a/b", "2", 1);
+    retain(&pub, "c", "3", 1);
+    peer_close(&pub);
+    join_as(&sub, &kit, &scada, false);
+    subscribe_many(&sub, wanted, 2, 0);
+    peer_close(&sub);
+    kit_crash(&kit);
+    join_as(&sub, &kit, &scada, true);
+    peer_expect_publish(&sub, "b", "1", 1, &got);
+    mr_assert(got.retain);
+    peer_expect_publish(&sub, "a/b", "2", 1, &got);
+    peer_expect_publish(&sub, "c", "3", 1, &got);
+    leave(&sub, 0);
+    kit_close(&kit);
+}
+
 int main(void)
 {
     test_store_of_another_journal();
@@ -611,6 +674,7 @@ int main(void)
     test_will_delay();
     test_will_comes_with_the_end();
     test_store_and_journal();
+    test_retained_of_two_filters();
     printf("ok\n");
     return 0;
 }
