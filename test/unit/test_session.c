@@ -687,6 +687,63 @@ static void test_retained_too_many_for_a_record(void)
     kit_close(&kit);
 }
 
+/* ---- a full journal ---- */
+
+/* Has a whole packet arrived? */
+static bool has_packet(const struct peer *peer)
+{
+    struct mr_span bytes = {.at = peer->in + peer->begin, .len = peer->end - peer->begin};
+    struct mr_mqtt_frame frame;
+
+    return mr_mqtt_frame(bytes, MR_MQTT_PACKET_MAX, &frame) == MR_OK;
+}
+
+/* What a session has acknowledged and the full journal has no room to record must not
+ * keep the checkpoint back that makes room.
+ */
+static void test_full_with_acks_waiting(void)
+{
+    enum { MESSAGES = 20000 };
+    struct kit kit;
+    struct peer peer;
+    struct mr_mqtt_frame frame;
+    char payload[1001];
+    uint8_t bytes[1100];
+    int64_t deadline = kit_deadline();
+    int acked = 0;
+
+    kit_open(&kit, &(struct kit_options){.checkpoint_ms = 60000,
+                                         .segment_bytes = 256 << 10,
+                                         .journal_bytes = 1 << 20});
+    join_as(&peer, &kit, &scada, false);
+    mr_assert(subscribe(&peer, "q", 1) == 1);
+    memset(payload, 'x', sizeof(payload) - 1);
+    payload[sizeof(payload) - 1] = '\0';
+    for (int sent = 0; acked < MESSAGES;) {
+        if (sent < MESSAGES && sent - acked < 900) {
+            size_t len =
+                put_publish(bytes, sizeof(bytes), 5, "q", payload, 1, (uint16_t)(sent % 30000 + 1));
+            peer_write(&peer, bytes, len);
+            sent += 1;
+        }
+        peer_receive(&peer, sent - acked < 900 && sent < MESSAGES ? 0 : 1000000);
+        while (has_packet(&peer) && peer_frame(&peer, &frame)) {
+            if (frame.type == MR_MQTT_PUBACK) {
+                acked += 1;
+            } else if (frame.type == MR_MQTT_PUBLISH) {
+                struct mr_mqtt_publish got;
+                struct mr_mqtt_why why;
+                struct mr_mqtt_mode mode = {.version = 5, .from = MR_MQTT_FROM_SERVER};
+                mr_assert(mr_mqtt_publish_decode(&frame, mode, &got, &why) == MR_OK);
+                peer_ack(&peer, got.packet_id);
+            }
+        }
+        kit_patience(deadline, "the journal to have room again");
+    }
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
 int main(void)
 {
     test_store_of_another_journal();
@@ -707,6 +764,7 @@ int main(void)
     test_store_and_journal();
     test_retained_of_two_filters();
     test_retained_too_many_for_a_record();
+    test_full_with_acks_waiting();
     printf("ok\n");
     return 0;
 }
