@@ -119,6 +119,9 @@ void queue_settle(struct mr_shard *shard, struct keep *keep, uint64_t ordinal)
 
     if (last != NULL && last->first + last->count == ordinal) {
         last->count += 1;
+    } else if (last != NULL && last->first == ordinal + 1) { /* a queue is trimmed from its end */
+        last->first = ordinal;
+        last->count += 1;
     } else if (runs_grow(shard, keep)) {
         mr_assert(keep->runs != NULL);
         keep->runs[keep->runs_count++] = (struct run){.first = ordinal, .count = 1};
@@ -448,6 +451,7 @@ static enum mr_err delivery_send(struct client *client, const struct keep *keep,
         return send_pubrel(client, outgoing.packet_id, 0);
     }
     if (!kept_read(shard, delivery->kept, &message)) {
+        kept_read_end(shard);
         return MR_ERR_REJECT;
     }
     if (message.props.len != 0 &&
@@ -460,10 +464,6 @@ static enum mr_err delivery_send(struct client *client, const struct keep *keep,
     return err;
 }
 
-/* May the next one be sent now? */
-static bool queue_may_send(const struct client *client, const struct keep *keep,
-                           const struct delivery *delivery, uint64_t durable_seq)
-{
 /* Is the record durable that gave the delivery its ordinal?  Of a retained message that is
  * the SUBSCRIBE, long behind the event; those that carry RETAIN for another reason wait for
  * it too, which is one commit.
@@ -477,6 +477,10 @@ static bool delivery_is_durable(const struct mr_shard *shard, const struct keep 
     return delivery->kept->lane != shard->index || delivery->kept->seq <= durable_seq;
 }
 
+/* May the next one be sent now? */
+static bool queue_may_send(const struct client *client, const struct keep *keep,
+                           const struct delivery *delivery, uint64_t durable_seq)
+{
     uint16_t window = client->receive_max < INFLIGHT_MAX ? client->receive_max : INFLIGHT_MAX;
 
     return keep->under_way < window &&
