@@ -14,6 +14,7 @@
 #include "net/tls.h"
 
 #include "os/clock.h"
+#include "os/file.h"
 #include "os/process.h"
 
 enum {
@@ -285,6 +286,20 @@ static enum mr_err sessions_load(struct mr_shard *shard, struct mr_error *why)
     return restore(shard, why);
 }
 
+/* Cursors of shards that are no more would hold the segments of their lanes, and of ours,
+ * for ever.  They have no sessions: restore() has seen to that.
+ */
+static enum mr_err cursors_tidy(const struct mr_broker *broker, struct mr_error *why)
+{
+    if (broker->run.sessions_path == NULL ||
+        mr_cursor_forget_unopened(broker->run.journal, SESSIONS_CURSOR) == MR_OK) {
+        return MR_OK;
+    }
+    return mr_error_set(why, MR_ERR_IO,
+                        "the journal's cursors cannot be written: %s; check the disk",
+                        mr_file_last_cause());
+}
+
 enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *run,
                            struct mr_error *why)
 {
@@ -323,6 +338,9 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
         mr_lane_set_owner(broker->shards[i]->lane, &broker->shards[i]->wake);
         err = sessions_load(broker->shards[i], why);
+    }
+    if (err == MR_OK) {
+        err = cursors_tidy(broker, why);
     }
     if (err != MR_OK) {
         mr_broker_close(broker);

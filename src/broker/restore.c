@@ -414,7 +414,15 @@ static bool say_no(void *arg, struct mr_span key, struct mr_span value)
     return false;
 }
 
-/* Is there anything in the store of a lane that is not used any more? */
+static bool find_ours(void *arg, struct mr_span key, struct mr_span value)
+{
+    const struct mr_journal_id *id = arg;
+
+    (void)key;
+    return value.len < VECTOR_ROW_ID || memcmp(value.at, id->bytes, sizeof(id->bytes)) != 0;
+}
+
+/* Is there anything of this journal in the store of a lane that is not used any more? */
 static bool lane_is_empty(const struct mr_shard *shard, uint32_t lane)
 {
     struct mr_store *store = NULL;
@@ -429,8 +437,10 @@ static bool lane_is_empty(const struct mr_shard *shard, uint32_t lane)
         MR_OK) {
         return false;
     }
-    bool empty = mr_store_each(store, MR_STORE_SESSIONS, say_no, NULL) &&
-                 mr_store_each(store, MR_STORE_RETAINED, say_no, NULL);
+    struct mr_journal_id id = *mr_journal_identity(shard->broker->run.journal);
+    bool empty = mr_store_each(store, MR_STORE_VECTOR, find_ours, &id) ||
+                 (mr_store_each(store, MR_STORE_SESSIONS, say_no, NULL) &&
+                  mr_store_each(store, MR_STORE_RETAINED, say_no, NULL));
     mr_store_close(store);
     return empty;
 }
@@ -462,7 +472,11 @@ static enum mr_err check_lanes(const struct restoring *restoring, struct mr_erro
     if (changed) {
         kept = shard->keeps_count + shard->retained_count != 0;
     }
-    for (uint32_t lane = lanes; changed && lane < restoring->lanes && shard->index == 0; lane++) {
+    /* Shard 0 may never have had anything to write, so its store need not know. */
+    uint32_t total = shard->store != NULL && shard->index == 0
+                         ? mr_journal_lane_total(shard->broker->run.journal)
+                         : 0;
+    for (uint32_t lane = lanes; lane < total; lane++) {
         kept = kept || !lane_is_empty(shard, lane);
     }
     if (!kept) {

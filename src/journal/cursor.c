@@ -445,6 +445,15 @@ void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq)
     atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
 }
 
+/* The slot is free from now on; not synced yet. */
+static enum mr_err cursor_free(struct mr_journal *journal, struct mr_cursor *cursor)
+{
+    enum mr_err err = cursor_write(journal, cursor, mr_cursor_get(cursor), true);
+
+    cursor->used = err != MR_OK;
+    return err;
+}
+
 enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name)
 {
     enum mr_err err = MR_OK;
@@ -455,8 +464,28 @@ enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name)
         struct mr_cursor *cursor = &journal->cursors[i];
 
         if (cursor->used && strcmp(cursor->name, name) == 0) {
-            err = cursor_write(journal, cursor, mr_cursor_get(cursor), true);
-            cursor->used = err != MR_OK;
+            err = cursor_free(journal, cursor);
+            any = true;
+        }
+    }
+    if (err == MR_OK && any) {
+        err = mr_file_sync(&journal->cursor_file) == MR_OK ? MR_OK : MR_ERR_IO;
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err;
+}
+
+enum mr_err mr_cursor_forget_unopened(struct mr_journal *journal, const char *prefix)
+{
+    enum mr_err err = MR_OK;
+    bool any = false;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
+        struct mr_cursor *cursor = &journal->cursors[i];
+
+        if (cursor->used && !cursor->opened && strncmp(cursor->name, prefix, strlen(prefix)) == 0) {
+            err = cursor_free(journal, cursor);
             any = true;
         }
     }
