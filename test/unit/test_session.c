@@ -8,6 +8,7 @@
  *         of the disk (broker_kit.h).
  */
 #include "broker_peer.h"
+#include "journal/cursor.h"
 
 static void join_as(struct peer *peer, struct kit *kit, const struct peer_connect *how,
                     bool present)
@@ -524,6 +525,59 @@ static void test_will_comes_with_the_end(void)
     kit_close(&kit);
 }
 
+static void sessions_cursor(void *arg, const char *cursor, uint32_t lane, uint64_t seq)
+{
+    (void)lane;
+    if (strcmp(cursor, "$sessions") == 0) {
+        *(uint64_t *)arg = seq;
+    }
+}
+
+/* A will that was published after its delay is published once, also if the start finds its
+ * event behind the checkpoint and the session in the store.
+ */
+static void test_will_once_through_a_checkpoint(void)
+{
+    struct peer_connect mortal = {.client_id = "mortal",
+                                  .version = 5,
+                                  .keep_session = true,
+                                  .expiry_s = 3600,
+                                  .will_topic = "will",
+                                  .will_payload = "gone",
+                                  .will_qos = 1,
+                                  .will_delay_s = 1};
+    struct kit kit;
+    struct peer peer;
+    struct peer watch;
+    struct mr_mqtt_publish got;
+    uint64_t stored = 0;
+    int64_t deadline = kit_deadline();
+
+    kit_open(&kit, &(struct kit_options){.checkpoint_ms = 20});
+    join_as(&watch, &kit, &scada, false);
+    mr_assert(subscribe(&watch, "will", 1) == 1);
+    join_as(&peer, &kit, &mortal, false);
+    peer_close(&peer);
+    peer_expect_publish(&watch, "will", "gone", 1, &got);
+    peer_ack(&watch, got.packet_id);
+    leave(&watch, 0);
+    do {
+        (void)usleep(1000); /* sleep: a checkpoint tells nobody */
+        mr_cursor_list(kit.journal, sessions_cursor, &stored);
+        kit_patience(deadline, "a checkpoint");
+    } while (stored < mr_lane_durable(kit.lane));
+    kit_crash(&kit);
+    join_as(&watch, &kit, &scada, true);
+    mortal.client_id = "another";
+    mortal.will_payload = "later";
+    join_as(&peer, &kit, &mortal, false);
+    peer_close(&peer);
+    peer_expect_publish(&watch, "will", "later", 1, &got);
+    peer_ack(&watch, got.packet_id);
+    leave(&watch, 0);
+    kit_close(&kit);
+}
+
 /* The store gone, the journal has all; the journal's old segments gone, the store has. */
 static void test_store_and_journal(void)
 {
@@ -761,6 +815,7 @@ int main(void)
     test_retained_limit_and_persistent_subscriber();
     test_will_delay();
     test_will_comes_with_the_end();
+    test_will_once_through_a_checkpoint();
     test_store_and_journal();
     test_retained_of_two_filters();
     test_retained_too_many_for_a_record();
