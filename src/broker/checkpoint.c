@@ -288,6 +288,13 @@ void checkpoint_now(struct mr_shard *shard, uint64_t seq)
     kept_written(shard);
 }
 
+uint64_t checkpoint_at_bytes(const struct mr_shard *shard)
+{
+    uint64_t share = shard->pool.limit_bytes / 8;
+
+    return share < CHECKPOINT_AT_BYTES ? share : CHECKPOINT_AT_BYTES;
+}
+
 static bool checkpoint_is_due(const struct mr_shard *shard)
 {
     uint32_t given_ms = shard->broker->run.checkpoint_ms;
@@ -296,7 +303,8 @@ static bool checkpoint_is_due(const struct mr_shard *shard)
                                               : CHECKPOINT_EVERY_MS;
 
     return shard->now_ns - shard->checkpoint_ns > every_ms * INT64_C(1000000) || shard->stalled ||
-           shard->unstored > CHECKPOINT_AT_QUEUED || shard->fresh_bytes > CHECKPOINT_AT_BYTES ||
+           shard->unstored > CHECKPOINT_AT_QUEUED ||
+           shard->fresh_bytes > checkpoint_at_bytes(shard) ||
            mr_store_gathered(shard->store) > CHECKPOINT_AT_DELTA;
 }
 

@@ -229,6 +229,8 @@ bool session_end(struct mr_shard *shard, struct session *session);
 
 /* Write everything up to `seq`, and wait for it: at start. */
 void checkpoint_now(struct mr_shard *shard, uint64_t seq);
+/* Messages that only memory and journal have: so many bytes bring a checkpoint on. */
+uint64_t checkpoint_at_bytes(const struct mr_shard *shard);
 void checkpoint_turn(struct mr_shard *shard);                          /* at a turn's end */
 void checkpoint_durable(struct mr_shard *shard, uint64_t durable_seq); /* it rose */
 void checkpoint_forget(struct mr_shard *shard, struct keep *keep);     /* the session has gone */

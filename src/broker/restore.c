@@ -15,7 +15,7 @@
 #include "os/clock.h"
 #include "os/file.h"
 
-enum { LIST_FIRST = 1024, RESTORE_AT_BYTES = 16 << 20, RESTORE_AT_QUEUED = 100000 };
+enum { LIST_FIRST = 1024, RESTORE_AT_QUEUED = 100000 };
 
 /* A growing array of pointers. */
 struct list {
@@ -375,8 +375,8 @@ static enum mr_err apply_tail(struct restoring *restoring, uint64_t seq_from, st
             apply_record(restoring, &record);
         }
         mr_view_unpin(&view);
-        if (shard->store != NULL &&
-            (shard->fresh_bytes > RESTORE_AT_BYTES || shard->unstored > RESTORE_AT_QUEUED)) {
+        if (shard->store != NULL && (shard->fresh_bytes > checkpoint_at_bytes(shard) ||
+                                     shard->unstored > RESTORE_AT_QUEUED)) {
             checkpoint_now(shard, view.seq_last);
         }
     }

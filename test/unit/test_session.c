@@ -741,6 +741,52 @@ static void test_retained_too_many_for_a_record(void)
     kit_close(&kit);
 }
 
+/* ---- little memory ---- */
+
+/* A queue larger than the memory, in a small gateway: it goes to the store in time, and
+ * the start does not need more memory for the same than there was.
+ */
+static void test_queue_larger_than_memory(void)
+{
+    enum { MESSAGES = 4000, WINDOW = 16 };
+    struct kit kit;
+    struct peer pub;
+    struct peer sub;
+    struct mr_mqtt_publish got;
+    char payload[1501];
+
+    kit_open(&kit, &(struct kit_options){.checkpoint_ms = 60000,
+                                         .memory_bytes = 4 << 20,
+                                         .max_queued_messages = 5000});
+    join_as(&sub, &kit, &scada, false);
+    mr_assert(subscribe(&sub, "q", 1) == 1);
+    leave(&sub, 0);
+    peer_join(&pub, &kit, "pub", 5);
+    memset(payload, 'x', sizeof(payload) - 1);
+    payload[sizeof(payload) - 1] = '\0';
+    for (int i = 0; i < MESSAGES + WINDOW; i++) {
+        if (i < MESSAGES) {
+            (void)snprintf(payload, 16, "%06d", i);
+            payload[6] = 'x';
+            peer_publish(&pub, "q", payload, 1, (uint16_t)(i + 1));
+        }
+        if (i >= WINDOW) {
+            mr_assert(peer_expect_puback(&pub, (uint16_t)(i - WINDOW + 1)) == 0);
+        }
+    }
+    peer_close(&pub);
+    kit_crash(&kit);
+    join_as(&sub, &kit, &scada, true);
+    for (int i = 0; i < MESSAGES; i++) {
+        (void)snprintf(payload, 16, "%06d", i);
+        payload[6] = 'x';
+        peer_expect_publish(&sub, "q", payload, 1, &got);
+        peer_ack(&sub, got.packet_id);
+    }
+    leave(&sub, 0);
+    kit_close(&kit);
+}
+
 /* ---- a full journal ---- */
 
 /* Has a whole packet arrived? */
@@ -819,6 +865,7 @@ int main(void)
     test_store_and_journal();
     test_retained_of_two_filters();
     test_retained_too_many_for_a_record();
+    test_queue_larger_than_memory();
     test_full_with_acks_waiting();
     printf("ok\n");
     return 0;
