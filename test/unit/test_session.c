@@ -316,27 +316,40 @@ static void test_message_expiry(void)
 
     kit_open(&kit, &(struct kit_options){0});
     join_as(&sub, &kit, &scada, false);
-    mr_assert(subscribe(&sub, "e", 1) == 1);
-    leave(&sub, 0);
+    mr_assert(subscribe(&sub, "e", 2) == 2);
     peer_join(&pub, &kit, "pub", 5);
-    packet.payload = mr_span_of("short");
+    packet.payload = mr_span_of("begun");
     packet.props.message_expiry_s = 1;
     mr_mqtt_set(&packet.props, MR_MQTT_PROP_MESSAGE_EXPIRY);
+    packet.qos = 2;
     publish(&pub, &packet);
-    mr_assert(peer_expect_puback(&pub, 1) == 0);
+    mr_assert(peer_expect_ack(&pub, MR_MQTT_PUBREC, 1) == 0);
+    peer_expect_publish(&sub, "e", "begun", 2, &got);
+    uint16_t id = got.packet_id;
+    leave(&sub, 0); /* no PUBREC */
+    packet.qos = 1;
+    packet.packet_id = 2;
+    packet.payload = mr_span_of("short");
+    publish(&pub, &packet);
+    mr_assert(peer_expect_puback(&pub, 2) == 0);
     packet.payload = mr_span_of("long");
     packet.props.message_expiry_s = 100;
     publish(&pub, &packet);
-    mr_assert(peer_expect_puback(&pub, 1) == 0);
+    mr_assert(peer_expect_puback(&pub, 2) == 0);
     peer_close(&pub);
     (void)usleep(1200000); /* sleep: the life of a message must pass */
     join_as(&sub, &kit, &scada, true);
+    peer_expect_publish(&sub, "e", "begun", 2, &got); /* [MQTT-4.3.3-7] */
+    mr_assert(got.dup && got.packet_id == id && got.props.message_expiry_s == 0);
+    peer_send_ack(&sub, MR_MQTT_PUBREC, id);
     peer_expect_publish(&sub, "e", "long", 1, &got);
     mr_assert(got.props.message_expiry_s < 100 && got.props.message_expiry_s > 80);
     peer_ack(&sub, got.packet_id);
+    mr_assert(peer_expect_ack(&sub, MR_MQTT_PUBREL, id) == 0);
+    peer_send_ack(&sub, MR_MQTT_PUBCOMP, id);
     leave(&sub, 0);
     join_as(&sub, &kit, &scada, true);
-    peer_quiet(&sub); /* both are settled */
+    peer_quiet(&sub); /* all are settled */
     leave(&sub, 0);
     kit_close(&kit);
 }
