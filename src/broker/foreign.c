@@ -359,6 +359,7 @@ void foreign_restored(struct mr_shard *shard)
             foreign->pos = mr_cursor_get(foreign->cursor);
         }
         catch_up(shard, lane);
+        shard->foreign_left |= foreign->reader != NULL; /* no room for all of it yet */
     }
 }
 
