@@ -323,6 +323,9 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     broker->shards = mr_alloc(broker->shard_count * sizeof(struct mr_shard *));
     broker->mailboxes =
         mr_alloc((size_t)broker->shard_count * broker->shard_count * sizeof(*broker->mailboxes));
+    broker->foreign_stored = mr_alloc((size_t)broker->shard_count * broker->shard_count *
+                                      sizeof(*broker->foreign_stored));
+    mr_mutex_init(&broker->foreign_mutex);
     mr_os_random(&broker->interest_key, sizeof(broker->interest_key));
     atomic_store(&broker->interest_version, 1);
     broker->net_shared.connections_max = connections_max();
@@ -495,6 +498,8 @@ void mr_broker_close(struct mr_broker *broker)
         shard_close(broker->shards[i]);
     }
     mr_free(broker->shards);
+    mr_free(broker->foreign_stored);
+    mr_mutex_fini(&broker->foreign_mutex);
     mr_auth_close(broker->auth);
     for (size_t i = 0; i < broker->run.listener_count; i++) {
         mr_tls_close(broker->listeners[i].tls);
