@@ -144,6 +144,23 @@ void will_publish(struct mr_shard *shard, struct stored *will)
     stored_free(&shard->pool, will);
 }
 
+bool will_publish_kept(struct mr_shard *shard, struct session *session)
+{
+    struct stored *will = session->will;
+
+    if (will == NULL) {
+        return true;
+    }
+    will->message.received_us = shard->wall_us;
+    if (shard->wills_first != NULL || shard->stalled || will_append(shard, will) == MR_ERR_FULL) {
+        return false;
+    }
+    session->will = NULL;
+    keep_mark(shard, session->keep);
+    stored_free(&shard->pool, will);
+    return true;
+}
+
 void wills_retry(struct mr_shard *shard)
 {
     while (shard->wills_first != NULL && !shard->stalled) {

@@ -6,6 +6,8 @@
  */
 #include "broker/keep_internal.h"
 
+enum { BROUGHT_FIRST = 64 };
+
 /* ---- events ---- */
 
 struct applied {
@@ -267,33 +269,60 @@ static void apply_close(struct mr_shard *shard, struct session *session,
     keep_close(shard, keep, at_us);
 }
 
+/* Retained messages that the filters of a SUBSCRIBE find again. */
 struct brought {
-    struct mr_shard *shard;
-    struct keep *keep;
-    struct mr_take list; /* behind the one found last */
-    uint64_t ordinal;    /* of the next in the list */
-    struct mr_control_filter filter;
+    struct kept **found;
+    size_t count;
+    size_t capacity;
 };
 
-/* A retained message that the filter finds again: is it in the list? */
-static void apply_retained(void *arg, struct kept *kept)
+static void brought_add(void *arg, struct kept *kept)
 {
     struct brought *brought = arg;
-    struct mr_take list = brought->list;
-    uint64_t ordinal = brought->ordinal;
+
+    if (brought->count == brought->capacity) {
+        brought->capacity = brought->capacity == 0 ? BROUGHT_FIRST : brought->capacity * 2;
+        brought->found = mr_realloc(brought->found, brought->capacity * sizeof(*brought->found));
+    }
+    brought->found[brought->count++] = kept;
+}
+
+static int brought_compare(const void *a, const void *b)
+{
+    const struct kept *x = *(struct kept *const *)a;
+    const struct kept *y = *(struct kept *const *)b;
+
+    if (x->lane != y->lane) {
+        return x->lane < y->lane ? -1 : 1;
+    }
+    return x->seq < y->seq ? -1 : x->seq > y->seq;
+}
+
+/* What the record names, by (lane, seq): which filter found it does not matter, and those
+ * that a filter found and did not bring are not named.
+ */
+static void apply_retained(struct mr_shard *shard, struct keep *keep, struct brought *brought,
+                           struct mr_span refs, uint32_t subscription_id)
+{
+    struct mr_take take = mr_take_from(refs);
     struct mr_control_ref ref;
 
-    for (; mr_control_ref_next(&list, &ref); ordinal++) {
-        if (ref.seq == kept->seq && ref.lane == kept->lane) {
-            struct delivery how = {.ordinal = ordinal,
-                                   .subscription_id = brought->filter.subscription_id,
-                                   .qos = ref.qos,
-                                   .retain = true};
-            brought->shard->restore_short |=
-                !queue_append(brought->shard, brought->keep, kept, &how);
-            brought->list = list;
-            brought->ordinal = ordinal + 1;
-            return;
+    if (brought->count != 0) {
+        qsort(brought->found, brought->count, sizeof(*brought->found), brought_compare);
+    }
+    for (; mr_control_ref_next(&take, &ref); keep->ordinal_next++) {
+        struct kept wanted = {.lane = ref.lane, .seq = ref.seq};
+        struct kept *key = &wanted;
+        struct kept **kept = brought->count == 0
+                                 ? NULL
+                                 : bsearch(&key, brought->found, brought->count,
+                                           sizeof(*brought->found), brought_compare);
+        struct delivery how = {.ordinal = keep->ordinal_next,
+                               .subscription_id = subscription_id,
+                               .qos = ref.qos,
+                               .retain = true};
+        if (kept != NULL) {
+            shard->restore_short |= !queue_append(shard, keep, *kept, &how);
         }
     }
 }
@@ -302,23 +331,18 @@ static void apply_subscribe(struct mr_shard *shard, struct session *session,
                             const struct mr_control *control)
 {
     struct mr_take take = mr_take_from(control->list);
-    struct brought brought = {.shard = shard,
-                              .keep = session->keep,
-                              .list = mr_take_from(control->retained),
-                              .ordinal = session->keep->ordinal_next};
-    struct mr_control_ref ref;
+    struct mr_control_filter filter = {.subscription_id = 0};
+    struct brought brought = {.found = NULL};
     bool is_new;
 
-    while (mr_control_filter_next(&take, MR_CONTROL_SUBSCRIBE, &brought.filter)) {
-        shard->restore_short |= !keep_subscribe(shard, session, &brought.filter, &is_new);
+    while (mr_control_filter_next(&take, MR_CONTROL_SUBSCRIBE, &filter)) {
+        shard->restore_short |= !keep_subscribe(shard, session, &filter, &is_new);
         if (control->retained.len != 0) {
-            retained_match(shard, brought.filter.filter, apply_retained, &brought);
+            retained_match(shard, filter.filter, brought_add, &brought);
         }
     }
-    take = mr_take_from(control->retained);
-    while (mr_control_ref_next(&take, &ref)) {
-        session->keep->ordinal_next += 1;
-    }
+    apply_retained(shard, session->keep, &brought, control->retained, filter.subscription_id);
+    mr_free(brought.found);
     keep_mark(shard, session->keep);
 }
 

@@ -14,6 +14,7 @@
 #include "net/tls.h"
 
 #include "os/clock.h"
+#include "os/file.h"
 #include "os/process.h"
 
 enum {
@@ -286,69 +287,18 @@ static enum mr_err sessions_load(struct mr_shard *shard, struct mr_error *why)
     return restore(shard, why);
 }
 
-/* A cursor of a session store that no shard moves any more. */
-struct stale_cursor {
-    char name[32];
-    uint32_t lane;
-    bool forget; /* of a shard that is no more; else only its lane is not written any more */
-};
-
-struct stale_cursors {
-    struct stale_cursor items[MR_CURSORS_MAX];
-    size_t count;
-    uint32_t shard_count;
-};
-
-static void stale_note(void *arg, const char *name, uint32_t lane, uint64_t seq)
-{
-    struct stale_cursors *stale = arg;
-    const size_t len = strlen(SESSIONS_CURSOR);
-    uint64_t reader = 0;
-
-    (void)seq;
-    if (strncmp(name, SESSIONS_CURSOR, len) != 0) {
-        return;
-    }
-    for (const char *c = name + len; *c != '\0'; c++) {
-        reader = *c == '-' ? 0 : reader * 10 + (uint64_t)(*c - '0');
-    }
-    if (lane >= stale->shard_count || reader >= stale->shard_count) {
-        struct stale_cursor *item = &stale->items[stale->count++];
-        struct mr_text text = mr_text_over(item->name, sizeof(item->name));
-        mr_text_add(&text, name);
-        item->lane = lane;
-        item->forget = reader >= stale->shard_count;
-    }
-}
-
-/* There were more shards once: what only their session stores waited for may retire.
- * (restore() has seen to it that there is nothing in those stores.)
+/* Cursors of shards that are no more would hold the segments of their lanes, and of ours,
+ * for ever.  They have no sessions: restore() has seen to that.
  */
-static enum mr_err sessions_let_go(struct mr_broker *broker, struct mr_error *why)
+static enum mr_err cursors_tidy(const struct mr_broker *broker, struct mr_error *why)
 {
-    struct mr_journal *journal = broker->run.journal;
-    struct stale_cursors *stale = mr_alloc(sizeof(*stale));
-    enum mr_err err = MR_OK;
-
-    stale->shard_count = broker->shard_count;
-    mr_cursor_list(journal, stale_note, stale);
-    for (size_t i = 0; i < stale->count && err == MR_OK; i++) {
-        struct mr_cursor *cursor = NULL;
-        bool is_new = false;
-
-        if (stale->items[i].forget) {
-            err = mr_cursor_forget(journal, stale->items[i].name);
-            continue;
-        }
-        err = mr_cursor_open(journal, stale->items[i].name, stale->items[i].lane, MR_START_NOW,
-                             &cursor, &is_new, why);
-        uint64_t durable_seq = mr_lane_durable(mr_journal_lane(journal, stale->items[i].lane));
-        if (err == MR_OK && durable_seq > mr_cursor_get(cursor)) {
-            mr_cursor_set(cursor, durable_seq);
-        }
+    if (broker->run.sessions_path == NULL ||
+        mr_cursor_forget_unopened(broker->run.journal, SESSIONS_CURSOR) == MR_OK) {
+        return MR_OK;
     }
-    mr_free(stale);
-    return err;
+    return mr_error_set(why, MR_ERR_IO,
+                        "the journal's cursors cannot be written: %s; check the disk",
+                        mr_file_last_cause());
 }
 
 enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *run,
@@ -375,6 +325,9 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     broker->shards = mr_alloc(broker->shard_count * sizeof(struct mr_shard *));
     broker->mailboxes =
         mr_alloc((size_t)broker->shard_count * broker->shard_count * sizeof(*broker->mailboxes));
+    broker->foreign_stored = mr_alloc((size_t)broker->shard_count * broker->shard_count *
+                                      sizeof(*broker->foreign_stored));
+    mr_mutex_init(&broker->foreign_mutex);
     mr_os_random(&broker->interest_key, sizeof(broker->interest_key));
     atomic_store(&broker->interest_version, 1);
     broker->net_shared.connections_max = connections_max();
@@ -392,8 +345,8 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
         err = sessions_load(broker->shards[i], why);
         shard_metrics_update(broker->shards[i]); /* true before the first turn, too */
     }
-    if (err == MR_OK && broker->run.sessions_path != NULL) {
-        err = sessions_let_go(broker, why);
+    if (err == MR_OK) {
+        err = cursors_tidy(broker, why);
     }
     if (err != MR_OK) {
         mr_broker_close(broker);
@@ -549,6 +502,8 @@ void mr_broker_close(struct mr_broker *broker)
         shard_close(broker->shards[i]);
     }
     mr_free(broker->shards);
+    mr_free(broker->foreign_stored);
+    mr_mutex_fini(&broker->foreign_mutex);
     mr_auth_close(broker->auth);
     for (size_t i = 0; i < broker->run.listener_count; i++) {
         mr_tls_close(broker->listeners[i].tls);

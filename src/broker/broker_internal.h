@@ -110,6 +110,11 @@ void message_apply(struct mr_shard *shard, const struct mr_message *message, uin
 void will_publish(struct mr_shard *shard, struct stored *will);
 void wills_retry(struct mr_shard *shard);
 
+/* The same for a persistent session, whose will stays with it, and in the store, until it is
+ * in the journal.  False: there is no room; try again.
+ */
+bool will_publish_kept(struct mr_shard *shard, struct session *session);
+
 /* ---- inbound.c ---- */
 
 bool inbound_has(const struct inbound *inbound, uint16_t id);

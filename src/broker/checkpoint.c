@@ -16,7 +16,9 @@
  * INVARIANTS
  *
  *   (1) A delta is sealed only when no settle waits for the journal: else memory would be
- *       ahead of the records.
+ *       ahead of the records.  But not while the journal has no room: the checkpoint may be
+ *       what makes some.  A settle that the delta is ahead of does no harm: the client had
+ *       answered, and the record, when it comes, finds nothing more to settle.
  *   (2) A row is deleted in the delta in which it was put or in a later one.
  */
 #include "broker/keep_internal.h"
@@ -287,6 +289,13 @@ void checkpoint_now(struct mr_shard *shard, uint64_t seq)
     kept_written(shard);
 }
 
+uint64_t checkpoint_at_bytes(const struct mr_shard *shard)
+{
+    uint64_t share = shard->pool.limit_bytes / 8;
+
+    return share < CHECKPOINT_AT_BYTES ? share : CHECKPOINT_AT_BYTES;
+}
+
 /* Store or journal have it: the cursors may move. */
 static void checkpoint_moved(struct mr_shard *shard)
 {
@@ -333,7 +342,8 @@ static bool checkpoint_is_due(const struct mr_shard *shard)
                                               : CHECKPOINT_EVERY_MS;
 
     return shard->now_ns - shard->checkpoint_ns > every_ms * INT64_C(1000000) || shard->stalled ||
-           shard->unstored > CHECKPOINT_AT_QUEUED || shard->fresh_bytes > CHECKPOINT_AT_BYTES ||
+           shard->unstored > CHECKPOINT_AT_QUEUED ||
+           shard->fresh_bytes > checkpoint_at_bytes(shard) ||
            mr_store_gathered(shard->store) > CHECKPOINT_AT_DELTA;
 }
 
@@ -353,7 +363,8 @@ void checkpoint_turn(struct mr_shard *shard)
     if (shard->checkpoint == CHECKPOINT_WRITING && mr_store_take_written(shard->store)) {
         checkpoint_end(shard);
     }
-    if (shard->checkpoint == CHECKPOINT_NONE && shard->settling == NULL && /* (1) */
+    if (shard->checkpoint == CHECKPOINT_NONE &&
+        (shard->settling == NULL || shard->stalled) && /* (1) */
         checkpoint_is_due(shard) &&
         (!nothing_changed(shard) || foreign_has_moved(shard) ||
          mr_lane_next_seq(shard->lane) - 1 != mr_cursor_get(shard->cursor))) {

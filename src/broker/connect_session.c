@@ -228,10 +228,9 @@ struct joined connect_session(struct client *client, const struct mr_mqtt_connec
         shard_stall(shard);
         return (struct joined){.later = true};
     }
-    if (older != NULL && packet->clean_start && older->will != NULL) {
-        struct stored *due = older->will; /* its session ends before the delay is over */
-        older->will = NULL;
-        will_publish(shard, due);
+    if (older != NULL && (packet->clean_start || older->keep->will_us <= shard->wall_us) &&
+        !will_publish_kept(shard, older)) { /* its session ends, or the delay is over */
+        return (struct joined){.later = true};
     }
     if (!will_take(client, packet, &will)) {
         return join_no_memory();

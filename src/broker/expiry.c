@@ -26,12 +26,8 @@ bool session_end(struct mr_shard *shard, struct session *session)
     struct mr_control end = {.kind = MR_CONTROL_END, .client = session_id(session)};
     uint64_t seq;
 
-    if (session->will != NULL) {
-        struct stored *will = session->will;
-        session->will = NULL;
-        will_publish(shard, will);
-    }
-    if (shard->stalled || control_append(shard, &end, &seq) != MR_OK) {
+    if (!will_publish_kept(shard, session) || shard->stalled ||
+        control_append(shard, &end, &seq) != MR_OK) {
         return false;
     }
     session_free(shard, session);
@@ -54,9 +50,7 @@ void session_leave(struct mr_shard *shard, struct session *session, const struct
     }
     close_append(shard, keep, client->will_dropped ? MR_CONTROL_WILL_REVOKED : 0);
     if (session->will != NULL && keep->will_us <= shard->wall_us) {
-        struct stored *will = session->will;
-        session->will = NULL;
-        will_publish(shard, will);
+        (void)will_publish_kept(shard, session); /* the scan tries again */
     }
 }
 
@@ -72,9 +66,7 @@ static void session_look_at(struct mr_shard *shard, struct session *session)
         close_append(shard, keep, session->will == NULL ? MR_CONTROL_WILL_REVOKED : 0);
     }
     if (session->will != NULL && keep->will_us <= shard->wall_us) {
-        struct stored *will = session->will;
-        session->will = NULL;
-        will_publish(shard, will);
+        (void)will_publish_kept(shard, session);
     }
     if (keep_expires_us(keep) <= shard->wall_us) {
         (void)session_end(shard, session);

@@ -292,6 +292,29 @@ void foreign_tell(struct mr_shard *shard, uint64_t seq)
 
 /* ---- start and checkpoints ---- */
 
+/* What this shard has stored of the lane counts from now on; the cursor is the least of
+ * all shards'.  One of each shard would be more cursors than there are with 32 shards.
+ */
+static void foreign_store(struct mr_shard *shard, uint32_t lane)
+{
+    struct mr_broker *broker = shard->broker;
+    uint64_t *stored = &broker->foreign_stored[(size_t)lane * broker->shard_count];
+    struct mr_cursor *cursor = shard->foreign[lane].cursor;
+    uint64_t least = UINT64_MAX;
+
+    mr_mutex_lock(&broker->foreign_mutex);
+    stored[shard->index] = shard->foreign[lane].pos_stored;
+    for (uint32_t i = 0; i < broker->shard_count; i++) {
+        if (i != lane && stored[i] < least) {
+            least = stored[i];
+        }
+    }
+    if (least > mr_cursor_get(cursor)) {
+        mr_cursor_set(cursor, least);
+    }
+    mr_mutex_unlock(&broker->foreign_mutex);
+}
+
 enum mr_err foreign_cursors_open(struct mr_shard *shard, struct mr_error *why)
 {
     enum mr_err err = MR_OK;
@@ -299,13 +322,15 @@ enum mr_err foreign_cursors_open(struct mr_shard *shard, struct mr_error *why)
 
     for (uint32_t lane = 0;
          shard->foreign != NULL && lane < shard->broker->shard_count && err == MR_OK; lane++) {
-        char name[32];
-        struct mr_text text = mr_text_over(name, sizeof(name));
+        struct foreign_lane *foreign = &shard->foreign[lane];
 
-        mr_text_fmt(&text, SESSIONS_CURSOR "-%u", shard->index);
         if (lane != shard->index) {
-            err = mr_cursor_open(shard->broker->run.journal, name, lane, MR_START_OLDEST,
-                                 &shard->foreign[lane].cursor, &is_new, why);
+            err = mr_cursor_open(shard->broker->run.journal, FOREIGN_CURSOR, lane, MR_START_NOW,
+                                 &foreign->cursor, &is_new, why);
+        }
+        if (foreign->cursor != NULL) {
+            foreign->pos_stored = mr_cursor_get(foreign->cursor);
+            foreign_store(shard, lane);
         }
     }
     return err;
@@ -359,6 +384,7 @@ void foreign_restored(struct mr_shard *shard)
             foreign->pos = mr_cursor_get(foreign->cursor);
         }
         catch_up(shard, lane);
+        shard->foreign_left |= foreign->reader != NULL; /* no room for all of it yet */
     }
 }
 
@@ -366,7 +392,7 @@ bool foreign_has_moved(const struct mr_shard *shard)
 {
     for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
         const struct foreign_lane *foreign = &shard->foreign[lane];
-        if (foreign->cursor != NULL && mr_cursor_get(foreign->cursor) < foreign->pos) {
+        if (foreign->cursor != NULL && foreign->pos_stored < foreign->pos) {
             return true;
         }
     }
@@ -384,8 +410,9 @@ void foreign_checkpointed(struct mr_shard *shard)
 {
     for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
         struct foreign_lane *foreign = &shard->foreign[lane];
-        if (foreign->cursor != NULL && foreign->pos_sealed > mr_cursor_get(foreign->cursor)) {
-            mr_cursor_set(foreign->cursor, foreign->pos_sealed);
+        if (foreign->cursor != NULL && foreign->pos_sealed > foreign->pos_stored) {
+            foreign->pos_stored = foreign->pos_sealed;
+            foreign_store(shard, lane);
         }
     }
 }

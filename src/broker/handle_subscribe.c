@@ -17,8 +17,9 @@ struct subscribing {
     bool *is_new;   /* per filter */
     uint8_t *list;  /* the record's filters; written at `at` */
     uint8_t *at;
-    uint8_t *refs; /* the record's retained messages; NULL: only count */
-    size_t refs_count;
+    uint8_t *refs;     /* the record's retained messages; NULL: only count */
+    size_t refs_count; /* of both walks */
+    size_t refs_first; /* of the first */
     size_t refs_bytes;
     struct mr_control_filter filter; /* the one whose retained messages are looked for */
 };
@@ -165,7 +166,9 @@ static void retained_send(void *arg, struct kept *kept)
     }
 }
 
-/* The record of a persistent session.  FULL: nothing was appended. */
+/* The record of a persistent session.  FULL: nothing was appended, later perhaps.
+ * REJECT: so many retained messages that no record can name them.
+ */
 static enum mr_err subscribe_record(struct subscribing *subscribing, uint64_t *seq)
 {
     struct client *client = subscribing->client;
@@ -173,12 +176,12 @@ static enum mr_err subscribe_record(struct subscribing *subscribing, uint64_t *s
     size_t capacity = 0;
 
     each_retained(subscribing, retained_note);
+    subscribing->refs_first = subscribing->refs_count;
     if (subscribing->refs_count != 0) {
         subscribing->refs = mr_bufpool_take(
             &shard->pool, subscribing->refs_count * MR_CONTROL_REF_BYTES_MAX, &capacity);
         if (subscribing->refs == NULL) {
-            shard_stall(shard);
-            return MR_ERR_FULL;
+            return MR_ERR_REJECT; /* to wait for so much could be to wait for ever */
         }
         each_retained(subscribing, retained_note);
     }
@@ -195,7 +198,7 @@ static enum mr_err subscribe_record(struct subscribing *subscribing, uint64_t *s
 }
 
 /* Options as they are from now on [MQTT-3.8.4-3], then what is retained. */
-static void subscribe_finish(struct subscribing *subscribing)
+static void subscribe_finish(struct subscribing *subscribing, uint64_t seq)
 {
     struct client *client = subscribing->client;
     struct mr_shard *shard = client->shard;
@@ -219,9 +222,30 @@ static void subscribe_finish(struct subscribing *subscribing)
     }
     if (session->keep != NULL) {
         keep_mark(shard, session->keep);
+        if (subscribing->refs_count != 0) {
+            session->keep->brought_seq = seq;
+        }
     }
     each_retained(subscribing, retained_send);
     kept_read_end(shard);
+}
+
+/* What it brings is too much: each filter is refused, which says so at least to 5.0. */
+static void subscribe_refuse(struct subscribing *subscribing)
+{
+    static struct mr_log_limit limit;
+    struct client_label label;
+    uint64_t held = 0;
+
+    memset(subscribing->codes, MR_MQTT_QUOTA_EXCEEDED, subscribing->packet.filter_count);
+    if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
+        mr_log(MR_LOG_WARN, "mqtt",
+               "%s: a SUBSCRIBE that brings %zu retained messages was refused, that is more than "
+               "a record of the journal can name (%llu more); let it use narrower filters, or set "
+               "a larger `max_packet_size`",
+               client_label(subscribing->client, &label), subscribing->refs_first,
+               (unsigned long long)held);
+    }
 }
 
 /* Everything but memory for the lists. */
@@ -242,15 +266,22 @@ static enum verdict subscribe_all(struct subscribing *subscribing)
             subscribe_undo(subscribing);
             return PACKET_LATER;
         }
-        if (subscribe_record(subscribing, &seq) != MR_OK) {
+        enum mr_err err = subscribe_record(subscribing, &seq);
+        if (err != MR_OK) {
             subscribe_undo(subscribing);
+        }
+        if (err == MR_ERR_REJECT) {
+            subscribe_refuse(subscribing);
+            return send_suback(client, &answer, 0);
+        }
+        if (err != MR_OK) {
             return PACKET_LATER;
         }
     }
     foreign_follow(shard);
     enum verdict verdict = send_suback(client, &answer, seq);
     if (verdict == PACKET_DONE) {
-        subscribe_finish(subscribing);
+        subscribe_finish(subscribing, seq);
     }
     return verdict;
 }

@@ -105,6 +105,7 @@ struct keep {
     uint64_t number;         /* seq of the first open record: its name in the store */
     uint64_t ordinal_next;
     uint64_t ordinal_sent; /* those below have been sent at least once */
+    uint64_t brought_seq;  /* the last SUBSCRIBE that brought retained messages, or 0 */
     struct delivery *ring;
     size_t ring_bytes;      /* as lent by the pool */
     uint32_t ring_capacity; /* a power of two */
@@ -228,6 +229,8 @@ bool session_end(struct mr_shard *shard, struct session *session);
 
 /* Write everything up to `seq`, and wait for it: at start. */
 void checkpoint_now(struct mr_shard *shard, uint64_t seq);
+/* Messages that only memory and journal have: so many bytes bring a checkpoint on. */
+uint64_t checkpoint_at_bytes(const struct mr_shard *shard);
 void checkpoint_turn(struct mr_shard *shard);                          /* at a turn's end */
 void checkpoint_durable(struct mr_shard *shard, uint64_t durable_seq); /* it rose */
 void checkpoint_forget(struct mr_shard *shard, struct keep *keep);     /* the session has gone */

@@ -55,7 +55,9 @@ static struct kept *kept_take(struct mr_shard *shard)
 struct kept *kept_new(struct mr_shard *shard, const struct mr_message *message, uint32_t lane,
                       uint64_t seq, enum kept_state state)
 {
-    struct kept *kept = deliver_has_memory(shard) ? kept_take(shard) : NULL;
+    /* A start may use all of it, or what was dropped for lack of memory would prevent it. */
+    bool room = shard->restoring || deliver_has_memory(shard);
+    struct kept *kept = room ? kept_take(shard) : NULL;
 
     if (kept == NULL) {
         return NULL;

@@ -7,7 +7,8 @@
  * the window, for the socket, or for the disk.  A new connection begins at the front
  * again; ordinals below `ordinal_sent` are repetitions and carry DUP.
  *
- * Nothing is sent before its record is durable: pushing puts the session on the shard's
+ * Nothing is sent before the record is durable that gave it its ordinal, which is the event's
+ * or, for a retained message, the SUBSCRIBE's: pushing puts the session on the shard's
  * kick list, and the list is walked when durable_seq has risen.  Quotas are kept there
  * too, when it is known what did not go to the socket.
  *
@@ -117,6 +118,9 @@ void queue_settle(struct mr_shard *shard, struct keep *keep, uint64_t ordinal)
     struct run *last = keep->runs_count == 0 ? NULL : &keep->runs[keep->runs_count - 1];
 
     if (last != NULL && last->first + last->count == ordinal) {
+        last->count += 1;
+    } else if (last != NULL && last->first == ordinal + 1) { /* a queue is trimmed from its end */
+        last->first = ordinal;
         last->count += 1;
     } else if (runs_grow(shard, keep)) {
         mr_assert(keep->runs != NULL);
@@ -391,7 +395,8 @@ void queue_kick(struct mr_shard *shard, uint64_t durable_seq)
         }
         uint32_t young = queue_young(shard, keep, durable_seq);
         queue_trim(shard, keep, young);
-        if (young != 0 || (client != NULL && client->joining && client->join_seq > durable_seq)) {
+        if (young != 0 || keep->brought_seq > durable_seq ||
+            (client != NULL && client->joining && client->join_seq > durable_seq)) {
             queue_wake(shard, keep);
         }
         keep = next;
@@ -446,6 +451,7 @@ static enum mr_err delivery_send(struct client *client, const struct keep *keep,
         return send_pubrel(client, outgoing.packet_id, 0);
     }
     if (!kept_read(shard, delivery->kept, &message)) {
+        kept_read_end(shard);
         return MR_ERR_REJECT;
     }
     if (message.props.len != 0 &&
@@ -458,6 +464,19 @@ static enum mr_err delivery_send(struct client *client, const struct keep *keep,
     return err;
 }
 
+/* Is the record durable that gave the delivery its ordinal?  Of a retained message that is
+ * the SUBSCRIBE, long behind the event; those that carry RETAIN for another reason wait for
+ * it too, which is one commit.
+ */
+static bool delivery_is_durable(const struct mr_shard *shard, const struct keep *keep,
+                                const struct delivery *delivery, uint64_t durable_seq)
+{
+    if (delivery->retain && keep->brought_seq > durable_seq) {
+        return false;
+    }
+    return delivery->kept->lane != shard->index || delivery->kept->seq <= durable_seq;
+}
+
 /* May the next one be sent now? */
 static bool queue_may_send(const struct client *client, const struct keep *keep,
                            const struct delivery *delivery, uint64_t durable_seq)
@@ -466,7 +485,7 @@ static bool queue_may_send(const struct client *client, const struct keep *keep,
 
     return keep->under_way < window &&
            delivery->ordinal - queue_at(keep, 0)->ordinal < ORDINALS_MAX && /* (4) */
-           (delivery->kept->lane != client->shard->index || delivery->kept->seq <= durable_seq);
+           delivery_is_durable(client->shard, keep, delivery, durable_seq);
 }
 
 void queue_drain(struct client *client, uint64_t durable_seq)

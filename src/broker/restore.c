@@ -15,7 +15,7 @@
 #include "os/clock.h"
 #include "os/file.h"
 
-enum { LIST_FIRST = 1024, RESTORE_AT_BYTES = 16 << 20, RESTORE_AT_QUEUED = 100000 };
+enum { LIST_FIRST = 1024, RESTORE_AT_QUEUED = 100000 };
 
 /* A growing array of pointers. */
 struct list {
@@ -375,8 +375,8 @@ static enum mr_err apply_tail(struct restoring *restoring, uint64_t seq_from, st
             apply_record(restoring, &record);
         }
         mr_view_unpin(&view);
-        if (shard->store != NULL &&
-            (shard->fresh_bytes > RESTORE_AT_BYTES || shard->unstored > RESTORE_AT_QUEUED)) {
+        if (shard->store != NULL && (shard->fresh_bytes > checkpoint_at_bytes(shard) ||
+                                     shard->unstored > RESTORE_AT_QUEUED)) {
             checkpoint_now(shard, view.seq_last);
         }
     }
@@ -414,7 +414,15 @@ static bool say_no(void *arg, struct mr_span key, struct mr_span value)
     return false;
 }
 
-/* Is there anything in the store of a lane that is not used any more? */
+static bool find_ours(void *arg, struct mr_span key, struct mr_span value)
+{
+    const struct mr_journal_id *id = arg;
+
+    (void)key;
+    return value.len < VECTOR_ROW_ID || memcmp(value.at, id->bytes, sizeof(id->bytes)) != 0;
+}
+
+/* Is there anything of this journal in the store of a lane that is not used any more? */
 static bool lane_is_empty(const struct mr_shard *shard, uint32_t lane)
 {
     struct mr_store *store = NULL;
@@ -429,8 +437,10 @@ static bool lane_is_empty(const struct mr_shard *shard, uint32_t lane)
         MR_OK) {
         return false;
     }
-    bool empty = mr_store_each(store, MR_STORE_SESSIONS, say_no, NULL) &&
-                 mr_store_each(store, MR_STORE_RETAINED, say_no, NULL);
+    struct mr_journal_id id = *mr_journal_identity(shard->broker->run.journal);
+    bool empty = mr_store_each(store, MR_STORE_VECTOR, find_ours, &id) ||
+                 (mr_store_each(store, MR_STORE_SESSIONS, say_no, NULL) &&
+                  mr_store_each(store, MR_STORE_RETAINED, say_no, NULL));
     mr_store_close(store);
     return empty;
 }
@@ -462,8 +472,11 @@ static enum mr_err check_lanes(const struct restoring *restoring, struct mr_erro
     if (changed) {
         kept = shard->keeps_count + shard->retained_count != 0;
     }
-    for (uint32_t lane = lanes; shard->index == 0 && shard->store != NULL && lane < SHARDS_MAX;
-         lane++) {
+    /* Shard 0 may never have had anything to write, so its store need not know. */
+    uint32_t total = shard->store != NULL && shard->index == 0
+                         ? mr_journal_lane_total(shard->broker->run.journal)
+                         : 0;
+    for (uint32_t lane = lanes; lane < total; lane++) {
         kept = kept || !lane_is_empty(shard, lane);
     }
     if (!kept) {

@@ -378,7 +378,6 @@ void retained_match(struct mr_shard *shard, struct mr_span filter,
                     void (*found)(void *arg, struct kept *kept), void *arg)
 {
     struct finding finding = {.found = NULL};
-    size_t capacity = 0;
 
     if (shard->retained_count == 0) {
         return;
@@ -387,20 +386,17 @@ void retained_match(struct mr_shard *shard, struct mr_span filter,
     if (finding.count == 0) {
         return;
     }
-    finding.found = (struct kept **)(void *)mr_bufpool_take(
-        &shard->pool, finding.count * sizeof(struct kept *), &capacity);
-    if (finding.found == NULL) {
-        shard->restore_short = true;
-        mr_metric_add(shard->metrics.dropped_memory, finding.count);
-        return;
-    }
+    /* Not of the pool, which may have no more: what a SUBSCRIBE brings is looked for three
+     * times, and has to be the same each time, or ordinals and record would differ.
+     */
+    finding.found = mr_alloc(finding.count * sizeof(struct kept *));
     finding.count = 0;
     finding_walk(shard, &finding, &shard->retained->root, filter);
     qsort(finding.found, finding.count, sizeof(*finding.found), kept_compare);
     for (size_t i = 0; i < finding.count; i++) {
         found(arg, finding.found[i]);
     }
-    mr_bufpool_give(&shard->pool, (uint8_t *)finding.found, capacity);
+    mr_free(finding.found);
 }
 
 void retained_close(struct mr_shard *shard)

@@ -50,7 +50,10 @@ enum mr_err send_publish(struct client *client, const struct outgoing *outgoing)
             life->message_expiry_s = outgoing->props->message_expiry_s;
         }
         if (!expiry_update(life, client->shard->wall_us - message->received_us)) {
-            return MR_ERR_REJECT;
+            if (!outgoing->dup || outgoing->qos != 2) {
+                return MR_ERR_REJECT;
+            }
+            life->message_expiry_s = 0; /* it has been begun, so it is finished [MQTT-4.3.3-7] */
         }
     }
     size_t size = mr_mqtt_publish_size(&packet, client->version);

@@ -24,21 +24,15 @@ static enum verdict suback_send_now(struct client *client, const struct mr_mqtt_
 
 enum verdict send_suback(struct client *client, const struct mr_mqtt_suback *packet, uint64_t seq)
 {
-    struct mr_shard *shard = client->shard;
-    size_t capacity = 0;
-
     if (seq == 0) {
         return suback_send_now(client, packet);
     }
+    /* Not of the pool: the record has been appended, and what it says must happen now. */
     size_t size = suback_size(client, packet);
-    uint8_t *bytes = mr_bufpool_take(&shard->pool, size, &capacity);
-    if (bytes == NULL) {
-        client_end(client, END_MEMORY);
-        return PACKET_END;
-    }
+    uint8_t *bytes = mr_alloc(size);
     ptrdiff_t len = mr_mqtt_suback_encode(packet, client->version, bytes, size);
     mr_assert(len > 0);
     answer_hold(client, seq, bytes, (size_t)len);
-    mr_bufpool_give(&shard->pool, bytes, capacity);
+    mr_free(bytes);
     return PACKET_DONE;
 }

@@ -27,8 +27,9 @@
 #include "journal/reader.h"
 #include "net/net.h"
 
-/* What the session store has of its own lane; "$sessions-2" of a foreign one: shard 2. */
+/* What the session store has of its own lane, and what those of all other shards have. */
 #define SESSIONS_CURSOR "$sessions"
+#define FOREIGN_CURSOR SESSIONS_CURSOR "-others"
 
 enum {
     SHARD_EVENTS = 256, /* per turn; the loop's own bound */
@@ -226,9 +227,10 @@ struct shard_call {
 /* Another lane, as far as this shard has read it (foreign.c). */
 struct foreign_lane {
     struct mr_reader *reader; /* NULL: there is nothing to look for */
-    struct mr_cursor *cursor; /* NULL: no session store */
+    struct mr_cursor *cursor; /* of all shards that read it; NULL: no session store */
     uint64_t pos;             /* everything at or below has been dealt with */
     uint64_t pos_sealed;      /* ... as of the checkpoint under way */
+    uint64_t pos_stored;      /* ... as of the last one */
     struct mr_view view;      /* being walked, if `view_open` */
     struct mr_view_at at;
     bool view_open;
@@ -337,9 +339,11 @@ struct mr_broker {
     _Atomic uint32_t interest_version; /* of the interests of all shards */
     struct mr_hash_key interest_key;
     struct mailbox *mailboxes; /* [to * shard_count + from] */
-    _Atomic bool failing;      /* somebody writes `failure` */
-    _Atomic int failed;        /* enum mr_err */
-    struct mr_error failure;   /* written before `failed` */
+    struct mr_mutex foreign_mutex;
+    uint64_t *foreign_stored; /* [lane * shard_count + shard]: pos_stored; under the mutex */
+    _Atomic bool failing;     /* somebody writes `failure` */
+    _Atomic int failed;       /* enum mr_err */
+    struct mr_error failure;  /* written before `failed` */
     _Atomic bool stop;
     _Atomic bool log_connections;
     _Atomic int64_t stop_deadline_ns;

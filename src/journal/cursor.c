@@ -518,6 +518,15 @@ enum mr_err mr_cursor_pause(struct mr_journal *journal, const char *name, bool p
     return err == MR_OK && !any ? MR_ERR_REJECT : err;
 }
 
+/* The slot is free from now on; not synced yet. */
+static enum mr_err cursor_free(struct mr_journal *journal, struct mr_cursor *cursor)
+{
+    enum mr_err err = cursor_write(journal, cursor, mr_cursor_get(cursor), true);
+
+    cursor->used = err != MR_OK;
+    return err;
+}
+
 enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name)
 {
     enum mr_err err = MR_OK;
@@ -528,8 +537,28 @@ enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name)
         struct mr_cursor *cursor = &journal->cursors[i];
 
         if (cursor->used && strcmp(cursor->name, name) == 0) {
-            err = cursor_write(journal, cursor, mr_cursor_get(cursor), true);
-            cursor->used = err != MR_OK;
+            err = cursor_free(journal, cursor);
+            any = true;
+        }
+    }
+    if (err == MR_OK && any) {
+        err = mr_file_sync(&journal->cursor_file) == MR_OK ? MR_OK : MR_ERR_IO;
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err;
+}
+
+enum mr_err mr_cursor_forget_unopened(struct mr_journal *journal, const char *prefix)
+{
+    enum mr_err err = MR_OK;
+    bool any = false;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
+        struct mr_cursor *cursor = &journal->cursors[i];
+
+        if (cursor->used && !cursor->opened && strncmp(cursor->name, prefix, strlen(prefix)) == 0) {
+            err = cursor_free(journal, cursor);
             any = true;
         }
     }

@@ -62,6 +62,11 @@ bool mr_cursor_is_paused(const struct mr_cursor *cursor);
 /* Forget a removed bridge's cursors: they no longer hold anything. */
 enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name) MR_MUST_USE;
 
+/* Forget the cursors whose names begin with `prefix` and which nobody has opened since the
+ * journal was.
+ */
+enum mr_err mr_cursor_forget_unopened(struct mr_journal *journal, const char *prefix) MR_MUST_USE;
+
 void mr_cursor_list(struct mr_journal *journal,
                     void (*each)(void *arg, const char *name, uint32_t lane, uint64_t seq),
                     void *arg);

@@ -8,6 +8,7 @@
  *         of the disk (broker_kit.h).
  */
 #include "broker_peer.h"
+#include "journal/cursor.h"
 
 static void join_as(struct peer *peer, struct kit *kit, const struct peer_connect *how,
                     bool present)
@@ -315,27 +316,40 @@ static void test_message_expiry(void)
 
     kit_open(&kit, &(struct kit_options){0});
     join_as(&sub, &kit, &scada, false);
-    mr_assert(subscribe(&sub, "e", 1) == 1);
-    leave(&sub, 0);
+    mr_assert(subscribe(&sub, "e", 2) == 2);
     peer_join(&pub, &kit, "pub", 5);
-    packet.payload = mr_span_of("short");
+    packet.payload = mr_span_of("begun");
     packet.props.message_expiry_s = 1;
     mr_mqtt_set(&packet.props, MR_MQTT_PROP_MESSAGE_EXPIRY);
+    packet.qos = 2;
     publish(&pub, &packet);
-    mr_assert(peer_expect_puback(&pub, 1) == 0);
+    mr_assert(peer_expect_ack(&pub, MR_MQTT_PUBREC, 1) == 0);
+    peer_expect_publish(&sub, "e", "begun", 2, &got);
+    uint16_t id = got.packet_id;
+    leave(&sub, 0); /* no PUBREC */
+    packet.qos = 1;
+    packet.packet_id = 2;
+    packet.payload = mr_span_of("short");
+    publish(&pub, &packet);
+    mr_assert(peer_expect_puback(&pub, 2) == 0);
     packet.payload = mr_span_of("long");
     packet.props.message_expiry_s = 100;
     publish(&pub, &packet);
-    mr_assert(peer_expect_puback(&pub, 1) == 0);
+    mr_assert(peer_expect_puback(&pub, 2) == 0);
     peer_close(&pub);
     (void)usleep(1200000); /* sleep: the life of a message must pass */
     join_as(&sub, &kit, &scada, true);
+    peer_expect_publish(&sub, "e", "begun", 2, &got); /* [MQTT-4.3.3-7] */
+    mr_assert(got.dup && got.packet_id == id && got.props.message_expiry_s == 0);
+    peer_send_ack(&sub, MR_MQTT_PUBREC, id);
     peer_expect_publish(&sub, "e", "long", 1, &got);
     mr_assert(got.props.message_expiry_s < 100 && got.props.message_expiry_s > 80);
     peer_ack(&sub, got.packet_id);
+    mr_assert(peer_expect_ack(&sub, MR_MQTT_PUBREL, id) == 0);
+    peer_send_ack(&sub, MR_MQTT_PUBCOMP, id);
     leave(&sub, 0);
     join_as(&sub, &kit, &scada, true);
-    peer_quiet(&sub); /* both are settled */
+    peer_quiet(&sub); /* all are settled */
     leave(&sub, 0);
     kit_close(&kit);
 }
@@ -524,6 +538,59 @@ static void test_will_comes_with_the_end(void)
     kit_close(&kit);
 }
 
+static void sessions_cursor(void *arg, const char *cursor, uint32_t lane, uint64_t seq)
+{
+    (void)lane;
+    if (strcmp(cursor, "$sessions") == 0) {
+        *(uint64_t *)arg = seq;
+    }
+}
+
+/* A will that was published after its delay is published once, also if the start finds its
+ * event behind the checkpoint and the session in the store.
+ */
+static void test_will_once_through_a_checkpoint(void)
+{
+    struct peer_connect mortal = {.client_id = "mortal",
+                                  .version = 5,
+                                  .keep_session = true,
+                                  .expiry_s = 3600,
+                                  .will_topic = "will",
+                                  .will_payload = "gone",
+                                  .will_qos = 1,
+                                  .will_delay_s = 1};
+    struct kit kit;
+    struct peer peer;
+    struct peer watch;
+    struct mr_mqtt_publish got;
+    uint64_t stored = 0;
+    int64_t deadline = kit_deadline();
+
+    kit_open(&kit, &(struct kit_options){.checkpoint_ms = 20});
+    join_as(&watch, &kit, &scada, false);
+    mr_assert(subscribe(&watch, "will", 1) == 1);
+    join_as(&peer, &kit, &mortal, false);
+    peer_close(&peer);
+    peer_expect_publish(&watch, "will", "gone", 1, &got);
+    peer_ack(&watch, got.packet_id);
+    leave(&watch, 0);
+    do {
+        (void)usleep(1000); /* sleep: a checkpoint tells nobody */
+        mr_cursor_list(kit.journal, sessions_cursor, &stored);
+        kit_patience(deadline, "a checkpoint");
+    } while (stored < mr_lane_durable(kit.lane));
+    kit_crash(&kit);
+    join_as(&watch, &kit, &scada, true);
+    mortal.client_id = "another";
+    mortal.will_payload = "later";
+    join_as(&peer, &kit, &mortal, false);
+    peer_close(&peer);
+    peer_expect_publish(&watch, "will", "later", 1, &got);
+    peer_ack(&watch, got.packet_id);
+    leave(&watch, 0);
+    kit_close(&kit);
+}
+
 /* The store gone, the journal has all; the journal's old segments gone, the store has. */
 static void test_store_and_journal(void)
 {
@@ -593,6 +660,203 @@ static void test_store_of_another_journal(void)
     kit_close(&kit);
 }
 
+/* ---- a SUBSCRIBE of several filters ---- */
+
+/* One SUBSCRIBE; the code of each filter must be `code`. */
+static void subscribe_many(struct peer *peer, const struct mr_mqtt_subscription *wanted,
+                           size_t count, uint8_t code)
+{
+    uint8_t filters[4096];
+    uint8_t bytes[4096 + 64];
+    size_t used = 0;
+    struct mr_mqtt_frame frame;
+    struct mr_mqtt_suback suback;
+    struct mr_mqtt_why why;
+
+    for (size_t i = 0; i < count; i++) {
+        ptrdiff_t len =
+            mr_mqtt_subscription_put(&wanted[i], filters + used, sizeof(filters) - used);
+        mr_assert(len > 0);
+        used += (size_t)len;
+    }
+    struct mr_mqtt_subscribe packet = {.packet_id = 7, .raw = mr_span_make(filters, used)};
+    ptrdiff_t len = mr_mqtt_subscribe_encode(&packet, peer->version, bytes, sizeof(bytes));
+    mr_assert(len > 0);
+    peer_write(peer, bytes, (size_t)len);
+    do { /* retained messages of QoS 0 may come first */
+        mr_assert(peer_frame(peer, &frame));
+    } while (frame.type == MR_MQTT_PUBLISH);
+    mr_assert(frame.type == MR_MQTT_SUBACK);
+    mr_assert(mr_mqtt_suback_decode(&frame, peer->version, &suback, &why) == MR_OK);
+    mr_assert(suback.codes.len == count);
+    for (size_t i = 0; i < count; i++) {
+        mr_assert(suback.codes.at[i] == (code != 0 ? code : wanted[i].qos));
+    }
+}
+
+/* What one filter finds and does not bring is brought by the other, after a crash too. */
+static void test_retained_of_two_filters(void)
+{
+    struct kit kit;
+    struct peer pub;
+    struct peer sub;
+    struct mr_mqtt_publish got;
+    const struct mr_mqtt_subscription wanted[] = {{.filter = mr_span_of("a/#"), .qos = 0},
+                                                  {.filter = mr_span_of("#"), .qos = 1}};
+
+    kit_open(&kit, &(struct kit_options){.checkpoint_ms = 60000});
+    peer_join(&pub, &kit, "pub", 5);
+    retain(&pub, "b", "1", 1);
+    retain(&pub, "a/b", "2", 1);
+    retain(&pub, "c", "3", 1);
+    peer_close(&pub);
+    join_as(&sub, &kit, &scada, false);
+    subscribe_many(&sub, wanted, 2, 0);
+    peer_close(&sub);
+    kit_crash(&kit);
+    join_as(&sub, &kit, &scada, true);
+    peer_expect_publish(&sub, "b", "1", 1, &got);
+    mr_assert(got.retain);
+    peer_expect_publish(&sub, "a/b", "2", 1, &got);
+    peer_expect_publish(&sub, "c", "3", 1, &got);
+    leave(&sub, 0);
+    kit_close(&kit);
+}
+
+/* Retained messages that no record can name: refused, and nobody waits for it. */
+static void test_retained_too_many_for_a_record(void)
+{
+    enum { FILTERS = 200, MESSAGES = 100 }; /* 20,000 references in a record of 16 KiB */
+    struct kit kit;
+    struct peer pub;
+    struct peer sub;
+    struct mr_mqtt_publish got;
+    struct mr_mqtt_subscription wanted[FILTERS];
+    char topic[16];
+
+    kit_open(&kit, &(struct kit_options){.segment_bytes = 64 << 10});
+    peer_join(&pub, &kit, "pub", 5);
+    for (int i = 0; i < MESSAGES; i++) {
+        (void)snprintf(topic, sizeof(topic), "r/%d", i);
+        retain(&pub, topic, "x", 1);
+    }
+    join_as(&sub, &kit, &scada, false);
+    for (int i = 0; i < FILTERS; i++) {
+        wanted[i] = (struct mr_mqtt_subscription){.filter = mr_span_of("#"), .qos = 1};
+    }
+    subscribe_many(&sub, wanted, FILTERS, MR_MQTT_QUOTA_EXCEEDED);
+    tell(&pub, "r/0", "y");
+    mr_assert(subscribe(&sub, "r/7", 1) == 1);
+    peer_expect_publish(&sub, "r/7", "x", 1, &got);
+    peer_quiet(&sub);
+    peer_close(&pub);
+    leave(&sub, 0);
+    kit_close(&kit);
+}
+
+/* ---- little memory ---- */
+
+/* A queue larger than the memory, in a small gateway: it goes to the store in time, and
+ * the start does not need more memory for the same than there was.
+ */
+static void test_queue_larger_than_memory(void)
+{
+    enum { MESSAGES = 4000, WINDOW = 16 };
+    struct kit kit;
+    struct peer pub;
+    struct peer sub;
+    struct mr_mqtt_publish got;
+    char payload[1501];
+
+    kit_open(&kit, &(struct kit_options){.checkpoint_ms = 60000,
+                                         .memory_bytes = 4 << 20,
+                                         .max_queued_messages = 5000});
+    join_as(&sub, &kit, &scada, false);
+    mr_assert(subscribe(&sub, "q", 1) == 1);
+    leave(&sub, 0);
+    peer_join(&pub, &kit, "pub", 5);
+    memset(payload, 'x', sizeof(payload) - 1);
+    payload[sizeof(payload) - 1] = '\0';
+    for (int i = 0; i < MESSAGES + WINDOW; i++) {
+        if (i < MESSAGES) {
+            (void)snprintf(payload, 16, "%06d", i);
+            payload[6] = 'x';
+            peer_publish(&pub, "q", payload, 1, (uint16_t)(i + 1));
+        }
+        if (i >= WINDOW) {
+            mr_assert(peer_expect_puback(&pub, (uint16_t)(i - WINDOW + 1)) == 0);
+        }
+    }
+    peer_close(&pub);
+    kit_crash(&kit);
+    join_as(&sub, &kit, &scada, true);
+    for (int i = 0; i < MESSAGES; i++) {
+        (void)snprintf(payload, 16, "%06d", i);
+        payload[6] = 'x';
+        peer_expect_publish(&sub, "q", payload, 1, &got);
+        peer_ack(&sub, got.packet_id);
+    }
+    leave(&sub, 0);
+    kit_close(&kit);
+}
+
+/* ---- a full journal ---- */
+
+/* Has a whole packet arrived? */
+static bool has_packet(const struct peer *peer)
+{
+    struct mr_span bytes = {.at = peer->in + peer->begin, .len = peer->end - peer->begin};
+    struct mr_mqtt_frame frame;
+
+    return mr_mqtt_frame(bytes, MR_MQTT_PACKET_MAX, &frame) == MR_OK;
+}
+
+/* What a session has acknowledged and the full journal has no room to record must not
+ * keep the checkpoint back that makes room.
+ */
+static void test_full_with_acks_waiting(void)
+{
+    enum { MESSAGES = 20000 };
+    struct kit kit;
+    struct peer peer;
+    struct mr_mqtt_frame frame;
+    char payload[1001];
+    uint8_t bytes[1100];
+    int64_t deadline = kit_deadline();
+    int acked = 0;
+
+    kit_open(&kit, &(struct kit_options){.checkpoint_ms = 60000,
+                                         .segment_bytes = 256 << 10,
+                                         .journal_bytes = 1 << 20});
+    join_as(&peer, &kit, &scada, false);
+    mr_assert(subscribe(&peer, "q", 1) == 1);
+    memset(payload, 'x', sizeof(payload) - 1);
+    payload[sizeof(payload) - 1] = '\0';
+    for (int sent = 0; acked < MESSAGES;) {
+        if (sent < MESSAGES && sent - acked < 900) {
+            size_t len =
+                put_publish(bytes, sizeof(bytes), 5, "q", payload, 1, (uint16_t)(sent % 30000 + 1));
+            peer_write(&peer, bytes, len);
+            sent += 1;
+        }
+        peer_receive(&peer, sent - acked < 900 && sent < MESSAGES ? 0 : 1000000);
+        while (has_packet(&peer) && peer_frame(&peer, &frame)) {
+            if (frame.type == MR_MQTT_PUBACK) {
+                acked += 1;
+            } else if (frame.type == MR_MQTT_PUBLISH) {
+                struct mr_mqtt_publish got;
+                struct mr_mqtt_why why;
+                struct mr_mqtt_mode mode = {.version = 5, .from = MR_MQTT_FROM_SERVER};
+                mr_assert(mr_mqtt_publish_decode(&frame, mode, &got, &why) == MR_OK);
+                peer_ack(&peer, got.packet_id);
+            }
+        }
+        kit_patience(deadline, "the journal to have room again");
+    }
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
 int main(void)
 {
     test_store_of_another_journal();
@@ -610,7 +874,12 @@ int main(void)
     test_retained_limit_and_persistent_subscriber();
     test_will_delay();
     test_will_comes_with_the_end();
+    test_will_once_through_a_checkpoint();
     test_store_and_journal();
+    test_retained_of_two_filters();
+    test_retained_too_many_for_a_record();
+    test_queue_larger_than_memory();
+    test_full_with_acks_waiting();
     printf("ok\n");
     return 0;
 }

@@ -8,6 +8,9 @@
  *         crashes by a copy of the disk.
  */
 #include "broker_peer.h"
+#include "journal/cursor.h"
+
+#include <sys/wait.h>
 
 enum { LANES = 3, PUBLISHERS = 6, SUBSCRIBERS = 6, ROUNDS = 4, MESSAGES = 15 };
 
@@ -222,8 +225,93 @@ static void test_retained_across_shards(void)
     kit_close(&kit);
 }
 
+/* ---- another number of shards ---- */
+
+static void count_cursor(void *arg, const char *cursor, uint32_t lane, uint64_t seq)
+{
+    (void)lane;
+    (void)seq;
+    *(int *)arg += strncmp(cursor, "$sessions", strlen("$sessions")) == 0;
+}
+
+/* Two in each lane, and no others: those would hold segments for ever, and with one of each
+ * shard in each lane there were too few for the shards of a large machine.
+ */
+static void test_cursors_of_fewer_shards(void)
+{
+    struct kit kit;
+
+    kit_open(&kit, &(struct kit_options){.lanes = 33, .block_count = 4, .segment_bytes = 64 << 10});
+    for (int lanes = 33; lanes > 0; lanes /= 11) {
+        int cursors = 0;
+        mr_cursor_list(kit.journal, count_cursor, &cursors);
+        if (cursors != 2 * lanes) {
+            fprintf(stderr, "%d shards, %d cursors\n", lanes, cursors);
+            abort();
+        }
+        if (lanes > 3) {
+            kit_end(&kit, 0);
+            kit.options.lanes = (uint32_t)lanes / 11;
+            kit_begin(&kit);
+        }
+    }
+    kit_close(&kit);
+}
+
+struct stored_upto {
+    uint32_t lane;
+    uint64_t seq;
+};
+
+static void stored_upto(void *arg, const char *cursor, uint32_t lane, uint64_t seq)
+{
+    struct stored_upto *upto = arg;
+
+    if (lane == upto->lane && strcmp(cursor, "$sessions") == 0) {
+        upto->seq = seq;
+    }
+}
+
+/* A session of the last shard, of which the first one's store knows nothing. */
+static void test_session_of_a_shard_that_goes(void)
+{
+    struct kit kit;
+    struct peer peer;
+    char id[16];
+    int number = 0;
+    struct stored_upto upto = {.lane = LANES - 1};
+    int64_t deadline = kit_deadline();
+    int status = 0;
+
+    kit_open(&kit, &(struct kit_options){.lanes = LANES, .checkpoint_ms = 1});
+    do {
+        name(id, 'x', number++);
+    } while (mr_journal_home(kit.journal, mr_span_of(id)) != LANES - 1);
+    join_as(&peer, &kit, id, false);
+    do {
+        (void)usleep(1000); /* sleep: a checkpoint tells nobody */
+        mr_cursor_list(kit.journal, stored_upto, &upto);
+        kit_patience(deadline, "a checkpoint");
+    } while (upto.seq == 0);
+    peer_close(&peer);
+    kit_end(&kit, 0);
+    pid_t child = fork();
+    if (child == 0) {
+        kit.options.lanes = LANES - 1;
+        kit_ready(&kit); /* says why, and aborts */
+        _exit(0);
+    }
+    mr_assert(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+    kit_begin(&kit);
+    join_as(&peer, &kit, id, true);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
 int main(void)
 {
+    test_cursors_of_fewer_shards();
+    test_session_of_a_shard_that_goes();
     test_exactly_once_across_shards(1);
     test_exactly_once_across_shards(100000);
     test_retained_across_shards();
