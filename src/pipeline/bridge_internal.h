@@ -36,6 +36,7 @@ enum {
     FLIGHT_RECORDS_MAX = 8192, /* per span: a view of 1 MiB of 100-byte events fits */
     REJECTS_MAX = 64,          /* told by other threads, not yet written */
     REASON_MAX = 512,
+    SAID_REFUSALS_MAX = 8,
     ROUTE_POOL_BYTES = 256 << 20,
     ROUTE_KEEP_BYTES = 4 << 20,
 };
@@ -273,8 +274,9 @@ struct mr_bridge {
     uint32_t reject_count;
     char fail_reason[REASON_MAX];
     char last_error[REASON_MAX];
-    char said_refusal[REASON_MAX]; /* the last that the log has, while away */
-    bool known;                    /* up or down was ever said */
+    uint32_t said_refusals[SAID_REFUSALS_MAX]; /* hashes of what the log has, while away */
+    uint32_t said_refusal_count;
+    bool known; /* up or down was ever said */
     int64_t down_since_ns;
     struct seek seek;
     struct bridge_call *_Atomic call;

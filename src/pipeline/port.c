@@ -6,6 +6,7 @@
  */
 #include "pipeline/bridge_internal.h"
 
+#include "base/hash.h"
 #include "os/clock.h"
 
 #include <inttypes.h>
@@ -111,7 +112,7 @@ void mr_sink_up(struct mr_sink_port *port)
         away_ns = mr_clock_mono_ns() - b->down_since_ns;
     }
     b->known = true;
-    b->said_refusal[0] = '\0';
+    b->said_refusal_count = 0;
     mr_mutex_unlock(&b->mutex);
     if (!changed) {
         return;
@@ -126,17 +127,32 @@ void mr_sink_up(struct mr_sink_port *port)
            away, mr_lane_durable(b->lane) - mr_cursor_get(b->cursor), b->options.lane);
 }
 
+/* Has the log had this sentence since the target went away?  Remembers it.  A target may
+ * refuse for several reasons in turn, many times a second; each is said once.
+ */
+static bool port_says(struct mr_bridge *b, const char *why)
+{
+    uint32_t hash = mr_murmur2(why, strlen(why));
+
+    for (uint32_t i = 0; i < b->said_refusal_count; i++) {
+        if (b->said_refusals[i] == hash) {
+            return false;
+        }
+    }
+    if (b->said_refusal_count == SAID_REFUSALS_MAX) {
+        return false; /* the operator has enough to do; `bridge ls` shows the latest */
+    }
+    b->said_refusals[b->said_refusal_count++] = hash;
+    return true;
+}
+
 static void port_down(struct mr_bridge *b, const char *why, bool operator_needed)
 {
     mr_mutex_lock(&b->mutex);
     bool changed = !b->known || atomic_load(&b->up);
     bool other = strncmp(b->last_error, why, sizeof(b->last_error) - 1) != 0;
-    bool unsaid =
-        operator_needed && strncmp(b->said_refusal, why, sizeof(b->said_refusal) - 1) != 0;
+    bool unsaid = operator_needed && port_says(b, why);
     snprintf(b->last_error, sizeof(b->last_error), "%s", why);
-    if (operator_needed) {
-        snprintf(b->said_refusal, sizeof(b->said_refusal), "%s", why);
-    }
     if (changed) {
         b->known = true;
         b->down_since_ns = mr_clock_mono_ns();
