@@ -60,7 +60,7 @@ static void take_all(struct peer *peer, struct tally *tally, int upto)
         mr_assert(frame.type == MR_MQTT_PUBLISH);
         mr_assert(mr_mqtt_publish_decode(&frame, mode, &got, &why) == MR_OK);
         int from = got.payload.at[0] - '0';
-        int number = atoi((const char *)got.payload.at + 2);
+        int number = (int)strtol((const char *)got.payload.at + 2, NULL, 10);
         if (number != tally->next[from]) {
             fprintf(stderr, "from %d: got %d, expected %d\n", from, number, tally->next[from]);
             abort();
