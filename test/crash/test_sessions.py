@@ -26,6 +26,7 @@ from harness import BUILD, RELEASE, Gateway, millrace
 KILLS = int(os.environ.get("MR_CRASH_KILLS", "6"))
 SEED = int(os.environ.get("MR_CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
 DEVICES, WINDOW = 6, 20
+AHEAD_MAX = 5000  # events; a fast gateway would fill the queues of subscribers in Python
 CONFIG = "mqtt: { max_queued_messages: 100000 }\njournal: { max_size: 2GiB, segment_size: 4MiB }\n"
 
 
@@ -65,13 +66,18 @@ class Peer:
 class Device(Peer):
     """Sends 1, 2, 3, ... with QoS 2 and believes nothing but a PUBCOMP."""
 
-    def __init__(self, name, port):
+    def __init__(self, name, port, subscribers):
         super().__init__(name, port)
+        self.subscribers = subscribers
         self.sent = self.done = 0
         self.under_way = collections.OrderedDict()  # packet id -> number, or None: PUBREC came
 
     def is_done(self):
         return self.quitting and not self.under_way
+
+    def is_ahead(self):
+        return any(self.sent - one.last(self.name) > AHEAD_MAX // DEVICES
+                   for one in self.subscribers)
 
     def publish(self, packet_id, number, dup=False):
         return wire.publish(f"s/{self.name}", str(number).encode(), 2, packet_id, dup=dup)
@@ -81,13 +87,16 @@ class Device(Peer):
             writer.write(ack(wire.PUBREL, packet_id) if number is None
                          else self.publish(packet_id, number, dup=True))
         while not self.is_done():
-            while not self.quitting and len(self.under_way) < WINDOW:
+            while not self.quitting and len(self.under_way) < WINDOW and not self.is_ahead():
                 self.sent += 1
                 packet_id = self.sent % 1000 + 1
                 self.under_way[packet_id] = self.sent
                 writer.write(self.publish(packet_id, self.sent))
             await writer.drain()
-            self.take(*await read_packet(reader), writer)
+            if self.under_way:
+                self.take(*await read_packet(reader), writer)
+            elif not self.quitting:
+                await asyncio.sleep(0.01)  # sleep: until the subscribers have caught up
 
     def take(self, kind, body, writer):
         packet_id = int.from_bytes(body[:2], "big")
@@ -112,6 +121,10 @@ class Subscriber(Peer):
         self.expected = None
         self.subscribed = asyncio.Event()
         self.losses = 0
+
+    def last(self, device):
+        """The newest event of a device that came; first appearances are in order."""
+        return self.got[device][-1] if self.got[device] else 0
 
     def is_done(self):
         return self.expected is not None and all(
@@ -156,7 +169,7 @@ class Subscriber(Peer):
 async def torment(gateway, rng, kills):
     exactly = Subscriber("exactly-once", gateway.mqtt_port, 2, rng)
     least = Subscriber("at-least-once", gateway.mqtt_port, 1, rng)
-    devices = [Device(f"d{n}", gateway.mqtt_port) for n in range(DEVICES)]
+    devices = [Device(f"d{n}", gateway.mqtt_port, (exactly, least)) for n in range(DEVICES)]
     tasks = [asyncio.create_task(one.run()) for one in (exactly, least)]
     await asyncio.wait_for(asyncio.gather(exactly.subscribed.wait(), least.subscribed.wait()), 30)
     tasks += [asyncio.create_task(one.run()) for one in devices]
