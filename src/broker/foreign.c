@@ -93,15 +93,7 @@ static enum mr_err event_take(struct mr_shard *shard, uint32_t lane, const struc
                               bool live)
 {
     const struct mr_view *view = &shard->foreign[lane].view;
-    struct mr_message message = {.topic = event->topic,
-                                 .payload = event->payload,
-                                 .props = event->properties,
-                                 .client = event->client,
-                                 .username = event->username,
-                                 .received_us = event->received_us,
-                                 .qos = event->qos,
-                                 .retain = event->retain,
-                                 .will = event->will};
+    struct mr_message message = message_of(event);
     bool wanted = event->qos != 0 && name_is_wanted(shard, view, event);
 
     if (event->retain || (wanted && event_is_owed(shard, &message))) {

@@ -29,6 +29,20 @@ enum {
     ORDINALS_MAX = 65535, /* deliveries between the oldest owed one and the newest sent */
 };
 
+/* The message that an event of the journal was; borrows what the event borrows. */
+static inline struct mr_message message_of(const struct mr_event *event)
+{
+    return (struct mr_message){.topic = event->topic,
+                               .payload = event->payload,
+                               .props = event->properties,
+                               .client = event->client,
+                               .username = event->username,
+                               .received_us = event->received_us,
+                               .qos = event->qos,
+                               .retain = event->retain,
+                               .will = event->will};
+}
+
 /* ---- kept.c ---- */
 
 enum kept_state {

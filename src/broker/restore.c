@@ -305,15 +305,7 @@ static bool load(struct restoring *restoring)
 static void apply_event(struct mr_shard *shard, const struct mr_event *event)
 {
     struct session *session = NULL;
-    struct mr_message message = {.topic = event->topic,
-                                 .payload = event->payload,
-                                 .props = event->properties,
-                                 .client = event->client,
-                                 .username = event->username,
-                                 .received_us = event->received_us,
-                                 .qos = event->qos,
-                                 .retain = event->retain,
-                                 .will = event->will};
+    struct mr_message message = message_of(event);
 
     if (event->will || event->qos == 2) {
         session = session_find(shard, event->client);
