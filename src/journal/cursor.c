@@ -527,7 +527,20 @@ static enum mr_err cursor_free(struct mr_journal *journal, struct mr_cursor *cur
     return err;
 }
 
-enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name)
+static bool is_named(const struct mr_cursor *cursor, const char *name)
+{
+    return strcmp(cursor->name, name) == 0;
+}
+
+static bool is_left(const struct mr_cursor *cursor, const char *prefix)
+{
+    return !cursor->opened && strncmp(cursor->name, prefix, strlen(prefix)) == 0;
+}
+
+static enum mr_err cursors_forget(struct mr_journal *journal,
+                                  bool (*is_meant)(const struct mr_cursor *cursor,
+                                                   const char *text),
+                                  const char *text)
 {
     enum mr_err err = MR_OK;
     bool any = false;
@@ -536,7 +549,7 @@ enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name)
     for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
         struct mr_cursor *cursor = &journal->cursors[i];
 
-        if (cursor->used && strcmp(cursor->name, name) == 0) {
+        if (cursor->used && is_meant(cursor, text)) {
             err = cursor_free(journal, cursor);
             any = true;
         }
@@ -548,25 +561,14 @@ enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name)
     return err;
 }
 
+enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name)
+{
+    return cursors_forget(journal, is_named, name);
+}
+
 enum mr_err mr_cursor_forget_unopened(struct mr_journal *journal, const char *prefix)
 {
-    enum mr_err err = MR_OK;
-    bool any = false;
-
-    mr_mutex_lock(&journal->cursor_mutex);
-    for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
-        struct mr_cursor *cursor = &journal->cursors[i];
-
-        if (cursor->used && !cursor->opened && strncmp(cursor->name, prefix, strlen(prefix)) == 0) {
-            err = cursor_free(journal, cursor);
-            any = true;
-        }
-    }
-    if (err == MR_OK && any) {
-        err = mr_file_sync(&journal->cursor_file) == MR_OK ? MR_OK : MR_ERR_IO;
-    }
-    mr_mutex_unlock(&journal->cursor_mutex);
-    return err;
+    return cursors_forget(journal, is_left, prefix);
 }
 
 void mr_cursor_list(struct mr_journal *journal,
