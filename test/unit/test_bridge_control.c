@@ -11,116 +11,13 @@
 #include "journal/scan.h"
 #include "os/clock.h"
 #include "os/file.h"
-#include "scripted_sink.h"
+#include "pipeline_kit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-static char folder[200];
-static char journal_path[256];
-static char dead_path[256];
-
 /* ---- helpers ---- */
-
-static void remove_under(void *arg, const char *name)
-{
-    char path[1024];
-
-    snprintf(path, sizeof(path), "%s/%s", (const char *)arg, name);
-    if (unlink(path) != 0) {
-        mr_assert(mr_dir_list(path, remove_under, path) == MR_OK);
-        mr_assert(rmdir(path) == 0);
-    }
-}
-
-static struct mr_journal *journal_open(void)
-{
-    struct mr_journal *journal = NULL;
-    struct mr_recovery recovery;
-    struct mr_error why;
-    struct mr_journal_options options = {
-        .path = journal_path,
-        .name = "test",
-        .lane_count = 1,
-        .max_bytes = 64 << 20,
-        .keep_us = 3600000000,
-        .segment_bytes = 512 << 10,
-        .block_bytes = 64 << 10,
-        .record_bytes_max = 64 << 10,
-    };
-    enum mr_err err = mr_journal_open(&journal, &options, &recovery, &why);
-    if (err != MR_OK) {
-        printf("%s\n", why.text);
-    }
-    mr_assert(err == MR_OK);
-    mr_lane_set_owner(mr_journal_lane(journal, 0), &owner);
-    return journal;
-}
-
-static struct mr_journal *journal_make(void)
-{
-    const char *base = getenv("TMPDIR");
-
-    snprintf(folder, sizeof(folder), "%s/mr-pipeline-XXXXXX", base == NULL ? "/tmp" : base);
-    mr_assert(mkdtemp(folder) != NULL);
-    snprintf(journal_path, sizeof(journal_path), "%s/journal", folder);
-    snprintf(dead_path, sizeof(dead_path), "%s/dead-letters", folder);
-    struct mr_journal *journal = journal_open();
-    memset(delivered, 0, sizeof(delivered));
-    memset(newest_of, 0, sizeof(newest_of));
-    return journal;
-}
-
-static void folder_remove(void)
-{
-    mr_assert(mr_dir_list(folder, remove_under, folder) == MR_OK);
-    mr_assert(rmdir(folder) == 0);
-}
-
-static void journal_remove(struct mr_journal *journal)
-{
-    mr_assert(mr_journal_close(journal) == MR_OK);
-    folder_remove();
-}
-
-static const char *from_items[] = {"sensors/#"};
-static const struct mr_bridge_conf bridge_conf = {
-    .from = {.items = from_items, .count = 1},
-    .inflight_records = 1500,
-    .retry_min_us = 1000,
-    .retry_max_us = 4000,
-};
-
-static struct mr_bridge_options_run run_options(struct mr_journal *journal,
-                                                const struct scripted_conf *conf)
-{
-    return (struct mr_bridge_options_run){
-        .name = "test",
-        .gateway_name = "here",
-        .journal = journal,
-        .conf = &bridge_conf,
-        .sink = &scripted_sink,
-        .sink_conf = conf,
-        .dead_letters_path = dead_path,
-        .dead_letters_bytes_max = 16 << 20,
-        .record_bytes_max = 64 << 10,
-    };
-}
-
-static struct mr_bridge *bridge_make(struct mr_journal *journal, const struct scripted_conf *conf)
-{
-    struct mr_bridge *bridge = NULL;
-    struct mr_error why;
-    struct mr_bridge_options_run options = run_options(journal, conf);
-
-    enum mr_err err = mr_bridge_create(&bridge, &options, &why);
-    if (err != MR_OK) {
-        printf("%s\n", why.text);
-    }
-    mr_assert(err == MR_OK);
-    return bridge;
-}
 
 static const struct scripted_conf plain = {.topic = "t_${topic[2]}", .key = "${clientid}"};
 
@@ -330,6 +227,7 @@ int main(void)
 
     mr_assert(mr_wake_open(&owner, &why) == MR_OK);
     die_seed = 7;
+    journal_keep_us = 3600000000;
     a_paused_bridge_keeps_its_place_through_a_restart();
     a_seek_back_repeats_all_behind_it_and_no_dead_letter();
     a_seek_forward_passes_over_even_what_is_in_flight();
