@@ -14,20 +14,11 @@ lint_all() {
     [ $failed = 0 ] || die "lint found something; ./dev format mends what is only layout"
 }
 
-# clang-tidy is slow, so a file that passed is looked at again only after it,
-# any header or the check list changed.  A fresh checkout looks at all.
+# clang-tidy is slow, so a file that passed is looked at again only when it, a header that it
+# includes or the check list is another.  A fresh checkout looks at all.  LINT_STAMPS: where several
+# checkouts remember together.
 lint_clang_tidy() {
-    mkdir -p build/lint
-    clang_tidy_stale | xargs -r -P "$JOBS" -L 1 tools/lib/clang-tidy-one
-}
-
-# "FILE STAMP" lines, for every source whose stamp is too old.
-clang_tidy_stale() {
-    local newest file stamp
-    newest=$(find src .clang-tidy \( -name '*.h' -o -name .clang-tidy \) -printf '%T@ %p\n' |
-        sort -rn | sed -n '1s/^[^ ]* //p')
-    find src -name '*.c' -o -name '*.cpp' | sort | while read -r file; do
-        stamp=build/lint/${file//\//_}
-        [[ $stamp -nt $file && $stamp -nt $newest ]] || echo "$file $stamp"
-    done
+    local stamps=${LINT_STAMPS:-build/lint}
+    mkdir -p "$stamps"
+    /usr/bin/python3 tools/lib/clang_tidy_stale.py "$stamps" | xargs -r -P "$JOBS" -L 1 tools/lib/clang-tidy-one
 }
