@@ -31,6 +31,7 @@ static const char *const at_once[] = {
     "mqtt.max_queued_bytes",
     "mqtt.max_keepalive",
     "mqtt.connect_timeout",
+    "mqtt.sys_interval",
 };
 
 static void conf_release(struct gateway *gateway, struct gateway_conf *conf)

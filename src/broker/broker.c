@@ -257,6 +257,7 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
     shard->now_ns = shard->start_ns;
     shard->wall_us = mr_clock_wall_us();
     shard->tick = 1;
+    systree_open(shard);
     return mr_net_open(&shard->net, &options, why);
 }
 
@@ -474,6 +475,7 @@ static void shard_close(struct mr_shard *shard)
     foreign_close(shard);
     mr_ackgate_close(shard->gate);
     mr_subtree_close(shard->subtree);
+    systree_close(shard);
     mr_free(shard->interest);
     mr_free(shard->foreign);
     mr_free(shard->sessions);

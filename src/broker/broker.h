@@ -79,6 +79,7 @@ struct mr_broker_limits {
     uint64_t topic_alias_maximum;
     uint64_t max_keepalive_us;   /* 0: what the client wants; 5.0 clients are told */
     uint64_t connect_timeout_us; /* from accept to CONNECT */
+    uint64_t sys_interval_us;    /* between updates of $SYS/broker; 0: there is none */
 };
 extern const struct mr_option mr_broker_options[];
 

@@ -9,6 +9,7 @@
  *     foreign.c    from the other shards' lanes
  *     inbound.c    QoS 2 from clients     keep_internal.h  persistent sessions
  *     call.c       questions of the control plane
+ *     systree.c    $SYS/broker
  *
  * Thread: all of it belongs to the shard's thread.
  */
@@ -248,6 +249,20 @@ struct joined {
     bool later; /* no room for the record: the CONNECT stays unparsed */
 };
 struct joined connect_session(struct client *client, const struct mr_mqtt_connect *packet);
+
+/* ---- systree.c: $SYS/broker ---- */
+
+void systree_open(struct mr_shard *shard);
+void systree_close(struct mr_shard *shard);
+
+/* Gather and send what has changed, if its time has come. */
+void systree_tick(struct mr_shard *shard);
+
+/* That time, on the clock of now_ns; INT64_MAX: never. */
+int64_t systree_due_ns(const struct mr_shard *shard);
+
+/* What `filter` matches of it, to a client that has just subscribed. */
+void systree_send(struct client *client, struct mr_span filter, uint32_t subscription_id);
 
 /* ---- packets to clients: send_<packet>.c ---- */
 

@@ -168,6 +168,7 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
     }
     log_gone(client);
     client->session = NULL;
+    shard->clients_online -= 1;
     if (session->keep != NULL) {
         session_leave(shard, session, client);
         return;

@@ -132,6 +132,7 @@ static struct joined join_clean(struct client *client, const struct mr_mqtt_conn
         client->session = NULL;
         return join_no_memory();
     }
+    shard->clients_online += 1;
     return joined;
 }
 
@@ -209,6 +210,7 @@ static struct joined join_persistent(struct client *client, const struct mr_mqtt
     }
     session->client = client;
     client->session = session;
+    shard->clients_online += 1;
     keep_open(shard, session, &open);
     queue_attach(session->keep);
     queue_wake(shard, session->keep);

@@ -68,8 +68,8 @@ static void session_look_at(struct mr_shard *shard, struct session *session)
     if (session->will != NULL && keep->will_us <= shard->wall_us) {
         (void)will_publish_kept(shard, session);
     }
-    if (keep_expires_us(keep) <= shard->wall_us) {
-        (void)session_end(shard, session);
+    if (keep_expires_us(keep) <= shard->wall_us && session_end(shard, session)) {
+        shard->clients_expired += 1;
     }
 }
 

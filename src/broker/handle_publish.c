@@ -153,6 +153,7 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
     }
     mr_metric_add(shard->metrics.publish_received[message->qos], 1);
     client->received += 1;
+    shard->payload_received += message->payload.len;
     if (pending != NULL) {
         pending_push(shard, pending, &at);
     } else if (topic->subscribed && !waits) {

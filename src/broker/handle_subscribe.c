@@ -166,6 +166,19 @@ static void retained_send(void *arg, struct kept *kept)
     }
 }
 
+/* What $SYS has now, as if it were retained; it takes no ordinals, being of QoS 0. */
+static void subscribe_send_sys(const struct subscribing *subscribing)
+{
+    struct mr_span rest = subscribing->packet.raw;
+    struct mr_mqtt_subscription wanted;
+
+    for (size_t i = 0; mr_mqtt_subscription_next(&rest, &wanted); i++) {
+        if (brings_retained(subscribing, &wanted, i)) {
+            systree_send(subscribing->client, wanted.filter, subscribing->subscription_id);
+        }
+    }
+}
+
 /* The record of a persistent session.  FULL: nothing was appended, later perhaps.
  * REJECT: so many retained messages that no record can name them.
  */
@@ -228,6 +241,7 @@ static void subscribe_finish(struct subscribing *subscribing, uint64_t seq)
     }
     each_retained(subscribing, retained_send);
     kept_read_end(shard);
+    subscribe_send_sys(subscribing);
 }
 
 /* What it brings is too much: each filter is refused, which says so at least to 5.0. */

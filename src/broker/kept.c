@@ -41,35 +41,48 @@ static void kept_unlink(struct kept **list, struct kept *kept)
     }
 }
 
-static struct kept *kept_take(struct mr_shard *shard)
+static struct kept *kept_take(struct mr_shard *shard, size_t bytes)
 {
     size_t capacity = 0;
     struct kept *kept = (struct kept *)(void *)mr_bufpool_take(&shard->pool, KEPT_BYTES, &capacity);
 
     if (kept != NULL) {
         mr_assert(capacity == KEPT_BYTES); /* so that it need not be remembered */
-        *kept = (struct kept){.refs = 1};
+        *kept = (struct kept){.refs = 1, .bytes = (uint32_t)bytes};
+        shard->kept_count += 1;
+        shard->kept_bytes += bytes;
     }
     return kept;
 }
+
+static void kept_free(struct mr_shard *shard, struct kept *kept)
+{
+    if (kept->copy != NULL) {
+        stored_free(&shard->pool, kept->copy);
+    }
+    shard->kept_count -= 1;
+    shard->kept_bytes -= kept->bytes;
+    mr_bufpool_give(&shard->pool, (uint8_t *)kept, KEPT_BYTES);
+}
+
 struct kept *kept_new(struct mr_shard *shard, const struct mr_message *message, uint32_t lane,
                       uint64_t seq, enum kept_state state)
 {
     /* A start may use all of it, or what was dropped for lack of memory would prevent it. */
     bool room = shard->restoring || deliver_has_memory(shard);
-    struct kept *kept = room ? kept_take(shard) : NULL;
+    size_t bytes = message->topic.len + message->props.len + message->payload.len;
+    struct kept *kept = room ? kept_take(shard, bytes) : NULL;
 
     if (kept == NULL) {
         return NULL;
     }
     kept->copy = stored_new(&shard->pool, message, STORED_PAYLOAD);
     if (kept->copy == NULL) {
-        mr_bufpool_give(&shard->pool, (uint8_t *)kept, KEPT_BYTES);
+        kept_free(shard, kept);
         return NULL;
     }
     kept->lane = lane;
     kept->seq = seq;
-    kept->bytes = (uint32_t)(message->topic.len + message->props.len + message->payload.len);
     kept->state = (uint8_t)state;
     kept->qos = message->qos;
     kept->received_us = message->received_us;
@@ -82,23 +95,14 @@ struct kept *kept_new(struct mr_shard *shard, const struct mr_message *message, 
 
 struct kept *kept_stored_new(struct mr_shard *shard, uint32_t lane, uint64_t seq, uint32_t bytes)
 {
-    struct kept *kept = kept_take(shard);
+    struct kept *kept = kept_take(shard, bytes);
 
     if (kept != NULL) {
         kept->lane = lane;
         kept->seq = seq;
-        kept->bytes = bytes;
         kept->state = KEPT_STORED;
     }
     return kept;
-}
-
-static void kept_free(struct mr_shard *shard, struct kept *kept)
-{
-    if (kept->copy != NULL) {
-        stored_free(&shard->pool, kept->copy);
-    }
-    mr_bufpool_give(&shard->pool, (uint8_t *)kept, KEPT_BYTES);
 }
 
 void kept_key(uint32_t lane, uint64_t seq, uint8_t out[MESSAGE_KEY_BYTES])

@@ -172,4 +172,12 @@ void shard_metrics_update(struct mr_shard *shard)
     stat_store(&s->paused, net->paused);
     stat_store(&s->bytes_received, net->bytes_received);
     stat_store(&s->bytes_sent, net->bytes_sent);
+    stat_store(&s->clients, shard->sessions_count);
+    stat_store(&s->clients_online, shard->clients_online);
+    stat_store(&s->clients_expired, shard->clients_expired);
+    stat_store(&s->payload_received, shard->payload_received);
+    stat_store(&s->payload_sent, shard->payload_sent);
+    stat_store(&s->kept, shard->kept_count);
+    stat_store(&s->kept_bytes, shard->kept_bytes);
+    stat_store(&s->memory, shard->pool.lent_bytes);
 }

@@ -113,4 +113,10 @@ const struct mr_option mr_broker_options[] = {
      .min = 100000,
      .max = 3600000000u,
      .help = "From accepting a connection to its CONNECT."},
+    {.name = "sys_interval",
+     .type = MR_OPT_DURATION,
+     .offset = offsetof(struct mr_broker_limits, sys_interval_us),
+     .default_text = "10s",
+     .max = 86400000000u,
+     .help = "How often the $SYS/broker topics are updated; 0: there are none."},
     {0}};

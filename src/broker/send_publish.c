@@ -75,5 +75,6 @@ enum mr_err send_publish(struct client *client, const struct outgoing *outgoing)
     }
     mr_metric_add(client->shard->metrics.publish_sent[outgoing->qos], 1);
     client->sent += 1;
+    client->shard->payload_sent += message->payload.len;
     return MR_OK;
 }

@@ -175,6 +175,7 @@ static void shard_clock(struct mr_shard *shard)
         mr_net_tick(shard->net, tick);
         outbound_drain_waiting(shard);
         client_log_held(shard);
+        systree_tick(shard);
         if (!shard->stopping) {
             expiry_scan(shard);
         }
@@ -182,6 +183,20 @@ static void shard_clock(struct mr_shard *shard)
             shard_resume(shard);
         }
     }
+}
+
+/* With nobody to serve, only $SYS has a time: that of the tick at which it is due. */
+static int64_t idle_patience(const struct mr_shard *shard, int64_t tick_ns)
+{
+    int64_t due_ns = systree_due_ns(shard);
+
+    if (due_ns == INT64_MAX) {
+        return -1;
+    }
+    int64_t left_ns = due_ns - shard->now_ns - tick_ns;
+    return left_ns <= 0
+               ? tick_ns
+               : tick_ns + (left_ns + MR_NET_TICK_NS - 1) / MR_NET_TICK_NS * MR_NET_TICK_NS;
 }
 
 /* How long the loop may sleep. */
@@ -192,7 +207,7 @@ static int64_t shard_patience(const struct mr_shard *shard, int64_t submit_ns)
     bool idle = net->open + net->lingering == 0 && shard->wills_first == NULL && !shard->stalled &&
                 !net->accept_waits && shard->keeps_count == 0 && !checkpoint_pends(shard) &&
                 shard->log_held == 0;
-    int64_t wait_ns = idle && !shard->stopping ? -1 : tick_ns;
+    int64_t wait_ns = idle && !shard->stopping ? idle_patience(shard, tick_ns) : tick_ns;
 
     if (MR_UNLIKELY(shard->mail_left || shard->foreign_left)) {
         return 0;

@@ -209,6 +209,9 @@ struct shard_stats {
     uint64_t publishes_received_before, publishes_sent_before, dropped_before;
     _Atomic uint64_t connections, connections_total, publishes_received, publishes_sent, dropped,
         subscriptions, sessions, queued, retained, withheld, paused, bytes_received, bytes_sent;
+    /* What only $SYS tells. */
+    _Atomic uint64_t clients, clients_online, clients_expired, payload_received, payload_sent, kept,
+        kept_bytes, memory;
 };
 
 enum checkpoint_state { CHECKPOINT_NONE, CHECKPOINT_SEALED, CHECKPOINT_WRITING };
@@ -301,6 +304,14 @@ struct mr_shard {
     bool checkpoint_empty;
     bool restoring;
     bool restore_short; /* no memory for something */
+
+    struct systree *systree;
+    uint64_t clients_online;   /* sessions with a connection */
+    uint64_t clients_expired;  /* sessions that ended by their expiry, since start */
+    uint64_t payload_received; /* bytes of accepted publishes' payloads, since start */
+    uint64_t payload_sent;
+    uint64_t kept_count; /* messages that somebody is owed, or that are retained */
+    uint64_t kept_bytes;
 
     struct mr_record_raw record;   /* scratch of append */
     struct topic_entry long_topic; /* scratch for topics the cache cannot hold */
