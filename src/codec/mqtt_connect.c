@@ -31,13 +31,13 @@ static enum mr_err connect_version(struct mr_take *take, struct mr_mqtt_connect 
         return mqtt_malformed(why, "CONNECT cut short in its protocol name");
     }
     bool is_mqtt = mr_span_is(name, "MQTT");
-    if (!is_mqtt && !mr_span_is(name, "MQIsdp")) { /* [MQTT-3.1.2-1] */
-        return mqtt_refuse(why, MR_ERR_REJECT, MR_MQTT_UNSUPPORTED_VERSION,
-                           "CONNECT with an unknown protocol name");
-    }
     out->version = mr_take_u8(take);
     if (take->failed) {
         return mqtt_malformed(why, "CONNECT without protocol level");
+    }
+    if (!is_mqtt && !mr_span_is(name, "MQIsdp")) { /* [MQTT-3.1.2-1] */
+        return mqtt_refuse(why, MR_ERR_REJECT, MR_MQTT_UNSUPPORTED_VERSION,
+                           "CONNECT with an unknown protocol name");
     }
     bool known = is_mqtt ? out->version == MR_MQTT_311 || out->version == MR_MQTT_5
                          : out->version == MR_MQTT_31;

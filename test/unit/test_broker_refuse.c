@@ -49,6 +49,9 @@ static void test_connects_refused(void)
     REFUSED("a bridge of Mosquitto", "\x10\x0d\x00\x04MQTT\x84\x02\x00\x00\x00\x01x", 4, 1);
     REFUSED("a bridge of 5.0", "\x10\x0e\x00\x04MQTT\x85\x02\x00\x00\x00\x00\x01x", 4, 1);
     REFUSED("version 2", "\x10\x0d\x00\x04MQTT\x02\x02\x00\x00\x00\x01x", 4, 1);
+    REFUSED("another name, 3.1.1", "\x10\x0d\x00\x04mqtt\x04\x02\x00\x00\x00\x01x", 4, 1);
+    REFUSED("another name, 5.0", "\x10\x0e\x00\x04mqtt\x05\x02\x00\x00\x00\x00\x01x", 5,
+            MR_MQTT_UNSUPPORTED_VERSION);
     REFUSED("reserved flag of 5.0", "\x10\x0e\x00\x04MQTT\x05\x03\x00\x00\x00\x00\x01x", 5,
             MR_MQTT_MALFORMED);
     REFUSED("empty id, 3.1.1, not clean", "\x10\x0c\x00\x04MQTT\x04\x00\x00\x00\x00\x00", 4, 2);
