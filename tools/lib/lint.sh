@@ -9,6 +9,7 @@ lint_all() {
     say "lint"
     c_files | xargs -r clang-format-19 --dry-run -Werror || failed=1
     /usr/bin/python3 tools/tidy.py || failed=1
+    /usr/bin/python3 tools/conformance.py || failed=1
     shell_files | xargs shellcheck -x || failed=1
     lint_clang_tidy || failed=1
     [ $failed = 0 ] || die "lint found something; ./dev format mends what is only layout"
