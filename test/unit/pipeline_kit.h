@@ -7,71 +7,33 @@
 #ifndef MR_TEST_PIPELINE_KIT_H
 #define MR_TEST_PIPELINE_KIT_H
 
-#include "os/file.h"
+#include "journal_folder.h"
 #include "scripted_sink.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-static char folder[200];
-static char journal_path[256];
-static char dead_path[256];
 static uint64_t journal_keep_us; /* 0, unless a test wants what is settled to stay */
-
-static void remove_under(void *arg, const char *name)
-{
-    char path[1024];
-
-    snprintf(path, sizeof(path), "%s/%s", (const char *)arg, name);
-    if (unlink(path) != 0) {
-        mr_assert(mr_dir_list(path, remove_under, path) == MR_OK);
-        mr_assert(rmdir(path) == 0);
-    }
-}
 
 static struct mr_journal *journal_open(void)
 {
-    struct mr_journal *journal = NULL;
-    struct mr_recovery recovery;
-    struct mr_error why;
-    struct mr_journal_options options = {
-        .path = journal_path,
-        .name = "test",
+    struct mr_journal *journal = folder_journal(&(struct mr_journal_options){
         .lane_count = 1,
         .max_bytes = 64 << 20,
         .keep_us = journal_keep_us,
         .segment_bytes = 512 << 10,
         .block_bytes = 64 << 10,
         .record_bytes_max = 64 << 10,
-    };
-    enum mr_err err = mr_journal_open(&journal, &options, &recovery, &why);
-    if (err != MR_OK) {
-        printf("%s\n", why.text);
-    }
-    mr_assert(err == MR_OK);
+    });
+
     mr_lane_set_owner(mr_journal_lane(journal, 0), &owner);
     return journal;
 }
 
 static struct mr_journal *journal_make(void)
 {
-    const char *base = getenv("TMPDIR");
-
-    snprintf(folder, sizeof(folder), "%s/mr-pipeline-XXXXXX", base == NULL ? "/tmp" : base);
-    mr_assert(mkdtemp(folder) != NULL);
-    snprintf(journal_path, sizeof(journal_path), "%s/journal", folder);
-    snprintf(dead_path, sizeof(dead_path), "%s/dead-letters", folder);
+    folder_make();
     struct mr_journal *journal = journal_open();
     memset(delivered, 0, sizeof(delivered));
     memset(newest_of, 0, sizeof(newest_of));
     return journal;
-}
-
-static void folder_remove(void)
-{
-    mr_assert(mr_dir_list(folder, remove_under, folder) == MR_OK);
-    mr_assert(rmdir(folder) == 0);
 }
 
 static void journal_remove(struct mr_journal *journal)

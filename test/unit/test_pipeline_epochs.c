@@ -8,19 +8,12 @@
  *         The sink counts what each epoch still has to settle, and looks at every submit.
  */
 #include "base/log.h"
+#include "journal_folder.h"
 #include "os/clock.h"
-#include "os/file.h"
 #include "pipeline/bridge.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 enum { LANES_MAX = 4, HELD_MAX = 256, PER_LANE = 400, DESTS_MAX = 100 };
 
-static char folder[200];
-static char journal_path[256];
-static char dead_path[256];
 static struct mr_wake owner;
 
 /* ---- the sink ---- */
@@ -127,35 +120,14 @@ static const struct mr_sink_ops late_sink = {
 
 /* ---- the journal ---- */
 
-static void remove_under(void *arg, const char *name)
-{
-    char path[1024];
-
-    snprintf(path, sizeof(path), "%s/%s", (const char *)arg, name);
-    if (unlink(path) != 0) {
-        mr_assert(mr_dir_list(path, remove_under, path) == MR_OK);
-        mr_assert(rmdir(path) == 0);
-    }
-}
-
 static struct mr_journal *journal_open(uint32_t lanes)
 {
-    struct mr_journal *journal = NULL;
-    struct mr_error why = {.text = ""};
-    struct mr_journal_options options = {.path = journal_path,
-                                         .name = "test",
-                                         .lane_count = lanes,
-                                         .max_bytes = 64 << 20,
-                                         .segment_bytes = 256 << 10,
-                                         .block_bytes = 64 << 10,
-                                         .block_count = 12,
-                                         .record_bytes_max = 32 << 10};
-
-    if (mr_journal_open(&journal, &options, NULL, &why) != MR_OK) {
-        fprintf(stderr, "%s\n", why.text);
-        abort();
-    }
-    return journal;
+    return folder_journal(&(struct mr_journal_options){.lane_count = lanes,
+                                                       .max_bytes = 64 << 20,
+                                                       .segment_bytes = 256 << 10,
+                                                       .block_bytes = 64 << 10,
+                                                       .block_count = 12,
+                                                       .record_bytes_max = 32 << 10});
 }
 
 static void append_one(struct mr_lane *lane, const char *topic)
@@ -270,24 +242,13 @@ static void wait_settled(struct bridges *bridges)
     }
 }
 
-static void folder_make(void)
+static void begin(void)
 {
-    const char *base = getenv("TMPDIR");
-
-    snprintf(folder, sizeof(folder), "%s/mr-epochs-XXXXXX", base == NULL ? "/tmp" : base);
-    mr_assert(mkdtemp(folder) != NULL);
-    snprintf(journal_path, sizeof(journal_path), "%s/journal", folder);
-    snprintf(dead_path, sizeof(dead_path), "%s/dead-letters", folder);
+    folder_make();
     for (size_t i = 0; i < MR_COUNT_OF(unsettled); i++) {
         atomic_store(&unsettled[i], 0);
     }
     atomic_store(&settled_count, 0);
-}
-
-static void folder_remove(void)
-{
-    mr_assert(mr_dir_list(folder, remove_under, folder) == MR_OK);
-    mr_assert(rmdir(folder) == 0);
 }
 
 /* ---- the tests ---- */
@@ -300,7 +261,7 @@ static void test_an_epoch_is_settled_before_the_next_begins(void)
     struct bridges bridges;
     uint64_t all = 0;
 
-    folder_make();
+    begin();
     for (size_t i = 0; i < MR_COUNT_OF(counts); i++) {
         journal = journal_open(counts[i]);
         append(journal, 0);
@@ -329,7 +290,7 @@ static void test_the_next_epoch_waits_for_a_slow_lane(void)
 {
     struct bridges bridges;
 
-    folder_make();
+    begin();
     struct mr_journal *journal = journal_open(2);
     append(journal, 0);
     mr_assert(mr_journal_close(journal) == MR_OK);
@@ -359,7 +320,7 @@ static void test_lanes_share_the_dead_letters(void)
     struct bridges bridges;
     uint32_t of_lane[3] = {0, 0, 0};
 
-    folder_make();
+    begin();
     struct mr_journal *journal = journal_open(3);
     append(journal, DEAD);
     bridges_start(&bridges, journal);
@@ -391,7 +352,7 @@ static void test_lanes_share_the_bound_of_destinations(void)
     struct bridges bridges;
     uint64_t dead = 0;
 
-    folder_make();
+    begin();
     struct mr_journal *journal = journal_open(LANES);
     for (uint32_t i = 0; i < LANES; i++) {
         struct mr_lane *lane = mr_journal_lane(journal, i);

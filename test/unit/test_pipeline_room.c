@@ -9,20 +9,13 @@
  *         by hand.
  */
 #include "base/log.h"
+#include "journal_folder.h"
 #include "os/clock.h"
-#include "os/file.h"
 #include "pipeline/bridge.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 /* shaping.c: the ring of a bridge that writes something per record, and its half. */
 enum { MIB = 1 << 20, HALF = 16 * MIB, RECORD_MAX = 17 * MIB, ZEROS = 296 };
 
-static char folder[200];
-static char journal_path[256];
-static char dead_path[256];
 static struct mr_wake owner;
 
 /* ---- the sink ---- */
@@ -119,37 +112,15 @@ static const struct mr_sink_ops prompt_sink = {
 
 /* ---- helpers ---- */
 
-static void remove_under(void *arg, const char *name)
-{
-    char path[1024];
-
-    snprintf(path, sizeof(path), "%s/%s", (const char *)arg, name);
-    if (unlink(path) != 0) {
-        mr_assert(mr_dir_list(path, remove_under, path) == MR_OK);
-        mr_assert(rmdir(path) == 0);
-    }
-}
-
 static struct mr_journal *journal_make(void)
 {
-    const char *base = getenv("TMPDIR");
-    struct mr_journal *journal = NULL;
-    struct mr_error why = {.text = ""};
-
-    snprintf(folder, sizeof(folder), "%s/mr-room-XXXXXX", base == NULL ? "/tmp" : base);
-    mr_assert(mkdtemp(folder) != NULL);
-    snprintf(journal_path, sizeof(journal_path), "%s/journal", folder);
-    snprintf(dead_path, sizeof(dead_path), "%s/dead-letters", folder);
-    struct mr_journal_options options = {.path = journal_path,
-                                         .name = "test",
-                                         .lane_count = 1,
-                                         .max_bytes = 256 * MIB,
-                                         .segment_bytes = 32 * MIB,
-                                         .record_bytes_max = RECORD_MAX};
-    if (mr_journal_open(&journal, &options, NULL, &why) != MR_OK) {
-        fprintf(stderr, "%s\n", why.text);
-        abort();
-    }
+    folder_make();
+    struct mr_journal *journal = folder_journal(&(struct mr_journal_options){
+        .lane_count = 1,
+        .max_bytes = 256 * MIB,
+        .segment_bytes = 32 * MIB,
+        .record_bytes_max = RECORD_MAX,
+    });
     mr_lane_set_owner(mr_journal_lane(journal, 0), &owner);
     return journal;
 }
@@ -223,8 +194,7 @@ static void test_no_event_waits_for_room_for_ever(void)
     mr_bridge_stop(bridge, 0);
     mr_bridge_destroy(bridge);
     mr_assert(mr_journal_close(journal) == MR_OK);
-    mr_assert(mr_dir_list(folder, remove_under, folder) == MR_OK);
-    mr_assert(rmdir(folder) == 0);
+    folder_remove();
 }
 
 int main(void)
