@@ -20,7 +20,7 @@ MAY_INCLUDE = {
     "journal": "base os",
     "store": "base os",
     "net": "base os",
-    "auth": "base os",
+    "auth": "base os codec",
     "plugin": "base config",
     "broker": "base os config codec journal store net auth",
     "sink": "base os config codec plugin",

@@ -422,10 +422,20 @@ uint64_t mr_auth_address(const struct mr_auth *auth, const char *peer)
     return mr_siphash(&auth->address_key, peer, len);
 }
 
+/* How long the address has to wait; BUSY: too many of its questions do.  Under the mutex. */
+static enum mr_auth_answer delay_take(struct mr_auth *auth, struct mr_auth_request *request)
+{
+    int64_t now_ns = mr_clock_mono_ns();
+
+    request->delay_ms = guess_delay_ms(&auth->guesses, request->address, now_ns);
+    request->counted =
+        request->delay_ms != 0 && guess_open(&auth->guesses, request->address, now_ns);
+    return request->delay_ms != 0 && !request->counted ? MR_AUTH_BUSY : MR_AUTH_LATER;
+}
+
 enum mr_auth_answer mr_auth_look(struct mr_auth *auth, struct mr_auth_request *request)
 {
     uint8_t mark[KNOWN_BYTES];
-    int64_t now_ns = mr_clock_mono_ns();
     bool known = false;
 
     mr_mutex_lock(&auth->mutex);
@@ -440,12 +450,7 @@ enum mr_auth_answer mr_auth_look(struct mr_auth *auth, struct mr_auth_request *r
     if (known && marked && known_has(auth, mark)) {
         answer = MR_AUTH_YES;
     } else {
-        request->delay_ms = guess_delay_ms(&auth->guesses, request->address, now_ns);
-        request->counted =
-            request->delay_ms != 0 && guess_open(&auth->guesses, request->address, now_ns);
-        if (request->delay_ms != 0 && !request->counted) {
-            answer = MR_AUTH_BUSY;
-        }
+        answer = delay_take(auth, request);
     }
     mr_mutex_unlock(&auth->mutex);
     return answer;
@@ -501,4 +506,39 @@ void mr_auth_note_failure(struct mr_auth *auth, uint64_t address)
     mr_mutex_lock(&auth->mutex);
     guess_failed(&auth->guesses, address, mr_clock_mono_ns());
     mr_mutex_unlock(&auth->mutex);
+}
+
+void mr_auth_note_success(struct mr_auth *auth, uint64_t address)
+{
+    mr_mutex_lock(&auth->mutex);
+    guess_succeeded(&auth->guesses, address, mr_clock_mono_ns());
+    mr_mutex_unlock(&auth->mutex);
+}
+
+/* ---- SCRAM ---- */
+
+bool mr_auth_offers_scram(struct mr_auth *auth)
+{
+    mr_mutex_lock(&auth->mutex);
+    bool some = mr_passfile_scram_count(auth->file) != 0;
+    mr_mutex_unlock(&auth->mutex);
+    return some;
+}
+
+bool mr_auth_scram_find(struct mr_auth *auth, struct mr_span user, struct mr_scram_keys *out)
+{
+    mr_mutex_lock(&auth->mutex);
+    struct mr_passfile *file = mr_passfile_hold(auth->file);
+    mr_mutex_unlock(&auth->mutex);
+    bool known = mr_passfile_scram_find(file, user, out);
+    mr_passfile_drop(file);
+    return known;
+}
+
+enum mr_auth_answer mr_auth_scram_look(struct mr_auth *auth, struct mr_auth_request *request)
+{
+    mr_mutex_lock(&auth->mutex);
+    enum mr_auth_answer answer = delay_take(auth, request);
+    mr_mutex_unlock(&auth->mutex);
+    return answer == MR_AUTH_LATER && request->delay_ms == 0 ? MR_AUTH_YES : answer;
 }

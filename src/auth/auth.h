@@ -28,7 +28,7 @@
 #ifndef MR_AUTH_AUTH_H
 #define MR_AUTH_AUTH_H
 
-#include "base/span.h"
+#include "auth/scram.h"
 #include "os/thread.h"
 
 struct mr_auth;
@@ -94,6 +94,20 @@ void mr_auth_drop(struct mr_auth *auth, struct mr_auth_request *request);
 
 /* A user without a password, or another failure that no worker has seen. */
 void mr_auth_note_failure(struct mr_auth *auth, uint64_t address);
+
+/* ---- SCRAM (scram.h): the asker holds the exchange, here are the keys ---- */
+
+/* Has the password file any user for it? */
+bool mr_auth_offers_scram(struct mr_auth *auth);
+
+/* The keys of `user`; false: they are a decoy (passfile.h). */
+bool mr_auth_scram_find(struct mr_auth *auth, struct mr_span user, struct mr_scram_keys *out);
+
+/* May its address begin an exchange?  YES: now; LATER: after request->delay_ms, then drop() the
+ * request; BUSY: no.  Of the request, `address` alone is looked at.
+ */
+enum mr_auth_answer mr_auth_scram_look(struct mr_auth *auth, struct mr_auth_request *request);
+void mr_auth_note_success(struct mr_auth *auth, uint64_t address);
 
 /* The next answered request, NULL: none.  LATER: its address has become one that waits;
  * look() again.  Cancelled ones come too, so that their memory can go.

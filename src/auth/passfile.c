@@ -18,6 +18,7 @@ struct mr_passfile {
     struct pass_user *users; /* by name */
     size_t count;
     struct mr_passhash decoy;
+    struct passfile_scrams *scrams; /* NULL: none */
 };
 
 /* ---- text ---- */
@@ -55,6 +56,13 @@ enum mr_err passfile_load(const char *path, uint8_t **out, size_t *out_len, stru
     return MR_OK;
 }
 
+static bool begins_with(struct mr_span text, const char *words)
+{
+    size_t len = strlen(words);
+
+    return text.len >= len && memcmp(text.at, words, len) == 0;
+}
+
 bool passfile_line(struct mr_span *rest, struct pass_line *out)
 {
     if (rest->at == NULL) {
@@ -67,17 +75,22 @@ bool passfile_line(struct mr_span *rest, struct pass_line *out)
     if (out->whole.len != 0 && out->whole.at[out->whole.len - 1] == '\r') {
         out->whole.len -= 1;
     }
-    if (out->whole.len != 0 && out->whole.at[0] != '#') {
+    out->says = out->whole.len != 0 && out->whole.at[0] != '#';
+    out->scram = begins_with(out->whole, PASSFILE_SCRAM);
+    out->scram_key = begins_with(out->whole, PASSFILE_SCRAM_KEY);
+    if (out->says || out->scram || out->scram_key) {
         out->secret = out->whole;
         out->user = mr_span_split(&out->secret, ':');
-        out->says = true;
+    }
+    if (out->scram) { /* what was before the first colon says what line it is */
+        out->user = mr_span_split(&out->secret, ':');
     }
     return true;
 }
 
 /* ---- users ---- */
 
-static int name_order(struct mr_span a, struct mr_span b)
+int passfile_name_order(struct mr_span a, struct mr_span b)
 {
     size_t shorter = a.len < b.len ? a.len : b.len;
     int order = shorter == 0 ? 0 : memcmp(a.at, b.at, shorter);
@@ -89,7 +102,7 @@ static int user_order(const void *a, const void *b)
 {
     const struct pass_user *x = a;
     const struct pass_user *y = b;
-    int order = name_order(x->name, y->name);
+    int order = passfile_name_order(x->name, y->name);
 
     return order != 0 ? order : (x->line > y->line) - (x->line < y->line);
 }
@@ -130,7 +143,10 @@ static enum mr_err users_take(struct mr_passfile *file, const char *path, size_t
     file->users = mr_alloc(lines * sizeof(*file->users));
     while (passfile_line(&rest, &line)) {
         number += 1;
-        const char *fault = line.says ? user_take(file, &line, number) : NULL;
+        const char *fault = line.says ? user_take(file, &line, number)
+                            : line.scram || line.scram_key
+                                ? passfile_scram_take(&file->scrams, lines, &line)
+                                : NULL;
         if (fault != NULL) {
             return mr_error_set(why, MR_ERR_CONFIG, "password file %s, line %u, user '%.*s': %s",
                                 path, number, (int)(line.user.len > 64 ? 64 : line.user.len),
@@ -148,7 +164,7 @@ static enum mr_err users_take(struct mr_passfile *file, const char *path, size_t
                                 (const char *)user->name.at, user[-1].line);
         }
     }
-    return MR_OK;
+    return passfile_scrams_sort(file->scrams, path, why);
 }
 
 enum mr_err mr_passfile_read(struct mr_passfile **out, const char *path, struct mr_error *why)
@@ -189,10 +205,22 @@ struct mr_passfile *mr_passfile_hold(struct mr_passfile *file)
 void mr_passfile_drop(struct mr_passfile *file)
 {
     if (file != NULL && atomic_fetch_sub(&file->holders, 1) == 1) {
+        passfile_scrams_free(file->scrams);
         mr_free(file->users);
         mr_free(file->text);
         mr_free(file);
     }
+}
+
+size_t mr_passfile_scram_count(const struct mr_passfile *file)
+{
+    return passfile_scrams_count(file->scrams);
+}
+
+bool mr_passfile_scram_find(const struct mr_passfile *file, struct mr_span user,
+                            struct mr_scram_keys *out)
+{
+    return passfile_scrams_find(file->scrams, user, out);
 }
 
 size_t mr_passfile_count(const struct mr_passfile *file)
@@ -208,7 +236,7 @@ const struct mr_passhash *mr_passfile_find(const struct mr_passfile *file, struc
 
     while (begin < end) {
         size_t middle = begin + (end - begin) / 2;
-        int order = name_order(user, file->users[middle].name);
+        int order = passfile_name_order(user, file->users[middle].name);
         if (order == 0) {
             *known = true;
             return &file->users[middle].hash;

@@ -6,6 +6,11 @@
  * The format is that of mosquitto_passwd; lines that are empty or begin with # say
  * nothing.  Both programs may write the same file.
  *
+ * Credentials of SCRAM stand in lines that are comments to Mosquitto:
+ *
+ *     #scram-sha-256:USER:ITERATIONS:SALT:STOREDKEY:SERVERKEY
+ *     #scram-decoy-key:KEY         what salts of users that do not exist are made from
+ *
  * Thread: a passfile that has been read is constant and counted.
  * Memory: about 200 bytes a user.   Time: reading 10,000 users takes 10 ms.
  */
@@ -13,6 +18,7 @@
 #define MR_AUTH_PASSFILE_H
 
 #include "auth/passhash.h"
+#include "auth/scram.h"
 
 struct mr_passfile;
 
@@ -32,12 +38,21 @@ size_t mr_passfile_count(const struct mr_passfile *file);
 const struct mr_passhash *mr_passfile_find(const struct mr_passfile *file, struct mr_span user,
                                            bool *known);
 
+/* Users that may log in by SCRAM. */
+size_t mr_passfile_scram_count(const struct mr_passfile *file);
+
+/* The keys of `user`.  False: it has none, and *out is a decoy, the same one each time, which
+ * looks like those of this file.
+ */
+bool mr_passfile_scram_find(const struct mr_passfile *file, struct mr_span user,
+                            struct mr_scram_keys *out);
+
 /* ---- changing ---- */
 
 enum mr_passfile_how {
-    MR_PASSFILE_SET,     /* this user gets this hash, as a new line if there is none */
+    MR_PASSFILE_SET,     /* this user gets this password, in a new line if there is none */
     MR_PASSFILE_CREATE,  /* the same in a file of its own; what was there is gone */
-    MR_PASSFILE_DELETE,  /* this user's line goes; REJECT: there is none */
+    MR_PASSFILE_DELETE,  /* this user's lines go; REJECT: there are none */
     MR_PASSFILE_UPGRADE, /* all passwords that are plain text become hashes */
 };
 
@@ -45,6 +60,8 @@ struct mr_passfile_change {
     enum mr_passfile_how how;
     const char *user;
     const char *hash;    /* of SET and CREATE */
+    const char *scram;   /* ... of the same password; NULL: lines of SCRAM stay as they are */
+    bool scram_wanted;   /* a new line is one of SCRAM, beside the hash if there is one */
     uint32_t iterations; /* of UPGRADE */
 };
 

@@ -6,6 +6,7 @@
 #include "auth/passfile_internal.h"
 
 #include "base/text.h"
+#include "codec/json.h"
 #include "os/file.h"
 #include "os/process.h"
 
@@ -17,7 +18,9 @@ struct pass_out {
     size_t len;
     size_t size;
     size_t changed;
-    bool found; /* the user had a line */
+    bool found;       /* the user had a line */
+    bool found_scram; /* ... of SCRAM */
+    bool found_key;   /* there is a key of decoys */
 };
 
 const char *mr_passfile_user_fault(const char *user)
@@ -70,30 +73,75 @@ static void out_hashed(struct pass_out *out, const struct pass_line *line, uint3
     out_line(out, line->user, hash);
 }
 
+static void out_scram(struct pass_out *out, struct mr_span user, const char *scram)
+{
+    out_add(out, PASSFILE_SCRAM, strlen(PASSFILE_SCRAM));
+    out_line(out, user, scram);
+}
+
+static void out_scram_key(struct pass_out *out)
+{
+    uint8_t key[MR_SCRAM_KEY_BYTES];
+    char text[MR_BASE64_SIZE(MR_SCRAM_KEY_BYTES) + 1];
+
+    mr_os_random(key, sizeof(key));
+    *mr_base64_put(text, mr_span_make(key, sizeof(key))) = 0;
+    out_add(out, PASSFILE_SCRAM_KEY, strlen(PASSFILE_SCRAM_KEY));
+    out_add(out, text, strlen(text));
+    out_add(out, "\n", 1);
+    mr_secret_wipe(key, sizeof(key));
+    mr_secret_wipe(text, sizeof(text));
+}
+
+/* A line of the user that is changed. */
+static void user_change(struct pass_out *out, const struct pass_line *line,
+                        const struct mr_passfile_change *change)
+{
+    bool *found = line->scram ? &out->found_scram : &out->found;
+    bool again = *found; /* a second line of the same user goes */
+
+    *found = true;
+    if (change->how == MR_PASSFILE_DELETE) {
+        out->changed += 1;
+    } else if (line->scram && !again) {
+        out_scram(out, line->user, change->scram);
+    } else if (!again) {
+        out_line(out, line->user, change->hash);
+    }
+}
+
 static void line_change(struct pass_out *out, const struct pass_line *line,
                         const struct mr_passfile_change *change)
 {
-    bool is_user = line->says && change->user != NULL && mr_span_is(line->user, change->user);
+    bool is_user = (line->says || (line->scram &&
+                                   (change->scram != NULL || change->how == MR_PASSFILE_DELETE))) &&
+                   change->user != NULL && mr_span_is(line->user, change->user);
 
+    out->found_key = out->found_key || line->scram_key;
     if (change->how == MR_PASSFILE_UPGRADE && line->says && line->secret.at != NULL &&
         line->secret.len != 0 && line->secret.at[0] != '$') {
         out_hashed(out, line, change->iterations);
         return;
     }
-    if (is_user && change->how == MR_PASSFILE_DELETE) {
-        out->found = true;
-        out->changed += 1;
-        return;
-    }
-    if (is_user && change->how == MR_PASSFILE_SET) {
-        if (!out->found) { /* a second line of the same user goes */
-            out_line(out, line->user, change->hash);
-        }
-        out->found = true;
+    if (is_user && (change->how == MR_PASSFILE_DELETE || change->how == MR_PASSFILE_SET)) {
+        user_change(out, line, change);
         return;
     }
     out_add(out, line->whole.at, line->whole.len);
     out_add(out, "\n", 1);
+}
+
+/* The line that a user did not have. */
+static void line_new(struct pass_out *out, const struct mr_passfile_change *change)
+{
+    if (change->scram_wanted && !out->found_scram) {
+        if (!out->found_key) {
+            out_scram_key(out);
+        }
+        out_scram(out, mr_span_of(change->user), change->scram);
+    } else if (!change->scram_wanted && !out->found) {
+        out_line(out, mr_span_of(change->user), change->hash);
+    }
 }
 
 /* The old lines, changed. */
@@ -188,12 +236,11 @@ enum mr_err mr_passfile_write(const char *path, const struct mr_passfile_change 
     if (change->how != MR_PASSFILE_CREATE) {
         err = lines_change(path, &out, change, why);
     }
-    if (err == MR_OK && change->how == MR_PASSFILE_DELETE && !out.found) {
+    if (err == MR_OK && change->how == MR_PASSFILE_DELETE && !out.found && !out.found_scram) {
         err = mr_error_set(why, MR_ERR_REJECT, "%s has no user '%s'", path, change->user);
     }
-    if (err == MR_OK && !out.found &&
-        (change->how == MR_PASSFILE_SET || change->how == MR_PASSFILE_CREATE)) {
-        out_line(&out, mr_span_of(change->user), change->hash);
+    if (err == MR_OK && (change->how == MR_PASSFILE_SET || change->how == MR_PASSFILE_CREATE)) {
+        line_new(&out, change);
     }
     if (err == MR_OK && out.changed != 0) {
         err = file_replace(path, mr_span_make(out.at, out.len), why);

@@ -5,6 +5,7 @@
  */
 #include "auth/passhash.h"
 
+#include "auth/base64.h"
 #include "base/text.h"
 
 #include <openssl/crypto.h>
@@ -27,27 +28,14 @@ void mr_secret_wipe(void *at, size_t len)
 
 /* ---- reading ---- */
 
-/* Base64, padded or not.  False: not base64, or more than `size` bytes. */
+/* Base64, at least one byte of it. */
 static bool base64_take(struct mr_span text, uint8_t *into, size_t size, uint32_t *out_len)
 {
-    uint8_t padded[BASE64_TEXT_MAX + 4];
-    uint8_t bytes[BASE64_TEXT_MAX];
+    size_t len = 0;
+    bool good = mr_base64_take(text, MR_BASE64_PLAIN, into, size, &len);
 
-    while (text.len != 0 && text.at[text.len - 1] == '=') {
-        text.len -= 1;
-    }
-    size_t len = text.len * 3 / 4;
-    if (text.len == 0 || text.len > BASE64_TEXT_MAX || text.len % 4 == 1 || len > size) {
-        return false;
-    }
-    memset(padded, '=', sizeof(padded));
-    memcpy(padded, text.at, text.len);
-    if (EVP_DecodeBlock(bytes, padded, (int)((text.len + 3) / 4 * 4)) < 0) {
-        return false;
-    }
-    memcpy(into, bytes, len);
     *out_len = (uint32_t)len;
-    return true;
+    return good && len != 0;
 }
 
 /* The two last parts of every kind. */

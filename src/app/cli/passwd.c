@@ -21,6 +21,9 @@ static const struct mr_cli_option passwd_options[] = {
      .letter = 'U',
      .type = MR_OPT_BOOL,
      .help = "Make hashes of all passwords that are plain text."},
+    {.name = "scram",
+     .type = MR_OPT_BOOL,
+     .help = "For clients that log in by SCRAM-SHA-256 and never send their password."},
     {.name = "iterations",
      .letter = 'I',
      .type = MR_OPT_U64,
@@ -81,12 +84,31 @@ static bool password_ask(struct mr_cli *cli, char *into, char *again)
     return true;
 }
 
+/* The same password for SCRAM.  Lines of it that a user has already stay usable, so fewer
+ * iterations than clients accept become as many as they do.
+ */
+static void scram_make(const char *password, uint32_t iterations, char out[MR_SCRAM_TEXT_MAX])
+{
+    uint8_t salt[MR_SCRAM_SALT_BYTES];
+    struct mr_scram_keys keys;
+
+    mr_os_random(salt, sizeof(salt));
+    mr_scram_make(mr_span_of(password),
+                  iterations < MR_SCRAM_ITERATIONS_MIN ? MR_SCRAM_ITERATIONS_MIN : iterations, salt,
+                  &keys);
+    mr_scram_write(&keys, out);
+    mr_secret_wipe(&keys, sizeof(keys));
+}
+
 static int user_set(struct mr_cli *cli, const char *path, const char *user, const char *password)
 {
     uint8_t salt[MR_PASSHASH_SALT_BYTES];
     char hash[MR_PASSHASH_TEXT_MAX];
+    char scram[MR_SCRAM_TEXT_MAX];
     size_t changed = 0;
     bool create = mr_cli_flag(cli, "create");
+    bool wanted = mr_cli_flag(cli, "scram");
+    uint32_t iterations = (uint32_t)mr_cli_number(cli, "iterations");
 
     if (password[0] == 0) {
         return mr_cli_fail(cli, MR_EXIT_DATA, "the password is empty; nothing is changed");
@@ -94,12 +116,20 @@ static int user_set(struct mr_cli *cli, const char *path, const char *user, cons
     if (!create && !mr_path_exists(path)) {
         return mr_cli_fail(cli, MR_EXIT_NO_INPUT, "there is no %s; -c makes it", path);
     }
+    if (wanted && iterations < MR_SCRAM_ITERATIONS_MIN) {
+        return mr_cli_fail(cli, MR_EXIT_USAGE,
+                           "--iterations %u: clients refuse SCRAM with fewer than %u", iterations,
+                           MR_SCRAM_ITERATIONS_MIN);
+    }
     mr_os_random(salt, sizeof(salt));
-    mr_passhash_make(mr_span_of(password), (uint32_t)mr_cli_number(cli, "iterations"), salt, hash);
+    mr_passhash_make(mr_span_of(password), iterations, salt, hash);
+    scram_make(password, iterations, scram);
     return change(cli, path,
                   &(struct mr_passfile_change){.how = create ? MR_PASSFILE_CREATE : MR_PASSFILE_SET,
                                                .user = user,
-                                               .hash = hash},
+                                               .hash = hash,
+                                               .scram = scram,
+                                               .scram_wanted = wanted},
                   &changed);
 }
 
@@ -174,6 +204,8 @@ const struct mr_command mr_command_passwd = {
             "  millrace passwd -b users.passwd press-8 PASSWORD\n"
             "  millrace passwd -D users.passwd press-7\n"
             "  millrace passwd -U users.passwd              plain text becomes hashes\n"
+            "  millrace passwd --scram users.passwd press-9 for SCRAM alone\n"
+            "A user's lines of both kinds always get the same new password.\n"
             "The gateway reads the file of `auth.password_file` at its start.\n",
     .options = passwd_options,
     .arguments_min = 1,
