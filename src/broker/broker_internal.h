@@ -10,6 +10,7 @@
  *     inbound.c    QoS 2 from clients     keep_internal.h  persistent sessions
  *     call.c       questions of the control plane
  *     systree.c    $SYS/broker
+ *     login_internal.h, enhanced_internal.h  who a client is
  *
  * Thread: all of it belongs to the shard's thread.
  */
@@ -229,6 +230,12 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes);
 /* ---- packets from clients: handle_<packet>.c ---- */
 
 enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *frame);
+/* The same once more, of a CONNECT that was kept until its client had proven who it is. */
+enum verdict connect_go_on(struct client *client, const struct mr_mqtt_frame *frame);
+/* Refuse a client with a CONNACK, if the version has one for it.  Always PACKET_END. */
+enum verdict connect_refuse(struct client *client, uint8_t version, uint8_t reason,
+                            const char *what);
+enum verdict handle_auth(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_puback(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_pubrec(struct client *client, const struct mr_mqtt_frame *frame);
@@ -274,6 +281,9 @@ enum mr_err send_connack(struct client *client, const struct mr_mqtt_connack *pa
 enum { CONNACK_BYTES_MAX = 192 }; /* all we send, with an assigned client id */
 void hold_connack(struct client *client, const struct mr_mqtt_connack *packet, uint64_t seq);
 void send_disconnect(struct client *client, uint8_t reason, const char *what);
+/* FULL: no memory, or larger than the client accepts. */
+enum mr_err send_auth(struct client *client, uint8_t reason, struct mr_span method,
+                      struct mr_span data) MR_MUST_USE;
 /* `seq` 0: at once; else when that record is durable (reserve before). */
 size_t suback_size(struct client *client, const struct mr_mqtt_suback *packet);
 enum verdict send_suback(struct client *client, const struct mr_mqtt_suback *packet, uint64_t seq);

@@ -4,6 +4,7 @@
  * get any more, its session with its subscriptions unless it is persistent, and its will,
  * which is published unless a DISCONNECT has revoked it [MQTT-3.1.2-8].
  */
+#include "broker/enhanced_internal.h"
 #include "broker/keep_internal.h"
 #include "broker/login_internal.h"
 
@@ -94,6 +95,7 @@ static void log_gone(struct client *client)
         [END_MEMORY] = "there is no memory for it",
         [END_TLS] = "its TLS failed",
         [END_KICKED] = "the operator sent it away",
+        [END_AUTH] = "who it is was not proven, or holds no longer",
     };
     struct mr_shard *shard = client->shard;
     struct client_label label;
@@ -159,6 +161,7 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
         tls_note(client);
     }
     login_drop(client);
+    exchange_drop(client);
     mr_metric_add(shard->metrics.disconnects[client->end], 1);
     mr_acks_drop(shard->gate, &client->acks);
     topics_drop(client);
@@ -225,6 +228,11 @@ static void client_timer(void *arg, struct mr_conn *conn)
         }
     }
     if (connect_waits(client, conn)) {
+        return;
+    }
+    if (client->exchange != NULL && client->session == NULL) {
+        (void)connect_refuse(client, MR_MQTT_5, MR_MQTT_NOT_AUTHORIZED,
+                             "no AUTH packet within `connect_timeout`");
         return;
     }
     if (client->session == NULL) {

@@ -1,5 +1,5 @@
 /* dispatch.c - cut what was received into packets and hand each to its handler. */
-#include "broker/broker_internal.h"
+#include "broker/enhanced_internal.h"
 
 /* A frame that cannot be followed any further. */
 static enum verdict frame_refuse(struct client *client, enum mr_err err,
@@ -22,8 +22,10 @@ static enum verdict dispatch_other(struct client *client, const struct mr_mqtt_f
         return handle_connect(client, frame);
     }
     if (client->session == NULL) {
-        return client_refuse(client, END_REFUSED, MR_MQTT_PROTOCOL_ERROR,
-                             "the first packet is not CONNECT"); /* [MQTT-3.1.0-1] */
+        return client->exchange != NULL
+                   ? exchange_packet(client, frame)
+                   : client_refuse(client, END_REFUSED, MR_MQTT_PROTOCOL_ERROR,
+                                   "the first packet is not CONNECT"); /* [MQTT-3.1.0-1] */
     }
     switch (frame->type) {
     case MR_MQTT_PUBACK:
@@ -36,6 +38,8 @@ static enum verdict dispatch_other(struct client *client, const struct mr_mqtt_f
         return handle_pingreq(client, frame);
     case MR_MQTT_DISCONNECT:
         return handle_disconnect(client, frame);
+    case MR_MQTT_AUTH:
+        return handle_auth(client, frame);
     case MR_MQTT_PUBREC:
         return handle_pubrec(client, frame);
     case MR_MQTT_PUBREL:

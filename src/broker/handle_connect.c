@@ -2,6 +2,7 @@
  *
  * What it does to sessions is in connect_session.c.
  */
+#include "broker/enhanced_internal.h"
 #include "broker/keep_internal.h"
 #include "broker/login_internal.h"
 
@@ -9,9 +10,8 @@
 
 enum { ASSIGNED_RANDOM_BYTES = 10, ASSIGNED_ID_BYTES = 5 + 2 * ASSIGNED_RANDOM_BYTES };
 
-/* Refuse with a CONNACK, if the version has one for it. */
-static enum verdict connect_refuse(struct client *client, uint8_t version, uint8_t reason,
-                                   const char *what)
+enum verdict connect_refuse(struct client *client, uint8_t version, uint8_t reason,
+                            const char *what)
 {
     struct mr_mqtt_connack packet = {.reason = reason};
 
@@ -26,18 +26,6 @@ static enum verdict connect_refuse(struct client *client, uint8_t version, uint8
         (void)!send_connack(client, &packet, as < MR_MQTT_31 ? MR_MQTT_311 : as);
     }
     return client_refuse(client, END_REFUSED, reason, what);
-}
-
-/* What we do not offer: 0, or the reason of the refusal. */
-static uint8_t connect_check(const struct mr_mqtt_connect *packet, const char **what)
-{
-    bool is_v5 = packet->version == MR_MQTT_5;
-
-    if (is_v5 && mr_mqtt_has(&packet->props, MR_MQTT_PROP_AUTH_METHOD)) {
-        *what = "enhanced authentication is not configured";
-        return MR_MQTT_BAD_AUTH_METHOD; /* [MQTT-4.12.0-1] */
-    }
-    return 0;
 }
 
 /* "auto-" and 20 random hexadecimal digits [MQTT-3.1.3-6], such that its client is at
@@ -155,6 +143,44 @@ static void connack_props(struct client *client, const struct mr_mqtt_connect *p
 
 enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *frame)
 {
+    if (client->session != NULL || client->exchange != NULL) {
+        return client_refuse(client, END_PROTOCOL, MR_MQTT_PROTOCOL_ERROR,
+                             "a second CONNECT"); /* [MQTT-3.1.0-2] [MQTT-3.1.2-30] */
+    }
+    return connect_go_on(client, frame);
+}
+
+/* Who is it?  0, a reason, LOGIN_LATER or LOGIN_ASKS. */
+static uint8_t connect_who(struct client *client, const struct mr_mqtt_frame *frame,
+                           struct mr_mqtt_connect *packet, char words[LOGIN_WORDS_BYTES],
+                           const char **what)
+{
+    return mr_mqtt_has(&packet->props, MR_MQTT_PROP_AUTH_METHOD)
+               ? enhanced_check(client, frame, packet, what)
+               : login_check(client, packet, words, what);
+}
+
+/* CONNACK, at once or when the session's record is durable. */
+static enum verdict connect_answer(struct client *client, const struct mr_mqtt_connack *answer,
+                                   uint64_t seq)
+{
+    enum mr_err err = MR_OK;
+
+    if (seq != 0) {
+        hold_connack(client, answer, seq);
+    } else {
+        err = send_connack(client, answer, client->version);
+    }
+    exchange_drop(client); /* the answer had its bytes */
+    if (err != MR_OK) {
+        client_end(client, END_MEMORY);
+        return PACKET_END;
+    }
+    return seq != 0 ? PACKET_JOINING : PACKET_DONE;
+}
+
+enum verdict connect_go_on(struct client *client, const struct mr_mqtt_frame *frame)
+{
     struct mr_shard *shard = client->shard;
     struct mr_mqtt_connect packet;
     struct mr_mqtt_connack answer = {.reason = MR_MQTT_SUCCESS};
@@ -163,22 +189,15 @@ enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *f
     char assigned[ASSIGNED_ID_BYTES + 1];
     char words[LOGIN_WORDS_BYTES];
 
-    if (client->session != NULL) {
-        return client_refuse(client, END_PROTOCOL, MR_MQTT_PROTOCOL_ERROR,
-                             "a second CONNECT"); /* [MQTT-3.1.0-2] */
-    }
     if (mr_mqtt_connect_decode(frame, &packet, &why) != MR_OK) {
         return connect_refuse(client, packet.version, why.reason, why.what);
     }
     if (packet.client_id.len != 0 && !connect_is_home(client, packet.client_id)) {
         return PACKET_AWAY; /* before it is asked who it is: that is done once, at home */
     }
-    uint8_t reason = login_check(client, &packet, words, &what);
-    if (reason == LOGIN_LATER) {
-        return PACKET_LATER;
-    }
-    if (reason == 0) {
-        reason = connect_check(&packet, &what);
+    uint8_t reason = connect_who(client, frame, &packet, words, &what);
+    if (reason == LOGIN_LATER || reason == LOGIN_ASKS) {
+        return reason == LOGIN_LATER ? PACKET_LATER : PACKET_DONE;
     }
     if (reason != 0) {
         return connect_refuse(client, packet.version, reason, what);
@@ -203,13 +222,6 @@ enum verdict handle_connect(struct client *client, const struct mr_mqtt_frame *f
     answer.session_present = joined.present;
     connack_props(client, &packet, keep_alive_s, joined.expiry_s, &answer.props);
     client_log_connected(client, joined.present, keep_alive_s);
-    if (joined.seq == 0) {
-        if (send_connack(client, &answer, client->version) != MR_OK) {
-            client_end(client, END_MEMORY);
-            return PACKET_END;
-        }
-        return PACKET_DONE;
-    }
-    hold_connack(client, &answer, joined.seq);
-    return PACKET_JOINING;
+    enhanced_answer(client, &answer.props);
+    return connect_answer(client, &answer, joined.seq);
 }

@@ -20,6 +20,7 @@
 struct login {
     struct mr_auth_request request;
     size_t capacity; /* as lent by the pool */
+    bool waits;      /* there is no question, only a delay */
     uint8_t text[];
 };
 
@@ -48,7 +49,7 @@ static void login_ends(struct client *client, enum login_state state)
     login_decided(client, state);
 }
 
-static void login_set_timer(struct client *client, uint64_t ms)
+void login_set_timer(struct client *client, uint64_t ms)
 {
     uint64_t ticks = ms * 1000000 / MR_NET_TICK_NS + 1;
 
@@ -88,6 +89,38 @@ static void login_look(struct client *client)
         login_ends(client, LOGIN_BUSY);
         break;
     }
+}
+
+uint64_t login_address(struct client *client)
+{
+    return mr_auth_address(client->shard->broker->auth, mr_conn_peer(client_conn(client)));
+}
+
+bool login_delay(struct client *client, const struct mr_auth_request *request)
+{
+    struct mr_shard *shard = client->shard;
+    size_t capacity = 0;
+    struct login *login =
+        (struct login *)(void *)mr_bufpool_take(&shard->pool, sizeof(*login), &capacity);
+
+    if (login == NULL) {
+        return false;
+    }
+    *login = (struct login){.request = *request, .capacity = capacity, .waits = true};
+    client->login = login;
+    client->login_state = LOGIN_DELAYED;
+    login_set_timer(client, request->delay_ms);
+    mr_conn_hold(client_conn(client));
+    return true;
+}
+
+/* The delay before an exchange is over. */
+static void login_waited(struct client *client)
+{
+    mr_auth_drop(client->shard->broker->auth, &client->login->request);
+    login_free(client->shard, client->login);
+    client->login = NULL;
+    client->login_state = LOGIN_WAITED;
 }
 
 /* False: no memory. */
@@ -138,7 +171,7 @@ static uint8_t password_check(struct client *client, const struct mr_mqtt_connec
     struct mr_auth *auth = client->shard->broker->auth;
 
     if (client->login_state == LOGIN_NONE && !packet->has_password) {
-        mr_auth_note_failure(auth, mr_auth_address(auth, mr_conn_peer(client_conn(client))));
+        mr_auth_note_failure(auth, login_address(client));
         login_decided(client, LOGIN_NO);
     } else if (client->login_state == LOGIN_NONE && !login_begin(client, packet)) {
         login_decided(client, LOGIN_BUSY);
@@ -155,6 +188,7 @@ static uint8_t password_check(struct client *client, const struct mr_mqtt_connec
         return MR_MQTT_SERVER_BUSY;
     case LOGIN_NONE:
     case LOGIN_DELAYED:
+    case LOGIN_WAITED:
     case LOGIN_ASKED:
         break;
     }
@@ -232,7 +266,11 @@ bool login_timer(struct client *client)
         return false;
     }
     if (client->login_state == LOGIN_DELAYED) {
-        login_submit(client);
+        if (client->login->waits) {
+            login_waited(client);
+        } else {
+            login_submit(client);
+        }
         if (client->login == NULL) {
             mr_conn_resume(client_conn(client));
         }

@@ -10,6 +10,7 @@
 enum login_state {
     LOGIN_NONE,
     LOGIN_DELAYED, /* its address has to wait */
+    LOGIN_WAITED,  /* ... and has, before an exchange of AUTH packets */
     LOGIN_ASKED,
     LOGIN_YES,
     LOGIN_NO,
@@ -19,6 +20,7 @@ enum login_state {
 enum {
     LOGIN_WORDS_BYTES = 256,
     LOGIN_LATER = 0xFF, /* no reason code; it means PACKET_LATER */
+    LOGIN_ASKS = 0xFE,  /* nor this: an AUTH packet has been sent, the CONNECT is kept */
 };
 
 /* 0: it may come in; packet->username is who it is, perhaps in `words`.  LOGIN_LATER: the
@@ -27,6 +29,17 @@ enum {
  */
 uint8_t login_check(struct client *client, struct mr_mqtt_connect *packet,
                     char words[LOGIN_WORDS_BYTES], const char **what);
+
+/* Its address has said too much that was wrong: hold the CONNECT for request->delay_ms, give
+ * the count back, and let the CONNECT come again.  False: no memory.
+ */
+bool login_delay(struct client *client, const struct mr_auth_request *request);
+
+/* Wake it by login_timer() in so many milliseconds. */
+void login_set_timer(struct client *client, uint64_t ms);
+
+/* Its address, for those who guess. */
+uint64_t login_address(struct client *client);
 
 void logins_take(struct mr_shard *shard); /* the answers that are there */
 

@@ -69,6 +69,7 @@ static const char *const ends[END_COUNT] = {
     [END_MEMORY] = "reason=\"memory\"",
     [END_TLS] = "reason=\"tls\"",
     [END_KICKED] = "reason=\"kicked\"",
+    [END_AUTH] = "reason=\"auth\"",
 };
 
 void shard_metrics_make(struct mr_shard *shard, uint32_t index)

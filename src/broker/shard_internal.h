@@ -141,16 +141,19 @@ enum end_kind {
     END_MEMORY,
     END_KICKED, /* by the operator */
     END_TLS,    /* the handshake failed, or a record */
+    END_AUTH,   /* it did not prove again who it is, or may be that no longer */
     END_COUNT
 };
 
 struct login;
+struct exchange;
 
 /* A network connection; lies in its mr_conn. */
 struct client {
     struct mr_shard *shard;
-    struct session *session; /* NULL before CONNECT */
-    struct login *login;     /* its password is being checked, else NULL */
+    struct session *session;   /* NULL before CONNECT */
+    struct login *login;       /* its password is being checked, else NULL */
+    struct exchange *exchange; /* it proves who it is by AUTH packets, else NULL (enhanced.c) */
     struct mr_acks acks;
     struct topic_cache topics;
     struct alias *aliases;
@@ -172,6 +175,7 @@ struct client {
     bool drain_again;  /* its queue waits for memory */
     bool ends_at_once; /* 5.0: CONNECT asked for Session Expiry Interval 0 */
     bool wants_detail; /* 5.0: reason strings (problem information) */
+    bool enhanced;     /* 5.0: CONNECT had an Authentication Method: SCRAM-SHA-256 */
 };
 
 struct shard_metrics {
