@@ -60,7 +60,7 @@ void message_apply(struct mr_shard *shard, const struct mr_message *message, uin
         if (message->retain) {
             foreign_tell(shard, seq);
         }
-        event_apply(shard, message, seq, false);
+        event_apply(shard, message, shard->index, seq, false);
         return;
     }
     if (message->retain) { /* of an excluded topic: in memory only */

@@ -46,13 +46,13 @@ static void event_found(void *arg, const struct mr_sub *sub)
     queue_push(applied->shard, session->keep, applied_kept(applied), &how);
 }
 
-void event_apply(struct mr_shard *shard, const struct mr_message *message, uint64_t seq,
-                 bool foreign)
+void event_apply(struct mr_shard *shard, const struct mr_message *message, uint32_t lane,
+                 uint64_t seq, bool foreign)
 {
-    struct applied applied = {.shard = shard, .message = message, .lane = shard->index, .seq = seq};
+    struct applied applied = {.shard = shard, .message = message, .lane = lane, .seq = seq};
 
     if (message->retain) {
-        retained_apply(shard, message, &applied.kept, shard->index, seq,
+        retained_apply(shard, message, &applied.kept, lane, seq,
                        foreign ? RETAINED_FOREIGN : RETAINED_OWN);
     }
     if (message->qos != 0 && shard->keeps_count != 0) {
@@ -99,16 +99,24 @@ static void apply_copy(struct mr_shard *shard, const struct mr_control *control,
 {
     struct mr_message message = copy_message(control);
 
-    if (shard->foreign != NULL && control->lane < shard->broker->shard_count &&
-        control->seq > shard->foreign[control->lane].pos) {
-        shard->foreign[control->lane].pos = control->seq;
+    foreign_is_read(shard, control->lane, control->seq);
+    event_apply(shard, &message, shard->index, seq, true);
+}
+
+static void apply_read(struct mr_shard *shard, const struct mr_control *control)
+{
+    struct mr_take take = mr_take_from(control->list);
+    uint32_t lane = 0;
+    uint64_t seq = 0;
+
+    while (mr_control_position_next(&take, &lane, &seq)) {
+        foreign_is_read(shard, lane, seq);
     }
-    event_apply(shard, &message, seq, true);
 }
 
 /* ---- sessions ---- */
 
-bool keep_make(struct mr_shard *shard, struct session *session, uint64_t number)
+bool keep_make(struct mr_shard *shard, struct session *session, uint32_t lane, uint64_t number)
 {
     size_t capacity = 0;
     struct keep *keep =
@@ -117,7 +125,8 @@ bool keep_make(struct mr_shard *shard, struct session *session, uint64_t number)
     if (keep == NULL) {
         return false;
     }
-    *keep = (struct keep){.session = session, .number = number, .capacity = (uint32_t)capacity};
+    *keep = (struct keep){
+        .session = session, .lane = lane, .number = number, .capacity = (uint32_t)capacity};
     session->keep = keep;
     shard->keeps_count += 1;
     return true;
@@ -226,7 +235,7 @@ static void apply_open(struct mr_shard *shard, struct session *session, uint64_t
     }
     if (session == NULL) {
         session = session_new(shard, NULL, open->client, open->username);
-        if (session == NULL || !keep_make(shard, session, seq)) {
+        if (session == NULL || !keep_make(shard, session, shard->index, seq)) {
             shard->restore_short = true;
             return;
         }
@@ -390,6 +399,10 @@ void control_apply(struct mr_shard *shard, const struct mr_control *control, int
     }
     if (control->kind == MR_CONTROL_COPY) {
         apply_copy(shard, control, seq);
+        return;
+    }
+    if (control->kind == MR_CONTROL_READ) {
+        apply_read(shard, control);
         return;
     }
     if (session == NULL || session->keep == NULL) {

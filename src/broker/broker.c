@@ -9,6 +9,7 @@
  * pool that several threads took from would need a lock.
  */
 #include "broker/keep_internal.h"
+#include "broker/layout_internal.h"
 #include "broker/login_internal.h"
 
 #include "net/tls.h"
@@ -216,17 +217,8 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
 
     memory = memory < MEMORY_LEAST ? MEMORY_LEAST : memory;
     broker->shards[index] = shard;
-    shard->broker = broker;
-    shard->limits = broker->limits;
-    shard->index = index;
-    shard->wake.fd = -1;
-    shard->lane = mr_journal_lane(broker->run.journal, index);
-    mr_bufpool_init(&shard->pool, memory, memory / 8);
-    mr_os_random(&shard->key, sizeof(shard->key));
-    shard->subtree =
-        mr_subtree_open(&shard->pool, &shard->key, (uint32_t)broker->limits.max_topic_levels);
+    shard_state_open(shard, broker, index, memory);
     if (broker->shard_count > 1) {
-        shard->foreign = mr_alloc(broker->shard_count * sizeof(*shard->foreign));
         shard->interest = mr_alloc(sizeof(*shard->interest));
         shard->interest->key = broker->interest_key;
         shard->interest->version = &broker->interest_version;
@@ -269,8 +261,7 @@ static enum mr_err sessions_load(struct mr_shard *shard, struct mr_error *why)
     bool is_new = false;
 
     if (run->sessions_path != NULL) {
-        struct mr_text text = mr_text_over(path, sizeof(path));
-        mr_text_fmt(&text, "%s/lane-%02u", run->sessions_path, shard->index);
+        layout_path(path, run->sessions_path, false, shard->index);
         enum mr_err err = mr_store_open(
             &shard->store, &(struct mr_store_options){.path = path, .owner = &shard->wake}, why);
         if (err == MR_OK) {
@@ -289,7 +280,7 @@ static enum mr_err sessions_load(struct mr_shard *shard, struct mr_error *why)
 }
 
 /* Cursors of shards that are no more would hold the segments of their lanes, and of ours,
- * for ever.  They have no sessions: restore() has seen to that.
+ * for ever.  Their sessions are elsewhere: rehome() has seen to that.
  */
 static enum mr_err cursors_tidy(const struct mr_broker *broker, struct mr_error *why)
 {
@@ -322,6 +313,7 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     }
     broker->listeners = mr_alloc((run->listener_count + 1) * sizeof(*broker->listeners));
     broker->shard_count = mr_journal_lane_count(run->journal);
+    broker->epoch = mr_journal_epoch(run->journal);
     mr_assert(broker->shard_count <= SHARDS_MAX);
     broker->shards = mr_alloc(broker->shard_count * sizeof(struct mr_shard *));
     broker->mailboxes =
@@ -340,6 +332,9 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     }
     if (err == MR_OK) {
         err = listeners_open(broker, why);
+    }
+    if (err == MR_OK) {
+        err = rehome(broker, why);
     }
     for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
         mr_lane_set_owner(broker->shards[i]->lane, &broker->shards[i]->wake);
@@ -420,40 +415,6 @@ static void stored_free_all(struct mr_bufpool *pool, struct stored **first, stru
     }
 }
 
-/* All sessions, without a record: they go on at the next start. */
-static void sessions_close(struct mr_shard *shard)
-{
-    size_t slots = shard->sessions == NULL ? 0 : shard->sessions_mask + 1;
-
-    mr_store_close(shard->store);
-    shard->store = NULL;
-    for (size_t i = 0; i < slots; i++) {
-        while (shard->sessions[i] != NULL) {
-            session_free(shard, shard->sessions[i]);
-        }
-    }
-    retained_close(shard);
-    kept_drop_all(shard);
-    while (shard->kicked != NULL) {
-        struct keep *keep = shard->kicked;
-        shard->kicked = keep->kick_next;
-        keep->kicked = false;
-        keep_let_go(shard, keep);
-    }
-    while (shard->settling != NULL) {
-        struct keep *keep = shard->settling;
-        shard->settling = keep->settle_next;
-        keep->settling = false;
-        keep_let_go(shard, keep);
-    }
-    while (shard->dirty != NULL) {
-        struct keep *keep = shard->dirty;
-        shard->dirty = keep->dirty_next;
-        keep->dirty = false;
-        keep_let_go(shard, keep);
-    }
-}
-
 static void shard_close(struct mr_shard *shard)
 {
     if (shard == NULL) {
@@ -466,7 +427,7 @@ static void shard_close(struct mr_shard *shard)
         logins_take(shard);
         mr_net_close(shard->net);
     }
-    sessions_close(shard);
+    shard_sessions_close(shard);
     if (shard->auth_port.wake != NULL) {
         mr_auth_port_close(&shard->auth_port);
     }
@@ -474,12 +435,9 @@ static void shard_close(struct mr_shard *shard)
     stored_free_all(&shard->pool, &shard->wills_first, &shard->wills_last);
     foreign_close(shard);
     mr_ackgate_close(shard->gate);
-    mr_subtree_close(shard->subtree);
     systree_close(shard);
+    shard_state_close(shard);
     mr_free(shard->interest);
-    mr_free(shard->foreign);
-    mr_free(shard->sessions);
-    mr_bufpool_fini(&shard->pool);
     if (shard->loop != NULL) {
         mr_loop_close(shard->loop);
     }

@@ -193,6 +193,13 @@ void foreign_close(struct mr_shard *shard);
 /* An event with RETAIN was appended: all shards have to read it. */
 void foreign_tell(struct mr_shard *shard, uint64_t seq);
 
+/* How far the other lanes were read, as a record: in front of a new subscription, which is
+ * owed nothing of what was passed over before it.  Nothing, if the records say it already.
+ * FULL: not now.
+ */
+enum mr_err foreign_note(struct mr_shard *shard) MR_MUST_USE;
+void foreign_is_read(struct mr_shard *shard, uint32_t lane, uint64_t seq); /* at start */
+
 /* How far the other lanes were read goes with the checkpoints. */
 enum mr_err foreign_cursors_open(struct mr_shard *shard, struct mr_error *why) MR_MUST_USE;
 void foreign_restored(struct mr_shard *shard);

@@ -34,33 +34,6 @@ enum {
     CHECKPOINT_AT_DELTA = 16 << 20,
 };
 
-static void put_be64(uint8_t *at, uint64_t v)
-{
-    mr_put_be32(at, (uint32_t)(v >> 32));
-    mr_put_be32(at + 4, (uint32_t)v);
-}
-
-void session_key(const struct mr_shard *shard, const struct keep *keep,
-                 uint8_t out[SESSION_KEY_BYTES])
-{
-    mr_put_be32(out, shard->index);
-    put_be64(out + 4, keep->number);
-}
-
-static void delivery_key(const struct mr_shard *shard, const struct keep *keep, uint64_t ordinal,
-                         uint8_t out[DELIVERY_KEY_BYTES])
-{
-    session_key(shard, keep, out);
-    put_be64(out + SESSION_KEY_BYTES, ordinal);
-}
-
-static void sub_key(const struct mr_shard *shard, const struct keep *keep, uint32_t row,
-                    uint8_t out[SUB_KEY_BYTES])
-{
-    session_key(shard, keep, out);
-    mr_put_be32(out + SESSION_KEY_BYTES, row);
-}
-
 /* ---- rows that go ---- */
 
 void delivery_forget(struct mr_shard *shard, const struct keep *keep,
@@ -72,7 +45,7 @@ void delivery_forget(struct mr_shard *shard, const struct keep *keep,
         return; /* the shard is closing, the rows stay */
     }
     if (delivery->stored) {
-        delivery_key(shard, keep, delivery->ordinal, key);
+        delivery_key(keep, delivery->ordinal, key);
         mr_store_delete(shard->store, MR_STORE_DELIVERIES, mr_span_make(key, sizeof(key)));
     } else {
         shard->unstored -= 1;
@@ -84,7 +57,7 @@ void sub_forget(struct mr_shard *shard, const struct keep *keep, const struct mr
     uint8_t key[SUB_KEY_BYTES];
 
     if (shard->store != NULL) {
-        sub_key(shard, keep, sub->row, key);
+        sub_key(keep, sub->row, key);
         mr_store_delete(shard->store, MR_STORE_SUBSCRIPTIONS, mr_span_make(key, sizeof(key)));
     }
 }
@@ -99,7 +72,7 @@ void checkpoint_forget(struct mr_shard *shard, struct keep *keep)
     for (const struct mr_sub *sub = keep->session->subs; sub != NULL; sub = sub->owner_next) {
         sub_forget(shard, keep, sub);
     }
-    session_key(shard, keep, key);
+    session_key(keep, key);
     mr_store_delete(shard->store, MR_STORE_SESSIONS, mr_span_make(key, sizeof(key)));
 }
 
@@ -107,17 +80,7 @@ void checkpoint_forget(struct mr_shard *shard, struct keep *keep)
 
 void delivery_write(struct mr_shard *shard, const struct keep *keep, struct delivery *delivery)
 {
-    uint8_t key[DELIVERY_KEY_BYTES];
-
-    delivery_key(shard, keep, delivery->ordinal, key);
-    uint8_t *at = mr_store_put_room(shard->store, MR_STORE_DELIVERIES,
-                                    mr_span_make(key, sizeof(key)), DELIVERY_ROW_BYTES);
-    mr_put_u32(at, delivery->kept->lane);
-    mr_put_u64(at + 4, delivery->kept->seq);
-    mr_put_u32(at + 12, delivery->subscription_id);
-    mr_put_u32(at + 16, delivery->kept->bytes);
-    at[20] = (uint8_t)(delivery->qos | (delivery->retain ? ROW_RETAIN : 0) |
-                       (delivery->state == DELIVERY_RELEASED ? ROW_RELEASED : 0));
+    row_delivery_put(shard->store, keep, delivery);
     if (!delivery->stored) {
         delivery->stored = true;
         shard->unstored -= 1;
@@ -146,73 +109,10 @@ static void deliveries_write(struct mr_shard *shard, struct keep *keep)
 static void subs_write(struct mr_shard *shard, const struct keep *keep)
 {
     for (struct mr_sub *sub = keep->session->subs; sub != NULL; sub = sub->owner_next) {
-        uint8_t key[SUB_KEY_BYTES];
-
-        if (sub->is_stored) {
-            continue;
+        if (!sub->is_stored) {
+            row_sub_put(shard->store, keep, sub);
+            sub->is_stored = true;
         }
-        sub_key(shard, keep, sub->row, key);
-        size_t len = mr_subtree_filter_len(sub);
-        uint8_t *at = mr_store_put_room(shard->store, MR_STORE_SUBSCRIPTIONS,
-                                        mr_span_make(key, sizeof(key)), 5 + len);
-        at[0] = (uint8_t)(sub->qos | (sub->no_local ? ROW_NO_LOCAL : 0) |
-                          (sub->retain_as_published ? ROW_RETAIN_AS_PUBLISHED : 0));
-        mr_put_u32(at + 1, sub->subscription_id);
-        mr_subtree_filter_put(sub, at + 5);
-        sub->is_stored = true;
-    }
-}
-
-static size_t lengthed(struct mr_span span)
-{
-    return mr_varint_size(span.len) + span.len;
-}
-
-static uint8_t *put_lengthed(uint8_t *at, struct mr_span span)
-{
-    at = mr_put_varint(at, span.len);
-    if (span.len != 0) {
-        memcpy(at, span.at, span.len);
-    }
-    return at + span.len;
-}
-
-/* Fixed: ordinal_next, ordinal_sent, closed (u64 each), expiry, delay, sub_next (u32),
- * window (u16), flags (u8); then client, user, ids, and the will.
- */
-static void session_write(struct mr_shard *shard, struct keep *keep)
-{
-    struct session *session = keep->session;
-    const struct mr_message *will = session->will == NULL ? NULL : &session->will->message;
-    struct mr_span ids = mr_span_make(session->inbound.ids, session->inbound.count * 2);
-    size_t len = SESSION_ROW_FIXED + lengthed(session_id(session)) +
-                 lengthed(session_username(session)) + lengthed(ids);
-    uint8_t key[SESSION_KEY_BYTES];
-
-    if (will != NULL) {
-        len += 1 + lengthed(will->topic) + lengthed(will->props) + lengthed(will->payload) +
-               lengthed(will->username);
-    }
-    session_key(shard, keep, key);
-    uint8_t *at =
-        mr_store_put_room(shard->store, MR_STORE_SESSIONS, mr_span_make(key, sizeof(key)), len);
-    mr_put_u64(at, keep->ordinal_next);
-    mr_put_u64(at + 8, keep->ordinal_sent);
-    mr_put_u64(at + 16, (uint64_t)keep->closed_us);
-    mr_put_u32(at + 24, keep->expiry_s);
-    mr_put_u32(at + 28, keep->will_delay_s);
-    mr_put_u32(at + 32, keep->sub_next);
-    mr_put_u16(at + 36, keep->window);
-    at[38] = will != NULL;
-    at = put_lengthed(at + SESSION_ROW_FIXED, session_id(session));
-    at = put_lengthed(at, session_username(session));
-    at = put_lengthed(at, ids);
-    if (will != NULL) {
-        *at++ = (uint8_t)(will->qos | (will->retain ? ROW_RETAIN : 0));
-        at = put_lengthed(at, will->topic);
-        at = put_lengthed(at, will->props);
-        at = put_lengthed(at, will->payload);
-        (void)put_lengthed(at, will->username);
     }
 }
 
@@ -224,7 +124,7 @@ static void dirty_write(struct mr_shard *shard)
         shard->dirty = keep->dirty_next;
         keep->dirty = false;
         if (keep->session != NULL) {
-            session_write(shard, keep);
+            row_session_put(shard->store, keep);
             subs_write(shard, keep);
             deliveries_write(shard, keep);
         }
@@ -232,23 +132,28 @@ static void dirty_write(struct mr_shard *shard)
     }
 }
 
+struct vector_now {
+    const struct mr_shard *shard;
+    uint64_t seq;
+};
+
+static uint64_t vector_seq(void *arg, uint32_t lane)
+{
+    const struct vector_now *now = arg;
+
+    return lane == now->shard->index ? now->seq : now->shard->foreign[lane].pos;
+}
+
 static void vector_write(struct mr_shard *shard, uint64_t seq)
 {
-    const struct mr_journal_id *id = mr_journal_identity(shard->broker->run.journal);
-    uint8_t key[4];
-    uint32_t lanes = shard->foreign == NULL ? 1 : shard->broker->shard_count;
+    const struct mr_broker *broker = shard->broker;
+    struct vector vector = {.journal = *mr_journal_identity(broker->run.journal),
+                            .home = shard->index,
+                            .lanes = broker->shard_count,
+                            .epoch = broker->epoch};
 
-    mr_put_be32(key, shard->index);
-    uint8_t *at = mr_store_put_room(shard->store, MR_STORE_VECTOR, mr_span_make(key, sizeof(key)),
-                                    VECTOR_ROW_ID + (size_t)lanes * VECTOR_ROW_LANE);
-    memcpy(at, id->bytes, sizeof(id->bytes));
-    at += VECTOR_ROW_ID;
-    for (uint32_t i = 0; i < lanes; i++) {
-        uint32_t lane = lanes == 1 ? shard->index : i;
-        mr_put_u32(at, lane);
-        mr_put_u64(at + 4, lane == shard->index ? seq : shard->foreign[lane].pos);
-        at += VECTOR_ROW_LANE;
-    }
+    row_vector_put(shard->store, &vector, vector_seq,
+                   &(struct vector_now){.shard = shard, .seq = seq});
 }
 
 /* ---- when ---- */

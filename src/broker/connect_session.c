@@ -176,7 +176,7 @@ static struct joined join_persistent(struct client *client, const struct mr_mqtt
     struct mr_control open = open_record(client, packet, expiry_s, will);
     if (!goes_on) { /* made before the append, so that it cannot fail afterwards */
         session = session_new(shard, client, packet->client_id, open.username);
-        if (session == NULL || !keep_make(shard, session, 0)) {
+        if (session == NULL || !keep_make(shard, session, shard->index, 0)) {
             if (session != NULL) {
                 session_free(shard, session);
             }

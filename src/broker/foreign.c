@@ -80,7 +80,7 @@ static enum mr_err copy_append(struct mr_shard *shard, uint32_t lane, const stru
     }
     enum mr_err err = control_append(shard, &copy, &seq);
     if (err == MR_OK) {
-        event_apply(shard, message, seq, true);
+        event_apply(shard, message, shard->index, seq, true);
     } else if (err == MR_ERR_REJECT) {
         mr_metric_add(shard->metrics.dropped_large, 1); /* larger than a record, as a copy */
         err = MR_OK;
@@ -102,6 +102,7 @@ static enum mr_err event_take(struct mr_shard *shard, uint32_t lane, const struc
             return err;
         }
         shard->foreign[lane].pos = event->seq; /* a checkpoint may come before the view ends */
+        shard->foreign[lane].pos_told = event->seq;
     }
     if (wanted && live) {
         deliver_now(shard, &message, true);
@@ -125,6 +126,7 @@ static enum mr_err view_take(struct mr_shard *shard, uint32_t lane, bool live)
         }
         if (event_take(shard, lane, &event, live) != MR_OK) {
             foreign->at = before;
+            foreign->pos = event.seq - 1;
             return MR_ERR_FULL;
         }
     }
@@ -283,6 +285,42 @@ void foreign_tell(struct mr_shard *shard, uint64_t seq)
 }
 
 /* ---- start and checkpoints ---- */
+
+enum mr_err foreign_note(struct mr_shard *shard)
+{
+    uint8_t list[SHARDS_MAX * MR_CONTROL_POSITION_BYTES_MAX];
+    uint8_t *at = list;
+    uint64_t seq = 0;
+
+    for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
+        const struct foreign_lane *foreign = &shard->foreign[lane];
+        if (foreign->pos > foreign->pos_told) {
+            at = mr_control_position_put(at, lane, foreign->pos);
+        }
+    }
+    if (at == list) {
+        return MR_OK;
+    }
+    struct mr_control control = {.kind = MR_CONTROL_READ,
+                                 .list = mr_span_make(list, (size_t)(at - list))};
+    enum mr_err err = control_append(shard, &control, &seq);
+    for (uint32_t lane = 0; err == MR_OK && lane < shard->broker->shard_count; lane++) {
+        shard->foreign[lane].pos_told = shard->foreign[lane].pos;
+    }
+    return err;
+}
+
+void foreign_is_read(struct mr_shard *shard, uint32_t lane, uint64_t seq)
+{
+    if (shard->foreign == NULL || lane >= shard->broker->shard_count) {
+        return;
+    }
+    struct foreign_lane *foreign = &shard->foreign[lane];
+    if (seq > foreign->pos) {
+        foreign->pos = seq;
+        foreign->pos_told = seq;
+    }
+}
 
 /* What this shard has stored of the lane counts from now on; the cursor is the least of
  * all shards'.  One of each shard would be more cursors than there are with 32 shards.

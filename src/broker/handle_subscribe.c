@@ -280,7 +280,10 @@ static enum verdict subscribe_all(struct subscribing *subscribing)
             subscribe_undo(subscribing);
             return PACKET_LATER;
         }
-        enum mr_err err = subscribe_record(subscribing, &seq);
+        enum mr_err err = foreign_note(shard);
+        if (err == MR_OK) {
+            err = subscribe_record(subscribing, &seq);
+        }
         if (err != MR_OK) {
             subscribe_undo(subscribing);
         }

@@ -9,6 +9,8 @@
  *     apply.c     what a record changes, live and at start
  *     restore.c   load the store, apply the journal's tail
  *     checkpoint.c  hand over to the store what has changed
+ *     rows.c, rows_load.c  the rows of the store, written and read
+ *     layout.c, rehome.c  another number of shards
  *     expiry.c    sessions and wills whose time has come
  *     retained.c  the tree of retained messages
  *
@@ -66,6 +68,7 @@ struct kept {
     uint8_t qos;
     bool is_retained; /* by the tree */
     bool retained_row;
+    uint16_t copied_to; /* rehome.c: one more than the lane whose store got it last */
 };
 
 /* One reference for the caller.  NULL: no memory. */
@@ -85,11 +88,6 @@ void kept_drop_all(struct mr_shard *shard);
 
 /* Not in the tree any more. */
 void kept_not_retained(struct mr_shard *shard, struct kept *kept);
-
-/* Key of MESSAGES and RETAINED. */
-enum { MESSAGE_KEY_BYTES = 12 };
-void kept_key(uint32_t lane, uint64_t seq, uint8_t out[MESSAGE_KEY_BYTES]);
-bool message_decode(struct mr_span bytes, struct mr_message *message);
 
 /* ---- queue.c ---- */
 
@@ -116,7 +114,8 @@ struct run {
 
 struct keep {
     struct session *session; /* NULL: it has ended, and only lists still know it */
-    uint64_t number;         /* seq of the first open record: its name in the store */
+    uint64_t number;         /* seq of its first open record ... */
+    uint32_t lane;           /* ... in this lane: its name in the store, wherever it moves */
     uint64_t ordinal_next;
     uint64_t ordinal_sent; /* those below have been sent at least once */
     uint64_t brought_seq;  /* the last SUBSCRIBE that brought retained messages, or 0 */
@@ -189,8 +188,8 @@ void answer_hold(struct client *client, uint64_t seq, const void *bytes, size_t 
 /* ---- apply.c ---- */
 
 /* An event was appended (or is read at start): retained messages and queues. */
-void event_apply(struct mr_shard *shard, const struct mr_message *message, uint64_t seq,
-                 bool foreign);
+void event_apply(struct mr_shard *shard, const struct mr_message *message, uint32_t lane,
+                 uint64_t seq, bool foreign);
 
 /* Does a persistent session want it with QoS 1 or 2? */
 bool event_is_owed(struct mr_shard *shard, const struct mr_message *message);
@@ -203,7 +202,7 @@ void control_apply(struct mr_shard *shard, const struct mr_control *control, int
 /* An open record was appended: `session` is persistent from now on.  False: no memory
  * (only if it was not persistent before).
  */
-bool keep_make(struct mr_shard *shard, struct session *session, uint64_t number);
+bool keep_make(struct mr_shard *shard, struct session *session, uint32_t lane, uint64_t number);
 void keep_open(struct mr_shard *shard, struct session *session, const struct mr_control *open);
 void keep_close(struct mr_shard *shard, struct keep *keep, int64_t at_us);
 void keep_closed(struct keep *keep, int64_t at_us); /* the store knows it already */
@@ -229,7 +228,17 @@ bool retained_restore(struct mr_shard *shard, struct kept *kept, struct mr_span 
 /* Each retained message whose topic matches, in the order of (lane, seq). */
 void retained_match(struct mr_shard *shard, struct mr_span filter,
                     void (*found)(void *arg, struct kept *kept), void *arg);
+/* All there are, of topics with a `$` too, in no order. */
+void retained_each(struct mr_shard *shard, void (*each)(void *arg, struct kept *kept), void *arg);
 void retained_close(struct mr_shard *shard);
+
+/* ---- shard_state.c ---- */
+
+void shard_state_open(struct mr_shard *shard, struct mr_broker *broker, uint32_t index,
+                      uint64_t memory);
+/* All sessions, without a record: they go on at the next start. */
+void shard_sessions_close(struct mr_shard *shard);
+void shard_state_close(struct mr_shard *shard); /* behind it */
 
 /* ---- expiry.c ---- */
 
@@ -251,12 +260,20 @@ void checkpoint_forget(struct mr_shard *shard, struct keep *keep);     /* the se
 void checkpoint_last(struct mr_shard *shard);                          /* at a clean stop */
 bool checkpoint_pends(const struct mr_shard *shard); /* so do not sleep for ever */
 
+void delivery_forget(struct mr_shard *shard, const struct keep *keep,
+                     const struct delivery *delivery);
+void delivery_write(struct mr_shard *shard, const struct keep *keep, struct delivery *delivery);
+void sub_forget(struct mr_shard *shard, const struct keep *keep, const struct mr_sub *sub);
+
+/* ---- rows.c, rows_load.c ---- */
+
 enum {
-    SESSION_KEY_BYTES = 12, /* lane, number; big-endian, so that rows are in their order */
+    SESSION_KEY_BYTES = 12, /* lane, number */
     DELIVERY_KEY_BYTES = 20,
     SUB_KEY_BYTES = 16,
+    MESSAGE_KEY_BYTES = 12, /* lane, seq; of RETAINED too */
     DELIVERY_ROW_BYTES = 21,
-    VECTOR_ROW_ID = 16, /* journal id, then lane and seq of each lane */
+    VECTOR_ROW_FIXED = 20, /* journal id, epoch; then lane and seq of each lane */
     VECTOR_ROW_LANE = 12,
     SESSIONS_PATH_BYTES = 1024,
     SESSION_ROW_FIXED = 39,
@@ -266,15 +283,75 @@ enum {
     ROW_NO_LOCAL = 4,
     ROW_RETAIN_AS_PUBLISHED = 8,
 };
-void session_key(const struct mr_shard *shard, const struct keep *keep,
-                 uint8_t out[SESSION_KEY_BYTES]);
-void delivery_forget(struct mr_shard *shard, const struct keep *keep,
-                     const struct delivery *delivery);
-void delivery_write(struct mr_shard *shard, const struct keep *keep, struct delivery *delivery);
-void sub_forget(struct mr_shard *shard, const struct keep *keep, const struct mr_sub *sub);
+
+/* As of which records a store is, and of which layout of lanes. */
+struct vector {
+    struct mr_journal_id journal;
+    uint32_t home;  /* its shard */
+    uint32_t lanes; /* that there are */
+    uint32_t epoch; /* of the journal; 0: not known */
+};
+
+void kept_key(uint32_t lane, uint64_t seq, uint8_t out[MESSAGE_KEY_BYTES]);
+void session_key(const struct keep *keep, uint8_t out[SESSION_KEY_BYTES]);
+void delivery_key(const struct keep *keep, uint64_t ordinal, uint8_t out[DELIVERY_KEY_BYTES]);
+void sub_key(const struct keep *keep, uint32_t row, uint8_t out[SUB_KEY_BYTES]);
+
+void row_session_put(struct mr_store *store, const struct keep *keep);
+void row_sub_put(struct mr_store *store, const struct keep *keep, const struct mr_sub *sub);
+void row_delivery_put(struct mr_store *store, const struct keep *keep,
+                      const struct delivery *delivery);
+void row_message_put(struct mr_store *store, uint32_t lane, uint64_t seq,
+                     const struct mr_message *message);
+void row_retained_put(struct mr_store *store, uint32_t lane, uint64_t seq);
+void row_vector_put(struct mr_store *store, const struct vector *vector,
+                    uint64_t (*seq_of)(void *arg, uint32_t lane), void *arg);
+
+bool message_decode(struct mr_span bytes, struct mr_message *message);
+/* *lanes: VECTOR_ROW_LANE bytes each. */
+bool row_vector_get(struct mr_span key, struct mr_span value, struct vector *out,
+                    struct mr_span *lanes);
+
+/* What the store of a shard says of itself. */
+struct rows_loaded {
+    uint64_t seq;   /* of the own lane, up to which it is */
+    uint32_t lanes; /* that there were when it was written; 0: it is new */
+    uint32_t epoch; /* ... and the journal's epoch; 0: not known */
+    bool has_vector;
+};
+
+/* Sessions, deliveries and retained messages, and how far the other lanes were read.  False:
+ * it cannot be read, or memory is short (shard->restore_short).
+ */
+bool rows_load(struct mr_shard *shard, struct rows_loaded *out);
 
 /* ---- restore.c ---- */
 
+struct restored {
+    struct rows_loaded rows;
+    uint64_t records; /* of the journal that were applied */
+};
+
+/* The state as of record `upto` of the lane: store, then tail.  `cursor_seq`: the store has
+ * all that matters up to there.  CONFIG: memory is too small.  CORRUPT: the store is damaged.
+ */
+enum mr_err restore_state(struct mr_shard *shard, uint64_t cursor_seq, uint64_t upto,
+                          struct restored *out, struct mr_error *why) MR_MUST_USE;
+
+/* Much has been applied up to `seq`, and memory need not hold it: into the store. */
+void restore_relieve(struct mr_shard *shard, uint64_t seq);
+
+/* Why the state could not be made: the error for that. */
+enum mr_err restore_fault(const struct mr_shard *shard, struct mr_error *why);
+
+/* At start: the state, and what is owed from other lanes; then nobody is connected. */
 enum mr_err restore(struct mr_shard *shard, struct mr_error *why) MR_MUST_USE;
+
+/* ---- rehome.c ---- */
+
+/* The session stores are for another number of lanes than the journal has now: bring what
+ * they and the journal hold to where it belongs.  Before any shard is restored.
+ */
+enum mr_err rehome(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
 
 #endif

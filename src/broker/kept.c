@@ -16,7 +16,7 @@
  */
 #include "broker/keep_internal.h"
 
-enum { FLAG_QOS = 3, FLAG_RETAIN = 4, KEPT_BYTES = 64 };
+enum { KEPT_BYTES = 64 };
 _Static_assert(sizeof(struct kept) <= KEPT_BYTES, "a buffer class of the pool");
 
 static void kept_link(struct kept **list, struct kept *kept)
@@ -105,13 +105,6 @@ struct kept *kept_stored_new(struct mr_shard *shard, uint32_t lane, uint64_t seq
     return kept;
 }
 
-void kept_key(uint32_t lane, uint64_t seq, uint8_t out[MESSAGE_KEY_BYTES])
-{
-    mr_put_be32(out, lane);
-    mr_put_be32(out + 4, (uint32_t)(seq >> 32));
-    mr_put_be32(out + 8, (uint32_t)seq);
-}
-
 static void kept_row_delete(struct mr_shard *shard, const struct kept *kept,
                             enum mr_store_table table)
 {
@@ -155,48 +148,6 @@ void kept_not_retained(struct mr_shard *shard, struct kept *kept)
         kept_row_delete(shard, kept, MR_STORE_RETAINED);
     }
     kept_unref(shard, kept);
-}
-
-/* ---- the row ---- */
-
-static void message_write(struct mr_shard *shard, const struct kept *kept)
-{
-    const struct mr_message *m = &kept->copy->message;
-    uint8_t key[MESSAGE_KEY_BYTES];
-
-    kept_key(kept->lane, kept->seq, key);
-    uint8_t *at =
-        mr_store_put_room(shard->store, MR_STORE_MESSAGES, mr_span_make(key, sizeof(key)),
-                          9 + mr_varint_size(m->topic.len) + m->topic.len +
-                              mr_varint_size(m->props.len) + m->props.len + m->payload.len);
-    mr_put_u64(at, (uint64_t)m->received_us);
-    at[8] = (uint8_t)(m->qos | (m->retain ? FLAG_RETAIN : 0));
-    at = mr_put_varint(at + 9, m->topic.len);
-    memcpy(at, m->topic.at, m->topic.len);
-    at = mr_put_varint(at + m->topic.len, m->props.len);
-    if (m->props.len != 0) {
-        memcpy(at, m->props.at, m->props.len);
-    }
-    if (m->payload.len != 0) {
-        memcpy(at + m->props.len, m->payload.at, m->payload.len);
-    }
-}
-
-bool message_decode(struct mr_span bytes, struct mr_message *message)
-{
-    struct mr_take take = mr_take_from(bytes);
-    struct mr_span received = mr_take_bytes(&take, sizeof(uint64_t));
-    uint8_t flags = mr_take_u8(&take);
-
-    *message = (struct mr_message){.qos = flags & FLAG_QOS, .retain = (flags & FLAG_RETAIN) != 0};
-    message->topic = mr_take_bytes(&take, mr_take_varint(&take));
-    message->props = mr_take_bytes(&take, mr_take_varint(&take));
-    message->payload = mr_take_bytes(&take, mr_take_left(&take));
-    if (take.failed) {
-        return false;
-    }
-    message->received_us = (int64_t)mr_get_u64(received.at);
-    return true;
 }
 
 bool kept_read(struct mr_shard *shard, const struct kept *kept, struct mr_message *message)
@@ -243,12 +194,9 @@ void kept_write_fresh(struct mr_shard *shard)
         kept_unlink(&shard->fresh, kept);
         kept->state = KEPT_WRITING;
         kept_link(&shard->writing, kept);
-        message_write(shard, kept);
+        row_message_put(shard->store, kept->lane, kept->seq, &kept->copy->message);
         if (kept->is_retained) {
-            uint8_t key[MESSAGE_KEY_BYTES];
-            kept_key(kept->lane, kept->seq, key);
-            mr_store_put(shard->store, MR_STORE_RETAINED, mr_span_make(key, sizeof(key)),
-                         (struct mr_span){0});
+            row_retained_put(shard->store, kept->lane, kept->seq);
             kept->retained_row = true;
         }
     }

@@ -399,6 +399,20 @@ void retained_match(struct mr_shard *shard, struct mr_span filter,
     mr_free(finding.found);
 }
 
+void retained_each(struct mr_shard *shard, void (*each)(void *arg, struct kept *kept), void *arg)
+{
+    struct retained *tree = shard->retained;
+
+    for (size_t i = 0; tree != NULL && i < tree->slots; i++) {
+        for (const struct retained_node *node = tree->table[i]; node != NULL;
+             node = node->table_next) {
+            if (node->kept != NULL) {
+                each(arg, node->kept);
+            }
+        }
+    }
+}
+
 void retained_close(struct mr_shard *shard)
 {
     struct retained *tree = shard->retained;

@@ -236,6 +236,7 @@ struct foreign_lane {
     struct mr_reader *reader; /* NULL: there is nothing to look for */
     struct mr_cursor *cursor; /* of all shards that read it; NULL: no session store */
     uint64_t pos;             /* everything at or below has been dealt with */
+    uint64_t pos_told;        /* ... as the own lane's records say it */
     uint64_t pos_sealed;      /* ... as of the checkpoint under way */
     uint64_t pos_stored;      /* ... as of the last one */
     struct mr_view view;      /* being walked, if `view_open` */
@@ -350,6 +351,7 @@ struct mr_broker {
     struct mr_auth *auth; /* NULL: nobody is asked for a password */
     struct mr_shard **shards;
     uint32_t shard_count;
+    uint32_t epoch;                    /* of the journal: with so many lanes */
     struct mr_net_shared net_shared;   /* of several shards */
     _Atomic uint32_t interest_version; /* of the interests of all shards */
     struct mr_hash_key interest_key;

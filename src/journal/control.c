@@ -258,6 +258,21 @@ bool mr_control_ref_next(struct mr_take *take, struct mr_control_ref *out)
     return !take->failed;
 }
 
+uint8_t *mr_control_position_put(uint8_t *out, uint32_t lane, uint64_t seq)
+{
+    return mr_put_varint(mr_put_varint(out, lane), seq);
+}
+
+bool mr_control_position_next(struct mr_take *take, uint32_t *lane, uint64_t *seq)
+{
+    if (take->at == take->end || take->failed) {
+        return false;
+    }
+    *lane = take_u32(take);
+    *seq = mr_take_varint(take);
+    return !take->failed;
+}
+
 uint8_t *mr_control_run_put(uint8_t *out, uint64_t *end, uint64_t first, uint64_t count)
 {
     mr_assert(first >= *end && count != 0);

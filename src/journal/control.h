@@ -25,6 +25,7 @@ enum mr_control_kind {
     MR_CONTROL_SETTLE = 6,      /* `list`: ordinals that are not owed any more */
     MR_CONTROL_RELEASE = 7,     /* `list`: ordinals whose PUBREC has come (QoS 2) */
     MR_CONTROL_COPY = 8,        /* an event of another lane that this one needs */
+    MR_CONTROL_READ = 9,        /* `list`: positions up to which other lanes were read */
     MR_CONTROL_KINDS
 };
 
@@ -41,7 +42,7 @@ enum mr_control_flags {
 struct mr_control {
     struct mr_span client;
     struct mr_span username;   /* OPEN; COPY: the publisher's, as `client` */
-    struct mr_span list;       /* SUBSCRIBE ... RELEASE; see the iterators */
+    struct mr_span list;       /* SUBSCRIBE ... RELEASE, READ; see the iterators */
     struct mr_span retained;   /* SUBSCRIBE: retained messages it brought, in their order */
     struct mr_span will_topic; /* OPEN; COPY: of the event, as the next two */
     struct mr_span will_props;
@@ -98,6 +99,11 @@ struct mr_control_ref {
 enum { MR_CONTROL_REF_BYTES_MAX = 16 };
 uint8_t *mr_control_ref_put(uint8_t *out, const struct mr_control_ref *ref);
 bool mr_control_ref_next(struct mr_take *take, struct mr_control_ref *out);
+
+/* Another lane, read up to `seq`. */
+enum { MR_CONTROL_POSITION_BYTES_MAX = 2 * MR_VARINT_MAX };
+uint8_t *mr_control_position_put(uint8_t *out, uint32_t lane, uint64_t seq);
+bool mr_control_position_next(struct mr_take *take, uint32_t *lane, uint64_t *seq);
 
 /* Runs of ordinals, ascending: [first, first + count).  *end is where the run before
  * ended, 0 at first.

@@ -343,12 +343,18 @@ uint32_t mr_journal_lane_total(const struct mr_journal *journal)
     return journal->lane_total;
 }
 
-uint32_t mr_journal_home(const struct mr_journal *journal, struct mr_span client_id)
+uint32_t mr_journal_home_of(const struct mr_journal *journal, struct mr_span client_id,
+                            uint32_t lane_count)
 {
-    return journal->lane_count == 1
+    return lane_count == 1
                ? 0
                : (uint32_t)(mr_siphash(&journal->hash_key, client_id.at, client_id.len) %
-                            journal->lane_count);
+                            lane_count);
+}
+
+uint32_t mr_journal_home(const struct mr_journal *journal, struct mr_span client_id)
+{
+    return mr_journal_home_of(journal, client_id, journal->lane_count);
 }
 
 struct mr_lane *mr_journal_lane(struct mr_journal *journal, uint32_t lane)

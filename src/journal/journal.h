@@ -80,6 +80,10 @@ struct mr_lane *mr_journal_lane(struct mr_journal *journal, uint32_t lane);
 /* The lane of a client's events in the present epoch: a hash with the journal's key. */
 uint32_t mr_journal_home(const struct mr_journal *journal, struct mr_span client_id);
 
+/* ... and in an epoch of `lane_count` lanes. */
+uint32_t mr_journal_home_of(const struct mr_journal *journal, struct mr_span client_id,
+                            uint32_t lane_count);
+
 /* Number of the present epoch, from 1. */
 uint32_t mr_journal_epoch(const struct mr_journal *journal);
 
@@ -87,6 +91,9 @@ uint32_t mr_journal_epoch(const struct mr_journal *journal);
  * nothing then, or the epoch is so old that it is not remembered.
  */
 uint64_t mr_journal_epoch_end(const struct mr_journal *journal, uint32_t epoch, uint32_t lane);
+
+/* How many lanes were appended to in `epoch`; 0: it is not remembered, or has not begun. */
+uint32_t mr_journal_epoch_lanes(const struct mr_journal *journal, uint32_t epoch);
 
 /* ---- appending: by the lane's owner only ---- */
 

@@ -351,6 +351,19 @@ uint64_t mr_journal_epoch_end(const struct mr_journal *journal, uint32_t epoch, 
     return 0;
 }
 
+uint32_t mr_journal_epoch_lanes(const struct mr_journal *journal, uint32_t epoch)
+{
+    if (epoch == journal->epoch) {
+        return journal->lane_count;
+    }
+    for (uint32_t i = 0; i < journal->past_count; i++) {
+        if (journal->past[i].number == epoch) {
+            return journal->past[i].lane_count;
+        }
+    }
+    return 0;
+}
+
 uint32_t mr_journal_epoch(const struct mr_journal *journal)
 {
     return journal->epoch;

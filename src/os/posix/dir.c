@@ -118,7 +118,7 @@ enum mr_err mr_path_rename(const char *from, const char *to)
 
 enum mr_err mr_path_remove(const char *path)
 {
-    return unlink(path) == 0 ? MR_OK : dir_error(errno);
+    return remove(path) == 0 ? MR_OK : dir_error(errno);
 }
 
 bool mr_path_exists(const char *path)

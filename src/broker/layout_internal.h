@@ -1,0 +1,28 @@
+/* layout_internal.h - the folders of the session stores, and the change of all of them at once.
+ *
+ *     settle ─▶ find ─▶ (write the stores of `next`) ─▶ decide ─▶ settle
+ *
+ * Thread: at start, one.   Memory: none.   Time: the disk's.
+ */
+#ifndef MR_BROKER_LAYOUT_INTERNAL_H
+#define MR_BROKER_LAYOUT_INTERNAL_H
+
+#include "broker/keep_internal.h"
+
+/* The store of `lane`; `next`: of the layout that is being written. */
+void layout_path(char out[SESSIONS_PATH_BYTES], const char *sessions, bool next, uint32_t lane);
+
+/* Finish a change that was decided, forget one that was not.  IO: `why` says it. */
+enum mr_err layout_settle(const char *sessions, struct mr_error *why) MR_MUST_USE;
+
+/* How many lanes the stores of this journal are for; out->lanes 0: there are none. */
+enum mr_err layout_find(const char *sessions, const struct mr_journal_id *journal,
+                        struct vector *out, struct mr_error *why) MR_MUST_USE;
+
+/* The next layout is complete and on the disk: it is the one from now on.  IO: it may be. */
+enum mr_err layout_decide(const char *sessions, struct mr_error *why) MR_MUST_USE;
+
+/* Remove stores of shards from `lanes` on, which hold nothing of this journal. */
+enum mr_err layout_trim(const char *sessions, uint32_t lanes, struct mr_error *why) MR_MUST_USE;
+
+#endif

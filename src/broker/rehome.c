@@ -1,0 +1,485 @@
+/* rehome.c - another number of shards: every session goes to the lane of its new home.
+ *
+ *     layout of epoch e ─▶ its state at the end of e ─▶ new stores ─▶ one rename: the layout
+ *
+ * DESIGN
+ *
+ * A client is at home in lane hash(client id) mod count, so another count sends most sessions
+ * elsewhere.  What they are is in the stores of the old layout and in the records behind them,
+ * up to the end of the old epoch; nothing of the new epoch is in the journal yet, or it would
+ * have been of the new layout.  So each old shard is made once more as it was (without network
+ * and thread), given what it was owed from the other lanes, and written into the stores of a new
+ * layout, which replace the old ones by one rename (layout.c).  Then the start goes on as always,
+ * with stores whose vector is the end of all lanes.
+ *
+ * A crash before the rename leaves the old layout as it was, whatever count comes next.  A crash
+ * after it leaves the new one.  The journal is only read, so nothing happens twice.
+ *
+ * Messages and sessions keep their names, which are seqs of the lane in which they were
+ * recorded: (lane, seq) is one record for ever, in whichever shard.  Ordinals stay, hence packet
+ * ids.  An event that a shard was owed from another lane has no copy record here; its name is
+ * that of the event.  Retained messages are in all lanes; the first one's are taken for all.
+ *
+ * If the layout is several epochs behind (an older copy of the folder, or it was removed), it is
+ * moved from each epoch that has records to the next.
+ *
+ * Rejected: records that hand a session from lane to lane.  Both lanes would have to be replayed
+ * in step for ever after, and a crash between the two would leave one session in two places.
+ */
+#include "broker/layout_internal.h"
+
+#include "os/clock.h"
+
+enum { MOVE_AT_BYTES = 16 << 20 }; /* gathered for a store: then they are written */
+
+/* A change of layout under way. */
+struct moving {
+    struct mr_broker *broker; /* the running one */
+    struct mr_broker *old;    /* as it was: count and epoch of the old layout; no shards */
+    bool has_stores;
+    uint32_t epoch; /* of the new layout */
+    uint32_t lanes;
+    struct mr_store **stores; /* by new lane */
+    uint64_t sessions;
+    uint64_t deliveries;
+    bool failed;
+};
+
+/* The last record of the epoch in this lane. */
+static uint64_t lane_end(struct mr_journal *journal, uint32_t epoch, uint32_t lane)
+{
+    uint64_t durable_seq = mr_lane_durable(mr_journal_lane(journal, lane));
+    uint64_t end = mr_journal_epoch_end(journal, epoch, lane);
+
+    return end < durable_seq ? end : durable_seq;
+}
+
+struct cursor_asked {
+    const char *name;
+    uint32_t lane;
+    uint64_t seq;
+};
+
+static void cursor_answer(void *arg, const char *name, uint32_t lane, uint64_t seq)
+{
+    struct cursor_asked *asked = arg;
+
+    if (lane == asked->lane && strcmp(name, asked->name) == 0) {
+        asked->seq = seq;
+    }
+}
+
+/* Without making it; 0: there is none. */
+static uint64_t cursor_seq(struct mr_journal *journal, const char *name, uint32_t lane)
+{
+    struct cursor_asked asked = {.name = name, .lane = lane};
+
+    mr_cursor_list(journal, cursor_answer, &asked);
+    return asked.seq;
+}
+
+/* ---- a shard as it was ---- */
+
+static enum mr_err old_take_event(struct mr_shard *shard, uint32_t lane,
+                                  const struct mr_event *event)
+{
+    struct mr_message message = message_of(event);
+
+    if (event->type == MR_RECORD_EVENT && (event->retain || event_is_owed(shard, &message))) {
+        event_apply(shard, &message, lane, event->seq, true);
+    }
+    shard->foreign[lane].pos = event->seq;
+    return shard->restore_short ? MR_ERR_FULL : MR_OK;
+}
+
+/* What it was owed from `lane` when the epoch ended. */
+static enum mr_err old_take_lane(struct mr_shard *shard, uint32_t lane, uint64_t upto,
+                                 struct mr_error *why)
+{
+    struct foreign_lane *foreign = &shard->foreign[lane];
+    struct mr_reader *reader = NULL;
+    struct mr_view view;
+    struct mr_event event;
+    enum mr_err err =
+        mr_reader_open(&reader, shard->broker->run.journal, lane, foreign->pos + 1, NULL, why);
+
+    if (err != MR_OK) {
+        return err;
+    }
+    while (err == MR_OK && foreign->pos < upto) {
+        err = mr_reader_next(reader, &view);
+        if (err == MR_OK) {
+            struct mr_view_at at = mr_view_begin(&view);
+            while (err == MR_OK && mr_view_event(&view, &at, &event) && event.seq <= upto) {
+                err = old_take_event(shard, lane, &event);
+            }
+            mr_view_unpin(&view);
+        }
+        if (err == MR_OK || err == MR_ERR_CORRUPT) {
+            foreign->pos = view.seq_last < upto ? view.seq_last : upto;
+            restore_relieve(
+                shard, lane_end(shard->broker->run.journal, shard->broker->epoch, shard->index));
+            err = MR_OK; /* the journal has said what is lost */
+        }
+    }
+    mr_reader_close(reader);
+    return err == MR_ERR_IO
+               ? mr_error_set(why, MR_ERR_IO, "the journal cannot be read; check the disk")
+               : MR_OK;
+}
+
+static enum mr_err old_restore(struct mr_shard *shard, struct mr_error *why)
+{
+    const struct mr_broker *old = shard->broker;
+    struct mr_journal *journal = old->run.journal;
+    struct restored restored;
+    enum mr_err err = restore_state(shard, cursor_seq(journal, SESSIONS_CURSOR, shard->index),
+                                    lane_end(journal, old->epoch, shard->index), &restored, why);
+
+    shard->restoring = true;
+    for (uint32_t lane = 0; shard->foreign != NULL && lane < old->shard_count && err == MR_OK;
+         lane++) {
+        uint64_t seq = cursor_seq(journal, FOREIGN_CURSOR, lane);
+
+        if (lane != shard->index) {
+            shard->foreign[lane].pos =
+                seq > shard->foreign[lane].pos ? seq : shard->foreign[lane].pos;
+            err = old_take_lane(shard, lane, lane_end(journal, old->epoch, lane), why);
+        }
+    }
+    return err == MR_OK && shard->restore_short ? restore_fault(shard, why) : err;
+}
+
+/* ---- into the new stores ---- */
+
+static void store_flush(struct moving *moving, uint32_t lane, size_t at_bytes)
+{
+    struct mr_store *store = moving->stores[lane];
+
+    if (mr_store_gathered(store) > at_bytes) {
+        mr_store_seal(store);
+        mr_store_submit(store);
+        moving->failed |= !mr_store_take_written(store);
+    }
+}
+
+/* False: the old store lacks it, and has said so. */
+static bool message_copy(struct moving *moving, struct mr_shard *shard, struct kept *kept,
+                         uint32_t lane)
+{
+    struct mr_message message;
+
+    if (kept->copied_to != lane + 1) {
+        if (!kept_read(shard, kept, &message)) {
+            return false;
+        }
+        row_message_put(moving->stores[lane], kept->lane, kept->seq, &message);
+        kept->copied_to = (uint16_t)(lane + 1);
+    }
+    return true;
+}
+
+static void session_copy(struct moving *moving, struct mr_shard *shard, const struct keep *keep,
+                         uint32_t lane)
+{
+    struct mr_store *store = moving->stores[lane];
+
+    row_session_put(store, keep);
+    for (const struct mr_sub *sub = keep->session->subs; sub != NULL; sub = sub->owner_next) {
+        row_sub_put(store, keep, sub);
+    }
+    for (uint32_t i = 0; i < keep->count && !moving->failed; i++) {
+        const struct delivery *delivery = queue_at(keep, i);
+        if (delivery->state != DELIVERY_DONE && message_copy(moving, shard, delivery->kept, lane)) {
+            row_delivery_put(store, keep, delivery);
+            moving->deliveries += 1;
+            store_flush(moving, lane, MOVE_AT_BYTES);
+        }
+    }
+    moving->sessions += 1;
+}
+
+struct retained_copying {
+    struct moving *moving;
+    struct mr_shard *shard;
+    uint32_t lane;
+};
+
+static void retained_copy(void *arg, struct kept *kept)
+{
+    struct retained_copying *copying = arg;
+    struct moving *moving = copying->moving;
+
+    if (!moving->failed && message_copy(moving, copying->shard, kept, copying->lane)) {
+        row_retained_put(moving->stores[copying->lane], kept->lane, kept->seq);
+        store_flush(moving, copying->lane, MOVE_AT_BYTES);
+    }
+}
+
+/* What of this old shard is at home in `lane` from now on. */
+static void old_copy(struct moving *moving, struct mr_shard *shard, uint32_t lane)
+{
+    const struct mr_journal *journal = moving->broker->run.journal;
+    size_t slots = shard->sessions == NULL ? 0 : shard->sessions_mask + 1;
+
+    for (size_t i = 0; i < slots; i++) {
+        for (struct session *s = shard->sessions[i]; s != NULL; s = s->table_next) {
+            if (s->keep != NULL &&
+                mr_journal_home_of(journal, session_id(s), moving->lanes) == lane) {
+                session_copy(moving, shard, s->keep, lane);
+            }
+        }
+        if (i % 1024 == 0) { /* not a snapshot of the old store for minutes */
+            kept_read_end(shard);
+        }
+    }
+    if (shard->index == 0) {
+        retained_each(shard, retained_copy, &(struct retained_copying){moving, shard, lane});
+    }
+    kept_read_end(shard);
+    store_flush(moving, lane, 0);
+}
+
+static enum mr_err old_store_open(struct moving *moving, struct mr_shard *shard,
+                                  struct mr_error *why)
+{
+    char path[SESSIONS_PATH_BYTES];
+    enum mr_err err = mr_wake_open(&shard->wake, why);
+
+    if (err != MR_OK) {
+        shard->wake.fd = -1;
+        return err;
+    }
+    if (!moving->has_stores) {
+        return MR_OK;
+    }
+    layout_path(path, moving->old->run.sessions_path, false, shard->index);
+    return mr_store_open(&shard->store,
+                         &(struct mr_store_options){.path = path, .owner = &shard->wake}, why);
+}
+
+/* One old shard: make it, copy it. */
+static enum mr_err old_move(struct moving *moving, uint32_t index, struct mr_error *why)
+{
+    struct mr_shard *shard = mr_alloc(sizeof(*shard));
+
+    shard_state_open(shard, moving->old, index, moving->old->run.memory_bytes);
+    shard_metrics_make(shard, 0);
+    enum mr_err err = old_store_open(moving, shard, why);
+    if (err == MR_OK) {
+        err = old_restore(shard, why);
+    }
+    for (uint32_t lane = 0; lane < moving->lanes && err == MR_OK && !moving->failed; lane++) {
+        old_copy(moving, shard, lane);
+    }
+    shard_sessions_close(shard);
+    shard_state_close(shard);
+    if (shard->wake.fd >= 0) {
+        mr_wake_close(&shard->wake);
+    }
+    mr_free(shard);
+    return err;
+}
+
+/* ---- the change ---- */
+
+static enum mr_err stores_open(struct moving *moving, struct mr_error *why)
+{
+    char path[SESSIONS_PATH_BYTES];
+    enum mr_err err = MR_OK;
+
+    moving->stores = mr_alloc(moving->lanes * sizeof(struct mr_store *));
+    for (uint32_t lane = 0; lane < moving->lanes && err == MR_OK; lane++) {
+        layout_path(path, moving->broker->run.sessions_path, true, lane);
+        err = mr_store_open(&moving->stores[lane],
+                            &(struct mr_store_options){.path = path, .manual = true}, why);
+    }
+    return err;
+}
+
+static void stores_close(struct moving *moving)
+{
+    for (uint32_t lane = 0; lane < moving->lanes; lane++) {
+        mr_store_close(moving->stores[lane]);
+    }
+    mr_free(moving->stores);
+}
+
+static uint64_t end_of(void *arg, uint32_t lane)
+{
+    const struct moving *moving = arg;
+
+    return lane_end(moving->broker->run.journal, moving->old->epoch, lane);
+}
+
+static void vectors_write(struct moving *moving)
+{
+    struct vector vector = {.journal = *mr_journal_identity(moving->broker->run.journal),
+                            .lanes = moving->lanes,
+                            .epoch = moving->epoch};
+
+    for (uint32_t lane = 0; lane < moving->lanes && !moving->failed; lane++) {
+        vector.home = lane;
+        row_vector_put(moving->stores[lane], &vector, end_of, moving);
+        store_flush(moving, lane, 0);
+    }
+}
+
+/* The state of all old shards, in the stores of the new ones, which take their place. */
+static enum mr_err move(struct moving *moving, struct mr_error *why)
+{
+    const char *sessions = moving->broker->run.sessions_path;
+    enum mr_err err = stores_open(moving, why);
+
+    for (uint32_t lane = 0; lane < moving->old->shard_count && err == MR_OK && !moving->failed;
+         lane++) {
+        err = old_move(moving, lane, why);
+    }
+    if (err == MR_OK) {
+        vectors_write(moving);
+    }
+    stores_close(moving);
+    if (err == MR_OK && moving->failed) {
+        err = mr_error_set(why, MR_ERR_IO,
+                           "%s: the sessions cannot be written for another number of shards; "
+                           "nothing is lost: check the disk and its room, and start again",
+                           sessions);
+    }
+    if (err == MR_OK) {
+        err = layout_decide(sessions, why);
+    }
+    return err == MR_OK ? layout_settle(sessions, why) : err;
+}
+
+static enum mr_err layout_move(struct mr_broker *broker, struct vector *layout, bool has_stores,
+                               uint32_t epoch, struct mr_error *why)
+{
+    int64_t began_ns = mr_clock_mono_ns();
+    struct mr_broker *old = mr_alloc(sizeof(*old));
+    struct moving moving = {.broker = broker,
+                            .old = old,
+                            .has_stores = has_stores,
+                            .epoch = epoch,
+                            .lanes = mr_journal_epoch_lanes(broker->run.journal, epoch)};
+
+    old->run = broker->run;
+    old->limits = broker->limits;
+    old->shard_count = layout->lanes;
+    old->epoch = layout->epoch;
+    enum mr_err err = move(&moving, why);
+    if (err == MR_OK && moving.sessions != 0) {
+        mr_log(MR_LOG_INFO, "sessions",
+               "%llu sessions with %llu queued messages moved from %u shards to %u, %lld ms",
+               (unsigned long long)moving.sessions, (unsigned long long)moving.deliveries,
+               layout->lanes, moving.lanes, (long long)((mr_clock_mono_ns() - began_ns) / 1000000));
+    }
+    layout->lanes = moving.lanes;
+    layout->epoch = epoch;
+    mr_free(old);
+    return err;
+}
+
+/* ---- from which to which ---- */
+
+/* Does the journal still have records of it? */
+static bool epoch_has_records(struct mr_journal *journal, uint32_t epoch)
+{
+    for (uint32_t lane = 0; lane < mr_journal_lane_total(journal); lane++) {
+        uint64_t end = lane_end(journal, epoch, lane);
+        uint64_t before = epoch == 1 ? 0 : mr_journal_epoch_end(journal, epoch - 1, lane);
+        struct mr_lane_stats stats;
+
+        mr_lane_stats(mr_journal_lane(journal, lane), &stats);
+        if (end > before && stats.seq_oldest <= end) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The next epoch in which something may have happened. */
+static uint32_t epoch_after(struct mr_journal *journal, uint32_t epoch)
+{
+    do {
+        epoch += 1;
+    } while (epoch < mr_journal_epoch(journal) && !epoch_has_records(journal, epoch));
+    return epoch;
+}
+
+/* The first one that is remembered and has records, else the present one. */
+static uint32_t epoch_first(struct mr_journal *journal)
+{
+    uint32_t epoch = 1;
+
+    while (epoch < mr_journal_epoch(journal) && mr_journal_epoch_lanes(journal, epoch) == 0) {
+        epoch += 1;
+    }
+    return epoch == mr_journal_epoch(journal) || epoch_has_records(journal, epoch)
+               ? epoch
+               : epoch_after(journal, epoch);
+}
+
+/* Of which epoch the stores are; those of a millrace that did not say so of the last one with
+ * as many lanes, for it refused to start with another number.
+ */
+static enum mr_err layout_date(struct mr_journal *journal, struct vector *layout,
+                               struct mr_error *why)
+{
+    uint32_t now = mr_journal_epoch(journal);
+
+    if (layout->lanes > mr_journal_lane_total(journal)) {
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "the session stores are of %u shards, and this journal never had as "
+                            "many: it is an older copy; set `gateway.shards: %u` for one start, or "
+                            "move the sessions folder away to start without them",
+                            layout->lanes, layout->lanes);
+    }
+    if (layout->epoch > now) { /* an older copy of the journal */
+        layout->epoch = now;
+    }
+    if (layout->epoch == 0) {
+        layout->epoch = now;
+        while (layout->epoch > 1 &&
+               mr_journal_epoch_lanes(journal, layout->epoch) != layout->lanes) {
+            layout->epoch -= 1;
+        }
+    }
+    return MR_OK;
+}
+
+enum mr_err rehome(struct mr_broker *broker, struct mr_error *why)
+{
+    struct mr_journal *journal = broker->run.journal;
+    const char *sessions = broker->run.sessions_path;
+    struct vector layout;
+
+    if (sessions == NULL) {
+        return MR_OK;
+    }
+    enum mr_err err = layout_settle(sessions, why);
+    if (err == MR_OK) {
+        err = layout_find(sessions, mr_journal_identity(journal), &layout, why);
+    }
+    if (err != MR_OK) {
+        return err;
+    }
+    bool has_stores = layout.lanes != 0;
+    if (has_stores) {
+        err = layout_date(journal, &layout, why);
+    } else {
+        layout.epoch = epoch_first(journal);
+        layout.lanes = mr_journal_epoch_lanes(journal, layout.epoch);
+    }
+    while (err == MR_OK && (layout.epoch < broker->epoch || layout.lanes != broker->shard_count)) {
+        uint32_t epoch =
+            layout.epoch < broker->epoch ? epoch_after(journal, layout.epoch) : broker->epoch;
+
+        if (mr_journal_epoch_lanes(journal, epoch) == layout.lanes) {
+            layout.epoch = epoch; /* everybody is at home where he was */
+        } else {
+            err = layout_move(broker, &layout, has_stores, epoch, why);
+            has_stores = true;
+        }
+    }
+    return err == MR_OK ? layout_trim(sessions, broker->shard_count, why) : err;
+}

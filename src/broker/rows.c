@@ -1,0 +1,202 @@
+/* rows.c - the rows of the session store: their keys and values (docs/SESSIONS.md).
+ *
+ * Written by checkpoints (checkpoint.c) and by a move to other lanes (rehome.c), read by
+ * rows_load.c.  Keys are big-endian, so that rows are in their order.
+ */
+#include "broker/keep_internal.h"
+
+static void put_be64(uint8_t *at, uint64_t v)
+{
+    mr_put_be32(at, (uint32_t)(v >> 32));
+    mr_put_be32(at + 4, (uint32_t)v);
+}
+
+static size_t lengthed(struct mr_span span)
+{
+    return mr_varint_size(span.len) + span.len;
+}
+
+static uint8_t *put_lengthed(uint8_t *at, struct mr_span span)
+{
+    at = mr_put_varint(at, span.len);
+    if (span.len != 0) {
+        memcpy(at, span.at, span.len);
+    }
+    return at + span.len;
+}
+
+/* ---- keys ---- */
+
+void kept_key(uint32_t lane, uint64_t seq, uint8_t out[MESSAGE_KEY_BYTES])
+{
+    mr_put_be32(out, lane);
+    put_be64(out + 4, seq);
+}
+
+void session_key(const struct keep *keep, uint8_t out[SESSION_KEY_BYTES])
+{
+    mr_put_be32(out, keep->lane);
+    put_be64(out + 4, keep->number);
+}
+
+void delivery_key(const struct keep *keep, uint64_t ordinal, uint8_t out[DELIVERY_KEY_BYTES])
+{
+    session_key(keep, out);
+    put_be64(out + SESSION_KEY_BYTES, ordinal);
+}
+
+void sub_key(const struct keep *keep, uint32_t row, uint8_t out[SUB_KEY_BYTES])
+{
+    session_key(keep, out);
+    mr_put_be32(out + SESSION_KEY_BYTES, row);
+}
+
+/* ---- rows ---- */
+
+/* Fixed: ordinal_next, ordinal_sent, closed (u64 each), expiry, delay, sub_next (u32),
+ * window (u16), flags (u8); then client, user, ids, and the will.
+ */
+void row_session_put(struct mr_store *store, const struct keep *keep)
+{
+    const struct session *session = keep->session;
+    const struct mr_message *will = session->will == NULL ? NULL : &session->will->message;
+    struct mr_span ids = mr_span_make(session->inbound.ids, session->inbound.count * 2);
+    size_t len = SESSION_ROW_FIXED + lengthed(session_id(session)) +
+                 lengthed(session_username(session)) + lengthed(ids);
+    uint8_t key[SESSION_KEY_BYTES];
+
+    if (will != NULL) {
+        len += 1 + lengthed(will->topic) + lengthed(will->props) + lengthed(will->payload) +
+               lengthed(will->username);
+    }
+    session_key(keep, key);
+    uint8_t *at = mr_store_put_room(store, MR_STORE_SESSIONS, mr_span_make(key, sizeof(key)), len);
+    mr_put_u64(at, keep->ordinal_next);
+    mr_put_u64(at + 8, keep->ordinal_sent);
+    mr_put_u64(at + 16, (uint64_t)keep->closed_us);
+    mr_put_u32(at + 24, keep->expiry_s);
+    mr_put_u32(at + 28, keep->will_delay_s);
+    mr_put_u32(at + 32, keep->sub_next);
+    mr_put_u16(at + 36, keep->window);
+    at[38] = will != NULL;
+    at = put_lengthed(at + SESSION_ROW_FIXED, session_id(session));
+    at = put_lengthed(at, session_username(session));
+    at = put_lengthed(at, ids);
+    if (will != NULL) {
+        *at++ = (uint8_t)(will->qos | (will->retain ? ROW_RETAIN : 0));
+        at = put_lengthed(at, will->topic);
+        at = put_lengthed(at, will->props);
+        at = put_lengthed(at, will->payload);
+        (void)put_lengthed(at, will->username);
+    }
+}
+
+void row_sub_put(struct mr_store *store, const struct keep *keep, const struct mr_sub *sub)
+{
+    uint8_t key[SUB_KEY_BYTES];
+    size_t len = mr_subtree_filter_len(sub);
+
+    sub_key(keep, sub->row, key);
+    uint8_t *at =
+        mr_store_put_room(store, MR_STORE_SUBSCRIPTIONS, mr_span_make(key, sizeof(key)), 5 + len);
+    at[0] = (uint8_t)(sub->qos | (sub->no_local ? ROW_NO_LOCAL : 0) |
+                      (sub->retain_as_published ? ROW_RETAIN_AS_PUBLISHED : 0));
+    mr_put_u32(at + 1, sub->subscription_id);
+    mr_subtree_filter_put(sub, at + 5);
+}
+
+void row_delivery_put(struct mr_store *store, const struct keep *keep,
+                      const struct delivery *delivery)
+{
+    uint8_t key[DELIVERY_KEY_BYTES];
+
+    delivery_key(keep, delivery->ordinal, key);
+    uint8_t *at = mr_store_put_room(store, MR_STORE_DELIVERIES, mr_span_make(key, sizeof(key)),
+                                    DELIVERY_ROW_BYTES);
+    mr_put_u32(at, delivery->kept->lane);
+    mr_put_u64(at + 4, delivery->kept->seq);
+    mr_put_u32(at + 12, delivery->subscription_id);
+    mr_put_u32(at + 16, delivery->kept->bytes);
+    at[20] = (uint8_t)(delivery->qos | (delivery->retain ? ROW_RETAIN : 0) |
+                       (delivery->state == DELIVERY_RELEASED ? ROW_RELEASED : 0));
+}
+
+void row_message_put(struct mr_store *store, uint32_t lane, uint64_t seq,
+                     const struct mr_message *m)
+{
+    uint8_t key[MESSAGE_KEY_BYTES];
+
+    kept_key(lane, seq, key);
+    uint8_t *at = mr_store_put_room(store, MR_STORE_MESSAGES, mr_span_make(key, sizeof(key)),
+                                    9 + lengthed(m->topic) + lengthed(m->props) + m->payload.len);
+    mr_put_u64(at, (uint64_t)m->received_us);
+    at[8] = (uint8_t)(m->qos | (m->retain ? ROW_RETAIN : 0));
+    at = put_lengthed(at + 9, m->topic);
+    at = put_lengthed(at, m->props);
+    if (m->payload.len != 0) {
+        memcpy(at, m->payload.at, m->payload.len);
+    }
+}
+
+bool message_decode(struct mr_span bytes, struct mr_message *message)
+{
+    struct mr_take take = mr_take_from(bytes);
+    struct mr_span received = mr_take_bytes(&take, sizeof(uint64_t));
+    uint8_t flags = mr_take_u8(&take);
+
+    *message = (struct mr_message){.qos = flags & ROW_QOS, .retain = (flags & ROW_RETAIN) != 0};
+    message->topic = mr_take_bytes(&take, mr_take_varint(&take));
+    message->props = mr_take_bytes(&take, mr_take_varint(&take));
+    message->payload = mr_take_bytes(&take, mr_take_left(&take));
+    if (take.failed) {
+        return false;
+    }
+    message->received_us = (int64_t)mr_get_u64(received.at);
+    return true;
+}
+
+void row_retained_put(struct mr_store *store, uint32_t lane, uint64_t seq)
+{
+    uint8_t key[MESSAGE_KEY_BYTES];
+
+    kept_key(lane, seq, key);
+    mr_store_put(store, MR_STORE_RETAINED, mr_span_make(key, sizeof(key)), (struct mr_span){0});
+}
+
+void row_vector_put(struct mr_store *store, const struct vector *vector,
+                    uint64_t (*seq_of)(void *arg, uint32_t lane), void *arg)
+{
+    uint8_t key[4];
+
+    mr_put_be32(key, vector->home);
+    uint8_t *at = mr_store_put_room(store, MR_STORE_VECTOR, mr_span_make(key, sizeof(key)),
+                                    VECTOR_ROW_FIXED + (size_t)vector->lanes * VECTOR_ROW_LANE);
+    memcpy(at, vector->journal.bytes, sizeof(vector->journal.bytes));
+    mr_put_u32(at + sizeof(vector->journal.bytes), vector->epoch);
+    at += VECTOR_ROW_FIXED;
+    for (uint32_t lane = 0; lane < vector->lanes; lane++) {
+        mr_put_u32(at, lane);
+        mr_put_u64(at + 4, seq_of(arg, lane));
+        at += VECTOR_ROW_LANE;
+    }
+}
+
+/* A row without the epoch is of a millrace whose layout could not change. */
+bool row_vector_get(struct mr_span key, struct mr_span value, struct vector *out,
+                    struct mr_span *lanes)
+{
+    size_t fixed = value.len % VECTOR_ROW_LANE == sizeof(out->journal.bytes) % VECTOR_ROW_LANE
+                       ? sizeof(out->journal.bytes)
+                       : VECTOR_ROW_FIXED;
+
+    if (key.len != 4 || value.len < fixed + VECTOR_ROW_LANE ||
+        (value.len - fixed) % VECTOR_ROW_LANE != 0) {
+        return false;
+    }
+    memcpy(out->journal.bytes, value.at, sizeof(out->journal.bytes));
+    out->home = mr_get_be32(key.at);
+    out->epoch = fixed == VECTOR_ROW_FIXED ? mr_get_u32(value.at + sizeof(out->journal.bytes)) : 0;
+    out->lanes = (uint32_t)((value.len - fixed) / VECTOR_ROW_LANE);
+    *lanes = mr_span_make(value.at + fixed, value.len - fixed);
+    return true;
+}
