@@ -206,6 +206,9 @@ static enum mr_err listeners_open(struct mr_broker *broker, struct mr_error *why
         }
         listener_note_closed(broker, listener);
     }
+    for (uint32_t shard = 0; shard < broker->shard_count; shard++) {
+        limits_set(broker->shards[shard]);
+    }
     return MR_OK;
 }
 

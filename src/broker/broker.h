@@ -41,12 +41,28 @@ struct mr_listener_tls {
     bool use_identity_as_username; /* its common name is the user, no password is asked */
 };
 
+/* What the clients of one listener may; 0: what `mqtt` says for all. */
+struct mr_listener_limits {
+    uint64_t max_packet_size;
+    uint64_t max_topic_length;
+    uint64_t max_topic_levels;
+    uint64_t max_subscriptions;
+    uint64_t messages_rate;
+    uint64_t messages_burst;
+    uint64_t bytes_rate;
+    uint64_t bytes_burst;
+    uint64_t max_conn_rate;
+    uint64_t max_conn_burst;
+    uint64_t max_conn_rate_per_address;
+};
+
 /* One listener; rows in mr_listener_options. */
 struct mr_listener_conf {
     const char *name;         /* its key under `listeners`; set by the caller, not by the table */
     const char *bind;         /* "127.0.0.1:1883"; port 0: any free one */
     uint32_t allow_anonymous; /* enum mr_anonymous */
     uint64_t max_connections; /* 0: as many as descriptors allow */
+    struct mr_listener_limits limits;
     struct mr_listener_tls tls;
 };
 extern const struct mr_option mr_listener_options[];
@@ -76,6 +92,17 @@ struct mr_broker_limits {
     uint64_t max_retained_messages; /* topics; beyond it a message is not retained */
     uint64_t max_retained_bytes;    /* of their topics, properties and payloads */
     uint64_t max_topic_levels;
+    uint64_t max_topic_length;  /* bytes, of topics and filters */
+    uint64_t max_clientid_len;  /* bytes */
+    uint64_t max_subscriptions; /* per client; 0: no limit, as for all that follow but one */
+    uint64_t messages_rate;     /* per client, publishes a second */
+    uint64_t messages_burst;    /* ... and at once; 0: those of one second */
+    uint64_t bytes_rate;        /* per client, a second */
+    uint64_t bytes_burst;       /* ... and at once; 0: those of one second */
+    uint64_t max_conn_rate;     /* per listener, a second */
+    uint64_t max_conn_burst;    /* ... and at once; 0: those of one second */
+    uint64_t max_conn_rate_per_address;
+    uint64_t packet_timeout_us; /* for a packet that was begun */
     uint64_t topic_alias_maximum;
     uint64_t max_keepalive_us;   /* 0: what the client wants; 5.0 clients are told */
     uint64_t connect_timeout_us; /* from accept to CONNECT */
@@ -175,8 +202,8 @@ enum mr_err mr_broker_kick(struct mr_broker *broker, struct mr_span client,
                            bool *found) MR_MUST_USE;
 
 /* Limits of a reloaded configuration, from now on.  Those that 5.0 clients have been told
- * (max_packet_size, receive_maximum, topic_alias_maximum) and max_topic_levels stay as
- * they were at start.
+ * (max_packet_size, receive_maximum, topic_alias_maximum), max_topic_levels,
+ * max_topic_length and those of single listeners stay as they were at start.
  */
 enum mr_err mr_broker_reload(struct mr_broker *broker, const struct mr_broker_limits *limits,
                              bool log_connections) MR_MUST_USE;

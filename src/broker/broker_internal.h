@@ -7,6 +7,7 @@
  *     append.c     into the journal       deliver.c   out to live subscribers
  *     mailbox.c    to and from the other shards
  *     foreign.c    from the other shards' lanes
+ *     limits.c     how much and how fast
  *     inbound.c    QoS 2 from clients     keep_internal.h  persistent sessions
  *     call.c       questions of the control plane
  *     systree.c    $SYS/broker
@@ -35,6 +36,9 @@ struct mr_conn *client_conn(struct client *client);
 /* A connection begins in this shard, accepted here or come from another. */
 void client_begin(struct mr_shard *shard, struct mr_conn *conn);
 extern const struct mr_net_handler client_handler;
+
+/* Set its timer to when it will have been silent for too long. */
+void client_watch_silence(struct client *client);
 
 /* End it without a word: `kind` for the metric. */
 void client_end(struct client *client, enum end_kind kind);
@@ -68,6 +72,24 @@ bool session_set_username(struct mr_shard *shard, struct session *session, struc
 
 /* Unsubscribe everything, leave the table, free, and what a persistent one keeps. */
 void session_free(struct mr_shard *shard, struct session *session);
+
+/* ---- limits.c ---- */
+
+/* Work out what `mqtt` and the listeners say; at open, and after a reload. */
+void limits_set(struct mr_shard *shard);
+
+/* Its CONNECT was accepted: from here on it is counted. */
+void limits_begin(struct client *client);
+
+/* May this packet be handled now?  False: the connection is held until it may. */
+bool rate_admits(struct client *client, const struct mr_mqtt_frame *frame);
+void rate_charge(struct client *client, const struct mr_mqtt_frame *frame); /* it was */
+
+/* Its timer has come: true if it was that of a connection held by rate_admits(). */
+bool rate_timer(struct client *client);
+
+/* Is the topic or filter longer or deeper than its listener lets it be? */
+bool topic_is_beyond(const struct client *client, struct mr_span topic);
 
 /* ---- topics.c ---- */
 

@@ -207,6 +207,17 @@ static void reload_run(struct mr_shard *shard, void *arg)
     shard->limits.max_queued_bytes = limits->max_queued_bytes;
     shard->limits.max_keepalive_us = limits->max_keepalive_us;
     shard->limits.connect_timeout_us = limits->connect_timeout_us;
+    shard->limits.packet_timeout_us = limits->packet_timeout_us;
+    shard->limits.max_clientid_len = limits->max_clientid_len;
+    shard->limits.max_subscriptions = limits->max_subscriptions;
+    shard->limits.messages_rate = limits->messages_rate;
+    shard->limits.messages_burst = limits->messages_burst;
+    shard->limits.bytes_rate = limits->bytes_rate;
+    shard->limits.bytes_burst = limits->bytes_burst;
+    shard->limits.max_conn_rate = limits->max_conn_rate;
+    shard->limits.max_conn_burst = limits->max_conn_burst;
+    shard->limits.max_conn_rate_per_address = limits->max_conn_rate_per_address;
+    limits_set(shard);
 }
 
 enum mr_err mr_broker_reload(struct mr_broker *broker, const struct mr_broker_limits *limits,

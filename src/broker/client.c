@@ -121,6 +121,7 @@ void client_begin(struct mr_shard *shard, struct mr_conn *conn)
     struct client *client = mr_conn_user(conn);
 
     client->shard = shard;
+    client->limits = &shard->listener_limits[mr_conn_listener(conn)];
     client->end = END_CLOSED;
     patience_begin(shard, conn);
 }
@@ -196,6 +197,14 @@ static uint32_t client_due(const struct client *client, struct mr_conn *conn)
     return since + client->keep_alive_ticks;
 }
 
+void client_watch_silence(struct client *client)
+{
+    struct mr_conn *conn = client_conn(client);
+
+    /* One tick is what connect_keep_alive() gives to no keep alive at all. */
+    mr_conn_set_timer(conn, client->keep_alive_ticks <= 1 ? 0 : client_due(client, conn));
+}
+
 /* Its CONNECT is here and waits, for its password's check or for room: that is us. */
 static bool connect_waits(struct client *client, struct mr_conn *conn)
 {
@@ -218,7 +227,7 @@ static void client_timer(void *arg, struct mr_conn *conn)
     uint64_t id = mr_conn_id(conn);
     bool joined = client->session != NULL;
 
-    if (login_timer(client)) {
+    if (login_timer(client) || rate_timer(client)) {
         return;
     }
     if (!joined || (int32_t)(client_due(client, conn) - shard->tick) <= 0) {
@@ -252,6 +261,18 @@ static void client_timer(void *arg, struct mr_conn *conn)
                         "silent for 1.5 times its keep alive");
 }
 
+/* Half a packet, and no more of it. */
+static void client_stuck(void *arg, struct mr_conn *conn)
+{
+    struct client *client = mr_conn_user(conn);
+
+    (void)arg;
+    if (client->session != NULL) { /* else `connect_timeout` ends it */
+        (void)client_refuse(client, END_PROTOCOL, MR_MQTT_KEEP_ALIVE_TIMEOUT,
+                            "a packet that it began did not arrive within `packet_timeout`");
+    }
+}
+
 static void client_drained(void *arg, struct mr_conn *conn)
 {
     (void)arg;
@@ -263,6 +284,7 @@ const struct mr_net_handler client_handler = {
     .on_bytes = dispatch_bytes,
     .on_drained = client_drained,
     .on_timer = client_timer,
+    .on_stuck = client_stuck,
     .on_close = client_closed,
 };
 

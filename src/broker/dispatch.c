@@ -1,11 +1,19 @@
 /* dispatch.c - cut what was received into packets and hand each to its handler. */
 #include "broker/enhanced_internal.h"
 
+/* Whoever begins with anything but CONNECT is closed at its first byte, whatever length
+ * it claims [MQTT-3.1.0-1].
+ */
+static bool begins_wrong(const struct client *client, struct mr_span bytes)
+{
+    return client->session == NULL && bytes.len != 0 && bytes.at[0] != MR_MQTT_CONNECT << 4;
+}
+
 /* A frame that cannot be followed any further. */
 static enum verdict frame_refuse(struct client *client, enum mr_err err,
                                  const struct mr_mqtt_frame *frame, struct mr_span rest)
 {
-    const char *what = frame->what;
+    const char *what = err == MR_ERR_AGAIN ? "the first packet is not CONNECT" : frame->what;
 
     /* A handshake of TLS begins with 0x16 0x03, which no CONNECT does. */
     if (client->session == NULL && rest.len >= 2 && rest.at[0] == 0x16 && rest.at[1] == 0x03) {
@@ -56,7 +64,7 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
 {
     struct mr_shard *shard = arg;
     struct client *client = mr_conn_user(conn);
-    const uint32_t packet_max = (uint32_t)shard->limits.max_packet_size;
+    const uint32_t packet_max = client->limits->packet_max;
     struct mr_span rest = bytes;
     struct mr_mqtt_frame frame;
     enum verdict verdict = PACKET_DONE;
@@ -70,12 +78,15 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
     }
     while (rest.len != 0 && verdict == PACKET_DONE) {
         enum mr_err err = mr_mqtt_frame(rest, packet_max, &frame);
-        if (MR_UNLIKELY(err == MR_ERR_AGAIN)) {
+        if (MR_UNLIKELY(err == MR_ERR_AGAIN) && !begins_wrong(client, rest)) {
             mr_conn_need(conn, frame.total_bytes);
             break;
         }
-        if (MR_UNLIKELY(err != MR_OK)) {
+        if (MR_UNLIKELY(err != MR_OK)) { /* AGAIN: of a first packet that is no CONNECT */
             (void)frame_refuse(client, err, &frame, rest);
+            break;
+        }
+        if (MR_UNLIKELY(client->is_rated) && !rate_admits(client, &frame)) {
             break;
         }
         if (MR_LIKELY(frame.type == MR_MQTT_PUBLISH && client->session != NULL)) {
@@ -92,6 +103,9 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
         if (MR_UNLIKELY(verdict == PACKET_LATER)) {
             mr_conn_pause(conn);
             break;
+        }
+        if (MR_UNLIKELY(client->is_rated)) {
+            rate_charge(client, &frame);
         }
         mr_metric_add(shard->metrics.packets_received[frame.type], 1);
         rest.at += frame.total_bytes;

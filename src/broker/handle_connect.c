@@ -28,6 +28,29 @@ enum verdict connect_refuse(struct client *client, uint8_t version, uint8_t reas
     return client_refuse(client, END_REFUSED, reason, what);
 }
 
+/* More than its listener allows: 0, or the reason of the refusal. */
+static uint8_t connect_check_limits(struct client *client, const struct mr_mqtt_connect *packet,
+                                    const char **what)
+{
+    const struct session *session = session_find(client->shard, packet->client_id);
+    bool takes_over = session != NULL && session->client != NULL;
+
+    if (packet->client_id.len > client->limits->client_id_max) {
+        *what = "a client id longer than `max_clientid_len`";
+        return MR_MQTT_CLIENT_ID_INVALID;
+    }
+    if (packet->has_will && topic_is_beyond(client, packet->will_topic)) {
+        *what = "a will topic longer or deeper than allowed";
+        return MR_MQTT_TOPIC_NAME_INVALID;
+    }
+    /* Who comes back while its old connection still counts frees a place itself. */
+    if (mr_conn_is_surplus(client_conn(client)) && !takes_over) {
+        *what = "the listener has `max_connections` clients";
+        return MR_MQTT_QUOTA_EXCEEDED;
+    }
+    return 0;
+}
+
 /* "auto-" and 20 random hexadecimal digits [MQTT-3.1.3-6], such that its client is at
  * home in this shard.
  */
@@ -120,7 +143,7 @@ static void connack_props(struct client *client, const struct mr_mqtt_connect *p
 
     props->receive_max = (uint16_t)limits->receive_maximum;
     mr_mqtt_set(props, MR_MQTT_PROP_RECEIVE_MAX);
-    props->packet_max = (uint32_t)limits->max_packet_size;
+    props->packet_max = client->limits->packet_max;
     mr_mqtt_set(props, MR_MQTT_PROP_PACKET_MAX);
     props->topic_alias_max = (uint16_t)limits->topic_alias_maximum;
     mr_mqtt_set(props, MR_MQTT_PROP_TOPIC_ALIAS_MAX);
@@ -199,6 +222,9 @@ enum verdict connect_go_on(struct client *client, const struct mr_mqtt_frame *fr
     if (reason == LOGIN_LATER || reason == LOGIN_ASKS) {
         return reason == LOGIN_LATER ? PACKET_LATER : PACKET_DONE;
     }
+    if (reason == 0) {
+        reason = connect_check_limits(client, &packet, &what);
+    }
     if (reason != 0) {
         return connect_refuse(client, packet.version, reason, what);
     }
@@ -219,6 +245,7 @@ enum verdict connect_go_on(struct client *client, const struct mr_mqtt_frame *fr
     }
     uint16_t keep_alive_s = keep_alive_agree(&shard->limits, packet.keep_alive_s);
     connect_keep_alive(client, keep_alive_s);
+    limits_begin(client);
     answer.session_present = joined.present;
     connack_props(client, &packet, keep_alive_s, joined.expiry_s, &answer.props);
     client_log_connected(client, joined.present, keep_alive_s);

@@ -48,7 +48,13 @@ static uint8_t subscribe_make(struct client *client, const struct mr_mqtt_subscr
     if (mr_topic_share_split(wanted->filter, &group, &inner) != MR_ERR_AGAIN) {
         return MR_MQTT_SHARED_NOT_SUPPORTED; /* CONNACK said so */
     }
+    if (topic_is_beyond(client, wanted->filter)) {
+        return MR_MQTT_TOPIC_FILTER_INVALID;
+    }
     bool existed = mr_subtree_find(tree, wanted->filter, &session->subs) != NULL;
+    if (!existed && mr_subtree_owned(session->subs) >= client->limits->subscriptions_max) {
+        return MR_MQTT_QUOTA_EXCEEDED;
+    }
     enum mr_err err = mr_subtree_add(tree, wanted->filter, session, &session->subs, &sub);
     if (err != MR_OK) {
         return err == MR_ERR_FULL ? MR_MQTT_QUOTA_EXCEEDED : MR_MQTT_TOPIC_FILTER_INVALID;

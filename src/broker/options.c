@@ -42,6 +42,17 @@ const struct mr_option mr_auth_options[] = {
              "allow_anonymous: auto means false."},
     {0}};
 
+enum { RATE_MAX = 1000000 }; /* events a second */
+
+/* A limit of this listener alone. */
+#define LIMIT_ROW(field_, type_, max_, zero_)                    \
+    {.name = #field_,                                            \
+     .type = type_,                                              \
+     .offset = offsetof(struct mr_listener_conf, limits.field_), \
+     .default_text = "0",                                        \
+     .max = max_,                                                \
+     .help = "As `mqtt." #field_ "`, for this listener; " zero_ "."}
+
 const struct mr_option mr_listener_options[] = {
     {.name = "bind",
      .type = MR_OPT_STR,
@@ -59,7 +70,19 @@ const struct mr_option mr_listener_options[] = {
      .type = MR_OPT_U64,
      .offset = offsetof(struct mr_listener_conf, max_connections),
      .default_text = "0",
-     .help = "Connections at a time, more wait; 0: as many as descriptors allow."},
+     .help = "Connections at a time; a further one is refused (5.0: 0x97) unless its client is "
+             "there already; 0: as many as descriptors allow."},
+    LIMIT_ROW(max_packet_size, MR_OPT_SIZE, 256 << 20, "the smaller of both holds"),
+    LIMIT_ROW(max_topic_length, MR_OPT_U64, 65535, "0: that one"),
+    LIMIT_ROW(max_topic_levels, MR_OPT_U64, 1000, "the smaller of both holds"),
+    LIMIT_ROW(max_subscriptions, MR_OPT_U64, 100000000, "0: that one"),
+    LIMIT_ROW(messages_rate, MR_OPT_U64, RATE_MAX, "0: that one"),
+    LIMIT_ROW(messages_burst, MR_OPT_U64, RATE_MAX, "0: that one"),
+    LIMIT_ROW(bytes_rate, MR_OPT_SIZE, (uint64_t)1 << 40, "0: that one"),
+    LIMIT_ROW(bytes_burst, MR_OPT_SIZE, (uint64_t)1 << 40, "0: that one"),
+    LIMIT_ROW(max_conn_rate, MR_OPT_U64, RATE_MAX, "0: that one"),
+    LIMIT_ROW(max_conn_burst, MR_OPT_U64, RATE_MAX, "0: that one"),
+    LIMIT_ROW(max_conn_rate_per_address, MR_OPT_U64, RATE_MAX, "0: that one"),
     {.name = "tls",
      .type = MR_OPT_SECTION,
      .offset = offsetof(struct mr_listener_conf, tls),
@@ -99,6 +122,35 @@ const struct mr_option mr_broker_options[] = {
     ROW(max_retained_bytes, MR_OPT_SIZE, "256MiB", 0, (uint64_t)1 << 40,
         "Bytes of topics, properties and payloads that are retained."),
     ROW(max_topic_levels, MR_OPT_U64, "200", 1, 1000, "Levels that a topic or filter may have."),
+    ROW(max_topic_length, MR_OPT_U64, "65535", 1, 65535,
+        "Bytes that a topic or filter may have; PUBACK 0x90, SUBACK 0x8F."),
+    ROW(max_clientid_len, MR_OPT_U64, "65535", 1, 65535,
+        "Bytes that a client id may have; CONNACK 0x85."),
+    ROW(max_subscriptions, MR_OPT_U64, "0", 0, 100000000,
+        "Subscriptions of one client, SUBACK 0x97 beyond; 0: no limit."),
+    ROW(messages_rate, MR_OPT_U64, "0", 0, RATE_MAX,
+        "PUBLISHes a second from one client; beyond, it is read more slowly and nothing is lost; "
+        "0: no limit."),
+    ROW(messages_burst, MR_OPT_U64, "0", 0, RATE_MAX,
+        "... and so many at once, after a pause; 0: those of one second."),
+    ROW(bytes_rate, MR_OPT_SIZE, "0", 0, (uint64_t)1 << 40,
+        "Bytes a second from one client; beyond, it is read more slowly; 0: no limit."),
+    ROW(bytes_burst, MR_OPT_SIZE, "0", 0, (uint64_t)1 << 40,
+        "... and so many at once, after a pause; 0: those of one second."),
+    ROW(max_conn_rate, MR_OPT_U64, "0", 0, RATE_MAX,
+        "New connections a second of one listener, more wait; 0: no limit."),
+    ROW(max_conn_burst, MR_OPT_U64, "0", 0, RATE_MAX,
+        "... and so many at once, after a pause; 0: those of one second."),
+    ROW(max_conn_rate_per_address, MR_OPT_U64, "0", 0, RATE_MAX,
+        "New connections a second from one address (v6: one /64), CONNACK 0x9F beyond; 0: no "
+        "limit."),
+    {.name = "packet_timeout",
+     .type = MR_OPT_DURATION,
+     .offset = offsetof(struct mr_broker_limits, packet_timeout_us),
+     .default_text = "10s",
+     .max = 3600000000u,
+     .help = "For a packet to arrive once it has begun; a large one has it again for every 640 "
+             "bytes; 0: for ever."},
     ROW(topic_alias_maximum, MR_OPT_U64, "10", 0, 1000,
         "Topic aliases that a 5.0 client may define."),
     {.name = "max_keepalive",

@@ -43,6 +43,7 @@ enum {
     LOG_CONNECTIONS_MAX = 50,     /* lines a second of clients that come and go */
     DISCONNECT_BYTES_MAX = 256,   /* our DISCONNECT with a reason string */
     TOPIC_CACHED_MAX = 102,       /* bytes of a topic that the cache can hold */
+    LISTENER_SURPLUS = 64,        /* connections that are let in to be told that it is full */
     TOPICS_MAX = 4,               /* entries of the cache once there are several topics */
 };
 
@@ -148,12 +149,29 @@ enum end_kind {
 struct login;
 struct exchange;
 
+/* What the clients of a listener may, in this shard (limits.c). */
+struct client_limits {
+    uint32_t packet_max; /* bytes */
+    uint32_t topic_bytes_max;
+    uint32_t topic_levels_max;
+    uint32_t client_id_max;
+    uint32_t subscriptions_max; /* UINT32_MAX: any number */
+    int64_t message_ns;         /* what a PUBLISH costs; 0: nothing */
+    int64_t messages_ahead_ns;  /* how far it may be ahead of that */
+    int64_t kibibyte_ns;        /* what 1,024 bytes cost; 0: nothing */
+    int64_t bytes_ahead_ns;
+    uint32_t connections_per_address; /* a second; 0: any number */
+};
+
 /* A network connection; lies in its mr_conn. */
 struct client {
     struct mr_shard *shard;
     struct session *session;   /* NULL before CONNECT */
     struct login *login;       /* its password is being checked, else NULL */
     struct exchange *exchange; /* it proves who it is by AUTH packets, else NULL (enhanced.c) */
+    const struct client_limits *limits;
+    int64_t messages_due_ns; /* when what it has published is paid for (limits.c) */
+    int64_t bytes_due_ns;
     struct mr_acks acks;
     struct topic_cache topics;
     struct alias *aliases;
@@ -174,6 +192,8 @@ struct client {
     bool joining;      /* its CONNACK waits for the journal; nothing is read or sent */
     bool drain_again;  /* its queue waits for memory */
     bool ends_at_once; /* 5.0: CONNECT asked for Session Expiry Interval 0 */
+    bool is_rated;     /* its messages or bytes a second are limited */
+    bool rate_waits;   /* it is held until it may go on */
     bool wants_detail; /* 5.0: reason strings (problem information) */
     bool enhanced;     /* 5.0: CONNECT had an Authentication Method: SCRAM-SHA-256 */
 };
@@ -247,7 +267,8 @@ struct foreign_lane {
 struct mr_shard {
     struct mr_broker *broker;
     struct mr_broker_limits limits; /* its own copy, so that a reload is the shard's to make */
-    uint32_t index;                 /* its lane's too */
+    struct client_limits listener_limits[MR_NET_LISTENERS_MAX];
+    uint32_t index; /* its lane's too */
     struct mr_loop *loop;
     struct mr_wake wake;
     struct mr_auth_port auth_port;

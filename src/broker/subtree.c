@@ -345,6 +345,7 @@ enum mr_err mr_subtree_add(struct mr_subtree *tree, struct mr_span filter, void 
     }
     node->subs = sub;
     sub->owner_next = *owned;
+    sub->owner_count = mr_subtree_owned(*owned) + 1;
     if (*owned != NULL) {
         (*owned)->owner_prev = sub;
     }
@@ -358,6 +359,7 @@ enum mr_err mr_subtree_add(struct mr_subtree *tree, struct mr_span filter, void 
 void mr_subtree_remove(struct mr_subtree *tree, struct mr_sub *sub, struct mr_sub **owned)
 {
     struct subtree_node *node = sub->node;
+    uint32_t left = (*owned)->owner_count - 1;
 
     if (sub->node_prev != NULL) {
         sub->node_prev->node_next = sub->node_next;
@@ -374,6 +376,9 @@ void mr_subtree_remove(struct mr_subtree *tree, struct mr_sub *sub, struct mr_su
     }
     if (sub->owner_next != NULL) {
         sub->owner_next->owner_prev = sub->owner_prev;
+    }
+    if (*owned != NULL) {
+        (*owned)->owner_count = left;
     }
     if (node->subs == NULL && tree->interest != NULL) {
         mr_interest_drop(tree->interest, node->interest);

@@ -35,7 +35,8 @@ struct mr_sub {
     uint8_t qos;
     bool no_local;
     bool retain_as_published;
-    bool is_stored; /* the store knows it as it is */
+    bool is_stored;       /* the store knows it as it is */
+    uint32_t owner_count; /* of the first in the owner's list: how long that is */
 };
 
 /* `levels_max`: deeper filters are refused, deeper topics match nobody.  `pool`
@@ -58,6 +59,12 @@ enum mr_err mr_subtree_add(struct mr_subtree *tree, struct mr_span filter, void 
 /* The owner's subscription to exactly `filter`, or NULL. */
 struct mr_sub *mr_subtree_find(const struct mr_subtree *tree, struct mr_span filter,
                                struct mr_sub *const *owned);
+
+/* How many subscriptions are in an owner's list. */
+static inline uint32_t mr_subtree_owned(const struct mr_sub *owned)
+{
+    return owned == NULL ? 0 : owned->owner_count;
+}
 
 /* Its filter, as it was given to add(). */
 size_t mr_subtree_filter_len(const struct mr_sub *sub);

@@ -59,14 +59,19 @@ uint8_t topic_refused(const struct mr_shard *shard, struct mr_span topic)
                                                                         : 0;
 }
 
-static void entry_fill(struct mr_shard *shard, struct topic_entry *entry, struct mr_span topic)
+static void entry_fill(struct client *client, struct topic_entry *entry, struct mr_span topic)
 {
+    struct mr_shard *shard = client->shard;
+
     *entry = (struct topic_entry){0};
     if (topic.len <= TOPIC_CACHED_MAX) {
         entry->len = (uint16_t)topic.len;
         memcpy(entry->text, topic.at, topic.len);
     }
     entry->refused = topic_refused(shard, topic);
+    if (entry->refused == 0 && topic_is_beyond(client, topic)) {
+        entry->refused = MR_MQTT_TOPIC_NAME_INVALID;
+    }
     entry->excluded = topic_is_excluded(shard, topic);
 }
 
@@ -118,7 +123,7 @@ static struct topic_entry *entry_find(struct client *client, struct mr_span topi
     }
     struct topic_entry *entry =
         topic.len > TOPIC_CACHED_MAX ? &client->shard->long_topic : entry_choose(client);
-    entry_fill(client->shard, entry, topic);
+    entry_fill(client, entry, topic);
     return entry;
 }
 

@@ -52,7 +52,7 @@ static bool listener_may_accept(const struct mr_net *net, const struct net_liste
     return net->accept_again == 0 && listener->again == 0 &&
            net->stats.open + net->stats.lingering < net->options.connections_max &&
            (net->options.shared != NULL || listener->connections_max == 0 ||
-            listener->connections < listener->connections_max);
+            listener->connections < listener->connections_max + listener->limits.surplus);
 }
 
 /* Taken before the accept, so that together the nets never exceed a limit. */
@@ -69,7 +69,8 @@ bool listener_reserve(struct mr_net *net, uint32_t index)
     uint32_t of_listener =
         atomic_fetch_add_explicit(&shared->of_listener[index], 1, memory_order_relaxed);
     if (all < shared->connections_max &&
-        (listener->connections_max == 0 || of_listener < listener->connections_max)) {
+        (listener->connections_max == 0 ||
+         of_listener < listener->connections_max + listener->limits.surplus)) {
         return true;
     }
     listener_leave(net, index);
@@ -122,6 +123,24 @@ void listeners_tick(struct mr_net *net)
     }
 }
 
+/* More connections than its maximum: some are there to be refused. */
+static bool listener_is_over(const struct mr_net *net, uint32_t index)
+{
+    const struct net_listener *listener = &net->listeners[index];
+    const struct mr_net_shared *shared = net->options.shared;
+    uint64_t count = listener->connections;
+
+    if (shared != NULL) {
+        count = atomic_load_explicit(&shared->of_listener[index], memory_order_relaxed);
+    }
+    return listener->connections_max != 0 && count > listener->connections_max;
+}
+
+bool mr_conn_is_surplus(const struct mr_conn *conn)
+{
+    return conn->surplus && listener_is_over(conn->net, conn->listener);
+}
+
 /* The connection of a descriptor that was just accepted; NULL: no slot, or no memory. */
 static struct mr_conn *accept_take(struct mr_net *net, int fd, uint32_t index, const char *peer)
 {
@@ -149,6 +168,10 @@ void listener_accept(struct mr_net *net, uint32_t index)
         if (!listener_may_accept(net, listener) || !listener_reserve(net, index)) {
             break;
         }
+        if (!accept_rate_take(net, index)) {
+            listener_leave(net, index);
+            break;
+        }
         enum mr_err err = mr_socket_accept(listener->fd, &fd, &peer);
         if (err != MR_OK) {
             listener_leave(net, index);
@@ -167,6 +190,7 @@ void listener_accept(struct mr_net *net, uint32_t index)
             net->accept_again = net->tick + ACCEPT_PAUSE_TICKS;
             break;
         }
+        conn->surplus = listener_is_over(net, index);
         net->stats.accepted += 1;
         if (!net->options.handler->on_open(net->options.arg, conn)) {
             conn->state = CONN_LINGER;

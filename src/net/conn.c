@@ -109,6 +109,8 @@ void conn_slot_free(struct mr_conn *conn)
     conn->pushed = false;
     conn->broken = false;
     conn->shut = false;
+    conn->little = false;
+    conn->surplus = false;
     conn->id = (uint64_t)(generation == UINT32_MAX ? 1 : generation) << 32 | slot;
     conn->prev = 0;
     conn->next = net->free_first;

@@ -21,7 +21,7 @@
 #include "net/net_internal.h"
 #include "net/tls_internal.h"
 
-void conn_in_drop(struct mr_conn *conn)
+static void in_free(struct mr_conn *conn)
 {
     if (conn->in != NULL) {
         mr_bufpool_give(conn->net->options.pool, conn->in, conn->in_capacity);
@@ -30,6 +30,12 @@ void conn_in_drop(struct mr_conn *conn)
     conn->in_len = 0;
     conn->in_capacity = 0;
     conn->in_need = 0;
+}
+
+void conn_in_drop(struct mr_conn *conn)
+{
+    in_free(conn);
+    partial_end(conn);
 }
 
 /* Keep `len` bytes at `at` (perhaps inside `in` itself), with room as they need. */
@@ -62,7 +68,7 @@ static bool in_keep(struct mr_conn *conn, const uint8_t *at, uint32_t len)
     }
     mr_assert(at != NULL);
     memcpy(buffer, at, len);
-    conn_in_drop(conn);
+    in_free(conn);
     conn->in = buffer;
     conn->in_capacity = (uint32_t)capacity;
     conn->in_len = len;
@@ -93,6 +99,9 @@ static void in_offer(struct mr_conn *conn, const uint8_t *at, uint32_t len)
     if (!in_keep(conn, at + used, left)) {
         conn_end(conn, MR_CLOSE_MEMORY);
         return;
+    }
+    if (MR_UNLIKELY(left != 0)) {
+        partial_note(conn, used != 0);
     }
     conn_watch(conn);
 }
@@ -212,6 +221,18 @@ static void conn_read_some(struct mr_conn *conn, uint32_t max)
     }
 }
 
+static uint32_t read_max(const struct mr_conn *conn)
+{
+    uint32_t max = conn->net->read_max;
+
+    return MR_UNLIKELY(conn->little) && max > CONN_LITTLE ? CONN_LITTLE : max;
+}
+
+void mr_conn_read_little(struct mr_conn *conn, bool little)
+{
+    conn->little = little;
+}
+
 /* When a whole site comes back at once its handshakes are seconds of CPU; a turn does a few
  * of them, so that those who are in get their acks meanwhile.
  */
@@ -235,12 +256,12 @@ void conn_read(struct mr_conn *conn)
     if (MR_UNLIKELY(conn->tls != NULL) && greeting_waits(conn)) {
         return;
     }
-    conn_read_some(conn, conn->net->read_max);
+    conn_read_some(conn, read_max(conn));
 }
 
 void mr_conn_listen(struct mr_conn *conn)
 {
-    uint32_t max = conn->net->read_max;
+    uint32_t max = read_max(conn);
 
     conn_read_some(conn, max < CONN_DIRECT ? max : CONN_DIRECT);
 }
@@ -263,6 +284,6 @@ void mr_conn_resume(struct mr_conn *conn)
         conn_watch(conn);
     }
     if (conn->tls != NULL) {
-        in_read_inside(conn, conn->net->read_max);
+        in_read_inside(conn, read_max(conn));
     }
 }

@@ -132,6 +132,7 @@ void mr_net_tick(struct mr_net *net, uint32_t tick)
     if (net->stats.accept_waits) {
         listeners_tick(net);
     }
+    partial_tick(net);
     while ((node = mr_wheel_expired(&net->wheel, tick)) != NULL) {
         struct mr_conn *conn =
             (struct mr_conn *)(void *)((uint8_t *)node - offsetof(struct mr_conn, timer));

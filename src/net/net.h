@@ -54,6 +54,11 @@ struct mr_net_handler {
     /* The tick set by mr_conn_set_timer() has come. */
     void (*on_timer)(void *arg, struct mr_conn *conn);
 
+    /* A packet was begun and does not go on (mr_net_set_patience); end it, or wait longer.
+     * NULL: nobody asks.
+     */
+    void (*on_stuck)(void *arg, struct mr_conn *conn);
+
     /* Called exactly once per opened connection, in the moment it stops being
      * open (so from inside mr_conn_close() too).  Its id matches no one now; the
      * user memory may be used until this returns.
@@ -69,6 +74,7 @@ struct mr_net_shared {
     uint32_t connections_max; /* of all of them */
     _Atomic uint32_t connections;
     _Atomic uint32_t of_listener[MR_NET_LISTENERS_MAX];
+    _Atomic int64_t accept_due_ns[MR_NET_LISTENERS_MAX]; /* accept_rate.c */
 };
 
 struct mr_net_options {
@@ -95,6 +101,14 @@ enum mr_err mr_net_listen(struct mr_net *net, int fd, uint32_t index, uint64_t c
                           struct mr_error *why) MR_MUST_USE;
 void mr_net_listen_end(struct mr_net *net);
 
+/* Further limits of a listener; from now on, at any time.  Nets that share have the same. */
+struct mr_net_limits {
+    uint32_t surplus; /* connections beyond its maximum that are accepted to be refused politely */
+    uint32_t rate;    /* connections a second, of all nets together; 0: as they come */
+    uint32_t burst;   /* ... and at once; 0: those of one second */
+};
+void mr_net_limit(struct mr_net *net, uint32_t index, const struct mr_net_limits *limits);
+
 /* ---- a turn of the owner's loop ---- */
 
 void mr_net_event(struct mr_net *net, const struct mr_ready *ready);
@@ -105,6 +119,12 @@ void mr_net_tick(struct mr_net *net, uint32_t tick); /* timers; accept again; cl
  * cannot take more, so that what it refuses is small too.
  */
 void mr_net_set_read_max(struct mr_net *net, uint32_t bytes);
+
+/* How long a packet may take to arrive: so many ticks, and as many again whenever
+ * MR_NET_PROGRESS bytes of it came meanwhile; 0: for ever.  Then on_stuck is called.
+ */
+enum { MR_NET_PROGRESS = 640 };
+void mr_net_set_patience(struct mr_net *net, uint32_t ticks);
 
 /* ---- connections ---- */
 
@@ -119,6 +139,12 @@ uint32_t mr_conn_listener(const struct mr_conn *conn);
 const char *mr_conn_peer(const struct mr_conn *conn); /* "10.0.0.7:51812"; lives as long as it */
 void *mr_conn_user(struct mr_conn *conn);
 struct mr_conn *mr_conn_of_user(void *user);
+
+/* Is its listener beyond its maximum still, and did it come when it was? */
+bool mr_conn_is_surplus(const struct mr_conn *conn);
+
+/* Read little at a time: of a connection that is often held, little waits in memory. */
+void mr_conn_read_little(struct mr_conn *conn, bool little);
 
 /* How many bytes the packet needs that on_bytes could not consume. */
 void mr_conn_need(struct mr_conn *conn, uint32_t bytes);

@@ -16,6 +16,7 @@ enum {
     CONN_DIRECT = 16 << 10,  /* a packet above it is read straight into its own buffer */
     CONN_GREETINGS = 16,     /* steps of handshakes a turn: 20 ms of CPU with RSA, less with EC */
     CONN_ACCEPT_BURST = 64,  /* per listener and turn, so that a storm starves no one */
+    CONN_LITTLE = 4 << 10,   /* bytes per read of a connection that is often held */
     CONN_LINGER_TICKS = 8,   /* 2 s to take our last bytes and close */
     CONN_PEER_TEXT = 56,     /* longest "[v6%scope]:port" that matters */
     CONN_SLOTS_MAX = 1 << 24 /* a guard against nonsense, not a tuning knob */
@@ -41,7 +42,11 @@ struct mr_conn {
     uint32_t heard; /* tick */
     uint32_t next;  /* slot + 1: free list or paused list */
     uint32_t prev;
-    uint32_t flush_next; /* slot + 1: queue of those to flush */
+    uint32_t flush_next;   /* slot + 1: queue of those to flush */
+    uint32_t partial_next; /* slot + 1: list of those with a packet begun (partial.c) */
+    uint32_t partial_prev;
+    uint32_t partial_since; /* tick */
+    uint32_t partial_len;   /* of `in` then */
     int32_t fd;
     uint8_t state;
     uint8_t watching; /* MR_READY_* as the loop knows it */
@@ -56,6 +61,9 @@ struct mr_conn {
     bool pushed;   /* all of it has left before the flush */
     bool broken;   /* a send failed; flush ends it */
     bool shut;     /* our direction has been ended */
+    bool partial;  /* in the list of those with a packet begun */
+    bool little;   /* read little at a time */
+    bool surplus;  /* came when its listener was full */
     char peer[CONN_PEER_TEXT];
 };
 
@@ -64,7 +72,9 @@ struct net_listener {
     struct mr_tls *tls; /* NULL: plain TCP */
     uint64_t connections_max;
     uint64_t connections; /* unless the limits are shared */
-    uint32_t again;       /* tick at which to look for a place again; 0: none is missing */
+    struct mr_net_limits limits;
+    _Atomic int64_t accept_due_ns; /* the same */
+    uint32_t again;                /* tick at which to look for a place again; 0: none is missing */
     bool used;
     bool watched;
 };
@@ -82,8 +92,11 @@ struct mr_net {
     uint32_t paused_last;
     uint32_t flush_first; /* slot + 1 */
     uint32_t flush_last;
-    uint32_t accept_again; /* tick; 0: accepting */
-    uint32_t greetings;    /* of this turn */
+    uint32_t partial_first; /* slot + 1; the longest first */
+    uint32_t partial_last;
+    uint32_t patience_ticks; /* 0: for ever */
+    uint32_t accept_again;   /* tick; 0: accepting */
+    uint32_t greetings;      /* of this turn */
     struct mr_wheel wheel;
     struct net_listener listeners[MR_NET_LISTENERS_MAX];
     struct mr_net_stats stats;
@@ -116,6 +129,14 @@ void conn_read(struct mr_conn *conn);
 void conn_write(struct mr_conn *conn);
 void conn_in_drop(struct mr_conn *conn);
 void conn_out_drop(struct mr_conn *conn);
+
+/* partial.c */
+void partial_note(struct mr_conn *conn, bool is_new); /* `in` holds the beginning of a packet */
+void partial_end(struct mr_conn *conn);
+void partial_tick(struct mr_net *net);
+
+/* accept_rate.c: may one more come now?  False: not before a later tick. */
+bool accept_rate_take(struct mr_net *net, uint32_t index);
 
 /* accept.c: a place at the limits for one more connection, and back. */
 bool listener_reserve(struct mr_net *net, uint32_t index);

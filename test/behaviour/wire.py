@@ -56,8 +56,10 @@ def subscribe(filters, packet_id=1, version=4, qos=1):
 class Wire:
     """One connection; packets in, packets out."""
 
-    def __init__(self, port, greet=None, version=4):
-        self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    def __init__(self, port, greet=None, version=4, source=None):
+        """`source`: the address to come from, such as 127.0.0.7."""
+        self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE,
+                                             (source, 0) if source else None)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         if greet is not None:
