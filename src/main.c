@@ -13,6 +13,7 @@ int main(int argc, char **argv)
         &mr_command_tap,
         &mr_command_bridge,
         &mr_command_clients,
+        &mr_command_bans,
         &mr_command_dlq,
         &mr_command_journal,
         &mr_command_passwd,

@@ -298,6 +298,55 @@ static enum mr_admin_status answer_kick(struct gateway *gateway,
     return MR_ADMIN_OK;
 }
 
+/* ---- bans ---- */
+
+struct bans_page {
+    struct mr_text *page;
+    uint64_t count;
+};
+
+static void put_ban(void *arg, const struct mr_ban_info *info)
+{
+    struct bans_page *bans = arg;
+
+    mr_text_fmt(bans->page, "%s{\"kind\":\"%s\",\"who\":", bans->count == 0 ? "" : ",",
+                info->is_client ? "client" : "address");
+    mr_json_add_string(bans->page, info->who);
+    mr_text_fmt(bans->page, ",\"seconds\":%" PRIi64 ",\"times\":%" PRIu32 "}",
+                info->left_ns / 1000000000 + 1, info->times);
+    bans->count += 1;
+}
+
+static enum mr_admin_status answer_bans(struct gateway *gateway,
+                                        const struct mr_admin_request *request,
+                                        struct mr_text *page)
+{
+    struct bans_page bans = {.page = page};
+
+    (void)request;
+    mr_text_add(page, "{\"bans\":[");
+    mr_broker_bans(gateway->broker, put_ban, &bans);
+    mr_text_add(page, "]}\n");
+    return MR_ADMIN_OK;
+}
+
+/* ?who=; everyone without it. */
+static enum mr_admin_status answer_bans_clear(struct gateway *gateway,
+                                              const struct mr_admin_request *request,
+                                              struct mr_text *page)
+{
+    const char *who = mr_admin_argument(request, "who");
+    uint64_t count = mr_broker_bans_clear(
+        gateway->broker, who == NULL ? (struct mr_span){.at = NULL} : mr_span_of(who));
+
+    if (who != NULL && count == 0) {
+        return answer_error(page, MR_ADMIN_NOT_FOUND,
+                            "nobody of that name is banned; `millrace bans ls` shows who is");
+    }
+    mr_text_fmt(page, "{\"count\":%" PRIu64 "}\n", count);
+    return MR_ADMIN_OK;
+}
+
 /* ---- dead letters ---- */
 
 enum { RANGES_MAX = 1024 };
@@ -373,7 +422,8 @@ static const struct page_row pages[] = {
     {"status", false, answer_status},           {"bridges", false, answer_bridges},
     {"bridges/pause", true, answer_pause},      {"bridges/resume", true, answer_resume},
     {"bridges/seek", true, answer_seek},        {"clients", false, answer_clients},
-    {"clients/kick", true, answer_kick},        {"dead-letters/drop", true, answer_drop},
+    {"clients/kick", true, answer_kick},        {"bans", false, answer_bans},
+    {"bans/clear", true, answer_bans_clear},    {"dead-letters/drop", true, answer_drop},
     {"dead-letters/retry", true, answer_retry},
 };
 

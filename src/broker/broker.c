@@ -314,6 +314,8 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     if (broker->run.memory_bytes < MEMORY_LEAST) {
         broker->run.memory_bytes = MEMORY_LEAST;
     }
+    broker->guard = mr_guard_open();
+    mr_guard_set(broker->guard, &broker->limits.ban, &broker->limits.flapping);
     broker->listeners = mr_alloc((run->listener_count + 1) * sizeof(*broker->listeners));
     broker->shard_count = mr_journal_lane_count(run->journal);
     broker->epoch = mr_journal_epoch(run->journal);
@@ -468,6 +470,7 @@ void mr_broker_close(struct mr_broker *broker)
     mr_free(broker->foreign_stored);
     mr_mutex_fini(&broker->foreign_mutex);
     mr_auth_close(broker->auth);
+    mr_guard_close(broker->guard);
     for (size_t i = 0; i < broker->run.listener_count; i++) {
         mr_tls_close(broker->listeners[i].tls);
     }

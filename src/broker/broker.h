@@ -20,6 +20,7 @@
 #ifndef MR_BROKER_BROKER_H
 #define MR_BROKER_BROKER_H
 
+#include "broker/guard.h"
 #include "config/option.h"
 #include "journal/journal.h"
 #include "os/loop.h"
@@ -103,6 +104,8 @@ struct mr_broker_limits {
     uint64_t max_conn_burst;    /* ... and at once; 0: those of one second */
     uint64_t max_conn_rate_per_address;
     uint64_t packet_timeout_us; /* for a packet that was begun */
+    struct mr_ban_conf ban;
+    struct mr_flapping_conf flapping;
     uint64_t topic_alias_maximum;
     uint64_t max_keepalive_us;   /* 0: what the client wants; 5.0 clients are told */
     uint64_t connect_timeout_us; /* from accept to CONNECT */
@@ -214,6 +217,15 @@ enum mr_err mr_broker_reload(struct mr_broker *broker, const struct mr_broker_li
  */
 enum mr_err mr_broker_append(struct mr_broker *broker, uint32_t lane, struct mr_record_raw *records,
                              size_t count, size_t *done, uint64_t *seq_last) MR_MUST_USE;
+
+/* Who is banned; `each` runs under a mutex and must not call the broker.  Any thread. */
+void mr_broker_bans(struct mr_broker *broker,
+                    void (*each)(void *arg, const struct mr_ban_info *info), void *arg);
+
+/* Let `who` in again, as mr_broker_bans() names it, or everyone if `who.at` is NULL.  How
+ * many that were.  Any thread.
+ */
+uint64_t mr_broker_bans_clear(struct mr_broker *broker, struct mr_span who);
 
 struct mr_broker_stats {
     uint64_t connections;

@@ -91,6 +91,20 @@ bool rate_timer(struct client *client);
 /* Is the topic or filter longer or deeper than its listener lets it be? */
 bool topic_is_beyond(const struct client *client, struct mr_span topic);
 
+/* ---- bans.c ---- */
+
+/* It was accepted.  False: its address is banned and comes too often; close it. */
+bool bans_let_in(struct client *client);
+
+/* May this CONNECT go on, as far as bans go?  0, or the reason of the refusal. */
+uint8_t bans_check(struct client *client, const struct mr_mqtt_connect *packet, const char **what);
+bool bans_address(const struct client *client); /* is it banned? */
+
+/* How its attempt to connect has ended; `reason` is what a refused one is told. */
+void bans_note_refused(struct client *client, uint8_t reason);
+void bans_note_accepted(struct client *client);
+void bans_note_left(struct client *client); /* it was connected */
+
 /* ---- topics.c ---- */
 
 /* What is known about this topic; valid until the next call. */

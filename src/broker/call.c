@@ -227,6 +227,7 @@ enum mr_err mr_broker_reload(struct mr_broker *broker, const struct mr_broker_li
     enum mr_err err = MR_OK;
 
     atomic_store(&broker->log_connections, log_connections);
+    mr_guard_set(broker->guard, &limits->ban, &limits->flapping);
     for (uint32_t i = 0; i < broker_shard_count(broker) && err == MR_OK; i++) {
         err = shard_call(broker_shard(broker, i), reload_run, &copy);
     }

@@ -132,7 +132,7 @@ static bool client_opened(void *arg, struct mr_conn *conn)
 
     client_begin(shard, conn);
     mr_metric_add(shard->metrics.connections_total, 1);
-    return !shard->stopping;
+    return !shard->stopping && bans_let_in(mr_conn_user(conn));
 }
 
 /* The handshake failed, or a record: not seldom a door that somebody tries. */
@@ -143,6 +143,9 @@ static void tls_note(struct client *client)
     uint64_t held = 0;
 
     client->end = END_TLS;
+    if (client->session == NULL) {
+        bans_note_refused(client, MR_MQTT_NOT_AUTHORIZED);
+    }
     if (mr_log_allowed(&limit, LOG_EVERY_US / 10, &held)) {
         mr_log(MR_LOG_INFO, "mqtt", "%s: %s; closed%s", client_label(client, &label),
                mr_conn_tls_fault(client_conn(client)),
@@ -171,6 +174,7 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
         return;
     }
     log_gone(client);
+    bans_note_left(client);
     client->session = NULL;
     shard->clients_online -= 1;
     if (session->keep != NULL) {
@@ -306,7 +310,9 @@ enum verdict client_refuse(struct client *client, enum end_kind kind, uint8_t re
                what, mr_mqtt_reason_name(reason), reason,
                held != 0 ? "; more such lines were held back" : "");
     }
-    if (client->session != NULL && client->version == MR_MQTT_5) {
+    if (client->session == NULL) {
+        bans_note_refused(client, reason);
+    } else if (client->version == MR_MQTT_5) {
         send_disconnect(client, reason, what);
     }
     client_end(client, kind);

@@ -215,10 +215,14 @@ enum verdict connect_go_on(struct client *client, const struct mr_mqtt_frame *fr
     if (mr_mqtt_connect_decode(frame, &packet, &why) != MR_OK) {
         return connect_refuse(client, packet.version, why.reason, why.what);
     }
+    uint8_t reason = bans_check(client, &packet, &what);
+    if (reason != 0) {
+        return connect_refuse(client, packet.version, reason, what);
+    }
     if (packet.client_id.len != 0 && !connect_is_home(client, packet.client_id)) {
         return PACKET_AWAY; /* before it is asked who it is: that is done once, at home */
     }
-    uint8_t reason = connect_who(client, frame, &packet, words, &what);
+    reason = connect_who(client, frame, &packet, words, &what);
     if (reason == LOGIN_LATER || reason == LOGIN_ASKS) {
         return reason == LOGIN_LATER ? PACKET_LATER : PACKET_DONE;
     }
@@ -246,6 +250,7 @@ enum verdict connect_go_on(struct client *client, const struct mr_mqtt_frame *fr
     uint16_t keep_alive_s = keep_alive_agree(&shard->limits, packet.keep_alive_s);
     connect_keep_alive(client, keep_alive_s);
     limits_begin(client);
+    bans_note_accepted(client);
     answer.session_present = joined.present;
     connack_props(client, &packet, keep_alive_s, joined.expiry_s, &answer.props);
     client_log_connected(client, joined.present, keep_alive_s);

@@ -77,7 +77,9 @@ static void login_look(struct client *client)
         login_ends(client, LOGIN_YES);
         break;
     case MR_AUTH_LATER:
-        if (request->delay_ms == 0) {
+        if (bans_address(client)) {
+            login_ends(client, LOGIN_BANNED);
+        } else if (request->delay_ms == 0) {
             login_submit(client);
         } else {
             client->login_state = LOGIN_DELAYED;
@@ -186,6 +188,9 @@ static uint8_t password_check(struct client *client, const struct mr_mqtt_connec
         *what = "too many passwords wait to be checked, or its address has sent too many wrong "
                 "ones";
         return MR_MQTT_SERVER_BUSY;
+    case LOGIN_BANNED:
+        *what = "its address is banned for a while";
+        return MR_MQTT_BANNED;
     case LOGIN_NONE:
     case LOGIN_DELAYED:
     case LOGIN_WAITED:

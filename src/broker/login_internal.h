@@ -15,6 +15,7 @@ enum login_state {
     LOGIN_YES,
     LOGIN_NO,
     LOGIN_BUSY,
+    LOGIN_BANNED,
 };
 
 enum {

@@ -189,13 +189,14 @@ struct client {
     uint8_t end;          /* enum end_kind, once known */
     uint8_t login_state;  /* enum login_state */
     bool will_dropped;
-    bool joining;      /* its CONNACK waits for the journal; nothing is read or sent */
-    bool drain_again;  /* its queue waits for memory */
-    bool ends_at_once; /* 5.0: CONNECT asked for Session Expiry Interval 0 */
-    bool is_rated;     /* its messages or bytes a second are limited */
-    bool rate_waits;   /* it is held until it may go on */
-    bool wants_detail; /* 5.0: reason strings (problem information) */
-    bool enhanced;     /* 5.0: CONNECT had an Authentication Method: SCRAM-SHA-256 */
+    bool joining;        /* its CONNACK waits for the journal; nothing is read or sent */
+    bool drain_again;    /* its queue waits for memory */
+    bool ends_at_once;   /* 5.0: CONNECT asked for Session Expiry Interval 0 */
+    uint8_t turned_away; /* the reason why its CONNECT will be refused; 0: none */
+    bool is_rated;       /* its messages or bytes a second are limited */
+    bool rate_waits;     /* it is held until it may go on */
+    bool wants_detail;   /* 5.0: reason strings (problem information) */
+    bool enhanced;       /* 5.0: CONNECT had an Authentication Method: SCRAM-SHA-256 */
 };
 
 struct shard_metrics {
@@ -370,6 +371,7 @@ struct mr_broker {
     struct mr_broker_limits limits;
     struct broker_listener *listeners;
     struct mr_auth *auth; /* NULL: nobody is asked for a password */
+    struct mr_guard *guard;
     struct mr_shard **shards;
     uint32_t shard_count;
     uint32_t epoch;                    /* of the journal: with so many lanes */

@@ -21,6 +21,7 @@ listeners:
   slow: { bind: "127.0.0.1:0", messages_rate: 20, messages_burst: 20 }
   thin: { bind: "127.0.0.1:0", bytes_rate: 2KiB, bytes_burst: 2KiB }
   full: { bind: "127.0.0.1:0", max_connections: 2 }
+  fair: { bind: "127.0.0.1:0", max_conn_rate_per_address: 2 }
   calm: { bind: "127.0.0.1:0", max_conn_rate: 10, max_conn_burst: 5 }
 """
 
@@ -88,6 +89,24 @@ class Rates(unittest.TestCase):
         for wire in wires:
             wire.sock.close()
         self.assertGreater(took, 1.2)  # (25 - 5) / 10 s, less what ticks leave
+
+    def test_an_address_beyond_its_rate_is_told_so_and_others_are_not(self):
+        codes = []
+        for n in range(12):
+            code, wire = answer(port("fair"), f"fair-{n}", source="127.0.0.7")
+            wire.sock.close()
+            codes.append(code)
+        self.assertIn(0, codes)
+        self.assertIn(0x9F, codes)
+        code, wire = answer(port("fair"), "other", source="127.0.0.8")
+        wire.sock.close()
+        self.assertEqual(code, 0)
+        until(self.comes_in, "the address to be let in again")
+
+    def comes_in(self):
+        code, wire = answer(port("fair"), "later", source="127.0.0.7")
+        wire.sock.close()
+        return code == 0
 
 
 class Sizes(unittest.TestCase):

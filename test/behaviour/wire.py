@@ -30,14 +30,17 @@ def packet(kind, flags, body):
     return bytes([kind << 4 | flags]) + varint(len(body)) + body
 
 
-def connect(client, version=4, keep_alive=60, flags=0x02, will=None, properties=b""):
-    """`will`: (topic, payload, qos)."""
+def connect(client, version=4, keep_alive=60, flags=0x02, will=None, properties=b"", login=None):
+    """`will`: (topic, payload, qos); `login`: (user, password)."""
     tail = text(client)
     if will:
         topic, payload, qos = will
         flags |= 0x04 | qos << 3
         tail += (b"\x00" if version == 5 else b"") + text(topic) + text(payload)
     props = varint(len(properties)) + properties if version == 5 else b""
+    if login:
+        flags |= 0xC0
+        tail += text(login[0]) + text(login[1])
     head = text("MQTT") + bytes([version, flags]) + struct.pack(">H", keep_alive)
     return packet(CONNECT, 0, head + props + tail)
 

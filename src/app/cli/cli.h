@@ -148,6 +148,7 @@ extern const struct mr_command mr_command_version;
 extern const struct mr_command mr_command_journal;
 extern const struct mr_command mr_command_tap;
 extern const struct mr_command mr_command_bridge;
+extern const struct mr_command mr_command_bans;
 extern const struct mr_command mr_command_clients;
 extern const struct mr_command mr_command_dlq;
 extern const struct mr_command mr_command_passwd;

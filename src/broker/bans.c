@@ -1,0 +1,113 @@
+/* bans.c - the guard's part in the life of a connection (guard.h).
+ *
+ * Who keeps failing to connect is banned with its address: what counts is a wrong password
+ * or none, bytes that are no MQTT, no CONNECT in time, and TLS that fails.  A device whose
+ * password is remembered comes in all the same (login.c), so that behind one address one
+ * guesser does not lock out a site.
+ */
+#include "broker/broker_internal.h"
+
+#include "os/clock.h"
+
+static const char *peer_of(const struct client *client)
+{
+    return mr_conn_peer((const struct mr_conn *)mr_conn_of_user((void *)(uintptr_t)client));
+}
+
+bool bans_let_in(struct client *client)
+{
+    struct mr_guard *guard = client->shard->broker->guard;
+    uint32_t rate = client->limits->connections_per_address;
+
+    switch (mr_guard_knock(guard, peer_of(client), rate, client->shard->now_ns)) {
+    case MR_GUARD_SHUT:
+        return false;
+    case MR_GUARD_REFUSE:
+        client->turned_away = MR_MQTT_RATE_EXCEEDED;
+        break;
+    case MR_GUARD_GO:
+        break;
+    }
+    return true;
+}
+
+bool bans_address(const struct client *client)
+{
+    return mr_guard_bans_address(client->shard->broker->guard, peer_of(client),
+                                 client->shard->now_ns);
+}
+
+uint8_t bans_check(struct client *client, const struct mr_mqtt_connect *packet, const char **what)
+{
+    struct mr_broker *broker = client->shard->broker;
+    bool may_be_known = packet->has_username && broker->auth != NULL;
+
+    if (client->turned_away != 0) {
+        *what = "its address connects more often than `max_conn_rate_per_address`";
+        return client->turned_away;
+    }
+    if (!may_be_known && bans_address(client)) { /* else login.c asks */
+        *what = "its address is banned for a while";
+        return MR_MQTT_BANNED;
+    }
+    if (mr_guard_bans_client(broker->guard, packet->client_id, client->shard->now_ns)) {
+        *what = "its id is banned for a while, because it came and left too often";
+        return MR_MQTT_BANNED;
+    }
+    return 0;
+}
+
+static bool counts(uint8_t reason)
+{
+    return reason == MR_MQTT_BAD_CREDENTIALS || reason == MR_MQTT_NOT_AUTHORIZED ||
+           reason == MR_MQTT_MALFORMED || reason == MR_MQTT_PROTOCOL_ERROR ||
+           reason == MR_MQTT_PACKET_TOO_LARGE || reason == MR_MQTT_MAXIMUM_CONNECT_TIME;
+}
+
+void bans_note_refused(struct client *client, uint8_t reason)
+{
+    struct mr_shard *shard = client->shard;
+    uint32_t seconds =
+        counts(reason) ? mr_guard_failed(shard->broker->guard, peer_of(client), shard->now_ns) : 0;
+
+    if (seconds != 0) {
+        mr_log(MR_LOG_WARN, "mqtt",
+               "the address of %s is banned for %u s: it fails to connect again and again; who "
+               "is connected stays; `millrace bans clear` ends it",
+               peer_of(client), seconds);
+    }
+}
+
+void bans_note_accepted(struct client *client)
+{
+    mr_guard_succeeded(client->shard->broker->guard, peer_of(client), client->shard->now_ns);
+}
+
+void bans_note_left(struct client *client)
+{
+    struct mr_shard *shard = client->shard;
+    struct client_label label;
+    uint32_t seconds = 0;
+
+    if (client->end != END_SHUTDOWN && client->end != END_KICKED) {
+        seconds =
+            mr_guard_client_left(shard->broker->guard, session_id(client->session), shard->now_ns);
+    }
+    if (seconds != 0) {
+        mr_log(MR_LOG_WARN, "mqtt",
+               "%s is banned for %u s: it came and left too often (`mqtt.flapping_detect`); "
+               "`millrace bans clear` ends it",
+               client_label(client, &label), seconds);
+    }
+}
+
+void mr_broker_bans(struct mr_broker *broker,
+                    void (*each)(void *arg, const struct mr_ban_info *info), void *arg)
+{
+    mr_guard_each(broker->guard, mr_clock_mono_ns(), each, arg);
+}
+
+uint64_t mr_broker_bans_clear(struct mr_broker *broker, struct mr_span who)
+{
+    return mr_guard_clear(broker->guard, who, mr_clock_mono_ns());
+}
