@@ -27,8 +27,11 @@ void mr_conn_detach(struct mr_conn *conn, uint32_t unread_bytes, struct mr_conn_
 
     mr_assert(net->options.shared != NULL && conn->state == CONN_OPEN);
     mr_assert(conn->out_begin == conn->out_end && !conn->broken);
-    *parcel = (struct mr_conn_parcel){
-        .fd = conn->fd, .tls = conn->tls, .listener = conn->listener, .unread_bytes = unread_bytes};
+    *parcel = (struct mr_conn_parcel){.fd = conn->fd,
+                                      .tls = conn->tls,
+                                      .listener = conn->listener,
+                                      .unread_bytes = unread_bytes,
+                                      .surplus = conn->surplus};
     memcpy(parcel->peer, conn->peer, sizeof(parcel->peer));
     conn->tls = NULL;
     conn_pause_end(conn);
@@ -47,6 +50,7 @@ struct mr_conn *mr_net_attach(struct mr_net *net, const struct mr_conn_parcel *p
         mr_conn_parcel_close(parcel, net->options.shared);
         return NULL;
     }
+    conn->surplus = parcel->surplus;
     conn->stuck = conn->tls != NULL && tls_wants_room(conn->tls);
     mr_conn_pause(conn); /* what comes is read after what is unread */
     if (parcel->unread_bytes == 0) {

@@ -206,6 +206,7 @@ struct mr_conn_parcel {
     int32_t fd;
     uint32_t listener;
     uint32_t unread_bytes; /* received and not consumed; they travel beside the parcel */
+    bool surplus;          /* as mr_conn_is_surplus() */
     char peer[56];
 };
 
