@@ -76,8 +76,8 @@ class Cves(attack.Attacked):
     def test_cve_2018_12543_topics_that_begin_with_a_dollar(self):
         for _ in self.rounds():
             with self.wire("dollar") as wire:
-                for n, topic in enumerate(("$", "$SYS", "$SYS/", "$SYS/broker/x", "$x", "$/", "$share",
-                                           "$share/g/t", "$SYS/a/b/c/d/e")):
+                for n, topic in enumerate(("$", "$SYS", "$SYS/", "$SYS/broker/x", "$x", "$/",
+                                           "$share", "$share/g/t", "$SYS/a/b/c/d/e")):
                     wire.send(publish(topic, b"x", 1, n + 1, 5))
                     kind, body = wire.read()
                     self.assertEqual(kind >> 4, PUBACK)
@@ -112,8 +112,8 @@ class Cves(attack.Attacked):
     def test_cve_2021_28166_a_client_sends_what_servers_send(self):
         connack = packet(CONNACK, 0, b"\x00\x00\x00")
         for _ in self.rounds():
-            for data in (connack, packet(SUBACK, 0, b"\x00\x01\x00\x00"), packet(11, 0, b"\x00\x01\x00\x00"),
-                         packet(13, 0, b"")):
+            for data in (connack, packet(SUBACK, 0, b"\x00\x01\x00\x00"),
+                         packet(11, 0, b"\x00\x01\x00\x00"), packet(13, 0, b"")):
                 self.assertEqual(self.reason(data), 0x82)
                 self.assertIsNone(self.reason(data, 4))
 
@@ -140,7 +140,8 @@ class Cves(attack.Attacked):
                  "s": subscribe(["s/#"], 1, 5), "u": unsubscribe,
                  "p": publish("s/x", b"x", 1, 3, 5), "q": publish("s/x", b"x", 2, 4, 5)}
         for _ in self.rounds():
-            for order in ("cds", "csdu", "csupd", "ccsu", "cspduq", "csqdp", "cdds", "scd", "cuuss"):
+            for order in ("cds", "csdu", "csupd", "ccsu", "cspduq", "csqdp", "cdds", "scd",
+                          "cuuss"):
                 with self.wire() as wire:
                     try:
                         wire.send(b"".join(parts[one] for one in order) + parts["d"])
@@ -151,7 +152,8 @@ class Cves(attack.Attacked):
     def test_cve_2026_21888_and_2019_19307_lengths_of_five_bytes_and_the_largest(self):
         for _ in self.rounds():
             for kind in range(1, 16):
-                for length in (b"\xff\xff\xff\xff\x01", b"\x80\x80\x80\x80\x01", b"\xff\xff\xff\x7f"):
+                for length in (b"\xff\xff\xff\xff\x01", b"\x80\x80\x80\x80\x01",
+                               b"\xff\xff\xff\x7f"):
                     flags = 2 if kind in (6, 8, 10) else 0
                     reason = self.reason(bytes([kind << 4 | flags]) + length)
                     self.assertIn(reason, (0x81, 0x82, 0x95))
@@ -163,7 +165,8 @@ class Cves(attack.Attacked):
                 properties = b"\x11\x00\x00\x00\x3c" if persistent else b""
                 with self.wire() as wire:
                     try:
-                        wire.send(connect("contended", 5, flags=turn % 2 * 2, properties=properties))
+                        wire.send(connect("contended", 5, flags=turn % 2 * 2,
+                                          properties=properties))
                         wire.send(subscribe([f"f/{number}", "f/+", "f/#"], 1, 5))
                         wire.send(publish("f/1", b"x" * 100, turn % 3, 2, 5))
                         wire.read()
@@ -280,7 +283,8 @@ class Crashed(unittest.TestCase):
                 self.assertEqual(wire.read()[0] >> 4, PUBCOMP)
                 wire.send(publish("q/end", b"last", 1, 8, 5))
                 self.assertEqual(wire.read()[0] >> 4, PUBACK)
-            said = millrace("tap", "--data", gateway.data, "--from-start", "--json", "-n", "2", "q/#")
+            said = millrace("tap", "--data", gateway.data, "--from-start", "--json", "-n", "2",
+                            "q/#")
             topics = [json.loads(line)["topic"] for line in said.stdout.splitlines()]
             self.assertEqual(topics, ["q/2", "q/end"])
 

@@ -66,8 +66,9 @@ class Tls(attack.Attacked):
                 self.secure().close()
 
     def test_plain_text_and_noise(self):
-        noise = (connect("plain", 5), b"\x00" * 100, b"\xff" * 100, b"\x16\x03\x01\xff\xff" + b"x" * 200,
-                 b"\x15\x03\x01\x00\x02\x02\x28", b"\x16\x03\x00\x00\x00", b"GET / HTTP/1.1\r\n\r\n")
+        noise = (connect("plain", 5), b"\x00" * 100, b"\xff" * 100,
+                 b"\x16\x03\x01\xff\xff" + b"x" * 200, b"\x15\x03\x01\x00\x02\x02\x28",
+                 b"\x16\x03\x00\x00\x00", b"GET / HTTP/1.1\r\n\r\n")
         for _ in self.rounds():
             for data in noise:
                 sock = self.plain()

@@ -292,7 +292,7 @@ class Fuzzer:
             number = event.get("payload", "").split(">")[0]
             found[number] = found.get(number, 0) + 1
         missing = [one for one in self.accepted if one.decode().split(">")[0] not in found]
-        assert not missing, f"{len(missing)} accepted publishes are not in the journal: {missing[0][:60]}"
+        assert not missing, f"{len(missing)} accepted are not in the journal: {missing[0][:60]}"
         double = [one for one in self.sent_once if found.get(one.decode().split(">")[0], 0) > 1]
         assert not double, f"{len(double)} are there twice: {double[0][:60]}"
         return len(found)
@@ -324,8 +324,8 @@ def fuzz(seconds, seed, config=CONFIG):
             fuzzer.probe.sock.close()
             for one in list(fuzzer.all):
                 fuzzer.ended(one)
-    print(f"stateful: {fuzzer.steps} steps, {len(fuzzer.accepted)} publishes accepted, {found} found"
-          " in the journal", file=sys.stderr, flush=True)
+    print(f"stateful: {fuzzer.steps} steps, {len(fuzzer.accepted)} publishes accepted, {found} "
+          "found in the journal", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
