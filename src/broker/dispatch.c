@@ -2,11 +2,12 @@
 #include "broker/enhanced_internal.h"
 
 /* Whoever begins with anything but CONNECT is closed at its first byte, whatever length
- * it claims [MQTT-3.1.0-1].
+ * it claims [MQTT-3.1.0-1].  (During an exchange of AUTH packets CONNECT lies behind it.)
  */
 static bool begins_wrong(const struct client *client, struct mr_span bytes)
 {
-    return client->session == NULL && bytes.len != 0 && bytes.at[0] != MR_MQTT_CONNECT << 4;
+    return client->session == NULL && client->exchange == NULL && bytes.len != 0 &&
+           bytes.at[0] != MR_MQTT_CONNECT << 4;
 }
 
 /* A frame that cannot be followed any further. */

@@ -19,6 +19,7 @@
 #include "base/ring.h"
 #include "broker/ackgate.h"
 #include "broker/broker.h"
+#include "broker/limits_internal.h"
 #include "broker/message.h"
 #include "broker/subtree.h"
 #include "codec/mqtt.h"
@@ -148,20 +149,6 @@ enum end_kind {
 
 struct login;
 struct exchange;
-
-/* What the clients of a listener may, in this shard (limits.c). */
-struct client_limits {
-    uint32_t packet_max; /* bytes */
-    uint32_t topic_bytes_max;
-    uint32_t topic_levels_max;
-    uint32_t client_id_max;
-    uint32_t subscriptions_max; /* UINT32_MAX: any number */
-    int64_t message_ns;         /* what a PUBLISH costs; 0: nothing */
-    int64_t messages_ahead_ns;  /* how far it may be ahead of that */
-    int64_t kibibyte_ns;        /* what 1,024 bytes cost; 0: nothing */
-    int64_t bytes_ahead_ns;
-    uint32_t connections_per_address; /* a second; 0: any number */
-};
 
 /* A network connection; lies in its mr_conn. */
 struct client {

@@ -175,6 +175,7 @@ void listener_accept(struct mr_net *net, uint32_t index)
         enum mr_err err = mr_socket_accept(listener->fd, &fd, &peer);
         if (err != MR_OK) {
             listener_leave(net, index);
+            accept_rate_return(net, index);
         }
         if (err == MR_ERR_AGAIN) {
             return;

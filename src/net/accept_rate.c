@@ -21,12 +21,27 @@ void mr_net_limit(struct mr_net *net, uint32_t index, const struct mr_net_limits
     }
 }
 
+static _Atomic int64_t *accept_due(struct mr_net *net, uint32_t index)
+{
+    struct mr_net_shared *shared = net->options.shared;
+
+    return shared != NULL ? &shared->accept_due_ns[index] : &net->listeners[index].accept_due_ns;
+}
+
+void accept_rate_return(struct mr_net *net, uint32_t index)
+{
+    const struct net_listener *listener = &net->listeners[index];
+
+    if (listener->limits.rate != 0) {
+        atomic_fetch_sub_explicit(accept_due(net, index),
+                                  SECOND_NS / (int64_t)listener->limits.rate, memory_order_relaxed);
+    }
+}
+
 bool accept_rate_take(struct mr_net *net, uint32_t index)
 {
     struct net_listener *listener = &net->listeners[index];
-    struct mr_net_shared *shared = net->options.shared;
-    _Atomic int64_t *due_ns =
-        shared != NULL ? &shared->accept_due_ns[index] : &listener->accept_due_ns;
+    _Atomic int64_t *due_ns = accept_due(net, index);
 
     if (MR_LIKELY(listener->limits.rate == 0)) {
         return true;

@@ -137,6 +137,7 @@ void partial_tick(struct mr_net *net);
 
 /* accept_rate.c: may one more come now?  False: not before a later tick. */
 bool accept_rate_take(struct mr_net *net, uint32_t index);
+void accept_rate_return(struct mr_net *net, uint32_t index); /* nobody came */
 
 /* accept.c: a place at the limits for one more connection, and back. */
 bool listener_reserve(struct mr_net *net, uint32_t index);
