@@ -78,6 +78,9 @@ static enum mr_err will_append(struct mr_shard *shard, struct stored *will)
     struct mr_appended at = {0};
     struct stored *pending = NULL;
 
+    if (message->retain) {
+        message->received_us = retained_time(shard, message->topic);
+    }
     bool wanted = mr_subtree_has(shard->subtree, message->topic);
     bool excluded = topic_is_excluded(shard, message->topic);
     if (wanted && message->qos != 0 && !excluded &&

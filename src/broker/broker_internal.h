@@ -240,6 +240,7 @@ void foreign_is_read(struct mr_shard *shard, uint32_t lane, uint64_t seq); /* at
 enum mr_err foreign_cursors_open(struct mr_shard *shard, struct mr_error *why) MR_MUST_USE;
 void foreign_restored(struct mr_shard *shard);
 bool foreign_has_moved(const struct mr_shard *shard);
+bool foreign_is_read_up(const struct mr_shard *shard); /* nothing durable is left to read */
 void foreign_sealed(struct mr_shard *shard);
 void foreign_checkpointed(struct mr_shard *shard);
 

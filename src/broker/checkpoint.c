@@ -160,7 +160,8 @@ static void vector_write(struct mr_shard *shard, uint64_t seq)
 
 static bool nothing_changed(const struct mr_shard *shard)
 {
-    return shard->dirty == NULL && shard->fresh == NULL && mr_store_gathered(shard->store) == 0;
+    return shard->dirty == NULL && shard->fresh == NULL && shard->cleared_new == NULL &&
+           mr_store_gathered(shard->store) == 0;
 }
 
 /* Close the delta: everything up to the last record is in it. */
@@ -175,6 +176,7 @@ static void checkpoint_seal(struct mr_shard *shard)
         return;
     }
     kept_write_fresh(shard);
+    cleared_write(shard);
     dirty_write(shard);
     vector_write(shard, shard->checkpoint_seq);
     mr_store_seal(shard->store);
@@ -184,6 +186,7 @@ void checkpoint_now(struct mr_shard *shard, uint64_t seq)
 {
     shard->checkpoint_seq = seq;
     kept_write_fresh(shard);
+    cleared_write(shard);
     dirty_write(shard);
     vector_write(shard, seq);
     mr_store_seal(shard->store);

@@ -418,6 +418,16 @@ void foreign_restored(struct mr_shard *shard)
     }
 }
 
+bool foreign_is_read_up(const struct mr_shard *shard)
+{
+    for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
+        if (lane != shard->index && shard->foreign[lane].pos < lane_durable(shard, lane)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool foreign_has_moved(const struct mr_shard *shard)
 {
     for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {

@@ -231,6 +231,9 @@ enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *f
                                  .packet_id = packet.packet_id,
                                  .qos = packet.qos,
                                  .retain = packet.retain};
+    if (MR_UNLIKELY(message.retain)) {
+        message.received_us = retained_time(shard, message.topic);
+    }
     if (packet.props.present != 0 &&
         !props_without_alias(client, &packet, &message.props, &buffer, &capacity)) {
         return publish_later(shard);

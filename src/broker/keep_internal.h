@@ -12,7 +12,7 @@
  *     rows.c, rows_load.c  the rows of the store, written and read
  *     layout.c, rehome.c  another number of shards
  *     expiry.c    sessions and wills whose time has come
- *     retained.c  the tree of retained messages
+ *     retained.c  the tree of retained messages; cleared.c  those that were cleared lately
  *
  * Thread: the shard's.   Memory: lent by the shard's pool; see MEMORY.md.
  */
@@ -225,12 +225,31 @@ enum retained_from { RETAINED_OWN, RETAINED_EXEMPT, RETAINED_FOREIGN };
 void retained_apply(struct mr_shard *shard, const struct mr_message *message, struct kept **kept,
                     uint32_t lane, uint64_t seq, enum retained_from from);
 bool retained_restore(struct mr_shard *shard, struct kept *kept, struct mr_span topic);
+void retained_restore_cleared(struct mr_shard *shard, struct mr_span topic, int64_t received_us,
+                              uint64_t seq);
+
+/* When an event with RETAIN that is received now counts as received: with several shards after
+ * all that are known of its topic, and never at the same time as one of another lane.
+ */
+int64_t retained_time(const struct mr_shard *shard, struct mr_span topic);
+
+/* That it was cleared at `received_us` needs not be known any more. */
+void retained_forget_cleared(struct mr_shard *shard, struct mr_span topic, int64_t received_us);
 /* Each retained message whose topic matches, in the order of (lane, seq). */
 void retained_match(struct mr_shard *shard, struct mr_span filter,
                     void (*found)(void *arg, struct kept *kept), void *arg);
 /* All there are, of topics with a `$` too, in no order. */
 void retained_each(struct mr_shard *shard, void (*each)(void *arg, struct kept *kept), void *arg);
 void retained_close(struct mr_shard *shard);
+
+/* ---- cleared.c ---- */
+
+/* `seq`: the record of the own lane that cleared it.  False: no memory. */
+bool cleared_add(struct mr_shard *shard, struct mr_span topic, int64_t received_us, uint64_t seq,
+                 bool is_stored);
+void cleared_write(struct mr_shard *shard);  /* into the delta */
+void cleared_expire(struct mr_shard *shard); /* at a tick */
+void cleared_close(struct mr_shard *shard);
 
 /* ---- shard_state.c ---- */
 
@@ -273,6 +292,7 @@ enum {
     SUB_KEY_BYTES = 16,
     MESSAGE_KEY_BYTES = 12, /* lane, seq; of RETAINED too */
     DELIVERY_ROW_BYTES = 21,
+    CLEARED_ROW_FIXED = 8, /* when; then the topic */
     VECTOR_ROW_FIXED = 20, /* journal id, epoch; then lane and seq of each lane */
     VECTOR_ROW_LANE = 12,
     SESSIONS_PATH_BYTES = 1024,
@@ -304,6 +324,10 @@ void row_delivery_put(struct mr_store *store, const struct keep *keep,
 void row_message_put(struct mr_store *store, uint32_t lane, uint64_t seq,
                      const struct mr_message *message);
 void row_retained_put(struct mr_store *store, uint32_t lane, uint64_t seq);
+/* In RETAINED too: a topic whose message was cleared by this record (cleared.c). */
+void row_cleared_put(struct mr_store *store, uint32_t lane, uint64_t seq, struct mr_span topic,
+                     int64_t received_us);
+void row_cleared_delete(struct mr_store *store, uint32_t lane, uint64_t seq);
 void row_vector_put(struct mr_store *store, const struct vector *vector,
                     uint64_t (*seq_of)(void *arg, uint32_t lane), void *arg);
 

@@ -11,7 +11,7 @@
  *
  * INVARIANTS
  *
- *   (1) A node other than the root has a message or a child.
+ *   (1) A node other than the root has a message, a child, or was cleared lately.
  *   (2) count is the number of nodes with a message, bytes the sum of theirs.
  */
 #include "broker/keep_internal.h"
@@ -25,6 +25,7 @@ struct retained_node {
     struct retained_node *next;
     struct retained_node *prev;
     struct kept *kept;
+    int64_t cleared_us; /* there was one until then; 0: that does not matter (any more) */
     uint64_t hash;
     uint32_t capacity; /* as lent by the pool */
     uint16_t level_len;
@@ -118,7 +119,8 @@ static void node_prune(struct mr_shard *shard, struct retained_node *node)
 {
     struct retained *tree = shard->retained;
 
-    while (node->parent != NULL && node->kept == NULL && node->children == NULL) {
+    while (node->parent != NULL && node->kept == NULL && node->cleared_us == 0 &&
+           node->children == NULL) {
         struct retained_node *parent = node->parent;
         struct retained_node **at = &tree->table[node->hash & (tree->slots - 1)];
 
@@ -193,6 +195,7 @@ static void node_clear(struct mr_shard *shard, struct retained_node *node)
 static void node_set(struct mr_shard *shard, struct retained_node *node, struct kept *kept)
 {
     node_clear(shard, node);
+    node->cleared_us = 0;
     node->kept = kept;
     kept->refs += 1;
     kept->is_retained = true;
@@ -207,6 +210,9 @@ static void retained_refuse(struct mr_shard *shard, const struct mr_message *mes
     static struct mr_log_limit limit;
     uint64_t held = 0;
 
+    if (shard->restoring) {
+        return; /* it was told when it came */
+    }
     mr_metric_add(shard->metrics.dropped_retained, 1);
     if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
         mr_log(MR_LOG_WARN, "mqtt",
@@ -223,11 +229,83 @@ static bool retained_fits(const struct mr_shard *shard, const struct retained_no
     const struct mr_broker_limits *limits = &shard->limits;
     uint64_t before = node == NULL || node->kept == NULL ? 0 : node->kept->bytes;
 
-    if (shard->restoring) {
-        return true; /* it fitted when it came */
-    }
     return (before != 0 || shard->retained_count < limits->max_retained_messages) &&
            shard->retained_bytes - before + bytes <= limits->max_retained_bytes;
+}
+
+/* Of the last event that set or cleared it, as far as that is known. */
+static int64_t node_us(const struct retained_node *node)
+{
+    if (node == NULL) {
+        return 0;
+    }
+    return node->kept != NULL ? node->kept->received_us : node->cleared_us;
+}
+
+int64_t retained_time(const struct mr_shard *shard, struct mr_span topic)
+{
+    int64_t known_us = shard->retained == NULL ? 0 : node_us(node_find(shard, topic));
+    int64_t own_us = shard->wall_us - shard->wall_us % SHARDS_MAX + shard->index;
+
+    if (shard->foreign == NULL) {
+        return shard->wall_us;
+    }
+    if (own_us <= known_us) {
+        own_us = known_us - known_us % SHARDS_MAX + shard->index;
+        own_us += own_us <= known_us ? SHARDS_MAX : 0;
+    }
+    return own_us;
+}
+
+/* Cleared at `received_us`, 0: that need not be known.  The node may be gone afterwards. */
+static void node_remember(struct mr_shard *shard, struct retained_node *node, struct mr_span topic,
+                          int64_t received_us, uint64_t seq, bool is_stored)
+{
+    node->cleared_us = received_us; /* at once: an older one that goes may prune what is above it */
+    if (received_us != 0 && !cleared_add(shard, topic, received_us, seq, is_stored)) {
+        node->cleared_us = 0;
+    }
+    node_prune(shard, node);
+}
+
+/* [MQTT-3.3.1-6].  With several shards it is remembered for a while, even if there was none. */
+static void retained_clear(struct mr_shard *shard, struct retained_node *node,
+                           const struct mr_message *message, uint64_t seq)
+{
+    bool remember = shard->foreign != NULL && seq != 0;
+
+    if (node == NULL && remember) {
+        node = node_make(shard, message->topic);
+    }
+    if (node == NULL) {
+        return;
+    }
+    node_clear(shard, node);
+    node_remember(shard, node, message->topic, remember ? message->received_us : 0, seq, false);
+}
+
+void retained_forget_cleared(struct mr_shard *shard, struct mr_span topic, int64_t received_us)
+{
+    struct retained_node *node = shard->retained == NULL ? NULL : node_find(shard, topic);
+
+    if (node != NULL && node->cleared_us == received_us) {
+        node->cleared_us = 0;
+        node_prune(shard, node);
+    }
+}
+
+void retained_restore_cleared(struct mr_shard *shard, struct mr_span topic, int64_t received_us,
+                              uint64_t seq)
+{
+    retained_make(shard);
+    struct retained_node *node = node_make(shard, topic);
+
+    if (node == NULL) {
+        return;
+    }
+    if (node->kept == NULL && node->cleared_us < received_us) {
+        node_remember(shard, node, topic, received_us, seq, true);
+    }
 }
 
 void retained_apply(struct mr_shard *shard, const struct mr_message *message, struct kept **kept,
@@ -236,15 +314,11 @@ void retained_apply(struct mr_shard *shard, const struct mr_message *message, st
     retained_make(shard);
     struct retained_node *node = node_find(shard, message->topic);
 
-    if (from == RETAINED_FOREIGN && node != NULL && node->kept != NULL &&
-        node->kept->received_us > message->received_us) {
+    if (from == RETAINED_FOREIGN && node_us(node) > message->received_us) {
         return; /* two lanes are read in no order of theirs: the later one stays */
     }
-    if (message->payload.len == 0) { /* [MQTT-3.3.1-6] */
-        if (node != NULL) {
-            node_clear(shard, node);
-            node_prune(shard, node);
-        }
+    if (message->payload.len == 0) {
+        retained_clear(shard, node, message, from == RETAINED_EXEMPT ? 0 : seq);
         return;
     }
     if (!retained_fits(shard, node,
@@ -417,6 +491,7 @@ void retained_close(struct mr_shard *shard)
 {
     struct retained *tree = shard->retained;
 
+    cleared_close(shard);
     if (tree == NULL) {
         return;
     }

@@ -163,6 +163,26 @@ void row_retained_put(struct mr_store *store, uint32_t lane, uint64_t seq)
     mr_store_put(store, MR_STORE_RETAINED, mr_span_make(key, sizeof(key)), (struct mr_span){0});
 }
 
+void row_cleared_put(struct mr_store *store, uint32_t lane, uint64_t seq, struct mr_span topic,
+                     int64_t received_us)
+{
+    uint8_t key[MESSAGE_KEY_BYTES];
+
+    kept_key(lane, seq, key);
+    uint8_t *at = mr_store_put_room(store, MR_STORE_RETAINED, mr_span_make(key, sizeof(key)),
+                                    CLEARED_ROW_FIXED + topic.len);
+    mr_put_u64(at, (uint64_t)received_us);
+    memcpy(at + CLEARED_ROW_FIXED, topic.at, topic.len);
+}
+
+void row_cleared_delete(struct mr_store *store, uint32_t lane, uint64_t seq)
+{
+    uint8_t key[MESSAGE_KEY_BYTES];
+
+    kept_key(lane, seq, key);
+    mr_store_delete(store, MR_STORE_RETAINED, mr_span_make(key, sizeof(key)));
+}
+
 void row_vector_put(struct mr_store *store, const struct vector *vector,
                     uint64_t (*seq_of)(void *arg, uint32_t lane), void *arg)
 {

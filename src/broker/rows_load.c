@@ -247,9 +247,15 @@ static bool load_retained(void *arg, struct mr_span key, struct mr_span value)
     struct loading *loading = arg;
     struct mr_message message;
 
-    (void)value;
     if (key.len != MESSAGE_KEY_BYTES) {
         return false;
+    }
+    if (value.len > CLEARED_ROW_FIXED) {
+        retained_restore_cleared(
+            loading->shard,
+            mr_span_make(value.at + CLEARED_ROW_FIXED, value.len - CLEARED_ROW_FIXED),
+            (int64_t)mr_get_u64(value.at), get_be64(key.at + 4));
+        return true;
     }
     struct kept *kept = find_message(loading, mr_get_be32(key.at), get_be64(key.at + 4));
     if (kept == NULL || !kept_read(loading->shard, kept, &message)) {

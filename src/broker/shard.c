@@ -178,6 +178,7 @@ static void shard_clock(struct mr_shard *shard)
         systree_tick(shard);
         if (!shard->stopping) {
             expiry_scan(shard);
+            cleared_expire(shard);
         }
         if (!shard->stopping && (shard->stalled || mr_net_stats(shard->net)->paused != 0)) {
             shard_resume(shard);

@@ -302,6 +302,10 @@ struct mr_shard {
     struct retained *retained; /* NULL: none yet */
     uint64_t retained_count;
     uint64_t retained_bytes;
+    struct cleared *cleared_first; /* cleared lately (cleared.c) */
+    struct cleared *cleared_last;
+    struct cleared *cleared_new; /* the first that is not in the store */
+    uint32_t cleared_count;
     uint64_t keeps_count;
     uint64_t queued;    /* deliveries owed */
     uint64_t unstored;  /* of these, not in the store */

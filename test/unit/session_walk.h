@@ -145,19 +145,6 @@ static void dump_shard(struct lines *lines, struct mr_shard *shard)
     }
 }
 
-/* The state of a broker whose shards do not run. */
-static struct lines *dump(struct mr_broker *broker)
-{
-    struct lines *lines = mr_alloc(sizeof(*lines));
-
-    for (uint32_t i = 0; i < broker->shard_count; i++) {
-        dump_shard(lines, broker->shards[i]);
-    }
-    retained_each(broker->shards[0], dump_retained, &(struct dumping){lines, broker->shards[0]});
-    qsort(lines->items, lines->count, sizeof(lines->items[0]), line_compare);
-    return lines;
-}
-
 static void lines_free(struct lines *lines)
 {
     for (size_t i = 0; i < lines->count; i++) {
@@ -182,6 +169,37 @@ static void compare(const struct lines *before, const struct lines *after)
                 before->count > count ? before->items[count] : after->items[count]);
         abort();
     }
+}
+
+static struct lines *dump_retained_of(struct mr_shard *shard)
+{
+    struct lines *lines = mr_alloc(sizeof(*lines));
+
+    retained_each(shard, dump_retained, &(struct dumping){lines, shard});
+    qsort(lines->items, lines->count, sizeof(lines->items[0]), line_compare);
+    return lines;
+}
+
+/* The state of a broker whose shards do not run. */
+static struct lines *dump(struct mr_broker *broker)
+{
+    struct lines *lines = mr_alloc(sizeof(*lines));
+
+    for (uint32_t i = 0; i < broker->shard_count; i++) {
+        dump_shard(lines, broker->shards[i]);
+    }
+    struct lines *first = dump_retained_of(broker->shards[0]);
+    for (uint32_t i = 1; i < broker->shard_count; i++) { /* all have the same */
+        struct lines *other = dump_retained_of(broker->shards[i]);
+        compare(first, other);
+        lines_free(other);
+    }
+    for (size_t i = 0; i < first->count; i++) {
+        line_add(lines, "%s", first->items[i]);
+    }
+    lines_free(first);
+    qsort(lines->items, lines->count, sizeof(lines->items[0]), line_compare);
+    return lines;
 }
 
 /* ---- clients ---- */
@@ -321,7 +339,7 @@ static void actor_publish(struct actor *actor)
     char topic[8];
     char payload[32];
     uint8_t bytes[256];
-    struct mr_mqtt_publish packet = {.qos = (uint8_t)mr_rng_below(&rng, 3), .retain = chance(25)};
+    struct mr_mqtt_publish packet = {.qos = (uint8_t)mr_rng_below(&rng, 3), .retain = chance(35)};
 
     if (packet.qos == 2 && actor->inbound_count == MR_COUNT_OF(actor->inbound)) {
         return;
@@ -521,8 +539,9 @@ static void walk(uint64_t seed, const struct kit_options *options, int steps,
     for (int step = 0; step < steps; step++) {
         size_t index = mr_rng_below(&rng, CLIENTS);
         actor_act(&actors[index], index);
-        if (chance(50)) {
-            (void)commit_all();
+        if (chance(50)) { /* one at a time, so that they are read in any order */
+            uint32_t lane = (uint32_t)mr_rng_below(&rng, mr_journal_lane_count(kit.journal));
+            (void)mr_lane_step_commit(mr_journal_lane(kit.journal, lane));
         }
         if (chance(1)) {
             crash_and_compare();

@@ -223,6 +223,81 @@ static void test_retained_across_shards(void)
     kit_close(&kit);
 }
 
+/* Set by a client of one shard and cleared by one of another, at the same time: all shards end
+ * with the same, whatever the order in which they came to know of it.
+ */
+static void test_set_and_cleared_at_once(void)
+{
+    struct kit kit;
+    struct peer pubs[PUBLISHERS];
+    struct mr_broker_stats stats;
+    char id[16];
+
+    kit_open(&kit, &(struct kit_options){.lanes = LANES, .checkpoint_ms = 5});
+    for (int p = 0; p < PUBLISHERS; p++) {
+        name(id, 'p', p);
+        peer_join(&pubs[p], &kit, id, 5);
+    }
+    for (int round = 0; round < 100; round++) {
+        for (int p = 0; p < PUBLISHERS; p++) {
+            uint8_t bytes[256];
+            struct mr_mqtt_publish packet = {.topic = mr_span_of("both"),
+                                             .payload = mr_span_of((p + round) % 2 ? "set" : ""),
+                                             .qos = 1,
+                                             .packet_id = (uint16_t)(round + 1),
+                                             .retain = true};
+            ptrdiff_t len = mr_mqtt_publish_encode(&packet, 5, bytes, sizeof(bytes));
+            peer_write(&pubs[p], bytes, (size_t)len);
+        }
+        for (int p = 0; p < PUBLISHERS; p++) {
+            mr_assert(peer_expect_puback(&pubs[p], (uint16_t)(round + 1)) == 0);
+        }
+        if (round % 20 == 19) {
+            int64_t deadline = kit_deadline();
+            do {
+                peer_quiet(&pubs[0]);
+                mr_broker_stats(kit.broker, &stats);
+                kit_patience(deadline, "all shards to have the same");
+            } while (stats.retained != 0 && stats.retained != LANES);
+        }
+    }
+    for (int p = 0; p < PUBLISHERS; p++) {
+        peer_close(&pubs[p]);
+    }
+    kit_close(&kit);
+}
+
+/* A message that was refused, because there were as many as may be, is not retained by the
+ * start that reads its record again.
+ */
+static void test_quota_holds_in_replay(void)
+{
+    struct kit kit;
+    struct peer pub;
+    struct mr_broker_stats stats;
+
+    kit_open(&kit, &(struct kit_options){.max_retained_messages = 2, .checkpoint_ms = 100000});
+    peer_join(&pub, &kit, "p", 5);
+    for (uint16_t i = 0; i < 4; i++) {
+        char topic[16];
+        uint8_t bytes[256];
+        (void)snprintf(topic, sizeof(topic), "q/%u", i);
+        struct mr_mqtt_publish packet = {.topic = mr_span_of(topic),
+                                         .payload = mr_span_of("x"),
+                                         .qos = 1,
+                                         .packet_id = (uint16_t)(i + 1),
+                                         .retain = true};
+        ptrdiff_t len = mr_mqtt_publish_encode(&packet, 5, bytes, sizeof(bytes));
+        peer_write(&pub, bytes, (size_t)len);
+        mr_assert(peer_expect_puback(&pub, (uint16_t)(i + 1)) == 0);
+    }
+    peer_close(&pub);
+    kit_crash(&kit);
+    mr_broker_stats(kit.broker, &stats);
+    mr_assert(stats.retained == 2);
+    kit_close(&kit);
+}
+
 /* ---- another number of shards ---- */
 
 static void count_cursor(void *arg, const char *cursor, uint32_t lane, uint64_t seq)
@@ -322,6 +397,8 @@ int main(void)
     test_exactly_once_across_shards(1);
     test_exactly_once_across_shards(100000);
     test_retained_across_shards();
+    test_set_and_cleared_at_once();
+    test_quota_holds_in_replay();
     printf("ok\n");
     return 0;
 }

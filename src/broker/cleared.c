@@ -1,0 +1,118 @@
+/* cleared.c - retained messages that were cleared lately, of which another lane may still say
+ * that they are set.
+ *
+ * DESIGN
+ *
+ * Several shards read each other's lanes at their own pace, so one may see a message set after
+ * it saw the later one that clears it.  So that all end with the same, an event with RETAIN has
+ * a time of its own (retained_time()), later than all that its shard knew of the topic and
+ * different from those of other lanes; the latest one counts, and of a clear the time is
+ * remembered for as long as an earlier event may still come: until all lanes have been read to
+ * their ends, and KEPT_S at least, for what was under way to the disk.
+ *
+ * They go with the checkpoints, because what was cleared before one may be read again after a
+ * start.  At most CLEARED_MAX; beyond it, and without memory, the oldest is forgotten.
+ */
+#include "broker/keep_internal.h"
+
+enum { KEPT_S = 10, CLEARED_MAX = 65536 };
+
+/* One that was cleared; in the order in which they were. */
+struct cleared {
+    struct cleared *next;
+    int64_t received_us; /* of the event that cleared it */
+    int64_t since_ns;
+    uint64_t seq; /* of the record in the own lane: its name in the store */
+    size_t capacity;
+    uint16_t topic_len;
+    bool is_stored;
+    uint8_t topic[];
+};
+
+static struct mr_span cleared_topic(const struct cleared *cleared)
+{
+    return mr_span_make(cleared->topic, cleared->topic_len);
+}
+
+/* The first one goes. */
+static void cleared_drop(struct mr_shard *shard)
+{
+    struct cleared *first = shard->cleared_first;
+
+    if (first->is_stored && shard->store != NULL) {
+        row_cleared_delete(shard->store, shard->index, first->seq);
+    }
+    if (shard->cleared_new == first) {
+        shard->cleared_new = first->next;
+    }
+    shard->cleared_first = first->next;
+    if (first->next == NULL) {
+        shard->cleared_last = NULL;
+    }
+    shard->cleared_count -= 1;
+    retained_forget_cleared(shard, cleared_topic(first), first->received_us);
+    mr_bufpool_give(&shard->pool, (uint8_t *)first, first->capacity);
+}
+
+bool cleared_add(struct mr_shard *shard, struct mr_span topic, int64_t received_us, uint64_t seq,
+                 bool is_stored)
+{
+    size_t capacity = 0;
+
+    if (shard->cleared_count == CLEARED_MAX) {
+        cleared_drop(shard);
+    }
+    struct cleared *cleared = (struct cleared *)(void *)mr_bufpool_take(
+        &shard->pool, sizeof(*cleared) + topic.len, &capacity);
+    if (cleared == NULL) {
+        return false;
+    }
+    *cleared = (struct cleared){.received_us = received_us,
+                                .since_ns = shard->now_ns,
+                                .seq = seq,
+                                .capacity = capacity,
+                                .topic_len = (uint16_t)topic.len,
+                                .is_stored = is_stored};
+    memcpy(cleared->topic, topic.at, topic.len);
+    if (shard->cleared_last != NULL) {
+        shard->cleared_last->next = cleared;
+    } else {
+        shard->cleared_first = cleared;
+    }
+    shard->cleared_last = cleared;
+    if (shard->cleared_new == NULL && !is_stored) {
+        shard->cleared_new = cleared;
+    }
+    shard->cleared_count += 1;
+    return true;
+}
+
+void cleared_write(struct mr_shard *shard)
+{
+    for (; shard->cleared_new != NULL; shard->cleared_new = shard->cleared_new->next) {
+        struct cleared *cleared = shard->cleared_new;
+        row_cleared_put(shard->store, shard->index, cleared->seq, cleared_topic(cleared),
+                        cleared->received_us);
+        cleared->is_stored = true;
+    }
+}
+
+void cleared_expire(struct mr_shard *shard)
+{
+    int64_t before_ns = shard->now_ns - KEPT_S * INT64_C(1000000000);
+
+    if (shard->cleared_first == NULL || shard->cleared_first->since_ns > before_ns ||
+        !foreign_is_read_up(shard)) {
+        return;
+    }
+    while (shard->cleared_first != NULL && shard->cleared_first->since_ns <= before_ns) {
+        cleared_drop(shard);
+    }
+}
+
+void cleared_close(struct mr_shard *shard)
+{
+    while (shard->cleared_first != NULL) {
+        cleared_drop(shard);
+    }
+}
