@@ -9,7 +9,6 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 import harness
-import wire
 from harness import PATIENCE, Gateway, Lines, millrace, mosquitto_pub, popen, program
 
 
@@ -196,47 +195,6 @@ class Paho(unittest.TestCase):
         gateway.wait_log(r"component=sessions msg=.\d+ sessions with \d+ queued messages")
         out = millrace("journal", "cursors", "--data", gateway.data).stdout
         self.assertIn("$sessions", out)
-
-    def test_sessions_are_not_thrown_away_when_the_number_of_shards_changes(self):
-        with Gateway("", sets=["gateway.shards=1"]) as one:
-            mosquitto_pub(one.mqtt_port, "-r", "-q", "1", "-t", "kept", "-m", "kept")
-            one.stop()
-            one.sets = ["gateway.shards=3"]
-            one.spawn()
-            one.log.wait("kept with another number of shards than the 3 of now")
-            one.wait_exit(78)
-            one.sets = ["gateway.shards=1"]
-            one.start()
-            out = subprocess.run(
-                [program("mosquitto_sub"), "-h", "127.0.0.1", "-p", str(one.mqtt_port), "-t",
-                 "kept", "-C", "1", "-W", "30"], capture_output=True, text=True, check=True)
-            self.assertEqual(out.stdout, "kept\n")
-            mosquitto_pub(one.mqtt_port, "-r", "-q", "1", "-t", "kept", "-n")
-            harness.until(lambda: one.metric("millrace_mqtt_retained_messages") == 0, "no retained")
-            one.stop()
-            one.sets = ["gateway.shards=3"]
-            one.start()
-            with wire.Wire(one.mqtt_port) as client:
-                client.send(wire.connect("s", 5, flags=0, properties=b"\x11\0\0\0\x3c"))
-                self.assertEqual(client.read()[1][:2], b"\0\0")
-            with wire.Wire(one.mqtt_port) as client:
-                client.send(wire.connect("s", 5, flags=0, properties=b"\x11\0\0\0\x3c"))
-                self.assertEqual(client.read()[1][:2], b"\1\0", "session present")
-            one.stop()
-            one.sets = ["gateway.shards=1"]
-            one.spawn()
-            one.log.wait("kept with another number of shards than the 1 of now")
-            one.wait_exit(78)
-            one.sets = ["gateway.shards=3"]
-            one.start()
-            with wire.Wire(one.mqtt_port) as client:  # 5.0: clean, expiry 0: it ends
-                client.send(wire.connect("s", 5))
-                self.assertEqual(client.read()[1][:2], b"\0\0")
-            one.stop()
-            one.sets = ["gateway.shards=1"]
-            one.start()
-            out = millrace("journal", "cursors", "--data", one.data).stdout
-            self.assertNotIn("$sessions-1", out)
 
 
 if __name__ == "__main__":
