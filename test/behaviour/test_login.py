@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import subprocess
+import termios
 import time
 import unittest
 
@@ -253,6 +254,23 @@ class Passwd(unittest.TestCase):
                 self.assertNotIn(b"s3cret", shown)
             os.close(parent)
         self.assertEqual(self.file.stat().st_mode & 0o777, 0o600)
+
+    def test_a_terminal_that_is_interrupted_at_the_prompt_has_its_echo_back(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            parent, child = pty.openpty()
+            process = popen([BUILD / "millrace", "passwd", "-c", self.file, "typed"], stdin=child,
+                            stdout=child, stderr=child)
+            shown = self.type(parent, b"Password: ", "")[:0]
+            while not shown.endswith(b"Reenter password: "):  # the second prompt waits silently
+                shown += os.read(parent, 1)
+            self.assertFalse(termios.tcgetattr(child)[3] & termios.ECHO)
+            process.send_signal(number)
+            with self.subTest(number):
+                self.assertEqual(process.wait(PATIENCE), -number)
+                self.assertTrue(termios.tcgetattr(child)[3] & termios.ECHO)
+                self.assertFalse(self.file.exists())
+            os.close(child)
+            os.close(parent)
 
     def type(self, terminal, prompt, answer):
         shown = b""

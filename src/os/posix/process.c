@@ -197,13 +197,21 @@ bool mr_is_terminal(int fd)
     return isatty(fd) == 1;
 }
 
+/* One byte of stdin, with the signals of `during` let in only while it waits; NULL: as they are. */
+static bool byte_read(char *byte, const sigset_t *during)
+{
+    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+
+    return (during == NULL || ppoll(&in, 1, NULL, during) == 1) && read(STDIN_FILENO, byte, 1) == 1;
+}
+
 /* A line of stdin without its end, byte by byte: what follows is the next asker's. */
-static bool line_read(char *into, size_t size)
+static bool line_read(char *into, size_t size, const sigset_t *during)
 {
     size_t len = 0;
     char byte = 0;
 
-    while (read(STDIN_FILENO, &byte, 1) == 1) {
+    while (byte_read(&byte, during)) {
         if (byte == '\n') {
             into[len] = 0;
             return true;
@@ -218,22 +226,68 @@ static bool line_read(char *into, size_t size)
     return len != 0;
 }
 
+static volatile sig_atomic_t secret_interrupted; /* by this signal; 0: not */
+
+static void secret_interrupt(int number)
+{
+    secret_interrupted = number;
+}
+
+/* What would end us, and leave the terminal without echo, ends the reading instead. */
+static const int secret_signals[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP};
+enum { SECRET_SIGNALS = sizeof(secret_signals) / sizeof(secret_signals[0]) };
+
+struct secret_guard {
+    struct sigaction handlers[SECRET_SIGNALS];
+    sigset_t mask;
+};
+
+static void secret_guard(struct secret_guard *before)
+{
+    struct sigaction interrupt = {.sa_handler = secret_interrupt};
+
+    secret_interrupted = 0;
+    (void)sigemptyset(&interrupt.sa_mask);
+    for (int i = 0; i < SECRET_SIGNALS; i++) {
+        (void)sigaddset(&interrupt.sa_mask, secret_signals[i]);
+    }
+    (void)sigprocmask(SIG_BLOCK, &interrupt.sa_mask, &before->mask);
+    for (int i = 0; i < SECRET_SIGNALS; i++) {
+        (void)sigaction(secret_signals[i], &interrupt, &before->handlers[i]);
+    }
+}
+
+/* The terminal is as it was: now the signal may do what it came for. */
+static void secret_unguard(const struct secret_guard *before)
+{
+    for (int i = 0; i < SECRET_SIGNALS; i++) {
+        (void)sigaction(secret_signals[i], &before->handlers[i], NULL);
+    }
+    if (secret_interrupted != 0) {
+        (void)raise(secret_interrupted);
+    }
+    (void)sigprocmask(SIG_SETMASK, &before->mask, NULL);
+}
+
 bool mr_secret_ask(const char *prompt, char *into, size_t size)
 {
     struct termios before;
+    struct secret_guard guard;
     bool is_terminal = tcgetattr(STDIN_FILENO, &before) == 0;
 
     if (!is_terminal) {
-        return line_read(into, size);
+        return line_read(into, size, NULL);
     }
+    secret_guard(&guard);
     struct termios silent = before;
     silent.c_lflag &= ~(tcflag_t)ECHO;
     (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent); /* first: it drops what was typed before */
     (void)fputs(prompt, stderr);
-    bool read_it = line_read(into, size);
+    bool read_it = line_read(into, size, &guard.mask);
     (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
     (void)fputs("\n", stderr);
-    return read_it;
+    secret_unguard(&guard);
+    return read_it && secret_interrupted == 0;
 }
 
 int64_t mr_process_id(void)
