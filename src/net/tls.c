@@ -186,6 +186,24 @@ static enum mr_err trust_load(SSL_CTX *ctx, const struct mr_tls_options *options
     return MR_OK;
 }
 
+/* With a list whose time is over nobody's certificate counts as good. */
+static void lists_check(const struct mr_tls_options *options, X509_STORE *store)
+{
+    STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+
+    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+        const X509_CRL *list = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+        const ASN1_TIME *next = list == NULL ? NULL : X509_CRL_get0_nextUpdate(list);
+
+        if (next != NULL && X509_cmp_current_time(next) < 0) {
+            tls_warn(options,
+                     "listener '%s': the revocation list in %s has expired, so every client "
+                     "certificate is refused; get the next one from the CA and reload",
+                     options->name, options->crlfile);
+        }
+    }
+}
+
 static enum mr_err revoked_load(SSL_CTX *ctx, const struct mr_tls_options *options,
                                 struct mr_error *why)
 {
@@ -203,6 +221,7 @@ static enum mr_err revoked_load(SSL_CTX *ctx, const struct mr_tls_options *optio
                           "it must be a PEM revocation list of the CA in cacertfile");
     }
     X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
+    lists_check(options, store);
     return MR_OK;
 }
 

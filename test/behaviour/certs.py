@@ -44,6 +44,13 @@ class Pki:
             self.openssl(*sign, "-not_before", "20200101000000Z", "-not_after", "20200201000000Z")
         return self.folder / f"{file}.crt", self.folder / f"{file}.key"
 
+    def expired_list(self):
+        """old-crl.pem, whose time is over; after revoke()."""
+        self.openssl("ca", "-config", "ca.conf", "-cert", "ca.crt", "-keyfile", "ca.key", "-gencrl",
+                     "-crl_lastupdate", "20200101000000Z", "-crl_nextupdate", "20200201000000Z",
+                     "-out", "old-crl.pem")
+        return self.folder / "old-crl.pem"
+
     def revoke(self, *files):
         """crl.pem with the certificates of these files on it."""
         (self.folder / "ca.conf").write_text(

@@ -424,6 +424,15 @@ class Check(unittest.TestCase):
         self.assertRegex(done.stderr, "every user of this machine may read .*chmod 600")
         self.assertRegex(done.stderr, "has expired")
 
+    def test_check_warns_of_an_expired_revocation_list(self):
+        folder = pki.folder
+        tls = {"certfile": folder / "server.crt", "keyfile": folder / "server.key",
+               "cacertfile": pki.ca, "require_certificate": "true", "crlfile": pki.expired_list()}
+        done = self.check(tls)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stderr, "revocation list in .*old-crl.pem has expired")
+        self.assertNotIn("has expired", self.check({**tls, "crlfile": folder / "crl.pem"}).stderr)
+
     def test_a_key_with_a_passphrase_asks_nobody(self):
         pki.openssl("pkey", "-in", "server.key", "-aes256", "-passout", "pass:secret", "-out",
                     "locked.key")
