@@ -418,12 +418,43 @@ static enum mr_admin_status answer_drop(struct gateway *gateway,
     return letters_page(gateway, request, page, false);
 }
 
+/* ?name=&topic=: of a topic of the target, by whichever lane of the bridge knows; 0: none does. */
+static enum mr_admin_status answer_partitions(struct gateway *gateway,
+                                              const struct mr_admin_request *request,
+                                              struct mr_text *page)
+{
+    const char *name = mr_admin_argument(request, "name");
+    const char *topic = mr_admin_argument(request, "topic");
+    struct mr_bridge_stats stats;
+    uint32_t most = 0;
+
+    if (name == NULL || topic == NULL) {
+        return answer_error(page, MR_ADMIN_BAD_REQUEST, "name and topic are needed");
+    }
+    mr_mutex_lock(&gateway->mutex);
+    for (uint32_t i = 0; i < gateway->bridge_count; i++) {
+        mr_bridge_stats(gateway->bridges[i], &stats);
+        uint32_t count =
+            strcmp(stats.name, name) == 0 ? mr_bridge_partitions(gateway->bridges[i], topic) : 0;
+        most = count > most ? count : most;
+    }
+    mr_mutex_unlock(&gateway->mutex);
+    mr_text_fmt(page, "{\"partitions\":%" PRIu32 "}\n", most);
+    return MR_ADMIN_OK;
+}
+
 static const struct page_row pages[] = {
-    {"status", false, answer_status},           {"bridges", false, answer_bridges},
-    {"bridges/pause", true, answer_pause},      {"bridges/resume", true, answer_resume},
-    {"bridges/seek", true, answer_seek},        {"clients", false, answer_clients},
-    {"clients/kick", true, answer_kick},        {"bans", false, answer_bans},
-    {"bans/clear", true, answer_bans_clear},    {"dead-letters/drop", true, answer_drop},
+    {"status", false, answer_status},
+    {"bridges", false, answer_bridges},
+    {"bridges/partitions", false, answer_partitions},
+    {"bridges/pause", true, answer_pause},
+    {"bridges/resume", true, answer_resume},
+    {"bridges/seek", true, answer_seek},
+    {"clients", false, answer_clients},
+    {"clients/kick", true, answer_kick},
+    {"bans", false, answer_bans},
+    {"bans/clear", true, answer_bans_clear},
+    {"dead-letters/drop", true, answer_drop},
     {"dead-letters/retry", true, answer_retry},
 };
 

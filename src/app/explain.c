@@ -1,10 +1,12 @@
 /* explain.c - `millrace explain TOPIC [PAYLOAD]`: what each bridge would do with it.
  *
  * From the configuration alone: no gateway needs to run, nothing is sent, and the code
- * that decides is that of the running bridge (pipeline/explain.h).
+ * that decides is that of the running bridge (pipeline/explain.h).  Only how many partitions
+ * a topic has is asked of the gateway, if one runs.
  */
 #include "pipeline/explain.h"
 
+#include "app/cli/ask.h"
 #include "app/cli/show.h"
 #include "app/gateway_internal.h"
 #include "codec/topic.h"
@@ -34,14 +36,39 @@ static const char *time_text(const struct mr_explained *explained, char *buffer,
     return buffer;
 }
 
-static void put_partition(struct mr_cli *cli, const struct mr_explained *explained)
+/* As given, or as the running gateway knows; 0: neither. */
+static uint64_t partitions_of(struct mr_cli *cli, const char *bridge,
+                              const struct mr_explained *explained)
 {
-    uint64_t partitions = mr_cli_number(cli, "partitions");
+    uint64_t given = mr_cli_number(cli, "partitions");
+    char target[2048];
+    struct mr_text text = mr_text_over(target, sizeof(target));
+    struct mr_answer answer;
+    bool running = false;
 
+    if (given != 0 || explained->dest == NULL) {
+        return given;
+    }
+    mr_text_add(&text, "bridges/partitions?name=");
+    mr_ask_escape(&text, mr_span_of(bridge));
+    mr_text_add(&text, "&topic=");
+    mr_ask_escape(&text, mr_span_of(explained->dest));
+    if (text.truncated || mr_ask_if_running(cli, "GET", target, &answer, &running) != MR_EXIT_OK ||
+        !running) {
+        return 0;
+    }
+    uint64_t known = mr_answer_u64(answer.json, "partitions");
+    mr_answer_free(&answer);
+    return known;
+}
+
+static void put_partition(struct mr_cli *cli, const struct mr_explained *explained,
+                          uint64_t partitions)
+{
     if (partitions == 0) {
         (void)mr_cli_out(cli,
-                         "  %-10s  %" PRIu32 " modulo the number of partitions; --partitions "
-                         "N works it out\n",
+                         "  %-10s  %" PRIu32 " modulo the number of partitions; a gateway that "
+                         "runs and has sent to the topic knows it, or give --partitions N\n",
                          "partition", explained->partition_hash);
     } else {
         (void)mr_cli_out(cli, "  %-10s  %" PRIu64 " of 0 to %" PRIu64 "\n", "partition",
@@ -63,7 +90,7 @@ static void put_text(struct mr_cli *cli, const char *name, const struct mr_expla
                      explained->filter == NULL ? "default (no `from`)" : explained->filter);
     put_line(cli, "topic", mr_span_of(explained->dest));
     put_line(cli, "key", explained->key.len == 0 ? mr_span_of("(none)") : explained->key);
-    put_partition(cli, explained);
+    put_partition(cli, explained, partitions_of(cli, name, explained));
     put_line(cli, "time", mr_span_of(time_text(explained, buffer, sizeof(buffer))));
     for (uint16_t i = 0; i < explained->header_count; i++) {
         (void)mr_cli_out(cli, "  %-10s  ", i == 0 ? "headers" : "");
@@ -94,7 +121,6 @@ static void json_span(struct mr_cli *cli, const char *name, struct mr_span text)
 static void put_json(struct mr_cli *cli, const char *name, const struct mr_explained *explained)
 {
     static const char *const fates[] = {"send", "skip", "dead_letter"};
-    uint64_t partitions = mr_cli_number(cli, "partitions");
 
     (void)mr_cli_out(cli, "{\"fate\":\"%s\"", fates[explained->fate]);
     json_text(cli, "bridge", name);
@@ -103,6 +129,7 @@ static void put_json(struct mr_cli *cli, const char *name, const struct mr_expla
     if (explained->fate == MR_EXPLAINED_SEND) {
         json_text(cli, "topic", explained->dest);
         json_span(cli, "key", explained->key);
+        uint64_t partitions = partitions_of(cli, name, explained);
         if (partitions != 0) {
             (void)mr_cli_out(cli, ",\"partition\":%" PRIu64,
                              explained->partition_hash % partitions);
@@ -216,7 +243,7 @@ static const struct mr_cli_option explain_options[] = {
      .value = "N",
      .min = 1,
      .max = 1000000,
-     .help = "Partitions of the Kafka topic, to name the one."},
+     .help = "Partitions of the Kafka topic, to name the one; else a running gateway is asked."},
     {.name = "json", .type = MR_OPT_BOOL, .help = "One JSON object per bridge."},
     {.name = NULL},
 };
@@ -228,9 +255,11 @@ const struct mr_command mr_command_explain = {
     .arguments_min = 1,
     .arguments_max = 2,
     .summary = "show what each bridge would do with an event, and why",
-    .help = "From the configuration alone (-c FILE); nothing is sent. Exit code 1: some bridge\n"
-            "would make it a dead letter.\n\n"
-            "  millrace explain -c millrace.yaml plant/temp/7 '{\"v\":21.5}' --client press-7\n",
+    .help =
+        "From the configuration alone (-c FILE); nothing is sent, and only how many partitions\n"
+        "a topic has is asked of the gateway, if one runs. Exit code 1: some bridge\n"
+        "would make it a dead letter.\n\n"
+        "  millrace explain -c millrace.yaml plant/temp/7 '{\"v\":21.5}' --client press-7\n",
     .options = explain_options,
     .run = explain_run,
 };

@@ -101,6 +101,11 @@ void mr_bridge_destroy(struct mr_bridge *bridge);
 enum mr_err mr_bridge_seek(struct mr_bridge *bridge, uint64_t seq, uint64_t *out,
                            struct mr_error *why) MR_MUST_USE;
 
+/* How many partitions `dest` has, as far as this bridge's sink has had to know by now; 0: it
+ * has not.  Waits for the worker.  Control plane, one caller at a time.
+ */
+uint32_t mr_bridge_partitions(struct mr_bridge *bridge, const char *dest);
+
 /* Dead letters (seqs of their journal) that have been dealt with are there no more when
  * this returns.  Waits for the worker.
  * FULL: there is no room to note it; IO; REJECT: no such letters.  Control plane, one

@@ -11,7 +11,7 @@
  *     dead.c     the dead letters
  *     seek.c     going on elsewhere, as the operator says
  *     letters.c  dead letters that were retried or dropped
- *     call.c     what the control plane has the worker do
+ *     call.c     what the control plane has the worker do; partitions.c
  *     group.c    what the lanes of a bridge have in common
  *     port.c     what a sink may call
  *     bridge.c   options, life cycle, statistics

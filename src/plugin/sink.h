@@ -140,6 +140,10 @@ struct mr_sink_ops {
     enum mr_err (*open)(void *state, struct mr_error *why);
     enum mr_err (*submit)(void *state, const struct mr_batch *batch);
     void (*tick)(void *state, int64_t now_ns);
+    /* How many parts destination `name` has, if that is known by now; 0: it is not.  NULL op:
+     * there are none.
+     */
+    uint32_t (*partitions)(const void *state, const char *name);
     void (*close)(void *state, int64_t patience_ns);
     void (*fini)(void *state);
 };

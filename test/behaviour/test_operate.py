@@ -149,6 +149,22 @@ def letters(gateway, bridge_name="kafka"):
             dlq(gateway, "show", bridge_name, "--json").stdout.splitlines()]
 
 
+class Explain(unittest.TestCase):
+    def test_the_running_gateway_knows_how_many_partitions_there_are(self):
+        kafka().create_topic("counted", partitions=3)
+        with Gateway(bridge("counted")) as gateway:
+            command = ("explain", "-c", gateway.config, "--data", gateway.data, "plant/1", "x")
+            self.assertIn("modulo the number of partitions", millrace(*command).stdout)
+            mosquitto_pub(gateway.mqtt_port, "-q", "1", "-t", "plant/1", "-m", "x")
+            gateway.wait_drained("kafka")
+            self.assertRegex(millrace(*command).stdout, r"partition +[0-2] of 0 to 2\n")
+            said = json.loads(millrace(*command, "--json").stdout)
+            self.assertEqual(said["partition"], said["hash"] % 3)
+            gateway.stop()
+            self.assertIn("modulo the number of partitions", millrace(*command).stdout)
+            gateway.start()
+
+
 class DeadLetters(unittest.TestCase):
     def test_a_retried_letter_goes_to_its_bridge_alone_and_is_gone_from_the_dead_letters(self):
         kafka().create_topic("small", partitions=1, max_message_bytes=2000)

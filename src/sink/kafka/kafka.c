@@ -373,6 +373,17 @@ static void kafka_shape(const void *conf_of, struct mr_shape *out)
     };
 }
 
+static uint32_t kafka_partitions(const void *state, const char *name)
+{
+    const struct kafka *k = state;
+    const struct topic *topic = k->topics;
+
+    while (topic != NULL && strcmp(topic->name, name) != 0) {
+        topic = topic->next;
+    }
+    return topic == NULL ? 0 : (uint32_t)topic->partitions;
+}
+
 const struct mr_sink_ops mr_kafka_sink = {
     .name = "kafka",
     .state_size = sizeof(struct kafka),
@@ -384,6 +395,7 @@ const struct mr_sink_ops mr_kafka_sink = {
     .open = kafka_open,
     .submit = kafka_submit,
     .tick = kafka_tick,
+    .partitions = kafka_partitions,
     .close = kafka_close,
     .fini = kafka_fini,
 };
