@@ -134,8 +134,6 @@ static uint8_t connect_begin(struct client *client, const struct mr_mqtt_frame *
         return MR_MQTT_SERVER_BUSY;
     }
     memcpy(exchange->connect, end - frame->total_bytes, frame->total_bytes);
-    client->packet_max =
-        mr_mqtt_has(&packet->props, MR_MQTT_PROP_PACKET_MAX) ? packet->props.packet_max : 0;
     *what = exchange_begin(client, packet->props.auth_data);
     if (*what != NULL) {
         mr_auth_note_failure(client->shard->broker->auth, login_address(client));

@@ -28,6 +28,55 @@ enum verdict connect_refuse(struct client *client, uint8_t version, uint8_t reas
     return client_refuse(client, END_REFUSED, reason, what);
 }
 
+/* What a 5.0 client must know about us. */
+static void connack_props(struct client *client, const struct mr_mqtt_connect *packet,
+                          uint16_t keep_alive_s, uint32_t expiry_s, struct mr_mqtt_props *props)
+{
+    const struct mr_broker_limits *limits = &client->shard->limits;
+
+    props->receive_max = (uint16_t)limits->receive_maximum;
+    mr_mqtt_set(props, MR_MQTT_PROP_RECEIVE_MAX);
+    props->packet_max = client->limits->packet_max;
+    mr_mqtt_set(props, MR_MQTT_PROP_PACKET_MAX);
+    props->topic_alias_max = (uint16_t)limits->topic_alias_maximum;
+    mr_mqtt_set(props, MR_MQTT_PROP_TOPIC_ALIAS_MAX);
+    props->wildcard_available = 1;
+    mr_mqtt_set(props, MR_MQTT_PROP_WILDCARD_AVAILABLE);
+    props->subscription_id_available = 1;
+    mr_mqtt_set(props, MR_MQTT_PROP_SUBSCRIPTION_ID_AVAILABLE);
+    props->shared_available = 0;
+    mr_mqtt_set(props, MR_MQTT_PROP_SHARED_AVAILABLE);
+    if (mr_mqtt_has(&packet->props, MR_MQTT_PROP_SESSION_EXPIRY) &&
+        packet->props.session_expiry_s != expiry_s) { /* [MQTT-3.2.2-21] */
+        props->session_expiry_s = expiry_s;
+        mr_mqtt_set(props, MR_MQTT_PROP_SESSION_EXPIRY);
+    }
+    if (keep_alive_s != packet->keep_alive_s) {
+        props->server_keep_alive = keep_alive_s;
+        mr_mqtt_set(props, MR_MQTT_PROP_SERVER_KEEP_ALIVE);
+    }
+}
+
+/* Would its CONNACK be more than it takes [MQTT-3.1.2-24]?  Measured as if all that may
+ * differ from what it asked for did.
+ */
+static bool connack_is_beyond(struct client *client, const struct mr_mqtt_connect *packet)
+{
+    static const char any_id[ASSIGNED_ID_BYTES];
+    struct mr_mqtt_connack longest = {.reason = MR_MQTT_SUCCESS};
+
+    if (client->packet_max == 0) {
+        return false;
+    }
+    connack_props(client, packet, (uint16_t)~packet->keep_alive_s, ~packet->props.session_expiry_s,
+                  &longest.props);
+    if (packet->client_id.len == 0) {
+        longest.props.assigned_client_id = mr_span_make(any_id, sizeof(any_id));
+        mr_mqtt_set(&longest.props, MR_MQTT_PROP_ASSIGNED_CLIENT_ID);
+    }
+    return mr_mqtt_connack_size(&longest, packet->version) > client->packet_max;
+}
+
 /* More than its listener allows: 0, or the reason of the refusal. */
 static uint8_t connect_check_limits(struct client *client, const struct mr_mqtt_connect *packet,
                                     const char **what)
@@ -42,6 +91,10 @@ static uint8_t connect_check_limits(struct client *client, const struct mr_mqtt_
     if (packet->has_will && topic_is_beyond(client, packet->will_topic)) {
         *what = "a will topic longer or deeper than allowed";
         return MR_MQTT_TOPIC_NAME_INVALID;
+    }
+    if (connack_is_beyond(client, packet)) {
+        *what = "a Maximum Packet Size below that of its CONNACK";
+        return MR_MQTT_IMPLEMENTATION_ERROR;
     }
     /* Who comes back while its old connection still counts frees a place itself. */
     if (mr_conn_is_surplus(client_conn(client)) && !takes_over) {
@@ -127,40 +180,10 @@ static void connect_remember(struct client *client, const struct mr_mqtt_connect
     if (packet->version == MR_MQTT_5) {
         client->receive_max =
             mr_mqtt_has(props, MR_MQTT_PROP_RECEIVE_MAX) ? props->receive_max : UINT16_MAX;
-        client->packet_max = mr_mqtt_has(props, MR_MQTT_PROP_PACKET_MAX) ? props->packet_max : 0;
         client->ends_at_once =
             !mr_mqtt_has(props, MR_MQTT_PROP_SESSION_EXPIRY) || props->session_expiry_s == 0;
         client->wants_detail = !mr_mqtt_has(props, MR_MQTT_PROP_REQUEST_PROBLEM_INFO) ||
                                props->request_problem_info != 0;
-    }
-}
-
-/* What a 5.0 client must know about us. */
-static void connack_props(struct client *client, const struct mr_mqtt_connect *packet,
-                          uint16_t keep_alive_s, uint32_t expiry_s, struct mr_mqtt_props *props)
-{
-    const struct mr_broker_limits *limits = &client->shard->limits;
-
-    props->receive_max = (uint16_t)limits->receive_maximum;
-    mr_mqtt_set(props, MR_MQTT_PROP_RECEIVE_MAX);
-    props->packet_max = client->limits->packet_max;
-    mr_mqtt_set(props, MR_MQTT_PROP_PACKET_MAX);
-    props->topic_alias_max = (uint16_t)limits->topic_alias_maximum;
-    mr_mqtt_set(props, MR_MQTT_PROP_TOPIC_ALIAS_MAX);
-    props->wildcard_available = 1;
-    mr_mqtt_set(props, MR_MQTT_PROP_WILDCARD_AVAILABLE);
-    props->subscription_id_available = 1;
-    mr_mqtt_set(props, MR_MQTT_PROP_SUBSCRIPTION_ID_AVAILABLE);
-    props->shared_available = 0;
-    mr_mqtt_set(props, MR_MQTT_PROP_SHARED_AVAILABLE);
-    if (mr_mqtt_has(&packet->props, MR_MQTT_PROP_SESSION_EXPIRY) &&
-        packet->props.session_expiry_s != expiry_s) { /* [MQTT-3.2.2-21] */
-        props->session_expiry_s = expiry_s;
-        mr_mqtt_set(props, MR_MQTT_PROP_SESSION_EXPIRY);
-    }
-    if (keep_alive_s != packet->keep_alive_s) {
-        props->server_keep_alive = keep_alive_s;
-        mr_mqtt_set(props, MR_MQTT_PROP_SERVER_KEEP_ALIVE);
     }
 }
 
@@ -214,6 +237,9 @@ enum verdict connect_go_on(struct client *client, const struct mr_mqtt_frame *fr
 
     if (mr_mqtt_connect_decode(frame, &packet, &why) != MR_OK) {
         return connect_refuse(client, packet.version, why.reason, why.what);
+    }
+    if (mr_mqtt_has(&packet.props, MR_MQTT_PROP_PACKET_MAX)) {
+        client->packet_max = packet.props.packet_max; /* for each answer from here on */
     }
     uint8_t reason = bans_check(client, &packet, &what);
     if (reason != 0) {

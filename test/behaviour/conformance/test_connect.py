@@ -295,10 +295,25 @@ class Connack(Suite):
 
     @shows(v5="3.2.2-19 3.2.2-20 3.1.2-24")
     def test_3_2_2_19_a_small_packet_size_gets_no_long_connack(self, version):
-        for size in (100, 40, 30):
-            peer = self.peer(version, properties=mq.props(maximum_packet_size=size))
-            self.assertLessEqual(peer.connack.size, size)
-            self.assertNotIn("reason_string", peer.connack.props)
+        for size in (100, 60, 40, 30, 20, 5, 4, 1):
+            small = mq.props(maximum_packet_size=size)
+            found = self.stranger(version)
+            found.send(mq.connect(fresh(), version, properties=small))
+            connack = found.packet()
+            if connack is None:
+                self.assertLess(size, 5)
+                continue
+            self.assertLessEqual(connack.size, size)
+            self.assertNotIn("reason_string", connack.props)
+            self.assertIn(connack.code, (0, 0x83) if size < 40 else (0,))
+
+    @shows(v5="3.2.2-19 3.2.2-20 3.2.2-8")
+    def test_3_2_2_19_nor_a_long_refusal(self, version):
+        for size in (30, 10, 5):
+            found = self.refused_connect(version, 0x8C, None, properties=mq.props(
+                maximum_packet_size=size, auth_method="nobody's"))
+            if found is not None:
+                self.assertLessEqual(found.size, size)
 
     @shows(v3="3.2.2-6")
     def test_v3_3_2_2_6_what_no_return_code_says_is_a_plain_end(self, version):

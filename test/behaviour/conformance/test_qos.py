@@ -73,13 +73,8 @@ class Receiver(Suite):
     @shows(v5="3.4.2-2 3.4.2-3 3.5.2-2 3.5.2-3 3.6.2-2 3.6.2-3 3.7.2-2 3.7.2-3 3.9.2-1 3.9.2-2"
               " 3.11.2-1 3.11.2-2 3.1.2-24")
     def test_3_4_2_2_no_reason_string_makes_an_answer_too_large(self, version):
-        for size in (30, 10, 7):
-            peer = self.peer(version, connect=False)
-            peer.send(mq.connect(peer.client, version,
-                                 properties=mq.props(maximum_packet_size=size)))
-            connack = peer.packet()
-            if connack is None or connack.kind != mq.CONNACK:
-                continue  # it may be too large itself
+        for size in (60, 40):
+            peer = self.peer(version, properties=mq.props(maximum_packet_size=size))
             peer.send(mq.publish("$SYS/x", b"", version, 1, 7)
                       + mq.publish("$SYS/x", b"", version, 2, 8) + mq.ack(mq.PUBREC, 9)
                       + mq.ack(mq.PUBREL, 10) + mq.subscribe([("t", 0)], version, 11)
