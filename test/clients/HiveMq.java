@@ -4,6 +4,7 @@
 
 import com.hivemq.client.mqtt.MqttClientSslConfig;
 import com.hivemq.client.mqtt.MqttGlobalPublishFilter;
+import com.hivemq.client.mqtt.MqttWebSocketConfig;
 import com.hivemq.client.mqtt.datatypes.MqttQos;
 import com.hivemq.client.mqtt.mqtt3.Mqtt3BlockingClient;
 import com.hivemq.client.mqtt.mqtt3.Mqtt3Client;
@@ -63,6 +64,10 @@ public class HiveMq {
         return url.getScheme().startsWith("ws");
     }
 
+    static MqttWebSocketConfig web(URI url) {
+        return MqttWebSocketConfig.builder().serverPath(url.getPath().substring(1)).build();
+    }
+
     static class Three implements Peer {
         final Mqtt3BlockingClient client;
         final Mqtt3BlockingClient.Mqtt3Publishes inbox;
@@ -71,7 +76,7 @@ public class HiveMq {
             var builder = Mqtt3Client.builder().identifier(name).serverHost(url.getHost())
                     .serverPort(url.getPort());
             builder = isSecret(url) ? builder.sslConfig(secret()) : builder;
-            client = (isWeb(url) ? builder.webSocketWithDefaultConfig() : builder).buildBlocking();
+            client = (isWeb(url) ? builder.webSocketConfig(web(url)) : builder).buildBlocking();
             inbox = client.publishes(MqttGlobalPublishFilter.ALL);
         }
 
@@ -112,7 +117,7 @@ public class HiveMq {
             var builder = Mqtt5Client.builder().identifier(name).serverHost(url.getHost())
                     .serverPort(url.getPort());
             builder = isSecret(url) ? builder.sslConfig(secret()) : builder;
-            client = (isWeb(url) ? builder.webSocketWithDefaultConfig() : builder).buildBlocking();
+            client = (isWeb(url) ? builder.webSocketConfig(web(url)) : builder).buildBlocking();
             inbox = client.publishes(MqttGlobalPublishFilter.ALL);
         }
 
