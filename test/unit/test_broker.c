@@ -69,6 +69,7 @@ static void check_event(const struct mr_event *event, void *arg)
     mr_assert(mr_span_is(event->username, "operator"));
 }
 
+/* Shows 5.0: 4.3.2-4; 3.1.1: 4.3.2-2. */
 static void test_puback_only_after_durable(void)
 {
     struct kit kit;

@@ -245,6 +245,7 @@ static void test_too_many_levels(void)
 }
 
 /* More in flight than was agreed. */
+/* Shows 5.0: 3.3.4-7. */
 static void test_receive_maximum(void)
 {
     struct kit slow;

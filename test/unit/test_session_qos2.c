@@ -89,6 +89,7 @@ static void publish_dup(struct peer *peer, uint16_t packet_id, const char *paylo
 
 /* ---- from a client ---- */
 
+/* Shows 5.0: 4.3.3-8, 4.3.3-11; 3.1.1: 4.3.3-2. */
 static void test_nothing_leaves_before_it_is_durable(void)
 {
     struct kit kit;

@@ -174,6 +174,7 @@ static void utf8_compare(const uint8_t *at, size_t len)
     mr_assert(mr_utf8_valid(mr_span_make(at, len)) == utf8_plain(at, len));
 }
 
+/* Shows 5.0: 1.5.4-1, 1.5.4-2; 3.1.1: 1.5.3-1, 1.5.3-2. */
 static void test_utf8_all_short_sequences(void)
 {
     uint8_t at[11] = "aaaaaaaa"; /* eight letters before: the fast path ends right there */

@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 
+/* Shows 5.0: 4.7.2-1, 4.7.3-4; 3.1.1: 4.7.2-1, 4.7.3-4. */
 static void test_matching_table(void)
 {
     static const struct {
@@ -79,6 +80,7 @@ static void test_matching_table(void)
     }
 }
 
+/* Shows 5.0: 4.7.0-1, 4.7.1-1, 4.7.1-2, 4.7.3-1; 3.1.1: 4.7.1-1, 4.7.1-2, 4.7.1-3, 4.7.3-1. */
 static void test_validity(void)
 {
     static const char *const names[] = {
