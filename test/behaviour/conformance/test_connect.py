@@ -112,8 +112,8 @@ class First(Suite):
 
     @shows(v5="3.1.2-22", v3="3.1.2-24")
     def test_3_1_2_22_silence_of_one_and_a_half_keep_alives_ends_it(self, version):
-        peer = self.peer(version, keep_alive=1)
         began = time.monotonic()
+        peer = self.peer(version, keep_alive=1)
         peer.refused(0x8D)
         self.assertGreater(time.monotonic() - began, 1.4)
 

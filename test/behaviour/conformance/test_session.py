@@ -91,10 +91,10 @@ class Session(Suite):
         peer = self.peer(version, **lasting(version))
         topic = fresh("begun")
         peer.subscribe(topic, qos=2)
-        self.peer(version).publish(topic, b"x", 2, properties=mq.props(message_expiry=1))
+        self.peer(version).publish(topic, b"x", 2, properties=mq.props(message_expiry=2))
         one = peer.message(acknowledge=False)
         peer.vanish()
-        time.sleep(1.5)  # sleep: the second must pass
+        time.sleep(2.5)  # sleep: the two seconds must pass
         again = self.peer(version, peer.client, present=True, **lasting(version))
         again.message(packet_id=one.packet_id, dup=True)
         again.alive()
