@@ -86,6 +86,9 @@ class In(Suite):
         self.assertEqual(peer.connack.props["maximum_packet_size"], MAX)
         peer.send(b"\x30" + b"\xff\xff\xff\x7f")
         peer.refused(0x95)
+        whole = self.peer(version)
+        whole.send(mq.publish("t", b"x" * 3 * MAX, version))
+        whole.refused(0x95)
         fits = self.peer(version)
         fits.publish("t", b"x" * (MAX - 16), 1)
 
