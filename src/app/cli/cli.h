@@ -152,6 +152,7 @@ extern const struct mr_command mr_command_bans;
 extern const struct mr_command mr_command_clients;
 extern const struct mr_command mr_command_dlq;
 extern const struct mr_command mr_command_passwd;
+extern const struct mr_command mr_command_import;
 
 /* Of `journal`, in a file of their own. */
 extern const struct mr_command mr_command_journal_cursors;

@@ -1,0 +1,308 @@
+"""`millrace import`: configurations of Mosquitto and EMQX become ours, line by line."""
+
+import pathlib
+import re
+import shutil
+import subprocess
+import unittest
+
+import certs
+from harness import PATIENCE, Gateway, Temp, millrace, mosquitto_pub, program
+
+HERE = pathlib.Path(__file__).parent / "import"
+
+# mosquitto.conf(5) of 2.0 and 2.1; those of bridges that begin with bridge_ stand for all.
+OPTIONS = """
+acl_file allow_anonymous allow_duplicate_messages allow_zero_length_clientid auth_opt_x auth_plugin
+auth_plugin_deny_special_chars auto_id_prefix autosave_interval autosave_on_changes bind_address
+bind_interface cafile capath certfile check_retain_source ciphers ciphers_tls1.3 clientid_prefixes
+connection_messages crlfile dhparamfile enable_control_api enable_proxy_protocol global_max_clients
+global_max_connections global_plugin http_dir include_dir keyfile listener listener_allow_anonymous
+listener_auto_id_prefix log_dest log_facility log_timestamp log_timestamp_format log_type
+accept_protocol_versions max_connections max_inflight_bytes max_inflight_messages max_keepalive
+max_packet_size max_qos max_queued_bytes max_queued_messages max_topic_alias memory_limit
+message_size_limit mount_point packet_buffer_size password_file per_listener_settings persistence
+persistence_file persistence_location persistent_client_expiration pid_file plugin plugin_load
+plugin_opt_x plugin_use port protocol psk_file psk_hint queue_qos0_messages require_certificate
+retain_available retain_expiry_interval retained_persistence retry_interval set_tcp_nodelay
+socket_domain store_clean_interval sys_interval tls_engine tls_engine_kpass_sha1 tls_keyform
+tls_version upgrade_outgoing_qos use_identity_as_username use_subject_as_username
+use_username_as_clientid user websockets_headers_size websockets_log_level websockets_origin
+address addresses bridge_attempt_unsubscribe bridge_bind_address bridge_cafile bridge_capath
+bridge_certfile bridge_identity bridge_insecure bridge_keyfile bridge_max_packet_size
+bridge_outgoing_retain bridge_protocol_version bridge_psk bridge_require_ocsp bridge_tls_version
+bridge_alpn cleansession clientid connection idle_timeout keepalive_interval local_cleansession
+local_clientid local_password local_username notification_topic notifications
+notifications_local_only password remote_clientid remote_password remote_username restart_timeout
+round_robin start_type threshold topic try_private username
+""".split()
+
+
+# Lines that say what others mean: they have no key of their own.
+STRUCTURE = ("protocol", "socket_domain", "per_listener_settings")
+
+# Values that make sense of an option, where "1" does not.
+VALUES = {"persistent_client_expiration": "14d", "listener": "1883", "include_dir": "conf.d",
+          "log_type": "all", "tls_version": "tlsv1.3", "socket_domain": "ipv4",
+          "protocol": "websockets", "bind_address": "127.0.0.1", "log_dest": "stderr"}
+
+
+def setUpModule():
+    global temp, pki
+    temp = Temp("import")
+    pki = certs.Pki(temp.path)
+    pki.issue("server", "localhost")
+    pki.revoke()
+    millrace("passwd", "-c", "-b", temp.path / "users.passwd", "press-7", "s3cret")
+    shutil.copy(temp.path / "users.passwd", temp.path / "acl")
+
+
+def tearDownModule():
+    temp.remove()
+
+
+def prepared(name):
+    """A fixture with the paths of this run."""
+    path = temp.path / name
+    text = (HERE / name).read_text(encoding="utf-8").replace("@DIR@", str(temp.path))
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def written(name, *lines):
+    path = temp.path / name
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def imported(*paths):
+    """(the YAML, the notes on stderr)"""
+    done = millrace("import", *paths)
+    (temp.path / "out.yaml").write_text(done.stdout, encoding="utf-8")
+    return done.stdout, done.stderr
+
+
+def check():
+    return millrace("check", "-c", temp.path / "out.yaml", check=False, cwd=temp.path)
+
+
+def keys(text):
+    """{dotted key: value as it stands there}"""
+    found, above = {}, []
+    for line in text.splitlines():
+        match = re.match(r"( *)([\w-]+):(?: (.*?))?(?:  # .*)?$", line)
+        if match and not line.startswith("#"):
+            depth = len(match[1]) // 2
+            above = [*above[:depth], match[2]]
+            if match[3]:
+                found[".".join(above)] = match[3].strip('"')
+    return found
+
+
+class Mosquitto(unittest.TestCase):
+    def assert_every_line_is_there(self, path):
+        """Behind a key, or as a note on stderr and as a comment."""
+        out, notes = imported(path)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if not line.strip() or line.startswith("#") or line.split()[0] in STRUCTURE:
+                continue
+            where = f"{path.name}:{number}"
+            mapped = re.search(rf"^ *[a-z_]+: .*# {re.escape(where)}$", out, re.M)
+            named = f"{where}: " in notes
+            commented = f"# {where}: " in out
+            self.assertTrue(mapped or (named and commented), f"{where}: {line}")
+        return keys(out), notes
+
+    def test_a_plant_that_grew(self):
+        conf_d = temp.path / "conf.d"
+        conf_d.mkdir(exist_ok=True)
+        (conf_d / "20-more.conf").write_text("listener 1886 127.0.0.1\n", encoding="utf-8")
+        (conf_d / "README").write_text("listener 9999\n", encoding="utf-8")
+        found, notes = self.assert_every_line_is_there(prepared("mosquitto.conf"))
+        for key, value in {
+            "listeners.mqtt.bind": "127.0.0.1:1886",
+            "listeners.mqtt-1883.bind": "10.20.0.5:1883",
+            "listeners.mqtt-1883.max_connections": "2000",
+            "listeners.mqtt-1883.allow_anonymous": "false",
+            "listeners.mqtts.bind": "0.0.0.0:8883",
+            "listeners.mqtts.tls.cacertfile": f"{temp.path}/ca.crt",
+            "listeners.mqtts.tls.require_certificate": "true",
+            "listeners.mqtts.tls.use_identity_as_username": "true",
+            "listeners.mqtts.tls.tls_version": "tlsv1.2",
+            "listeners.mqtts.tls.ciphers": "ECDHE-ECDSA-AES256-GCM-SHA384",
+            "listeners.mqtt-1884.bind": "[::1]:1884",
+            "auth.password_file": f"{temp.path}/users.passwd",
+            "mqtt.max_inflight_messages": "40",
+            "mqtt.max_queued_messages": "5000",
+            "mqtt.max_queued_bytes": "1048576",
+            "mqtt.max_keepalive": "3600s",
+            "mqtt.max_session_expiry": "1440h",
+            "mqtt.topic_alias_maximum": "20",
+            "mqtt.sys_interval": "30s",
+            "gateway.memory": "536870912",
+            "log.level": "info",
+            "log.connections": "true",
+        }.items():
+            self.assertEqual(found.get(key), value, key)
+        self.assertNotIn("geheim", notes)
+        self.assertNotIn("geheim", (temp.path / "out.yaml").read_text(encoding="utf-8"))
+        done = check()
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_each_listener_for_itself(self):
+        found, notes = self.assert_every_line_is_there(prepared("mosquitto-per-listener.conf"))
+        for key, value in {
+            "listeners.mqtt.bind": "127.0.0.1:1883",
+            "listeners.mqtt.allow_anonymous": "true",
+            "listeners.ws.bind": "0.0.0.0:8080",
+            "listeners.ws.websocket": "/mqtt",
+            "listeners.ws.allow_anonymous": "false",
+            "listeners.ws.auth.password_file": f"{temp.path}/users.passwd",
+            "listeners.unix.bind": "unix:/run/mosquitto/mqtt.sock",
+            "listeners.mqtt-1885.bind": "0.0.0.0:1885",
+            "mqtt.max_queued_messages": "1000000",
+            "mqtt.max_packet_size": "268435456",
+            "mqtt.max_retained_messages": "0",
+            "log.level": "debug",
+        }.items():
+            self.assertEqual(found.get(key), value, key)
+        self.assertNotIn("listeners.mqtt-1885.tls.cacertfile", found)
+        self.assertIn("no_such_option 1: no option of mosquitto.conf(5)", notes)
+
+    def test_every_option_of_the_manual_is_known(self):
+        for name in OPTIONS:
+            path = written("one.conf", "listener 1883", f"{name} {VALUES.get(name, '1')}")
+            out, notes = imported(path)
+            self.assertNotIn("that is known here", notes, name)
+            said = "one.conf:2: " in notes or re.search(r"^ .*# one\.conf:2$", out, re.M) \
+                or name in STRUCTURE
+            self.assertTrue(said, f"{name}:\n{out}\n{notes}")
+
+    def test_nothing_is_mosquittos_default_too(self):
+        """Without a listener it is open on loopback, and nowhere else."""
+        found = keys(imported(written("empty.conf", "# nothing"))[0])
+        self.assertEqual(found["listeners.mqtt.bind"], "127.0.0.1:1883")
+        self.assertEqual(found["listeners.mqtt.allow_anonymous"], "true")
+        found = keys(imported(written("open.conf", "listener 1883"))[0])
+        self.assertEqual(found["listeners.mqtt.bind"], "0.0.0.0:1883")
+        self.assertEqual(found["listeners.mqtt.allow_anonymous"], "false")
+
+    def test_a_gateway_runs_with_it_and_lets_the_same_clients_in(self):
+        path = written("run.conf", "listener 1883 127.0.0.1",
+                       f"password_file {temp.path}/users.passwd", "max_packet_size 2000")
+        out, _ = imported(path)
+        with Gateway(out) as gateway:
+            ours = ("-u", "press-7", "-q", "1", "-t", "a", "-m", "1")
+            mosquitto_pub(gateway.mqtt_port, *ours, "-P", "s3cret")
+            self.assertNotEqual(mosquitto_pub(gateway.mqtt_port, *ours, "-P", "no",
+                                              check=False).returncode, 0)
+
+    def test_mosquitto_itself_takes_our_fixture(self):
+        """It is real: every line of it is read, up to one that ends it."""
+        lines = prepared("mosquitto.conf").read_text(encoding="utf-8").splitlines()
+        path = written("ours.conf", *[line for line in lines if line[:11] != "include_dir"],
+                       "the_end 1")
+        done = subprocess.run([program("mosquitto"), "-c", path], capture_output=True, text=True,
+                              timeout=PATIENCE, check=False)
+        self.assertEqual(re.findall(r"Error: (.*)", done.stderr),
+                         ['Unknown configuration variable "the_end".'])
+
+    def test_a_file_that_is_not_there_is_said(self):
+        done = millrace("import", temp.path / "none.conf", check=False)
+        self.assertEqual((done.returncode, done.stdout), (65, ""))
+        self.assertIn("none.conf", done.stderr)
+
+
+class Emqx(unittest.TestCase):
+    def test_connectors_actions_and_rules(self):
+        path = prepared("emqx.conf")
+        out, notes = imported(path)
+        found = keys(out)
+        for key, value in {
+            "listeners.tcp-default.bind": "0.0.0.0:1883",
+            "listeners.tcp-default.max_connections": "1024000",
+            "listeners.tcp-default.allow_anonymous": "false",
+            "listeners.tcp-hall.bind": "0.0.0.0:1893",
+            "listeners.tcp-hall.allow_anonymous": "true",
+            "listeners.ssl-default.bind": "[::]:8883",
+            "listeners.ssl-default.tls.certfile": f"{temp.path}/server.crt",
+            "listeners.ssl-default.tls.require_certificate": "true",
+            "listeners.ssl-default.tls.tls_version": "tlsv1.2",
+            "auth.password_file": "users.passwd",
+            "mqtt.max_packet_size": "1MiB",
+            "mqtt.max_topic_levels": "128",
+            "mqtt.topic_alias_maximum": "1000",
+            "mqtt.max_inflight_messages": "32",
+            "mqtt.max_queued_messages": "2000",
+            "mqtt.max_session_expiry": "5400s",
+            "mqtt.max_keepalive": "600s",
+            "mqtt.connect_timeout": "15s",
+            "mqtt.max_retained_messages": "500000",
+            "mqtt.sys_interval": "60s",
+            "log.level": "warn",
+            "bridges.readings.type": "kafka",
+            "bridges.readings.servers": "kafka-1:9093,kafka-2:9093",
+            "bridges.readings.from": '["sensors/#", "meters/+/value", "alarms/#"]',
+            "bridges.readings.topic": "sensor_${payload.kind}",
+            "bridges.readings.message_key": "${clientid}",
+            "bridges.readings.value_encoder": "raw",
+            "bridges.readings.compression": "none",
+            "bridges.readings.linger": "5ms",
+            "bridges.readings.ssl.enable": "true",
+            "bridges.readings.authentication.mechanism": "scram_sha_512",
+            "bridges.readings.authentication.password": "geheim",
+        }.items():
+            self.assertEqual(found.get(key), value, key)
+        self.assertNotIn("bridges.unused.topic", found)
+        for word in ("SQL has no equivalent", "QUIC", "terms of Erlang", "no cluster",
+                     "switched off", "this action of the rule", "no rule leads there"):
+            self.assertIn(word, notes)
+        self.assertNotIn("geheim", notes)
+        self.assertNotIn("emqxsecretcookie", notes + out)
+        done = check()
+        self.assertEqual(done.returncode, 0, done.stderr)
+        quiet = re.compile(r"^    (mechanism|backend|user_id_type|bootstrap)|enable = true$|sql =")
+        lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for number, line in lines:
+            if re.search(r"[\w.]+ = [^\[{]+$", line) and not quiet.search(line):
+                self.assertRegex(out, rf"# emqx\.conf:{number}(:|\n)", line)
+
+    def test_bridges_of_5_1(self):
+        out, notes = imported(prepared("emqx-5.1.conf"))
+        found = keys(out)
+        for key, value in {
+            "listeners.tcp-default.bind": "127.0.0.1:1883",
+            "listeners.tcp-default.allow_anonymous": "true",
+            "bridges.old.servers": "127.0.0.1:9092",
+            "bridges.old.from": '["t/#"]',
+            "bridges.old.topic": "old_topic",
+            "bridges.old.value_encoder": "json",
+            "mqtt.max_topic_levels": "70",
+        }.items():
+            self.assertEqual(found.get(key), value, key)
+        for word in ("substitutions of HOCON", "included files", "bridges.mqtt.elsewhere",
+                     "less than all replicas"):
+            self.assertIn(word, notes)
+        done = check()
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_later_files_win(self):
+        one = written("emqx-a.conf", 'mqtt { max_inflight = 10, max_packet_size = "2MB" }')
+        two = written("cluster.hocon", "mqtt.max_inflight = 11")
+        found = keys(imported(one, two)[0])
+        self.assertEqual(found["mqtt.max_inflight_messages"], "11")
+        self.assertEqual(found["mqtt.max_packet_size"], "2MiB")
+
+    def test_what_is_no_hocon_is_said_with_its_line(self):
+        for text, why in (("a {\n b = 1\n", "does not end"), ("a = [1, 2", "does not end"),
+                          ("x\n", "behind a key"), ('a = "b\n', "does not end"),
+                          ("a = {" * 100, "within each other"), ("= 1", "a key was expected")):
+            path = written("emqx-bad.conf", text)
+            done = millrace("import", path, check=False)
+            self.assertEqual((done.returncode, done.stdout), (65, ""), text)
+            self.assertRegex(done.stderr, r"emqx-bad\.conf:\d+: ")
+            self.assertIn(why, done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
