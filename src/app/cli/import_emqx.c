@@ -97,15 +97,9 @@ static const struct emqx_row listener_rows[] = {
     {.name = "access_rules",
      .how = EMQX_NOTE,
      .advice = "addresses are not looked at; let a packet filter do that"},
-    {.name = "max_conn_rate",
-     .how = EMQX_NOTE,
-     .advice = "see the rates of listeners in docs/CONFIG.md"},
-    {.name = "messages_rate",
-     .how = EMQX_NOTE,
-     .advice = "see the rates of listeners in docs/CONFIG.md"},
-    {.name = "bytes_rate",
-     .how = EMQX_NOTE,
-     .advice = "see the rates of listeners in docs/CONFIG.md"},
+    {.name = "max_conn_rate", .how = EMQX_RATE, .key = "max_conn_rate"},
+    {.name = "messages_rate", .how = EMQX_RATE, .key = "messages_rate"},
+    {.name = "bytes_rate", .how = EMQX_RATE, .key = "bytes_rate"},
     {.name = "websocket.mqtt_path", .how = EMQX_TEXT, .key = "websocket"},
     {.name = "websocket.*",
      .how = EMQX_NOTE,
@@ -369,6 +363,8 @@ static const struct emqx_row mqtt_rows[] = {
     {.name = "max_packet_size", .how = EMQX_SIZE, .key = "max_packet_size"},
     {.name = "max_topic_levels", .how = EMQX_CALL, .call = on_topic_levels},
     {.name = "max_topic_alias", .how = EMQX_CALL, .call = on_topic_alias},
+    {.name = "max_clientid_len", .how = EMQX_PLAIN, .key = "max_clientid_len"},
+    {.name = "max_subscriptions", .how = EMQX_RATE, .key = "max_subscriptions"},
     {.name = "max_inflight", .how = EMQX_CALL, .call = on_inflight},
     {.name = "max_mqueue_len", .how = EMQX_CALL, .call = on_queue},
     {.name = "server_keepalive", .how = EMQX_CALL, .call = on_keepalive},
@@ -501,6 +497,21 @@ static void on_log(struct emqx *emqx, const struct hocon_value *value, struct im
               "2>>FILE");
 }
 
+static void on_flapping(struct emqx *emqx, const struct hocon_value *value,
+                        struct import_node *into)
+{
+    static const struct emqx_row rows[] = {
+        {.name = "enable", .how = EMQX_PLAIN, .key = "flapping_detect.enable"},
+        {.name = "max_count", .how = EMQX_PLAIN, .key = "flapping_detect.max_count"},
+        {.name = "window_time", .how = EMQX_DURATION, .key = "flapping_detect.window_time"},
+        {.name = "ban_time", .how = EMQX_DURATION, .key = "flapping_detect.ban_time"},
+        {.name = NULL}};
+
+    (void)into;
+    emqx_rows(emqx, value, "flapping_detect", rows, import_child(emqx->import, NULL, "mqtt"),
+              "it has no equivalent");
+}
+
 /* ---- the whole ---- */
 
 #define CLUSTER "one gateway is one machine; there is no cluster to join"
@@ -525,9 +536,7 @@ static const struct emqx_row top_rows[] = {
      .how = EMQX_NOTE,
      .advice = "/metrics of `admin.bind` is there to be read; nothing is pushed"},
     {.name = "zones.*", .how = EMQX_NOTE, .advice = "there are no zones"},
-    {.name = "flapping_detect.*",
-     .how = EMQX_NOTE,
-     .advice = "see the limits of listeners in docs/CONFIG.md"},
+    {.name = "flapping_detect", .how = EMQX_CALL, .call = on_flapping},
     {.name = "limiter.*",
      .how = EMQX_NOTE,
      .advice = "see the limits of listeners in docs/CONFIG.md"},

@@ -22,6 +22,7 @@ enum emqx_how {
     EMQX_PLAIN,    /* as it is: numbers, flags, words */
     EMQX_SIZE,     /* 1MB is our 1MiB */
     EMQX_DURATION, /* 1h30m is our 90m */
+    EMQX_RATE,     /* 1000/s is our 1000; 5MB/10s our 524288 */
     EMQX_NOTE,     /* no key: `advice` */
     EMQX_CALL,
 };

@@ -124,6 +124,46 @@ static bool duration_of(const char *value, struct mr_text *out)
     return value[0] != '\0';
 }
 
+/* "1000/s", "100/10s", "1MB/s" as one number a second, at least 1; "infinity" as 0. */
+static bool rate_of(const char *value, struct mr_text *out)
+{
+    const char *slash = strchr(value, '/');
+    char amount[32];
+    struct mr_text text = mr_text_over(amount, sizeof(amount));
+    uint64_t number = 0;
+    uint64_t span_us = 1000000;
+
+    if (strcmp(value, "infinity") == 0) {
+        mr_text_add(out, "0");
+        return true;
+    }
+    char head[32];
+    struct mr_text copy = mr_text_over(head, sizeof(head));
+    mr_text_bytes(&copy, value, slash == NULL ? strlen(value) : (size_t)(slash - value));
+    if (copy.truncated || !size_of(head, &text) ||
+        mr_parse_size(mr_span_of(amount), &number) != MR_OK) {
+        return false;
+    }
+    if (slash != NULL && slash[1] >= '0' && slash[1] <= '9') {
+        char span[32];
+        struct mr_text written = mr_text_over(span, sizeof(span));
+        if (!duration_of(slash + 1, &written) ||
+            mr_parse_duration(mr_span_of(span), &span_us) != MR_OK || span_us == 0) {
+            return false;
+        }
+    } else if (slash != NULL && strcmp(slash, "/s") != 0) {
+        span_us = strcmp(slash, "/m") == 0   ? UINT64_C(60000000)
+                  : strcmp(slash, "/h") == 0 ? UINT64_C(3600000000)
+                                             : 0;
+    }
+    if (span_us == 0 || number > (uint64_t)1 << 40) {
+        return false;
+    }
+    uint64_t rate = number * 1000000 / span_us;
+    mr_text_fmt(out, "%" PRIu64, rate == 0 && number != 0 ? 1 : rate);
+    return true;
+}
+
 void emqx_set(struct emqx *emqx, const struct hocon_value *value, const char *path,
               enum emqx_how how, struct import_node *into, const char *key)
 {
@@ -142,8 +182,10 @@ void emqx_set(struct emqx *emqx, const struct hocon_value *value, const char *pa
         return;
     }
     const char *out = value->text;
-    if (how == EMQX_SIZE || how == EMQX_DURATION) {
-        if (!(how == EMQX_SIZE ? size_of(out, &text) : duration_of(out, &text))) {
+    if (how == EMQX_SIZE || how == EMQX_DURATION || how == EMQX_RATE) {
+        if (!(how == EMQX_SIZE   ? size_of(out, &text)
+              : how == EMQX_RATE ? rate_of(out, &text)
+                                 : duration_of(out, &text))) {
             emqx_note(emqx, value, path, "this value cannot be taken over; the default holds");
             return;
         }
