@@ -24,6 +24,9 @@ int64_t bench_mono_ns(void);
 int64_t bench_wall_ns(void);
 int64_t bench_cpu_ns(void); /* of this process, all threads, user and kernel */
 
+/* On-CPU nanoseconds of all threads of `pid` (schedstat, not ticks), 0 if unknown. */
+uint64_t bench_process_cpu_ns(uint64_t pid);
+
 /* ---- options ---- */
 
 enum bench_option_type { BENCH_U64, BENCH_TEXT, BENCH_FLAG };

@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -36,6 +37,36 @@ int64_t bench_wall_ns(void)
 int64_t bench_cpu_ns(void)
 {
     return common_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+uint64_t bench_process_cpu_ns(uint64_t pid)
+{
+    char path[320];
+    uint64_t total_ns = 0;
+
+    if (pid == 0) {
+        return 0;
+    }
+    (void)snprintf(path, sizeof(path), "/proc/%llu/task", (unsigned long long)pid);
+    DIR *tasks = opendir(path);
+    if (tasks == NULL) {
+        return 0;
+    }
+    for (struct dirent *task = readdir(tasks); task != NULL; task = readdir(tasks)) {
+        char line[64] = "";
+
+        (void)snprintf(path, sizeof(path), "/proc/%llu/task/%s/schedstat", (unsigned long long)pid,
+                       task->d_name);
+        FILE *file = task->d_name[0] == '.' ? NULL : fopen(path, "re");
+        if (file != NULL) {
+            if (fgets(line, sizeof(line), file) != NULL) {
+                total_ns += strtoull(line, NULL, 10);
+            }
+            (void)fclose(file);
+        }
+    }
+    (void)closedir(tasks);
+    return total_ns;
 }
 
 void bench_fail(const char *fmt, ...)

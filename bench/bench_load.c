@@ -30,7 +30,6 @@
  */
 #include "bench.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -84,39 +83,6 @@ struct load {
     struct mr_histogram latency;
     struct mr_histogram lateness; /* how late the generator itself was */
 };
-
-/* ---- the server's CPU ---- */
-
-/* On-CPU nanoseconds of all threads of `pid` (schedstat, not ticks), 0 if unknown. */
-static uint64_t load_server_cpu_ns(uint64_t pid)
-{
-    char path[320];
-    uint64_t total_ns = 0;
-
-    if (pid == 0) {
-        return 0;
-    }
-    (void)snprintf(path, sizeof(path), "/proc/%llu/task", (unsigned long long)pid);
-    DIR *tasks = opendir(path);
-    if (tasks == NULL) {
-        return 0;
-    }
-    for (struct dirent *task = readdir(tasks); task != NULL; task = readdir(tasks)) {
-        char line[64] = "";
-
-        (void)snprintf(path, sizeof(path), "/proc/%llu/task/%s/schedstat", (unsigned long long)pid,
-                       task->d_name);
-        FILE *file = task->d_name[0] == '.' ? NULL : fopen(path, "re");
-        if (file != NULL) {
-            if (fgets(line, sizeof(line), file) != NULL) {
-                total_ns += strtoull(line, NULL, 10);
-            }
-            (void)fclose(file);
-        }
-    }
-    (void)closedir(tasks);
-    return total_ns;
-}
 
 /* ---- set-up ---- */
 
@@ -444,11 +410,11 @@ int main(int argc, char **argv)
     bench_stop_on_signals();
     load_connect(&load);
 
-    cpu.server_begin_ns = load_server_cpu_ns(load.server_pid);
+    cpu.server_begin_ns = bench_process_cpu_ns(load.server_pid);
     cpu.own_ns = -bench_cpu_ns();
     load_run(&load);
     cpu.own_ns += bench_cpu_ns();
-    cpu.server_end_ns = load_server_cpu_ns(load.server_pid);
+    cpu.server_end_ns = bench_process_cpu_ns(load.server_pid);
 
     if (load.ledger != NULL) {
         load_ledger_write(&load);

@@ -8,7 +8,7 @@
  * the time of each client runs from that moment, so whoever waits in a queue is
  * charged for it.  An answer counts only if it says that the session was there.
  *
- * Opening stops while OPENING_MAX clients are without their CONNACK: the kernel's
+ * Opening stops while --opening clients (2,000) are without their CONNACK: the kernel's
  * accept queue is finite, and a SYN that it drops comes again after a second,
  * which would measure the kernel's timer.
  *
@@ -25,7 +25,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS_MAX = 256, OPENING_MAX = 2000, PACKET_MAX = 160, PATIENCE_S = 120 };
+enum { EVENTS_MAX = 256, PACKET_MAX = 160, PATIENCE_S = 120 };
 
 struct storm_client {
     int fd;
@@ -39,6 +39,7 @@ struct storm_client {
 struct storm {
     uint64_t port;
     uint64_t count;
+    uint64_t opening;
     bool prepare;
     bool come_back;
 
@@ -191,7 +192,7 @@ static int64_t storm_run(struct storm *storm)
 
     storm->epoll = epoll_create1(EPOLL_CLOEXEC);
     while (storm->back < storm->count && !bench_stopped()) {
-        while (storm->opened < storm->count && storm->opened - storm->back < OPENING_MAX) {
+        while (storm->opened < storm->count && storm->opened - storm->back < storm->opening) {
             storm_open(storm, storm->opened);
         }
         int count = epoll_wait(storm->epoll, events, EVENTS_MAX, 1000);
@@ -213,10 +214,11 @@ static int64_t storm_run(struct storm *storm)
 
 int main(int argc, char **argv)
 {
-    static struct storm storm = {.count = 15000};
+    static struct storm storm = {.count = 15000, .opening = 2000};
     const struct bench_option table[] = {
         {"port", BENCH_U64, &storm.port, "TCP port of the server on 127.0.0.1"},
         {"clients", BENCH_U64, &storm.count, "sessions"},
+        {"opening", BENCH_U64, &storm.opening, "clients without a CONNACK at a time"},
         {"prepare", BENCH_FLAG, &storm.prepare, "make the sessions and leave them"},
         {"return", BENCH_FLAG, &storm.come_back, "come back to sessions that are there"},
         {NULL, BENCH_FLAG, NULL, NULL},

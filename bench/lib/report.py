@@ -7,6 +7,7 @@ import platform
 import re
 import statistics
 
+from beside import SHAPES
 from runs import LATENCY_RATE
 from subjects import ROOT
 
@@ -139,6 +140,51 @@ def markdown(results, args):
         "### Memory of one idle connection (slope between 2,000 and 15,000)",
         table(["", "bytes"], idle_rows),
     ]
+    if "failed" in results:
+        parts.insert(1, "**Runs that failed and do not count:** " + "; ".join(
+            line.splitlines()[0] for line in results["failed"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def times(results, name, key):
+    """millrace's figure over Mosquitto's."""
+    ours, theirs = (median(results, f"{name}/{s}", key) for s in ("millrace", "mosquitto"))
+    return f"{ours / theirs:.2f}" if ours and theirs else ""
+
+
+def markdown_beside(results, args):
+    def rows(name, columns):
+        """Both subjects, then the ratio of each column."""
+        out = [[subject, *[spread(results, f"{name}/{subject}", key, scale, digits)
+                           for key, scale, digits in columns]]
+               for subject in ("millrace", "mosquitto")]
+        return [*out, ["ratio", *[times(results, name, key) for key, _, _ in columns]]]
+
+    copies = [("copies_per_s", 1, 0), ("cpu_ns", 1, 0), ("copy_p50", 1e-3, 2),
+              ("copy_p99", 1e-3, 2)]
+    head = ["", "copies/s", "CPU ns/copy", "p50, ms", "p99, ms"]
+    parts = [f"Measured {datetime.date.today().isoformat()} on {machine()}; {args.reps} "
+             "repetitions, median (lowest to highest)."]
+    for shape in SHAPES:
+        parts += [f"**{shape.replace('_', ' ')}**",
+                  table(head, rows(f"beside/fanout/{shape}", copies))]
+    parts += ["**1,000,000 filters with wildcards, each publish meets one**",
+              table([*head, "subscribing all, s", "bytes/filter"],
+                    rows("beside/filters", [*copies, ("subscribe_s", 1, 2),
+                                            ("bytes_per_filter", 1, 0)])),
+              "**15,000 persistent sessions**",
+              table(["", "made, s", "all back at once, s", "p99 to CONNACK, ms"],
+                    rows("beside/storm", [("made_s", 1, 2), ("back_s", 1, 2),
+                                          ("back_p99", 1e-3, 0)])),
+              "**1,000,000 retained messages of 100 bytes**",
+              table(["", "made/s", "bytes/message", "wildcard subscription, s", "first one, s"],
+                    rows("beside/retained", [("made_per_s", 1, 0), ("bytes_per_message", 1, 0),
+                                             ("subscribe_s", 1, 2), ("first_s", 1, 3)])),
+              "**The subscription tree alone, 1,000,000 filters**",
+              table(["", "topics/s", "ns/topic", "ns to add a filter", "bytes/filter"],
+                    [[label, *[spread(results, f"beside/subtree/{kind}", key, 1, 0) for key in
+                               ("matches_per_s", "match_ns", "add_ns", "bytes_per_filter")]]
+                     for kind, label in (("own", "one branch"), ("spread", "a `+` beside each"))])]
     if "failed" in results:
         parts.insert(1, "**Runs that failed and do not count:** " + "; ".join(
             line.splitlines()[0] for line in results["failed"]))

@@ -2,6 +2,7 @@
 
 import time
 
+from beside import Beside
 from process import Failed, cpu_ns, drop_caches, mqtt_served, peak_memory_bytes, wait_until
 from subjects import Subjects
 
@@ -39,7 +40,7 @@ PROFILES = ("mixed", "meters", "trains", "tolling", "vibration")
 PROFILE_EVENTS = 1_000_000
 
 
-class Runs(Subjects):
+class Runs(Beside, Subjects):
     """Each run_* starts its own servers and verifies what came out."""
 
     def count(self, load, subject):

@@ -87,13 +87,15 @@ class Subjects:
             wait_until(lambda: port_open(port), 10, "the floor server's start")
             yield server, port
 
-    def gateway_config(self, folder, port, admin, topic, shards):
+    def gateway_config(self, folder, port, admin, topic, shards, mqtt=None):
         config = f"""\
 gateway: {{ name: bench, data: {folder}/data, shards: {shards} }}
 listeners: {{ mqtt: {{ bind: "127.0.0.1:{port}", allow_anonymous: true }} }}
 admin: {{ bind: "127.0.0.1:{admin}" }}
 journal: {{ max_size: 8GiB, keep: 0 }}
 """
+        if mqtt:
+            config += f"mqtt: {{ {mqtt} }}\n"
         if topic:
             config += f"""\
 bridges:
@@ -116,10 +118,10 @@ bridges:
             shutil.rmtree(path, ignore_errors=True)
 
     @contextlib.contextmanager
-    def gateway_in(self, folder, topic=None, shards=1):
+    def gateway_in(self, folder, topic=None, shards=1, mqtt=None):
         """The process on the data of this folder, just started; `port` and `admin` are its."""
         port, admin = free_port(), free_port()
-        config = self.gateway_config(folder, port, admin, topic, shards)
+        config = self.gateway_config(folder, port, admin, topic, shards, mqtt)
         with open(folder / "gateway.log", "a") as log, \
              process([self.build / "millrace", "run", "-c", config], stderr=log,
                      stdout=log) as server:
@@ -148,9 +150,9 @@ bridges:
                          + server.log.read_text())
 
     @contextlib.contextmanager
-    def gateway(self, topic, shards=1):
+    def gateway(self, topic, shards=1, mqtt=None):
         """A new gateway with an empty journal; with a bridge if there is a topic."""
-        with self.folder() as folder, self.gateway_in(folder, topic, shards) as server:
+        with self.folder() as folder, self.gateway_in(folder, topic, shards, mqtt) as server:
             self.await_ready(server)
             self.await_quiet(server)
             yield server, server.port
