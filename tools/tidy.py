@@ -51,6 +51,7 @@ LIBRARIES = {
     "simdjson.h": ["codec"],
     "openssl/": ["net", "auth"],
     "lmdb.h": ["store"],
+    "wslay/": ["net"],
 }
 
 BANNED = {

@@ -117,6 +117,11 @@ static void check_listener(struct mr_settings *settings, struct mr_node *node,
                           "out for a plain listener",
                           listener->name);
     }
+    if (listener->websocket != NULL && listener->websocket[0] != '/') {
+        mr_config_problem(settings->config, mr_node_child(node, "websocket"), NULL,
+                          "listeners.%s.websocket is a path and begins with '/', as in /mqtt",
+                          listener->name);
+    }
 }
 
 static void fill_listeners(struct mr_settings *settings)

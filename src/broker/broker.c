@@ -26,6 +26,7 @@ enum {
     GATE_ENTRY_SHARE = 4096, /* one entry per so many bytes of memory */
     GATE_ENTRIES_LEAST = 1024,
     GATE_ENTRIES_MOST = 1 << 20,
+    FRAME_LEAST = 64 << 10, /* a frame may hold many small packets */
 };
 
 static bool address_is_loopback(const char *address)
@@ -181,6 +182,28 @@ static enum mr_err listener_open(struct mr_broker *broker, uint32_t index, struc
     return err;
 }
 
+/* What its connections speak below MQTT. */
+static void listener_dress(const struct mr_broker *broker, uint32_t index)
+{
+    struct broker_listener *listener = &broker->listeners[index];
+    const struct mr_listener_conf *conf = listener->conf;
+    uint64_t packet = broker->limits.max_packet_size;
+
+    listener->websocket = (struct mr_websocket_options){
+        .path = conf->websocket,
+        .origins = conf->websocket_origins.items,
+        .origin_count = conf->websocket_origins.count,
+        .frame_max = packet < FRAME_LEAST ? FRAME_LEAST : packet,
+    };
+    for (uint32_t shard = 0; shard < broker->shard_count; shard++) {
+        struct mr_net *net = broker->shards[shard]->net;
+        mr_net_secure(net, index, listener->tls);
+        if (conf->websocket != NULL) {
+            mr_net_websocket(net, index, &listener->websocket);
+        }
+    }
+}
+
 static enum mr_err listeners_open(struct mr_broker *broker, struct mr_error *why)
 {
     if (broker->run.listener_count > MR_NET_LISTENERS_MAX) {
@@ -201,9 +224,7 @@ static enum mr_err listeners_open(struct mr_broker *broker, struct mr_error *why
         if (err != MR_OK) {
             return err;
         }
-        for (uint32_t shard = 0; shard < broker->shard_count; shard++) {
-            mr_net_secure(broker->shards[shard]->net, i, listener->tls);
-        }
+        listener_dress(broker, i);
         listener_note_closed(broker, listener);
     }
     for (uint32_t shard = 0; shard < broker->shard_count; shard++) {

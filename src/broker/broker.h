@@ -64,6 +64,8 @@ struct mr_listener_conf {
     uint32_t allow_anonymous; /* enum mr_anonymous */
     uint64_t max_connections; /* 0: as many as descriptors allow */
     struct mr_listener_limits limits;
+    const char *websocket;    /* the path of its HTTP upgrade, "/mqtt"; NULL: no WebSocket */
+    struct mr_list websocket_origins; /* pages that may connect; empty: all */
     struct mr_listener_tls tls;
 };
 extern const struct mr_option mr_listener_options[];

@@ -94,6 +94,7 @@ static void log_gone(struct client *client)
         [END_SHUTDOWN] = "the gateway ends",
         [END_MEMORY] = "there is no memory for it",
         [END_TLS] = "its TLS failed",
+        [END_WEBSOCKET] = "its WebSocket failed",
         [END_KICKED] = "the operator sent it away",
         [END_AUTH] = "who it is was not proven, or holds no longer",
     };
@@ -135,20 +136,20 @@ static bool client_opened(void *arg, struct mr_conn *conn)
     return !shard->stopping && bans_let_in(mr_conn_user(conn));
 }
 
-/* The handshake failed, or a record: not seldom a door that somebody tries. */
-static void tls_note(struct client *client)
+/* A handshake failed, a record or a frame: not seldom a door that somebody tries. */
+static void transport_note(struct client *client, enum end_kind end)
 {
     static struct mr_log_limit limit;
     struct client_label label;
     uint64_t held = 0;
 
-    client->end = END_TLS;
+    client->end = (uint8_t)end;
     if (client->session == NULL) {
         bans_note_refused(client, MR_MQTT_NOT_AUTHORIZED);
     }
     if (mr_log_allowed(&limit, LOG_EVERY_US / 10, &held)) {
         mr_log(MR_LOG_INFO, "mqtt", "%s: %s; closed%s", client_label(client, &label),
-               mr_conn_tls_fault(client_conn(client)),
+               mr_conn_fault(client_conn(client)),
                held != 0 ? "; more such lines were held back" : "");
     }
 }
@@ -162,7 +163,9 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
     if (why == MR_CLOSE_MEMORY) {
         client->end = END_MEMORY;
     } else if (why == MR_CLOSE_TLS) {
-        tls_note(client);
+        transport_note(client, END_TLS);
+    } else if (why == MR_CLOSE_WEBSOCKET) {
+        transport_note(client, END_WEBSOCKET);
     }
     login_drop(client);
     exchange_drop(client);

@@ -10,16 +10,45 @@ static bool begins_wrong(const struct client *client, struct mr_span bytes)
            bytes.at[0] != MR_MQTT_CONNECT << 4;
 }
 
+/* What other protocols begin with, which no CONNECT does; NULL: none of those known. */
+static const char *stranger_name(struct mr_span bytes)
+{
+    static const struct {
+        const char *begin;
+        size_t len;
+        const char *what;
+    } strangers[] = {
+        {"\x16\x03", 2,
+         "it speaks TLS and this listener plain text; give the client the port of a listener "
+         "with `tls`, or no TLS"},
+        {"GET ", 4,
+         "it speaks HTTP and this listener plain MQTT; give the client the port of a listener "
+         "with `websocket`"},
+        {"PROXY ", 6,
+         "it sends a PROXY header and this listener takes none; set `proxy_protocol: true` on it "
+         "if only a proxy can reach it"},
+        {"\r\n\r\n\0\r\nQUIT\n", 12,
+         "it sends a PROXY header and this listener takes none; set `proxy_protocol: true` on it "
+         "if only a proxy can reach it"},
+    };
+
+    for (size_t i = 0; i < MR_COUNT_OF(strangers); i++) {
+        if (bytes.len >= strangers[i].len &&
+            memcmp(bytes.at, strangers[i].begin, strangers[i].len) == 0) {
+            return strangers[i].what;
+        }
+    }
+    return NULL;
+}
+
 /* A frame that cannot be followed any further. */
 static enum verdict frame_refuse(struct client *client, enum mr_err err,
                                  const struct mr_mqtt_frame *frame, struct mr_span rest)
 {
-    const char *what = err == MR_ERR_AGAIN ? "the first packet is not CONNECT" : frame->what;
+    const char *what = client->session == NULL ? stranger_name(rest) : NULL;
 
-    /* A handshake of TLS begins with 0x16 0x03, which no CONNECT does. */
-    if (client->session == NULL && rest.len >= 2 && rest.at[0] == 0x16 && rest.at[1] == 0x03) {
-        what = "it speaks TLS and this listener plain text; give the client the port of a "
-               "listener with `tls`, or no TLS";
+    if (what == NULL) {
+        what = err == MR_ERR_AGAIN ? "the first packet is not CONNECT" : frame->what;
     }
     return client_refuse(client, END_PROTOCOL,
                          err == MR_ERR_FULL ? MR_MQTT_PACKET_TOO_LARGE : MR_MQTT_MALFORMED, what);

@@ -84,8 +84,11 @@ enum mr_err mailbox_send_client(struct client *client, struct mr_span unread)
 {
     struct mr_shard *shard = client->shard;
     struct mr_ring *ring = ring_to(shard, client->home);
-    struct mail *mail = (struct mail *)(void *)mr_ring_reserve(ring, sizeof(*mail));
+    struct mail *mail = NULL;
 
+    if (mr_conn_may_detach(client_conn(client))) {
+        mail = (struct mail *)(void *)mr_ring_reserve(ring, sizeof(*mail));
+    }
     if (mail == NULL) {
         return MR_ERR_FULL;
     }

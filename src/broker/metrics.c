@@ -68,6 +68,7 @@ static const char *const ends[END_COUNT] = {
     [END_SHUTDOWN] = "reason=\"shutdown\"",
     [END_MEMORY] = "reason=\"memory\"",
     [END_TLS] = "reason=\"tls\"",
+    [END_WEBSOCKET] = "reason=\"websocket\"",
     [END_KICKED] = "reason=\"kicked\"",
     [END_AUTH] = "reason=\"auth\"",
 };

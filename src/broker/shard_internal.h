@@ -27,6 +27,7 @@
 #include "journal/cursor.h"
 #include "journal/reader.h"
 #include "net/net.h"
+#include "net/websocket.h"
 
 /* What the session store has of its own lane, and what those of all other shards have. */
 #define SESSIONS_CURSOR "$sessions"
@@ -141,9 +142,10 @@ enum end_kind {
     END_PROTOCOL, /* the client broke a rule */
     END_SHUTDOWN,
     END_MEMORY,
-    END_KICKED, /* by the operator */
-    END_TLS,    /* the handshake failed, or a record */
-    END_AUTH,   /* it did not prove again who it is, or may be that no longer */
+    END_KICKED,    /* by the operator */
+    END_TLS,       /* the handshake failed, or a record */
+    END_WEBSOCKET, /* the upgrade was refused, or a frame */
+    END_AUTH,      /* it did not prove again who it is, or may be that no longer */
     END_COUNT
 };
 
@@ -353,7 +355,8 @@ struct mailbox {
 struct broker_listener {
     const struct mr_listener_conf *conf;
     struct mr_address bound;
-    struct mr_tls *tls; /* NULL: plain TCP */
+    struct mr_tls *tls;                    /* NULL: no TLS */
+    struct mr_websocket_options websocket; /* path NULL: no WebSocket */
     bool anonymous;
 };
 

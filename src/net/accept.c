@@ -8,6 +8,7 @@
  */
 #include "net/net_internal.h"
 #include "net/tls_internal.h"
+#include "net/ws_internal.h"
 
 enum { ACCEPT_PAUSE_TICKS = 4 };
 
@@ -144,15 +145,25 @@ bool mr_conn_is_surplus(const struct mr_conn *conn)
 /* The connection of a descriptor that was just accepted; NULL: no slot, or no memory. */
 static struct mr_conn *accept_take(struct mr_net *net, int fd, uint32_t index, const char *peer)
 {
-    struct mr_tls *speaks = net->listeners[index].tls;
-    struct conn_tls *tls = speaks == NULL ? NULL : tls_accept(speaks, fd);
+    const struct net_listener *listener = &net->listeners[index];
+    struct mr_conn_parcel parcel = {.fd = fd, .listener = index};
 
-    if (speaks != NULL && tls == NULL) {
-        return NULL;
+    memcpy(parcel.peer, peer, strnlen(peer, sizeof(parcel.peer) - 1));
+    if (listener->tls != NULL) {
+        parcel.tls = tls_accept(listener->tls, fd);
+        if (parcel.tls == NULL) {
+            return NULL;
+        }
     }
-    struct mr_conn *conn = conn_take(net, fd, tls, index, peer);
-    if (conn == NULL && tls != NULL) {
-        tls_free(tls);
+    if (listener->websocket != NULL) {
+        parcel.ws = ws_accept(listener->websocket);
+    }
+    struct mr_conn *conn = conn_take(net, &parcel);
+    if (conn == NULL && parcel.tls != NULL) {
+        tls_free(parcel.tls);
+    }
+    if (conn == NULL && parcel.ws != NULL) {
+        ws_free(parcel.ws, net->options.pool);
     }
     return conn;
 }

@@ -21,6 +21,8 @@
  */
 #include "net/net_internal.h"
 #include "net/tls_internal.h"
+#include "net/ws_frames_internal.h"
+#include "net/ws_internal.h"
 
 /* Make CONN_CHUNK more slots.  False: the limit is reached. */
 static bool slots_grow(struct mr_net *net)
@@ -44,29 +46,30 @@ static bool slots_grow(struct mr_net *net)
     return true;
 }
 
-struct mr_conn *conn_take(struct mr_net *net, int fd, struct conn_tls *tls, uint32_t listener,
-                          const char *peer)
+struct mr_conn *conn_take(struct mr_net *net, const struct mr_conn_parcel *parcel)
 {
     if (net->free_first == 0 && !slots_grow(net)) {
         return NULL;
     }
     struct mr_conn *conn = net_slot(net, net->free_first - 1);
 
-    if (mr_loop_add(net->options.loop, fd, MR_READY_READ | MR_READY_EDGE, conn->id) != MR_OK) {
+    if (mr_loop_add(net->options.loop, parcel->fd, MR_READY_READ | MR_READY_EDGE, conn->id) !=
+        MR_OK) {
         return NULL;
     }
-    conn->tls = tls;
+    conn->tls = parcel->tls;
+    conn->ws = parcel->ws;
+    conn->layered = conn->tls != NULL || conn->ws != NULL;
+    conn->headroom = conn->ws != NULL ? WS_DATA_HEAD_MAX : 0;
     net->free_first = conn->next;
     conn->next = 0;
     conn->prev = 0;
-    conn->fd = fd;
+    conn->fd = parcel->fd;
     conn->state = CONN_OPEN;
     conn->watching = MR_READY_READ | MR_READY_EDGE;
-    conn->listener = (uint8_t)listener;
+    conn->listener = (uint8_t)parcel->listener;
     conn->heard = net->tick;
-    size_t peer_len = strnlen(peer, CONN_PEER_TEXT - 1);
-    memcpy(conn->peer, peer, peer_len);
-    conn->peer[peer_len] = 0;
+    memcpy(conn->peer, parcel->peer, sizeof(conn->peer));
     memset(mr_conn_user(conn), 0, net->options.user_bytes);
     net->stats.open += 1;
     return conn;
@@ -99,6 +102,10 @@ void conn_slot_free(struct mr_conn *conn)
     if (conn->tls != NULL) {
         tls_free(conn->tls);
         conn->tls = NULL;
+    }
+    if (conn->ws != NULL) {
+        ws_free(conn->ws, net->options.pool);
+        conn->ws = NULL;
     }
     mr_wheel_cancel(&net->wheel, &conn->timer);
     conn->fd = -1;
@@ -291,6 +298,11 @@ void *mr_conn_user(struct mr_conn *conn)
 struct mr_conn *mr_conn_of_user(void *user)
 {
     return (struct mr_conn *)user - 1;
+}
+
+const char *mr_conn_fault(const struct mr_conn *conn)
+{
+    return conn->net->fault.text;
 }
 
 uint32_t mr_conn_heard(const struct mr_conn *conn)

@@ -20,6 +20,7 @@
  */
 #include "net/net_internal.h"
 #include "net/tls_internal.h"
+#include "net/ws_internal.h"
 
 static void in_free(struct mr_conn *conn)
 {
@@ -106,14 +107,13 @@ static void in_offer(struct mr_conn *conn, const uint8_t *at, uint32_t len)
     conn_watch(conn);
 }
 
-/* `inside`: of a TLS connection, only what it has received already. */
-static enum mr_err in_take(struct mr_conn *conn, uint8_t *into, size_t len, size_t *got,
+enum mr_err conn_take_wire(struct mr_conn *conn, uint8_t *into, size_t len, size_t *got,
                            bool inside)
 {
-    if (MR_LIKELY(conn->tls == NULL)) {
+    if (conn->tls == NULL) {
         return mr_socket_read(conn->fd, into, len, got);
     }
-    enum mr_err err = tls_read(conn->tls, into, len, got, inside, &conn->net->tls_fault);
+    enum mr_err err = tls_read(conn->tls, into, len, got, inside, &conn->net->fault);
     bool stuck = tls_wants_room(conn->tls);
     if (stuck != conn->stuck) {
         conn->stuck = stuck;
@@ -122,15 +122,25 @@ static enum mr_err in_take(struct mr_conn *conn, uint8_t *into, size_t len, size
     return err;
 }
 
+static enum mr_err in_take(struct mr_conn *conn, uint8_t *into, size_t len, size_t *got,
+                           bool inside)
+{
+    if (MR_LIKELY(!conn->layered)) {
+        return mr_socket_read(conn->fd, into, len, got);
+    }
+    return conn->ws != NULL ? ws_take(conn, into, len, got, inside)
+                            : conn_take_wire(conn, into, len, got, inside);
+}
+
 /* The end of the stream, a broken one, or nothing at all: true if there are bytes. */
 static bool in_got(struct mr_conn *conn, enum mr_err err, size_t asked, size_t got)
 {
     if (err == MR_ERR_AGAIN) {
         return false;
     }
-    if (err == MR_ERR_REJECT) { /* the alert that says why may still be on its way */
+    if (err == MR_ERR_REJECT) { /* what tells the peer why may still be on its way */
         conn_in_drop(conn);
-        conn_linger(conn, MR_CLOSE_TLS);
+        conn_linger(conn, conn->ws != NULL ? ws_close_why(conn) : MR_CLOSE_TLS);
         return false;
     }
     if (err != MR_OK || got == 0) {
@@ -188,10 +198,18 @@ static bool in_read(struct mr_conn *conn, uint32_t max, bool inside)
     return true;
 }
 
-/* No readiness tells of what TLS has received and not been read: take all of it. */
+static bool layers_have_more(const struct mr_conn *conn)
+{
+    return (conn->ws != NULL && ws_has_more(conn->ws)) ||
+           (conn->tls != NULL && tls_has_more(conn->tls));
+}
+
+/* No readiness tells of what TLS has received and not been read, or of a WebSocket that is
+ * over: take all of it.
+ */
 static void in_read_inside(struct mr_conn *conn, uint32_t max)
 {
-    while (conn->state == CONN_OPEN && !conn->paused && tls_has_more(conn->tls)) {
+    while (conn->state == CONN_OPEN && !conn->paused && layers_have_more(conn)) {
         if (!in_read(conn, max, true)) {
             break;
         }
@@ -216,7 +234,7 @@ static void conn_read_some(struct mr_conn *conn, uint32_t max)
         return; /* paused in this very turn */
     }
     (void)in_read(conn, max, false);
-    if (MR_UNLIKELY(conn->tls != NULL)) {
+    if (MR_UNLIKELY(conn->layered)) {
         in_read_inside(conn, max);
     }
 }
@@ -283,7 +301,7 @@ void mr_conn_resume(struct mr_conn *conn)
     } else {
         conn_watch(conn);
     }
-    if (conn->tls != NULL) {
+    if (conn->layered) {
         in_read_inside(conn, read_max(conn));
     }
 }

@@ -12,6 +12,7 @@
  */
 #include "net/net_internal.h"
 #include "net/tls_internal.h"
+#include "net/ws_internal.h"
 
 void conn_out_drop(struct mr_conn *conn)
 {
@@ -24,12 +25,34 @@ void conn_out_drop(struct mr_conn *conn)
     conn->out_capacity = 0;
 }
 
-static enum mr_err out_put(struct mr_conn *conn, const void *at, size_t len, size_t *sent)
+enum mr_err conn_put_wire(struct mr_conn *conn, const void *at, size_t len, size_t *sent)
 {
     if (MR_LIKELY(conn->tls == NULL)) {
         return mr_socket_write(conn->fd, at, len, sent);
     }
     return tls_write(conn->tls, at, len, sent);
+}
+
+/* Send from the queue, once.  What has not left when *sent is 0 waits for room. */
+static enum mr_err out_send(struct mr_conn *conn, size_t *sent)
+{
+    enum mr_err err;
+
+    if (MR_UNLIKELY(conn->ws != NULL)) {
+        err = ws_send(conn, sent);
+    } else {
+        err =
+            conn_put_wire(conn, conn->out + conn->out_begin, conn->out_end - conn->out_begin, sent);
+        conn->out_begin += (uint32_t)*sent;
+    }
+    conn->net->stats.writes += 1;
+    conn->net->stats.bytes_sent += *sent;
+    return err;
+}
+
+static bool out_waits(const struct mr_conn *conn)
+{
+    return conn->out_begin != conn->out_end || (conn->ws != NULL && ws_waits(conn->ws));
 }
 
 size_t mr_conn_waiting(const struct mr_conn *conn)
@@ -47,25 +70,26 @@ uint8_t *mr_conn_reserve(struct mr_conn *conn, size_t len)
     if (waiting + len > UINT32_MAX / 4) {
         return NULL;
     }
-    if (waiting + len <= conn->out_capacity && waiting <= conn->out_begin) {
-        memcpy(conn->out, conn->out + conn->out_begin, waiting);
+    if (conn->headroom + waiting + len <= conn->out_capacity &&
+        conn->headroom + waiting <= conn->out_begin) {
+        memcpy(conn->out + conn->headroom, conn->out + conn->out_begin, waiting);
     } else {
         size_t capacity = 0;
-        size_t wanted = waiting + len + waiting / 2; /* grows by half, then by class */
+        size_t wanted = conn->headroom + waiting + len + waiting / 2; /* by half, then by class */
         uint8_t *buffer = mr_bufpool_take(conn->net->options.pool, wanted, &capacity);
         if (buffer == NULL) {
             return NULL;
         }
         if (waiting != 0) {
-            memcpy(buffer, conn->out + conn->out_begin, waiting);
+            memcpy(buffer + conn->headroom, conn->out + conn->out_begin, waiting);
         }
         conn_out_drop(conn);
         conn->out = buffer;
         conn->out_capacity = (uint32_t)capacity;
     }
-    conn->out_begin = 0;
-    conn->out_end = waiting;
-    return conn->out + waiting;
+    conn->out_begin = conn->headroom;
+    conn->out_end = conn->out_begin + waiting;
+    return conn->out + conn->out_end;
 }
 
 void mr_conn_commit(struct mr_conn *conn, size_t len)
@@ -96,9 +120,14 @@ enum mr_err mr_conn_send_now(struct mr_conn *conn, const void *at, size_t len)
     if (conn->state != CONN_OPEN) {
         return MR_ERR_FULL;
     }
+    if (MR_UNLIKELY(conn->ws != NULL)) { /* a frame's header goes with it */
+        enum mr_err err = mr_conn_send(conn, at, len);
+        mr_conn_push(conn);
+        return err;
+    }
     if (conn->out_begin == conn->out_end && !conn->broken) {
         conn->net->stats.writes += 1;
-        if (out_put(conn, at, len, &sent) != MR_OK) {
+        if (conn_put_wire(conn, at, len, &sent) != MR_OK) {
             conn->broken = true;
             conn_mark(conn);
             return MR_OK;
@@ -118,14 +147,10 @@ void mr_conn_push(struct mr_conn *conn)
     if (conn->out_begin == conn->out_end || conn->blocked || conn->broken) {
         return;
     }
-    conn->net->stats.writes += 1;
-    if (out_put(conn, conn->out + conn->out_begin, conn->out_end - conn->out_begin, &sent) !=
-        MR_OK) {
+    if (out_send(conn, &sent) != MR_OK) {
         conn->broken = true; /* flush ends it: what is queued is marked */
         return;
     }
-    conn->net->stats.bytes_sent += sent;
-    conn->out_begin += (uint32_t)sent;
     if (conn->out_begin == conn->out_end) {
         conn_out_drop(conn);
         conn->pushed = true;
@@ -138,12 +163,9 @@ void conn_write(struct mr_conn *conn)
     bool had = conn->out_begin != conn->out_end || conn->pushed;
 
     conn->pushed = false;
-    while (conn->out_begin != conn->out_end && !conn->broken) {
+    while (out_waits(conn) && !conn->broken) {
         size_t sent = 0;
-        enum mr_err err =
-            out_put(conn, conn->out + conn->out_begin, conn->out_end - conn->out_begin, &sent);
-        net->stats.writes += 1;
-        if (err != MR_OK) {
+        if (out_send(conn, &sent) != MR_OK) {
             conn->broken = true;
             break;
         }
@@ -152,8 +174,6 @@ void conn_write(struct mr_conn *conn)
             conn_watch(conn);
             return;
         }
-        net->stats.bytes_sent += sent;
-        conn->out_begin += (uint32_t)sent;
     }
     if (conn->broken) {
         conn_end(conn, MR_CLOSE_BROKEN);
@@ -161,7 +181,9 @@ void conn_write(struct mr_conn *conn)
     }
     conn_out_drop(conn);
     conn->blocked = false;
-    if (conn->state == CONN_LINGER && !conn->shut) {
+    if (conn->state == CONN_LINGER && conn->ws != NULL && ws_say_close(conn->ws)) {
+        conn_mark(conn);
+    } else if (conn->state == CONN_LINGER && !conn->shut) {
         conn->shut = true;
         if (conn->tls != NULL) {
             tls_end(conn->tls);

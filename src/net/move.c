@@ -10,30 +10,39 @@
  * Edge-triggered watching makes it safe: what arrives between the two loops is reported
  * when the second one begins to watch.
  *
- * The state of TLS is in the parcel, as the pointer that it is: it has no tie to a
- * thread or a loop.  What it has received and nobody has read travels inside it.
+ * The states of TLS and WebSocket are in the parcel, as the pointers that they are: they
+ * have no tie to a thread or a loop.  What they have received and nobody has read travels
+ * inside them.
  *
  * The place at the limits (struct mr_net_shared) moves along: it is given back by
  * whoever closes the descriptor.
  */
 #include "net/net_internal.h"
 #include "net/tls_internal.h"
+#include "net/ws_internal.h"
 
 _Static_assert(sizeof(((struct mr_conn_parcel *)0)->peer) == CONN_PEER_TEXT, "the same text");
+
+bool mr_conn_may_detach(const struct mr_conn *conn)
+{
+    return conn->out_begin == conn->out_end && (conn->ws == NULL || !ws_waits(conn->ws));
+}
 
 void mr_conn_detach(struct mr_conn *conn, uint32_t unread_bytes, struct mr_conn_parcel *parcel)
 {
     struct mr_net *net = conn->net;
 
     mr_assert(net->options.shared != NULL && conn->state == CONN_OPEN);
-    mr_assert(conn->out_begin == conn->out_end && !conn->broken);
+    mr_assert(mr_conn_may_detach(conn) && !conn->broken);
     *parcel = (struct mr_conn_parcel){.fd = conn->fd,
                                       .tls = conn->tls,
+                                      .ws = conn->ws,
                                       .listener = conn->listener,
                                       .unread_bytes = unread_bytes,
                                       .surplus = conn->surplus};
     memcpy(parcel->peer, conn->peer, sizeof(parcel->peer));
     conn->tls = NULL;
+    conn->ws = NULL;
     conn_pause_end(conn);
     mr_loop_remove(net->options.loop, conn->fd);
     net->stats.open -= 1;
@@ -44,7 +53,7 @@ void mr_conn_detach(struct mr_conn *conn, uint32_t unread_bytes, struct mr_conn_
 struct mr_conn *mr_net_attach(struct mr_net *net, const struct mr_conn_parcel *parcel,
                               const uint8_t *unread)
 {
-    struct mr_conn *conn = conn_take(net, parcel->fd, parcel->tls, parcel->listener, parcel->peer);
+    struct mr_conn *conn = conn_take(net, parcel);
 
     if (conn == NULL) {
         mr_conn_parcel_close(parcel, net->options.shared);
@@ -76,6 +85,9 @@ void mr_conn_parcel_close(const struct mr_conn_parcel *parcel, struct mr_net_sha
 {
     if (parcel->tls != NULL) {
         tls_free(parcel->tls);
+    }
+    if (parcel->ws != NULL) {
+        ws_free(parcel->ws, NULL); /* it is open, so it has nothing of a pool */
     }
     mr_socket_close(parcel->fd);
     atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);

@@ -1,5 +1,6 @@
 /* net.c - a shard's connections as a whole; see net.h for the contract. */
 #include "net/net_internal.h"
+#include "net/ws_frames_internal.h"
 
 enum mr_err mr_net_open(struct mr_net **out, const struct mr_net_options *options,
                         struct mr_error *why)
@@ -44,6 +45,7 @@ void mr_net_close(struct mr_net *net)
     for (uint32_t chunk = 0; chunk < net->slot_count / CONN_CHUNK; chunk++) {
         mr_free(net->chunks[chunk]);
     }
+    ws_reader_free(net->ws_spare);
     mr_free(net->chunks);
     mr_free(net->slab);
     mr_free(net);

@@ -27,15 +27,17 @@
 struct mr_net;
 struct mr_conn;
 struct conn_tls; /* the net's own */
+struct conn_ws;
 
 #define MR_NET_TICK_NS 250000000 /* a quarter of a second */
 
 enum mr_close_why {
-    MR_CLOSE_BY_OWNER, /* mr_conn_close() */
-    MR_CLOSE_BY_PEER,  /* end of stream */
-    MR_CLOSE_BROKEN,   /* reset, or any other error of the socket */
-    MR_CLOSE_MEMORY,   /* the pool has no buffer for what was read */
-    MR_CLOSE_TLS,      /* the handshake or a record; mr_conn_tls_fault() says what (tls.h) */
+    MR_CLOSE_BY_OWNER,  /* mr_conn_close() */
+    MR_CLOSE_BY_PEER,   /* end of stream */
+    MR_CLOSE_BROKEN,    /* reset, or any other error of the socket */
+    MR_CLOSE_MEMORY,    /* the pool has no buffer for what was read */
+    MR_CLOSE_TLS,       /* the handshake or a record; mr_conn_fault() says what */
+    MR_CLOSE_WEBSOCKET, /* the upgrade or a frame; mr_conn_fault() says what */
 };
 
 struct mr_net_handler {
@@ -183,6 +185,9 @@ struct mr_conn *mr_net_paused_first(struct mr_net *net); /* the longest paused o
 /* The tick at which on_timer is called; 0: never. */
 void mr_conn_set_timer(struct mr_conn *conn, uint32_t tick);
 
+/* Inside on_close() with MR_CLOSE_TLS or MR_CLOSE_WEBSOCKET: what went wrong, for people. */
+const char *mr_conn_fault(const struct mr_conn *conn);
+
 /* Tick of its last sign of life: bytes were consumed, or a large packet went on. */
 uint32_t mr_conn_heard(const struct mr_conn *conn);
 
@@ -202,13 +207,17 @@ void mr_conn_close(struct mr_conn *conn);
 
 /* A connection between two nets: whoever has the parcel owns it. */
 struct mr_conn_parcel {
-    struct conn_tls *tls; /* NULL: plain TCP */
+    struct conn_tls *tls; /* NULL: no TLS */
+    struct conn_ws *ws;   /* NULL: no WebSocket */
     int32_t fd;
     uint32_t listener;
     uint32_t unread_bytes; /* received and not consumed; they travel beside the parcel */
     bool surplus;          /* as mr_conn_is_surplus() */
     char peer[56];
 };
+
+/* Does nothing wait to be sent?  Else it cannot move yet. */
+bool mr_conn_may_detach(const struct mr_conn *conn);
 
 /* Take the open connection out of its net, which forgets it without on_close and
  * without a word to the peer.  Nothing may wait to be sent.  Allowed inside on_bytes,

@@ -8,6 +8,7 @@
 
 #include "net/net.h"
 #include "net/tls.h"
+#include "net/websocket.h"
 #include "net/wheel.h"
 
 enum {
@@ -23,6 +24,8 @@ enum {
 };
 
 struct conn_tls;
+struct conn_ws;
+struct ws_reader;
 
 enum conn_state { CONN_FREE, CONN_OPEN, CONN_LINGER };
 
@@ -30,7 +33,8 @@ struct mr_conn {
     struct mr_net *net;
     uint64_t id; /* generation << 32 | slot */
     struct mr_wheel_node timer;
-    struct conn_tls *tls; /* NULL: plain TCP */
+    struct conn_tls *tls; /* NULL: no TLS */
+    struct conn_ws *ws;   /* NULL: no WebSocket */
     uint8_t *in;          /* lent: bytes received and not consumed */
     uint8_t *out;         /* lent: bytes to send */
     uint32_t in_len;
@@ -51,6 +55,8 @@ struct mr_conn {
     uint8_t state;
     uint8_t watching; /* MR_READY_* as the loop knows it */
     uint8_t listener;
+    uint8_t headroom; /* free bytes before what is queued, for a frame's header */
+    bool layered;     /* TLS, WebSocket or both: bytes are not those of the socket */
     bool paused;
     bool held;     /* paused, and not in the list of those */
     bool dirty;    /* to be flushed */
@@ -69,7 +75,8 @@ struct mr_conn {
 
 struct net_listener {
     int fd;
-    struct mr_tls *tls; /* NULL: plain TCP */
+    struct mr_tls *tls;                           /* NULL: no TLS */
+    const struct mr_websocket_options *websocket; /* NULL: no WebSocket */
     uint64_t connections_max;
     uint64_t connections; /* unless the limits are shared */
     struct mr_net_limits limits;
@@ -100,7 +107,8 @@ struct mr_net {
     struct mr_wheel wheel;
     struct net_listener listeners[MR_NET_LISTENERS_MAX];
     struct mr_net_stats stats;
-    struct mr_error tls_fault; /* of the connection that ends with MR_CLOSE_TLS */
+    struct ws_reader *ws_spare; /* for whoever is next within a frame; NULL: none */
+    struct mr_error fault;      /* of the connection that ends with a fault of its transport */
 };
 
 /* The slot's connection, whatever its state. */
@@ -110,11 +118,10 @@ static inline struct mr_conn *net_slot(struct mr_net *net, uint32_t slot)
                                       (slot % CONN_CHUNK) * net->conn_bytes);
 }
 
-/* conn.c: a slot for `fd` and its TLS (NULL: none); NULL if the limit is reached (then both
- * are the caller's).
+/* conn.c: a slot for what the parcel has; NULL if the limit is reached (then all of it stays
+ * the caller's).
  */
-struct mr_conn *conn_take(struct mr_net *net, int fd, struct conn_tls *tls, uint32_t listener,
-                          const char *peer);
+struct mr_conn *conn_take(struct mr_net *net, const struct mr_conn_parcel *parcel);
 void conn_free(struct mr_conn *conn);
 void conn_slot_free(struct mr_conn *conn); /* the same for one whose descriptor has gone */
 void conn_end(struct mr_conn *conn, enum mr_close_why why); /* it is over: tell the owner, free */
@@ -127,6 +134,14 @@ void conn_pause_end(struct mr_conn *conn);
 /* conn_read.c, conn_write.c: react to readiness. */
 void conn_read(struct mr_conn *conn);
 void conn_write(struct mr_conn *conn);
+
+/* The same two: as mr_socket_read() and mr_socket_write(), by TLS if there is any.  `inside`:
+ * only what it has received already.
+ */
+enum mr_err conn_take_wire(struct mr_conn *conn, uint8_t *into, size_t len, size_t *got,
+                           bool inside) MR_MUST_USE;
+enum mr_err conn_put_wire(struct mr_conn *conn, const void *at, size_t len,
+                          size_t *sent) MR_MUST_USE;
 void conn_in_drop(struct mr_conn *conn);
 void conn_out_drop(struct mr_conn *conn);
 

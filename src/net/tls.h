@@ -76,7 +76,4 @@ void mr_net_secure(struct mr_net *net, uint32_t index, struct mr_tls *tls);
  */
 bool mr_conn_tls_identity(const struct mr_conn *conn, char *into, size_t size) MR_MUST_USE;
 
-/* Inside on_close() with MR_CLOSE_TLS: what went wrong, for people. */
-const char *mr_conn_tls_fault(const struct mr_conn *conn);
-
 #endif

@@ -305,8 +305,3 @@ bool mr_conn_tls_identity(const struct mr_conn *conn, char *into, size_t size)
     OPENSSL_free(text);
     return usable;
 }
-
-const char *mr_conn_tls_fault(const struct mr_conn *conn)
-{
-    return conn->net->tls_fault.text;
-}

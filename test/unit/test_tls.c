@@ -116,7 +116,7 @@ static void owner_close(void *arg, struct mr_conn *conn, enum mr_close_why why)
     owner->closed += 1;
     owner->why = why;
     if (why == MR_CLOSE_TLS) {
-        (void)snprintf(owner->fault, sizeof(owner->fault), "%s", mr_conn_tls_fault(conn));
+        (void)snprintf(owner->fault, sizeof(owner->fault), "%s", mr_conn_fault(conn));
     }
 }
 
