@@ -12,6 +12,7 @@
 #include "broker/layout_internal.h"
 #include "broker/login_internal.h"
 
+#include "net/proxy.h"
 #include "net/tls.h"
 
 #include "os/clock.h"
@@ -22,6 +23,7 @@ enum {
     MEMORY_DEFAULT = 256 << 20,
     MEMORY_LEAST = 4 << 20,
     DESCRIPTORS_RESERVED = 128, /* journal, sinks, admin, logs */
+    DESCRIPTORS_LEFT = 32,      /* ... even if they need more than that */
     CONNECTIONS_LEAST = 16,
     GATE_ENTRY_SHARE = 4096, /* one entry per so many bytes of memory */
     GATE_ENTRIES_LEAST = 1024,
@@ -32,7 +34,7 @@ enum {
 static bool address_is_loopback(const char *address)
 {
     return strncmp(address, "127.", 4) == 0 || strncmp(address, "[::1]", 5) == 0 ||
-           strncmp(address, "localhost:", 10) == 0;
+           strncmp(address, "localhost:", 10) == 0 || mr_address_is_unix(address);
 }
 
 static uint32_t connections_max(void)
@@ -43,6 +45,18 @@ static uint32_t connections_max(void)
                         : CONNECTIONS_LEAST;
 
     return most > 1 << 24 ? 1 << 24 : (uint32_t)most;
+}
+
+/* Whatever else takes descriptors, some are left for it: the number of a new one says how
+ * many there are below it.
+ */
+static uint32_t descriptors_max(void)
+{
+    uint64_t descriptors = mr_descriptors_raise();
+
+    return descriptors <= 2 * DESCRIPTORS_LEFT || descriptors > UINT32_MAX
+               ? 0
+               : (uint32_t)descriptors - DESCRIPTORS_LEFT;
 }
 
 static uint32_t gate_entries(uint64_t memory_bytes)
@@ -139,6 +153,17 @@ static void listener_note_closed(const struct mr_broker *broker,
     }
 }
 
+static struct mr_listen_options listen_options(const struct mr_broker *broker,
+                                               const struct mr_listener_conf *conf)
+{
+    static const uint32_t modes[] = {
+        [MR_UNIX_MODE_GROUP] = 0660, [MR_UNIX_MODE_OWNER] = 0600, [MR_UNIX_MODE_ALL] = 0666};
+
+    return (struct mr_listen_options){.reuse_port = broker->shard_count > 1,
+                                      .keepalive_s = (uint32_t)(conf->tcp_keepalive_us / 1000000),
+                                      .mode = modes[conf->unix_mode]};
+}
+
 /* The address of a listener: with several shards the kernel would let another broker
  * share it unnoticed, so it is asked for alone first.
  */
@@ -148,7 +173,7 @@ static enum mr_err listener_address(const struct mr_broker *broker,
     struct mr_listen_options alone = {.reuse_port = false};
     int fd = -1;
 
-    if (broker->shard_count == 1) {
+    if (broker->shard_count == 1 || mr_address_is_unix(listener->conf->bind)) {
         return MR_OK;
     }
     enum mr_err err = mr_socket_listen(listener->conf->bind, &alone, &fd, &listener->bound, why);
@@ -158,19 +183,37 @@ static enum mr_err listener_address(const struct mr_broker *broker,
     return err;
 }
 
+/* One more socket for the same address; the kernel spreads connections over them.  A Unix
+ * socket is one for all, and whoever is quicker accepts.
+ */
+static enum mr_err listener_socket(const struct mr_broker *broker, struct broker_listener *listener,
+                                   int first, int *fd, struct mr_error *why)
+{
+    struct mr_listen_options options = listen_options(broker, listener->conf);
+    bool in_files = mr_address_is_unix(listener->conf->bind);
+    struct mr_address address = listener->bound;
+
+    if (in_files && first >= 0) {
+        return mr_socket_share(first, fd, why);
+    }
+    bool anew = broker->shard_count == 1 || in_files;
+    enum mr_err err = mr_socket_listen(anew ? listener->conf->bind : address.text, &options, fd,
+                                       &listener->bound, why);
+    listener->unlink = err == MR_OK && in_files;
+    return err;
+}
+
 /* Let every shard accept for listener `index`. */
 static enum mr_err listener_open(struct mr_broker *broker, uint32_t index, struct mr_error *why)
 {
     struct broker_listener *listener = &broker->listeners[index];
-    struct mr_listen_options options = {.reuse_port = broker->shard_count > 1};
     enum mr_err err = listener_address(broker, listener, why);
+    int first = -1;
 
     for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
-        struct mr_address address = listener->bound;
         int fd = -1;
 
-        err = mr_socket_listen(broker->shard_count == 1 ? listener->conf->bind : address.text,
-                               &options, &fd, &listener->bound, why);
+        err = listener_socket(broker, listener, first, &fd, why);
         if (err == MR_OK) {
             err = mr_net_listen(broker->shards[i]->net, fd, index, listener->conf->max_connections,
                                 why);
@@ -178,6 +221,7 @@ static enum mr_err listener_open(struct mr_broker *broker, uint32_t index, struc
                 mr_socket_close(fd);
             }
         }
+        first = i == 0 ? fd : first;
     }
     return err;
 }
@@ -198,6 +242,9 @@ static void listener_dress(const struct mr_broker *broker, uint32_t index)
     for (uint32_t shard = 0; shard < broker->shard_count; shard++) {
         struct mr_net *net = broker->shards[shard]->net;
         mr_net_secure(net, index, listener->tls);
+        if (conf->proxy_protocol) {
+            mr_net_proxied(net, index);
+        }
         if (conf->websocket != NULL) {
             mr_net_websocket(net, index, &listener->websocket);
         }
@@ -265,6 +312,7 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
                                      .pool = &shard->pool,
                                      .user_bytes = sizeof(struct client),
                                      .connections_max = connections_max(),
+                                     .descriptors_max = descriptors_max(),
                                      .shared = broker->shard_count > 1 ? &broker->net_shared : NULL,
                                      .handler = &client_handler,
                                      .arg = shard};
@@ -494,6 +542,9 @@ void mr_broker_close(struct mr_broker *broker)
     mr_guard_close(broker->guard);
     for (size_t i = 0; i < broker->run.listener_count; i++) {
         mr_tls_close(broker->listeners[i].tls);
+        if (broker->listeners[i].unlink) {
+            mr_socket_unlink(broker->listeners[i].conf->bind);
+        }
     }
     mr_free(broker->listeners);
     mr_free(broker);

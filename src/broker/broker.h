@@ -30,6 +30,9 @@ struct mr_broker;
 /* `allow_anonymous: auto` is true on loopback addresses and false elsewhere. */
 enum mr_anonymous { MR_ANONYMOUS_AUTO, MR_ANONYMOUS_TRUE, MR_ANONYMOUS_FALSE };
 
+/* Who may connect to a Unix socket: the file's owner, its group too, or everybody. */
+enum mr_unix_mode { MR_UNIX_MODE_GROUP, MR_UNIX_MODE_OWNER, MR_UNIX_MODE_ALL };
+
 /* `tls:` of a listener; certfile NULL: plain TCP.  See net/tls.h. */
 struct mr_listener_tls {
     const char *certfile;
@@ -64,7 +67,10 @@ struct mr_listener_conf {
     uint32_t allow_anonymous; /* enum mr_anonymous */
     uint64_t max_connections; /* 0: as many as descriptors allow */
     struct mr_listener_limits limits;
-    const char *websocket;    /* the path of its HTTP upgrade, "/mqtt"; NULL: no WebSocket */
+    bool proxy_protocol; /* connections begin with a PROXY header, version 1 or 2 */
+    uint32_t unix_mode;  /* of a Unix socket's file: enum mr_unix_mode */
+    uint64_t tcp_keepalive_us;
+    const char *websocket; /* the path of its HTTP upgrade, "/mqtt"; NULL: no WebSocket */
     struct mr_list websocket_origins; /* pages that may connect; empty: all */
     struct mr_listener_tls tls;
 };

@@ -95,6 +95,7 @@ static void log_gone(struct client *client)
         [END_MEMORY] = "there is no memory for it",
         [END_TLS] = "its TLS failed",
         [END_WEBSOCKET] = "its WebSocket failed",
+        [END_PROXY] = "its PROXY header was wrong",
         [END_KICKED] = "the operator sent it away",
         [END_AUTH] = "who it is was not proven, or holds no longer",
     };
@@ -150,6 +151,23 @@ static void transport_note(struct client *client, enum end_kind end)
     if (mr_log_allowed(&limit, LOG_EVERY_US / 10, &held)) {
         mr_log(MR_LOG_INFO, "mqtt", "%s: %s; closed%s", client_label(client, &label),
                mr_conn_fault(client_conn(client)),
+               held != 0 ? "; more such lines were held back" : "");
+    }
+}
+
+/* Somebody reached a listener for proxies and is none, or a proxy that does not say it. */
+static void client_stranger(void *arg, const struct mr_conn *conn, const char *what)
+{
+    static struct mr_log_limit limit;
+    struct mr_shard *shard = arg;
+    const char *name = shard->broker->run.listeners[mr_conn_listener(conn)].name;
+    uint64_t held = 0;
+
+    mr_metric_add(shard->metrics.disconnects[END_PROXY], 1);
+    if (mr_log_allowed(&limit, LOG_EVERY_US / 10, &held)) {
+        mr_log(MR_LOG_INFO, "mqtt",
+               "a client from %s: %s, and listener '%s' has `proxy_protocol: true`; closed%s",
+               mr_conn_peer(conn), what, name == NULL ? "mqtt" : name,
                held != 0 ? "; more such lines were held back" : "");
     }
 }
@@ -293,6 +311,7 @@ const struct mr_net_handler client_handler = {
     .on_timer = client_timer,
     .on_stuck = client_stuck,
     .on_close = client_closed,
+    .on_stranger = client_stranger,
 };
 
 void client_end(struct client *client, enum end_kind kind)

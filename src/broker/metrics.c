@@ -69,6 +69,7 @@ static const char *const ends[END_COUNT] = {
     [END_MEMORY] = "reason=\"memory\"",
     [END_TLS] = "reason=\"tls\"",
     [END_WEBSOCKET] = "reason=\"websocket\"",
+    [END_PROXY] = "reason=\"proxy\"",
     [END_KICKED] = "reason=\"kicked\"",
     [END_AUTH] = "reason=\"auth\"",
 };

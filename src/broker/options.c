@@ -4,6 +4,11 @@
 
 static const char *const anonymous_choices[] = {"auto", "true", "false", NULL};
 
+static const char *const mode_choices[] = {[MR_UNIX_MODE_GROUP] = "0660",
+                                           [MR_UNIX_MODE_OWNER] = "0600",
+                                           [MR_UNIX_MODE_ALL] = "0666",
+                                           NULL};
+
 static const char *const version_choices[] = {
     [MR_TLS_1_2] = "tlsv1.2", [MR_TLS_1_3] = "tlsv1.3", NULL};
 
@@ -58,7 +63,8 @@ const struct mr_option mr_listener_options[] = {
      .type = MR_OPT_STR,
      .offset = offsetof(struct mr_listener_conf, bind),
      .required = true,
-     .help = "Address and port to listen on, as in 0.0.0.0:1883 or [::]:1883."},
+     .help = "Address and port to listen on, as in 0.0.0.0:1883, [::]:1883 (v4 too), or "
+             "unix:/run/millrace.sock."},
     {.name = "allow_anonymous",
      .type = MR_OPT_CHOICE,
      .offset = offsetof(struct mr_listener_conf, allow_anonymous),
@@ -83,6 +89,26 @@ const struct mr_option mr_listener_options[] = {
     LIMIT_ROW(max_conn_rate, MR_OPT_U64, RATE_MAX, "0: that one"),
     LIMIT_ROW(max_conn_burst, MR_OPT_U64, RATE_MAX, "0: that one"),
     LIMIT_ROW(max_conn_rate_per_address, MR_OPT_U64, RATE_MAX, "0: that one"),
+    {.name = "proxy_protocol",
+     .type = MR_OPT_BOOL,
+     .offset = offsetof(struct mr_listener_conf, proxy_protocol),
+     .default_text = "false",
+     .help = "Connections begin with a PROXY header, v1 or v2, within 3 s; only where nobody but "
+             "the proxy can connect."},
+    {.name = "tcp_keepalive",
+     .type = MR_OPT_DURATION,
+     .offset = offsetof(struct mr_listener_conf, tcp_keepalive_us),
+     .default_text = "5m",
+     .max = 32767000000u,
+     .help = "Silence after which the kernel asks whether the peer is there, and half of it "
+             "until it gives up; 0: as the kernel has it."},
+    {.name = "unix_mode",
+     .type = MR_OPT_CHOICE,
+     .offset = offsetof(struct mr_listener_conf, unix_mode),
+     .default_text = "0660",
+     .choices = mode_choices,
+     .help = "Who may connect to a Unix socket: the gateway's user and its group, the user alone, "
+             "or everybody."},
     {.name = "websocket",
      .type = MR_OPT_STR,
      .offset = offsetof(struct mr_listener_conf, websocket),

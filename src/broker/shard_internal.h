@@ -145,6 +145,7 @@ enum end_kind {
     END_KICKED,    /* by the operator */
     END_TLS,       /* the handshake failed, or a record */
     END_WEBSOCKET, /* the upgrade was refused, or a frame */
+    END_PROXY,     /* no PROXY header, or a wrong one */
     END_AUTH,      /* it did not prove again who it is, or may be that no longer */
     END_COUNT
 };
@@ -358,6 +359,7 @@ struct broker_listener {
     struct mr_tls *tls;                    /* NULL: no TLS */
     struct mr_websocket_options websocket; /* path NULL: no WebSocket */
     bool anonymous;
+    bool unlink; /* a Unix socket's file is ours */
 };
 
 struct mr_broker {

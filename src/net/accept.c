@@ -142,30 +142,70 @@ bool mr_conn_is_surplus(const struct mr_conn *conn)
     return conn->surplus && listener_is_over(conn->net, conn->listener);
 }
 
-/* The connection of a descriptor that was just accepted; NULL: no slot, or no memory. */
-static struct mr_conn *accept_take(struct mr_net *net, int fd, uint32_t index, const char *peer)
+bool conn_dress(struct mr_conn *conn)
 {
-    const struct net_listener *listener = &net->listeners[index];
-    struct mr_conn_parcel parcel = {.fd = fd, .listener = index};
+    const struct net_listener *listener = &conn->net->listeners[conn->listener];
 
-    memcpy(parcel.peer, peer, strnlen(peer, sizeof(parcel.peer) - 1));
     if (listener->tls != NULL) {
-        parcel.tls = tls_accept(listener->tls, fd);
-        if (parcel.tls == NULL) {
-            return NULL;
+        conn->tls = tls_accept(listener->tls, conn->fd);
+        if (conn->tls == NULL) {
+            return false;
         }
     }
     if (listener->websocket != NULL) {
-        parcel.ws = ws_accept(listener->websocket);
+        conn->ws = ws_accept(listener->websocket);
     }
-    struct mr_conn *conn = conn_take(net, &parcel);
-    if (conn == NULL && parcel.tls != NULL) {
-        tls_free(parcel.tls);
+    conn_layer(conn);
+    return true;
+}
+
+bool conn_announce(struct mr_conn *conn)
+{
+    struct mr_net *net = conn->net;
+
+    if (net->options.handler->on_open(net->options.arg, conn)) {
+        return true;
     }
-    if (conn == NULL && parcel.ws != NULL) {
-        ws_free(parcel.ws, net->options.pool);
+    conn->state = CONN_LINGER;
+    net->stats.open -= 1;
+    net->stats.lingering += 1;
+    conn_free(conn);
+    return false;
+}
+
+/* Some descriptors are left for those who cannot wait: the journal, the sinks, the log. */
+static bool descriptors_run_out(const struct mr_net *net, int fd)
+{
+    return net->options.descriptors_max != 0 && (uint32_t)fd >= net->options.descriptors_max;
+}
+
+/* A descriptor was accepted.  False: there is no slot for it, or no memory. */
+static bool accept_take(struct mr_net *net, int fd, uint32_t index, const char *peer)
+{
+    struct mr_conn_parcel parcel = {.fd = fd, .listener = index};
+
+    memcpy(parcel.peer, peer, strnlen(peer, sizeof(parcel.peer) - 1));
+    struct mr_conn *conn = descriptors_run_out(net, fd) ? NULL : conn_take(net, &parcel);
+    if (conn == NULL) {
+        mr_socket_close(fd);
+        listener_leave(net, index);
+        return false;
     }
-    return conn;
+    conn->surplus = listener_is_over(net, index);
+    net->stats.accepted += 1;
+    if (net->listeners[index].proxied) {
+        proxy_begin(conn);
+        return true;
+    }
+    if (!conn_dress(conn)) {
+        conn->state = CONN_LINGER;
+        net->stats.open -= 1;
+        net->stats.lingering += 1;
+        conn_free(conn);
+        return false;
+    }
+    (void)conn_announce(conn);
+    return true;
 }
 
 void listener_accept(struct mr_net *net, uint32_t index)
@@ -195,20 +235,9 @@ void listener_accept(struct mr_net *net, uint32_t index)
             net->accept_again = net->tick + ACCEPT_PAUSE_TICKS;
             break;
         }
-        struct mr_conn *conn = accept_take(net, fd, index, peer.text);
-        if (conn == NULL) {
-            mr_socket_close(fd);
-            listener_leave(net, index);
+        if (!accept_take(net, fd, index, peer.text)) {
             net->accept_again = net->tick + ACCEPT_PAUSE_TICKS;
             break;
-        }
-        conn->surplus = listener_is_over(net, index);
-        net->stats.accepted += 1;
-        if (!net->options.handler->on_open(net->options.arg, conn)) {
-            conn->state = CONN_LINGER;
-            net->stats.open -= 1;
-            net->stats.lingering += 1;
-            conn_free(conn);
         }
     }
     listeners_watch(net);

@@ -46,6 +46,12 @@ static bool slots_grow(struct mr_net *net)
     return true;
 }
 
+void conn_layer(struct mr_conn *conn)
+{
+    conn->layered = conn->tls != NULL || conn->ws != NULL;
+    conn->headroom = conn->ws != NULL ? WS_DATA_HEAD_MAX : 0;
+}
+
 struct mr_conn *conn_take(struct mr_net *net, const struct mr_conn_parcel *parcel)
 {
     if (net->free_first == 0 && !slots_grow(net)) {
@@ -59,8 +65,8 @@ struct mr_conn *conn_take(struct mr_net *net, const struct mr_conn_parcel *parce
     }
     conn->tls = parcel->tls;
     conn->ws = parcel->ws;
-    conn->layered = conn->tls != NULL || conn->ws != NULL;
-    conn->headroom = conn->ws != NULL ? WS_DATA_HEAD_MAX : 0;
+    conn->identity = parcel->identity;
+    conn_layer(conn);
     net->free_first = conn->next;
     conn->next = 0;
     conn->prev = 0;
@@ -80,7 +86,7 @@ void conn_free(struct mr_conn *conn)
     struct mr_net *net = conn->net;
 
     mr_assert(conn->state != CONN_OPEN);
-    if (conn->state == CONN_LINGER) {
+    if (conn->state != CONN_FREE) {
         net->stats.lingering -= 1;
     }
     mr_loop_remove(net->options.loop, conn->fd);
@@ -107,6 +113,8 @@ void conn_slot_free(struct mr_conn *conn)
         ws_free(conn->ws, net->options.pool);
         conn->ws = NULL;
     }
+    mr_free(conn->identity);
+    conn->identity = NULL;
     mr_wheel_cancel(&net->wheel, &conn->timer);
     conn->fd = -1;
     conn->state = CONN_FREE;

@@ -216,18 +216,28 @@ static void in_read_inside(struct mr_conn *conn, uint32_t max)
     }
 }
 
-static void conn_read_some(struct mr_conn *conn, uint32_t max)
+/* Not open: what comes has nowhere to go, or is a PROXY header. */
+static void read_other(struct mr_conn *conn)
 {
     struct mr_net *net = conn->net;
     size_t got = 0;
 
-    if (conn->state == CONN_LINGER) {
-        enum mr_err err = mr_socket_read(conn->fd, net->slab, net->options.slab_bytes, &got);
-        if (err != MR_ERR_AGAIN && (err != MR_OK || got == 0)) {
-            conn_free(conn);
-        } else if (err == MR_OK && got == net->options.slab_bytes) {
-            conn_rearm(conn);
-        }
+    if (conn->state == CONN_GREET) {
+        proxy_read(conn);
+        return;
+    }
+    enum mr_err err = mr_socket_read(conn->fd, net->slab, net->options.slab_bytes, &got);
+    if (err != MR_ERR_AGAIN && (err != MR_OK || got == 0)) {
+        conn_free(conn);
+    } else if (err == MR_OK && got == net->options.slab_bytes) {
+        conn_rearm(conn);
+    }
+}
+
+static void conn_read_some(struct mr_conn *conn, uint32_t max)
+{
+    if (MR_UNLIKELY(conn->state != CONN_OPEN)) {
+        read_other(conn);
         return;
     }
     if (conn->paused) {

@@ -37,12 +37,14 @@ void mr_conn_detach(struct mr_conn *conn, uint32_t unread_bytes, struct mr_conn_
     *parcel = (struct mr_conn_parcel){.fd = conn->fd,
                                       .tls = conn->tls,
                                       .ws = conn->ws,
+                                      .identity = conn->identity,
                                       .listener = conn->listener,
                                       .unread_bytes = unread_bytes,
                                       .surplus = conn->surplus};
     memcpy(parcel->peer, conn->peer, sizeof(parcel->peer));
     conn->tls = NULL;
     conn->ws = NULL;
+    conn->identity = NULL;
     conn_pause_end(conn);
     mr_loop_remove(net->options.loop, conn->fd);
     net->stats.open -= 1;
@@ -89,6 +91,7 @@ void mr_conn_parcel_close(const struct mr_conn_parcel *parcel, struct mr_net_sha
     if (parcel->ws != NULL) {
         ws_free(parcel->ws, NULL); /* it is open, so it has nothing of a pool */
     }
+    mr_free(parcel->identity);
     mr_socket_close(parcel->fd);
     atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&shared->of_listener[parcel->listener], 1, memory_order_relaxed);

@@ -38,7 +38,7 @@ void mr_net_close(struct mr_net *net)
             net->stats.open -= 1;
             net->stats.lingering += 1;
         }
-        if (conn->state == CONN_LINGER) {
+        if (conn->state != CONN_FREE) {
             conn_free(conn);
         }
     }
@@ -140,6 +140,8 @@ void mr_net_tick(struct mr_net *net, uint32_t tick)
             (struct mr_conn *)(void *)((uint8_t *)node - offsetof(struct mr_conn, timer));
         if (conn->state == CONN_LINGER) {
             conn_free(conn);
+        } else if (conn->state == CONN_GREET) {
+            proxy_late(conn);
         } else {
             net->options.handler->on_timer(net->options.arg, conn);
         }

@@ -66,12 +66,17 @@ struct mr_net_handler {
      * user memory may be used until this returns.
      */
     void (*on_close)(void *arg, struct mr_conn *conn, enum mr_close_why why);
+
+    /* A connection to a proxied listener ends before it was opened: its header is wrong or did
+     * not come (proxy.h).  Its user memory is not to be used.  May be NULL.
+     */
+    void (*on_stranger)(void *arg, const struct mr_conn *conn, const char *what);
 };
 
 /* Connections of several nets that share their listeners' limits.  All zero at first but
  * for the maximum; touched when a connection comes or goes.
  */
-enum { MR_NET_LISTENERS_MAX = 16 };
+enum { MR_NET_LISTENERS_MAX = 64 };
 struct mr_net_shared {
     uint32_t connections_max; /* of all of them */
     _Atomic uint32_t connections;
@@ -85,6 +90,7 @@ struct mr_net_options {
     uint32_t slab_bytes;          /* 0: 256 KiB */
     uint32_t user_bytes;          /* of the owner's memory in each connection */
     uint32_t connections_max;     /* beyond it nobody is accepted until someone leaves */
+    uint32_t descriptors_max;     /* nor with a descriptor from this number on; 0: no matter */
     struct mr_net_shared *shared; /* outlives the net; NULL: it is alone */
     const struct mr_net_handler *handler;
     void *arg;
@@ -209,6 +215,7 @@ void mr_conn_close(struct mr_conn *conn);
 struct mr_conn_parcel {
     struct conn_tls *tls; /* NULL: no TLS */
     struct conn_ws *ws;   /* NULL: no WebSocket */
+    char *identity;       /* of proxy.h; NULL: none */
     int32_t fd;
     uint32_t listener;
     uint32_t unread_bytes; /* received and not consumed; they travel beside the parcel */
@@ -239,7 +246,7 @@ void mr_conn_parcel_close(const struct mr_conn_parcel *parcel, struct mr_net_sha
 
 struct mr_net_stats {
     uint64_t open;      /* connections now */
-    uint64_t lingering; /* closed, sending their last bytes */
+    uint64_t lingering; /* closed, sending their last bytes; or before their PROXY header */
     uint64_t paused;
     uint64_t accepted; /* since start */
     uint64_t refused;  /* accept had to wait for a free place */

@@ -1,7 +1,8 @@
 /* net_internal.h - the insides of a connection; see net.h for the contract.
  *
- * Life of a connection:  FREE -> OPEN -> (LINGER) -> FREE.  OPEN: the owner knows
- * it.  LINGER: the owner has been told of its end, the last bytes are leaving.
+ * Life of a connection:  FREE -> (GREET) -> OPEN -> (LINGER) -> FREE.  GREET: it waits for
+ * its PROXY header.  OPEN: the owner knows it.  LINGER: the owner has been told of its end,
+ * the last bytes are leaving.
  */
 #ifndef MR_NET_NET_INTERNAL_H
 #define MR_NET_NET_INTERNAL_H
@@ -27,7 +28,7 @@ struct conn_tls;
 struct conn_ws;
 struct ws_reader;
 
-enum conn_state { CONN_FREE, CONN_OPEN, CONN_LINGER };
+enum conn_state { CONN_FREE, CONN_GREET, CONN_OPEN, CONN_LINGER };
 
 struct mr_conn {
     struct mr_net *net;
@@ -58,18 +59,19 @@ struct mr_conn {
     uint8_t headroom; /* free bytes before what is queued, for a frame's header */
     bool layered;     /* TLS, WebSocket or both: bytes are not those of the socket */
     bool paused;
-    bool held;     /* paused, and not in the list of those */
-    bool dirty;    /* to be flushed */
-    bool queued;   /* in the queue of those to flush, perhaps from an earlier life */
-    bool offering; /* on_bytes is running on what may be our `in` */
-    bool blocked;  /* the socket took less than there was */
-    bool stuck;    /* TLS must write before it can read on */
-    bool pushed;   /* all of it has left before the flush */
-    bool broken;   /* a send failed; flush ends it */
-    bool shut;     /* our direction has been ended */
-    bool partial;  /* in the list of those with a packet begun */
-    bool little;   /* read little at a time */
-    bool surplus;  /* came when its listener was full */
+    bool held;      /* paused, and not in the list of those */
+    bool dirty;     /* to be flushed */
+    bool queued;    /* in the queue of those to flush, perhaps from an earlier life */
+    bool offering;  /* on_bytes is running on what may be our `in` */
+    bool blocked;   /* the socket took less than there was */
+    bool stuck;     /* TLS must write before it can read on */
+    bool pushed;    /* all of it has left before the flush */
+    bool broken;    /* a send failed; flush ends it */
+    bool shut;      /* our direction has been ended */
+    bool partial;   /* in the list of those with a packet begun */
+    bool little;    /* read little at a time */
+    bool surplus;   /* came when its listener was full */
+    char *identity; /* of proxy.h; NULL: none */
     char peer[CONN_PEER_TEXT];
 };
 
@@ -84,6 +86,7 @@ struct net_listener {
     uint32_t again;                /* tick at which to look for a place again; 0: none is missing */
     bool used;
     bool watched;
+    bool proxied; /* connections begin with a PROXY header */
 };
 
 struct mr_net {
@@ -122,6 +125,7 @@ static inline struct mr_conn *net_slot(struct mr_net *net, uint32_t slot)
  * the caller's).
  */
 struct mr_conn *conn_take(struct mr_net *net, const struct mr_conn_parcel *parcel);
+void conn_layer(struct mr_conn *conn); /* after its TLS or WebSocket were set */
 void conn_free(struct mr_conn *conn);
 void conn_slot_free(struct mr_conn *conn); /* the same for one whose descriptor has gone */
 void conn_end(struct mr_conn *conn, enum mr_close_why why); /* it is over: tell the owner, free */
@@ -144,6 +148,15 @@ enum mr_err conn_put_wire(struct mr_conn *conn, const void *at, size_t len,
                           size_t *sent) MR_MUST_USE;
 void conn_in_drop(struct mr_conn *conn);
 void conn_out_drop(struct mr_conn *conn);
+
+/* accept.c: the connection gets the TLS and the WebSocket of its listener; false: no memory. */
+bool conn_dress(struct mr_conn *conn);
+bool conn_announce(struct mr_conn *conn); /* to the owner; false: he refuses, it is free */
+
+/* conn_proxy.c: wait for the header; react to readiness, and to the end of patience. */
+void proxy_begin(struct mr_conn *conn);
+void proxy_read(struct mr_conn *conn);
+void proxy_late(struct mr_conn *conn);
 
 /* partial.c */
 void partial_note(struct mr_conn *conn, bool is_new); /* `in` holds the beginning of a packet */

@@ -61,19 +61,37 @@ size_t mr_loop_wait(struct mr_loop *loop, struct mr_ready *events, size_t max, i
 /* ---- sockets ---- */
 
 struct mr_address {
-    char text[108]; /* "127.0.0.1:1883", "[::1]:1883" */
+    char text[128]; /* "127.0.0.1:1883", "[::1]:1883", "unix:/run/x", of a peer "unix/UID:PID" */
 };
 
+/* The text of an address of 4 or 16 bytes, in network order; a v4 address in v6 as v4. */
+void mr_address_of(const uint8_t *bytes, size_t len, uint16_t port, struct mr_address *out);
+
+/* The `len` (4 or 16) bytes of a numeric address.  False: it is none. */
+bool mr_address_parse(struct mr_span text, size_t len, uint8_t *into) MR_MUST_USE;
+
 struct mr_listen_options {
-    bool reuse_port; /* several shards accept on the same address */
-    int backlog;     /* connections that may wait for accept; 0: 4096 */
+    bool reuse_port;      /* several shards accept on the same address */
+    int backlog;          /* connections that may wait for accept; 0: 4096 */
+    uint32_t keepalive_s; /* of silence, then the kernel asks whether the peer lives; 0: its own */
+    uint32_t mode;        /* of a Unix socket's file; 0: 0660 */
 };
 
 /* Listen on `address` ("host:port", "[v6]:port"; port 0 = any free one, then *bound says
- * which).  MR_ERR_CONFIG with a sentence: in use, not permitted, no such host.
+ * which).  "[::]:port" takes v4 connections too.  "unix:/path" is a socket in the file
+ * system; one that nobody listens on any more is replaced.  MR_ERR_CONFIG with a sentence: in
+ * use, not permitted, no such host.
  */
 enum mr_err mr_socket_listen(const char *address, const struct mr_listen_options *options, int *fd,
                              struct mr_address *bound, struct mr_error *why) MR_MUST_USE;
+
+bool mr_address_is_unix(const char *address);
+
+/* Another descriptor of the same listener, for another loop. */
+enum mr_err mr_socket_share(int listener, int *fd, struct mr_error *why) MR_MUST_USE;
+
+/* Remove the file of a Unix socket that is not listened on any more; nothing for others. */
+void mr_socket_unlink(const char *address);
 
 /* Accept one connection (non-blocking, TCP_NODELAY).  MR_ERR_AGAIN: none now;
  * MR_ERR_FULL: out of descriptors or memory, try later.  `peer` may be NULL.
@@ -88,6 +106,9 @@ enum mr_err mr_socket_connected(int fd, struct mr_error *why) MR_MUST_USE;
  * MR_ERR_IO: the connection is broken.
  */
 enum mr_err mr_socket_read(int fd, void *into, size_t len, size_t *got) MR_MUST_USE;
+
+/* The same, and the bytes stay where they are. */
+enum mr_err mr_socket_peek(int fd, void *into, size_t len, size_t *got) MR_MUST_USE;
 
 /* Sends as much as fits: *sent may be less than `len`, and is 0 with MR_OK when
  * there is no room at all; wait for MR_READY_WRITE.  MR_ERR_IO: broken.

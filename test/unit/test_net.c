@@ -318,6 +318,49 @@ static void test_limit_lets_others_wait(void)
     world_close(&world);
 }
 
+/* Descriptors that somebody else needs are left to him, and taken when he has enough. */
+static void test_descriptors_are_left_for_others(void)
+{
+    struct world world;
+    struct mr_net_options options;
+    struct mr_error why;
+    int fds[8];
+    int fd = -1;
+
+    world_open(&world, 1, 100);
+    mr_net_close(world.net);
+    for (int i = 0; i < 8; i++) {
+        fds[i] = -1;
+    }
+    options = (struct mr_net_options){.loop = world.loop,
+                                      .pool = &world.pool,
+                                      .user_bytes = sizeof(struct user),
+                                      .connections_max = 100,
+                                      .handler = &handler,
+                                      .arg = &world.owner};
+    mr_assert(mr_socket_listen("127.0.0.1:0", &(struct mr_listen_options){0}, &fd, &world.address,
+                               &why) == MR_OK);
+    options.descriptors_max = (uint32_t)fd + 7; /* theirs and ours come in turn */
+    mr_assert(mr_net_open(&world.net, &options, &why) == MR_OK);
+    mr_assert(mr_net_listen(world.net, fd, 0, 0, &why) == MR_OK);
+    for (int i = 0; i < 8; i++) {
+        fds[i] = connect_to(&world);
+        for (int turn = 0; turn < 5; turn++) {
+            world_turn(&world);
+        }
+    }
+    uint64_t opened = world.owner.opened;
+    mr_assert(opened != 0 && opened <= 3 && mr_net_stats(world.net)->accept_waits);
+    for (int i = 0; i < 8; i++) {
+        mr_socket_close(fds[i]);
+    }
+    for (uint32_t tick = 2; world.owner.closed != opened; tick++) {
+        mr_net_tick(world.net, tick);
+        world_turn(&world);
+    }
+    world_close(&world);
+}
+
 static void say_some(void *arg, struct mr_conn *conn)
 {
     (void)arg;
@@ -364,6 +407,7 @@ int main(int argc, char **argv)
     test_stream(seed, true);
     test_close_lingers();
     test_limit_lets_others_wait();
+    test_descriptors_are_left_for_others();
     test_everyone_drains_and_goes_on();
     return 0;
 }

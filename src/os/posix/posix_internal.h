@@ -2,7 +2,7 @@
 #ifndef MR_OS_POSIX_POSIX_INTERNAL_H
 #define MR_OS_POSIX_POSIX_INTERNAL_H
 
-#include "base/base.h"
+#include "os/loop.h"
 
 #include <time.h>
 
@@ -19,6 +19,14 @@ static inline struct timespec posix_timespec(int64_t ns)
 {
     return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
 }
+
+/* "unix:/path" -> "/path"; NULL: not an address of the file system. */
+const char *posix_unix_path(const char *address);
+
+/* socket_unix.c: see mr_socket_listen(); the peer by the identity that the kernel vouches for. */
+enum mr_err posix_unix_listen(const char *address, uint32_t mode, int backlog, int *fd,
+                              struct mr_error *why) MR_MUST_USE;
+void posix_unix_peer(int fd, struct mr_address *out);
 
 /* Empty an eventfd or inotify descriptor; true if there was something. */
 bool posix_drain(int fd);

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -15,6 +16,7 @@ enum {
     BACKLOG_DEFAULT = 4096, /* a whole site reconnects at once after a power cut */
     HOST_MAX = 254,         /* a DNS name and its NUL */
     PORT_MAX = 6,           /* five digits and a NUL */
+    KEEPALIVE_PROBES = 5,   /* without an answer: half the idle time again */
 };
 
 struct host_port {
@@ -68,7 +70,7 @@ static enum mr_err address_resolve(const char *address, int flags, struct addrin
     if (!address_split(address, &parts)) {
         return mr_error_set(why, MR_ERR_CONFIG,
                             "'%s' is no address; write host:port, for example 0.0.0.0:1883 or "
-                            "[::1]:1883",
+                            "[::1]:1883, or unix:/path",
                             address);
     }
     if (strlen(parts.port) == 5 && strcmp(parts.port, "65535") > 0) {
@@ -87,23 +89,12 @@ static enum mr_err address_resolve(const char *address, int flags, struct addrin
 
 static void address_format(const struct sockaddr_storage *from, struct mr_address *out)
 {
-    char host[INET6_ADDRSTRLEN] = "?";
-
     if (from->ss_family == AF_INET) {
         const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)from;
-        (void)inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
-        (void)snprintf(out->text, sizeof(out->text), "%s:%u", host, ntohs(v4->sin_port));
+        mr_address_of((const uint8_t *)&v4->sin_addr, 4, ntohs(v4->sin_port), out);
     } else if (from->ss_family == AF_INET6) {
         const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)from;
-        unsigned port = ntohs(v6->sin6_port);
-        if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) {
-            /* A v4 client of a v6 listener is known to people by its v4 address. */
-            (void)inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], host, sizeof(host));
-            (void)snprintf(out->text, sizeof(out->text), "%s:%u", host, port);
-        } else {
-            (void)inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
-            (void)snprintf(out->text, sizeof(out->text), "[%s]:%u", host, port);
-        }
+        mr_address_of((const uint8_t *)&v6->sin6_addr, 16, ntohs(v6->sin6_port), out);
     } else {
         (void)snprintf(out->text, sizeof(out->text), "?");
     }
@@ -119,6 +110,8 @@ static const char *listen_hint(int errnum)
         return "; ports below 1024 need CAP_NET_BIND_SERVICE";
     case EADDRNOTAVAIL:
         return "; this machine has no such address, `ip address` lists them";
+    case EAFNOSUPPORT:
+        return "; this machine has no IPv6, bind to a v4 address such as 0.0.0.0";
     case EMFILE:
     case ENFILE:
         return "; raise the limit of open files (ulimit -n)";
@@ -127,20 +120,64 @@ static const char *listen_hint(int errnum)
     }
 }
 
-/* Bind and listen; an errno, 0 if it worked. */
+static int backlog_of(const struct mr_listen_options *options)
+{
+    return options->backlog > 0 ? options->backlog : BACKLOG_DEFAULT;
+}
+
+static bool socket_set(int fd, int level, int name, int value)
+{
+    return setsockopt(fd, level, name, &value, sizeof(value)) == 0;
+}
+
+static void socket_no_delay(int fd)
+{
+    /* An acknowledgement is small and must not wait for the peer's next ACK. */
+    (void)socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+/* A device that loses its power says nothing, and with MQTT's keep alive 0 only the
+ * kernel can find out.
+ */
+static void socket_probe_idle(int fd, uint32_t keepalive_s)
+{
+    (void)socket_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    if (keepalive_s != 0) {
+        int interval_s = (int)keepalive_s / (2 * KEEPALIVE_PROBES);
+        (void)socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)keepalive_s);
+        (void)socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval_s > 0 ? interval_s : 1);
+        (void)socket_set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
+    }
+}
+
+/* Bind and listen; an errno, 0 if it worked.  What is set here the accepted ones inherit. */
 static int socket_listen_on(int fd, const struct addrinfo *target,
                             const struct mr_listen_options *options)
 {
-    const int on = 1;
-    int backlog = options->backlog > 0 ? options->backlog : BACKLOG_DEFAULT;
-
+    socket_no_delay(fd);
+    socket_probe_idle(fd, options->keepalive_s);
+    if (target->ai_family == AF_INET6) {
+        /* [::] means everybody, whatever net.ipv6.bindv6only says. */
+        (void)socket_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    }
     /* REUSEADDR: a restart must not wait for connections in TIME_WAIT. */
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-        (options->reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0) ||
-        bind(fd, target->ai_addr, target->ai_addrlen) != 0 || listen(fd, backlog) != 0) {
+    if (!socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1) ||
+        (options->reuse_port && !socket_set(fd, SOL_SOCKET, SO_REUSEPORT, 1)) ||
+        bind(fd, target->ai_addr, target->ai_addrlen) != 0 ||
+        listen(fd, backlog_of(options)) != 0) {
         return errno;
     }
     return 0;
+}
+
+const char *posix_unix_path(const char *address)
+{
+    return strncmp(address, "unix:", 5) == 0 ? address + 5 : NULL;
+}
+
+bool mr_address_is_unix(const char *address)
+{
+    return posix_unix_path(address) != NULL;
 }
 
 enum mr_err mr_socket_listen(const char *address, const struct mr_listen_options *options, int *fd,
@@ -148,6 +185,12 @@ enum mr_err mr_socket_listen(const char *address, const struct mr_listen_options
 {
     struct addrinfo *target = NULL;
 
+    if (mr_address_is_unix(address)) {
+        if (bound != NULL && bound->text != address) {
+            (void)snprintf(bound->text, sizeof(bound->text), "%s", address);
+        }
+        return posix_unix_listen(address, options->mode, backlog_of(options), fd, why);
+    }
     if (address_resolve(address, AI_PASSIVE, &target, why) != MR_OK) {
         return MR_ERR_CONFIG; /* a listener's own name must resolve now, not later */
     }
@@ -171,20 +214,16 @@ enum mr_err mr_socket_listen(const char *address, const struct mr_listen_options
     return MR_OK;
 }
 
-static void socket_no_delay(int fd)
+enum mr_err mr_socket_share(int listener, int *fd, struct mr_error *why)
 {
-    /* An acknowledgement is small and must not wait for the peer's next ACK. */
-    const int on = 1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-}
+    int same = fcntl(listener, F_DUPFD_CLOEXEC, 0);
 
-/* A device that loses its power says nothing, and with MQTT's keep alive 0 only the
- * kernel can find out (after two hours unless tcp_keepalive_time says otherwise).
- */
-static void socket_probe_idle(int fd)
-{
-    const int on = 1;
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    if (same < 0) {
+        return mr_error_set(why, MR_ERR_CONFIG, "cannot share a listener: %s%s", posix_cause(errno),
+                            listen_hint(errno));
+    }
+    *fd = same;
+    return MR_OK;
 }
 
 enum mr_err mr_socket_accept(int listener, int *fd, struct mr_address *peer)
@@ -196,9 +235,9 @@ enum mr_err mr_socket_accept(int listener, int *fd, struct mr_address *peer)
         int accepted =
             accept4(listener, (struct sockaddr *)&name, &name_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted >= 0) {
-            socket_no_delay(accepted);
-            socket_probe_idle(accepted);
-            if (peer != NULL) {
+            if (peer != NULL && name.ss_family == AF_UNIX) {
+                posix_unix_peer(accepted, peer);
+            } else if (peer != NULL) {
                 address_format(&name, peer);
             }
             *fd = accepted;
@@ -270,10 +309,10 @@ enum mr_err mr_socket_connected(int fd, struct mr_error *why)
     return MR_OK;
 }
 
-enum mr_err mr_socket_read(int fd, void *into, size_t len, size_t *got)
+static enum mr_err socket_receive(int fd, void *into, size_t len, int flags, size_t *got)
 {
     for (;;) {
-        ssize_t done = recv(fd, into, len, 0);
+        ssize_t done = recv(fd, into, len, flags);
         if (done >= 0) {
             *got = (size_t)done;
             return MR_OK;
@@ -286,6 +325,16 @@ enum mr_err mr_socket_read(int fd, void *into, size_t len, size_t *got)
             return MR_ERR_IO;
         }
     }
+}
+
+enum mr_err mr_socket_read(int fd, void *into, size_t len, size_t *got)
+{
+    return socket_receive(fd, into, len, 0, got);
+}
+
+enum mr_err mr_socket_peek(int fd, void *into, size_t len, size_t *got)
+{
+    return socket_receive(fd, into, len, MSG_PEEK, got);
 }
 
 enum mr_err mr_socket_write(int fd, const void *from, size_t len, size_t *sent)

@@ -334,6 +334,23 @@ enum mr_err mr_socket_listen(const char *address, const struct mr_listen_options
     return MR_OK;
 }
 
+bool mr_address_is_unix(const char *address)
+{
+    return strncmp(address, "unix:", 5) == 0;
+}
+
+enum mr_err mr_socket_share(int listener, int *fd, struct mr_error *why)
+{
+    (void)listener;
+    (void)fd;
+    return mr_error_set(why, MR_ERR_CONFIG, "in the simulated world a listener is not shared");
+}
+
+void mr_socket_unlink(const char *address)
+{
+    (void)address;
+}
+
 enum mr_err mr_socket_accept(int listener_fd, int *fd, struct mr_address *peer)
 {
     struct listener *listener = sim_handle_get(listener_fd, SIM_LISTENER);
@@ -413,6 +430,29 @@ enum mr_err mr_socket_read(int fd, void *into, size_t len, size_t *got)
         piece = end->first;
     }
     end->queued_bytes -= *got;
+    return MR_OK;
+}
+
+enum mr_err mr_socket_peek(int fd, void *into, size_t len, size_t *got)
+{
+    const struct end *end = end_of(fd);
+
+    *got = 0;
+    if (end->broken) {
+        return MR_ERR_IO;
+    }
+    if (!end_readable(end)) {
+        return MR_ERR_AGAIN;
+    }
+    for (const struct piece *piece = end->first; piece != NULL && *got < len; piece = piece->next) {
+        size_t left = piece->len - piece->taken;
+        size_t count = left < len - *got ? left : len - *got;
+        if (piece->readable_ns > sim_now_ns()) {
+            break;
+        }
+        memcpy((uint8_t *)into + *got, piece->bytes + piece->taken, count);
+        *got += count;
+    }
     return MR_OK;
 }
 
