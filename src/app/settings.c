@@ -111,7 +111,10 @@ static void check_listener(struct mr_settings *settings, struct mr_node *node,
 {
     struct mr_node *tls = mr_node_is_mapping(node) ? mr_node_child(node, "tls") : NULL;
 
-    if (tls != NULL && (listener->tls.certfile == NULL || listener->tls.keyfile == NULL)) {
+    bool of_proxy = listener->proxy_protocol && listener->tls.use_identity_as_username &&
+                    listener->tls.certfile == NULL && listener->tls.keyfile == NULL;
+    if (tls != NULL && !of_proxy &&
+        (listener->tls.certfile == NULL || listener->tls.keyfile == NULL)) {
         mr_config_problem(settings->config, tls, NULL,
                           "listeners.%s.tls needs `certfile` and `keyfile`, both PEM; leave `tls` "
                           "out for a plain listener",

@@ -98,7 +98,7 @@ static bool listener_has_tls(const struct mr_listener_conf *conf)
     const struct mr_listener_tls *tls = &conf->tls;
 
     return tls->certfile != NULL || tls->keyfile != NULL || tls->cacertfile != NULL ||
-           tls->require_certificate || tls->use_identity_as_username;
+           tls->require_certificate || (tls->use_identity_as_username && !conf->proxy_protocol);
 }
 
 /* *out is NULL for a plain listener. */
@@ -107,12 +107,14 @@ static enum mr_err listener_tls_open(struct mr_tls **out, const struct mr_listen
                                      struct mr_error *why)
 {
     struct mr_tls_options options = tls_options_of(conf);
+    const struct mr_pairs *more = &conf->tls.certificates;
 
     *out = NULL;
     if (!listener_has_tls(conf)) {
         return MR_OK;
     }
-    if (conf->tls.use_identity_as_username && !conf->tls.require_certificate) {
+    if (conf->tls.use_identity_as_username && !conf->tls.require_certificate &&
+        !conf->proxy_protocol) {
         return mr_error_set(why, MR_ERR_CONFIG,
                             "listener '%s': tls.use_identity_as_username needs "
                             "`require_certificate: true`, or a client could come without identity",
@@ -120,7 +122,16 @@ static enum mr_err listener_tls_open(struct mr_tls **out, const struct mr_listen
     }
     options.warn = warn;
     options.warn_arg = arg;
-    return mr_tls_open(out, &options, why);
+    struct mr_tls_certificate *certificates = mr_alloc((more->count + 1) * sizeof(*certificates));
+    for (size_t i = 0; i < more->count; i++) {
+        certificates[i] = (struct mr_tls_certificate){.certfile = more->items[i].name,
+                                                      .keyfile = more->items[i].value};
+    }
+    options.more = certificates;
+    options.more_count = more->count;
+    enum mr_err err = mr_tls_open(out, &options, why);
+    mr_free(certificates);
+    return err;
 }
 
 enum mr_err mr_listener_check(const struct mr_listener_conf *listener,

@@ -37,6 +37,7 @@ enum mr_unix_mode { MR_UNIX_MODE_GROUP, MR_UNIX_MODE_OWNER, MR_UNIX_MODE_ALL };
 struct mr_listener_tls {
     const char *certfile;
     const char *keyfile;
+    struct mr_pairs certificates; /* more of them, certfile and keyfile each, by server name */
     const char *cacertfile;
     const char *crlfile;
     const char *ciphers;

@@ -14,6 +14,7 @@
  */
 #include "broker/login_internal.h"
 
+#include "net/proxy.h"
 #include "net/tls.h"
 
 /* A question and the bytes it points to. */
@@ -209,8 +210,10 @@ uint8_t login_check(struct client *client, struct mr_mqtt_connect *packet,
         &broker->listeners[mr_conn_listener(client_conn(client))];
 
     if (listener->conf->tls.use_identity_as_username) {
-        if (!mr_conn_tls_identity(client_conn(client), words, LOGIN_WORDS_BYTES)) {
-            *what = "its certificate has no usable common name to be its user name";
+        if (!mr_conn_tls_identity(client_conn(client), words, LOGIN_WORDS_BYTES) &&
+            !mr_conn_proxy_identity(client_conn(client), words, LOGIN_WORDS_BYTES)) {
+            *what = "neither a certificate nor a proxy gives a usable common name to be its user "
+                    "name";
             return MR_MQTT_BAD_CREDENTIALS;
         }
         packet->has_username = true;

@@ -23,6 +23,12 @@ static const struct mr_option tls_options[] = {
     TLS_ROW(certfile, MR_OPT_PATH, NULL,
             "PEM: the gateway's certificate, then its intermediates; makes this a TLS listener."),
     TLS_ROW(keyfile, MR_OPT_PATH, NULL, "PEM: the certificate's private key, not encrypted."),
+    {.name = "certificates",
+     .type = MR_OPT_PAIRS,
+     .offset = offsetof(struct mr_listener_tls, certificates),
+     .paths = true,
+     .help = "More certificates with their keys, as in { b.crt: b.key }: a client that asks for a "
+             "server name (SNI) gets the one that is made for it, else certfile."},
     TLS_ROW(cacertfile, MR_OPT_PATH, NULL, "PEM: who signs the clients' certificates."),
     TLS_ROW(crlfile, MR_OPT_PATH, NULL, "PEM: the clients' certificates that were revoked."),
     TLS_ROW(require_certificate, MR_OPT_BOOL, "false",

@@ -337,6 +337,11 @@ static void pairs_fill(const struct filling *fill, const struct mr_option *optio
     pairs->items = config_alloc(fill->config, (count + 1) * sizeof(*pairs->items));
     inner.where = dotted(fill->config, fill->where, option->name);
     pairs_add(&inner, node, "", pairs);
+    for (size_t i = 0; option->paths && i < pairs->count; i++) {
+        struct mr_pair *pair = &pairs->items[i];
+        pair->name = config_path_from(fill->config, node->place.source, pair->name);
+        pair->value = config_path_from(fill->config, node->place.source, pair->value);
+    }
 }
 
 /* One of the choices, or a mapping, or a list of mappings. */

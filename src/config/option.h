@@ -67,6 +67,7 @@ struct mr_option {
     const char *const *choices;    /* CHOICE, CHOICE_OR_PAIRS: NULL-terminated */
     const struct mr_option *table; /* SECTION */
     bool required;
+    bool paths; /* PAIRS: names and values are paths, relative as those of PATH */
 };
 
 /* Why a text is not a value of an option: what is wrong, and what would be right. */

@@ -19,6 +19,7 @@
 
 #include <openssl/err.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -96,7 +97,7 @@ static int no_passphrase(char *into, int size, int writing, void *arg)
     return -1;
 }
 
-static void dates_check(const struct mr_tls_options *options, const X509 *cert)
+static void dates_check(const struct mr_tls_options *options, const char *path, const X509 *cert)
 {
     time_t soon = (time_t)(mr_clock_wall_us() / 1000000) + EXPIRES_SOON_S;
 
@@ -107,59 +108,58 @@ static void dates_check(const struct mr_tls_options *options, const X509 *cert)
         tls_warn(options,
                  "listener '%s': the certificate in %s is not valid yet, so clients will refuse "
                  "it; check this machine's clock",
-                 options->name, options->certfile);
+                 options->name, path);
     }
     if (X509_cmp_current_time(X509_get0_notAfter(cert)) < 0) {
         tls_warn(options,
                  "listener '%s': the certificate in %s has expired, so clients will refuse it; "
                  "renew it and reload",
-                 options->name, options->certfile);
+                 options->name, path);
     } else if (X509_cmp_time(X509_get0_notAfter(cert), &soon) < 0) {
         tls_warn(options, "listener '%s': the certificate in %s expires within 14 days; renew it",
-                 options->name, options->certfile);
+                 options->name, path);
     }
 }
 
+/* `key`: of the configuration, for messages. */
 static enum mr_err certificate_load(SSL_CTX *ctx, const struct mr_tls_options *options,
-                                    struct mr_error *why)
+                                    const char *key, const char *path, struct mr_error *why)
 {
-    enum mr_err err = file_check(options, "certfile", options->certfile, why);
+    enum mr_err err = file_check(options, key, path, why);
 
-    if (err == MR_OK && SSL_CTX_use_certificate_chain_file(ctx, options->certfile) != 1) {
-        return tls_refuse(options, why, "certfile", options->certfile, tls_reason(),
+    if (err == MR_OK && SSL_CTX_use_certificate_chain_file(ctx, path) != 1) {
+        return tls_refuse(options, why, key, path, tls_reason(),
                           "it must be PEM and begin with the gateway's own certificate");
     }
     return err;
 }
 
-static enum mr_err key_load(SSL_CTX *ctx, const struct mr_tls_options *options,
-                            struct mr_error *why)
+static enum mr_err key_load(SSL_CTX *ctx, const struct mr_tls_options *options, const char *key,
+                            const char *path, struct mr_error *why)
 {
-    enum mr_err err = file_check(options, "keyfile", options->keyfile, why);
+    enum mr_err err = file_check(options, key, path, why);
 
     if (err != MR_OK) {
         return err;
     }
-    if (SSL_CTX_use_PrivateKey_file(ctx, options->keyfile, SSL_FILETYPE_PEM) != 1) {
+    if (SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM) != 1) {
         int reason = ERR_GET_REASON(ERR_peek_last_error());
         if (reason == X509_R_KEY_VALUES_MISMATCH || reason == X509_R_KEY_TYPE_MISMATCH) {
-            return tls_refuse(options, why, "keyfile", options->keyfile,
-                              "the key does not match the certificate",
+            return tls_refuse(options, why, key, path, "the key does not match the certificate",
                               "certfile must begin with the certificate made for this key");
         }
-        return tls_refuse(options, why, "keyfile", options->keyfile, tls_reason(),
+        return tls_refuse(options, why, key, path, tls_reason(),
                           "it must be a PEM private key without a passphrase (openssl pkey removes "
                           "one)");
     }
     if (SSL_CTX_check_private_key(ctx) != 1) {
-        return tls_refuse(options, why, "keyfile", options->keyfile,
-                          "the key does not match the certificate",
+        return tls_refuse(options, why, key, path, "the key does not match the certificate",
                           "certfile must begin with the certificate made for this key");
     }
-    if (mr_path_is_open_to_others(options->keyfile)) {
+    if (mr_path_is_open_to_others(path)) {
         tls_warn(options,
                  "listener '%s': every user of this machine may read the key %s; chmod 600 it",
-                 options->name, options->keyfile);
+                 options->name, path);
     }
     return MR_OK;
 }
@@ -273,6 +273,92 @@ static enum mr_err rules_set(SSL_CTX *ctx, const struct mr_tls_options *options,
     return MR_OK;
 }
 
+/* ---- more certificates: the client's wish chooses (RFC 6066, server name) ---- */
+
+/* Contexts that only have a certificate and its key; they live as long as the first one. */
+struct tls_more {
+    size_t count;
+    SSL_CTX *ctx[];
+};
+
+static int more_index = -1; /* of the first context's ex_data */
+
+static void more_free(void *parent, void *held, CRYPTO_EX_DATA *data, int index, long number,
+                      void *arg)
+{
+    struct tls_more *more = held;
+
+    (void)parent;
+    (void)data;
+    (void)index;
+    (void)number;
+    (void)arg;
+    for (size_t i = 0; more != NULL && i < more->count; i++) {
+        SSL_CTX_free(more->ctx[i]);
+    }
+    mr_free(more);
+}
+
+static bool is_made_for(const SSL_CTX *ctx, const char *name)
+{
+    return X509_check_host(SSL_CTX_get0_certificate(ctx), name, 0, 0, NULL) == 1;
+}
+
+static int more_choose(SSL *ssl, int *alert, void *arg)
+{
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    const SSL_CTX *first = SSL_get_SSL_CTX(ssl);
+    const struct tls_more *more = SSL_CTX_get_ex_data(first, more_index);
+
+    (void)alert;
+    (void)arg;
+    if (name == NULL) {
+        return SSL_TLSEXT_ERR_NOACK;
+    }
+    if (is_made_for(first, name)) {
+        return SSL_TLSEXT_ERR_OK;
+    }
+    for (size_t i = 0; i < more->count; i++) {
+        if (is_made_for(more->ctx[i], name)) {
+            (void)SSL_set_SSL_CTX(ssl, more->ctx[i]);
+            return SSL_TLSEXT_ERR_OK;
+        }
+    }
+    return SSL_TLSEXT_ERR_OK; /* the first one; the client judges it */
+}
+
+static enum mr_err more_load(SSL_CTX *first, const struct mr_tls_options *options,
+                             struct mr_error *why)
+{
+    enum mr_err err = MR_OK;
+
+    if (options->more_count == 0) {
+        return MR_OK;
+    }
+    if (more_index < 0) {
+        more_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, more_free);
+    }
+    struct tls_more *more = mr_alloc(sizeof(*more) + options->more_count * sizeof(more->ctx[0]));
+    int kept = SSL_CTX_set_ex_data(first, more_index, more);
+    mr_assert(more_index >= 0 && kept == 1);
+    for (size_t i = 0; i < options->more_count && err == MR_OK; i++) {
+        const struct mr_tls_certificate *one = &options->more[i];
+        SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+        mr_assert(ctx != NULL);
+        more->ctx[more->count++] = ctx;
+        SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
+        err = certificate_load(ctx, options, "certificates", one->certfile, why);
+        if (err == MR_OK) {
+            err = key_load(ctx, options, "certificates", one->keyfile, why);
+        }
+        if (err == MR_OK) {
+            dates_check(options, one->certfile, SSL_CTX_get0_certificate(ctx));
+        }
+    }
+    (void)SSL_CTX_set_tlsext_servername_callback(first, more_choose);
+    return err;
+}
+
 /* A context from the files as they are now. */
 static enum mr_err context_make(SSL_CTX **out, const struct mr_tls_options *options,
                                 struct mr_error *why)
@@ -286,10 +372,13 @@ static enum mr_err context_make(SSL_CTX **out, const struct mr_tls_options *opti
     }
     enum mr_err err = rules_set(ctx, options, why);
     if (err == MR_OK) {
-        err = certificate_load(ctx, options, why);
+        err = certificate_load(ctx, options, "certfile", options->certfile, why);
     }
     if (err == MR_OK) {
-        err = key_load(ctx, options, why);
+        err = key_load(ctx, options, "keyfile", options->keyfile, why);
+    }
+    if (err == MR_OK) {
+        err = more_load(ctx, options, why);
     }
     if (err == MR_OK) {
         err = trust_load(ctx, options, why);
@@ -304,7 +393,7 @@ static enum mr_err context_make(SSL_CTX **out, const struct mr_tls_options *opti
         SSL_CTX_free(ctx);
         return err;
     }
-    dates_check(options, SSL_CTX_get0_certificate(ctx));
+    dates_check(options, options->certfile, SSL_CTX_get0_certificate(ctx));
     *out = ctx;
     return MR_OK;
 }
@@ -321,6 +410,11 @@ enum mr_err mr_tls_open(struct mr_tls **out, const struct mr_tls_options *option
     }
     struct mr_tls *tls = mr_alloc(sizeof(*tls));
     tls->options = *options;
+    tls->more = mr_alloc((options->more_count + 1) * sizeof(*tls->more));
+    for (size_t i = 0; i < options->more_count; i++) {
+        tls->more[i] = options->more[i];
+    }
+    tls->options.more = tls->more;
     tls->ctx = ctx;
     tls->method = tls_method_new();
     mr_mutex_init(&tls->mutex);
@@ -336,6 +430,7 @@ void mr_tls_close(struct mr_tls *tls)
     SSL_CTX_free(tls->next);
     SSL_CTX_free(tls->ctx);
     BIO_meth_free(tls->method);
+    mr_free(tls->more);
     mr_mutex_fini(&tls->mutex);
     mr_free(tls);
 }

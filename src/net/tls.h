@@ -8,6 +8,9 @@
  * Who uses connections sees no difference: bytes come decrypted into the same
  * slab, and the time of the handshake counts as time before the first byte.
  *
+ * A client that asks for a server by name gets the certificate that is made for it, by its
+ * subject alternative names; else, and if no name fits, the first one.
+ *
  * TLS 1.2 and 1.3; forward secrecy and authenticated ciphers only, in our order;
  * stateless session tickets whose keys live as long as the certificate that is
  * loaded; no compression, no renegotiation, no early data.
@@ -30,11 +33,18 @@ struct mr_tls;
 
 enum mr_tls_version { MR_TLS_1_2, MR_TLS_1_3 };
 
+struct mr_tls_certificate {
+    const char *certfile;
+    const char *keyfile;
+};
+
 /* The strings outlive the mr_tls. */
 struct mr_tls_options {
-    const char *name;         /* of the listener, for messages */
-    const char *certfile;     /* PEM: our certificate, then its intermediates */
-    const char *keyfile;      /* PEM, not encrypted */
+    const char *name;                      /* of the listener, for messages */
+    const char *certfile;                  /* PEM: our certificate, then its intermediates */
+    const char *keyfile;                   /* PEM, not encrypted */
+    const struct mr_tls_certificate *more; /* for clients that ask for a name of theirs (SNI) */
+    size_t more_count;
     const char *cacertfile;   /* PEM: who signs clients' certificates; NULL: nobody */
     const char *crlfile;      /* PEM: those that were revoked; NULL: none */
     const char *ciphers;      /* of TLS 1.2, in OpenSSL's words; NULL: ours */

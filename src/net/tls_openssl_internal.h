@@ -13,7 +13,8 @@
 
 struct mr_tls {
     struct mr_tls_options options;
-    struct mr_mutex mutex; /* over ctx */
+    struct mr_tls_certificate *more; /* options.more */
+    struct mr_mutex mutex;           /* over ctx */
     SSL_CTX *ctx;
     SSL_CTX *next;      /* prepared by a reload */
     BIO_METHOD *method; /* sockets as os/ has them */

@@ -32,12 +32,18 @@ class Pki:
             raise AssertionError(f"openssl {args}: {done.stderr}")
         return done.returncode == 0
 
-    def issue(self, file, name, expired=False, key=EC):
-        """FILE.crt and FILE.key for NAME; returns both paths."""
+    def issue(self, file, name, expired=False, key=EC, names=None):
+        """FILE.crt and FILE.key for NAME; returns both paths.  `names`: instead of localhost."""
+        extensions = "san.ext"
+        if names:
+            extensions = f"{file}.ext"
+            (self.folder / extensions).write_text(
+                NAMES.replace("DNS:localhost,IP:127.0.0.1", ",".join(f"DNS:{one}" for one in names)),
+                encoding="ascii")
         self.openssl("req", *key, "-subj", f"/CN={name}", "-keyout", f"{file}.key",
                      "-out", f"{file}.csr")
         sign = ("x509", "-req", "-in", f"{file}.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
-                "-CAcreateserial", "-extfile", "san.ext", "-out", f"{file}.crt")
+                "-CAcreateserial", "-extfile", extensions, "-out", f"{file}.crt")
         if not expired:
             self.openssl(*sign, "-days", "30")
         elif not self.openssl(*sign, "-days", "-1", check=False):  # newer ones ask for dates
