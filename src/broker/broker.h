@@ -21,74 +21,18 @@
 #define MR_BROKER_BROKER_H
 
 #include "broker/guard.h"
+#include "broker/listener_conf.h"
 #include "config/option.h"
 #include "journal/journal.h"
 #include "os/loop.h"
 
 struct mr_broker;
 
-/* `allow_anonymous: auto` is true on loopback addresses and false elsewhere. */
-enum mr_anonymous { MR_ANONYMOUS_AUTO, MR_ANONYMOUS_TRUE, MR_ANONYMOUS_FALSE };
-
-/* Who may connect to a Unix socket: the file's owner, its group too, or everybody. */
-enum mr_unix_mode { MR_UNIX_MODE_GROUP, MR_UNIX_MODE_OWNER, MR_UNIX_MODE_ALL };
-
-/* `tls:` of a listener; certfile NULL: plain TCP.  See net/tls.h. */
-struct mr_listener_tls {
-    const char *certfile;
-    const char *keyfile;
-    struct mr_pairs certificates; /* more of them, certfile and keyfile each, by server name */
-    const char *cacertfile;
-    const char *crlfile;
-    const char *ciphers;
-    uint32_t tls_version; /* the least: enum mr_tls_version */
-    bool require_certificate;
-    bool use_identity_as_username; /* its common name is the user, no password is asked */
-};
-
-/* What the clients of one listener may; 0: what `mqtt` says for all. */
-struct mr_listener_limits {
-    uint64_t max_packet_size;
-    uint64_t max_topic_length;
-    uint64_t max_topic_levels;
-    uint64_t max_subscriptions;
-    uint64_t messages_rate;
-    uint64_t messages_burst;
-    uint64_t bytes_rate;
-    uint64_t bytes_burst;
-    uint64_t max_conn_rate;
-    uint64_t max_conn_burst;
-    uint64_t max_conn_rate_per_address;
-};
-
-/* One listener; rows in mr_listener_options. */
-struct mr_listener_conf {
-    const char *name;         /* its key under `listeners`; set by the caller, not by the table */
-    const char *bind;         /* "127.0.0.1:1883"; port 0: any free one */
-    uint32_t allow_anonymous; /* enum mr_anonymous */
-    uint64_t max_connections; /* 0: as many as descriptors allow */
-    struct mr_listener_limits limits;
-    bool proxy_protocol; /* connections begin with a PROXY header, version 1 or 2 */
-    uint32_t unix_mode;  /* of a Unix socket's file: enum mr_unix_mode */
-    uint64_t tcp_keepalive_us;
-    const char *websocket; /* the path of its HTTP upgrade, "/mqtt"; NULL: no WebSocket */
-    struct mr_list websocket_origins; /* pages that may connect; empty: all */
-    struct mr_listener_tls tls;
-};
-extern const struct mr_option mr_listener_options[];
-
 /* Who may come in, on every listener; rows in mr_auth_options. */
 struct mr_auth_conf {
     const char *password_file; /* NULL: nobody is asked for a password */
 };
 extern const struct mr_option mr_auth_options[];
-
-/* Can the files of this listener's `tls` be used, and do they fit?  CONFIG: `why` names the
- * listener, the key and what to do.  `warn` (or NULL) gets what is worth knowing.
- */
-enum mr_err mr_listener_check(const struct mr_listener_conf *listener,
-                              void (*warn)(void *arg, const char *text), void *arg,
-                              struct mr_error *why) MR_MUST_USE;
 
 /* Limits of all listeners; rows in mr_broker_options. */
 struct mr_broker_limits {

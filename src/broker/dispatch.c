@@ -60,10 +60,14 @@ static enum verdict dispatch_other(struct client *client, const struct mr_mqtt_f
         return handle_connect(client, frame);
     }
     if (client->session == NULL) {
-        return client->exchange != NULL
-                   ? exchange_packet(client, frame)
-                   : client_refuse(client, END_REFUSED, MR_MQTT_PROTOCOL_ERROR,
-                                   "the first packet is not CONNECT"); /* [MQTT-3.1.0-1] */
+        if (client->exchange != NULL) {
+            return exchange_packet(client, frame);
+        }
+        size_t head = frame->total_bytes - frame->body.len;
+        const char *what = stranger_name(mr_span_make(frame->body.at - head, frame->total_bytes));
+        return client_refuse(client, END_REFUSED, MR_MQTT_PROTOCOL_ERROR,
+                             what != NULL ? what
+                                          : "the first packet is not CONNECT"); /* [MQTT-3.1.0-1] */
     }
     switch (frame->type) {
     case MR_MQTT_PUBACK:

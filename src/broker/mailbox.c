@@ -23,6 +23,8 @@
  */
 #include "broker/broker_internal.h"
 
+#include "net/move.h"
+
 enum {
     RING_BYTES = 1 << 20,
     MAIL_BYTES_PER_TURN = 256 << 10, /* from each shard */

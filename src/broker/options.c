@@ -4,9 +4,9 @@
 
 static const char *const anonymous_choices[] = {"auto", "true", "false", NULL};
 
-static const char *const mode_choices[] = {[MR_UNIX_MODE_GROUP] = "0660",
-                                           [MR_UNIX_MODE_OWNER] = "0600",
-                                           [MR_UNIX_MODE_ALL] = "0666",
+static const char *const mode_choices[] = {[MR_UNIX_MODE_GROUP] = "group",
+                                           [MR_UNIX_MODE_OWNER] = "user",
+                                           [MR_UNIX_MODE_ALL] = "all",
                                            NULL};
 
 static const char *const version_choices[] = {
@@ -111,10 +111,10 @@ const struct mr_option mr_listener_options[] = {
     {.name = "unix_mode",
      .type = MR_OPT_CHOICE,
      .offset = offsetof(struct mr_listener_conf, unix_mode),
-     .default_text = "0660",
+     .default_text = "group",
      .choices = mode_choices,
-     .help = "Who may connect to a Unix socket: the gateway's user and its group, the user alone, "
-             "or everybody."},
+     .help = "Who may connect to a Unix socket: the gateway's user and its group (0660), the user "
+             "alone (0600), or everybody (0666)."},
     {.name = "websocket",
      .type = MR_OPT_STR,
      .offset = offsetof(struct mr_listener_conf, websocket),

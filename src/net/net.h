@@ -26,8 +26,6 @@
 
 struct mr_net;
 struct mr_conn;
-struct conn_tls; /* the net's own */
-struct conn_ws;
 
 #define MR_NET_TICK_NS 250000000 /* a quarter of a second */
 
@@ -208,39 +206,6 @@ void mr_conn_listen(struct mr_conn *conn);
  * connection had ended already.
  */
 void mr_conn_close(struct mr_conn *conn);
-
-/* ---- moving to another net, hence another thread ---- */
-
-/* A connection between two nets: whoever has the parcel owns it. */
-struct mr_conn_parcel {
-    struct conn_tls *tls; /* NULL: no TLS */
-    struct conn_ws *ws;   /* NULL: no WebSocket */
-    char *identity;       /* of proxy.h; NULL: none */
-    int32_t fd;
-    uint32_t listener;
-    uint32_t unread_bytes; /* received and not consumed; they travel beside the parcel */
-    bool surplus;          /* as mr_conn_is_surplus() */
-    char peer[56];
-};
-
-/* Does nothing wait to be sent?  Else it cannot move yet. */
-bool mr_conn_may_detach(const struct mr_conn *conn);
-
-/* Take the open connection out of its net, which forgets it without on_close and
- * without a word to the peer.  Nothing may wait to be sent.  Allowed inside on_bytes,
- * whose result is then ignored: the caller has copied the bytes it leaves unread.
- */
-void mr_conn_detach(struct mr_conn *conn, uint32_t unread_bytes, struct mr_conn_parcel *parcel);
-
-/* Take it in, with zeroed user memory and without on_open; the caller sets up its user
- * memory and calls mr_conn_resume(), which offers the unread bytes and then reads.
- * NULL: no slot, or the pool has no room for them; the connection has been closed.
- */
-struct mr_conn *mr_net_attach(struct mr_net *net, const struct mr_conn_parcel *parcel,
-                              const uint8_t *unread) MR_MUST_USE;
-
-/* Close a parcel that will not arrive; `shared` as its nets have it. */
-void mr_conn_parcel_close(const struct mr_conn_parcel *parcel, struct mr_net_shared *shared);
 
 /* ---- for metrics ---- */
 

@@ -7,6 +7,7 @@
 #ifndef MR_NET_NET_INTERNAL_H
 #define MR_NET_NET_INTERNAL_H
 
+#include "net/move.h"
 #include "net/net.h"
 #include "net/tls.h"
 #include "net/websocket.h"

@@ -37,9 +37,9 @@ class Pki:
         extensions = "san.ext"
         if names:
             extensions = f"{file}.ext"
+            theirs = ",".join(f"DNS:{one}" for one in names)
             (self.folder / extensions).write_text(
-                NAMES.replace("DNS:localhost,IP:127.0.0.1", ",".join(f"DNS:{one}" for one in names)),
-                encoding="ascii")
+                NAMES.replace("DNS:localhost,IP:127.0.0.1", theirs), encoding="ascii")
         self.openssl("req", *key, "-subj", f"/CN={name}", "-keyout", f"{file}.key",
                      "-out", f"{file}.csr")
         sign = ("x509", "-req", "-in", f"{file}.csr", "-CA", "ca.crt", "-CAkey", "ca.key",

@@ -24,7 +24,7 @@ def setUpModule():
     tls = f"tls: {{ certfile: {cert}, keyfile: {key} }}"
     gateway = Gateway(
         "gateway: { shards: 2 }\nlisteners:\n"
-        f'  unix: {{ bind: "unix:{path}", unix_mode: "0600" }}\n'
+        f'  unix: {{ bind: "unix:{path}", unix_mode: user }}\n'
         '  six: { bind: "[::1]:0" }\n  both: { bind: "[::]:0", allow_anonymous: true }\n'
         '  proxied: { bind: "127.0.0.1:0", proxy_protocol: true, tcp_keepalive: 77s }\n'
         f'  proxied_tls: {{ bind: "127.0.0.1:0", proxy_protocol: true, {tls} }}\n'

@@ -6,7 +6,7 @@
  * Method: two nets with loops and pools of their own, in one thread, and real sockets.
  *         The first gives away whoever begins with 'm'; the second checks the stream.
  */
-#include "net/net.h"
+#include "net/move.h"
 #include "os/clock.h"
 
 #include <stdio.h>

@@ -9,7 +9,7 @@
  */
 #include "base/bytes.h"
 #include "base/rng.h"
-#include "net/net.h"
+#include "net/move.h"
 #include "net/websocket.h"
 #include "os/sim.h"
 
