@@ -127,6 +127,23 @@ static void check_listener(struct mr_settings *settings, struct mr_node *node,
     }
 }
 
+/* What `auth` says holds for each listener, as far as that says nothing else.  Not if there is
+ * something wrong with it, which would be said once more for every listener.
+ */
+static void inherit_auth(struct mr_settings *settings, struct mr_node *map)
+{
+    struct mr_node *root = mr_config_root(settings->config);
+    struct mr_node *auth = root == NULL ? NULL : mr_node_child(root, "auth");
+    size_t problems = mr_config_problem_count(settings->config);
+
+    fill(settings, "auth", mr_auth_options, &settings->auth);
+    for (size_t i = 0; problems == mr_config_problem_count(settings->config) &&
+                       mr_node_is_mapping(map) && i < mr_node_count(map);
+         i++) {
+        mr_config_inherit(settings->config, mr_node_at(map, i, NULL), "auth", auth);
+    }
+}
+
 static void fill_listeners(struct mr_settings *settings)
 {
     struct mr_node *root = mr_config_root(settings->config);
@@ -144,6 +161,7 @@ static void fill_listeners(struct mr_settings *settings)
                           "listeners is empty, so no device could connect; name one or leave the "
                           "key out");
     }
+    inherit_auth(settings, map);
     settings->listener_count = (uint32_t)count;
     settings->listeners = mr_alloc((count + 1) * sizeof(*settings->listeners));
     for (uint32_t i = 0; i < settings->listener_count; i++) {
@@ -295,7 +313,6 @@ enum mr_err mr_settings_open(struct mr_settings *out, const struct mr_settings_s
     fill(out, "admin", admin_options, &out->admin);
     fill(out, "log", log_options, &out->log);
     fill(out, "mqtt", mr_broker_options, &out->broker);
-    fill(out, "auth", mr_auth_options, &out->auth);
     fill_listeners(out);
     fill_bridges(out);
     check_admin(out);
@@ -340,24 +357,48 @@ static void check_tls_files(struct mr_settings *settings, struct mr_node *root,
     }
 }
 
+/* Has an earlier listener the same file? */
+static bool has_password_file(const struct mr_settings *settings, uint32_t count, const char *path)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const char *theirs = settings->listeners[i].auth.password_file;
+        if (theirs != NULL && strcmp(theirs, path) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void check_password_files(struct mr_settings *settings, struct mr_node *root)
+{
+    struct mr_node *map = mr_node_child(root, "listeners");
+
+    for (uint32_t i = 0; i < settings->listener_count; i++) {
+        const struct mr_listener_conf *listener = &settings->listeners[i];
+        const char *path = listener->auth.password_file;
+        struct mr_node *auth = mr_node_child(mr_node_child(map, listener->name), "auth");
+        struct mr_passfile *file = NULL;
+        struct mr_error why;
+
+        if (path != NULL && !has_password_file(settings, i, path) &&
+            mr_passfile_read(&file, path, &why) != MR_OK) {
+            mr_config_problem(settings->config, mr_node_child(auth, "password_file"), NULL, "%s",
+                              why.text);
+        }
+        mr_passfile_drop(file);
+    }
+}
+
 enum mr_err mr_settings_check_files(struct mr_settings *settings,
                                     void (*warn)(void *arg, const char *text), void *arg)
 {
     struct mr_node *root = mr_config_root(settings->config);
-    struct mr_passfile *file = NULL;
-    struct mr_error why;
 
     if (root == NULL) {
         return MR_OK;
     }
     check_tls_files(settings, root, warn, arg);
-    if (settings->auth.password_file != NULL &&
-        mr_passfile_read(&file, settings->auth.password_file, &why) != MR_OK) {
-        struct mr_node *auth = mr_node_child(root, "auth");
-        mr_config_problem(settings->config, mr_node_child(auth, "password_file"), NULL, "%s",
-                          why.text);
-    }
-    mr_passfile_drop(file);
+    check_password_files(settings, root);
     return mr_config_problem_count(settings->config) == 0 ? MR_OK : MR_ERR_CONFIG;
 }
 

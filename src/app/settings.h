@@ -57,7 +57,7 @@ struct mr_settings {
     struct mr_admin_conf admin;
     struct mr_log_conf log;
     struct mr_broker_limits broker;
-    struct mr_auth_conf auth;
+    struct mr_auth_conf auth; /* what listeners have in force is theirs */
     struct mr_listener_conf *listeners;
     uint32_t listener_count;
     bool data_given;        /* --data */

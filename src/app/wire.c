@@ -253,7 +253,6 @@ static enum mr_err start_broker(struct gateway *gateway, struct mr_error *why)
                            .listeners = settings->listeners,
                            .listener_count = settings->listener_count,
                            .limits = settings->broker,
-                           .auth = settings->auth,
                            .journal_exclude = settings->journal.exclude,
                            .sessions_path = gateway->sessions_path,
                            .memory_bytes = memory != 0 ? memory : mr_memory_total() / 4,

@@ -49,7 +49,8 @@ struct worker {
 };
 
 struct mr_auth {
-    char *path;
+    char *paths[MR_AUTH_FILES_MAX];
+    uint32_t file_count;
     EVP_MAC *hmac;
     uint8_t mac_key[MAC_KEY_BYTES];
     struct mr_hash_key address_key;
@@ -58,7 +59,7 @@ struct mr_auth {
     _Atomic bool stop;
 
     struct mr_mutex mutex; /* over all that follows */
-    struct mr_passfile *file;
+    struct mr_passfile *files[MR_AUTH_FILES_MAX];
     struct mr_auth_request *first;
     struct mr_auth_request *last;
     uint32_t waiting;
@@ -256,7 +257,7 @@ static struct mr_auth_request *worker_take(struct worker *worker, struct mr_pass
     worker->idle = request == NULL;
     if (request != NULL) {
         auth->waiting -= 1;
-        *file = mr_passfile_hold(auth->file);
+        *file = mr_passfile_hold(auth->files[request->file]);
     }
     mr_mutex_unlock(&auth->mutex);
     return request;
@@ -322,18 +323,47 @@ static enum mr_err workers_start(struct mr_auth *auth, struct mr_error *why)
 
 /* ---- open, reload, close ---- */
 
-enum mr_err mr_auth_open(struct mr_auth **out, const char *password_file, struct mr_error *why)
+/* All of them, or none. */
+static enum mr_err files_read(struct mr_passfile **files, char *const *paths, uint32_t count,
+                              struct mr_error *why)
 {
-    struct mr_passfile *file = NULL;
-    enum mr_err err = mr_passfile_read(&file, password_file, why);
+    for (uint32_t i = 0; i < count; i++) {
+        enum mr_err err = mr_passfile_read(&files[i], paths[i], why);
+        if (err != MR_OK) {
+            while (i-- > 0) {
+                mr_passfile_drop(files[i]);
+                files[i] = NULL;
+            }
+            return err;
+        }
+    }
+    return MR_OK;
+}
+
+static void paths_free(struct mr_auth *auth)
+{
+    for (uint32_t i = 0; i < auth->file_count; i++) {
+        mr_free(auth->paths[i]);
+    }
+}
+
+enum mr_err mr_auth_open(struct mr_auth **out, const char *const *password_files, uint32_t count,
+                         struct mr_error *why)
+{
+    struct mr_auth *auth = mr_alloc(sizeof(*auth));
 
     *out = NULL;
+    mr_assert(count != 0 && count <= MR_AUTH_FILES_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        auth->paths[i] = mr_strdup(password_files[i]);
+    }
+    auth->file_count = count;
+    enum mr_err err = files_read(auth->files, auth->paths, count, why);
     if (err != MR_OK) {
+        paths_free(auth);
+        mr_free(auth);
         return err;
     }
-    struct mr_auth *auth = mr_alloc(sizeof(*auth));
-    auth->path = mr_strdup(password_file);
-    auth->file = file;
     mr_os_random(auth->mac_key, sizeof(auth->mac_key));
     mr_os_random(&auth->address_key, sizeof(auth->address_key));
     auth->hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
@@ -350,27 +380,55 @@ enum mr_err mr_auth_open(struct mr_auth **out, const char *password_file, struct
 
 enum mr_err mr_auth_reload(struct mr_auth *auth, struct mr_error *why)
 {
-    struct mr_passfile *file = NULL;
-    enum mr_err err = mr_passfile_read(&file, auth->path, why);
+    struct mr_passfile *files[MR_AUTH_FILES_MAX] = {NULL};
+    enum mr_err err = files_read(files, auth->paths, auth->file_count, why);
 
     if (err != MR_OK) {
         return err;
     }
     mr_mutex_lock(&auth->mutex);
-    struct mr_passfile *before = auth->file;
-    auth->file = file;
+    for (uint32_t i = 0; i < auth->file_count; i++) {
+        struct mr_passfile *before = auth->files[i];
+        auth->files[i] = files[i];
+        files[i] = before;
+    }
     mr_secret_wipe(auth->known, sizeof(auth->known));
     mr_mutex_unlock(&auth->mutex);
-    mr_passfile_drop(before);
+    for (uint32_t i = 0; i < auth->file_count; i++) {
+        mr_passfile_drop(files[i]);
+    }
     return MR_OK;
 }
 
 size_t mr_auth_user_count(struct mr_auth *auth)
 {
+    size_t count = 0;
+
     mr_mutex_lock(&auth->mutex);
-    size_t count = mr_passfile_count(auth->file);
+    for (uint32_t i = 0; i < auth->file_count; i++) {
+        count += mr_passfile_count(auth->files[i]);
+    }
     mr_mutex_unlock(&auth->mutex);
     return count;
+}
+
+static struct mr_passfile *file_hold(struct mr_auth *auth, uint32_t index)
+{
+    mr_assert(index < auth->file_count);
+    mr_mutex_lock(&auth->mutex);
+    struct mr_passfile *file = mr_passfile_hold(auth->files[index]);
+    mr_mutex_unlock(&auth->mutex);
+    return file;
+}
+
+bool mr_auth_knows(struct mr_auth *auth, uint32_t file, struct mr_span user)
+{
+    struct mr_passfile *held = file_hold(auth, file);
+    bool known = false;
+
+    (void)mr_passfile_find(held, user, &known);
+    mr_passfile_drop(held);
+    return known;
 }
 
 void mr_auth_stop(struct mr_auth *auth)
@@ -398,11 +456,13 @@ void mr_auth_close(struct mr_auth *auth)
         return;
     }
     mr_auth_stop(auth);
-    mr_passfile_drop(auth->file);
+    for (uint32_t i = 0; i < auth->file_count; i++) {
+        mr_passfile_drop(auth->files[i]);
+    }
     mr_mutex_fini(&auth->mutex);
     EVP_MAC_free(auth->hmac);
     mr_secret_wipe(auth->mac_key, sizeof(auth->mac_key));
-    mr_free(auth->path);
+    paths_free(auth);
     mr_free(auth);
 }
 
@@ -438,9 +498,7 @@ enum mr_auth_answer mr_auth_look(struct mr_auth *auth, struct mr_auth_request *r
     uint8_t mark[KNOWN_BYTES];
     bool known = false;
 
-    mr_mutex_lock(&auth->mutex);
-    struct mr_passfile *file = mr_passfile_hold(auth->file);
-    mr_mutex_unlock(&auth->mutex);
+    struct mr_passfile *file = file_hold(auth, request->file);
     const struct mr_passhash *hash = mr_passfile_find(file, request->user, &known);
     bool marked = mark_make(auth, hash, request, mark);
     mr_passfile_drop(file);
@@ -517,21 +575,22 @@ void mr_auth_note_success(struct mr_auth *auth, uint64_t address)
 
 /* ---- SCRAM ---- */
 
-bool mr_auth_offers_scram(struct mr_auth *auth)
+bool mr_auth_offers_scram(struct mr_auth *auth, uint32_t file)
 {
-    mr_mutex_lock(&auth->mutex);
-    bool some = mr_passfile_scram_count(auth->file) != 0;
-    mr_mutex_unlock(&auth->mutex);
+    struct mr_passfile *held = file_hold(auth, file);
+    bool some = mr_passfile_scram_count(held) != 0;
+
+    mr_passfile_drop(held);
     return some;
 }
 
-bool mr_auth_scram_find(struct mr_auth *auth, struct mr_span user, struct mr_scram_keys *out)
+bool mr_auth_scram_find(struct mr_auth *auth, uint32_t file, struct mr_span user,
+                        struct mr_scram_keys *out)
 {
-    mr_mutex_lock(&auth->mutex);
-    struct mr_passfile *file = mr_passfile_hold(auth->file);
-    mr_mutex_unlock(&auth->mutex);
-    bool known = mr_passfile_scram_find(file, user, out);
-    mr_passfile_drop(file);
+    struct mr_passfile *held = file_hold(auth, file);
+    bool known = mr_passfile_scram_find(held, user, out);
+
+    mr_passfile_drop(held);
     return known;
 }
 

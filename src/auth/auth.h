@@ -19,6 +19,9 @@
  * devices behind the same address go on.  A user that does not exist costs as much as a
  * wrong password.
  *
+ * Several files may be open, for listeners that have users of their own; a request says
+ * which one it is about.  The rest, above all who is guessing, is common to them.
+ *
  * Thread: open, reload, close by one thread; look, submit, cancel, take by the thread of the
  *         port; all may run at once.
  * Memory: 2 MiB; requests lie in memory that the asker lends.
@@ -58,6 +61,7 @@ struct mr_auth_request {
     struct mr_span user;
     struct mr_span password;
     uint64_t address;    /* of the peer, from mr_auth_address() */
+    uint32_t file;       /* index into the files that were opened */
     uint32_t delay_ms;   /* out of look(): submit no earlier */
     bool counted;        /* among the open ones of its address */
     _Atomic bool cancel; /* nobody waits for the answer */
@@ -65,13 +69,19 @@ struct mr_auth_request {
     struct mr_auth_request *next;
 };
 
-/* CONFIG: the file cannot be read or used (passfile.h), or no thread can be started. */
-enum mr_err mr_auth_open(struct mr_auth **out, const char *password_file,
+/* At most MR_AUTH_FILES_MAX files.  CONFIG: one cannot be read or used (passfile.h), or no
+ * thread can be started.
+ */
+enum { MR_AUTH_FILES_MAX = 64 };
+enum mr_err mr_auth_open(struct mr_auth **out, const char *const *password_files, uint32_t count,
                          struct mr_error *why) MR_MUST_USE;
 
-/* Read the file again.  CONFIG: as in open; the old one stays. */
+/* Read all files again.  CONFIG: as in open; all old ones stay. */
 enum mr_err mr_auth_reload(struct mr_auth *auth, struct mr_error *why) MR_MUST_USE;
-size_t mr_auth_user_count(struct mr_auth *auth);
+size_t mr_auth_user_count(struct mr_auth *auth); /* of all files */
+
+/* Does the file have that user (now)?  Any thread. */
+bool mr_auth_knows(struct mr_auth *auth, uint32_t file, struct mr_span user);
 
 /* End the workers.  What they had not done is answered with NO and waits at its port. */
 void mr_auth_stop(struct mr_auth *auth);
@@ -98,10 +108,11 @@ void mr_auth_note_failure(struct mr_auth *auth, uint64_t address);
 /* ---- SCRAM (scram.h): the asker holds the exchange, here are the keys ---- */
 
 /* Has the password file any user for it? */
-bool mr_auth_offers_scram(struct mr_auth *auth);
+bool mr_auth_offers_scram(struct mr_auth *auth, uint32_t file);
 
 /* The keys of `user`; false: they are a decoy (passfile.h). */
-bool mr_auth_scram_find(struct mr_auth *auth, struct mr_span user, struct mr_scram_keys *out);
+bool mr_auth_scram_find(struct mr_auth *auth, uint32_t file, struct mr_span user,
+                        struct mr_scram_keys *out);
 
 /* May its address begin an exchange?  YES: now; LATER: after request->delay_ms, then drop() the
  * request; BUSY: no.  Of the request, `address` alone is looked at.

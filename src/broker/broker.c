@@ -151,11 +151,9 @@ static void log_warning(void *arg, const char *text)
     mr_log(MR_LOG_WARN, "listener", "%s", text);
 }
 
-static void listener_note_closed(const struct mr_broker *broker,
-                                 const struct broker_listener *listener)
+static void listener_note_closed(const struct broker_listener *listener)
 {
-    if (!listener->anonymous && broker->auth == NULL &&
-        !listener->conf->tls.use_identity_as_username) {
+    if (!listener->anonymous && !listener->asks && !listener->conf->tls.use_identity_as_username) {
         mr_log(MR_LOG_WARN, "mqtt",
                "listener '%s' on %s refuses everyone: authentication is not configured and "
                "`allow_anonymous` is not true; give `auth: { password_file: … }` (see `millrace "
@@ -262,19 +260,50 @@ static void listener_dress(const struct mr_broker *broker, uint32_t index)
     }
 }
 
-static enum mr_err listeners_open(struct mr_broker *broker, struct mr_error *why)
+/* Each password file once, however many listeners use it. */
+static enum mr_err passwords_open(struct mr_broker *broker, struct mr_error *why)
 {
+    const char *paths[MR_AUTH_FILES_MAX];
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < broker->run.listener_count; i++) {
+        struct broker_listener *listener = &broker->listeners[i];
+        const char *path = broker->run.listeners[i].auth.password_file;
+
+        listener->conf = &broker->run.listeners[i];
+        listener->asks = path != NULL;
+        if (path == NULL) {
+            continue;
+        }
+        while (listener->passfile < count && strcmp(paths[listener->passfile], path) != 0) {
+            listener->passfile += 1;
+        }
+        if (listener->passfile == count) {
+            paths[count++] = path;
+        }
+    }
+    return count == 0 ? MR_OK : mr_auth_open(&broker->auth, paths, count, why);
+}
+
+static enum mr_err listeners_limit(const struct mr_broker *broker, struct mr_error *why)
+{
+    _Static_assert((int)MR_NET_LISTENERS_MAX <= (int)MR_AUTH_FILES_MAX,
+                   "each may have a file of its own");
     if (broker->run.listener_count > MR_NET_LISTENERS_MAX) {
         return mr_error_set(why, MR_ERR_CONFIG, "%zu listeners; at most %d are possible",
                             broker->run.listener_count, MR_NET_LISTENERS_MAX);
     }
+    return MR_OK;
+}
+
+static enum mr_err listeners_open(struct mr_broker *broker, struct mr_error *why)
+{
     for (uint32_t i = 0; i < broker->run.listener_count; i++) {
         struct broker_listener *listener = &broker->listeners[i];
 
-        listener->conf = &broker->run.listeners[i];
         listener->anonymous = listener->conf->allow_anonymous == MR_ANONYMOUS_TRUE ||
                               (listener->conf->allow_anonymous == MR_ANONYMOUS_AUTO &&
-                               broker->auth == NULL && address_is_loopback(listener->conf->bind));
+                               !listener->asks && address_is_loopback(listener->conf->bind));
         enum mr_err err = listener_tls_open(&listener->tls, listener->conf, log_warning, NULL, why);
         if (err == MR_OK) {
             err = listener_open(broker, i, why);
@@ -283,7 +312,7 @@ static enum mr_err listeners_open(struct mr_broker *broker, struct mr_error *why
             return err;
         }
         listener_dress(broker, i);
-        listener_note_closed(broker, listener);
+        listener_note_closed(listener);
     }
     for (uint32_t shard = 0; shard < broker->shard_count; shard++) {
         limits_set(broker->shards[shard]);
@@ -412,8 +441,11 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
         err = shard_open(broker, i, why);
     }
-    if (err == MR_OK && run->auth.password_file != NULL) {
-        err = mr_auth_open(&broker->auth, run->auth.password_file, why);
+    if (err == MR_OK) {
+        err = listeners_limit(broker, why);
+    }
+    if (err == MR_OK) {
+        err = passwords_open(broker, why);
     }
     if (err == MR_OK) {
         err = listeners_open(broker, why);

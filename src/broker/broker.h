@@ -28,12 +28,6 @@
 
 struct mr_broker;
 
-/* Who may come in, on every listener; rows in mr_auth_options. */
-struct mr_auth_conf {
-    const char *password_file; /* NULL: nobody is asked for a password */
-};
-extern const struct mr_option mr_auth_options[];
-
 /* Limits of all listeners; rows in mr_broker_options. */
 struct mr_broker_limits {
     uint64_t max_packet_size;       /* bytes; a larger packet ends its connection with 0x95 */
@@ -71,7 +65,6 @@ struct mr_broker_run {
     const struct mr_listener_conf *listeners; /* these and their strings outlive the broker */
     size_t listener_count;
     struct mr_broker_limits limits;
-    struct mr_auth_conf auth;
     struct mr_list journal_exclude; /* topic filters of events that are not journaled */
     const char *sessions_path;      /* the session store; NULL: the journal alone */
     uint32_t checkpoint_ms;         /* how often the store is written; 0: 2,000 */
@@ -112,9 +105,9 @@ void mr_broker_close(struct mr_broker *broker);
  */
 enum mr_err mr_broker_reload_tls(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
 
-/* Read the password file again.  It holds for CONNECTs from now on; what was remembered of
+/* Read the password files again.  They hold for CONNECTs from now on; what was remembered of
  * the old one is forgotten; nobody is disconnected.  CONFIG: `why` names file and line; the
- * old one stays.  Without a password file nothing happens.  Any one thread.
+ * old ones stay.  Without a password file nothing happens.  Any one thread.
  */
 enum mr_err mr_broker_reload_passwords(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
 

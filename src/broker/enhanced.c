@@ -42,6 +42,11 @@ void exchange_drop(struct client *client)
     }
 }
 
+static const struct broker_listener *listener_of(struct client *client)
+{
+    return &client->shard->broker->listeners[mr_conn_listener(client_conn(client))];
+}
+
 const char *exchange_begin(struct client *client, struct mr_span data)
 {
     struct exchange *exchange = client->exchange;
@@ -57,7 +62,7 @@ const char *exchange_begin(struct client *client, struct mr_span data)
         return fault;
     }
     exchange->user_len = (uint16_t)user.len;
-    bool known = mr_auth_scram_find(auth, user, &keys);
+    bool known = mr_auth_scram_find(auth, listener_of(client)->passfile, user, &keys);
     mr_os_random(nonce, sizeof(nonce));
     struct mr_span challenge = mr_scram_challenge(&exchange->scram, &keys, known, nonce, message);
     mr_secret_wipe(&keys, sizeof(keys));
@@ -146,11 +151,11 @@ static uint8_t connect_begin(struct client *client, const struct mr_mqtt_frame *
 uint8_t enhanced_check(struct client *client, const struct mr_mqtt_frame *frame,
                        struct mr_mqtt_connect *packet, const char **what)
 {
-    struct mr_auth *auth = client->shard->broker->auth;
+    const struct broker_listener *listener = listener_of(client);
     const struct exchange *exchange = client->exchange;
 
-    if (auth == NULL || !mr_span_is(packet->props.auth_method, MR_SCRAM_METHOD) ||
-        !mr_auth_offers_scram(auth)) {
+    if (!listener->asks || !mr_span_is(packet->props.auth_method, MR_SCRAM_METHOD) ||
+        !mr_auth_offers_scram(client->shard->broker->auth, listener->passfile)) {
         *what = "its authentication method is not offered; SCRAM-SHA-256 is, to users of "
                 "`millrace passwd --scram`";
         return MR_MQTT_BAD_AUTH_METHOD; /* [MQTT-4.12.0-1] */

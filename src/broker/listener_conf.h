@@ -5,6 +5,7 @@
 #ifndef MR_BROKER_LISTENER_CONF_H
 #define MR_BROKER_LISTENER_CONF_H
 
+#include "broker/auth_conf.h"
 #include "config/option.h"
 
 /* `allow_anonymous: auto` is true on loopback addresses and false elsewhere. */
@@ -54,6 +55,7 @@ struct mr_listener_conf {
     const char *websocket; /* the path of its HTTP upgrade, "/mqtt"; NULL: no WebSocket */
     struct mr_list websocket_origins; /* pages that may connect; empty: all */
     struct mr_listener_tls tls;
+    struct mr_auth_conf auth; /* as it is in force here */
 };
 extern const struct mr_option mr_listener_options[];
 

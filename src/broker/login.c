@@ -144,7 +144,8 @@ static bool login_begin(struct client *client, const struct mr_mqtt_connect *pac
                     .conn_id = mr_conn_id(conn),
                     .user = mr_span_make(login->text, packet->username.len),
                     .password = mr_span_make(password, packet->password.len),
-                    .address = mr_auth_address(shard->broker->auth, mr_conn_peer(conn))},
+                    .address = mr_auth_address(shard->broker->auth, mr_conn_peer(conn)),
+                    .file = shard->broker->listeners[mr_conn_listener(conn)].passfile},
         .capacity = capacity,
     };
     memcpy(login->text, packet->username.at, packet->username.len);
@@ -220,13 +221,13 @@ uint8_t login_check(struct client *client, struct mr_mqtt_connect *packet,
         packet->username = mr_span_of(words);
         return 0;
     }
-    if (packet->has_username && broker->auth != NULL) {
+    if (packet->has_username && listener->asks) {
         return password_check(client, packet, words, what);
     }
     if (listener->anonymous) {
         return 0;
     }
-    *what = broker->auth != NULL
+    *what = listener->asks
                 ? "it gives no user name, and `allow_anonymous` is not true on this listener"
                 : "authentication is not configured; give `auth.password_file`, or set "
                   "`allow_anonymous: true` on this listener to admit everyone";

@@ -129,6 +129,11 @@ const struct mr_option mr_listener_options[] = {
      .offset = offsetof(struct mr_listener_conf, tls),
      .table = tls_options,
      .help = "TLS on this listener."},
+    {.name = "auth",
+     .type = MR_OPT_SECTION,
+     .offset = offsetof(struct mr_listener_conf, auth),
+     .table = mr_auth_options,
+     .help = "As `auth`, for this listener alone: a key that is not given here is that of `auth`."},
     {0}};
 
 #define ROW(field_, type_, default_, min_, max_, help_)   \

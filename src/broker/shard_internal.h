@@ -360,13 +360,15 @@ struct broker_listener {
     struct mr_websocket_options websocket; /* path NULL: no WebSocket */
     bool anonymous;
     bool unlink; /* a Unix socket's file is ours */
+    bool asks;         /* for a password: */
+    uint32_t passfile; /* which file of `auth` has it */
 };
 
 struct mr_broker {
     struct mr_broker_run run;
     struct mr_broker_limits limits;
     struct broker_listener *listeners;
-    struct mr_auth *auth; /* NULL: nobody is asked for a password */
+    struct mr_auth *auth; /* NULL: nobody is asked for a password, on any listener */
     struct mr_guard *guard;
     struct mr_shard **shards;
     uint32_t shard_count;

@@ -42,6 +42,13 @@ void mr_config_close(struct mr_config *config);
 /* Replace or add one value, as `--set a.b.c=value` does.  Before the first fill. */
 void mr_config_set(struct mr_config *config, const char *dotted_path, const char *value);
 
+/* Keys that mapping `parent` does not have below its key `name` become those of `base`
+ * (NULL: nothing happens): what one place says for all, each may say for itself.  A value
+ * of another kind stays as it is, to be refused by the fill.
+ */
+void mr_config_inherit(struct mr_config *config, struct mr_node *parent, const char *name,
+                       struct mr_node *base);
+
 struct mr_node *mr_config_root(struct mr_config *config); /* NULL: an empty file */
 
 /* Child of a mapping by name, NULL if absent; its entries in file order. */

@@ -196,6 +196,27 @@ void mr_config_set(struct mr_config *config, const char *dotted_path, const char
     }
 }
 
+/* Nodes are shared: nothing changes them once files are read and --set is done. */
+void mr_config_inherit(struct mr_config *config, struct mr_node *parent, const char *name,
+                       struct mr_node *base)
+{
+    struct mr_node *own = mr_node_child(parent, name);
+
+    if (base == NULL || base->kind != CONFIG_MAPPING || !mr_node_is_mapping(parent)) {
+        return;
+    }
+    if (own == NULL) {
+        (void)config_entry_add(config, parent, name, base->key, base);
+        return;
+    }
+    for (size_t i = 0; own->kind == CONFIG_MAPPING && i < base->count; i++) {
+        const struct config_entry *theirs = &base->entries[i];
+        if (config_entry_find(own, theirs->name) == NULL) {
+            (void)config_entry_add(config, own, theirs->name, theirs->place, theirs->node);
+        }
+    }
+}
+
 struct mr_node *mr_config_root(struct mr_config *config)
 {
     return config->root;

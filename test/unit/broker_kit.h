@@ -98,6 +98,7 @@ static inline void kit_ready(struct kit *kit)
         .allow_anonymous = options->allow_anonymous,
         .max_connections = options->max_connections,
         .tls = options->tls,
+        .auth = {.password_file = options->password_file},
     };
     (void)snprintf(kit->sessions, sizeof(kit->sessions), "%s/sessions", kit->folder);
     struct mr_broker_run run = {
@@ -105,7 +106,6 @@ static inline void kit_ready(struct kit *kit)
         .listeners = &kit->listener,
         .listener_count = 1,
         .memory_bytes = options->memory_bytes,
-        .auth = {.password_file = options->password_file},
         .checkpoint_ms = options->checkpoint_ms,
         .sessions_path = options->no_store ? NULL : kit->sessions,
         .limits = {.max_packet_size = options->max_packet_size ? options->max_packet_size : 1 << 20,

@@ -296,10 +296,11 @@ struct asker {
 static void asker_open(struct asker *asker, const char *text)
 {
     struct mr_error why = {.text = ""};
+    const char *files[] = {path};
 
     *asker = (struct asker){0};
     file_put(text);
-    if (mr_auth_open(&asker->auth, path, &why) != MR_OK) {
+    if (mr_auth_open(&asker->auth, files, 1, &why) != MR_OK) {
         fprintf(stderr, "%s\n", why.text);
         abort();
     }
