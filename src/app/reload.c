@@ -259,7 +259,7 @@ static void say_bridges(const struct mr_settings *before, const struct mr_settin
 
 /* ---- the reload ---- */
 
-/* The files that the configuration names: certificates, keys, passwords. */
+/* The files that the configuration names: certificates, keys, ACL files, passwords. */
 static bool read_files(struct gateway *gateway)
 {
     struct mr_error why;
@@ -267,6 +267,11 @@ static bool read_files(struct gateway *gateway)
 
     if (mr_broker_reload_tls(gateway->broker, &why) != MR_OK) {
         mr_log(MR_LOG_ERROR, "gateway", "reload: the old certificates stay: %s", why.text);
+        ok = false;
+    }
+    if (mr_broker_reload_acl(gateway->broker, &why) != MR_OK) {
+        mr_log(MR_LOG_ERROR, "gateway", "reload: the old rules of who may do what stay: %s",
+               why.text);
         ok = false;
     }
     if (mr_broker_reload_passwords(gateway->broker, &why) != MR_OK) {

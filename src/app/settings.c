@@ -12,6 +12,7 @@
 #include "app/settings.h"
 
 #include "app/wire.h"
+#include "auth/acl.h"
 #include "auth/passfile.h"
 #include "base/log.h"
 
@@ -357,11 +358,13 @@ static void check_tls_files(struct mr_settings *settings, struct mr_node *root,
     }
 }
 
-/* Has an earlier listener the same file? */
-static bool has_password_file(const struct mr_settings *settings, uint32_t count, const char *path)
+/* Has an earlier listener the same file?  `offset`: of the path in struct mr_auth_conf. */
+static bool has_file(const struct mr_settings *settings, uint32_t count, size_t offset,
+                     const char *path)
 {
     for (uint32_t i = 0; i < count; i++) {
-        const char *theirs = settings->listeners[i].auth.password_file;
+        const char *auth = (const char *)&settings->listeners[i].auth;
+        const char *theirs = *(const char *const *)(const void *)(auth + offset);
         if (theirs != NULL && strcmp(theirs, path) == 0) {
             return true;
         }
@@ -380,12 +383,63 @@ static void check_password_files(struct mr_settings *settings, struct mr_node *r
         struct mr_passfile *file = NULL;
         struct mr_error why;
 
-        if (path != NULL && !has_password_file(settings, i, path) &&
+        if (path != NULL &&
+            !has_file(settings, i, offsetof(struct mr_auth_conf, password_file), path) &&
             mr_passfile_read(&file, path, &why) != MR_OK) {
             mr_config_problem(settings->config, mr_node_child(auth, "password_file"), NULL, "%s",
                               why.text);
         }
         mr_passfile_drop(file);
+    }
+}
+
+struct acl_place {
+    struct mr_settings *settings;
+    struct mr_node *node;
+};
+
+static void on_acl_fault(void *arg, const char *fault)
+{
+    const struct acl_place *place = arg;
+
+    mr_config_problem(place->settings->config, place->node, NULL, "%s", fault);
+}
+
+/* Rules of users that nobody checks are rules of whoever says that name. */
+static void warn_of_claims(const struct mr_listener_conf *listener, const struct mr_acl *acl,
+                           void (*warn)(void *arg, const char *text), void *arg)
+{
+    char text[400];
+    struct mr_text words = mr_text_over(text, sizeof(text));
+
+    if (warn == NULL || !mr_acl_names_users(acl) || listener->auth.password_file != NULL ||
+        listener->tls.use_identity_as_username) {
+        return;
+    }
+    mr_text_fmt(&words,
+                "listener '%s': %s has rules for users, but nothing checks who clients are; "
+                "whoever gives a name has its rights; set `auth.password_file`",
+                listener->name, listener->auth.acl_file);
+    warn(arg, text);
+}
+
+static void check_acl_files(struct mr_settings *settings, struct mr_node *root,
+                            void (*warn)(void *arg, const char *text), void *arg)
+{
+    struct mr_node *map = mr_node_child(root, "listeners");
+
+    for (uint32_t i = 0; i < settings->listener_count; i++) {
+        const struct mr_listener_conf *listener = &settings->listeners[i];
+        const char *path = listener->auth.acl_file;
+        struct mr_node *auth = mr_node_child(mr_node_child(map, listener->name), "auth");
+        struct acl_place place = {settings, mr_node_child(auth, "acl_file")};
+        struct mr_acl *acl = NULL;
+
+        if (path != NULL && !has_file(settings, i, offsetof(struct mr_auth_conf, acl_file), path) &&
+            mr_acl_read(&acl, path, on_acl_fault, &place, NULL) == MR_OK) {
+            warn_of_claims(listener, acl, warn, arg);
+        }
+        mr_acl_drop(acl);
     }
 }
 
@@ -399,6 +453,7 @@ enum mr_err mr_settings_check_files(struct mr_settings *settings,
     }
     check_tls_files(settings, root, warn, arg);
     check_password_files(settings, root);
+    check_acl_files(settings, root, warn, arg);
     return mr_config_problem_count(settings->config) == 0 ? MR_OK : MR_ERR_CONFIG;
 }
 

@@ -28,6 +28,7 @@ struct acl_node {
     uint32_t literals;
     uint32_t templates;
     bool plus;
+    bool varies;   /* a template is somewhere below */
     uint8_t ends;  /* rights of rules that end here */
     uint8_t hash;  /* ... that go on with `#` */
     uint8_t below; /* all of both, here and below */

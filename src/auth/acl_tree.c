@@ -179,8 +179,10 @@ uint32_t acl_tree_build(struct acl_nodes *nodes, struct acl_rule *rules, size_t 
     for (uint32_t i = nodes->count; i-- > root;) { /* children have higher indices */
         struct acl_node *node = &nodes->at[i];
         node->below = node->ends | node->hash;
+        node->varies = node->templates != 0;
         for (uint32_t child = 0; child < children_of(node); child++) {
             node->below |= nodes->at[node->first + child].below;
+            node->varies = node->varies || nodes->at[node->first + child].varies;
         }
     }
     mr_free(ranges);
@@ -222,6 +224,21 @@ static bool template_fits(const struct mr_acl_who *who, struct mr_span template,
         template.len -= used;
     }
     return level.len == 0;
+}
+
+/* Can any level be it?  Not with a user name that there is none of, nor one with '/'. */
+static bool template_is_usable(const struct mr_acl_who *who, struct mr_span template)
+{
+    for (size_t i = 0; i + 1 < template.len; i++) {
+        const uint8_t *at = template.at + i;
+        if (at[0] == '%' && (at[1] == 'c' || at[1] == 'u')) {
+            struct mr_span name = at[1] == 'c' ? who->client : who->user;
+            if (name.len == 0 || memchr(name.at, '/', name.len) != NULL) {
+                return false;
+            }
+        }
+    }
+    return true;
 }
 
 static bool is_dollar(struct mr_span level)
@@ -279,6 +296,24 @@ static void walk_literal(struct look *look, const struct acl_node *node, struct 
     }
 }
 
+/* Everything from here on, whatever it is called. */
+static void note_below(struct look *look, const struct acl_node *node)
+{
+    const struct acl_node *child = &look->nodes[node->first];
+
+    if (!node->varies) {
+        note(look, node->below, false);
+        return;
+    }
+    note(look, node->ends | node->hash, false);
+    for (uint32_t i = 0; i < children_of(node); i++, child++) {
+        bool template = i >= node->literals && i < node->literals + node->templates;
+        if (!template || template_is_usable(look->who, child->level)) {
+            note_below(look, child);
+        }
+    }
+}
+
 /* The filter's level is `+`: it shares something with every child, and only `+` has all of
  * it.  `#`: with everything below.
  */
@@ -289,17 +324,18 @@ static void walk_wild(struct look *look, const struct acl_node *node, bool hash,
     uint32_t named = node->literals + node->templates;
 
     for (uint32_t i = 0; i < named; i++, child++) {
-        if (first && is_dollar(child->level)) {
+        if ((first && is_dollar(child->level)) ||
+            (i >= node->literals && !template_is_usable(look->who, child->level))) {
             continue;
         }
         if (hash) {
-            note(look, child->below, false);
+            note_below(look, child);
         } else {
             walk(look, child, rest, false, false);
         }
     }
     if (node->plus && hash) {
-        note(look, child->below, false);
+        note_below(look, child);
     } else if (node->plus) {
         walk(look, child, rest, contains, false);
     }

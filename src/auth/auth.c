@@ -424,9 +424,11 @@ static struct mr_passfile *file_hold(struct mr_auth *auth, uint32_t index)
 bool mr_auth_knows(struct mr_auth *auth, uint32_t file, struct mr_span user)
 {
     struct mr_passfile *held = file_hold(auth, file);
+    struct mr_scram_keys keys;
     bool known = false;
 
     (void)mr_passfile_find(held, user, &known);
+    known = known || mr_passfile_scram_find(held, user, &keys);
     mr_passfile_drop(held);
     return known;
 }

@@ -154,6 +154,12 @@ bool will_publish_kept(struct mr_shard *shard, struct session *session)
     if (will == NULL) {
         return true;
     }
+    if (!access_will(shard, session, will->message.topic)) {
+        session->will = NULL;
+        keep_mark(shard, session->keep);
+        stored_free(&shard->pool, will);
+        return true;
+    }
     will->message.received_us = shard->wall_us;
     if (shard->wills_first != NULL || shard->stalled || will_append(shard, will) == MR_ERR_FULL) {
         return false;

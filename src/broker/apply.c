@@ -40,6 +40,10 @@ static void event_found(void *arg, const struct mr_sub *sub)
         (sub->no_local && mr_span_equal(session_id(session), message->client))) {
         return; /* [MQTT-3.8.3-3] */
     }
+    if (!applied->shard->restoring && !access_reads(applied->shard, sub, message->topic)) {
+        queue_skip(applied->shard, session->keep);
+        return;
+    }
     struct delivery how = {.subscription_id = sub->subscription_id,
                            .qos = qos,
                            .retain = sub->retain_as_published && message->retain};

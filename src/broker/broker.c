@@ -272,6 +272,8 @@ static enum mr_err passwords_open(struct mr_broker *broker, struct mr_error *why
 
         listener->conf = &broker->run.listeners[i];
         listener->asks = path != NULL;
+        broker->knows_users =
+            broker->knows_users || listener->asks || listener->conf->tls.use_identity_as_username;
         if (path == NULL) {
             continue;
         }
@@ -448,6 +450,9 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
         err = passwords_open(broker, why);
     }
     if (err == MR_OK) {
+        err = access_open(broker, why);
+    }
+    if (err == MR_OK) {
         err = listeners_open(broker, why);
     }
     if (err == MR_OK) {
@@ -551,6 +556,7 @@ static void shard_close(struct mr_shard *shard)
     stored_free_all(&shard->pool, &shard->pending_first, &shard->pending_last);
     stored_free_all(&shard->pool, &shard->wills_first, &shard->wills_last);
     foreign_close(shard);
+    access_close(shard);
     mr_ackgate_close(shard->gate);
     systree_close(shard);
     shard_state_close(shard);
@@ -608,11 +614,6 @@ enum mr_err mr_broker_reload_tls(struct mr_broker *broker, struct mr_error *why)
         }
     }
     return err;
-}
-
-enum mr_err mr_broker_reload_passwords(struct mr_broker *broker, struct mr_error *why)
-{
-    return broker->auth == NULL ? MR_OK : mr_auth_reload(broker->auth, why);
 }
 
 const char *mr_broker_bound_address(const struct mr_broker *broker, size_t index)

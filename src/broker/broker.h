@@ -106,10 +106,18 @@ void mr_broker_close(struct mr_broker *broker);
 enum mr_err mr_broker_reload_tls(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
 
 /* Read the password files again.  They hold for CONNECTs from now on; what was remembered of
- * the old one is forgotten; nobody is disconnected.  CONFIG: `why` names file and line; the
- * old ones stay.  Without a password file nothing happens.  Any one thread.
+ * the old one is forgotten; clients whose user is gone are disconnected with 0x87.  CONFIG: `why`
+ * names file and line; the old ones stay.  Without a password file nothing happens.  Any one
+ * thread.
  */
 enum mr_err mr_broker_reload_passwords(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
+
+/* Read the ACL files again.  They hold at once, for sessions that are there too: what is
+ * published is checked by the new rules, and subscriptions that are not allowed any more
+ * deliver nothing.  CONFIG: all faults were logged, `why` is the first; all old ones stay.
+ * Without ACL files nothing happens.  Any one thread.
+ */
+enum mr_err mr_broker_reload_acl(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
 
 /* Where listener `index` really listens ("127.0.0.1:37113" for port 0). */
 const char *mr_broker_bound_address(const struct mr_broker *broker, size_t index);

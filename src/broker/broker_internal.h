@@ -8,6 +8,7 @@
  *     mailbox.c    to and from the other shards
  *     foreign.c    from the other shards' lanes
  *     limits.c     how much and how fast
+ *     access.c     who may do what
  *     inbound.c    QoS 2 from clients     keep_internal.h  persistent sessions
  *     call.c       questions of the control plane
  *     systree.c    $SYS/broker
@@ -121,6 +122,42 @@ bool topic_is_excluded(const struct mr_shard *shard, struct mr_span topic);
  */
 uint8_t alias_resolve(struct client *client, struct mr_mqtt_publish *packet, bool *no_room);
 void aliases_drop(struct client *client);
+
+/* ---- access.c ---- */
+
+/* Has the session's user this right (MR_ACL_…) to the topic?  Yes, without ACL files. */
+bool access_may(const struct mr_shard *shard, const struct session *session, struct mr_span topic,
+                unsigned right);
+enum mr_acl_cover access_covers(const struct mr_shard *shard, const struct session *session,
+                                struct mr_span filter); /* without $share */
+
+/* May the owner of the subscription get what was published to `topic`? */
+bool access_reads_slow(const struct mr_shard *shard, const struct mr_sub *sub,
+                       struct mr_span topic);
+static inline bool access_reads(const struct mr_shard *shard, const struct mr_sub *sub,
+                                struct mr_span topic)
+{
+    return MR_LIKELY(sub->acl_free == shard->acl_version) || access_reads_slow(shard, sub, topic);
+}
+
+/* A will whose time has come; false: it is not published any more, and that was told. */
+bool access_will(struct mr_shard *shard, const struct session *session, struct mr_span topic);
+
+/* A PUBLISH is refused by the rules: count it, and tell it now and then. */
+void access_log_publish(struct client *client, struct mr_span topic);
+
+/* 0: nothing speaks against this CONNECT of a client that is known now (`assigned`: its id is
+ * ours).  Else the reason of the refusal, and *what says it.
+ */
+uint8_t access_connect(struct client *client, const struct mr_mqtt_connect *packet, bool assigned,
+                       const char **what);
+
+/* A client has come, by this listener, to its session. */
+void access_joined(struct session *session, uint32_t listener);
+
+/* Read the files of all listeners; `CONFIG`: `why` says what is wrong. */
+enum mr_err access_open(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
+void access_close(struct mr_shard *shard);
 
 /* ---- append.c ---- */
 

@@ -18,6 +18,7 @@
  */
 #include "broker/broker_internal.h"
 #include "broker/keep_internal.h"
+#include "broker/login_internal.h"
 
 /* ---- the stack ---- */
 
@@ -197,6 +198,36 @@ enum mr_err mr_broker_kick(struct mr_broker *broker, struct mr_span client, bool
 }
 
 /* ---- reload ---- */
+
+static void leave_if_gone(void *arg, struct mr_conn *conn)
+{
+    struct client *client = mr_conn_user(conn);
+
+    (void)arg;
+    if (login_user_is_gone(client)) {
+        (void)client_refuse(client, END_REFUSED, MR_MQTT_NOT_AUTHORIZED,
+                            "its user is not in the password file any more");
+    }
+}
+
+static void users_run(struct mr_shard *shard, void *arg)
+{
+    (void)arg;
+    mr_net_each(shard->net, leave_if_gone, NULL);
+}
+
+enum mr_err mr_broker_reload_passwords(struct mr_broker *broker, struct mr_error *why)
+{
+    enum mr_err err = broker->auth == NULL ? MR_OK : mr_auth_reload(broker->auth, why);
+
+    for (uint32_t i = 0; i < broker_shard_count(broker) && broker->auth != NULL && err == MR_OK;
+         i++) {
+        if (shard_call(broker_shard(broker, i), users_run, NULL) != MR_OK) {
+            err = mr_error_set(why, MR_ERR_AGAIN, "the gateway is ending");
+        }
+    }
+    return err;
+}
 
 static void reload_run(struct mr_shard *shard, void *arg)
 {

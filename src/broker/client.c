@@ -203,9 +203,11 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
         return;
     }
     struct stored *will = session->will;
+    bool published =
+        will != NULL && !client->will_dropped && access_will(shard, session, will->message.topic);
     session->will = NULL;
     session_free(shard, session);
-    if (will != NULL && !client->will_dropped) {
+    if (published) {
         will_publish(shard, will);
     } else if (will != NULL) {
         stored_free(&shard->pool, will);

@@ -212,6 +212,9 @@ static void deliver_found(void *arg, const struct mr_sub *sub)
     struct session *session = sub->owner;
     struct client *client = session->client;
 
+    if (!access_reads(fanout->shard, sub, message->topic)) {
+        return;
+    }
     if (session->keep != NULL) {
         deliver_persistent(fanout, sub);
         return;
@@ -328,18 +331,21 @@ void outbound_drain(struct client *client)
         if (outgoing.packet_id == 0) {
             return;
         }
+        bool may = access_may(shard, client->session, stored->message.topic, MR_ACL_READ);
         if (stored->message.props.len != 0 &&
             mr_mqtt_props_decode(stored->message.props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT,
                                  &props, &why) == MR_OK) {
             outgoing.props = &props;
         }
-        enum mr_err err = send_publish(client, &outgoing);
+        enum mr_err err = may ? send_publish(client, &outgoing) : MR_ERR_REJECT;
         if (err == MR_ERR_FULL) {
             outbound_drain_later(client);
             return;
         }
         if (err == MR_OK) {
             outbound_id_take(outbound, outgoing.packet_id, outgoing.qos);
+        } else if (!may) {
+            mr_metric_add(shard->metrics.denied_deliver, 1);
         } else {
             mr_metric_add(shard->metrics.dropped_large, 1);
         }

@@ -232,7 +232,7 @@ enum verdict connect_go_on(struct client *client, const struct mr_mqtt_frame *fr
     struct mr_mqtt_connack answer = {.reason = MR_MQTT_SUCCESS};
     struct mr_mqtt_why why;
     const char *what = NULL;
-    char assigned[ASSIGNED_ID_BYTES + 1];
+    char assigned[ASSIGNED_ID_BYTES + 1] = "";
     char words[LOGIN_WORDS_BYTES];
 
     if (mr_mqtt_connect_decode(frame, &packet, &why) != MR_OK) {
@@ -241,7 +241,11 @@ enum verdict connect_go_on(struct client *client, const struct mr_mqtt_frame *fr
     if (mr_mqtt_has(&packet.props, MR_MQTT_PROP_PACKET_MAX)) {
         client->packet_max = packet.props.packet_max; /* for each answer from here on */
     }
-    uint8_t reason = bans_check(client, &packet, &what);
+    bool nameless = packet.client_id.len == 0;
+    uint8_t reason = login_client_id(client, &packet, words, &what);
+    if (reason == 0) {
+        reason = bans_check(client, &packet, &what);
+    }
     if (reason != 0) {
         return connect_refuse(client, packet.version, reason, what);
     }
@@ -260,8 +264,14 @@ enum verdict connect_go_on(struct client *client, const struct mr_mqtt_frame *fr
     }
     if (packet.client_id.len == 0) {
         packet.client_id = assigned_id(shard, assigned);
+    }
+    if (nameless) {
         answer.props.assigned_client_id = packet.client_id;
         mr_mqtt_set(&answer.props, MR_MQTT_PROP_ASSIGNED_CLIENT_ID);
+    }
+    reason = access_connect(client, &packet, assigned[0] != 0, &what);
+    if (reason != 0) {
+        return connect_refuse(client, packet.version, reason, what);
     }
     connect_take_over(shard, packet.client_id);
     connect_remember(client, &packet);

@@ -14,6 +14,7 @@ struct subscribing {
     struct mr_mqtt_subscribe packet;
     uint32_t subscription_id;
     uint8_t *codes; /* per filter: what the SUBACK says */
+    uint8_t *told;  /* ... to 3.1 */
     bool *is_new;   /* per filter */
     uint8_t *list;  /* the record's filters; written at `at` */
     uint8_t *at;
@@ -22,6 +23,7 @@ struct subscribing {
     size_t refs_first; /* of the first */
     size_t refs_bytes;
     struct mr_control_filter filter; /* the one whose retained messages are looked for */
+    bool guarded;                    /* not all of what it matches may be read */
 };
 
 static struct mr_control_filter filter_of(const struct subscribing *subscribing,
@@ -45,7 +47,13 @@ static uint8_t subscribe_make(struct client *client, const struct mr_mqtt_subscr
     struct mr_sub *sub = NULL;
 
     *is_new = false;
-    if (mr_topic_share_split(wanted->filter, &group, &inner) != MR_ERR_AGAIN) {
+    enum mr_err shared = mr_topic_share_split(wanted->filter, &group, &inner);
+    if (shared != MR_ERR_REJECT &&
+        access_covers(client->shard, session, inner) == MR_ACL_COVERS_NONE) {
+        mr_metric_add(client->shard->metrics.denied_subscribe, 1);
+        return MR_MQTT_NOT_AUTHORIZED;
+    }
+    if (shared != MR_ERR_AGAIN) {
         return MR_MQTT_SHARED_NOT_SUPPORTED; /* CONNACK said so */
     }
     if (topic_is_beyond(client, wanted->filter)) {
@@ -111,6 +119,9 @@ static void each_retained(struct subscribing *subscribing,
     for (size_t i = 0; mr_mqtt_subscription_next(&rest, &wanted); i++) {
         if (brings_retained(subscribing, &wanted, i)) {
             subscribing->filter = filter_of(subscribing, &wanted);
+            subscribing->guarded =
+                access_covers(subscribing->client->shard, subscribing->client->session,
+                              wanted.filter) != MR_ACL_COVERS_ALL;
             retained_match(subscribing->client->shard, wanted.filter, found, subscribing);
         }
     }
@@ -125,13 +136,24 @@ static uint8_t retained_qos(const struct subscribing *subscribing, const struct 
     return persistent && kept->state == KEPT_EXEMPT ? 0 : qos;
 }
 
+/* A retained message that the rules keep from this client. */
+static bool retained_is_hidden(const struct subscribing *subscribing, const struct kept *kept)
+{
+    struct mr_shard *shard = subscribing->client->shard;
+    struct mr_message message;
+
+    return MR_UNLIKELY(subscribing->guarded) &&
+           !(kept_read(shard, kept, &message) &&
+             access_may(shard, subscribing->client->session, message.topic, MR_ACL_READ));
+}
+
 static void retained_note(void *arg, struct kept *kept)
 {
     struct subscribing *subscribing = arg;
     struct mr_control_ref ref = {
         .seq = kept->seq, .lane = kept->lane, .qos = retained_qos(subscribing, kept)};
 
-    if (ref.qos == 0) {
+    if (ref.qos == 0 || retained_is_hidden(subscribing, kept)) {
         return;
     }
     if (subscribing->refs != NULL) {
@@ -152,6 +174,9 @@ static void retained_send(void *arg, struct kept *kept)
     struct mr_mqtt_why why;
     uint8_t qos = retained_qos(subscribing, kept);
 
+    if (retained_is_hidden(subscribing, kept)) {
+        return;
+    }
     if (client->session->keep != NULL && qos != 0) {
         struct delivery how = {
             .subscription_id = subscribing->filter.subscription_id, .qos = qos, .retain = true};
@@ -204,6 +229,7 @@ static enum mr_err subscribe_record(struct subscribing *subscribing, uint64_t *s
         }
         each_retained(subscribing, retained_note);
     }
+    kept_read_end(shard);
     struct mr_control control = {
         .kind = MR_CONTROL_SUBSCRIBE,
         .client = session_id(client->session),
@@ -268,6 +294,21 @@ static void subscribe_refuse(struct subscribing *subscribing)
     }
 }
 
+/* 3.1 knows no refusal: such a filter is granted QoS 0, and brings nothing. */
+static struct mr_span subscribe_told(const struct subscribing *subscribing)
+{
+    uint32_t count = subscribing->packet.filter_count;
+
+    if (subscribing->client->version != MR_MQTT_31) {
+        return mr_span_make(subscribing->codes, count);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t code = subscribing->codes[i];
+        subscribing->told[i] = code >= MR_MQTT_UNSPECIFIED ? 0 : code;
+    }
+    return mr_span_make(subscribing->told, count);
+}
+
 /* Everything but memory for the lists. */
 static enum verdict subscribe_all(struct subscribing *subscribing)
 {
@@ -295,6 +336,7 @@ static enum verdict subscribe_all(struct subscribing *subscribing)
         }
         if (err == MR_ERR_REJECT) {
             subscribe_refuse(subscribing);
+            answer.codes = subscribe_told(subscribing);
             return send_suback(client, &answer, 0);
         }
         if (err != MR_OK) {
@@ -302,6 +344,7 @@ static enum verdict subscribe_all(struct subscribing *subscribing)
         }
     }
     foreign_follow(shard);
+    answer.codes = subscribe_told(subscribing);
     enum verdict verdict = send_suback(client, &answer, seq);
     if (verdict == PACKET_DONE) {
         subscribe_finish(subscribing, seq);
@@ -326,16 +369,18 @@ enum verdict handle_subscribe(struct client *client, const struct mr_mqtt_frame 
     if (mr_mqtt_has(&packet->props, MR_MQTT_PROP_SUBSCRIPTION_ID)) {
         subscribing.subscription_id = packet->props.subscription_id;
     }
-    /* Codes, flags, and the record's list: as on the wire, and up to 6 bytes a filter more. */
+    /* Codes, flags, codes for 3.1, and the record's list: as on the wire, and up to 6 bytes a
+     * filter more. */
     uint8_t *bytes = mr_bufpool_take(&shard->pool,
-                                     packet->raw.len + packet->filter_count * (size_t)8, &capacity);
+                                     packet->raw.len + packet->filter_count * (size_t)9, &capacity);
     if (bytes == NULL) {
         return client_refuse(client, END_MEMORY, MR_MQTT_QUOTA_EXCEEDED,
                              "no memory for a subscription");
     }
     subscribing.codes = bytes;
     subscribing.is_new = (bool *)(bytes + packet->filter_count);
-    subscribing.list = bytes + 2 * (size_t)packet->filter_count;
+    subscribing.told = bytes + 2 * (size_t)packet->filter_count;
+    subscribing.list = bytes + 3 * (size_t)packet->filter_count;
     subscribing.at = subscribing.list;
     enum verdict verdict = subscribe_all(&subscribing);
     mr_bufpool_give(&shard->pool, bytes, capacity);

@@ -150,6 +150,9 @@ struct keep {
 void queue_push(struct mr_shard *shard, struct keep *keep, struct kept *kept,
                 const struct delivery *how);
 
+/* ... that the session may not have: its ordinal is settled at once. */
+void queue_skip(struct mr_shard *shard, struct keep *keep);
+
 /* Everything pushed by now and durable: send it, and keep to the quotas. */
 void queue_kick(struct mr_shard *shard, uint64_t durable_seq);
 

@@ -234,6 +234,40 @@ uint8_t login_check(struct client *client, struct mr_mqtt_connect *packet,
     return MR_MQTT_NOT_AUTHORIZED;
 }
 
+uint8_t login_client_id(struct client *client, struct mr_mqtt_connect *packet,
+                        char words[LOGIN_WORDS_BYTES], const char **what)
+{
+    struct mr_conn *conn = client_conn(client);
+    const struct mr_listener_conf *conf =
+        client->shard->broker->listeners[mr_conn_listener(conn)].conf;
+
+    if (!conf->auth.use_username_as_clientid) {
+        return 0;
+    }
+    if (conf->tls.use_identity_as_username) {
+        if (mr_conn_tls_identity(conn, words, LOGIN_WORDS_BYTES)) {
+            packet->client_id = mr_span_of(words);
+            return 0;
+        }
+    } else if (packet->has_username && packet->username.len != 0) {
+        packet->client_id = packet->username;
+        return 0;
+    }
+    *what = "it has no user name to be its client id, see `auth.use_username_as_clientid`";
+    return MR_MQTT_NOT_AUTHORIZED;
+}
+
+bool login_user_is_gone(struct client *client)
+{
+    const struct mr_broker *broker = client->shard->broker;
+    const struct broker_listener *listener =
+        &broker->listeners[mr_conn_listener(client_conn(client))];
+
+    return client->session != NULL && listener->asks &&
+           (client->enhanced || client->login_state == LOGIN_YES) &&
+           !mr_auth_knows(broker->auth, listener->passfile, session_username(client->session));
+}
+
 /* An answer for a connection that still is that one. */
 static void login_answered(struct client *client)
 {

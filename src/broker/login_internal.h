@@ -42,6 +42,15 @@ void login_set_timer(struct client *client, uint64_t ms);
 /* Its address, for those who guess. */
 uint64_t login_address(struct client *client);
 
+/* Where the listener wants it so, the client id is the user name, from here on.  Before the
+ * name is checked, because it says where the client is at home.  As login_check().
+ */
+uint8_t login_client_id(struct client *client, struct mr_mqtt_connect *packet,
+                        char words[LOGIN_WORDS_BYTES], const char **what);
+
+/* It came in by a password, and its user is not in the file any more. */
+bool login_user_is_gone(struct client *client);
+
 void logins_take(struct mr_shard *shard); /* the answers that are there */
 
 /* Its timer has come: true if it was one of ours. */

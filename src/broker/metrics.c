@@ -74,6 +74,18 @@ static const char *const ends[END_COUNT] = {
     [END_AUTH] = "reason=\"auth\"",
 };
 
+/* What the rules of ACL files forbade. */
+static void denied_metrics_make(struct shard_metrics *m, uint32_t index)
+{
+    static const char name[] = "millrace_mqtt_acl_denied_total";
+    static const char help[] = "what the rules of ACL files forbade";
+
+    m->denied_publish = counter(index, name, help, "action=\"publish\"");
+    m->denied_subscribe = counter(index, name, help, "action=\"subscribe\"");
+    m->denied_deliver = counter(index, name, help, "action=\"deliver\"");
+    m->denied_will = counter(index, name, help, "action=\"will\"");
+}
+
 void shard_metrics_make(struct mr_shard *shard, uint32_t index)
 {
     static const char *const logins_help = "passwords checked, by what came of it";
@@ -115,6 +127,7 @@ void shard_metrics_make(struct mr_shard *shard, uint32_t index)
         counter(index, "millrace_mqtt_messages_dropped_total", drop_help, "reason=\"too_large\"");
     m->dropped_mailbox =
         counter(index, "millrace_mqtt_messages_dropped_total", drop_help, "reason=\"shard_busy\"");
+    denied_metrics_make(m, index);
     m->dropped_retained = counter(index, "millrace_mqtt_retained_dropped_total",
                                   "messages delivered but not retained for lack of room", "");
     m->sessions = gauge(index, "millrace_mqtt_sessions", "persistent sessions, connected or not");

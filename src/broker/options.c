@@ -45,12 +45,38 @@ static const struct mr_option tls_options[] = {
             "Ciphers of TLS 1.2 in OpenSSL's words; by default those with forward secrecy."),
     {0}};
 
+static const char *const takeover_choices[] = {
+    [MR_TAKEOVER_SAME_USER] = "same_user", [MR_TAKEOVER_ANYONE] = "anyone", NULL};
+
 const struct mr_option mr_auth_options[] = {
     {.name = "password_file",
      .type = MR_OPT_PATH,
      .offset = offsetof(struct mr_auth_conf, password_file),
      .help = "Users and hashes as mosquitto_passwd and `millrace passwd` write them; with it "
              "allow_anonymous: auto means false."},
+    {.name = "acl_file",
+     .type = MR_OPT_PATH,
+     .offset = offsetof(struct mr_auth_conf, acl_file),
+     .help = "Who may publish and subscribe to what, as Mosquitto's acl_file; with it everything "
+             "that no line grants is denied."},
+    {.name = "use_username_as_clientid",
+     .type = MR_OPT_BOOL,
+     .offset = offsetof(struct mr_auth_conf, use_username_as_clientid),
+     .default_text = "false",
+     .help = "Take the user name as client id, whatever the client says; without a name it is "
+             "refused."},
+    {.name = "client_id_pattern",
+     .type = MR_OPT_STR,
+     .offset = offsetof(struct mr_auth_conf, client_id_pattern),
+     .help = "What a client id must look like, %u being the user name and * anything, as in "
+             "\"%u-*\"; without a user name none does."},
+    {.name = "session_takeover",
+     .type = MR_OPT_CHOICE,
+     .offset = offsetof(struct mr_auth_conf, session_takeover),
+     .default_text = "same_user",
+     .choices = takeover_choices,
+     .help = "Who may go on with the session of a client id, or take over its connection; matters "
+             "only where users are checked. A session of nobody is anybody's."},
     {0}};
 
 enum { RATE_MAX = 1000000 }; /* events a second */

@@ -315,6 +315,12 @@ void queue_push(struct mr_shard *shard, struct keep *keep, struct kept *kept,
     queue_wake(shard, keep);
 }
 
+void queue_skip(struct mr_shard *shard, struct keep *keep)
+{
+    keep_mark(shard, keep);
+    queue_settle(shard, keep, keep->ordinal_next++);
+}
+
 /* Not durable yet: the last ones. */
 static uint32_t queue_young(const struct mr_shard *shard, const struct keep *keep,
                             uint64_t durable_seq)
@@ -432,7 +438,7 @@ static enum mr_err send_pubrel(struct client *client, uint16_t packet_id, uint64
     return MR_OK;
 }
 
-/* REJECT: it cannot or need not be sent, ever.   FULL: not now. */
+/* REJECT: it cannot or need not be sent, ever.   FULL: not now.   CONFIG: the rules forbid it. */
 static enum mr_err delivery_send(struct client *client, const struct keep *keep,
                                  const struct delivery *delivery)
 {
@@ -453,6 +459,10 @@ static enum mr_err delivery_send(struct client *client, const struct keep *keep,
     if (!kept_read(shard, delivery->kept, &message)) {
         kept_read_end(shard);
         return MR_ERR_REJECT;
+    }
+    if (MR_UNLIKELY(!access_may(shard, client->session, message.topic, MR_ACL_READ))) {
+        kept_read_end(shard);
+        return MR_ERR_CONFIG;
     }
     if (message.props.len != 0 &&
         mr_mqtt_props_decode(message.props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props, &why) ==
@@ -523,7 +533,9 @@ void queue_drain(struct client *client, uint64_t durable_seq)
             keep->under_way += 1;
             keep->next += 1;
         } else {
-            mr_metric_add(shard->metrics.dropped_large, 1);
+            mr_metric_add(err == MR_ERR_CONFIG ? shard->metrics.denied_deliver
+                                               : shard->metrics.dropped_large,
+                          1);
             keep->next += 1;
             queue_done(shard, keep, keep->next - 1);
         }

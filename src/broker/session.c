@@ -93,6 +93,9 @@ struct session *session_new(struct mr_shard *shard, struct client *client, struc
                                 .capacity = (uint32_t)capacity,
                                 .id_len = (uint16_t)client_id.len,
                                 .username_len = (uint16_t)username.len,
+                                .listener = client == NULL
+                                                ? LISTENER_UNKNOWN
+                                                : (uint16_t)mr_conn_listener(client_conn(client)),
                                 .hash = mr_siphash(&shard->key, client_id.at, client_id.len)};
     memcpy(session->text, client_id.at, client_id.len);
     if (username.len != 0) {

@@ -12,6 +12,7 @@
 #ifndef MR_BROKER_SHARD_INTERNAL_H
 #define MR_BROKER_SHARD_INTERNAL_H
 
+#include "auth/acl.h"
 #include "auth/auth.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -37,16 +38,17 @@ enum {
     SHARD_EVENTS = 256, /* per turn; the loop's own bound */
     SHARD_OWED = 1024,  /* acks' entries released at a time */
     SHARDS_MAX = 256,
-    SHARD_READ_STALLED = 4 << 10, /* bytes per read while the journal has no room */
-    CLIENT_OUT_MAX = 256 << 10,   /* bytes waiting for a subscriber before it counts as slow */
-    CLIENT_ACKS_MAX = 65535,      /* a 3.x client cannot have more packet ids in use */
-    INFLIGHT_MAX = 1024,          /* towards a 5.0 subscriber, whatever it allows */
-    LOG_EVERY_US = 10000000,      /* one line per kind in 10 s */
-    LOG_CONNECTIONS_MAX = 50,     /* lines a second of clients that come and go */
-    DISCONNECT_BYTES_MAX = 256,   /* our DISCONNECT with a reason string */
-    TOPIC_CACHED_MAX = 102,       /* bytes of a topic that the cache can hold */
-    LISTENER_SURPLUS = 64,        /* connections that are let in to be told that it is full */
-    TOPICS_MAX = 4,               /* entries of the cache once there are several topics */
+    SHARD_READ_STALLED = 4 << 10,  /* bytes per read while the journal has no room */
+    CLIENT_OUT_MAX = 256 << 10,    /* bytes waiting for a subscriber before it counts as slow */
+    CLIENT_ACKS_MAX = 65535,       /* a 3.x client cannot have more packet ids in use */
+    INFLIGHT_MAX = 1024,           /* towards a 5.0 subscriber, whatever it allows */
+    LOG_EVERY_US = 10000000,       /* one line per kind in 10 s */
+    LOG_CONNECTIONS_MAX = 50,      /* lines a second of clients that come and go */
+    DISCONNECT_BYTES_MAX = 256,    /* our DISCONNECT with a reason string */
+    TOPIC_CACHED_MAX = 102,        /* bytes of a topic that the cache can hold */
+    LISTENER_SURPLUS = 64,         /* connections that are let in to be told that it is full */
+    TOPICS_MAX = 4,                /* entries of the cache once there are several topics */
+    LISTENER_UNKNOWN = UINT16_MAX, /* of a session that was restored */
 };
 
 /* A topic that a client has published to: everything known about it. */
@@ -118,7 +120,8 @@ struct session {
     uint32_t capacity; /* as lent by the pool */
     uint16_t id_len;
     uint16_t username_len;
-    uint8_t text[]; /* client id, user name */
+    uint16_t listener; /* its client's, or LISTENER_UNKNOWN */
+    uint8_t text[];    /* client id, user name */
 };
 
 /* A PUBLISH to a client. */
@@ -208,6 +211,10 @@ struct shard_metrics {
     struct mr_metric *sessions;
     struct mr_metric *queued;
     struct mr_metric *retained;
+    struct mr_metric *denied_publish; /* by the rules of an ACL file */
+    struct mr_metric *denied_subscribe;
+    struct mr_metric *denied_deliver;
+    struct mr_metric *denied_will;
     struct mr_metric *logins_accepted;
     struct mr_metric *logins_refused;
     struct mr_metric *logins_busy;
@@ -263,6 +270,8 @@ struct mr_shard {
     struct mr_loop *loop;
     struct mr_wake wake;
     struct mr_auth_port auth_port;
+    uint32_t acl_version; /* of `acls`; 0: there are none (access.c) */
+    struct mr_acl *acls[MR_NET_LISTENERS_MAX];
     struct mr_net *net;
     struct mr_lane *lane;
     struct mr_ackgate *gate;
@@ -362,7 +371,10 @@ struct broker_listener {
     bool unlink; /* a Unix socket's file is ours */
     bool asks;         /* for a password: */
     uint32_t passfile; /* which file of `auth` has it */
+    uint32_t acl;      /* index of its rules, or ACL_NONE */
 };
+
+enum { ACL_NONE = UINT32_MAX };
 
 struct mr_broker {
     struct mr_broker_run run;
@@ -370,6 +382,9 @@ struct mr_broker {
     struct broker_listener *listeners;
     struct mr_auth *auth; /* NULL: nobody is asked for a password, on any listener */
     struct mr_guard *guard;
+    bool knows_users; /* some listener checks who its clients are */
+    const char *acl_paths[MR_NET_LISTENERS_MAX];
+    uint32_t acl_count;
     struct mr_shard **shards;
     uint32_t shard_count;
     uint32_t epoch;                    /* of the journal: with so many lanes */

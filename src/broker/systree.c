@@ -343,7 +343,8 @@ void systree_send(struct client *client, struct mr_span filter, uint32_t subscri
     for (size_t i = 0; i < LEAVES; i++) {
         const struct leaf *leaf = &shard->systree->leaves[i];
 
-        if (mr_topic_matches(filter, mr_span_of(leaf->topic))) {
+        if (mr_topic_matches(filter, mr_span_of(leaf->topic)) &&
+            access_may(shard, client->session, mr_span_of(leaf->topic), MR_ACL_READ)) {
             struct mr_message message = leaf_message(shard, leaf);
             struct outgoing outgoing = {
                 .message = &message, .subscription_id = subscription_id, .retain = true};

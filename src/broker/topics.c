@@ -71,6 +71,8 @@ static void entry_fill(struct client *client, struct topic_entry *entry, struct 
     entry->refused = topic_refused(shard, topic);
     if (entry->refused == 0 && topic_is_beyond(client, topic)) {
         entry->refused = MR_MQTT_TOPIC_NAME_INVALID;
+    } else if (entry->refused == 0 && !access_may(shard, client->session, topic, MR_ACL_WRITE)) {
+        entry->refused = MR_MQTT_NOT_AUTHORIZED;
     }
     entry->excluded = topic_is_excluded(shard, topic);
 }

@@ -45,6 +45,10 @@ struct kit_options {
     uint64_t connect_timeout_us;
     uint64_t max_keepalive_us;
     const char *password_file;
+    const char *acl_file;
+    const char *client_id_pattern;
+    uint32_t session_takeover;
+    bool use_username_as_clientid;
     struct mr_listener_tls tls;
 };
 
@@ -98,7 +102,11 @@ static inline void kit_ready(struct kit *kit)
         .allow_anonymous = options->allow_anonymous,
         .max_connections = options->max_connections,
         .tls = options->tls,
-        .auth = {.password_file = options->password_file},
+        .auth = {.password_file = options->password_file,
+                 .acl_file = options->acl_file,
+                 .client_id_pattern = options->client_id_pattern,
+                 .session_takeover = options->session_takeover,
+                 .use_username_as_clientid = options->use_username_as_clientid},
     };
     (void)snprintf(kit->sessions, sizeof(kit->sessions), "%s/sessions", kit->folder);
     struct mr_broker_run run = {

@@ -182,6 +182,10 @@ static void test_covers(void)
         {"", "$SYS/+/x", MR_ACL_COVERS_ALL},
         {"", "#", MR_ACL_COVERS_SOME},
         {"", "plant/#", MR_ACL_COVERS_NONE},
+        {"", "own/#", MR_ACL_COVERS_NONE}, /* below a name that it has not */
+        {"ann", "own/#", MR_ACL_COVERS_SOME},
+        {"", "own/d/#", MR_ACL_COVERS_NONE},
+        {"a/b", "own/d/+", MR_ACL_COVERS_NONE},
         {"carl", "plant/1/t", MR_ACL_COVERS_ALL},
         {"carl", "plant/+/t", MR_ACL_COVERS_SOME},
         {"carl", "plant/1/t/#", MR_ACL_COVERS_SOME}, /* it has plant/1/t itself */

@@ -1,0 +1,353 @@
+/* access.c - who may do what: what the rules of the ACL files (auth/acl.h) say about the
+ * clients and sessions of a shard, and to whom a client id belongs.
+ *
+ * DESIGN
+ *
+ * A shard has its own references to the files, one per file however many listeners use it,
+ * so that a check takes no lock; a reload gives it new ones in a turn (mr_broker_reload_acl).
+ * `acl_version` counts them; it is 0 as long as no listener has a file, and then nothing
+ * below is asked.
+ *
+ *   publish    asked once per topic and client: the answer is in the client's topic cache,
+ *              which a reload empties
+ *   deliver    a subscription that may read all that it matches is marked with the version;
+ *              others, and all after a reload, are asked for each message
+ *   queued     asked again when it is sent, to sessions of whatever kind
+ *   will       asked at CONNECT, and when it is published
+ *
+ * A session that was restored at the start, and whose client has not come since, is not known
+ * to belong to a listener: it may only what the rules of all listeners allow.
+ *
+ * Rejected: leaving out what a session may not read when an event is applied at start.  The
+ * ordinals of a queue follow from the journal alone (docs/SESSIONS.md); so live what may not
+ * be read is counted and settled at once, and at start it is queued and asked when it is sent.
+ */
+#include "broker/keep_internal.h"
+
+enum { FILTER_BYTES = 1024 }; /* longer ones are asked for each message */
+
+/* The rules of a listener; NULL: it has none, everything is allowed. */
+static const struct mr_acl *acl_of(const struct mr_shard *shard, uint32_t listener)
+{
+    uint32_t index = shard->broker->listeners[listener].acl;
+
+    return index == ACL_NONE ? NULL : shard->acls[index];
+}
+
+/* ---- asking ---- */
+
+static bool file_allows(const struct mr_acl *acl, struct mr_span client, struct mr_span username,
+                        struct mr_span topic, unsigned right)
+{
+    if (acl == NULL) {
+        return true;
+    }
+    struct mr_acl_who who = mr_acl_who(acl, client, username);
+    return mr_acl_may(&who, topic, right);
+}
+
+bool access_may(const struct mr_shard *shard, const struct session *session, struct mr_span topic,
+                unsigned right)
+{
+    struct mr_span client = session_id(session);
+    struct mr_span username = session_username(session);
+
+    if (shard->acl_version == 0) {
+        return true;
+    }
+    if (session->listener != LISTENER_UNKNOWN) {
+        return file_allows(acl_of(shard, session->listener), client, username, topic, right);
+    }
+    for (uint32_t i = 0; i < shard->broker->acl_count; i++) {
+        if (!file_allows(shard->acls[i], client, username, topic, right)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum mr_acl_cover access_covers(const struct mr_shard *shard, const struct session *session,
+                                struct mr_span filter)
+{
+    if (shard->acl_version == 0) {
+        return MR_ACL_COVERS_ALL;
+    }
+    if (session->listener == LISTENER_UNKNOWN) {
+        return MR_ACL_COVERS_SOME;
+    }
+    const struct mr_acl *acl = acl_of(shard, session->listener);
+    if (acl == NULL) {
+        return MR_ACL_COVERS_ALL;
+    }
+    struct mr_acl_who who = mr_acl_who(acl, session_id(session), session_username(session));
+    return mr_acl_covers(&who, filter);
+}
+
+/* What the rules say about all that the subscription matches. */
+static enum mr_acl_cover sub_cover(const struct mr_shard *shard, const struct mr_sub *sub)
+{
+    uint8_t bytes[FILTER_BYTES];
+    size_t len = mr_subtree_filter_len(sub);
+    struct mr_span group;
+    struct mr_span inner;
+
+    if (len > sizeof(bytes)) {
+        return MR_ACL_COVERS_SOME;
+    }
+    mr_subtree_filter_put(sub, bytes);
+    if (mr_topic_share_split(mr_span_make(bytes, len), &group, &inner) == MR_ERR_REJECT) {
+        return MR_ACL_COVERS_SOME;
+    }
+    return access_covers(shard, sub->owner, inner);
+}
+
+bool access_reads_slow(const struct mr_shard *shard, const struct mr_sub *sub, struct mr_span topic)
+{
+    /* What is noted here is nothing that the tree or a walk in it depends on. */
+    struct mr_sub *noted = (struct mr_sub *)(uintptr_t)sub;
+
+    if (sub->acl_asked != shard->acl_version) {
+        noted->acl_asked = shard->acl_version;
+        if (sub_cover(shard, sub) == MR_ACL_COVERS_ALL) {
+            noted->acl_free = shard->acl_version;
+            return true;
+        }
+    }
+    if (access_may(shard, sub->owner, topic, MR_ACL_READ)) {
+        return true;
+    }
+    mr_metric_add(shard->metrics.denied_deliver, 1);
+    return false;
+}
+
+void access_joined(struct session *session, uint32_t listener)
+{
+    session->listener = (uint16_t)listener;
+    for (struct mr_sub *sub = session->subs; sub != NULL; sub = sub->owner_next) {
+        sub->acl_free = 0;
+        sub->acl_asked = 0;
+    }
+}
+
+bool access_will(struct mr_shard *shard, const struct session *session, struct mr_span topic)
+{
+    static struct mr_log_limit limit;
+    uint64_t held = 0;
+
+    if (access_may(shard, session, topic, MR_ACL_WRITE)) {
+        return true;
+    }
+    mr_metric_add(shard->metrics.denied_will, 1);
+    if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
+        struct mr_span id = session_id(session);
+        mr_log(MR_LOG_WARN, "mqtt",
+               "the will of client '%.*s' is not published: its user may not write to '%.*s' any "
+               "more (%llu more such lines held back); see `auth.acl_file`",
+               (int)(id.len < 100 ? id.len : 100), (const char *)id.at,
+               (int)(topic.len < 100 ? topic.len : 100), (const char *)topic.at,
+               (unsigned long long)held);
+    }
+    return false;
+}
+
+void access_log_publish(struct client *client, struct mr_span topic)
+{
+    static struct mr_log_limit limit;
+    struct client_label label;
+    uint64_t held = 0;
+
+    mr_metric_add(client->shard->metrics.denied_publish, 1);
+    if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
+        struct mr_span user = session_username(client->session);
+        mr_log(MR_LOG_WARN, "mqtt",
+               "%s, user '%.*s', may not publish to '%.*s', which is dropped (%llu more such lines "
+               "held back); see `auth.acl_file`",
+               client_label(client, &label), (int)(user.len < 64 ? user.len : 64),
+               (const char *)user.at, (int)(topic.len < 100 ? topic.len : 100),
+               (const char *)topic.at, (unsigned long long)held);
+    }
+}
+
+/* ---- CONNECT ---- */
+
+/* Does the client id fit the pattern?  `%u` is the user name, `*` anything. */
+static bool pattern_fits(const char *pattern, struct mr_span user, struct mr_span id)
+{
+    const char *star = NULL; /* behind the last one, and what it has taken so far */
+    struct mr_span star_id = id;
+
+    for (;;) {
+        bool puts = pattern[0] == '%' && pattern[1] == 'u';
+        struct mr_span part = puts ? user : mr_span_make(pattern, 1);
+
+        if (pattern[0] == '*') {
+            pattern += 1;
+            star = pattern;
+            star_id = id;
+            continue;
+        }
+        if (pattern[0] == 0 && id.len == 0) {
+            return true;
+        }
+        if (pattern[0] != 0 && id.len >= part.len && memcmp(id.at, part.at, part.len) == 0) {
+            pattern += puts ? 2 : 1;
+            id.at += part.len;
+            id.len -= part.len;
+            continue;
+        }
+        if (star == NULL || star_id.len == 0) {
+            return false;
+        }
+        star_id.at += 1;
+        star_id.len -= 1;
+        id = star_id;
+        pattern = star;
+    }
+}
+
+uint8_t access_connect(struct client *client, const struct mr_mqtt_connect *packet, bool assigned,
+                       const char **what)
+{
+    struct mr_shard *shard = client->shard;
+    uint32_t index = mr_conn_listener(client_conn(client));
+    const struct mr_auth_conf *conf = &shard->broker->listeners[index].conf->auth;
+    struct mr_span user = packet->has_username ? packet->username : (struct mr_span){0};
+    const struct session *session = session_find(shard, packet->client_id);
+
+    if (conf->use_username_as_clientid && !mr_span_equal(packet->client_id, user)) {
+        *what = "it gave another user name than the one that was checked, which is to be its "
+                "client id";
+        return MR_MQTT_NOT_AUTHORIZED; /* its home was chosen by what it gave */
+    }
+    if (conf->client_id_pattern != NULL && !assigned &&
+        (user.len == 0 || !pattern_fits(conf->client_id_pattern, user, packet->client_id))) {
+        *what = "its client id is none of its user, see `auth.client_id_pattern`";
+        return MR_MQTT_NOT_AUTHORIZED;
+    }
+    if (session != NULL && conf->session_takeover == MR_TAKEOVER_SAME_USER &&
+        shard->broker->knows_users && session_username(session).len != 0 &&
+        !mr_span_equal(session_username(session), user)) {
+        *what = "the session of its client id belongs to another user, see `auth.session_takeover`";
+        return MR_MQTT_NOT_AUTHORIZED;
+    }
+    if (shard->acl_version != 0 && packet->has_will &&
+        topic_refused(shard, packet->will_topic) == 0 && /* such a one is dropped, later */
+        !file_allows(acl_of(shard, index), packet->client_id, user, packet->will_topic,
+                     MR_ACL_WRITE)) {
+        mr_metric_add(shard->metrics.denied_will, 1);
+        *what = "it may not write to the topic of its will, see `auth.acl_file`";
+        return MR_MQTT_NOT_AUTHORIZED;
+    }
+    return 0;
+}
+
+/* ---- files ---- */
+
+static void log_fault(void *arg, const char *text)
+{
+    (void)arg;
+    mr_log(MR_LOG_ERROR, "mqtt", "%s", text);
+}
+
+/* All files, or none. */
+static enum mr_err files_read(const struct mr_broker *broker, struct mr_acl **acls,
+                              mr_acl_fault *fault, struct mr_error *why)
+{
+    enum mr_err err = MR_OK;
+
+    for (uint32_t i = 0; i < broker->acl_count; i++) { /* all, for the faults of all */
+        struct mr_error local;
+        if (mr_acl_read(&acls[i], broker->acl_paths[i], fault, NULL, &local) != MR_OK) {
+            if (err == MR_OK && why != NULL) {
+                *why = local;
+            }
+            err = MR_ERR_CONFIG;
+        }
+    }
+    return err;
+}
+
+static void files_drop(const struct mr_broker *broker, struct mr_acl **acls)
+{
+    for (uint32_t i = 0; i < broker->acl_count; i++) {
+        mr_acl_drop(acls[i]);
+    }
+}
+
+/* Takes references of its own. */
+static void shard_take(struct mr_shard *shard, struct mr_acl *const *acls)
+{
+    for (uint32_t i = 0; i < shard->broker->acl_count; i++) {
+        mr_acl_drop(shard->acls[i]);
+        shard->acls[i] = mr_acl_hold(acls[i]);
+    }
+    shard->acl_version += 1;
+}
+
+static void topics_forget(void *arg, struct mr_conn *conn)
+{
+    (void)arg;
+    topics_drop(mr_conn_user(conn));
+}
+
+static void reload_run(struct mr_shard *shard, void *arg)
+{
+    shard_take(shard, arg);
+    mr_net_each(shard->net, topics_forget, NULL);
+}
+
+/* Each file once, however many listeners have it. */
+static void files_name(struct mr_broker *broker)
+{
+    for (uint32_t i = 0; i < broker->run.listener_count; i++) {
+        struct broker_listener *listener = &broker->listeners[i];
+        const char *path = listener->conf->auth.acl_file;
+
+        listener->acl = ACL_NONE;
+        if (path == NULL) {
+            continue;
+        }
+        uint32_t index = 0;
+        while (index < broker->acl_count && strcmp(broker->acl_paths[index], path) != 0) {
+            index += 1;
+        }
+        if (index == broker->acl_count) {
+            broker->acl_paths[broker->acl_count++] = path;
+        }
+        listener->acl = index;
+    }
+}
+
+enum mr_err access_open(struct mr_broker *broker, struct mr_error *why)
+{
+    struct mr_acl *acls[MR_NET_LISTENERS_MAX] = {NULL};
+
+    files_name(broker);
+    enum mr_err err = files_read(broker, acls, NULL, why);
+    for (uint32_t i = 0; err == MR_OK && broker->acl_count != 0 && i < broker->shard_count; i++) {
+        shard_take(broker->shards[i], acls);
+    }
+    files_drop(broker, acls);
+    return err;
+}
+
+void access_close(struct mr_shard *shard)
+{
+    for (uint32_t i = 0; i < MR_COUNT_OF(shard->acls); i++) {
+        mr_acl_drop(shard->acls[i]);
+    }
+}
+
+enum mr_err mr_broker_reload_acl(struct mr_broker *broker, struct mr_error *why)
+{
+    struct mr_acl *acls[MR_NET_LISTENERS_MAX] = {NULL};
+    enum mr_err err = files_read(broker, acls, log_fault, why);
+
+    for (uint32_t i = 0; err == MR_OK && broker->acl_count != 0 && i < broker->shard_count; i++) {
+        if (shard_call(broker->shards[i], reload_run, acls) != MR_OK) {
+            err = mr_error_set(why, MR_ERR_AGAIN, "the gateway is ending");
+        }
+    }
+    files_drop(broker, acls);
+    return err;
+}
