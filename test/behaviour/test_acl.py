@@ -443,6 +443,21 @@ class Reload(unittest.TestCase):
             self.publish("b/2", "a/2")
             self.assertEqual(away.messages("a/2")[-1:], ["a/2"])
 
+    def test_what_was_allowed_before_a_crash_is_asked_again(self):
+        keep = {"clean": False, "properties": b"\x11\0\0\0\x3c"}
+        with self.peer("back", "ann", **keep) as back:
+            self.assertEqual(back.subscribe("a/#", "b/#"), [1, 1])
+        self.publish("a/1", "b/1", "b/end")
+        with self.peer("dies", "ann", will=("a/will", "x", 1), **keep):
+            self.gateway.kill()
+        self.acl.write_text("user ann\ntopic readwrite b/#\nuser bob\ntopic readwrite #\n")
+        self.gateway.start()
+        self.gateway.wait_log("the will of client 'dies' is not published: its user may not")
+        with self.peer("back", "ann", **keep) as back:
+            self.assertEqual(back.messages("b/end"), ["b/1", "b/end"])
+            self.publish("a/2", "b/end")
+            self.assertEqual(back.messages("b/end"), ["b/end"])
+
     def test_a_bad_file_keeps_the_old_rules(self):
         with self.peer("bad", "ann") as peer:
             self.acl.write_text("topic raed x\nuser\n")

@@ -7,17 +7,15 @@ satisfy a pattern of Mosquitto's, and none of ours (docs/SECURITY.md).
 
 import os
 import random
-import shutil
-import socket
 import struct
 import subprocess
 import unittest
 
 import wire
-from harness import PATIENCE, Gateway, Lines, Temp, popen, program
+from harness import PATIENCE, Gateway, Temp, program
+from mosquitto import Mosquitto
 from test_acl import connect
 
-MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
 FILES = 4
 WHO = (("c1", "ann"), ("c2", "bob"), ("ann", "eve"), ("c1", None), ("p+q", "ann"), ("b", "u#"))
 LEVELS = ("a", "b", "ann", "c1", "bob", "x-c1", "", "a b")
@@ -92,25 +90,6 @@ def answers(port, client, user, topics):
         return write, peer.gets()
 
 
-class Mosquitto:
-    def __init__(self, folder):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        conf = folder / "mosquitto.conf"
-        conf.write_text(f"listener {self.port} 127.0.0.1\nuser root\nallow_anonymous true\n"
-                        f"password_file {folder}/users\nacl_file {folder}/acl\n", encoding="utf-8")
-        self.process = popen([MOSQUITTO or program("mosquitto"), "-c", conf],
-                             stderr=subprocess.PIPE, text=True)
-        Lines(self.process.stderr).wait("running")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-
-
 class Same(unittest.TestCase):
     def test_decisions_are_those_of_mosquitto(self):
         seed = int(os.environ.get("MR_SEED", random.randrange(2**32)))
@@ -130,7 +109,8 @@ class Same(unittest.TestCase):
             config = ("gateway: { shards: 1 }\n"
                       f"auth: {{ password_file: {users}, acl_file: {temp.path}/acl }}\n")
             allow = "listeners.mqtt.allow_anonymous=true"
-            with Gateway(config, sets=[allow]) as gateway, Mosquitto(temp.path) as mosquitto:
+            theirs = f"user root\npassword_file {users}\nacl_file {temp.path}/acl\n"
+            with Gateway(config, sets=[allow]) as gateway, Mosquitto(theirs) as mosquitto:
                 for client, user in WHO:
                     with self.subTest(client=client, user=user, rules=rules):
                         self.assertEqual(answers(gateway.mqtt_port, client, user, topics),
