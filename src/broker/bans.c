@@ -40,7 +40,8 @@ bool bans_address(const struct client *client)
 uint8_t bans_check(struct client *client, const struct mr_mqtt_connect *packet, const char **what)
 {
     struct mr_broker *broker = client->shard->broker;
-    bool may_be_known = packet->has_username && broker->auth != NULL;
+    bool may_be_known = packet->has_username && broker->auth != NULL &&
+                        !mr_mqtt_has(&packet->props, MR_MQTT_PROP_AUTH_METHOD);
 
     if (client->turned_away != 0) {
         *what = "its address connects more often than `max_conn_rate_per_address`";

@@ -20,6 +20,7 @@
 #ifndef MR_BROKER_BROKER_H
 #define MR_BROKER_BROKER_H
 
+#include "broker/auth_conf.h"
 #include "broker/guard.h"
 #include "broker/listener_conf.h"
 #include "config/option.h"

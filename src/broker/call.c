@@ -22,6 +22,17 @@
 
 /* ---- the stack ---- */
 
+/* A question of the control plane, on the asker's stack. */
+enum call_state { CALL_WAITS, CALL_DONE, CALL_LEFT };
+struct shard_call {
+    struct shard_call *next;
+    void (*run)(struct mr_shard *shard, void *arg);
+    void *arg;
+    struct mr_wake done;
+    enum mr_err err;
+    _Atomic int state; /* LEFT: the shard will not touch it again */
+};
+
 static struct shard_call closed_mark;
 
 enum mr_err shard_call(struct mr_shard *shard, void (*run)(struct mr_shard *shard, void *arg),

@@ -21,6 +21,7 @@
  *       answered, and the record, when it comes, finds nothing more to settle.
  *   (2) A row is deleted in the delta in which it was put or in a later one.
  */
+#include "broker/foreign_internal.h"
 #include "broker/keep_internal.h"
 
 #include "os/clock.h"

@@ -30,6 +30,7 @@
  * Rejected: noting in the own lane only which range of another one was applied.  A start
  * would have to read every lane in step, and a retired segment would be two lanes' affair.
  */
+#include "broker/foreign_internal.h"
 #include "broker/keep_internal.h"
 
 #include "os/clock.h"

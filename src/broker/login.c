@@ -79,6 +79,7 @@ static void login_look(struct client *client)
         break;
     case MR_AUTH_LATER:
         if (bans_address(client)) {
+            mr_auth_drop(client->shard->broker->auth, request);
             login_ends(client, LOGIN_BANNED);
         } else if (request->delay_ms == 0) {
             login_submit(client);

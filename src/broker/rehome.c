@@ -26,6 +26,7 @@
  * Rejected: records that hand a session from lane to lane.  Both lanes would have to be replayed
  * in step for ever after, and a crash between the two would leave one session in two places.
  */
+#include "broker/foreign_internal.h"
 #include "broker/layout_internal.h"
 
 #include "os/clock.h"

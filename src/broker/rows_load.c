@@ -3,6 +3,7 @@
  * Rows come in the order of their keys, so sessions, subscriptions and deliveries are
  * walked in step; messages lie in a sorted array for as long as that takes.
  */
+#include "broker/foreign_internal.h"
 #include "broker/keep_internal.h"
 
 enum { LIST_FIRST = 1024 };

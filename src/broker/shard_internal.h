@@ -238,29 +238,9 @@ struct shard_stats {
 
 enum checkpoint_state { CHECKPOINT_NONE, CHECKPOINT_SEALED, CHECKPOINT_WRITING };
 
-/* A question of the control plane, on the asker's stack (call.c). */
-enum call_state { CALL_WAITS, CALL_DONE, CALL_LEFT };
-struct shard_call {
-    struct shard_call *next;
-    void (*run)(struct mr_shard *shard, void *arg);
-    void *arg;
-    struct mr_wake done;
-    enum mr_err err;
-    _Atomic int state; /* LEFT: the shard will not touch it again */
-};
+struct shard_call; /* call.c */
 
-/* Another lane, as far as this shard has read it (foreign.c). */
-struct foreign_lane {
-    struct mr_reader *reader; /* NULL: there is nothing to look for */
-    struct mr_cursor *cursor; /* of all shards that read it; NULL: no session store */
-    uint64_t pos;             /* everything at or below has been dealt with */
-    uint64_t pos_told;        /* ... as the own lane's records say it */
-    uint64_t pos_sealed;      /* ... as of the checkpoint under way */
-    uint64_t pos_stored;      /* ... as of the last one */
-    struct mr_view view;      /* being walked, if `view_open` */
-    struct mr_view_at at;
-    bool view_open;
-};
+struct foreign_lane; /* foreign_internal.h */
 
 struct mr_shard {
     struct mr_broker *broker;

@@ -3,6 +3,7 @@
  *
  * A shard of an earlier layout is this and nothing more (rehome.c).
  */
+#include "broker/foreign_internal.h"
 #include "broker/keep_internal.h"
 
 #include "os/process.h"

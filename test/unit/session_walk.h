@@ -8,6 +8,7 @@
 
 #include "base/rng.h"
 #include "base/text.h"
+#include "broker/foreign_internal.h"
 #include "broker/keep_internal.h"
 #include "broker_peer.h"
 

@@ -1,0 +1,23 @@
+/* foreign_internal.h - another shard's lane, for foreign.c and rehome.c.
+ *
+ * Thread: the reading shard's.   Memory: one for each lane, made at open.   Time: none.
+ */
+#ifndef MR_BROKER_FOREIGN_INTERNAL_H
+#define MR_BROKER_FOREIGN_INTERNAL_H
+
+#include "broker/shard_internal.h"
+
+/* Another lane, as far as this shard has read it (foreign.c). */
+struct foreign_lane {
+    struct mr_reader *reader; /* NULL: there is nothing to look for */
+    struct mr_cursor *cursor; /* of all shards that read it; NULL: no session store */
+    uint64_t pos;             /* everything at or below has been dealt with */
+    uint64_t pos_told;        /* ... as the own lane's records say it */
+    uint64_t pos_sealed;      /* ... as of the checkpoint under way */
+    uint64_t pos_stored;      /* ... as of the last one */
+    struct mr_view view;      /* being walked, if `view_open` */
+    struct mr_view_at at;
+    bool view_open;
+};
+
+#endif
