@@ -120,10 +120,11 @@ bool access_reads_slow(const struct mr_shard *shard, const struct mr_sub *sub, s
     return false;
 }
 
-void access_joined(struct session *session, uint32_t listener)
+void access_joined(const struct mr_shard *shard, struct session *session, uint32_t listener)
 {
     session->listener = (uint16_t)listener;
-    for (struct mr_sub *sub = session->subs; sub != NULL; sub = sub->owner_next) {
+    for (struct mr_sub *sub = shard->acl_version == 0 ? NULL : session->subs; sub != NULL;
+         sub = sub->owner_next) {
         sub->acl_free = 0;
         sub->acl_asked = 0;
     }

@@ -153,7 +153,7 @@ uint8_t access_connect(struct client *client, const struct mr_mqtt_connect *pack
                        const char **what);
 
 /* A client has come, by this listener, to its session. */
-void access_joined(struct session *session, uint32_t listener);
+void access_joined(const struct mr_shard *shard, struct session *session, uint32_t listener);
 
 /* Read the files of all listeners; `CONFIG`: `why` says what is wrong. */
 enum mr_err access_open(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;

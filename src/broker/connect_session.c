@@ -211,7 +211,7 @@ static struct joined join_persistent(struct client *client, const struct mr_mqtt
     session->client = client;
     client->session = session;
     shard->clients_online += 1;
-    access_joined(session, mr_conn_listener(client_conn(client)));
+    access_joined(shard, session, mr_conn_listener(client_conn(client)));
     keep_open(shard, session, &open);
     queue_attach(session->keep);
     queue_wake(shard, session->keep);

@@ -77,7 +77,7 @@ static enum verdict publish_refuse_topic(struct client *client,
                         mr_ackgate_seq_last(shard->gate), bytes, (uint32_t)len);
     }
     mr_metric_add(shard->metrics.dropped_refused, 1);
-    if (topic_refused(shard, packet->topic) == 0) {
+    if (reason == MR_MQTT_NOT_AUTHORIZED && topic_refused(shard, packet->topic) == 0) {
         access_log_publish(client, packet->topic);
     }
     return PACKET_DONE;

@@ -348,7 +348,7 @@ struct broker_listener {
     struct mr_tls *tls;                    /* NULL: no TLS */
     struct mr_websocket_options websocket; /* path NULL: no WebSocket */
     bool anonymous;
-    bool unlink; /* a Unix socket's file is ours */
+    bool unlink;       /* a Unix socket's file is ours */
     bool asks;         /* for a password: */
     uint32_t passfile; /* which file of `auth` has it */
     uint32_t acl;      /* index of its rules, or ACL_NONE */
