@@ -39,7 +39,7 @@ FILTERS = ("#", "t/#", "+/1", "t/+/2", "u", "v//+", "$share/g/t/#", "$SYS/#")
 ANSWERS = {PUBLISH: (PUBACK, PUBREC), PUBREL: (PUBCOMP,), SUBSCRIBE: (SUBACK,),
            UNSUBSCRIBE: (UNSUBACK,), PINGREQ: (PINGRESP,)}
 CONFIG = """gateway: { memory: 64MiB, shards: 1 }
-mqtt: { connect_timeout: 2s, packet_timeout: 2s, receive_maximum: 20, max_queued_messages: 200 }
+mqtt: { connect_timeout: 2s, packet_timeout: 2s, receive_maximum: 200, max_queued_messages: 200 }
 """
 
 
