@@ -237,6 +237,20 @@ static void put_clients(struct gateway *gateway, struct mr_text *page)
                 stats.messages_dropped, stats.acks_withheld);
 }
 
+static void count_ban(void *arg, const struct mr_ban_info *info)
+{
+    (void)info;
+    *(uint64_t *)arg += 1;
+}
+
+static void put_bans(struct gateway *gateway, struct mr_text *page)
+{
+    uint64_t count = 0;
+
+    mr_broker_bans(gateway->broker, count_ban, &count);
+    mr_text_fmt(page, ",\"bans\":%" PRIu64, count); /* who: /api/v1/bans */
+}
+
 void mr_status_page(struct gateway *gateway, struct mr_text *page)
 {
     int64_t up_ms = uptime_ns(gateway) / 1000000;
@@ -259,6 +273,7 @@ void mr_status_page(struct gateway *gateway, struct mr_text *page)
     put_listeners(gateway, page);
     mr_text_add(page, ",");
     put_clients(gateway, page);
+    put_bans(gateway, page);
     mr_text_fmt(page,
                 ",\"config\":{\"last_reload_successful\":%s,\"in_force_since\":%" PRId64 "}}\n",
                 yes_no(mr_metric_get(gateway->metrics.reload_ok) != 0),

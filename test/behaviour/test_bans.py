@@ -72,6 +72,7 @@ class Addresses(unittest.TestCase):
         ban, = bans()
         self.assertEqual((ban["kind"], ban["who"], ban["times"]), ("address", GUESSER, 1))
         gateway.wait_log(f"the address of {GUESSER}:[0-9]+ is banned for 2 s")
+        self.assertEqual(json.loads(gateway.http("/api/v1/status")[1])["bans"], 1)
         until(lambda: not bans(), "the ban to end")
         guess_until_banned()
         self.assertEqual(bans()[0]["times"], 2)
