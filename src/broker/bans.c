@@ -9,9 +9,9 @@
 
 #include "os/clock.h"
 
-static const char *peer_of(const struct client *client)
+static const char *peer_of(struct client *client)
 {
-    return mr_conn_peer((const struct mr_conn *)mr_conn_of_user((void *)(uintptr_t)client));
+    return mr_conn_peer(client_conn(client));
 }
 
 bool bans_let_in(struct client *client)
@@ -31,7 +31,7 @@ bool bans_let_in(struct client *client)
     return true;
 }
 
-bool bans_address(const struct client *client)
+bool bans_address(struct client *client)
 {
     return mr_guard_bans_address(client->shard->broker->guard, peer_of(client),
                                  client->shard->now_ns);

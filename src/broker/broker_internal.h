@@ -99,7 +99,7 @@ bool bans_let_in(struct client *client);
 
 /* May this CONNECT go on, as far as bans go?  0, or the reason of the refusal. */
 uint8_t bans_check(struct client *client, const struct mr_mqtt_connect *packet, const char **what);
-bool bans_address(const struct client *client); /* is it banned? */
+bool bans_address(struct client *client); /* is it banned? */
 
 /* How its attempt to connect has ended; `reason` is what a refused one is told. */
 void bans_note_refused(struct client *client, uint8_t reason);
