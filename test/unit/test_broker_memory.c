@@ -77,7 +77,7 @@ static size_t put_all(uint8_t *out, size_t size, uint8_t version, int round)
     struct mr_mqtt_subscribe subscribe = {.packet_id = 7,
                                           .raw = mr_span_make(filters, (size_t)raw)};
     len += (size_t)mr_mqtt_subscribe_encode(&subscribe, version, out + len, size - len);
-    for (uint16_t i = 1; i <= PUBLISHES; i++) {
+    for (uint8_t i = 1; i <= PUBLISHES; i++) {
         char topic[32];
         (void)snprintf(topic, sizeof(topic), "memory/%d/t", i);
         struct mr_mqtt_publish publish = {.topic = mr_span_of(topic),
