@@ -21,9 +21,16 @@ def setUpModule():
     pki = Pki(temp.path / "pki")
     cert, key = pki.issue("server", "localhost")
     tls = f"tls: {{ certfile: {cert}, keyfile: {key} }}"
-    gateway = Gateway(f'listeners:\n  mqtts: {{ bind: "127.0.0.1:0", {tls} }}\n').start()
-    secret = gateway.log.wait(r"listening on \S*?:(\d+) \(mqtts\)")[1]
-    urls = {"mqtt": f"mqtt://127.0.0.1:{gateway.mqtt_port}", "mqtts": f"mqtts://127.0.0.1:{secret}"}
+    gateway = Gateway(
+        "listeners:\n"
+        f'  mqtts: {{ bind: "127.0.0.1:0", {tls} }}\n'
+        '  ws: { bind: "127.0.0.1:0", websocket: /mqtt }\n'
+        f'  wss: {{ bind: "127.0.0.1:0", websocket: /mqtt, {tls} }}\n'
+    ).start()
+    urls = {"mqtt": f"mqtt://127.0.0.1:{gateway.mqtt_port}"}
+    for name, path in (("mqtts", ""), ("ws", "/mqtt"), ("wss", "/mqtt")):
+        port = gateway.log.wait(rf"listening on \S*?:(\d+) \({name}\)")[1]
+        urls[name] = f"{name}://127.0.0.1:{port}{path}"
 
 
 def tearDownModule():
@@ -38,13 +45,14 @@ def made(name):
 
 
 class Clients(unittest.TestCase):
-    def run_all(self, *argv, **env):
-        done = subprocess.run([*map(str, argv), str(pki.ca), *urls.values()], capture_output=True,
+    def run_all(self, *argv, over=("mqtt", "mqtts", "ws", "wss"), **env):
+        where = [urls[name] for name in over]
+        done = subprocess.run([*map(str, argv), str(pki.ca), *where], capture_output=True,
                               text=True, timeout=PATIENCE * 4, check=False,
                               env=dict(os.environ, **env))
         self.assertEqual(done.returncode, 0, f"{done.stdout}\n{done.stderr}")
-        expected = [f"{version} {url} {step}" for url in urls.values()
-                    for version in ("3.1.1", "5.0") for step in STEPS]
+        expected = [f"{version} {url} {step}" for url in where for version in ("3.1.1", "5.0")
+                    for step in STEPS]
         self.assertEqual(done.stdout.splitlines(), expected)
 
     def test_paho_python(self):
@@ -56,7 +64,9 @@ class Clients(unittest.TestCase):
         binary = temp.path / "paho_c"
         subprocess.run([program("cc"), "-std=gnu17", "-Wall", "-Wextra", "-o", binary,
                         PROGRAMS / "paho_c.c", "-lpaho-mqtt3cs"], check=True)
-        self.run_all(binary)
+        # Of two packets in one WebSocket frame Debian's version reads the second only when
+        # more comes, against [MQTT-6.0.0-2].
+        self.run_all(binary, over=("mqtt", "mqtts"))
 
     def test_mqttjs(self):
         self.run_all(program("node"), PROGRAMS / "mqttjs.js", NODE_PATH=str(made("node_modules")))
@@ -73,8 +83,8 @@ class Mosquitto(unittest.TestCase):
 
     def each(self, step):
         """step(scope) for each transport and version."""
-        for name, url in urls.items():
-            host, port = re.match(r"\w+://(.*):(\d+)", url).groups()
+        for name in ("mqtt", "mqtts"):  # of WebSocket they know nothing before version 2.1
+            host, port = re.match(r"\w+://(.*):(\d+)", urls[name]).groups()
             secret = ["--cafile", str(pki.ca)] if name == "mqtts" else []
             for version in ("311", "5"):
                 with self.subTest(transport=name, version=version):
