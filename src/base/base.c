@@ -101,6 +101,11 @@ char *mr_strdup(const char *text)
     return mr_strndup(text, strlen(text));
 }
 
+void mr_wipe(void *at, size_t len)
+{
+    explicit_bzero(at, len);
+}
+
 void mr_free(void *memory)
 {
     free(memory);

@@ -82,4 +82,7 @@ char *mr_strdup(const char *text) MR_MUST_USE;
 char *mr_strndup(const char *text, size_t len) MR_MUST_USE;
 void mr_free(void *memory);
 
+/* Zero a secret, even where the compiler sees that nobody reads it again. */
+void mr_wipe(void *at, size_t len);
+
 #endif

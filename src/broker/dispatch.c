@@ -57,7 +57,11 @@ static enum verdict frame_refuse(struct client *client, enum mr_err err,
 static enum verdict dispatch_other(struct client *client, const struct mr_mqtt_frame *frame)
 {
     if (frame->type == MR_MQTT_CONNECT) {
-        return handle_connect(client, frame);
+        enum verdict verdict = handle_connect(client, frame);
+        if (verdict == PACKET_DONE || verdict == PACKET_JOINING) {
+            mr_conn_secrets_end(client_conn(client));
+        }
+        return verdict;
     }
     if (client->session == NULL) {
         if (client->exchange != NULL) {

@@ -161,6 +161,13 @@ void mailbox_send_message(struct mr_shard *shard, const struct mr_message *messa
     }
 }
 
+/* It is a CONNECT, perhaps with a password. */
+static void unread_free(const struct mail_client *mail)
+{
+    mr_wipe(mail->unread, mail->parcel.unread_bytes);
+    mr_free(mail->unread);
+}
+
 static void take_client(struct mr_shard *shard, const struct mail_client *mail)
 {
     struct mr_conn *conn = NULL;
@@ -170,7 +177,7 @@ static void take_client(struct mr_shard *shard, const struct mail_client *mail)
     } else {
         conn = mr_net_attach(shard->net, &mail->parcel, mail->unread);
     }
-    mr_free(mail->unread);
+    unread_free(mail);
     if (conn != NULL) {
         client_begin(shard, conn);
         mr_conn_resume(conn);
@@ -265,7 +272,7 @@ static void mailbox_empty(struct mr_broker *broker, struct mailbox *box, struct 
         const struct mail *mail = (const struct mail *)(const void *)entry.at;
         if (mail->kind == MAIL_CLIENT) {
             mr_conn_parcel_close(&mail->client.parcel, &broker->net_shared);
-            mr_free(mail->client.unread);
+            unread_free(&mail->client);
         } else {
             large_free(box, &mail->message);
         }

@@ -72,6 +72,7 @@ struct mr_conn *conn_take(struct mr_net *net, const struct mr_conn_parcel *parce
     conn->prev = 0;
     conn->fd = parcel->fd;
     conn->state = CONN_OPEN;
+    conn->secret = SECRET_MAYBE;
     conn->watching = MR_READY_READ | MR_READY_EDGE;
     conn->listener = (uint8_t)parcel->listener;
     conn->heard = net->tick;

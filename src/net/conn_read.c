@@ -25,6 +25,9 @@
 static void in_free(struct mr_conn *conn)
 {
     if (conn->in != NULL) {
+        if (MR_UNLIKELY(conn->secret != SECRET_NONE)) {
+            mr_wipe(conn->in, conn->in_capacity);
+        }
         mr_bufpool_give(conn->net->options.pool, conn->in, conn->in_capacity);
     }
     conn->in = NULL;
@@ -77,10 +80,24 @@ static bool in_keep(struct mr_conn *conn, const uint8_t *at, uint32_t len)
     return true;
 }
 
+/* Nothing is left in the slab of what may have been secret; from the owner's word on nothing is. */
+static void in_wipe(struct mr_conn *conn, const uint8_t *at, uint32_t len)
+{
+    struct mr_net *net = conn->net;
+
+    if (at == net->slab) {
+        mr_wipe(net->slab, len);
+    }
+    if (conn->secret == SECRET_ENDING) {
+        conn->secret = SECRET_NONE;
+    }
+}
+
 /* Let the owner parse, and keep what it leaves. */
 static void in_offer(struct mr_conn *conn, const uint8_t *at, uint32_t len)
 {
     struct mr_net *net = conn->net;
+    bool secret = conn->secret != SECRET_NONE;
 
     conn->in_need = 0;
     conn->offering = true;
@@ -90,6 +107,7 @@ static void in_offer(struct mr_conn *conn, const uint8_t *at, uint32_t len)
     mr_assert(used <= len);
     if (conn->state != CONN_OPEN) {
         conn_in_drop(conn);
+        in_wipe(conn, at, secret ? len : 0);
         return;
     }
     if (used != 0 || conn->in_need > CONN_DIRECT) {
@@ -97,7 +115,11 @@ static void in_offer(struct mr_conn *conn, const uint8_t *at, uint32_t len)
     }
     uint32_t left = len - (uint32_t)used;
     mr_assert(conn->paused || conn->in_need > left || left <= 16);
-    if (!in_keep(conn, at + used, left)) {
+    bool kept = in_keep(conn, at + used, left);
+    if (MR_UNLIKELY(secret)) {
+        in_wipe(conn, at, len);
+    }
+    if (!kept) {
         conn_end(conn, MR_CLOSE_MEMORY);
         return;
     }
@@ -292,6 +314,11 @@ void mr_conn_listen(struct mr_conn *conn)
     uint32_t max = read_max(conn);
 
     conn_read_some(conn, max < CONN_DIRECT ? max : CONN_DIRECT);
+}
+
+void mr_conn_secrets_end(struct mr_conn *conn)
+{
+    conn->secret = SECRET_ENDING;
 }
 
 void mr_conn_need(struct mr_conn *conn, uint32_t bytes)

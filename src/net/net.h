@@ -152,6 +152,11 @@ bool mr_conn_is_surplus(const struct mr_conn *conn);
 /* Read little at a time: of a connection that is often held, little waits in memory. */
 void mr_conn_read_little(struct mr_conn *conn, bool little);
 
+/* What it sends from now on holds no secret: until then, no buffer keeps what was received.
+ * From on_bytes.
+ */
+void mr_conn_secrets_end(struct mr_conn *conn);
+
 /* How many bytes the packet needs that on_bytes could not consume. */
 void mr_conn_need(struct mr_conn *conn, uint32_t bytes);
 

@@ -31,6 +31,9 @@ struct ws_reader;
 
 enum conn_state { CONN_FREE, CONN_GREET, CONN_OPEN, CONN_LINGER };
 
+/* May what it has sent hold a secret, so that no buffer may keep it? */
+enum conn_secret { SECRET_MAYBE, SECRET_ENDING, SECRET_NONE };
+
 struct mr_conn {
     struct mr_net *net;
     uint64_t id; /* generation << 32 | slot */
@@ -55,6 +58,7 @@ struct mr_conn {
     uint32_t partial_len;   /* of `in` then */
     int32_t fd;
     uint8_t state;
+    uint8_t secret;   /* enum conn_secret */
     uint8_t watching; /* MR_READY_* as the loop knows it */
     uint8_t listener;
     uint8_t headroom; /* free bytes before what is queued, for a frame's header */

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import pty
 import select
 import shutil
@@ -14,8 +15,8 @@ import time
 import unittest
 
 import wire
-from harness import (BUILD, PATIENCE, Gateway, Lines, Temp, millrace, mosquitto_pub, popen, program,
-                     until)
+from harness import (BUILD, PATIENCE, RELEASE, Gateway, Lines, Temp, millrace, mosquitto_pub,
+                     popen, program, until)
 
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
 SLOW = 1000000  # iterations: half a second and more, so that order can be seen
@@ -96,6 +97,48 @@ class Codes(unittest.TestCase):
         events = [json.loads(line) for line in shown.splitlines()]
         self.assertEqual([one["username"] for one in events if one.get("topic") == "login/topic"],
                          ["theirs"])
+
+
+class Memory(unittest.TestCase):
+    def test_no_password_stays_in_memory(self):
+        """Right and wrong ones, in pieces, of clients that move to another shard."""
+        secret = "kuckuck-7319-im-speicher"
+        file = temp.path / "memory.users"
+        passwd("-c", "-b", file, "user", secret)
+        config = f"auth: {{ password_file: {file} }}\n"
+        with Gateway(config, binary=RELEASE / "millrace", sets=["gateway.shards=3"]) as other:
+            for number in range(12):
+                packet = connect(f"client-{number}", "user", secret if number % 3 else secret + "!")
+                with wire.Wire(other.mqtt_port) as peer:
+                    half = len(packet) - 3 if number % 2 else 0
+                    wanted = self.received(other) + half
+                    peer.send(packet[:half])
+                    until(lambda w=wanted: self.received(other) >= w, "the first piece")
+                    peer.send(packet[half:])
+                    self.assertEqual(peer.read()[1][1] == 0, number % 3 != 0)
+            self.assertEqual(self.find(other.pid(), secret[:20].encode()), [])
+
+    @staticmethod
+    def received(other):
+        return sum(value for key, value in other.metrics().items()
+                   if key.startswith("millrace_mqtt_bytes_received_total"))
+
+    @staticmethod
+    def find(pid, secret):
+        """Where in the writable memory of the process it is."""
+        found = []
+        maps = pathlib.Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
+        with open(f"/proc/{pid}/mem", "rb") as memory:
+            for line in maps:
+                place, rights = line.split()[:2]
+                begin, end = (int(number, 16) for number in place.split("-"))
+                if not rights.startswith("rw") or "s" in rights:
+                    continue
+                memory.seek(begin)
+                at = memory.read(end - begin).find(secret)
+                if at >= 0:
+                    found.append(f"{line}: +{at}")
+        return found
 
 
 class Simulate(unittest.TestCase):
