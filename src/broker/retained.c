@@ -33,7 +33,7 @@ struct retained_node {
 };
 
 struct retained {
-    struct retained_node root;
+    struct retained_node *root;
     struct retained_node **table; /* mr_alloc, as the table of sessions */
     size_t slots;
     size_t nodes;
@@ -144,7 +144,7 @@ static void node_prune(struct mr_shard *shard, struct retained_node *node)
 
 static struct retained_node *node_find(const struct mr_shard *shard, struct mr_span topic)
 {
-    struct retained_node *node = &shard->retained->root;
+    struct retained_node *node = shard->retained->root;
     struct mr_span rest = topic;
     struct mr_span level;
 
@@ -156,7 +156,7 @@ static struct retained_node *node_find(const struct mr_shard *shard, struct mr_s
 
 static struct retained_node *node_make(struct mr_shard *shard, struct mr_span topic)
 {
-    struct retained_node *node = &shard->retained->root;
+    struct retained_node *node = shard->retained->root;
     struct mr_span rest = topic;
     struct mr_span level;
 
@@ -178,6 +178,7 @@ static void retained_make(struct mr_shard *shard)
 {
     if (shard->retained == NULL) {
         shard->retained = mr_alloc(sizeof(*shard->retained));
+        shard->retained->root = mr_alloc(sizeof(*shard->retained->root));
         table_grow(shard->retained);
     }
 }
@@ -379,7 +380,7 @@ static bool is_level(struct mr_span level, char c)
 /* May a wildcard of the first level stand for it?  [MQTT-4.7.2-1] */
 static bool node_is_open(const struct mr_shard *shard, const struct retained_node *node)
 {
-    return node->parent != &shard->retained->root || node->level_len == 0 || node->level[0] != '$';
+    return node->parent != shard->retained->root || node->level_len == 0 || node->level[0] != '$';
 }
 
 /* All below `top`, without it. */
@@ -456,7 +457,7 @@ void retained_match(struct mr_shard *shard, struct mr_span filter,
     if (shard->retained_count == 0) {
         return;
     }
-    finding_walk(shard, &finding, &shard->retained->root, filter);
+    finding_walk(shard, &finding, shard->retained->root, filter);
     if (finding.count == 0) {
         return;
     }
@@ -465,7 +466,7 @@ void retained_match(struct mr_shard *shard, struct mr_span filter,
      */
     finding.found = mr_alloc(finding.count * sizeof(struct kept *));
     finding.count = 0;
-    finding_walk(shard, &finding, &shard->retained->root, filter);
+    finding_walk(shard, &finding, shard->retained->root, filter);
     qsort(finding.found, finding.count, sizeof(*finding.found), kept_compare);
     for (size_t i = 0; i < finding.count; i++) {
         found(arg, finding.found[i]);
@@ -495,14 +496,15 @@ void retained_close(struct mr_shard *shard)
     if (tree == NULL) {
         return;
     }
-    while (tree->root.children != NULL) {
-        struct retained_node *node = tree->root.children;
+    while (tree->root->children != NULL) {
+        struct retained_node *node = tree->root->children;
         while (node->children != NULL) {
             node = node->children;
         }
         node_clear(shard, node);
         node_prune(shard, node);
     }
+    mr_free(tree->root);
     mr_free(tree->table);
     mr_free(tree);
     shard->retained = NULL;
