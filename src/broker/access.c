@@ -151,22 +151,38 @@ bool access_will(struct mr_shard *shard, const struct session *session, struct m
     return false;
 }
 
-void access_log_publish(struct client *client, struct mr_span topic)
+/* "client 'x' (…), user 'y', may not publish to 't' …", once in a while. */
+static void denied_log(struct client *client, struct mr_log_limit *limit, const char *action,
+                       struct mr_span topic)
 {
-    static struct mr_log_limit limit;
+    struct mr_span user = session_username(client->session);
     struct client_label label;
     uint64_t held = 0;
 
-    mr_metric_add(client->shard->metrics.denied_publish, 1);
-    if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
-        struct mr_span user = session_username(client->session);
+    if (mr_log_allowed(limit, LOG_EVERY_US, &held)) {
         mr_log(MR_LOG_WARN, "mqtt",
-               "%s, user '%.*s', may not publish to '%.*s', which is dropped (%llu more such lines "
-               "held back); see `auth.acl_file`",
+               "%s, user '%.*s', may not %s '%.*s' (%llu more such lines held back); see "
+               "`auth.acl_file`",
                client_label(client, &label), (int)(user.len < 64 ? user.len : 64),
-               (const char *)user.at, (int)(topic.len < 100 ? topic.len : 100),
+               (const char *)user.at, action, (int)(topic.len < 100 ? topic.len : 100),
                (const char *)topic.at, (unsigned long long)held);
     }
+}
+
+void access_denied_publish(struct client *client, struct mr_span topic)
+{
+    static struct mr_log_limit limit;
+
+    mr_metric_add(client->shard->metrics.denied_publish, 1);
+    denied_log(client, &limit, "publish to", topic);
+}
+
+void access_denied_subscribe(struct client *client, struct mr_span filter)
+{
+    static struct mr_log_limit limit;
+
+    mr_metric_add(client->shard->metrics.denied_subscribe, 1);
+    denied_log(client, &limit, "subscribe to", filter);
 }
 
 /* ---- CONNECT ---- */

@@ -143,8 +143,9 @@ static inline bool access_reads(const struct mr_shard *shard, const struct mr_su
 /* A will whose time has come; false: it is not published any more, and that was told. */
 bool access_will(struct mr_shard *shard, const struct session *session, struct mr_span topic);
 
-/* A PUBLISH is refused by the rules: count it, and tell it now and then. */
-void access_log_publish(struct client *client, struct mr_span topic);
+/* A PUBLISH or a SUBSCRIBE is refused by the rules: count it, and tell it now and then. */
+void access_denied_publish(struct client *client, struct mr_span topic);
+void access_denied_subscribe(struct client *client, struct mr_span filter);
 
 /* 0: nothing speaks against this CONNECT of a client that is known now (`assigned`: its id is
  * ours).  Else the reason of the refusal, and *what says it.

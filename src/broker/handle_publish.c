@@ -78,7 +78,7 @@ static enum verdict publish_refuse_topic(struct client *client,
     }
     mr_metric_add(shard->metrics.dropped_refused, 1);
     if (reason == MR_MQTT_NOT_AUTHORIZED && topic_refused(shard, packet->topic) == 0) {
-        access_log_publish(client, packet->topic);
+        access_denied_publish(client, packet->topic);
     }
     return PACKET_DONE;
 }

@@ -50,7 +50,7 @@ static uint8_t subscribe_make(struct client *client, const struct mr_mqtt_subscr
     enum mr_err shared = mr_topic_share_split(wanted->filter, &group, &inner);
     if (shared != MR_ERR_REJECT &&
         access_covers(client->shard, session, inner) == MR_ACL_COVERS_NONE) {
-        mr_metric_add(client->shard->metrics.denied_subscribe, 1);
+        access_denied_subscribe(client, wanted->filter);
         return MR_MQTT_NOT_AUTHORIZED;
     }
     if (shared != MR_ERR_AGAIN) {
