@@ -237,8 +237,9 @@ uint8_t access_connect(struct client *client, const struct mr_mqtt_connect *pack
         return MR_MQTT_NOT_AUTHORIZED; /* its home was chosen by what it gave */
     }
     if (conf->client_id_pattern != NULL && !assigned &&
-        (user.len == 0 || !pattern_fits(conf->client_id_pattern, user, packet->client_id))) {
-        *what = "its client id is none of its user, see `auth.client_id_pattern`";
+        ((user.len == 0 && strstr(conf->client_id_pattern, "%u") != NULL) ||
+         !pattern_fits(conf->client_id_pattern, user, packet->client_id))) {
+        *what = "its client id does not fit `auth.client_id_pattern`";
         return MR_MQTT_NOT_AUTHORIZED;
     }
     if (session != NULL && conf->session_takeover == MR_TAKEOVER_SAME_USER &&

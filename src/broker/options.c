@@ -69,7 +69,7 @@ const struct mr_option mr_auth_options[] = {
      .type = MR_OPT_STR,
      .offset = offsetof(struct mr_auth_conf, client_id_pattern),
      .help = "What a client id must look like, %u being the user name and * anything, as in "
-             "\"%u-*\"; without a user name none does."},
+             "\"%u-*\"; where it has %u, nobody without a user name fits."},
     {.name = "session_takeover",
      .type = MR_OPT_CHOICE,
      .offset = offsetof(struct mr_auth_conf, session_takeover),

@@ -361,11 +361,16 @@ class ClientIds(unittest.TestCase):
             open_port = int(other.wait_log(r"listening on \S*:(\d+) \(open\)")[1])
             Peer("x", version=5, port=open_port, expect=0x87).sock.close()
 
+    def test_a_pattern_can_be_a_prefix_for_everybody(self):
+        with Gateway("auth: { client_id_pattern: \"plant-*\" }\n") as other:
+            for client, code in (("plant-1", 0), ("plant", 0x87), ("x-plant-1", 0x87), ("", 0)):
+                Peer(client, None, 5, port=other.mqtt_port, expect=code).sock.close()
+
     def test_a_pattern_binds_client_ids_to_users(self):
         with Gateway(f"auth: {{ password_file: {temp.path}/users, "
                      "client_id_pattern: \"%u-*\" }\n") as other:
-            for client, code in (("ann-1", 0), ("ann-", 0), ("ann", 0x87), ("bob-1", 0x87),
-                                 ("x-ann-1", 0x87)):
+            for client, code in (("ann-1", 0), ("ann-x-y", 0), ("ann-", 0), ("ann", 0x87),
+                                 ("bob-1", 0x87), ("x-ann-1", 0x87)):
                 Peer(client, "ann", 5, port=other.mqtt_port, expect=code).sock.close()
 
 

@@ -158,6 +158,8 @@ class Mosquitto(unittest.TestCase):
             "listeners.ws.websocket": "/mqtt",
             "listeners.ws.allow_anonymous": "false",
             "listeners.ws.auth.password_file": f"{temp.path}/users.passwd",
+            "listeners.ws.auth.acl_file": f"{temp.path}/acl",
+            "listeners.mqtt-1885.auth.client_id_pattern": "plant-*",
             "listeners.unix.bind": "unix:/run/mosquitto/mqtt.sock",
             "listeners.mqtt-1885.bind": "0.0.0.0:1885",
             "mqtt.max_queued_messages": "1000000",

@@ -33,8 +33,6 @@ static const struct {
      "bridge's `from` and `topic` can tell them by their topics"},
     {"bind_interface", "name the interface's address in the listener's `bind`"},
     {"http_dir", "no files are served; let a web server do that"},
-    {"use_username_as_clientid",
-     "a client keeps the id that it gives; rules for it are a matter of `auth`"},
     {"websockets_log_level", "see `log.level`"},
     {"websockets_headers_size", "its bound is fixed"},
     {"websockets_origin",
@@ -44,8 +42,6 @@ static const struct {
      "see `proxy_protocol` of the listener, where there is one in docs/CONFIG.md"},
     {"auto_id_prefix", "ids that the gateway gives have a form of their own"},
     {"listener_auto_id_prefix", "ids that the gateway gives have a form of their own"},
-    {"clientid_prefixes",
-     "ids are not restricted by a prefix; give devices passwords or certificates"},
     {"check_retain_source",
      "a retained message stays when the right of its publisher goes; clear it by an "
      "empty one"},

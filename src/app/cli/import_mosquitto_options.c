@@ -227,6 +227,21 @@ static void on_acl_file(struct mosquitto *reader, const struct mosquitto_line *l
     set_auth(reader, line, "auth.acl_file");
 }
 
+static void on_clientid_prefixes(struct mosquitto *reader, const struct mosquitto_line *line)
+{
+    char pattern[256];
+    struct mr_text text = mr_text_over(pattern, sizeof(pattern));
+    struct import_node *parent = reader->per_listener ? reader->last->node : NULL;
+
+    mr_text_fmt(&text, "%s*", line->value);
+    if (text.truncated || strchr(line->value, '*') != NULL || strstr(line->value, "%u") != NULL) {
+        import_note(reader->import, line->place, line->text,
+                    "say in `auth.client_id_pattern` what client ids look like");
+        return;
+    }
+    import_set(reader->import, parent, "auth.client_id_pattern", IMPORT_TEXT, pattern, line->place);
+}
+
 static void on_zero_length_clientid(struct mosquitto *reader, const struct mosquitto_line *line)
 {
     import_note(reader->import, line->place, line->text, "%s",
@@ -463,6 +478,11 @@ static const struct option_row rows[] = {
      .call = on_listener_anonymous},
     {.name = "password_file", .how = HOW_CALL, .call = on_password_file},
     {.name = "acl_file", .how = HOW_CALL, .call = on_acl_file},
+    {.name = "use_username_as_clientid",
+     .how = HOW_FLAG,
+     OF_LISTENER,
+     .key = "auth.use_username_as_clientid"},
+    {.name = "clientid_prefixes", .how = HOW_CALL, .call = on_clientid_prefixes},
     {.name = "allow_zero_length_clientid", .how = HOW_CALL, .call = on_zero_length_clientid},
 
     /* limits */
