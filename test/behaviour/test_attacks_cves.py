@@ -1,8 +1,9 @@
 """What broke other brokers, CVE by CVE, while a healthy pair goes on (attack.py).
 
-Not here: CVE-2017-9868 (test_hardened.py); CVE-2024-10525, a fault of a client library, and
-CVE-2024-3935, one of MQTT bridges between brokers, which the gateway does not have; those
-that belong to access rules and WebSockets are beside them.
+Not here: CVE-2017-9868 (test_hardened.py); CVE-2026-25627 (test_attacks_websocket.py); those of
+access rules, CVE-2017-7650, 2018-20145, 2021-34434, 2026-6564, Moquette #689 and mochi #503
+(test_acl.py); CVE-2024-10525, a fault of a client library, and CVE-2024-3935, one of MQTT bridges
+between brokers, which the gateway does not have.
 """
 
 import json

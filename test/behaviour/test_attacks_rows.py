@@ -2,9 +2,9 @@
 (attack.py).
 
 Rows with a file of their own: passwords that are guessed (test_bans.py), rates and maxima
-(test_limits.py), ids bound to users and what may be read and written (access rules), TLS
-(test_tls.py) but for what is below, WebSockets, topics that lead to Kafka
-(test_templates.py).
+(test_limits.py), ids bound to users and what may be read and written (test_acl.py), TLS
+(test_attacks_tls.py, test_tls.py), WebSockets (test_attacks_websocket.py), topics that lead to
+Kafka (test_templates.py).
 """
 
 import random

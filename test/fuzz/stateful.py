@@ -24,6 +24,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "behaviour"))
 
@@ -232,7 +233,8 @@ class Fuzzer:
     def payload(self):
         self.count += 1
         size = self.chooser.choice((0, 5, 50, 500, 5000))
-        return f"<{self.seed}-{self.count}>".encode() + b"." * size
+        name = f"{self.seed}-{self.count}"  # with a checksum: a changed one is nobody's
+        return f"<{name}-{zlib.crc32(name.encode()):08x}>".encode() + b"." * size
 
     def ended(self, connection):
         connection.wire.sock.close()
