@@ -11,7 +11,7 @@ GUESSER, SITE = "127.0.0.9", "127.0.0.8"
 CONFIG = """
 auth: {{ password_file: {users} }}
 mqtt:
-  ban: {{ max_failures: 10, time: 2s, max_time: 600s, loopback: true }}
+  ban: {{ max_failures: 10, time: 5s, max_time: 600s, loopback: true }}
   flapping_detect: {{ enable: true, max_count: 4, window_time: 10m, ban_time: 10m }}
 """
 
@@ -71,12 +71,12 @@ class Addresses(unittest.TestCase):
         self.assertEqual(attempt("device", GUESSER), 0, "a device that is known")
         ban, = bans()
         self.assertEqual((ban["kind"], ban["who"], ban["times"]), ("address", GUESSER, 1))
-        gateway.wait_log(f"the address of {GUESSER}:[0-9]+ is banned for 2 s")
+        gateway.wait_log(f"the address of {GUESSER}:[0-9]+ is banned for 5 s")
         self.assertEqual(json.loads(gateway.http("/api/v1/status")[1])["bans"], 1)
         until(lambda: not bans(), "the ban to end")
         guess_until_banned()
         self.assertEqual(bans()[0]["times"], 2)
-        gateway.wait_log(f"the address of {GUESSER}:[0-9]+ is banned for 4 s")
+        gateway.wait_log(f"the address of {GUESSER}:[0-9]+ is banned for 10 s")
         self.assertIn(GUESSER, command("ls").stdout)
         self.assertIn("1 may come in", command("clear", GUESSER).stderr)
         self.assertEqual(attempt("guess", GUESSER, ("known", "wrong")), 0x86)

@@ -91,11 +91,12 @@ class Rates(unittest.TestCase):
         self.assertGreater(took, 1.2)  # (25 - 5) / 10 s, less what ticks leave
 
     def test_an_address_beyond_its_rate_is_told_so_and_others_are_not(self):
-        codes = []
-        for n in range(12):
-            code, wire = answer(port("fair"), f"fair-{n}", source="127.0.0.7")
+        wires = [Wire(port("fair"), source="127.0.0.7") for _ in range(12)]
+        for n, wire in enumerate(wires):
+            wire.send(connect(f"fair-{n}", 5))
+        codes = [wire.read()[1][1] for wire in wires]
+        for wire in wires:
             wire.sock.close()
-            codes.append(code)
         self.assertIn(0, codes)
         self.assertIn(0x9F, codes)
         code, wire = answer(port("fair"), "other", source="127.0.0.8")
