@@ -34,7 +34,7 @@ from wire import (  # noqa: E402
     SUBSCRIBE, UNSUBACK, UNSUBSCRIBE, Wire, connect, packet, publish, subscribe, text)
 
 PUBCOMP = 7
-IDS = ("a", "b", "c", "d")
+IDS = ("anna", "bertram", "christine", "dagobert")  # no change makes one of them another
 TOPICS = ("t", "t/1", "t/1/2", "u", "u/1", "v//w")
 FILTERS = ("#", "t/#", "+/1", "t/+/2", "u", "v//+", "$share/g/t/#", "$SYS/#")
 ANSWERS = {PUBLISH: (PUBACK, PUBREC), PUBREL: (PUBCOMP,), SUBSCRIBE: (SUBACK,),
