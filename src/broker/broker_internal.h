@@ -255,6 +255,13 @@ void mailbox_take_all(struct mr_shard *shard);  /* at most a turn's worth */
 void mailbox_ring(struct mr_shard *shard);      /* wake those to whom something was sent */
 void mailboxes_close(struct mr_broker *broker); /* all shards have ended */
 
+/* listeners.c: every shard accepts on every address, and none yet.  CONFIG: `why` says what
+ * is in the way; listeners_close() then closes what is open.
+ */
+enum mr_err listeners_limit(const struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
+enum mr_err listeners_open(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
+void listeners_close(struct mr_broker *broker);
+
 /* ---- foreign.c ---- */
 
 /* Begin to read the other lanes, or end it, as subscriptions came or went.  Called in
