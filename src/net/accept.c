@@ -43,6 +43,13 @@ void mr_net_listen_end(struct mr_net *net)
             listener->used = false;
         }
     }
+    /* Nobody knows of these yet, so nobody would end them. */
+    for (uint32_t slot = 0; slot < net->slot_count; slot++) {
+        struct mr_conn *conn = net_slot(net, slot);
+        if (conn->state == CONN_GREET) {
+            conn_free(conn);
+        }
+    }
 }
 
 /* Nets that share their limits wait for each other's places by looking again after a

@@ -105,6 +105,8 @@ void mr_net_close(struct mr_net *net);
  */
 enum mr_err mr_net_listen(struct mr_net *net, int fd, uint32_t index, uint64_t connections_max,
                           struct mr_error *why) MR_MUST_USE;
+
+/* Accept nobody any more; those whose PROXY header has not come are closed. */
 void mr_net_listen_end(struct mr_net *net);
 
 /* Further limits of a listener; from now on, at any time.  Nets that share have the same. */

@@ -294,6 +294,18 @@ static void test_silence(const char *begin)
     world_close();
 }
 
+/* A gateway that ends does not wait for headers. */
+static void test_the_end(void)
+{
+    world_open();
+    int fd = say("PROXY", 5, 5);
+    mr_assert(mr_net_stats(net)->lingering == 1);
+    mr_net_listen_end(net);
+    mr_assert(mr_net_stats(net)->lingering == 0 && seen.opened == 0);
+    mr_socket_close(fd);
+    world_close();
+}
+
 /* A proxy that looks whether we live is no stranger. */
 static void test_health_check(void)
 {
@@ -313,6 +325,7 @@ int main(void)
     test_silence("");
     test_silence("PROXY TCP4 192.0.2.7");
     test_health_check();
+    test_the_end();
     printf("ok\n");
     return 0;
 }
