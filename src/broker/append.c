@@ -96,6 +96,9 @@ static enum mr_err will_append(struct mr_shard *shard, struct stored *will)
         if (topic_is_wanted_abroad(shard, message->topic)) {
             mailbox_send_message(shard, message);
         }
+        if (shares_has(shard->broker->shares, message->topic)) {
+            share_deliver(shard, message);
+        }
     }
     if (err == MR_OK) {
         message_apply(shard, message, excluded ? 0 : at.seq);

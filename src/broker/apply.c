@@ -222,8 +222,12 @@ bool keep_subscribe(struct mr_shard *shard, struct session *session,
     sub->retain_as_published = filter->retain_as_published;
     sub->subscription_id = filter->subscription_id;
     sub->is_stored = false;
+    if (share_is(filter->filter) &&
+        share_join(shard, session, sub, filter->filter, filter->qos) != 0) {
+        return false;
+    }
     if (*is_new && session->keep != NULL) {
-        sub->row = session->keep->sub_next++;
+        sub_number(session, sub);
     }
     return true;
 }
@@ -368,6 +372,9 @@ static void apply_unsubscribe(struct mr_shard *shard, struct session *session,
     while (mr_control_filter_next(&take, MR_CONTROL_UNSUBSCRIBE, &filter)) {
         struct mr_sub *sub = mr_subtree_find(shard->subtree, filter.filter, &session->subs);
         if (sub != NULL) {
+            if (sub->is_shared) {
+                share_leave(shard, session, filter.filter);
+            }
             sub_forget(shard, session->keep, sub);
             mr_subtree_remove(shard->subtree, sub, &session->subs);
         }
@@ -407,6 +414,10 @@ void control_apply(struct mr_shard *shard, const struct mr_control *control, int
     }
     if (control->kind == MR_CONTROL_READ) {
         apply_read(shard, control);
+        return;
+    }
+    if (control->kind == MR_CONTROL_GIVE) {
+        share_apply(shard, control, shard->index, seq);
         return;
     }
     if (session == NULL || session->keep == NULL) {

@@ -215,6 +215,8 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     mr_mutex_init(&broker->foreign_mutex);
     mr_os_random(&broker->interest_key, sizeof(broker->interest_key));
     atomic_store(&broker->interest_version, 1);
+    broker->shares =
+        shares_open(broker->run.memory_bytes, (uint32_t)broker->limits.max_topic_levels);
     broker->net_shared.connections_max = connections_max();
     for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
         err = shard_open(broker, i, why);
@@ -309,6 +311,9 @@ static void stored_free_all(struct mr_bufpool *pool, struct stored **first, stru
     struct stored *stored;
 
     while ((stored = stored_pop(first, last)) != NULL) {
+        if (stored->group != NULL) {
+            share_group_drop(stored->group);
+        }
         stored_free(pool, stored);
     }
 }
@@ -329,6 +334,7 @@ static void shard_close(struct mr_shard *shard)
     if (shard->auth_port.wake != NULL) {
         mr_auth_port_close(&shard->auth_port);
     }
+    share_close(shard);
     stored_free_all(&shard->pool, &shard->pending_first, &shard->pending_last);
     stored_free_all(&shard->pool, &shard->wills_first, &shard->wills_last);
     foreign_close(shard);
@@ -360,6 +366,7 @@ void mr_broker_close(struct mr_broker *broker)
     for (uint32_t i = 0; i < broker->shard_count; i++) {
         shard_close(broker->shards[i]);
     }
+    shares_close(broker->shares);
     mr_free(broker->shards);
     mr_free(broker->foreign_stored);
     mr_mutex_fini(&broker->foreign_mutex);

@@ -9,6 +9,7 @@
  *     foreign.c    from the other shards' lanes
  *     limits.c     how much and how fast
  *     access.c     who may do what
+ *     share_internal.h  shared subscriptions
  *     inbound.c    QoS 2 from clients     keep_internal.h  persistent sessions
  *     call.c       questions of the control plane
  *     systree.c    $SYS/broker
@@ -250,6 +251,10 @@ enum mr_err mailbox_send_client(struct client *client, struct mr_span unread) MR
 
 /* Give it to the other shards that may have subscribers for it, now or never. */
 void mailbox_send_message(struct mr_shard *shard, const struct mr_message *message);
+
+/* Give it to one member of a group, who is at home in shard `to`, now or never. */
+void mailbox_send_shared(struct mr_shard *shard, const struct mr_message *message, uint32_t to,
+                         struct mr_span client_id, struct mr_span filter);
 
 void mailbox_take_all(struct mr_shard *shard);  /* at most a turn's worth */
 void mailbox_ring(struct mr_shard *shard);      /* wake those to whom something was sent */

@@ -151,7 +151,8 @@ static void vector_write(struct mr_shard *shard, uint64_t seq)
     struct vector vector = {.journal = *mr_journal_identity(broker->run.journal),
                             .home = shard->index,
                             .lanes = broker->shard_count,
-                            .epoch = broker->epoch};
+                            .epoch = broker->epoch,
+                            .route = shard->route.pos_sealed < seq ? shard->route.pos_sealed : seq};
 
     row_vector_put(shard->store, &vector, vector_seq,
                    &(struct vector_now){.shard = shard, .seq = seq});
@@ -165,6 +166,12 @@ static bool nothing_changed(const struct mr_shard *shard)
            mr_store_gathered(shard->store) == 0;
 }
 
+/* How far the own lane was given to groups: all of it, if there are none. */
+static uint64_t route_sealed(const struct mr_shard *shard)
+{
+    return shares_any(shard->broker->shares) ? shard->route.pos : UINT64_MAX;
+}
+
 /* Close the delta: everything up to the last record is in it. */
 static void checkpoint_seal(struct mr_shard *shard)
 {
@@ -173,6 +180,7 @@ static void checkpoint_seal(struct mr_shard *shard)
     shard->checkpoint_empty = nothing_changed(shard);
     shard->checkpoint = CHECKPOINT_SEALED;
     foreign_sealed(shard);
+    shard->route.pos_sealed = route_sealed(shard);
     if (shard->checkpoint_empty) {
         return;
     }
@@ -186,6 +194,7 @@ static void checkpoint_seal(struct mr_shard *shard)
 void checkpoint_now(struct mr_shard *shard, uint64_t seq)
 {
     shard->checkpoint_seq = seq;
+    shard->route.pos_sealed = route_sealed(shard);
     kept_write_fresh(shard);
     cleared_write(shard);
     dirty_write(shard);
@@ -209,7 +218,9 @@ uint64_t checkpoint_at_bytes(const struct mr_shard *shard)
 static void checkpoint_moved(struct mr_shard *shard)
 {
     shard->checkpoint = CHECKPOINT_NONE;
-    mr_cursor_set(shard->cursor, shard->checkpoint_seq);
+    mr_cursor_set(shard->cursor, shard->route.pos_sealed < shard->checkpoint_seq
+                                     ? shard->route.pos_sealed
+                                     : shard->checkpoint_seq);
     foreign_checkpointed(shard);
 }
 

@@ -110,6 +110,10 @@ static void outbound_enqueue(struct client *client, struct outbound *outbound,
         mr_metric_add(shard->metrics.dropped_memory, 1);
         return;
     }
+    if (outgoing->group != NULL) {
+        share_group_hold(outgoing->group);
+        stored->group = outgoing->group;
+    }
     stored->subscription_id = outgoing->subscription_id;
     stored->qos = outgoing->qos;
     stored->retain = outgoing->retain;
@@ -156,6 +160,9 @@ static void deliver_qos12(struct client *client, struct outgoing *outgoing)
     enum mr_err err = send_publish(client, outgoing);
     if (err == MR_OK) {
         outbound_id_take(outbound, outgoing->packet_id, outgoing->qos);
+        if (outgoing->group != NULL) {
+            share_sent(client, outgoing);
+        }
     } else {
         mr_metric_add(
             err == MR_ERR_FULL ? shard->metrics.dropped_memory : shard->metrics.dropped_large, 1);
@@ -274,7 +281,11 @@ void pending_deliver(struct mr_shard *shard, uint64_t durable_seq)
 {
     while (shard->pending_first != NULL && shard->pending_first->seq <= durable_seq) {
         struct stored *pending = stored_pop(&shard->pending_first, &shard->pending_last);
-        deliver_now(shard, &pending->message, true);
+        if (MR_UNLIKELY(pending->group != NULL)) {
+            share_pending(shard, pending);
+        } else {
+            deliver_now(shard, &pending->message, true);
+        }
         stored_free(&shard->pool, pending);
     }
 }
@@ -324,6 +335,7 @@ void outbound_drain(struct client *client)
         struct mr_mqtt_props props;
         struct mr_mqtt_why why;
         struct outgoing outgoing = {.message = &stored->message,
+                                    .group = stored->group,
                                     .subscription_id = stored->subscription_id,
                                     .packet_id = outbound_id_next(outbound),
                                     .qos = stored->qos,
@@ -344,6 +356,9 @@ void outbound_drain(struct client *client)
         }
         if (err == MR_OK) {
             outbound_id_take(outbound, outgoing.packet_id, outgoing.qos);
+            if (outgoing.group != NULL) {
+                share_sent(client, &outgoing);
+            }
         } else if (!may) {
             mr_metric_add(shard->metrics.denied_deliver, 1);
         } else {
@@ -352,8 +367,12 @@ void outbound_drain(struct client *client)
         (void)stored_pop(&outbound->queue_first, &outbound->queue_last);
         outbound->queue_count -= 1;
         outbound->queue_bytes -= queued_bytes(&stored->message);
+        if (stored->group != NULL) {
+            share_group_drop(stored->group);
+        }
         stored_free(&shard->pool, stored);
     }
+    share_load(shard, client->session);
     if (outbound->queue_first != NULL && !deliver_has_memory(shard)) {
         outbound_drain_later(client);
     }
@@ -394,6 +413,9 @@ static bool outbound_answered(struct client *client, uint16_t packet_id, uint16_
         return false;
     }
     outbound_remove(outbound, index);
+    if (MR_UNLIKELY(outbound->shared_first != NULL)) {
+        share_acked(client->shard, outbound, packet_id);
+    }
     return true;
 }
 
@@ -431,7 +453,11 @@ void outbound_drop(struct mr_shard *shard, struct session *session)
     if (outbound == NULL) {
         return;
     }
-    while ((stored = stored_pop(&outbound->queue_first, &outbound->queue_last)) != NULL) {
+    while ((stored = stored_pop(&outbound->queue_first, &outbound->queue_last)) != NULL ||
+           (stored = stored_pop(&outbound->shared_first, &outbound->shared_last)) != NULL) {
+        if (stored->group != NULL) {
+            share_group_drop(stored->group);
+        }
         stored_free(&shard->pool, stored);
     }
     mr_bufpool_give(&shard->pool, (uint8_t *)outbound, outbound->capacity);

@@ -52,6 +52,10 @@ void session_leave(struct mr_shard *shard, struct session *session, const struct
     if (session->will != NULL && keep->will_us <= shard->wall_us) {
         (void)will_publish_kept(shard, session); /* the scan tries again */
     }
+    share_online(shard, session, false);
+    if (session->share != NULL && !shard->stopping) {
+        share_shift(shard, session, SHARE_CONNECTED);
+    }
 }
 
 /* False: the session has ended. */
@@ -67,6 +71,9 @@ static void session_look_at(struct mr_shard *shard, struct session *session)
     }
     if (session->will != NULL && keep->will_us <= shard->wall_us) {
         (void)will_publish_kept(shard, session);
+    }
+    if (MR_UNLIKELY(session->share != NULL) && keep->count != 0) {
+        share_shift(shard, session, SHARE_CONNECTED); /* one may be there by now */
     }
     if (keep_expires_us(keep) <= shard->wall_us && session_end(shard, session)) {
         shard->clients_expired += 1;

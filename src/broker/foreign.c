@@ -8,10 +8,10 @@
  * for it than its commit does already (it rings the readers).  A shard that falls behind
  * reads from the disk; until it has read them, segments stay (the reader holds them).
  *
- * A lane is read while the shard has subscriptions, or as long as there is an event with
- * RETAIN in it that was not read; else the position follows what is durable.  Readers are
- * opened before the SUBACK of the first subscription leaves: so nobody misses what was
- * published after it.  Whether a topic is wanted is remembered per name of the segment,
+ * A lane is read while the shard has subscriptions, or there are groups anywhere, or as long
+ * as there is an event with RETAIN in it that was not read; else the position follows what is
+ * durable.  Readers are opened before the SUBACK of the first subscription leaves: so nobody misses
+ * what was published after it.  Whether a topic is wanted is remembered per name of the segment,
  * for the present version of the subscription tree: an event that nobody wants costs two
  * comparisons.
  *
@@ -111,16 +111,28 @@ static enum mr_err event_take(struct mr_shard *shard, uint32_t lane, const struc
     return MR_OK;
 }
 
-/* The rest of the open view.  FULL: it stays open, at the event that has no room. */
+/* The rest of the open view.  FULL: it stays open, at the event that has no room.  AGAIN: at
+ * one for a group that not all shards know yet.
+ */
 static enum mr_err view_take(struct mr_shard *shard, uint32_t lane, bool live)
 {
     struct foreign_lane *foreign = &shard->foreign[lane];
     struct mr_event event;
+    const bool groups = !live || shares_any(shard->broker->shares);
 
     for (;;) {
         struct mr_view_at before = foreign->at;
-        if (!mr_view_event(&foreign->view, &foreign->at, &event)) {
+        if (!(groups ? mr_view_record : mr_view_event)(&foreign->view, &foreign->at, &event)) {
             break;
+        }
+        if (groups && event.type != MR_RECORD_EVENT) {
+            enum mr_err err = share_take(shard, lane, &event, live);
+            if (err != MR_OK) {
+                foreign->at = before;
+                foreign->pos = event.seq - 1;
+                return err;
+            }
+            continue;
         }
         if ((event.qos == 0 && !event.retain) || event.type != MR_RECORD_EVENT) {
             continue;
@@ -197,8 +209,9 @@ static bool lane_is_needed(struct mr_shard *shard, uint32_t lane)
     uint64_t retained_seq =
         atomic_load_explicit(&shard->broker->shards[lane]->retained_seq, memory_order_acquire);
 
+    /* A member of a group that has just left may have been given something there. */
     if (mr_subtree_count(shard->subtree) != 0 || retained_seq > foreign->pos ||
-        foreign->view_open) {
+        foreign->view_open || shares_any(shard->broker->shares)) {
         return true;
     }
     if (durable_seq > foreign->pos) {
@@ -390,7 +403,8 @@ static void catch_up(struct mr_shard *shard, uint32_t lane)
     while (foreign->pos < durable_seq && tries < ROOM_TRIES) {
         enum mr_err err = foreign->view_open ? MR_OK : view_next(foreign);
 
-        if (err == MR_OK && view_take(shard, lane, false) != MR_OK && !room_wait(shard)) {
+        enum mr_err taken = err == MR_OK ? view_take(shard, lane, false) : MR_OK;
+        if (taken == MR_ERR_AGAIN || (taken != MR_OK && !room_wait(shard))) {
             return; /* full: the rest when there is room, as live */
         }
         if (err != MR_OK && err != MR_ERR_CORRUPT) {

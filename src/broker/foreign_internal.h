@@ -1,13 +1,15 @@
-/* foreign_internal.h - another shard's lane, for foreign.c and rehome.c.
+/* foreign_internal.h - another shard's lane, for foreign.c and rehome.c; the own lane, for
+ * share_route.c.
  *
  * Thread: the reading shard's.   Memory: one for each lane, made at open.   Time: none.
  */
 #ifndef MR_BROKER_FOREIGN_INTERNAL_H
 #define MR_BROKER_FOREIGN_INTERNAL_H
 
-#include "broker/shard_internal.h"
+#include "journal/cursor.h"
+#include "journal/reader.h"
 
-/* Another lane, as far as this shard has read it (foreign.c). */
+/* A lane, as far as this shard has read it. */
 struct foreign_lane {
     struct mr_reader *reader; /* NULL: there is nothing to look for */
     struct mr_cursor *cursor; /* of all shards that read it; NULL: no session store */

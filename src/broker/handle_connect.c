@@ -44,7 +44,7 @@ static void connack_props(struct client *client, const struct mr_mqtt_connect *p
     mr_mqtt_set(props, MR_MQTT_PROP_WILDCARD_AVAILABLE);
     props->subscription_id_available = 1;
     mr_mqtt_set(props, MR_MQTT_PROP_SUBSCRIPTION_ID_AVAILABLE);
-    props->shared_available = 0;
+    props->shared_available = 1;
     mr_mqtt_set(props, MR_MQTT_PROP_SHARED_AVAILABLE);
     if (mr_mqtt_has(&packet->props, MR_MQTT_PROP_SESSION_EXPIRY) &&
         packet->props.session_expiry_s != expiry_s) { /* [MQTT-3.2.2-21] */

@@ -168,6 +168,9 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
     if (MR_UNLIKELY(topic->abroad) && (message->qos == 0 || topic->excluded)) {
         mailbox_send_message(shard, message);
     }
+    if (MR_UNLIKELY(topic->shared) && (message->qos == 0 || topic->excluded)) {
+        share_deliver(shard, message); /* what is in the journal goes behind the commit */
+    }
     return PACKET_DONE;
 }
 

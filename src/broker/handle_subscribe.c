@@ -48,13 +48,12 @@ static uint8_t subscribe_make(struct client *client, const struct mr_mqtt_subscr
 
     *is_new = false;
     enum mr_err shared = mr_topic_share_split(wanted->filter, &group, &inner);
-    if (shared != MR_ERR_REJECT &&
-        access_covers(client->shard, session, inner) == MR_ACL_COVERS_NONE) {
+    if (shared == MR_ERR_REJECT) {
+        return MR_MQTT_TOPIC_FILTER_INVALID; /* 3.x, where it is not malformed */
+    }
+    if (access_covers(client->shard, session, inner) == MR_ACL_COVERS_NONE) {
         access_denied_subscribe(client, wanted->filter);
         return MR_MQTT_NOT_AUTHORIZED;
-    }
-    if (shared != MR_ERR_AGAIN) {
-        return MR_MQTT_SHARED_NOT_SUPPORTED; /* CONNACK said so */
     }
     if (topic_is_beyond(client, wanted->filter)) {
         return MR_MQTT_TOPIC_FILTER_INVALID;
@@ -68,6 +67,16 @@ static uint8_t subscribe_make(struct client *client, const struct mr_mqtt_subscr
         return err == MR_ERR_FULL ? MR_MQTT_QUOTA_EXCEEDED : MR_MQTT_TOPIC_FILTER_INVALID;
     }
     *is_new = !existed;
+    if (shared == MR_OK) {
+        uint8_t reason = share_join(client->shard, session, sub, wanted->filter, wanted->qos);
+        if (reason != 0) {
+            if (!existed) {
+                mr_subtree_remove(tree, sub, &session->subs);
+                *is_new = false;
+            }
+            return reason;
+        }
+    }
     return wanted->qos;
 }
 
@@ -97,6 +106,9 @@ static void subscribe_undo(struct subscribing *subscribing)
     for (size_t i = 0; mr_mqtt_subscription_next(&rest, &wanted); i++) {
         struct mr_sub *sub = mr_subtree_find(tree, wanted.filter, &session->subs);
         if (subscribing->is_new[i] && sub != NULL) {
+            if (sub->is_shared) {
+                share_leave(subscribing->client->shard, session, wanted.filter);
+            }
             mr_subtree_remove(tree, sub, &session->subs);
         }
     }
@@ -107,6 +119,7 @@ static bool brings_retained(const struct subscribing *subscribing,
                             const struct mr_mqtt_subscription *wanted, size_t index)
 {
     return subscribing->codes[index] < MR_MQTT_UNSPECIFIED && wanted->retain_handling != 2 &&
+           !share_is(wanted->filter) && /* 4.8.2: no retained messages */
            (wanted->retain_handling == 0 || subscribing->is_new[index]);
 }
 
@@ -262,7 +275,7 @@ static void subscribe_finish(struct subscribing *subscribing, uint64_t seq)
         sub->subscription_id = subscribing->subscription_id;
         sub->is_stored = false;
         if (subscribing->is_new[i] && session->keep != NULL) {
-            sub->row = session->keep->sub_next++;
+            sub_number(session, sub);
         }
     }
     if (session->keep != NULL) {
@@ -344,6 +357,7 @@ static enum verdict subscribe_all(struct subscribing *subscribing)
         }
     }
     foreign_follow(shard);
+    share_follow(shard);
     answer.codes = subscribe_told(subscribing);
     enum verdict verdict = send_suback(client, &answer, seq);
     if (verdict == PACKET_DONE) {

@@ -10,6 +10,9 @@ static uint8_t unsubscribe_one(struct client *client, struct mr_span filter)
     if (sub == NULL) {
         return MR_MQTT_NO_SUBSCRIPTION_EXISTED;
     }
+    if (sub->is_shared) {
+        share_leave(client->shard, session, filter);
+    }
     if (session->keep != NULL) {
         sub_forget(client->shard, session->keep, sub);
     }

@@ -20,6 +20,7 @@
 #define MR_BROKER_KEEP_INTERNAL_H
 
 #include "broker/broker_internal.h"
+#include "broker/share_internal.h"
 #include "journal/control.h"
 #include "journal/cursor.h"
 #include "journal/reader.h"
@@ -103,9 +104,11 @@ struct delivery {
     uint32_t subscription_id;
     uint8_t qos;
     uint8_t state; /* enum delivery_state */
-    bool retain;
-    bool stored; /* the store has, or will have, a row */
+    uint8_t share; /* slot of the shared subscription that brought it; 0: none */
+    bool retain : 1;
+    bool stored : 1; /* the store has, or will have, a row */
 };
+_Static_assert(sizeof(struct delivery) == 24, "what docs/MEMORY.md says a message owed takes");
 
 struct run {
     uint64_t first;
@@ -295,9 +298,13 @@ enum {
     SUB_KEY_BYTES = 16,
     MESSAGE_KEY_BYTES = 12, /* lane, seq; of RETAINED too */
     DELIVERY_ROW_BYTES = 21,
-    CLEARED_ROW_FIXED = 8, /* when; then the topic */
-    VECTOR_ROW_FIXED = 20, /* journal id, epoch; then lane and seq of each lane */
+    CLEARED_ROW_FIXED = 8,          /* when; then the topic */
+    DELIVERY_ROW_SHARED_BYTES = 22, /* the slot of the shared subscription, too */
+    VECTOR_ROW_FIXED = 20,          /* journal id, epoch; then lane and seq of each lane */
     VECTOR_ROW_LANE = 12,
+#define VECTOR_LANE_ROUTE                                                  \
+    UINT32_MAX /* the last entry's: how far groups were given the own lane \
+                */
     SESSIONS_PATH_BYTES = 1024,
     SESSION_ROW_FIXED = 39,
     ROW_QOS = 3,
@@ -313,6 +320,7 @@ struct vector {
     uint32_t home;  /* its shard */
     uint32_t lanes; /* that there are */
     uint32_t epoch; /* of the journal; 0: not known */
+    uint64_t route; /* of the own lane, as far as groups have been given it */
 };
 
 void kept_key(uint32_t lane, uint64_t seq, uint8_t out[MESSAGE_KEY_BYTES]);
@@ -342,6 +350,7 @@ bool row_vector_get(struct mr_span key, struct mr_span value, struct vector *out
 /* What the store of a shard says of itself. */
 struct rows_loaded {
     uint64_t seq;   /* of the own lane, up to which it is */
+    uint64_t route; /* ... up to which groups have been given it */
     uint32_t lanes; /* that there were when it was written; 0: it is new */
     uint32_t epoch; /* ... and the journal's epoch; 0: not known */
     bool has_vector;

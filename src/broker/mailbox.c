@@ -21,7 +21,7 @@
  * Two connections of one client are taken over in the order in which they arrive at
  * home.
  */
-#include "broker/broker_internal.h"
+#include "broker/keep_internal.h"
 
 #include "net/move.h"
 
@@ -45,8 +45,16 @@ struct mail_message {
     uint32_t topic_len;
     uint32_t props_len;
     uint32_t payload_len;
+    uint32_t filter_len; /* for one member of a group: its filter, and the client id, */
+    uint32_t client_len; /* stand behind the payload; else 0 */
     uint8_t qos;
     bool retain;
+};
+
+/* The member that a message is for; empty spans: whoever is subscribed. */
+struct mail_member {
+    struct mr_span filter;
+    struct mr_span client;
 };
 
 struct mail {
@@ -112,9 +120,11 @@ static uint8_t *put_span(uint8_t *at, struct mr_span span)
 }
 
 /* False: there is no room. */
-static bool send_message_to(struct mr_shard *shard, const struct mr_message *message, size_t bytes,
-                            uint32_t to)
+static bool send_message_to(struct mr_shard *shard, const struct mr_message *message,
+                            const struct mail_member *member, uint32_t to)
 {
+    size_t bytes = message->topic.len + message->props.len + message->payload.len +
+                   member->filter.len + member->client.len;
     struct mailbox *box = mailbox_of(shard->broker, shard->index, to);
     struct mr_ring *ring = ring_to(shard, to);
     bool large = bytes > MESSAGE_IN_RING_MAX;
@@ -132,6 +142,8 @@ static bool send_message_to(struct mr_shard *shard, const struct mr_message *mes
                           .message = {.topic_len = (uint32_t)message->topic.len,
                                       .props_len = (uint32_t)message->props.len,
                                       .payload_len = (uint32_t)message->payload.len,
+                                      .filter_len = (uint32_t)member->filter.len,
+                                      .client_len = (uint32_t)member->client.len,
                                       .qos = message->qos,
                                       .retain = message->retain}};
     uint8_t *at = (uint8_t *)(mail + 1);
@@ -142,7 +154,9 @@ static bool send_message_to(struct mr_shard *shard, const struct mr_message *mes
     }
     at = put_span(at, message->topic);
     at = put_span(at, message->props);
-    (void)put_span(at, message->payload);
+    at = put_span(at, message->payload);
+    at = put_span(at, member->filter);
+    (void)put_span(at, member->client);
     mail_sent(shard, ring, size, to);
     return true;
 }
@@ -151,13 +165,23 @@ void mailbox_send_message(struct mr_shard *shard, const struct mr_message *messa
 {
     const struct mr_broker *broker = shard->broker;
     struct mr_interest_bits bits = mr_interest_of_topic(&broker->interest_key, message->topic);
-    size_t bytes = message->topic.len + message->props.len + message->payload.len;
+    const struct mail_member everyone = {.filter = {0}};
 
     for (uint32_t to = 0; to < broker->shard_count; to++) {
         if (to != shard->index && mr_interest_has(broker->shards[to]->interest, &bits) &&
-            !send_message_to(shard, message, bytes, to)) {
+            !send_message_to(shard, message, &everyone, to)) {
             mr_metric_add(shard->metrics.dropped_mailbox, 1);
         }
+    }
+}
+
+void mailbox_send_shared(struct mr_shard *shard, const struct mr_message *message, uint32_t to,
+                         struct mr_span client_id, struct mr_span filter)
+{
+    const struct mail_member member = {.filter = filter, .client = client_id};
+
+    if (!send_message_to(shard, message, &member, to)) {
+        mr_metric_add(shard->metrics.dropped_mailbox, 1);
     }
 }
 
@@ -190,7 +214,8 @@ static void large_free(struct mailbox *box, const struct mail_message *mail)
 {
     if (mail->large != NULL) {
         atomic_fetch_sub_explicit(&box->large_bytes,
-                                  (uint64_t)mail->topic_len + mail->props_len + mail->payload_len,
+                                  (uint64_t)mail->topic_len + mail->props_len + mail->payload_len +
+                                      mail->filter_len + mail->client_len,
                                   memory_order_relaxed);
         mr_free(mail->large);
     }
@@ -208,6 +233,12 @@ static void take_message(struct mr_shard *shard, const struct mail *mail)
         .qos = from->qos,
         .retain = from->retain};
 
+    if (from->filter_len != 0) {
+        const uint8_t *filter = message.payload.at + from->payload_len;
+        share_deliver_to(shard, &message, mr_span_make(filter + from->filter_len, from->client_len),
+                         mr_span_make(filter, from->filter_len));
+        return;
+    }
     deliver_now(shard, &message, false);
 }
 

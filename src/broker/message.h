@@ -11,6 +11,8 @@
 #include "base/bufpool.h"
 #include "base/span.h"
 
+struct share_group;
+
 struct mr_message {
     struct mr_span topic;
     struct mr_span payload;
@@ -30,8 +32,10 @@ struct stored {
     struct stored *next;
     size_t capacity; /* as lent by the pool */
     struct mr_message message;
-    uint64_t seq;             /* pending deliveries: not before this is durable */
-    uint32_t subscription_id; /* queued for a subscriber */
+    uint64_t seq;              /* pending deliveries: not before this is durable */
+    struct share_group *group; /* of a shared subscription: held; NULL: none */
+    uint32_t subscription_id;  /* queued for a subscriber */
+    uint16_t packet_id;        /* sent to it, and not acknowledged */
     uint8_t qos;
     bool retain;
 };

@@ -401,6 +401,7 @@ void queue_kick(struct mr_shard *shard, uint64_t durable_seq)
         }
         uint32_t young = queue_young(shard, keep, durable_seq);
         queue_trim(shard, keep, young);
+        share_load(shard, keep->session);
         if (young != 0 || keep->brought_seq > durable_seq ||
             (client != NULL && client->joining && client->join_seq > durable_seq)) {
             queue_wake(shard, keep);
@@ -559,6 +560,7 @@ static void queue_finish(struct mr_shard *shard, struct keep *keep, uint32_t ind
 {
     keep->under_way -= 1;
     queue_done(shard, keep, index);
+    share_load(shard, keep->session);
 }
 
 bool queue_acked(struct client *client, uint16_t packet_id)

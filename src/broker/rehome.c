@@ -43,6 +43,7 @@ struct moving {
     struct mr_store **stores; /* by new lane */
     uint64_t sessions;
     uint64_t deliveries;
+    uint64_t *routes; /* by old lane: as far as groups have been given it */
     bool failed;
 };
 
@@ -85,8 +86,12 @@ static enum mr_err old_take_event(struct mr_shard *shard, uint32_t lane,
                                   const struct mr_event *event)
 {
     struct mr_message message = message_of(event);
+    struct mr_control give;
 
-    if (event->type == MR_RECORD_EVENT && (event->retain || event_is_owed(shard, &message))) {
+    if (share_get(event, &give)) {
+        share_apply(shard, &give, lane, event->seq);
+    } else if (event->type == MR_RECORD_EVENT &&
+               (event->retain || event_is_owed(shard, &message))) {
         event_apply(shard, &message, lane, event->seq, true);
     }
     shard->foreign[lane].pos = event->seq;
@@ -111,7 +116,7 @@ static enum mr_err old_take_lane(struct mr_shard *shard, uint32_t lane, uint64_t
         err = mr_reader_next(reader, &view);
         if (err == MR_OK) {
             struct mr_view_at at = mr_view_begin(&view);
-            while (err == MR_OK && mr_view_event(&view, &at, &event) && event.seq <= upto) {
+            while (err == MR_OK && mr_view_record(&view, &at, &event) && event.seq <= upto) {
                 err = old_take_event(shard, lane, &event);
             }
             mr_view_unpin(&view);
@@ -270,6 +275,7 @@ static enum mr_err old_move(struct moving *moving, uint32_t index, struct mr_err
     if (err == MR_OK) {
         err = old_restore(shard, why);
     }
+    moving->routes[index] = shard->route.pos;
     for (uint32_t lane = 0; lane < moving->lanes && err == MR_OK && !moving->failed; lane++) {
         old_copy(moving, shard, lane);
     }
@@ -321,6 +327,8 @@ static void vectors_write(struct moving *moving)
 
     for (uint32_t lane = 0; lane < moving->lanes && !moving->failed; lane++) {
         vector.home = lane;
+        vector.route =
+            lane < moving->old->shard_count ? moving->routes[lane] : end_of(moving, lane);
         row_vector_put(moving->stores[lane], &vector, end_of, moving);
         store_flush(moving, lane, 0);
     }
@@ -365,7 +373,9 @@ static enum mr_err layout_move(struct mr_broker *broker, struct vector *layout, 
 
     old->run = broker->run;
     old->limits = broker->limits;
+    old->shares = shares_open(old->run.memory_bytes, (uint32_t)old->limits.max_topic_levels);
     old->shard_count = layout->lanes;
+    moving.routes = mr_alloc(old->shard_count * sizeof(*moving.routes));
     old->epoch = layout->epoch;
     enum mr_err err = move(&moving, why);
     if (err == MR_OK && moving.sessions != 0) {
@@ -376,6 +386,8 @@ static enum mr_err layout_move(struct mr_broker *broker, struct vector *layout, 
     }
     layout->lanes = moving.lanes;
     layout->epoch = epoch;
+    shares_close(old->shares);
+    mr_free(moving.routes);
     mr_free(old);
     return err;
 }

@@ -153,6 +153,18 @@ enum mr_err restore_fault(const struct mr_shard *shard, struct mr_error *why)
                         shard->broker->run.sessions_path);
 }
 
+/* Where groups go on in the own lane: the store says it, the cursor is never ahead, and
+ * GIVE records of the tail move it on.  If nothing says it, nothing is left.
+ */
+static void route_begin(struct mr_shard *shard, const struct restored *restored,
+                        uint64_t cursor_seq, uint64_t upto)
+{
+    uint64_t route = restored->rows.has_vector ? restored->rows.route : upto;
+
+    route = cursor_seq > route ? cursor_seq : route;
+    shard->route.pos = route < upto ? route : upto;
+}
+
 enum mr_err restore_state(struct mr_shard *shard, uint64_t cursor_seq, uint64_t upto,
                           struct restored *out, struct mr_error *why)
 {
@@ -171,6 +183,7 @@ enum mr_err restore_state(struct mr_shard *shard, uint64_t cursor_seq, uint64_t 
         if (out->rows.has_vector && cursor_seq > seq) {
             seq = cursor_seq; /* nothing had changed up to there */
         }
+        route_begin(shard, out, cursor_seq, upto);
         err = apply_tail(shard, seq + 1, upto, &out->records, why);
     }
     shard->restoring = false;

@@ -111,14 +111,18 @@ void row_delivery_put(struct mr_store *store, const struct keep *keep,
     uint8_t key[DELIVERY_KEY_BYTES];
 
     delivery_key(keep, delivery->ordinal, key);
-    uint8_t *at = mr_store_put_room(store, MR_STORE_DELIVERIES, mr_span_make(key, sizeof(key)),
-                                    DELIVERY_ROW_BYTES);
+    uint8_t *at =
+        mr_store_put_room(store, MR_STORE_DELIVERIES, mr_span_make(key, sizeof(key)),
+                          delivery->share != 0 ? DELIVERY_ROW_SHARED_BYTES : DELIVERY_ROW_BYTES);
     mr_put_u32(at, delivery->kept->lane);
     mr_put_u64(at + 4, delivery->kept->seq);
     mr_put_u32(at + 12, delivery->subscription_id);
     mr_put_u32(at + 16, delivery->kept->bytes);
     at[20] = (uint8_t)(delivery->qos | (delivery->retain ? ROW_RETAIN : 0) |
                        (delivery->state == DELIVERY_RELEASED ? ROW_RELEASED : 0));
+    if (delivery->share != 0) {
+        at[21] = delivery->share;
+    }
 }
 
 void row_message_put(struct mr_store *store, uint32_t lane, uint64_t seq,
@@ -189,8 +193,9 @@ void row_vector_put(struct mr_store *store, const struct vector *vector,
     uint8_t key[4];
 
     mr_put_be32(key, vector->home);
-    uint8_t *at = mr_store_put_room(store, MR_STORE_VECTOR, mr_span_make(key, sizeof(key)),
-                                    VECTOR_ROW_FIXED + (size_t)vector->lanes * VECTOR_ROW_LANE);
+    uint8_t *at =
+        mr_store_put_room(store, MR_STORE_VECTOR, mr_span_make(key, sizeof(key)),
+                          VECTOR_ROW_FIXED + (size_t)(vector->lanes + 1) * VECTOR_ROW_LANE);
     memcpy(at, vector->journal.bytes, sizeof(vector->journal.bytes));
     mr_put_u32(at + sizeof(vector->journal.bytes), vector->epoch);
     at += VECTOR_ROW_FIXED;
@@ -199,9 +204,13 @@ void row_vector_put(struct mr_store *store, const struct vector *vector,
         mr_put_u64(at + 4, seq_of(arg, lane));
         at += VECTOR_ROW_LANE;
     }
+    mr_put_u32(at, VECTOR_LANE_ROUTE);
+    mr_put_u64(at + 4, vector->route);
 }
 
-/* A row without the epoch is of a millrace whose layout could not change. */
+/* A row without the epoch is of a millrace whose layout could not change, one without route
+ * of one without groups.
+ */
 bool row_vector_get(struct mr_span key, struct mr_span value, struct vector *out,
                     struct mr_span *lanes)
 {
@@ -216,7 +225,11 @@ bool row_vector_get(struct mr_span key, struct mr_span value, struct vector *out
     memcpy(out->journal.bytes, value.at, sizeof(out->journal.bytes));
     out->home = mr_get_be32(key.at);
     out->epoch = fixed == VECTOR_ROW_FIXED ? mr_get_u32(value.at + sizeof(out->journal.bytes)) : 0;
-    out->lanes = (uint32_t)((value.len - fixed) / VECTOR_ROW_LANE);
-    *lanes = mr_span_make(value.at + fixed, value.len - fixed);
+    const uint8_t *last = value.at + value.len - VECTOR_ROW_LANE;
+    bool has_route = mr_get_u32(last) == VECTOR_LANE_ROUTE;
+    size_t len = value.len - fixed - (has_route ? VECTOR_ROW_LANE : 0);
+    out->lanes = (uint32_t)(len / VECTOR_ROW_LANE);
+    out->route = has_route ? mr_get_u64(last + 4) : UINT64_MAX;
+    *lanes = mr_span_make(value.at + fixed, len);
     return true;
 }

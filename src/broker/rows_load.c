@@ -63,6 +63,7 @@ static bool load_vector(void *arg, struct mr_span key, struct mr_span value)
         if (lane == shard->index) {
             loading->loaded->has_vector = true;
             loading->loaded->seq = seq;
+            loading->loaded->route = vector.route < seq ? vector.route : seq;
         } else if (shard->foreign != NULL && lane < shard->broker->shard_count) {
             shard->foreign[lane].pos = seq;
         }
@@ -216,6 +217,11 @@ static bool load_subscription(void *arg, struct mr_span key, struct mr_span valu
     sub->subscription_id = mr_get_u32(value.at + 1);
     sub->row = mr_get_be32(key.at + SESSION_KEY_BYTES);
     sub->is_stored = true;
+    struct mr_span filter = mr_span_make(value.at + 5, value.len - 5);
+    if (share_is(filter) && share_join(shard, session, sub, filter, sub->qos) != 0) {
+        shard->restore_short = true;
+        return false;
+    }
     return true;
 }
 
@@ -224,7 +230,8 @@ static bool load_delivery(void *arg, struct mr_span key, struct mr_span value)
     struct loading *loading = arg;
     struct mr_shard *shard = loading->shard;
 
-    if (key.len != DELIVERY_KEY_BYTES || value.len != DELIVERY_ROW_BYTES) {
+    if (key.len != DELIVERY_KEY_BYTES ||
+        (value.len != DELIVERY_ROW_BYTES && value.len != DELIVERY_ROW_SHARED_BYTES)) {
         return false;
     }
     struct keep *keep = walk_to(loading, key);
@@ -238,6 +245,7 @@ static bool load_delivery(void *arg, struct mr_span key, struct mr_span value)
                                 .retain = (value.at[20] & ROW_RETAIN) != 0,
                                 .state = (value.at[20] & ROW_RELEASED) != 0 ? DELIVERY_RELEASED
                                                                             : DELIVERY_OWED,
+                                .share = value.len == DELIVERY_ROW_SHARED_BYTES ? value.at[21] : 0,
                                 .stored = true};
     shard->restore_short |= !queue_append(shard, keep, kept, &delivery);
     return !shard->restore_short;

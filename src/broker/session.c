@@ -118,6 +118,7 @@ void session_free(struct mr_shard *shard, struct session *session)
     if (session->will != NULL) {
         stored_free(&shard->pool, session->will);
     }
+    share_end(shard, session);
     keep_free(shard, session);
     inbound_drop_ids(&shard->pool, &session->inbound);
     if (session->username != NULL) {

@@ -150,9 +150,11 @@ static void shard_resume(struct mr_shard *shard)
     if (shard->stalled) {
         shard->stalled = false;
         shard->foreign_left = shard->foreign != NULL; /* it may have stopped in a view */
+        shard->route_left = shard->route.reader != NULL;
         mr_net_set_read_max(shard->net, 0);
     }
     wills_retry(shard);
+    share_retry(shard);
     while (count > 0 && !shard->stalled) {
         struct mr_conn *conn = mr_net_paused_first(shard->net);
         if (conn == NULL) {
@@ -205,12 +207,12 @@ static int64_t shard_patience(const struct mr_shard *shard, int64_t submit_ns)
 {
     const struct mr_net_stats *net = mr_net_stats(shard->net);
     int64_t tick_ns = MR_NET_TICK_NS - (shard->now_ns - shard->start_ns) % MR_NET_TICK_NS;
-    bool idle = net->open + net->lingering == 0 && shard->wills_first == NULL && !shard->stalled &&
-                !net->accept_waits && shard->keeps_count == 0 && !checkpoint_pends(shard) &&
-                shard->log_held == 0;
+    bool idle = net->open + net->lingering == 0 && shard->wills_first == NULL &&
+                shard->shared_first == NULL && !shard->stalled && !net->accept_waits &&
+                shard->keeps_count == 0 && !checkpoint_pends(shard) && shard->log_held == 0;
     int64_t wait_ns = idle && !shard->stopping ? idle_patience(shard, tick_ns) : tick_ns;
 
-    if (MR_UNLIKELY(shard->mail_left || shard->foreign_left)) {
+    if (MR_UNLIKELY(shard->mail_left || shard->foreign_left || shard->route_left)) {
         return 0;
     }
 
@@ -271,6 +273,9 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
     if (shard->broker->shard_count > 1) {
         turn_others(shard, woken);
     }
+    if (woken || shard->route_left) {
+        share_route(shard);
+    }
     if (woken) {
         shard_calls_run(shard);
     }
@@ -280,6 +285,7 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
     }
     shard_release(shard); /* what waited only for its turn */
     foreign_follow(shard);
+    share_follow(shard);
     mailbox_ring(shard);
     queue_settle_flush(shard);
     mr_net_flush(shard->net);

@@ -20,8 +20,11 @@
 #include "base/ring.h"
 #include "broker/ackgate.h"
 #include "broker/broker.h"
+#include "broker/foreign_internal.h"
 #include "broker/limits_internal.h"
 #include "broker/message.h"
+#include "broker/metrics_internal.h"
+#include "broker/share.h"
 #include "broker/subtree.h"
 #include "codec/mqtt.h"
 #include "codec/topic.h"
@@ -45,7 +48,7 @@ enum {
     LOG_EVERY_US = 10000000,       /* one line per kind in 10 s */
     LOG_CONNECTIONS_MAX = 50,      /* lines a second of clients that come and go */
     DISCONNECT_BYTES_MAX = 256,    /* our DISCONNECT with a reason string */
-    TOPIC_CACHED_MAX = 102,        /* bytes of a topic that the cache can hold */
+    TOPIC_CACHED_MAX = 101,        /* bytes of a topic that the cache can hold */
     LISTENER_SURPLUS = 64,         /* connections that are let in to be told that it is full */
     TOPICS_MAX = 4,                /* entries of the cache once there are several topics */
     LISTENER_UNKNOWN = UINT16_MAX, /* of a session that was restored */
@@ -54,11 +57,12 @@ enum {
 /* A topic that a client has published to: everything known about it. */
 struct topic_entry {
     struct mr_name_ref name;
-    uint64_t tree_version;     /* for which `subscribed` holds */
+    uint64_t tree_version;     /* of tree and groups, for which the answers hold */
     uint32_t interest_version; /* for which `abroad` holds */
     uint16_t len;
     uint8_t refused; /* reason, 0 if allowed */
     bool subscribed; /* someone is listening */
+    bool shared;     /* a group wants it */
     bool excluded;   /* not journaled */
     bool abroad;     /* someone may be listening in another shard */
     uint8_t text[TOPIC_CACHED_MAX];
@@ -96,6 +100,8 @@ struct under_way {
 struct outbound {
     struct stored *queue_first;
     struct stored *queue_last;
+    struct stored *shared_first; /* of groups, sent with QoS 1 and not acknowledged */
+    struct stored *shared_last;
     uint64_t queue_bytes;
     uint32_t queue_count;
     uint32_t capacity; /* as lent by the pool */
@@ -113,7 +119,8 @@ struct session {
     struct mr_sub *subs;
     struct outbound *outbound;
     struct stored *will;
-    struct keep *keep; /* NULL: it ends with its connection */
+    struct keep *keep;          /* NULL: it ends with its connection */
+    struct share_client *share; /* NULL: it is in no group */
     struct inbound inbound;
     uint8_t *username; /* lent; NULL: behind the client id in `text` */
     uint32_t username_capacity;
@@ -128,29 +135,12 @@ struct session {
 struct outgoing {
     const struct mr_message *message;
     const struct mr_mqtt_props *props; /* message's, decoded; NULL: none */
+    struct share_group *group;         /* another member gets it if this one does not; or NULL */
     uint32_t subscription_id;
     uint16_t packet_id; /* 0 with QoS 0 */
     uint8_t qos;
     bool retain;
     bool dup;
-};
-
-/* Why a connection ended, for the metric; MR_END_COUNT kinds. */
-enum end_kind {
-    END_CLIENT,     /* DISCONNECT */
-    END_CLOSED,     /* without DISCONNECT */
-    END_TAKEN_OVER, /* another connection with the same id */
-    END_KEEP_ALIVE,
-    END_REFUSED,  /* CONNECT was not accepted */
-    END_PROTOCOL, /* the client broke a rule */
-    END_SHUTDOWN,
-    END_MEMORY,
-    END_KICKED,    /* by the operator */
-    END_TLS,       /* the handshake failed, or a record */
-    END_WEBSOCKET, /* the upgrade was refused, or a frame */
-    END_PROXY,     /* no PROXY header, or a wrong one */
-    END_AUTH,      /* it did not prove again who it is, or may be that no longer */
-    END_COUNT
 };
 
 struct login;
@@ -192,55 +182,9 @@ struct client {
     bool enhanced;       /* 5.0: CONNECT had an Authentication Method: SCRAM-SHA-256 */
 };
 
-struct shard_metrics {
-    struct mr_metric *connections;
-    struct mr_metric *connections_total;
-    struct mr_metric *connections_refused;
-    struct mr_metric *disconnects[END_COUNT];
-    struct mr_metric *publish_received[3];
-    struct mr_metric *publish_sent[3];
-    struct mr_metric *packets_received[16];
-    struct mr_metric *bytes_received;
-    struct mr_metric *bytes_sent;
-    struct mr_metric *dropped_slow;     /* subscriber's queue is full */
-    struct mr_metric *dropped_memory;   /* the pool is used up */
-    struct mr_metric *dropped_refused;  /* topic not allowed */
-    struct mr_metric *dropped_large;    /* larger than the subscriber accepts, or expired */
-    struct mr_metric *dropped_mailbox;  /* another shard does not keep up */
-    struct mr_metric *dropped_retained; /* delivered, not retained */
-    struct mr_metric *sessions;
-    struct mr_metric *queued;
-    struct mr_metric *retained;
-    struct mr_metric *denied_publish; /* by the rules of an ACL file */
-    struct mr_metric *denied_subscribe;
-    struct mr_metric *denied_deliver;
-    struct mr_metric *denied_will;
-    struct mr_metric *logins_accepted;
-    struct mr_metric *logins_refused;
-    struct mr_metric *logins_busy;
-    struct mr_metric *subscriptions;
-    struct mr_metric *acks_withheld;
-    struct mr_metric *paused;
-    struct mr_metric *puback_latency;
-    struct mr_metric *buffers_lent;
-};
-
-/* What mr_broker_stats() reads; stored at the end of each turn. */
-struct shard_stats {
-    /* Metrics go on for the life of the process; these are theirs at open. */
-    uint64_t publishes_received_before, publishes_sent_before, dropped_before;
-    _Atomic uint64_t connections, connections_total, publishes_received, publishes_sent, dropped,
-        subscriptions, sessions, queued, retained, withheld, paused, bytes_received, bytes_sent;
-    /* What only $SYS tells. */
-    _Atomic uint64_t clients, clients_online, clients_expired, payload_received, payload_sent, kept,
-        kept_bytes, memory;
-};
-
 enum checkpoint_state { CHECKPOINT_NONE, CHECKPOINT_SEALED, CHECKPOINT_WRITING };
 
 struct shard_call; /* call.c */
-
-struct foreign_lane; /* foreign_internal.h */
 
 struct mr_shard {
     struct mr_broker *broker;
@@ -287,6 +231,11 @@ struct mr_shard {
     struct stored *pending_last;
     struct stored *wills_first; /* wills that the journal could not take yet */
     struct stored *wills_last;
+    struct stored *shared_first; /* for a member of a group, which the journal could not take yet */
+    struct stored *shared_last;
+    struct foreign_lane route; /* the own lane, read for groups (share_route.c) */
+    bool route_left;           /* more was read there than a turn takes */
+    bool closing;              /* sessions go without a record */
 
     /* persistent sessions and retained messages (keep_internal.h) */
     struct mr_store *store; /* NULL: the journal alone */
@@ -365,6 +314,7 @@ struct mr_broker {
     bool knows_users; /* some listener checks who its clients are */
     const char *acl_paths[MR_NET_LISTENERS_MAX];
     uint32_t acl_count;
+    struct shares *shares;
     struct mr_shard **shards;
     uint32_t shard_count;
     uint32_t epoch;                    /* of the journal: with so many lanes */

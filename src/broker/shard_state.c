@@ -54,6 +54,7 @@ void shard_sessions_close(struct mr_shard *shard)
 
     mr_store_close(shard->store);
     shard->store = NULL;
+    shard->closing = true;
     for (size_t i = 0; i < slots; i++) {
         while (shard->sessions[i] != NULL) {
             session_free(shard, shard->sessions[i]);

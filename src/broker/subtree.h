@@ -36,6 +36,7 @@ struct mr_sub {
     bool no_local;
     bool retain_as_published;
     bool is_stored;       /* the store knows it as it is */
+    bool is_shared;       /* "$share/…": its owner is a member of a group */
     uint32_t owner_count; /* of the first in the owner's list: how long that is */
     uint32_t acl_free;    /* the version of the rules that let it read all it matches */
     uint32_t acl_asked;   /* ... that were asked whether they do */

@@ -9,9 +9,9 @@
  * the first publish, room for four at the second topic; then the oldest gives
  * way in turn.
  *
- * "Does anyone listen" is kept with the subscription tree's version and asked
- * again when that has changed; "does anyone in another shard" with the version of all
- * shards' interests.
+ * "Does anyone listen", and "does a group", are kept with the version of the subscription
+ * tree and of the groups, and asked again when that has changed; "does anyone in another shard"
+ * with the version of all shards' interests.
  */
 #include "broker/broker_internal.h"
 
@@ -54,6 +54,9 @@ uint8_t topic_refused(const struct mr_shard *shard, struct mr_span topic)
 {
     if (topic_is_ours(topic)) {
         return MR_MQTT_NOT_AUTHORIZED;
+    }
+    if (topic.len >= 7 && memcmp(topic.at, "$share/", 7) == 0) {
+        return MR_MQTT_TOPIC_NAME_INVALID; /* the tree has members' subscriptions there */
     }
     return mr_topic_level_count(topic) > shard->limits.max_topic_levels ? MR_MQTT_TOPIC_NAME_INVALID
                                                                         : 0;
@@ -139,9 +142,13 @@ struct topic_entry *topic_look_up(struct client *client, struct mr_span topic)
                     memcmp(entry->text, topic.at, topic.len) != 0)) {
         entry = entry_find(client, topic);
     }
-    if (MR_UNLIKELY(entry->tree_version != mr_subtree_version(tree))) {
-        entry->tree_version = mr_subtree_version(tree);
+    /* Both only ever rise, so their sum stays the same only if both do. */
+    struct shares *shares = client->shard->broker->shares;
+    uint64_t version = mr_subtree_version(tree) + shares_version(shares);
+    if (MR_UNLIKELY(entry->tree_version != version)) {
+        entry->tree_version = version;
         entry->subscribed = mr_subtree_has(tree, topic);
+        entry->shared = shares_has(shares, topic);
     }
     uint32_t interest =
         atomic_load_explicit(&client->shard->broker->interest_version, memory_order_acquire);

@@ -139,6 +139,9 @@ enum mr_err mr_topic_share_split(struct mr_span filter, struct mr_span *group,
 
     *group = (struct mr_span){0};
     *inner = filter;
+    if (filter.len == prefix_len - 1 && memcmp(filter.at, prefix, filter.len) == 0) {
+        return MR_ERR_REJECT;
+    }
     if (filter.len < prefix_len || memcmp(filter.at, prefix, prefix_len) != 0) {
         return MR_ERR_AGAIN;
     }

@@ -56,6 +56,13 @@ static size_t open_size(const struct mr_control *c)
     return size;
 }
 
+static size_t copy_size(const struct mr_control *c)
+{
+    return lengthed_size(c->username) + mr_varint_size(c->lane) + mr_varint_size(c->seq) +
+           sizeof(uint64_t) + lengthed_size(c->will_topic) + lengthed_size(c->will_props) +
+           c->will_payload.len;
+}
+
 size_t mr_control_size(const struct mr_control *c)
 {
     size_t size = lengthed_size(c->client);
@@ -70,9 +77,10 @@ size_t mr_control_size(const struct mr_control *c)
     case MR_CONTROL_SUBSCRIBE:
         return 2 + size + lengthed_size(c->retained) + c->list.len;
     case MR_CONTROL_COPY:
-        return 2 + size + lengthed_size(c->username) + mr_varint_size(c->lane) +
-               mr_varint_size(c->seq) + sizeof(uint64_t) + lengthed_size(c->will_topic) +
-               lengthed_size(c->will_props) + c->will_payload.len;
+        return 2 + size + copy_size(c);
+    case MR_CONTROL_GIVE:
+        return 2 + size + lengthed_size(c->list) + lengthed_size(c->from) +
+               mr_varint_size(c->ordinal) + copy_size(c);
     default:
         return 2 + size + c->list.len;
     }
@@ -133,6 +141,9 @@ uint8_t *mr_control_put(uint8_t *out, const struct mr_control *c)
         return mr_put_varint(mr_put_varint(out, c->expiry_s), c->ordinal);
     case MR_CONTROL_COPY:
         return copy_put(out, c);
+    case MR_CONTROL_GIVE:
+        out = put_lengthed(put_lengthed(out, c->list), c->from);
+        return copy_put(mr_put_varint(out, c->ordinal), c);
     case MR_CONTROL_SUBSCRIBE:
         out = put_lengthed(out, c->retained);
         break;
@@ -191,6 +202,11 @@ enum mr_err mr_control_get(uint8_t record_type, struct mr_span body, struct mr_c
         out->ordinal = mr_take_varint(&take);
     } else if (out->kind == MR_CONTROL_COPY) {
         copy_get(&take, out);
+    } else if (out->kind == MR_CONTROL_GIVE) {
+        out->list = take_lengthed(&take);
+        out->from = take_lengthed(&take);
+        out->ordinal = mr_take_varint(&take);
+        copy_get(&take, out);
     } else {
         if (out->kind == MR_CONTROL_SUBSCRIBE) {
             out->retained = take_lengthed(&take);
@@ -236,6 +252,28 @@ bool mr_control_filter_next(struct mr_take *take, uint8_t kind, struct mr_contro
         out->subscription_id = take_u32(take);
         take->failed |= out->qos > 2;
     }
+    return !take->failed;
+}
+
+size_t mr_control_taker_size(const struct mr_control_taker *taker)
+{
+    return 1 + lengthed_size(taker->client) + lengthed_size(taker->filter);
+}
+
+uint8_t *mr_control_taker_put(uint8_t *out, const struct mr_control_taker *taker)
+{
+    *out++ = taker->keeps;
+    return put_lengthed(put_lengthed(out, taker->client), taker->filter);
+}
+
+bool mr_control_taker_next(struct mr_take *take, struct mr_control_taker *out)
+{
+    if (take->at == take->end || take->failed) {
+        return false;
+    }
+    out->keeps = (mr_take_u8(take) & 1) != 0;
+    out->client = take_lengthed(take);
+    out->filter = take_lengthed(take);
     return !take->failed;
 }
 

@@ -26,6 +26,7 @@ enum mr_control_kind {
     MR_CONTROL_RELEASE = 7,     /* `list`: ordinals whose PUBREC has come (QoS 2) */
     MR_CONTROL_COPY = 8,        /* an event of another lane that this one needs */
     MR_CONTROL_READ = 9,        /* `list`: positions up to which other lanes were read */
+    MR_CONTROL_GIVE = 10,       /* a message that goes to members of groups ($share) */
     MR_CONTROL_KINDS
 };
 
@@ -34,25 +35,27 @@ enum mr_control_flags {
     MR_CONTROL_HAS_WILL = 2,    /* OPEN */
     MR_CONTROL_WILL_RETAIN = 4, /* OPEN */
     MR_CONTROL_WILL_QOS_SHIFT = 3,
-    MR_CONTROL_COPY_QOS = 3,      /* COPY */
-    MR_CONTROL_COPY_RETAIN = 4,   /* COPY */
+    MR_CONTROL_COPY_QOS = 3,      /* COPY, GIVE */
+    MR_CONTROL_COPY_RETAIN = 4,   /* COPY, GIVE */
+    MR_CONTROL_GIVE_SOURCE = 8,   /* GIVE: `lane` and `seq` say whose turn it was */
     MR_CONTROL_WILL_REVOKED = 32, /* CLOSE: DISCONNECT 0x00, the will is not published */
 };
 
 struct mr_control {
     struct mr_span client;
-    struct mr_span username;   /* OPEN; COPY: the publisher's, as `client` */
-    struct mr_span list;       /* SUBSCRIBE ... RELEASE, READ; see the iterators */
+    struct mr_span username;   /* OPEN; COPY, GIVE: the publisher's, as `client` */
+    struct mr_span list;       /* SUBSCRIBE ... RELEASE, READ, GIVE; see the iterators */
+    struct mr_span from;       /* GIVE: the session that had it as `ordinal`; empty: none */
     struct mr_span retained;   /* SUBSCRIBE: retained messages it brought, in their order */
-    struct mr_span will_topic; /* OPEN; COPY: of the event, as the next two */
+    struct mr_span will_topic; /* OPEN; COPY, GIVE: of the event, as the next two */
     struct mr_span will_props;
     struct mr_span will_payload;
-    uint64_t seq;          /* COPY: of the event in `lane` */
-    int64_t received_us;   /* COPY */
-    uint64_t ordinal;      /* CLOSE: the first delivery that was never sent */
+    uint64_t seq;          /* COPY, GIVE: of the record in `lane` that brought it about */
+    int64_t received_us;   /* COPY, GIVE */
+    uint64_t ordinal;      /* CLOSE: the first delivery that was never sent; GIVE: of `from` */
     uint32_t expiry_s;     /* OPEN, CLOSE: UINT32_MAX: never */
     uint32_t will_delay_s; /* OPEN */
-    uint32_t lane;         /* COPY */
+    uint32_t lane;         /* COPY, GIVE */
     uint16_t window;       /* OPEN: deliveries that may be under way */
     uint16_t packet_id;    /* PUBREL */
     uint8_t kind;          /* enum mr_control_kind */
@@ -89,6 +92,16 @@ uint8_t *mr_control_filter_put(uint8_t *out, uint8_t kind, const struct mr_contr
  * take->failed.
  */
 bool mr_control_filter_next(struct mr_take *take, uint8_t kind, struct mr_control_filter *out);
+
+/* A member that a GIVE names: its client id, and the whole "$share/group/filter". */
+struct mr_control_taker {
+    struct mr_span client;
+    struct mr_span filter;
+    bool keeps; /* its session outlives its connection, so the message becomes owed to it */
+};
+size_t mr_control_taker_size(const struct mr_control_taker *taker);
+uint8_t *mr_control_taker_put(uint8_t *out, const struct mr_control_taker *taker);
+bool mr_control_taker_next(struct mr_take *take, struct mr_control_taker *out);
 
 /* A retained message that a SUBSCRIBE brought with QoS 1 or 2. */
 struct mr_control_ref {

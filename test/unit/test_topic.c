@@ -172,7 +172,7 @@ static void test_share(void)
         {"$share/g/", MR_ERR_REJECT, "", "$share/g/"},
         {"$share/+/a", MR_ERR_REJECT, "", "$share/+/a"},
         {"$share/g#/a", MR_ERR_REJECT, "", "$share/g#/a"},
-        {"$share", MR_ERR_AGAIN, "", "$share"},
+        {"$share", MR_ERR_REJECT, "", "$share"},
         {"$shared/g/a", MR_ERR_AGAIN, "", "$shared/g/a"},
         {"a/$share/g", MR_ERR_AGAIN, "", "a/$share/g"},
         {"a", MR_ERR_AGAIN, "", "a"},

@@ -1,0 +1,92 @@
+/* share_internal.h - what shared subscriptions are for the rest of a shard.
+ *
+ *     share_member.c  a session as a member: joins, gets busy, leaves
+ *     share_route.c   messages to members, by record or at once
+ *
+ * Thread: the shard's.   Memory: copies of what is under way, from the shard's pool.
+ */
+#ifndef MR_BROKER_SHARE_INTERNAL_H
+#define MR_BROKER_SHARE_INTERNAL_H
+
+#include "broker/broker_internal.h"
+#include "journal/control.h"
+
+/* ---- share_member.c ---- */
+
+bool share_is(struct mr_span filter); /* "$share/group/filter" */
+
+/* `sub` is the session's subscription to the shared `filter`: 0, or the reason why not. */
+uint8_t share_join(struct mr_shard *shard, struct session *session, struct mr_sub *sub,
+                   struct mr_span filter, uint8_t qos);
+void share_leave(struct mr_shard *shard, struct session *session, struct mr_span filter);
+void share_online(const struct mr_shard *shard, struct session *session, bool connected);
+
+/* How much it has to do has changed.  Nothing if it is in no group. */
+void share_load(const struct mr_shard *shard, struct session *session);
+
+/* The session ends: out of its groups, what it leaves to others. */
+void share_end(struct mr_shard *shard, struct session *session);
+
+/* It is away: what it was not sent, or sent with QoS 1, to others who are there. */
+void share_shift(struct mr_shard *shard, struct session *session, enum share_who who);
+
+/* The row of a new subscription of a persistent session, and the slot that follows. */
+void sub_number(struct session *session, struct mr_sub *sub);
+uint8_t sub_slot(const struct mr_sub *sub);
+
+/* A session that is not persistent was sent `outgoing` of a group; it acknowledged. */
+void share_sent(struct client *client, const struct outgoing *outgoing);
+void share_acked(struct mr_shard *shard, struct outbound *outbound, uint16_t packet_id);
+
+/* ---- share_route.c ---- */
+
+/* One message for members of groups. */
+struct giving {
+    const struct mr_message *message;
+    const struct share_target *targets;
+    size_t count;
+    struct mr_span from; /* the session that had it as `ordinal`; empty: none */
+    uint64_t ordinal;
+    uint64_t seq; /* the record of `lane` that brings it about; 0: none */
+    uint32_t lane;
+    bool recorded; /* a record of another lane says already what a live taker gets */
+};
+
+/* Give it, with a record where one is needed.  FULL: nothing has happened. */
+enum mr_err share_give(struct mr_shard *shard, const struct giving *giving) MR_MUST_USE;
+
+/* A GIVE was appended, or is read at start.  Of another lane: only what it means for takers
+ * of here, without a record (rehome.c).
+ */
+void share_apply(struct mr_shard *shard, const struct mr_control *give, uint32_t lane,
+                 uint64_t seq);
+bool share_get(const struct mr_event *record, struct mr_control *give); /* is it one? */
+
+/* A record of another lane, in case it is a GIVE.  FULL: not now.  AGAIN: not before all
+ * shards have started.
+ */
+enum mr_err share_take(struct mr_shard *shard, uint32_t lane, const struct mr_event *record,
+                       bool live) MR_MUST_USE;
+
+/* The record `seq` of `lane` has been dealt with. */
+void share_passed(struct mr_shard *shard, uint32_t lane, uint64_t seq);
+
+/* Read the own lane, or end it, as groups came or went; in front of every SUBACK and at
+ * the end of each turn.
+ */
+void share_follow(struct mr_shard *shard);
+void share_route(struct mr_shard *shard); /* at most a turn's worth */
+void share_close(struct mr_shard *shard);
+
+/* To another member than the one that has gone, now or when there is room. */
+void share_pass_on(struct mr_shard *shard, struct share_group *group,
+                   const struct mr_message *message);
+void share_retry(struct mr_shard *shard);
+void share_pending(struct mr_shard *shard, struct stored *pending); /* its record is durable */
+
+/* QoS 0, or not journaled: to one member of each group, now or never. */
+void share_deliver(struct mr_shard *shard, const struct mr_message *message);
+void share_deliver_to(struct mr_shard *shard, const struct mr_message *message,
+                      struct mr_span client_id, struct mr_span filter);
+
+#endif

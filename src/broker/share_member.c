@@ -1,0 +1,297 @@
+/* share_member.c - a session as a member of groups: it joins, gets busy, leaves.
+ *
+ * A shared subscription is an ordinary one of its session, with the whole filter
+ * ("$share/group/filter"): so it is stored, found again and removed like any other, and
+ * as nobody publishes to such a topic it matches nothing by itself.
+ *
+ * A delivery knows by its slot which of the session's shared subscriptions brought it: a
+ * number of 1 to 255 that follows from the subscription's row, and rows are given such
+ * that no two of a session have the same.
+ */
+#include "broker/keep_internal.h"
+
+enum { SLOTS = 255, FILTER_STACK_BYTES = 256 };
+
+/* A filter written out of the tree. */
+struct filter_text {
+    struct mr_span span;
+    uint8_t *lent;
+    size_t capacity;
+    uint8_t small[FILTER_STACK_BYTES];
+};
+
+/* False: no memory. */
+static bool filter_text(struct mr_shard *shard, const struct mr_sub *sub, struct filter_text *text)
+{
+    size_t len = mr_subtree_filter_len(sub);
+    uint8_t *at = text->small;
+
+    text->lent = NULL;
+    if (len > sizeof(text->small)) {
+        text->lent = mr_bufpool_take(&shard->pool, len, &text->capacity);
+        at = text->lent;
+    }
+    if (at == NULL) {
+        return false;
+    }
+    mr_subtree_filter_put(sub, at);
+    text->span = mr_span_make(at, len);
+    return true;
+}
+
+static void filter_text_end(struct mr_shard *shard, const struct filter_text *text)
+{
+    if (text->lent != NULL) {
+        mr_bufpool_give(&shard->pool, text->lent, text->capacity);
+    }
+}
+
+/* ---- slots ---- */
+
+uint8_t sub_slot(const struct mr_sub *sub)
+{
+    return (uint8_t)(sub->row % SLOTS + 1);
+}
+
+static const struct mr_sub *slot_sub(const struct session *session, uint8_t slot)
+{
+    const struct mr_sub *sub = session->subs;
+
+    while (sub != NULL && (!sub->is_shared || sub->row == UINT32_MAX || sub_slot(sub) != slot)) {
+        sub = sub->owner_next;
+    }
+    return sub;
+}
+
+void sub_number(struct session *session, struct mr_sub *sub)
+{
+    struct keep *keep = session->keep;
+
+    sub->row = UINT32_MAX;
+    for (int i = 0; sub->is_shared && i < SLOTS; i++) {
+        if (slot_sub(session, (uint8_t)(keep->sub_next % SLOTS + 1)) == NULL) {
+            break;
+        }
+        keep->sub_next += 1;
+    }
+    sub->row = keep->sub_next++;
+}
+
+/* ---- in and out ---- */
+
+bool share_is(struct mr_span filter)
+{
+    struct mr_span group;
+    struct mr_span inner;
+
+    return filter.len > 7 && filter.at[0] == '$' &&
+           mr_topic_share_split(filter, &group, &inner) == MR_OK;
+}
+
+uint8_t share_join(struct mr_shard *shard, struct session *session, struct mr_sub *sub,
+                   struct mr_span filter, uint8_t qos)
+{
+    sub->is_shared = true;
+    if (session->share == NULL) {
+        session->share = share_client_new(session_id(session), shard->index, session->keep != NULL);
+        atomic_store(&session->share->connected, session->client != NULL);
+    }
+    enum mr_err err = shares_join(shard->broker->shares, session->share, filter, qos);
+    return err == MR_OK         ? 0
+           : err == MR_ERR_FULL ? MR_MQTT_QUOTA_EXCEEDED
+                                : MR_MQTT_TOPIC_FILTER_INVALID;
+}
+
+void share_leave(struct mr_shard *shard, struct session *session, struct mr_span filter)
+{
+    if (session->share != NULL) {
+        shares_leave(shard->broker->shares, session->share, filter);
+    }
+}
+
+void share_online(const struct mr_shard *shard, struct session *session, bool connected)
+{
+    if (session->share != NULL) {
+        atomic_store(&session->share->connected, connected);
+        share_load(shard, session);
+    }
+}
+
+static enum share_load load_of(const struct mr_shard *shard, const struct session *session)
+{
+    uint64_t most = shard->limits.max_queued_messages;
+    const struct keep *keep = session->keep;
+    const struct outbound *outbound = session->outbound;
+
+    if (keep != NULL) {
+        uint32_t waits = keep->count - keep->next;
+        uint32_t window = session->client == NULL ? 0 : keep->window;
+        return waits + keep->under_way < window ? SHARE_FREE
+               : waits >= most                  ? SHARE_FULL
+                                                : SHARE_QUEUES;
+    }
+    if (outbound == NULL) {
+        return SHARE_FREE;
+    }
+    return outbound->queue_count >= most                                          ? SHARE_FULL
+           : outbound->queue_first != NULL || outbound->count == outbound->window ? SHARE_QUEUES
+                                                                                  : SHARE_FREE;
+}
+
+void share_load(const struct mr_shard *shard, struct session *session)
+{
+    if (MR_LIKELY(session->share == NULL)) {
+        return;
+    }
+    atomic_store_explicit(&session->share->load, load_of(shard, session), memory_order_relaxed);
+}
+
+/* ---- what it leaves behind ---- */
+
+/* May it be given to another member? */
+static bool delivery_moves(const struct mr_shard *shard, const struct keep *keep,
+                           const struct delivery *delivery)
+{
+    return delivery->share != 0 && delivery->state == DELIVERY_OWED &&
+           (delivery->qos == 1 || delivery->ordinal >= keep->ordinal_sent) &&
+           (delivery->kept->lane != shard->index || delivery->kept->seq <= shard->seq_released);
+}
+
+/* To another member of its group.  AGAIN: there is none now.   FULL: no room. */
+static enum mr_err delivery_move(struct mr_shard *shard, struct session *session,
+                                 const struct delivery *delivery, enum share_who who)
+{
+    const struct mr_sub *sub = slot_sub(session, delivery->share);
+    struct share_target target;
+    struct filter_text text;
+    struct mr_message message;
+    enum mr_err err = MR_ERR_AGAIN;
+
+    if (sub == NULL || !filter_text(shard, sub, &text)) {
+        return MR_ERR_AGAIN;
+    }
+    if (shares_choose(shard->broker->shares, text.span, session->share, who, &target)) {
+        struct kept *kept = delivery->kept;
+        struct giving giving = {.message = &message,
+                                .targets = &target,
+                                .count = 1,
+                                /* A session that has ended has a record that says so. */
+                                .from =
+                                    who == SHARE_ANYONE ? (struct mr_span){0} : session_id(session),
+                                .ordinal = delivery->ordinal};
+        kept->refs += 1; /* the delivery goes, and the message is read until then */
+        err = kept_read(shard, kept, &message) ? share_give(shard, &giving) : MR_ERR_AGAIN;
+        kept_read_end(shard);
+        kept_unref(shard, kept);
+        shares_release(&target, 1);
+    }
+    filter_text_end(shard, &text);
+    return err;
+}
+
+void share_shift(struct mr_shard *shard, struct session *session, enum share_who who)
+{
+    struct keep *keep = session->keep;
+    bool tried[SLOTS + 1] = {false}; /* in vain */
+    uint32_t i = 0;
+
+    while (i < keep->count && !shard->stalled) {
+        struct delivery *delivery = queue_at(keep, i);
+        uint32_t before = keep->count;
+
+        if (!delivery_moves(shard, keep, delivery) || tried[delivery->share]) {
+            i += 1;
+            continue;
+        }
+        uint8_t slot = delivery->share;
+        enum mr_err err = delivery_move(shard, session, delivery, who);
+        tried[slot] = err != MR_OK;
+        /* What is taken out of the front is gone, what is taken out behind it stays as DONE. */
+        i = keep->count < before ? 0 : i + 1;
+    }
+}
+
+/* Of a session that is not persistent: what waits, and QoS 1 that was sent. */
+static void outbound_pass_on(struct mr_shard *shard, struct outbound *outbound)
+{
+    struct stored *stored;
+
+    while ((stored = stored_pop(&outbound->shared_first, &outbound->shared_last)) != NULL) {
+        share_pass_on(shard, stored->group, &stored->message);
+        share_group_drop(stored->group);
+        stored_free(&shard->pool, stored);
+    }
+    for (stored = outbound->queue_first; stored != NULL; stored = stored->next) {
+        if (stored->group != NULL) {
+            share_pass_on(shard, stored->group, &stored->message);
+        }
+    }
+}
+
+void share_end(struct mr_shard *shard, struct session *session)
+{
+    struct filter_text text;
+
+    if (session->share == NULL) {
+        return;
+    }
+    atomic_store(&session->share->connected, false);
+    for (const struct mr_sub *sub = session->subs; sub != NULL; sub = sub->owner_next) {
+        if (sub->is_shared && filter_text(shard, sub, &text)) {
+            shares_leave(shard->broker->shares, session->share, text.span);
+            filter_text_end(shard, &text);
+        }
+    }
+    if (!shard->closing && !shard->restoring) {
+        if (session->keep != NULL) {
+            share_shift(shard, session, SHARE_ANYONE);
+        } else if (session->outbound != NULL) {
+            outbound_pass_on(shard, session->outbound);
+        }
+    }
+    share_client_drop(session->share);
+    session->share = NULL;
+}
+
+/* ---- towards a session that is not persistent ---- */
+
+void share_sent(struct client *client, const struct outgoing *outgoing)
+{
+    struct mr_shard *shard = client->shard;
+    struct outbound *outbound = client->session->outbound;
+    struct stored *copy = outgoing->qos != 1 || !deliver_has_memory(shard)
+                              ? NULL
+                              : stored_new(&shard->pool, outgoing->message, STORED_PAYLOAD);
+
+    if (copy != NULL) {
+        share_group_hold(outgoing->group);
+        copy->group = outgoing->group;
+        copy->packet_id = outgoing->packet_id;
+        copy->qos = outgoing->qos;
+        stored_push(&outbound->shared_first, &outbound->shared_last, copy);
+    }
+}
+
+void share_acked(struct mr_shard *shard, struct outbound *outbound, uint16_t packet_id)
+{
+    struct stored *before = NULL;
+    struct stored *stored = outbound->shared_first;
+
+    while (stored != NULL && stored->packet_id != packet_id) {
+        before = stored;
+        stored = stored->next;
+    }
+    if (stored == NULL) {
+        return;
+    }
+    if (before == NULL) {
+        outbound->shared_first = stored->next;
+    } else {
+        before->next = stored->next;
+    }
+    if (outbound->shared_last == stored) {
+        outbound->shared_last = before;
+    }
+    share_group_drop(stored->group);
+    stored_free(&shard->pool, stored);
+}
