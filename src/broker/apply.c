@@ -159,6 +159,7 @@ void keep_free(struct mr_shard *shard, struct session *session)
     if (keep == NULL) {
         return;
     }
+    mr_wheel_cancel(&shard->expiries, &keep->timer);
     checkpoint_forget(shard, keep);
     queue_drop(shard, keep);
     keep->runs_count = 0;
@@ -174,38 +175,38 @@ void keep_open(struct mr_shard *shard, struct session *session, const struct mr_
 
     keep->closed_us = 0;
     keep->close_owed = false;
-    keep->will_us = 0;
+    keep->will_ns = INT64_MAX;
+    keep->ends_ns = INT64_MAX;
+    mr_wheel_cancel(&shard->expiries, &keep->timer);
     keep->expiry_s = open->expiry_s;
     keep->will_delay_s = open->will_delay_s;
     keep->window = open->window;
     keep_mark(shard, keep);
 }
 
-/* Seconds in which a session of 2^32 - 1 would end do not exist. */
-static int64_t after_us(int64_t from_us, uint32_t seconds)
-{
-    return from_us + (int64_t)seconds * 1000000;
-}
-
-int64_t keep_expires_us(const struct keep *keep)
-{
-    return keep->closed_us == 0 || keep->expiry_s == UINT32_MAX
-               ? INT64_MAX
-               : after_us(keep->closed_us, keep->expiry_s);
-}
-
 void keep_close(struct mr_shard *shard, struct keep *keep, int64_t at_us)
 {
-    keep_closed(keep, at_us);
+    keep_closed(shard, keep, at_us);
     keep_mark(shard, keep);
 }
 
-void keep_closed(struct keep *keep, int64_t at_us)
+/* `seconds` after it closed, by the clock that nobody sets. */
+static int64_t due_ns(const struct mr_shard *shard, const struct keep *keep, uint32_t seconds)
+{
+    int64_t waited_us = shard_waited_us(shard, keep->closed_us);
+
+    return shard->now_ns + ((int64_t)seconds * 1000000 - waited_us) * 1000;
+}
+
+void keep_closed(struct mr_shard *shard, struct keep *keep, int64_t at_us)
 {
     uint32_t delay_s = keep->will_delay_s < keep->expiry_s ? keep->will_delay_s : keep->expiry_s;
 
     keep->closed_us = at_us == 0 ? 1 : at_us;
-    keep->will_us = keep->session->will == NULL ? 0 : after_us(keep->closed_us, delay_s);
+    keep->will_ns = keep->session->will == NULL ? INT64_MAX : due_ns(shard, keep, delay_s);
+    keep->ends_ns =
+        keep->expiry_s == UINT32_MAX ? INT64_MAX : due_ns(shard, keep, keep->expiry_s);
+    expiry_arm(shard, keep);
 }
 
 bool keep_subscribe(struct mr_shard *shard, struct session *session,

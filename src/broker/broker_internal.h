@@ -304,6 +304,9 @@ void shard_fail(struct mr_shard *shard);
  */
 void shard_stall(struct mr_shard *shard);
 
+/* Since `at_us` of the wall clock, whatever it was set to meanwhile; at least 0. */
+int64_t shard_waited_us(const struct mr_shard *shard, int64_t at_us);
+
 /* ---- call.c ---- */
 
 /* Run `run` in the shard and wait for it.  IO: the shard has ended. */

@@ -232,7 +232,7 @@ struct joined connect_session(struct client *client, const struct mr_mqtt_connec
         shard_stall(shard);
         return (struct joined){.later = true};
     }
-    if (older != NULL && (packet->clean_start || older->keep->will_us <= shard->wall_us) &&
+    if (older != NULL && (packet->clean_start || older->keep->will_ns <= shard->now_ns) &&
         !will_publish_kept(shard, older)) { /* its session ends, or the delay is over */
         return (struct joined){.later = true};
     }

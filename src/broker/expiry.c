@@ -1,12 +1,18 @@
 /* expiry.c - connections that end, and sessions and wills whose time comes.
  *
- * A tick looks at a part of the table of sessions: at all of a small one, so that a will
- * is a quarter of a second late at most, at a sixteenth of a large one, so that a tick
- * costs the shard no more than some tenths of a millisecond.
+ * Each session that is not connected has one timer, for whatever comes next: its will, its
+ * end, a record that the journal had no room for, or a look whether other members
+ * of its groups have come.  Times are counted by the monotonic clock, so that nobody ends
+ * because the wall clock was set; only what passed before the process started is known by
+ * the wall clock alone.
  */
 #include "broker/keep_internal.h"
 
-enum { SCAN_SLOTS = 4096, SCAN_PARTS = 16 };
+enum {
+    AHEAD_TICKS = 1 << 30, /* as far as a timer is set; then it is set again */
+    SHIFT_NS = 100000000,  /* how often a member that is away looks for others */
+    SHIFT_ANYWAY_NS = 1000000000,
+};
 
 /* Its close record; FULL: the scan tries again. */
 static void close_append(struct mr_shard *shard, struct keep *keep, uint8_t flags)
@@ -49,52 +55,92 @@ void session_leave(struct mr_shard *shard, struct session *session, const struct
         return;
     }
     close_append(shard, keep, client->will_dropped ? MR_CONTROL_WILL_REVOKED : 0);
-    if (session->will != NULL && keep->will_us <= shard->wall_us) {
+    if (session->will != NULL && keep->will_ns <= shard->now_ns) {
         (void)will_publish_kept(shard, session); /* the scan tries again */
     }
     share_online(shard, session, false);
     if (session->share != NULL && !shard->stopping) {
         share_shift(shard, session, SHARE_CONNECTED);
     }
+    expiry_arm(shard, keep);
 }
 
-/* False: the session has ended. */
+/* The tick in which `due_ns` has passed, never an earlier one. */
+static uint32_t tick_of(const struct mr_shard *shard, int64_t due_ns)
+{
+    int64_t ahead_ns = due_ns - shard->now_ns;
+
+    if (ahead_ns <= 0) {
+        return shard->tick + 1;
+    }
+    if (ahead_ns / MR_NET_TICK_NS >= AHEAD_TICKS) {
+        return shard->tick + AHEAD_TICKS;
+    }
+    return (uint32_t)((due_ns - shard->start_ns + MR_NET_TICK_NS - 1) / MR_NET_TICK_NS) + 1;
+}
+
+void expiry_arm(struct mr_shard *shard, struct keep *keep)
+{
+    const struct session *session = keep->session;
+    int64_t next_ns = keep->ends_ns;
+
+    if (session->will != NULL && keep->will_ns < next_ns) {
+        next_ns = keep->will_ns;
+    }
+    if (keep->close_owed) {
+        next_ns = shard->now_ns;
+    }
+    if (session->share != NULL && next_ns > shard->now_ns + SHIFT_NS) {
+        next_ns = shard->now_ns + SHIFT_NS;
+    }
+    if (next_ns == INT64_MAX) {
+        mr_wheel_cancel(&shard->expiries, &keep->timer);
+    } else {
+        mr_wheel_set(&shard->expiries, &keep->timer, tick_of(shard, next_ns));
+    }
+}
+
+/* What it has of groups, to members who have come, or have room now. */
+static void shift_if_useful(struct mr_shard *shard, struct session *session)
+{
+    struct keep *keep = session->keep;
+    uint64_t online = shares_online(shard->broker->shares);
+
+    if (keep->count != 0 &&
+        (keep->shifted_online != online || shard->now_ns - keep->shifted_ns >= SHIFT_ANYWAY_NS)) {
+        keep->shifted_online = online;
+        keep->shifted_ns = shard->now_ns;
+        share_shift(shard, session, SHARE_CONNECTED);
+    }
+}
+
+/* Its timer has come.  What has no room in the journal is tried again in the next tick. */
 static void session_look_at(struct mr_shard *shard, struct session *session)
 {
     struct keep *keep = session->keep;
 
-    if (keep == NULL || keep->closed_us == 0 || shard->stalled) {
-        return;
-    }
-    if (keep->close_owed) {
+    if (!shard->stalled && keep->close_owed) {
         close_append(shard, keep, session->will == NULL ? MR_CONTROL_WILL_REVOKED : 0);
     }
-    if (session->will != NULL && keep->will_us <= shard->wall_us) {
+    if (!shard->stalled && session->will != NULL && keep->will_ns <= shard->now_ns) {
         (void)will_publish_kept(shard, session);
     }
-    if (MR_UNLIKELY(session->share != NULL) && keep->count != 0) {
-        share_shift(shard, session, SHARE_CONNECTED); /* one may be there by now */
+    if (!shard->stalled && session->share != NULL) {
+        shift_if_useful(shard, session);
     }
-    if (keep_expires_us(keep) <= shard->wall_us && session_end(shard, session)) {
+    if (!shard->stalled && keep->ends_ns <= shard->now_ns && session_end(shard, session)) {
         shard->clients_expired += 1;
-    }
-}
-
-void expiry_scan(struct mr_shard *shard)
-{
-    size_t slots = shard->sessions == NULL ? 0 : shard->sessions_mask + 1;
-    size_t part = slots <= SCAN_SLOTS ? slots : slots / SCAN_PARTS;
-
-    if (shard->keeps_count == 0) {
         return;
     }
-    for (size_t i = 0; i < part; i++) {
-        struct session *session = shard->sessions[shard->expiry_slot & (slots - 1)];
-        shard->expiry_slot += 1;
-        while (session != NULL) {
-            struct session *next = session->table_next;
-            session_look_at(shard, session);
-            session = next;
-        }
+    expiry_arm(shard, keep);
+}
+
+void expiry_tick(struct mr_shard *shard)
+{
+    struct mr_wheel_node *node;
+
+    while ((node = mr_wheel_expired(&shard->expiries, shard->tick)) != NULL) {
+        struct keep *keep = (struct keep *)(void *)((uint8_t *)node - offsetof(struct keep, timer));
+        session_look_at(shard, keep->session);
     }
 }

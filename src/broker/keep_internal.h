@@ -24,6 +24,7 @@
 #include "journal/control.h"
 #include "journal/cursor.h"
 #include "journal/reader.h"
+#include "net/wheel.h"
 #include "store/store.h"
 
 #include <stdlib.h>
@@ -137,9 +138,13 @@ struct keep {
     struct keep *kick_next;
     struct keep *settle_next;
     struct keep *dirty_next;
-    int64_t closed_us; /* 0: connected */
-    int64_t will_us;   /* when the will is due; 0: none is */
-    uint32_t expiry_s; /* UINT32_MAX: never */
+    struct mr_wheel_node timer; /* while it is not connected: the next time to look at it */
+    int64_t closed_us;          /* Unix; 0: connected */
+    int64_t will_ns;            /* monotonic: when the will is due; INT64_MAX: none is */
+    int64_t ends_ns;            /* ... when the session ends; INT64_MAX: never, or connected */
+    int64_t shifted_ns;         /* when others were last asked to take what it has of groups */
+    uint64_t shifted_online;    /* ... and how often members had come by then */
+    uint32_t expiry_s;          /* UINT32_MAX: never */
     uint32_t will_delay_s;
     uint32_t capacity; /* as lent by the pool */
     uint16_t window;
@@ -211,14 +216,12 @@ void control_apply(struct mr_shard *shard, const struct mr_control *control, int
 bool keep_make(struct mr_shard *shard, struct session *session, uint32_t lane, uint64_t number);
 void keep_open(struct mr_shard *shard, struct session *session, const struct mr_control *open);
 void keep_close(struct mr_shard *shard, struct keep *keep, int64_t at_us);
-void keep_closed(struct keep *keep, int64_t at_us); /* the store knows it already */
+/* The same, when the store knows it already. */
+void keep_closed(struct mr_shard *shard, struct keep *keep, int64_t at_us);
 void keep_free(struct mr_shard *shard, struct session *session);
 /* Off a list: free it if its session has ended and no other list has it. */
 void keep_let_go(struct mr_shard *shard, struct keep *keep);
 void keep_mark(struct mr_shard *shard, struct keep *keep); /* the store must learn of it */
-
-/* When its time is over; INT64_MAX: never, or it is connected. */
-int64_t keep_expires_us(const struct keep *keep);
 
 /* A subscription as a record says it; at start only. */
 bool keep_subscribe(struct mr_shard *shard, struct session *session,
@@ -267,7 +270,8 @@ void shard_state_close(struct mr_shard *shard); /* behind it */
 
 /* ---- expiry.c ---- */
 
-void expiry_scan(struct mr_shard *shard);
+void expiry_arm(struct mr_shard *shard, struct keep *keep); /* its times have changed */
+void expiry_tick(struct mr_shard *shard);
 /* Its connection has ended: close record, will, or the end of the session. */
 void session_leave(struct mr_shard *shard, struct session *session, const struct client *client);
 /* Publish its will if it has one, end it. */

@@ -121,6 +121,8 @@ static void close_all(struct mr_shard *shard)
                 struct client gone = {.shard = shard};
                 queue_may_have_sent(session->keep);
                 session_leave(shard, session, &gone);
+            } else if (session->keep != NULL) {
+                expiry_arm(shard, session->keep); /* its groups are known now */
             }
             session = next;
         }

@@ -167,7 +167,7 @@ static bool load_session(void *arg, struct mr_span key, struct mr_span value)
     keep->sub_next = mr_get_u32(fixed.at + 32);
     keep->window = mr_get_u16(fixed.at + 36);
     if (keep->closed_us != 0) {
-        keep_closed(keep, keep->closed_us);
+        keep_closed(shard, keep, keep->closed_us);
     }
     list_add(&loading->keeps, keep);
     return true;

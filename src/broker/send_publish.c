@@ -49,7 +49,7 @@ enum mr_err send_publish(struct client *client, const struct outgoing *outgoing)
             life->present = outgoing->props->present;
             life->message_expiry_s = outgoing->props->message_expiry_s;
         }
-        if (!expiry_update(life, client->shard->wall_us - message->received_us)) {
+        if (!expiry_update(life, shard_waited_us(client->shard, message->received_us))) {
             if (!outgoing->dup || outgoing->qos != 2) {
                 return MR_ERR_REJECT;
             }

@@ -32,6 +32,7 @@
 #include "journal/reader.h"
 #include "net/net.h"
 #include "net/websocket.h"
+#include "net/wheel.h"
 
 /* What the session store has of its own lane, and what those of all other shards have. */
 #define SESSIONS_CURSOR "$sessions"
@@ -50,6 +51,7 @@ enum {
     DISCONNECT_BYTES_MAX = 256,    /* our DISCONNECT with a reason string */
     TOPIC_CACHED_MAX = 101,        /* bytes of a topic that the cache can hold */
     LISTENER_SURPLUS = 64,         /* connections that are let in to be told that it is full */
+    CLOCK_STEPS = 4,               /* of the wall clock that are remembered */
     TOPICS_MAX = 4,                /* entries of the cache once there are several topics */
     LISTENER_UNKNOWN = UINT16_MAX, /* of a session that was restored */
 };
@@ -186,6 +188,12 @@ enum checkpoint_state { CHECKPOINT_NONE, CHECKPOINT_SEALED, CHECKPOINT_WRITING }
 
 struct shard_call; /* call.c */
 
+/* The wall clock was set: `before_us` and `after_us` are the same moment. */
+struct clock_step {
+    int64_t before_us;
+    int64_t after_us;
+};
+
 struct mr_shard {
     struct mr_broker *broker;
     struct mr_broker_limits limits; /* its own copy, so that a reload is the shard's to make */
@@ -207,6 +215,8 @@ struct mr_shard {
     int64_t start_ns;
     int64_t now_ns;  /* of this turn */
     int64_t wall_us; /* of this turn */
+    int64_t wall_offset_us; /* of the wall clock from the monotonic one */
+    struct clock_step steps[CLOCK_STEPS]; /* the last ones first */
     uint32_t tick;
     uint64_t seq_released; /* acks and deliveries up to here are done */
     bool stalled;          /* the journal said FULL; publishers are paused */
@@ -258,7 +268,7 @@ struct mr_shard {
     struct keep *dirty;    /* differs from the store */
     uint64_t checkpoint_seq;
     int64_t checkpoint_ns;
-    size_t expiry_slot; /* where the scan of sessions goes on */
+    struct mr_wheel expiries; /* keep.timer */
     uint8_t checkpoint; /* enum checkpoint_state */
     bool checkpoint_empty;
     bool restoring;

@@ -20,6 +20,7 @@ void shard_state_open(struct mr_shard *shard, struct mr_broker *broker, uint32_t
     mr_os_random(&shard->key, sizeof(shard->key));
     shard->subtree =
         mr_subtree_open(&shard->pool, &shard->key, (uint32_t)broker->limits.max_topic_levels);
+    mr_wheel_init(&shard->expiries, shard->tick);
     if (broker->shard_count > 1) {
         shard->foreign = mr_alloc(broker->shard_count * sizeof(*shard->foreign));
     }

@@ -53,6 +53,7 @@ struct shares {
     struct share_group **table;
     size_t mask;
     _Atomic uint64_t version;
+    _Atomic uint64_t online;
     _Atomic size_t count;
 };
 
@@ -92,6 +93,16 @@ uint64_t shares_version(const struct shares *shares)
 bool shares_any(const struct shares *shares)
 {
     return atomic_load_explicit(&shares->count, memory_order_acquire) != 0;
+}
+
+uint64_t shares_online(const struct shares *shares)
+{
+    return atomic_load_explicit(&shares->online, memory_order_relaxed);
+}
+
+void shares_came_online(struct shares *shares)
+{
+    atomic_fetch_add_explicit(&shares->online, 1, memory_order_relaxed);
 }
 
 bool shares_has(struct shares *shares, struct mr_span topic)
@@ -269,6 +280,7 @@ enum mr_err shares_join(struct shares *shares, struct share_client *client, stru
             member->qos = qos;
         } else {
             member_add(group, client, qos);
+            shares_came_online(shares);
         }
     }
     mr_mutex_unlock(&shares->mutex);

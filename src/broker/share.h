@@ -56,6 +56,10 @@ void shares_close(struct shares *shares);
 /* Changes whenever a group comes or goes; never 0. */
 uint64_t shares_version(const struct shares *shares);
 bool shares_any(const struct shares *shares);
+
+/* How often a member has come, by joining or by connecting. */
+uint64_t shares_online(const struct shares *shares);
+void shares_came_online(struct shares *shares);
 bool shares_has(struct shares *shares, struct mr_span topic);
 
 struct share_client *share_client_new(struct mr_span id, uint32_t shard, bool persistent);

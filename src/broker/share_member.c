@@ -114,6 +114,9 @@ void share_online(const struct mr_shard *shard, struct session *session, bool co
     if (session->share != NULL) {
         atomic_store(&session->share->connected, connected);
         share_load(shard, session);
+        if (connected) {
+            shares_came_online(shard->broker->shares);
+        }
     }
 }
 

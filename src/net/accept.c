@@ -10,7 +10,7 @@
 #include "net/tls_internal.h"
 #include "net/ws_internal.h"
 
-enum { ACCEPT_PAUSE_TICKS = 4 };
+enum { ACCEPT_PAUSE_TICKS = 1000000000 / MR_NET_TICK_NS };
 
 static uint64_t listener_tag(uint32_t index)
 {

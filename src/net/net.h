@@ -27,7 +27,7 @@
 struct mr_net;
 struct mr_conn;
 
-#define MR_NET_TICK_NS 250000000 /* a quarter of a second */
+#define MR_NET_TICK_NS 25000000 /* so that nothing is late by more than a tenth of a second */
 
 enum mr_close_why {
     MR_CLOSE_BY_OWNER,  /* mr_conn_close() */

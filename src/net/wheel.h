@@ -17,7 +17,7 @@
 
 #include "base/base.h"
 
-enum { MR_WHEEL_SLOTS = 512 };
+enum { MR_WHEEL_SLOTS = 4096 };
 
 struct mr_wheel_node {
     struct mr_wheel_node *next; /* NULL: not set */
