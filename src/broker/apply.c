@@ -5,6 +5,7 @@
  * (docs/SESSIONS.md).  Nothing here sends or appends anything.
  */
 #include "broker/keep_internal.h"
+#include "broker/outgoing_internal.h"
 
 enum { BROUGHT_FIRST = 64 };
 
@@ -60,7 +61,7 @@ void event_apply(struct mr_shard *shard, const struct mr_message *message, uint3
                        foreign ? RETAINED_FOREIGN : RETAINED_OWN);
     }
     if (message->qos != 0 && shard->keeps_count != 0) {
-        mr_subtree_match(shard->subtree, message->topic, event_found, &applied);
+        merge_match(shard, message, event_found, &applied);
     }
     if (applied.kept != NULL) {
         kept_unref(shard, applied.kept);
@@ -204,8 +205,7 @@ void keep_closed(struct mr_shard *shard, struct keep *keep, int64_t at_us)
 
     keep->closed_us = at_us == 0 ? 1 : at_us;
     keep->will_ns = keep->session->will == NULL ? INT64_MAX : due_ns(shard, keep, delay_s);
-    keep->ends_ns =
-        keep->expiry_s == UINT32_MAX ? INT64_MAX : due_ns(shard, keep, keep->expiry_s);
+    keep->ends_ns = keep->expiry_s == UINT32_MAX ? INT64_MAX : due_ns(shard, keep, keep->expiry_s);
     expiry_arm(shard, keep);
 }
 

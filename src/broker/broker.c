@@ -11,6 +11,7 @@
 #include "broker/keep_internal.h"
 #include "broker/layout_internal.h"
 #include "broker/login_internal.h"
+#include "broker/outgoing_internal.h"
 
 #include "os/clock.h"
 #include "os/file.h"
@@ -304,6 +305,7 @@ static void shard_forget(void *arg, struct mr_conn *conn)
     mr_acks_drop(shard->gate, &client->acks);
     topics_drop(client);
     aliases_drop(client);
+    alias_out_drop(client);
     login_drop(client);
 }
 

@@ -29,6 +29,9 @@
 
 struct mr_broker;
 
+/* Several subscriptions of one session that match a message: a copy for each, or one. */
+enum mr_overlapping { MR_OVERLAPPING_EACH, MR_OVERLAPPING_MERGED };
+
 /* Limits of all listeners; rows in mr_broker_options. */
 struct mr_broker_limits {
     uint64_t max_packet_size;       /* bytes; a larger packet ends its connection with 0x95 */
@@ -55,9 +58,14 @@ struct mr_broker_limits {
     struct mr_ban_conf ban;
     struct mr_flapping_conf flapping;
     uint64_t topic_alias_maximum;
-    uint64_t max_keepalive_us;   /* 0: what the client wants; 5.0 clients are told */
-    uint64_t connect_timeout_us; /* from accept to CONNECT */
-    uint64_t sys_interval_us;    /* between updates of $SYS/broker; 0: there is none */
+    uint64_t max_topic_alias_broker; /* of the gateway, towards a client; 0: it uses none */
+    uint32_t overlapping;            /* enum mr_overlapping */
+    bool validate_payload_format;
+    const char *response_information; /* to 5.0 clients that ask; %c: the client id; or NULL */
+    const char *server_reference;     /* where 5.0 clients are sent at the end; or NULL */
+    uint64_t max_keepalive_us;        /* 0: what the client wants; 5.0 clients are told */
+    uint64_t connect_timeout_us;      /* from accept to CONNECT */
+    uint64_t sys_interval_us;         /* between updates of $SYS/broker; 0: there is none */
 };
 extern const struct mr_option mr_broker_options[];
 

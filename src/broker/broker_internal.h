@@ -9,7 +9,7 @@
  *     foreign.c    from the other shards' lanes
  *     limits.c     how much and how fast
  *     access.c     who may do what
- *     share_internal.h  shared subscriptions
+ *     share_internal.h  shared subscriptions       outgoing_internal.h  one copy, short topics
  *     inbound.c    QoS 2 from clients     keep_internal.h  persistent sessions
  *     call.c       questions of the control plane
  *     systree.c    $SYS/broker
@@ -375,7 +375,7 @@ enum mr_err send_connack(struct client *client, const struct mr_mqtt_connack *pa
                          uint8_t version) MR_MUST_USE;
 
 /* Hold it until the record `seq` of its session is durable (reserved before). */
-enum { CONNACK_BYTES_MAX = 192 }; /* all we send, with an assigned client id */
+enum { CONNACK_BYTES_MAX = 448 }; /* all we send, with a client id and response information */
 void hold_connack(struct client *client, const struct mr_mqtt_connack *packet, uint64_t seq);
 void send_disconnect(struct client *client, uint8_t reason, const char *what);
 /* FULL: no memory, or larger than the client accepts. */

@@ -7,6 +7,7 @@
 #include "broker/enhanced_internal.h"
 #include "broker/keep_internal.h"
 #include "broker/login_internal.h"
+#include "broker/outgoing_internal.h"
 
 #include "net/tls.h"
 
@@ -191,6 +192,7 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
     mr_acks_drop(shard->gate, &client->acks);
     topics_drop(client);
     aliases_drop(client);
+    alias_out_drop(client);
     if (session == NULL) {
         return;
     }

@@ -14,7 +14,7 @@
  * eighths, so that subscribers cannot take the memory that receiving needs.
  *
  * Overlapping subscriptions of one client get one copy each, every one with its
- * own QoS and identifier ([MQTT-3.3.4-3] leaves the choice).
+ * own QoS and identifier, or one for all of them (merge.c).
  *
  * INVARIANTS
  *
@@ -24,6 +24,7 @@
  *   (3) While the queue holds something, no QoS 1 or 2 message passes it.
  */
 #include "broker/keep_internal.h"
+#include "broker/outgoing_internal.h"
 
 struct fanout {
     struct mr_shard *shard;
@@ -248,7 +249,7 @@ void deliver_now(struct mr_shard *shard, const struct mr_message *message, bool 
             MR_OK) {
         fanout.props = &props;
     }
-    mr_subtree_match(shard->subtree, message->topic, deliver_found, &fanout);
+    merge_match(shard, message, deliver_found, &fanout);
 }
 
 enum mr_err pending_new(struct mr_shard *shard, const struct mr_message *message,

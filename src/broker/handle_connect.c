@@ -8,7 +8,11 @@
 
 #include "os/process.h"
 
-enum { ASSIGNED_RANDOM_BYTES = 10, ASSIGNED_ID_BYTES = 5 + 2 * ASSIGNED_RANDOM_BYTES };
+enum {
+    ASSIGNED_RANDOM_BYTES = 10,
+    ASSIGNED_ID_BYTES = 5 + 2 * ASSIGNED_RANDOM_BYTES,
+    RESPONSE_INFO_BYTES = 256,
+};
 
 enum verdict connect_refuse(struct client *client, uint8_t version, uint8_t reason,
                             const char *what)
@@ -77,7 +81,7 @@ static bool connack_is_beyond(struct client *client, const struct mr_mqtt_connec
     return mr_mqtt_connack_size(&longest, packet->version) > client->packet_max;
 }
 
-/* More than its listener allows: 0, or the reason of the refusal. */
+/* More than its listener allows, or a will that is not the text it says: 0, or the reason. */
 static uint8_t connect_check_limits(struct client *client, const struct mr_mqtt_connect *packet,
                                     const char **what)
 {
@@ -100,6 +104,12 @@ static uint8_t connect_check_limits(struct client *client, const struct mr_mqtt_
     if (mr_conn_is_surplus(client_conn(client)) && !takes_over) {
         *what = "the listener has `max_connections` clients";
         return MR_MQTT_QUOTA_EXCEEDED;
+    }
+    if (packet->version == MR_MQTT_5 && packet->has_will &&
+        client->shard->limits.validate_payload_format &&
+        !mr_mqtt_payload_format_holds(&packet->will_props, packet->will_payload)) {
+        *what = "the will says its payload is UTF-8, and it is not";
+        return MR_MQTT_PAYLOAD_FORMAT_INVALID; /* 3.1.3.2.3 */
     }
     return 0;
 }
@@ -180,10 +190,45 @@ static void connect_remember(struct client *client, const struct mr_mqtt_connect
     if (packet->version == MR_MQTT_5) {
         client->receive_max =
             mr_mqtt_has(props, MR_MQTT_PROP_RECEIVE_MAX) ? props->receive_max : UINT16_MAX;
+        client->alias_max =
+            mr_mqtt_has(props, MR_MQTT_PROP_TOPIC_ALIAS_MAX) ? props->topic_alias_max : 0;
         client->ends_at_once =
             !mr_mqtt_has(props, MR_MQTT_PROP_SESSION_EXPIRY) || props->session_expiry_s == 0;
         client->wants_detail = !mr_mqtt_has(props, MR_MQTT_PROP_REQUEST_PROBLEM_INFO) ||
                                props->request_problem_info != 0;
+    }
+}
+
+/* What the operator lets clients know who ask: `%c` is the client id [MQTT-3.1.2-28].
+ * Nothing if it does not fit.
+ */
+static void connack_response_info(struct client *client, const struct mr_mqtt_connect *packet,
+                                  struct mr_mqtt_connack *answer, char out[RESPONSE_INFO_BYTES])
+{
+    const char *from = client->shard->limits.response_information;
+    struct mr_text text = mr_text_over(out, RESPONSE_INFO_BYTES);
+
+    if (from == NULL || !mr_mqtt_has(&packet->props, MR_MQTT_PROP_REQUEST_RESPONSE_INFO) ||
+        packet->props.request_response_info == 0 ||
+        strlen(from) + packet->client_id.len >= RESPONSE_INFO_BYTES / 2) {
+        return;
+    }
+    for (; *from != '\0'; from++) {
+        if (from[0] == '%' && from[1] == 'c') {
+            mr_text_bytes(&text, packet->client_id.at, packet->client_id.len);
+            from += 1;
+        } else {
+            mr_text_bytes(&text, from, 1);
+        }
+    }
+    if (text.len + 1 >= RESPONSE_INFO_BYTES) {
+        return;
+    }
+    answer->props.response_info = mr_span_make(out, text.len);
+    mr_mqtt_set(&answer->props, MR_MQTT_PROP_RESPONSE_INFO);
+    if (client->packet_max != 0 &&
+        mr_mqtt_connack_size(answer, packet->version) > client->packet_max) {
+        mr_mqtt_unset(&answer->props, MR_MQTT_PROP_RESPONSE_INFO);
     }
 }
 
@@ -234,6 +279,7 @@ enum verdict connect_go_on(struct client *client, const struct mr_mqtt_frame *fr
     const char *what = NULL;
     char assigned[ASSIGNED_ID_BYTES + 1] = "";
     char words[LOGIN_WORDS_BYTES];
+    char response_info[RESPONSE_INFO_BYTES];
 
     if (mr_mqtt_connect_decode(frame, &packet, &why) != MR_OK) {
         return connect_refuse(client, packet.version, why.reason, why.what);
@@ -289,6 +335,7 @@ enum verdict connect_go_on(struct client *client, const struct mr_mqtt_frame *fr
     bans_note_accepted(client);
     answer.session_present = joined.present;
     connack_props(client, &packet, keep_alive_s, joined.expiry_s, &answer.props);
+    connack_response_info(client, &packet, &answer, response_info);
     client_log_connected(client, joined.present, keep_alive_s);
     enhanced_answer(client, &answer.props);
     return connect_answer(client, &answer, joined.seq);

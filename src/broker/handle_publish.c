@@ -54,12 +54,12 @@ static const char *publish_check_text(uint8_t reason)
     }
 }
 
-/* A topic that this client may not publish to.  5.0 is told so, 3.x has no way
- * to be told but the end of its connection, so it gets a PUBACK as from
- * Mosquitto; the drop is counted.
+/* A topic that this client may not publish to, or a payload that is not what it says.
+ * 5.0 is told so, 3.x has no way to be told but the end of its connection, so it gets a PUBACK as
+ * from Mosquitto; the drop is counted.
  */
-static enum verdict publish_refuse_topic(struct client *client,
-                                         const struct mr_mqtt_publish *packet, uint8_t reason)
+static enum verdict publish_refuse(struct client *client, const struct mr_mqtt_publish *packet,
+                                   uint8_t reason)
 {
     struct mr_shard *shard = client->shard;
     struct mr_mqtt_ack ack = {.type = packet->qos == 2 ? MR_MQTT_PUBREC : MR_MQTT_PUBACK,
@@ -226,7 +226,11 @@ enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *f
     }
     struct topic_entry *topic = topic_look_up(client, packet.topic);
     if (MR_UNLIKELY(topic->refused != 0)) {
-        return publish_refuse_topic(client, &packet, topic->refused);
+        return publish_refuse(client, &packet, topic->refused);
+    }
+    if (MR_UNLIKELY(shard->limits.validate_payload_format) && packet.props.present != 0 &&
+        !mr_mqtt_payload_format_holds(&packet.props, packet.payload)) {
+        return publish_refuse(client, &packet, MR_MQTT_PAYLOAD_FORMAT_INVALID);
     }
     struct mr_message message = {.topic = packet.topic,
                                  .payload = packet.payload,

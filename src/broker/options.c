@@ -9,6 +9,8 @@ static const char *const mode_choices[] = {[MR_UNIX_MODE_GROUP] = "group",
                                            [MR_UNIX_MODE_ALL] = "all",
                                            NULL};
 
+static const char *const overlapping_choices[] = {"each", "merged", NULL};
+
 static const char *const version_choices[] = {
     [MR_TLS_1_2] = "tlsv1.2", [MR_TLS_1_3] = "tlsv1.3", NULL};
 
@@ -294,6 +296,21 @@ const struct mr_option mr_broker_options[] = {
              "bytes; 0: for ever."},
     ROW(topic_alias_maximum, MR_OPT_U64, "10", 0, 1000,
         "Topic aliases that a 5.0 client may define."),
+    ROW(max_topic_alias_broker, MR_OPT_U64, "10", 0, 100,
+        "Topic aliases that the gateway uses towards a client that offers them; 0: none."),
+    {.name = "overlapping",
+     .type = MR_OPT_CHOICE,
+     .offset = offsetof(struct mr_broker_limits, overlapping),
+     .default_text = "each",
+     .choices = overlapping_choices,
+     .help = "Several subscriptions of a client match: a copy for each, or one merged copy with "
+             "the highest QoS and all subscription identifiers."},
+    ROW(validate_payload_format, MR_OPT_BOOL, "false", 0, 0,
+        "Refuse a payload that says it is UTF-8 and is not (0x99)."),
+    ROW(response_information, MR_OPT_STR, NULL, 0, 0,
+        "Response Information for 5.0 clients that ask for it; %c is the client id."),
+    ROW(server_reference, MR_OPT_STR, NULL, 0, 0,
+        "When the gateway ends, 5.0 clients are told to use this other server (0x9C)."),
     {.name = "max_keepalive",
      .type = MR_OPT_DURATION,
      .offset = offsetof(struct mr_broker_limits, max_keepalive_us),

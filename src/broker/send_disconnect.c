@@ -18,6 +18,15 @@ void send_disconnect(struct client *client, uint8_t reason, const char *what)
             packet.props.present = 0;
         }
     }
+    const char *reference = client->shard->limits.server_reference;
+    if (reason == MR_MQTT_USE_ANOTHER_SERVER && reference != NULL) { /* 3.14.2.2.5 */
+        packet.props.server_reference = mr_span_of(reference);
+        mr_mqtt_set(&packet.props, MR_MQTT_PROP_SERVER_REFERENCE);
+        size_t size = mr_mqtt_disconnect_size(&packet, client->version);
+        if (size > sizeof(bytes) || (client->packet_max != 0 && size > client->packet_max)) {
+            packet.props.present = 0;
+        }
+    }
     ptrdiff_t len = mr_mqtt_disconnect_encode(&packet, client->version, bytes, sizeof(bytes));
     if (len > 0) {
         /* Without memory for it the end comes without a reason. */

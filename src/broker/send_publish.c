@@ -1,8 +1,10 @@
 /* send_publish.c - PUBLISH to a subscriber (section 3.3). */
 #include "broker/broker_internal.h"
+#include "broker/outgoing_internal.h"
 
 enum {
     SUBSCRIPTION_ID_BYTES = 5, /* identifier and the longest varint of four bytes */
+    SUBSCRIPTION_IDS_MAX = 64, /* in one merged copy */
     PUSH_BYTES = 64 << 10,     /* waiting: not kept until the turn ends */
 };
 
@@ -20,6 +22,45 @@ static bool expiry_update(struct mr_mqtt_props *props, int64_t waited_us)
     return true;
 }
 
+/* What is of the connection, not of the message; `id_bytes` hold the identifiers. */
+static void add_own_props(struct client *client, const struct outgoing *outgoing,
+                          struct mr_mqtt_publish *packet, uint8_t *id_bytes, size_t id_room)
+{
+    struct mr_span ids;
+
+    if (outgoing->props != NULL) {
+        packet->props = *outgoing->props;
+    }
+    if (outgoing->subscription_id == 0) {
+        return;
+    }
+    if (MR_UNLIKELY(outgoing->subscription_id == SUBSCRIPTION_IDS_ALL)) {
+        ids = merge_ids(client->session, client->shard->subtree, packet->topic, id_bytes, id_room);
+    } else {
+        ptrdiff_t len = mr_mqtt_subscription_id_put(outgoing->subscription_id, id_bytes, id_room);
+        ids = mr_span_make(id_bytes, (size_t)len);
+    }
+    if (ids.len != 0) {
+        packet->props.subscription_ids_raw = ids;
+        mr_mqtt_set(&packet->props, MR_MQTT_PROP_SUBSCRIPTION_ID);
+    }
+}
+
+/* Let an alias stand for the topic, if the client offers some. */
+static struct alias_out add_alias(struct client *client, struct mr_mqtt_publish *packet)
+{
+    struct alias_out alias = alias_out(client, packet->topic);
+
+    if (alias.number != 0) {
+        packet->props.topic_alias = alias.number;
+        mr_mqtt_set(&packet->props, MR_MQTT_PROP_TOPIC_ALIAS);
+        if (alias.known) {
+            packet->topic = (struct mr_span){0};
+        }
+    }
+    return alias;
+}
+
 enum mr_err send_publish(struct client *client, const struct outgoing *outgoing)
 {
     const struct mr_message *message = outgoing->message;
@@ -29,17 +70,13 @@ enum mr_err send_publish(struct client *client, const struct outgoing *outgoing)
                                      .qos = outgoing->qos,
                                      .dup = outgoing->dup,
                                      .retain = outgoing->retain};
-    uint8_t id_bytes[SUBSCRIPTION_ID_BYTES];
+    uint8_t id_bytes[SUBSCRIPTION_ID_BYTES * SUBSCRIPTION_IDS_MAX];
+    struct alias_out alias = {.number = 0};
 
     if (client->version == MR_MQTT_5) {
-        if (outgoing->props != NULL) {
-            packet.props = *outgoing->props;
-        }
-        if (outgoing->subscription_id != 0) {
-            ptrdiff_t len =
-                mr_mqtt_subscription_id_put(outgoing->subscription_id, id_bytes, sizeof(id_bytes));
-            packet.props.subscription_ids_raw = mr_span_make(id_bytes, (size_t)len);
-            mr_mqtt_set(&packet.props, MR_MQTT_PROP_SUBSCRIPTION_ID);
+        add_own_props(client, outgoing, &packet, id_bytes, sizeof(id_bytes));
+        if (client->alias_max != 0) {
+            alias = add_alias(client, &packet);
         }
     }
     if (outgoing->props != NULL) {
@@ -70,6 +107,9 @@ enum mr_err send_publish(struct client *client, const struct outgoing *outgoing)
         return MR_ERR_REJECT;
     }
     mr_conn_commit(conn, (size_t)len);
+    if (alias.number != 0) {
+        alias_out_sent(client, &alias, message->topic);
+    }
     if (mr_conn_waiting(conn) >= PUSH_BYTES) {
         mr_conn_push(conn); /* a thousand copies of a large message are too many */
     }

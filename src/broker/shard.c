@@ -180,8 +180,8 @@ static void clock_follow(struct mr_shard *shard)
         return;
     }
     memmove(&shard->steps[1], &shard->steps[0], sizeof(shard->steps) - sizeof(shard->steps[0]));
-    shard->steps[0] = (struct clock_step){.before_us = shard->wall_us - step_us,
-                                          .after_us = shard->wall_us};
+    shard->steps[0] =
+        (struct clock_step){.before_us = shard->wall_us - step_us, .after_us = shard->wall_us};
     if (shard->index == 0) {
         mr_log(MR_LOG_WARN, "mqtt",
                "the clock was set by %lld ms; expiry and delays go on as if it had not been",
@@ -348,7 +348,11 @@ static void stop_saying_so(void *arg, struct mr_conn *conn)
 
     (void)arg;
     if (client->session != NULL && client->version == MR_MQTT_5) {
-        send_disconnect(client, MR_MQTT_SERVER_SHUTTING_DOWN, NULL);
+        send_disconnect(client,
+                        client->shard->limits.server_reference != NULL
+                            ? MR_MQTT_USE_ANOTHER_SERVER
+                            : MR_MQTT_SERVER_SHUTTING_DOWN,
+                        NULL);
     }
     client_end(client, END_SHUTDOWN);
 }

@@ -126,12 +126,17 @@ struct session {
     struct inbound inbound;
     uint8_t *username; /* lent; NULL: behind the client id in `text` */
     uint32_t username_capacity;
-    uint32_t capacity; /* as lent by the pool */
+    uint32_t capacity;          /* as lent by the pool */
+    struct session *merge_next; /* merge.c: of one message's matches */
+    struct mr_sub merged;       /* ... what they come to; owner NULL: nothing yet */
     uint16_t id_len;
     uint16_t username_len;
     uint16_t listener; /* its client's, or LISTENER_UNKNOWN */
     uint8_t text[];    /* client id, user name */
 };
+
+/* For a subscription identifier: several overlapping subscriptions have one, and it gets all. */
+#define SUBSCRIPTION_IDS_ALL UINT32_MAX
 
 /* A PUBLISH to a client. */
 struct outgoing {
@@ -147,6 +152,7 @@ struct outgoing {
 
 struct login;
 struct exchange;
+struct alias_table;
 
 /* A network connection; lies in its mr_conn. */
 struct client {
@@ -161,13 +167,15 @@ struct client {
     struct topic_cache topics;
     struct alias *aliases;
     uint32_t aliases_capacity;
-    uint32_t keep_alive_ticks; /* 1.5 times what was asked, and one */
-    uint32_t packet_max;       /* largest packet it accepts; 0: any */
-    uint32_t plain_held;       /* of acks.held, those that end no PUBLISH of the client */
-    uint32_t connected_tick;   /* of its CONNECT */
-    uint32_t received;         /* publishes */
+    struct alias_table *aliases_out; /* ours towards it; lent at first use */
+    uint32_t keep_alive_ticks;       /* 1.5 times what was asked, and one */
+    uint32_t packet_max;             /* largest packet it accepts; 0: any */
+    uint32_t plain_held;             /* of acks.held, those that end no PUBLISH of the client */
+    uint32_t connected_tick;         /* of its CONNECT */
+    uint32_t received;               /* publishes */
     uint32_t sent;
     uint64_t join_seq;    /* joining: CONNACK waits for this record */
+    uint16_t alias_max;   /* topic aliases it lets us use */
     uint16_t receive_max; /* QoS 1 and 2 publishes it accepts unacknowledged */
     uint16_t home;        /* of PACKET_AWAY: the shard to go to */
     uint8_t version;      /* 0 before CONNECT */
@@ -213,9 +221,9 @@ struct mr_shard {
     struct shard_call *_Atomic calls; /* pushed by any thread */
 
     int64_t start_ns;
-    int64_t now_ns;  /* of this turn */
-    int64_t wall_us; /* of this turn */
-    int64_t wall_offset_us; /* of the wall clock from the monotonic one */
+    int64_t now_ns;                       /* of this turn */
+    int64_t wall_us;                      /* of this turn */
+    int64_t wall_offset_us;               /* of the wall clock from the monotonic one */
     struct clock_step steps[CLOCK_STEPS]; /* the last ones first */
     uint32_t tick;
     uint64_t seq_released; /* acks and deliveries up to here are done */
@@ -269,7 +277,7 @@ struct mr_shard {
     uint64_t checkpoint_seq;
     int64_t checkpoint_ns;
     struct mr_wheel expiries; /* keep.timer */
-    uint8_t checkpoint; /* enum checkpoint_state */
+    uint8_t checkpoint;       /* enum checkpoint_state */
     bool checkpoint_empty;
     bool restoring;
     bool restore_short; /* no memory for something */

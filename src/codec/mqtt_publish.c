@@ -70,12 +70,11 @@ enum mr_err mr_mqtt_publish_decode_full(const struct mr_mqtt_frame *frame, struc
     return MR_OK;
 }
 
-bool mr_mqtt_payload_format_holds(const struct mr_mqtt_publish *packet)
+bool mr_mqtt_payload_format_holds(const struct mr_mqtt_props *props, struct mr_span payload)
 {
-    struct mr_span rest = packet->payload;
+    struct mr_span rest = payload;
 
-    if (!mr_mqtt_has(&packet->props, MR_MQTT_PROP_PAYLOAD_FORMAT) ||
-        packet->props.payload_format != 1) {
+    if (!mr_mqtt_has(props, MR_MQTT_PROP_PAYLOAD_FORMAT) || props->payload_format != 1) {
         return true;
     }
     /* A payload may contain U+0000, which the UTF-8 check of topics refuses: it

@@ -116,7 +116,7 @@ MR_MUST_USE static inline enum mr_err mr_mqtt_publish_decode(const struct mr_mqt
 /* Does the payload keep what its payload format indicator claims?  False: the
  * receiver may answer 0x99 (section 3.3.2.3.2).  Reads the whole payload.
  */
-bool mr_mqtt_payload_format_holds(const struct mr_mqtt_publish *packet);
+bool mr_mqtt_payload_format_holds(const struct mr_mqtt_props *props, struct mr_span payload);
 
 /* Bytes of the whole packet, and of all of it but the payload. */
 size_t mr_mqtt_publish_size(const struct mr_mqtt_publish *packet, uint8_t version);

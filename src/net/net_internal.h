@@ -14,12 +14,12 @@
 #include "net/wheel.h"
 
 enum {
-    CONN_CHUNK = 256,        /* connections allocated at once */
-    CONN_SLAB = 256 << 10,   /* default slab */
-    CONN_DIRECT = 16 << 10,  /* a packet above it is read straight into its own buffer */
-    CONN_GREETINGS = 16,     /* steps of handshakes a turn: 20 ms of CPU with RSA, less with EC */
-    CONN_ACCEPT_BURST = 64,  /* per listener and turn, so that a storm starves no one */
-    CONN_LITTLE = 4 << 10,   /* bytes per read of a connection that is often held */
+    CONN_CHUNK = 256,       /* connections allocated at once */
+    CONN_SLAB = 256 << 10,  /* default slab */
+    CONN_DIRECT = 16 << 10, /* a packet above it is read straight into its own buffer */
+    CONN_GREETINGS = 16,    /* steps of handshakes a turn: 20 ms of CPU with RSA, less with EC */
+    CONN_ACCEPT_BURST = 64, /* per listener and turn, so that a storm starves no one */
+    CONN_LITTLE = 4 << 10,  /* bytes per read of a connection that is often held */
     CONN_LINGER_TICKS = 2000000000 / MR_NET_TICK_NS, /* to take our last bytes and close */
     CONN_PEER_TEXT = 56,                             /* longest "[v6%scope]:port" that matters */
     CONN_SLOTS_MAX = 1 << 24 /* a guard against nonsense, not a tuning knob */

@@ -231,6 +231,18 @@ class Paho(unittest.TestCase):
 
 
 class Restart(unittest.TestCase):
+    def test_the_wills_of_devices_that_are_there_at_the_end_are_in_the_journal(self):
+        with Gateway() as own:
+            clients = [Client(f"line-{number}", version, port=own.mqtt_port,
+                              will=(f"state/{number}", b"gone", 1))
+                       for number, version in enumerate(VERSIONS.values())]
+            own.stop()
+            for client in clients:
+                client.paho.loop_stop()
+            out = millrace("journal", "cat", "--data", own.data).stdout
+            for number in range(len(clients)):
+                self.assertEqual(out.count(f"state/{number}"), 1, out)
+
     def test_what_was_acknowledged_is_in_the_journal_after_kill_9(self):
         with Gateway() as own:
             with Client("before", port=own.mqtt_port) as client:

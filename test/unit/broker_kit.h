@@ -44,6 +44,11 @@ struct kit_options {
     uint64_t max_session_expiry_us;
     uint64_t connect_timeout_us;
     uint64_t max_keepalive_us;
+    uint32_t overlapping;
+    uint64_t topic_aliases; /* of the gateway */
+    bool validate_payload_format;
+    const char *response_information;
+    const char *server_reference;
     const char *password_file;
     const char *acl_file;
     const char *client_id_pattern;
@@ -129,6 +134,11 @@ static inline void kit_ready(struct kit *kit)
                    .max_retained_bytes = 16 << 20,
                    .max_topic_levels = 200,
                    .topic_alias_maximum = 10,
+                   .max_topic_alias_broker = options->topic_aliases,
+                   .overlapping = options->overlapping,
+                   .validate_payload_format = options->validate_payload_format,
+                   .response_information = options->response_information,
+                   .server_reference = options->server_reference,
                    .max_keepalive_us = options->max_keepalive_us,
                    .connect_timeout_us =
                        options->connect_timeout_us ? options->connect_timeout_us : 10000000},

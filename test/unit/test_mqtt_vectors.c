@@ -209,7 +209,7 @@ static void test_publish(void)
     mr_assert(publish.props_raw.len == 17 && publish.props_raw.at == props.at + 6);
     mr_assert(publish.props.payload_format == 1 && publish.props.topic_alias == 9);
     mr_assert(publish.props.message_expiry_s == 256 && mr_span_is(publish.payload, "p"));
-    mr_assert(mr_mqtt_payload_format_holds(&publish));
+    mr_assert(mr_mqtt_payload_format_holds(&publish.props, publish.payload));
     struct mr_span rest = publish.props.user_raw;
     struct mr_span name, value;
     mr_assert(mr_mqtt_user_property_next(&rest, &name, &value));
@@ -231,13 +231,13 @@ static void test_payload_format(void)
     struct mr_mqtt_publish publish = {.props = {.payload_format = 1}};
 
     mr_mqtt_set(&publish.props, MR_MQTT_PROP_PAYLOAD_FORMAT);
-    mr_assert(mr_mqtt_payload_format_holds(&publish)); /* empty is text */
-    publish.payload = BYTES('a', 0, 0xc3, 0xa4, 0);    /* U+0000 is text in a payload */
-    mr_assert(mr_mqtt_payload_format_holds(&publish));
+    mr_assert(mr_mqtt_payload_format_holds(&publish.props, publish.payload)); /* empty is text */
+    publish.payload = BYTES('a', 0, 0xc3, 0xa4, 0); /* U+0000 is text in a payload */
+    mr_assert(mr_mqtt_payload_format_holds(&publish.props, publish.payload));
     publish.payload = BYTES('a', 0, 0xc3);
-    mr_assert(!mr_mqtt_payload_format_holds(&publish));
+    mr_assert(!mr_mqtt_payload_format_holds(&publish.props, publish.payload));
     publish.props.payload_format = 0;
-    mr_assert(mr_mqtt_payload_format_holds(&publish));
+    mr_assert(mr_mqtt_payload_format_holds(&publish.props, publish.payload));
 }
 
 static void test_acks(void)

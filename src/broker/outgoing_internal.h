@@ -1,0 +1,35 @@
+/* outgoing_internal.h - what a PUBLISH to a client needs beside the message.
+ *
+ *     merge.c      overlapping subscriptions of a session in one copy
+ *     alias_out.c  topic aliases towards a client
+ *
+ * Thread: the shard's.   Memory: the shard's pool.   Time: none.
+ */
+#ifndef MR_BROKER_OUTGOING_INTERNAL_H
+#define MR_BROKER_OUTGOING_INTERNAL_H
+
+#include "broker/shard_internal.h"
+
+/* ---- merge.c ---- */
+
+/* Each delivery that the message means here: a subscription, or all of a session in one. */
+void merge_match(struct mr_shard *shard, const struct mr_message *message,
+                 void (*found)(void *arg, const struct mr_sub *sub), void *arg);
+
+/* The identifiers of all its subscriptions that match, as properties; as many as fit. */
+struct mr_span merge_ids(const struct session *session, struct mr_subtree *tree,
+                         struct mr_span topic, uint8_t *out, size_t size);
+
+/* ---- alias_out.c ---- */
+
+/* How `topic` is sent: with which alias (0: none), and whether the client knows it. */
+struct alias_out {
+    uint64_t hash;
+    uint16_t number;
+    bool known;
+};
+struct alias_out alias_out(struct client *client, struct mr_span topic);
+void alias_out_sent(struct client *client, const struct alias_out *alias, struct mr_span topic);
+void alias_out_drop(struct client *client);
+
+#endif
