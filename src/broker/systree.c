@@ -15,7 +15,7 @@
  * These messages are sent with QoS 0.  They look retained to a new subscriber and are not: they
  * have no record, no place among the retained messages, and no bridge sees them.
  *
- * What leaves as an answer is counted by what it answers: every CONNECT, SUBSCRIBE,
+ * What leaves as an answer is counted by what it answers: every CONNECT, AUTH, SUBSCRIBE,
  * UNSUBSCRIBE, PINGREQ, PUBREC and PUBREL has one, and every accepted PUBLISH of QoS 1 and 2.  So
  * the path of a PUBACK has no counter of its own.
  *
@@ -180,7 +180,8 @@ static uint64_t shown(const _Atomic uint64_t *stat)
 static void sum_packets(uint64_t sums[SUM_COUNT], const struct mr_shard *shard)
 {
     static const uint8_t answered[] = {MR_MQTT_CONNECT, MR_MQTT_SUBSCRIBE, MR_MQTT_UNSUBSCRIBE,
-                                       MR_MQTT_PINGREQ, MR_MQTT_PUBREC,    MR_MQTT_PUBREL};
+                                       MR_MQTT_PINGREQ, MR_MQTT_PUBREC,    MR_MQTT_PUBREL,
+                                       MR_MQTT_AUTH};
     const struct shard_metrics *m = &shard->metrics;
 
     for (uint8_t type = 1; type < 16; type++) {

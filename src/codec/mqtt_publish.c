@@ -113,7 +113,12 @@ static struct mqtt_put publish_count(const struct mr_mqtt_publish *packet, uint8
 {
     struct mqtt_put count = {0};
 
-    publish_put_head(&count, packet, version);
+    if (version == MR_MQTT_5) {
+        publish_put_head(&count, packet, version);
+    } else { /* known without a walk; a thousand subscribers are a thousand of these */
+        count.len = 2 + packet->topic.len + (packet->qos != 0 ? 2 : 0);
+        count.failed = packet->topic.len > UINT16_MAX;
+    }
     count.failed |=
         count.len > MR_MQTT_LENGTH_MAX || packet->payload.len > MR_MQTT_LENGTH_MAX - count.len;
     *length = count.failed ? 0 : (uint32_t)(count.len + packet->payload.len);
