@@ -2,7 +2,6 @@
 
 import pathlib
 import re
-import shutil
 import subprocess
 import unittest
 
@@ -54,7 +53,7 @@ def setUpModule():
     pki.issue("server", "localhost")
     pki.revoke()
     millrace("passwd", "-c", "-b", temp.path / "users.passwd", "press-7", "s3cret")
-    shutil.copy(temp.path / "users.passwd", temp.path / "acl")
+    (temp.path / "acl").write_text("user press-7\ntopic readwrite #\n", encoding="utf-8")
 
 
 def tearDownModule():
@@ -160,6 +159,9 @@ class Mosquitto(unittest.TestCase):
             "listeners.ws.auth.password_file": f"{temp.path}/users.passwd",
             "listeners.ws.auth.acl_file": f"{temp.path}/acl",
             "listeners.mqtt-1885.auth.client_id_pattern": "plant-*",
+            "listeners.ws.auth.use_username_as_clientid": "true",
+            "listeners.ws.websocket_origins": '["https://plant.example"]',
+            "listeners.ws.proxy_protocol": "true",
             "listeners.unix.bind": "unix:/run/mosquitto/mqtt.sock",
             "listeners.mqtt-1885.bind": "0.0.0.0:1885",
             "mqtt.max_queued_messages": "1000000",
@@ -170,6 +172,8 @@ class Mosquitto(unittest.TestCase):
             self.assertEqual(found.get(key), value, key)
         self.assertNotIn("listeners.mqtt-1885.tls.cacertfile", found)
         self.assertIn("no_such_option 1: no option of mosquitto.conf(5)", notes)
+        done = check()
+        self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_every_option_of_the_manual_is_known(self):
         for name in OPTIONS:
@@ -226,6 +230,8 @@ class Emqx(unittest.TestCase):
             "listeners.tcp-default.allow_anonymous": "false",
             "listeners.tcp-hall.bind": "0.0.0.0:1893",
             "listeners.tcp-hall.allow_anonymous": "true",
+            "listeners.tcp-hall.proxy_protocol": "true",
+            "auth.use_username_as_clientid": "false",
             "listeners.tcp-hall.max_conn_rate": "1000",
             "listeners.tcp-hall.messages_rate": "10",
             "listeners.tcp-hall.bytes_rate": "524288",

@@ -9,7 +9,7 @@ import unittest
 import paho.mqtt.client as paho
 
 import wire
-from harness import PATIENCE, Gateway, millrace, mosquitto_pub, program, until
+from harness import PATIENCE, Gateway, Temp, millrace, mosquitto_pub, program, until
 from mosquitto import Mosquitto
 
 ROOT = "$SYS/broker/"
@@ -209,6 +209,21 @@ class OutOfTheWay(unittest.TestCase):
             self.assertEqual((kind >> 4, body), (wire.CONNACK, b"\x01\x00"))
             kind, _ = one.read()
             self.assertIn(kind, (wire.PINGRESP << 4, wire.PUBLISH << 4), "at most one new value")
+
+    def test_an_acl_file_hides_what_it_does_not_grant(self):
+        """At once and at each update; what is refused wholly brings nothing."""
+        temp = Temp("systree")
+        self.addCleanup(temp.remove)
+        (temp.path / "acl").write_text("topic read $SYS/broker/uptime\ntopic readwrite end\n",
+                                       encoding="utf-8")
+        with Gateway(f"auth: {{ acl_file: {temp.path}/acl }}\nmqtt: {{ sys_interval: 250ms }}\n"
+                     ) as guarded:
+            with Watcher(guarded.mqtt_port, "$SYS/#", ROOT + "uptime", ROOT + "version",
+                         "end") as watcher:
+                until(lambda: watcher.times.get(ROOT + "uptime", 0) > 2, "three up times")
+                mosquitto_pub(guarded.mqtt_port, "-q", "1", "-t", "end", "-m", "1")
+                until(lambda: "end" in watcher.values, "the last message")
+                self.assertEqual(set(watcher.values), {ROOT + "uptime", "end"})
 
     def test_interval_0_switches_it_off(self):
         with Gateway("mqtt: { sys_interval: 0 }\n") as quiet:

@@ -91,9 +91,7 @@ static const struct emqx_row listener_rows[] = {
      .how = EMQX_NOTE,
      .advice = "topics are as the device names them; a bridge's `from` and `topic` can tell groups "
                "apart by their topics"},
-    {.name = "proxy_protocol",
-     .how = EMQX_NOTE,
-     .advice = "see `proxy_protocol` of the listener, where there is one in docs/CONFIG.md"},
+    {.name = "proxy_protocol", .how = EMQX_PLAIN, .key = "proxy_protocol"},
     {.name = "access_rules",
      .how = EMQX_NOTE,
      .advice = "addresses are not looked at; let a packet filter do that"},
@@ -359,7 +357,16 @@ static void on_session_expiry(struct emqx *emqx, const struct hocon_value *value
               "EMQX gives it to sessions of 3.1.1; here it bounds those of 5.0 as well");
 }
 
+static void on_username_as_clientid(struct emqx *emqx, const struct hocon_value *value,
+                                    struct import_node *into)
+{
+    (void)into;
+    emqx_set(emqx, value, "mqtt.use_username_as_clientid", EMQX_PLAIN, NULL,
+             "auth.use_username_as_clientid");
+}
+
 static const struct emqx_row mqtt_rows[] = {
+    {.name = "use_username_as_clientid", .how = EMQX_CALL, .call = on_username_as_clientid},
     {.name = "max_packet_size", .how = EMQX_SIZE, .key = "max_packet_size"},
     {.name = "max_topic_levels", .how = EMQX_CALL, .call = on_topic_levels},
     {.name = "max_topic_alias", .how = EMQX_CALL, .call = on_topic_alias},

@@ -114,6 +114,20 @@ static void on_protocol(struct mosquitto *reader, const struct mosquitto_line *l
     }
 }
 
+static void on_origin(struct mosquitto *reader, const struct mosquitto_line *line)
+{
+    import_add(reader->import, reader->last->node, "websocket_origins", line->value, line->place);
+}
+
+/* "true", or the version that is expected; both are understood. */
+static void on_proxy_protocol(struct mosquitto *reader, const struct mosquitto_line *line)
+{
+    bool off = strcmp(line->value, "false") == 0 || strcmp(line->value, "0") == 0;
+
+    import_set(reader->import, reader->last->node, "proxy_protocol", IMPORT_PLAIN,
+               off ? "false" : "true", line->place);
+}
+
 static void on_socket_domain(struct mosquitto *reader, const struct mosquitto_line *line)
 {
     reader->last->ipv6 = strcmp(line->value, "ipv6") == 0;
@@ -467,6 +481,8 @@ static const struct option_row rows[] = {
      .how = HOW_FLAG,
      OF_LISTENER,
      .key = "tls.use_identity_as_username"},
+    {.name = "websockets_origin", .how = HOW_CALL, OF_LISTENER, .call = on_origin},
+    {.name = "enable_proxy_protocol", .how = HOW_CALL, OF_LISTENER, .call = on_proxy_protocol},
     {.name = "tls_version", .how = HOW_CALL, OF_LISTENER, .call = on_tls_version},
 
     /* who may come in */
