@@ -166,21 +166,21 @@ def markdown_beside(results, args):
     parts = [f"Measured {datetime.date.today().isoformat()} on {machine()}; {args.reps} "
              "repetitions, median (lowest to highest)."]
     for shape in SHAPES:
-        parts += [f"**{shape.replace('_', ' ')}**",
+        parts += [f"### Fan-out, {shape.replace('_', ' ')}",
                   table(head, rows(f"beside/fanout/{shape}", copies))]
-    parts += ["**1,000,000 filters with wildcards, each publish meets one**",
+    parts += ["### 1,000,000 filters with wildcards, each publish meets one",
               table([*head, "subscribing all, s", "bytes/filter"],
                     rows("beside/filters", [*copies, ("subscribe_s", 1, 2),
                                             ("bytes_per_filter", 1, 0)])),
-              "**15,000 persistent sessions**",
+              "### 15,000 persistent sessions",
               table(["", "made, s", "all back at once, s", "p99 to CONNACK, ms"],
                     rows("beside/storm", [("made_s", 1, 2), ("back_s", 1, 2),
                                           ("back_p99", 1e-3, 0)])),
-              "**1,000,000 retained messages of 100 bytes**",
+              "### 1,000,000 retained messages of 100 bytes",
               table(["", "made/s", "bytes/message", "wildcard subscription, s", "first one, s"],
                     rows("beside/retained", [("made_per_s", 1, 0), ("bytes_per_message", 1, 0),
                                              ("subscribe_s", 1, 2), ("first_s", 1, 3)])),
-              "**The subscription tree alone, 1,000,000 filters**",
+              "### The subscription tree alone, 1,000,000 filters",
               table(["", "topics/s", "ns/topic", "ns to add a filter", "bytes/filter"],
                     [[label, *[spread(results, f"beside/subtree/{kind}", key, 1, 0) for key in
                                ("matches_per_s", "match_ns", "add_ns", "bytes_per_filter")]]
