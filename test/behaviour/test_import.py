@@ -308,6 +308,16 @@ class Emqx(unittest.TestCase):
         self.assertEqual(found["mqtt.max_inflight_messages"], "11")
         self.assertEqual(found["mqtt.max_packet_size"], "2MiB")
 
+    def test_users_of_other_kinds_open_nothing(self):
+        path = written("emqx-jwt.conf", 'listeners.tcp.default.bind = 1883',
+                       'authentication { mechanism = jwt, secret = "geheim" }')
+        out, notes = imported(path)
+        self.assertEqual(keys(out)["listeners.tcp-default.allow_anonymous"], "false")
+        self.assertNotIn("auth.password_file", keys(out))
+        self.assertIn("users of this kind (jwt)", notes)
+        self.assertNotIn("geheim", notes + out)
+        self.assertEqual(check().returncode, 0)
+
     def test_what_is_no_hocon_is_said_with_its_line(self):
         for text, why in (("a {\n b = 1\n", "does not end"), ("a = [1, 2", "does not end"),
                           ("x\n", "behind a key"), ('a = "b\n', "does not end"),

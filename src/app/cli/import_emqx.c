@@ -185,30 +185,12 @@ static void on_listeners(struct emqx *emqx, const struct hocon_value *value,
 
 /* ---- who may come in ---- */
 
-static void authenticator(struct emqx *emqx, const struct hocon_value *one)
+/* What EMQX has in its own database. */
+static void built_in_users(struct emqx *emqx, const struct hocon_value *one)
 {
-    bool built_in = emqx_is(one, "backend", "built_in_database");
-
-    if (emqx_is_off(one)) {
-        emqx_note(emqx, one, "authentication", "switched off, so it is left out");
-        return;
-    }
-    if (!built_in || !emqx_is(one, "mechanism", "password_based")) {
-        const char *kind = emqx_text(one, "mechanism");
-        const char *backend = emqx_text(one, "backend");
-        import_note(emqx->import, one->place, "authentication",
-                    "users of this kind (%s%s%s) are not looked up there from here; see `auth` in "
-                    "docs/CONFIG.md for what there is",
-                    kind == NULL ? "?" : kind, backend == NULL ? "" : ", ",
-                    backend == NULL ? "" : backend);
-    }
-    import_set(emqx->import, NULL, "auth.password_file", IMPORT_TEXT, "users.passwd", one->place);
-    for (const struct hocon_value *value = one->first; value != NULL; value = value->next) {
-        struct emqx_path path;
-        emqx_note(emqx, value, emqx_path(&path, "authentication", value->name),
-                  "of the users: see `authentication`");
-    }
     const char *file = emqx_text(one, "bootstrap_file");
+
+    import_set(emqx->import, NULL, "auth.password_file", IMPORT_TEXT, "users.passwd", one->place);
     import_note(emqx->import, one->place, "authentication",
                 "EMQX keeps its users in a database of its own, hashed in a way that cannot be "
                 "carried over. Make `auth.password_file` with `millrace passwd -c users.passwd "
@@ -217,6 +199,31 @@ static void authenticator(struct emqx *emqx, const struct hocon_value *one)
                 file == NULL ? ""
                              : ") has plain passwords, write its lines as USER:PASSWORD and hash "
                                "them with `millrace passwd -U users.passwd`");
+}
+
+static void authenticator(struct emqx *emqx, const struct hocon_value *one)
+{
+    if (emqx_is_off(one)) {
+        emqx_note(emqx, one, "authentication", "switched off, so it is left out");
+        return;
+    }
+    if (emqx_is(one, "backend", "built_in_database") &&
+        emqx_is(one, "mechanism", "password_based")) {
+        built_in_users(emqx, one);
+    } else {
+        const char *kind = emqx_text(one, "mechanism");
+        const char *backend = emqx_text(one, "backend");
+        import_note(emqx->import, one->place, "authentication",
+                    "users of this kind (%s%s%s) are not taken over, and until `auth` says who may "
+                    "come in nobody may: docs/CONFIG.md has what there is",
+                    kind == NULL ? "?" : kind, backend == NULL ? "" : ", ",
+                    backend == NULL ? "" : backend);
+    }
+    for (const struct hocon_value *value = one->first; value != NULL; value = value->next) {
+        struct emqx_path path;
+        emqx_note(emqx, value, emqx_path(&path, "authentication", value->name),
+                  "of the users: see `authentication`");
+    }
 }
 
 static void on_authentication(struct emqx *emqx, const struct hocon_value *value,
