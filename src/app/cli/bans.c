@@ -65,10 +65,7 @@ static int clear_run(struct mr_cli *cli)
     int code = text.truncated ? mr_cli_fail(cli, MR_EXIT_USAGE, "that name is too long")
                               : mr_ask(cli, "POST", target, &answer);
     if (code == MR_EXIT_OK) {
-        char said[64];
-        struct mr_text note = mr_text_over(said, sizeof(said));
-        mr_text_fmt(&note, "%" PRIu64 " may come in again", mr_answer_u64(answer.json, "count"));
-        mr_cli_note(cli, said);
+        mr_cli_note(cli, "%" PRIu64 " may come in again", mr_answer_u64(answer.json, "count"));
         mr_answer_free(&answer);
     }
     mr_free(target);

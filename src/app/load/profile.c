@@ -15,7 +15,10 @@
 
 #include <math.h>
 
-enum { SAMPLES = 48, SAMPLE_MAX = 999, SAMPLES_PER_S = 3200, DAY_S = 86400, BURST_S = 10 };
+enum { SAMPLES = 48, SAMPLE_MAX = 999, DAY_S = 86400 };
+
+static const double samples_per_s = 3200;
+static const double burst_s = 10;
 
 /* A quantity that walks around `usual`. */
 struct walk {
@@ -108,10 +111,10 @@ double mr_profile_bend(enum mr_profile profile, double seconds)
     if (profile != MR_PROFILE_TOLLING) {
         return seconds;
     }
-    double begin = floor(seconds / BURST_S) * BURST_S;
-    double part = (seconds - begin) / BURST_S;
+    double begin = floor(seconds / burst_s) * burst_s;
+    double part = (seconds - begin) / burst_s;
 
-    return begin + BURST_S * (part < 0.7 ? part * (0.3 / 0.7) : 0.3 + (part - 0.7) * (0.7 / 0.3));
+    return begin + burst_s * (part < 0.7 ? part * (0.3 / 0.7) : 0.3 + (part - 0.7) * (0.7 / 0.3));
 }
 
 enum mr_sensor_kind mr_profile_kind(enum mr_profile profile, uint32_t index)
@@ -321,7 +324,7 @@ static void payload_vibration(struct mr_sensor *sensor, int64_t unix_ms, struct 
 static void payload_wave(struct mr_sensor *sensor, struct mr_text *out)
 {
     const double pi = 3.14159265358979;
-    double step = 2 * pi * sensor->b / SAMPLES_PER_S;
+    double step = 2 * pi * sensor->b / samples_per_s;
     double turn = 2 * cos(step); /* s[n+1] = 2 cos(step) s[n] - s[n-1] */
     double third = 2 * cos(3 * step);
     double phase = 2 * pi * mr_rng_unit(&sensor->rng);
@@ -351,7 +354,7 @@ static void payload_wave(struct mr_sensor *sensor, struct mr_text *out)
 static void payload_waveform(struct mr_sensor *sensor, int64_t unix_ms, struct mr_text *out)
 {
     payload_vibration(sensor, unix_ms, out);
-    payload_number(out, "rate", SAMPLES_PER_S, 0);
+    payload_number(out, "rate", samples_per_s, 0);
     payload_wave(sensor, out);
 }
 
