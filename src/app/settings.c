@@ -32,8 +32,8 @@ static const struct mr_option gateway_options[] = {
          "Bound of the buffers; 0 is a quarter of the machine's memory.")},
     {OPT(mr_gateway_conf, shards, "shards", MR_OPT_U64, "auto",
          "Event loops, each with a lane of the journal; auto: half of the cores when the journal "
-         "is made, later as it is. Another number than before takes effect at the next start, "
-         "and what is older is delivered first."),
+         "is made, later as it is. Another number than before takes effect at the next start: "
+         "sessions move, and what is older is delivered first."),
      .min = 1, .max = 256, .zero_word = "auto"},
     {OPT(mr_gateway_conf, drain_us, "drain", MR_OPT_DURATION, "5s",
          "How long bridges may go on delivering after SIGTERM."),
