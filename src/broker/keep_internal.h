@@ -10,7 +10,7 @@
  *     restore.c   load the store, apply the journal's tail
  *     checkpoint.c  hand over to the store what has changed
  *     rows.c, rows_load.c  the rows of the store, written and read
- *     layout.c, rehome.c  another number of shards
+ *     layout.c, rehome.c, rehome_copy.c  another number of shards
  *     expiry.c    sessions and wills whose time has come
  *     retained.c  the tree of retained messages; cleared.c  those that were cleared lately
  *

@@ -25,4 +25,26 @@ enum mr_err layout_decide(const char *sessions, struct mr_error *why) MR_MUST_US
 /* Remove stores of shards from `lanes` on, which hold nothing of this journal. */
 enum mr_err layout_trim(const char *sessions, uint32_t lanes, struct mr_error *why) MR_MUST_USE;
 
+/* ---- rehome.c, rehome_copy.c ---- */
+
+/* A change of layout under way. */
+struct moving {
+    struct mr_broker *broker; /* the running one */
+    struct mr_broker *old;    /* as it was: count and epoch of the old layout; no shards */
+    bool has_stores;
+    uint32_t epoch; /* of the new layout */
+    uint32_t lanes;
+    struct mr_store **stores; /* by new lane */
+    uint64_t sessions;
+    uint64_t deliveries;
+    uint64_t *routes; /* by old lane: as far as groups have been given it */
+    bool failed;
+};
+
+/* What of this old shard is at home in the new `lane`, into its store. */
+void moving_copy(struct moving *moving, struct mr_shard *shard, uint32_t lane);
+
+/* Write what was gathered for `lane`, if that is more than `at_bytes`. */
+void moving_flush(struct moving *moving, uint32_t lane, size_t at_bytes);
+
 #endif

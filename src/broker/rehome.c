@@ -31,22 +31,6 @@
 
 #include "os/clock.h"
 
-enum { MOVE_AT_BYTES = 16 << 20 }; /* gathered for a store: then they are written */
-
-/* A change of layout under way. */
-struct moving {
-    struct mr_broker *broker; /* the running one */
-    struct mr_broker *old;    /* as it was: count and epoch of the old layout; no shards */
-    bool has_stores;
-    uint32_t epoch; /* of the new layout */
-    uint32_t lanes;
-    struct mr_store **stores; /* by new lane */
-    uint64_t sessions;
-    uint64_t deliveries;
-    uint64_t *routes; /* by old lane: as far as groups have been given it */
-    bool failed;
-};
-
 /* The last record of the epoch in this lane. */
 static uint64_t lane_end(struct mr_journal *journal, uint32_t epoch, uint32_t lane)
 {
@@ -156,96 +140,6 @@ static enum mr_err old_restore(struct mr_shard *shard, struct mr_error *why)
     return err == MR_OK && shard->restore_short ? restore_fault(shard, why) : err;
 }
 
-/* ---- into the new stores ---- */
-
-static void store_flush(struct moving *moving, uint32_t lane, size_t at_bytes)
-{
-    struct mr_store *store = moving->stores[lane];
-
-    if (mr_store_gathered(store) > at_bytes) {
-        mr_store_seal(store);
-        mr_store_submit(store);
-        moving->failed |= !mr_store_take_written(store);
-    }
-}
-
-/* False: the old store lacks it, and has said so. */
-static bool message_copy(struct moving *moving, struct mr_shard *shard, struct kept *kept,
-                         uint32_t lane)
-{
-    struct mr_message message;
-
-    if (kept->copied_to != lane + 1) {
-        if (!kept_read(shard, kept, &message)) {
-            return false;
-        }
-        row_message_put(moving->stores[lane], kept->lane, kept->seq, &message);
-        kept->copied_to = (uint16_t)(lane + 1);
-    }
-    return true;
-}
-
-static void session_copy(struct moving *moving, struct mr_shard *shard, const struct keep *keep,
-                         uint32_t lane)
-{
-    struct mr_store *store = moving->stores[lane];
-
-    row_session_put(store, keep);
-    for (const struct mr_sub *sub = keep->session->subs; sub != NULL; sub = sub->owner_next) {
-        row_sub_put(store, keep, sub);
-    }
-    for (uint32_t i = 0; i < keep->count && !moving->failed; i++) {
-        const struct delivery *delivery = queue_at(keep, i);
-        if (delivery->state != DELIVERY_DONE && message_copy(moving, shard, delivery->kept, lane)) {
-            row_delivery_put(store, keep, delivery);
-            moving->deliveries += 1;
-            store_flush(moving, lane, MOVE_AT_BYTES);
-        }
-    }
-    moving->sessions += 1;
-}
-
-struct retained_copying {
-    struct moving *moving;
-    struct mr_shard *shard;
-    uint32_t lane;
-};
-
-static void retained_copy(void *arg, struct kept *kept)
-{
-    struct retained_copying *copying = arg;
-    struct moving *moving = copying->moving;
-
-    if (!moving->failed && message_copy(moving, copying->shard, kept, copying->lane)) {
-        row_retained_put(moving->stores[copying->lane], kept->lane, kept->seq);
-        store_flush(moving, copying->lane, MOVE_AT_BYTES);
-    }
-}
-
-/* What of this old shard is at home in `lane` from now on. */
-static void old_copy(struct moving *moving, struct mr_shard *shard, uint32_t lane)
-{
-    const struct mr_journal *journal = moving->broker->run.journal;
-    size_t slots = shard->sessions == NULL ? 0 : shard->sessions_mask + 1;
-
-    for (size_t i = 0; i < slots; i++) {
-        for (struct session *s = shard->sessions[i]; s != NULL; s = s->table_next) {
-            if (s->keep != NULL &&
-                mr_journal_home_of(journal, session_id(s), moving->lanes) == lane) {
-                session_copy(moving, shard, s->keep, lane);
-            }
-        }
-        if (i % 1024 == 0) { /* not a snapshot of the old store for minutes */
-            kept_read_end(shard);
-        }
-    }
-    if (shard->index == 0) {
-        retained_each(shard, retained_copy, &(struct retained_copying){moving, shard, lane});
-    }
-    kept_read_end(shard);
-    store_flush(moving, lane, 0);
-}
-
 static enum mr_err old_store_open(struct moving *moving, struct mr_shard *shard,
                                   struct mr_error *why)
 {
@@ -277,7 +171,7 @@ static enum mr_err old_move(struct moving *moving, uint32_t index, struct mr_err
     }
     moving->routes[index] = shard->route.pos;
     for (uint32_t lane = 0; lane < moving->lanes && err == MR_OK && !moving->failed; lane++) {
-        old_copy(moving, shard, lane);
+        moving_copy(moving, shard, lane);
     }
     shard_sessions_close(shard);
     shard_state_close(shard);
@@ -330,7 +224,7 @@ static void vectors_write(struct moving *moving)
         vector.route =
             lane < moving->old->shard_count ? moving->routes[lane] : end_of(moving, lane);
         row_vector_put(moving->stores[lane], &vector, end_of, moving);
-        store_flush(moving, lane, 0);
+        moving_flush(moving, lane, 0);
     }
 }
 
