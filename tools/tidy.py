@@ -44,7 +44,7 @@ KERNEL_ALLOWED = {
 }
 LIBRARIES = {
     "librdkafka/": ["sink/kafka"],
-    "curl/": ["sink/kafka"],
+    "curl/": ["sink/kafka", "auth"],
     "yaml.h": ["config"],
     "microhttpd.h": ["admin"],
     "isa-l": ["base"],

@@ -13,7 +13,6 @@
 
 #include "app/wire.h"
 #include "auth/acl.h"
-#include "auth/passfile.h"
 #include "base/log.h"
 
 static const char *const level_choices[] = {"debug", "info", "warn", "error", NULL};
@@ -358,39 +357,46 @@ static void check_tls_files(struct mr_settings *settings, struct mr_node *root,
     }
 }
 
-/* Has an earlier listener the same file?  `offset`: of the path in struct mr_auth_conf. */
-static bool has_file(const struct mr_settings *settings, uint32_t count, size_t offset,
-                     const char *path)
+/* Has an earlier listener the same `auth`? */
+static bool has_auth(const struct mr_settings *settings, uint32_t count,
+                     const struct mr_auth_conf *auth)
 {
     for (uint32_t i = 0; i < count; i++) {
-        const char *auth = (const char *)&settings->listeners[i].auth;
-        const char *theirs = *(const char *const *)(const void *)(auth + offset);
-        if (theirs != NULL && strcmp(theirs, path) == 0) {
+        if (mr_auth_conf_equal(&settings->listeners[i].auth, auth)) {
             return true;
         }
     }
     return false;
 }
 
-static void check_password_files(struct mr_settings *settings, struct mr_node *root)
+static void check_auth_files(struct mr_settings *settings, struct mr_node *root,
+                             void (*warn)(void *arg, const char *text), void *arg)
 {
     struct mr_node *map = mr_node_child(root, "listeners");
 
     for (uint32_t i = 0; i < settings->listener_count; i++) {
         const struct mr_listener_conf *listener = &settings->listeners[i];
-        const char *path = listener->auth.password_file;
         struct mr_node *auth = mr_node_child(mr_node_child(map, listener->name), "auth");
-        struct mr_passfile *file = NULL;
+        const char *key = NULL;
         struct mr_error why;
 
-        if (path != NULL &&
-            !has_file(settings, i, offsetof(struct mr_auth_conf, password_file), path) &&
-            mr_passfile_read(&file, path, &why) != MR_OK) {
-            mr_config_problem(settings->config, mr_node_child(auth, "password_file"), NULL, "%s",
-                              why.text);
+        if (!has_auth(settings, i, &listener->auth) &&
+            mr_auth_conf_check(&listener->auth, &key, warn, arg, &why) != MR_OK) {
+            mr_config_problem(settings->config, mr_node_child(auth, key), NULL, "%s", why.text);
         }
-        mr_passfile_drop(file);
     }
+}
+
+/* Has an earlier listener the same rules? */
+static bool has_acl_file(const struct mr_settings *settings, uint32_t count, const char *path)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const char *theirs = settings->listeners[i].auth.acl_file;
+        if (theirs != NULL && strcmp(theirs, path) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 struct acl_place {
@@ -412,7 +418,7 @@ static void warn_of_claims(const struct mr_listener_conf *listener, const struct
     char text[400];
     struct mr_text words = mr_text_over(text, sizeof(text));
 
-    if (warn == NULL || !mr_acl_names_users(acl) || listener->auth.password_file != NULL ||
+    if (warn == NULL || !mr_acl_names_users(acl) || mr_auth_conf_asks(&listener->auth) ||
         listener->tls.use_identity_as_username) {
         return;
     }
@@ -435,7 +441,7 @@ static void check_acl_files(struct mr_settings *settings, struct mr_node *root,
         struct acl_place place = {settings, mr_node_child(auth, "acl_file")};
         struct mr_acl *acl = NULL;
 
-        if (path != NULL && !has_file(settings, i, offsetof(struct mr_auth_conf, acl_file), path) &&
+        if (path != NULL && !has_acl_file(settings, i, path) &&
             mr_acl_read(&acl, path, on_acl_fault, &place, NULL) == MR_OK) {
             warn_of_claims(listener, acl, warn, arg);
         }
@@ -452,7 +458,7 @@ enum mr_err mr_settings_check_files(struct mr_settings *settings,
         return MR_OK;
     }
     check_tls_files(settings, root, warn, arg);
-    check_password_files(settings, root);
+    check_auth_files(settings, root, warn, arg);
     check_acl_files(settings, root, warn, arg);
     return mr_config_problem_count(settings->config) == 0 ? MR_OK : MR_ERR_CONFIG;
 }

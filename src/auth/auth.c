@@ -2,96 +2,164 @@
  *
  * DESIGN
  *
- * One lock over queue, file pointer, what is remembered and what was guessed: it is taken
- * a few times per CONNECT whose password is checked, never while hashing.
- *
- * Requests wait in order of arrival.  A worker pins the file as it is, hashes without the
- * lock, and puts the request to its port.  An address that has become suspicious while its
- * requests waited gets them back unanswered (LATER), so that a burst from one guesser is
- * not worked off before its first failure counts.
- *
- * Rejected: remembering failures.  It would save work for the guesser, and a changed file
- * would have to be told apart from a remembered no.
+ * One lock over queue, files, what is remembered and what was guessed: it is taken a few times
+ * per CONNECT whose password is checked, never while hashing.  worker.c has the rest of it.
  */
-#include "auth/auth.h"
+#include "auth/auth_internal.h"
 
-#include "auth/guess.h"
-#include "auth/passfile.h"
-#include "base/hash.h"
+#include "auth/passhash.h"
+#include "base/log.h"
 #include "os/clock.h"
 #include "os/process.h"
 
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <openssl/params.h>
 
-enum {
-    WORKERS_MAX = 4,
-    WAITING_MAX = 65536, /* a whole large site after a cold start */
-    KNOWN_SLOTS = 65536,
-    KNOWN_WAYS = 4,
-    KNOWN_BYTES = 16,
-    KNOWN_S = 3600,
-    MAC_KEY_BYTES = 32,
-};
+/* ---- realms ---- */
 
-/* A verification that succeeded. */
-struct known {
-    uint8_t mark[KNOWN_BYTES];
-    uint32_t until_s; /* 0: none */
-};
-
-struct worker {
-    struct mr_auth *auth;
-    struct mr_thread *thread;
-    struct mr_wake wake;
-    bool idle;
-};
-
-struct mr_auth {
-    char *paths[MR_AUTH_FILES_MAX];
-    uint32_t file_count;
-    EVP_MAC *hmac;
-    uint8_t mac_key[MAC_KEY_BYTES];
-    struct mr_hash_key address_key;
-    struct worker workers[WORKERS_MAX];
-    uint32_t worker_count;
-    _Atomic bool stop;
-
-    struct mr_mutex mutex; /* over all that follows */
-    struct mr_passfile *files[MR_AUTH_FILES_MAX];
-    struct mr_auth_request *first;
-    struct mr_auth_request *last;
-    uint32_t waiting;
-    struct known known[KNOWN_SLOTS];
-    struct guesses guesses;
-};
-
-/* ---- what is remembered ---- */
-
-static uint32_t now_s(void)
+static bool texts_equal(const char *const *a, const char *const *b, size_t count)
 {
-    return (uint32_t)(mr_clock_mono_ns() / 1000000000) + 1;
+    for (size_t i = 0; i < count; i++) {
+        if ((a[i] == NULL) != (b[i] == NULL) || (a[i] != NULL && strcmp(a[i], b[i]) != 0)) {
+            return false;
+        }
+    }
+    return true;
 }
 
-/* The mark of "this password, for this user, whose stored hash is that one". */
-static bool mark_make(const struct mr_auth *auth, const struct mr_passhash *hash,
-                      const struct mr_auth_request *request, uint8_t mark[KNOWN_BYTES])
+static bool jwt_equal(const struct mr_jwt_conf *a, const struct mr_jwt_conf *b)
+{
+    const char *const x[] = {a->secret_file, a->public_key_file, a->jwks_file,      a->issuer,
+                             a->audience,    a->username_claim,  a->clientid_claim, a->acl_claim};
+    const char *const y[] = {b->secret_file, b->public_key_file, b->jwks_file,      b->issuer,
+                             b->audience,    b->username_claim,  b->clientid_claim, b->acl_claim};
+
+    return texts_equal(x, y, sizeof(x) / sizeof(x[0])) && a->leeway_us == b->leeway_us &&
+           a->from == b->from && a->secret_base64_encoded == b->secret_base64_encoded &&
+           a->disconnect_after_expire == b->disconnect_after_expire;
+}
+
+static bool http_equal(const struct mr_http_conf *a, const struct mr_http_conf *b)
+{
+    const char *const x[] = {a->url, a->authorization, a->cacertfile, a->certfile, a->keyfile};
+    const char *const y[] = {b->url, b->authorization, b->cacertfile, b->certfile, b->keyfile};
+
+    return texts_equal(x, y, sizeof(x) / sizeof(x[0])) &&
+           a->request_timeout_us == b->request_timeout_us && a->max_requests == b->max_requests &&
+           a->cache_ttl_us == b->cache_ttl_us;
+}
+
+bool mr_auth_realm_equal(const struct mr_auth_realm *a, const struct mr_auth_realm *b)
+{
+    return texts_equal(&a->password_file, &b->password_file, 1) && jwt_equal(&a->jwt, &b->jwt) &&
+           http_equal(&a->http, &b->http) && a->order_count == b->order_count &&
+           memcmp(a->order, b->order, a->order_count) == 0;
+}
+
+static bool realm_has(const struct mr_auth_realm *realm, uint8_t who)
+{
+    return who == MR_AUTHN_PASSWORD_FILE ? realm->password_file != NULL
+           : who == MR_AUTHN_JWT         ? mr_jwt_is_configured(&realm->jwt)
+                                         : realm->http.url != NULL;
+}
+
+bool mr_auth_realm_asks(const struct mr_auth_realm *realm)
+{
+    for (uint32_t i = 0; i < realm->order_count; i++) {
+        if (realm_has(realm, realm->order[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum mr_err files_read(const struct mr_auth_realm *realm, struct realm_files *out,
+                              void (*warn)(void *arg, const char *text), void *arg,
+                              struct mr_error *why)
+{
+    enum mr_err err = MR_OK;
+
+    *out = (struct realm_files){.passfile = NULL};
+    if (realm->password_file != NULL) {
+        err = mr_passfile_read(&out->passfile, realm->password_file, why);
+    }
+    if (err == MR_OK && mr_jwt_is_configured(&realm->jwt)) {
+        err = mr_jwt_keys_read(&out->keys, &realm->jwt, warn, arg, why);
+    }
+    if (err != MR_OK) {
+        realm_files_drop(*out);
+        *out = (struct realm_files){.passfile = NULL};
+    }
+    return err;
+}
+
+enum mr_err mr_auth_realm_check(const struct mr_auth_realm *realm, const char **key,
+                                void (*warn)(void *arg, const char *text), void *arg,
+                                struct mr_error *why)
+{
+    struct mr_auth_realm one = {.password_file = realm->password_file};
+    struct realm_files files;
+
+    *key = "password_file";
+    enum mr_err err = files_read(&one, &files, warn, arg, why);
+    realm_files_drop(files);
+    if (err == MR_OK) {
+        *key = "jwt";
+        one = (struct mr_auth_realm){.jwt = realm->jwt};
+        err = files_read(&one, &files, warn, arg, why);
+        realm_files_drop(files);
+    }
+    if (err == MR_OK && realm->http.url != NULL) {
+        *key = "http";
+        err = http_conf_check(&realm->http, why);
+    }
+    return err;
+}
+
+struct realm_files realm_files_hold(struct mr_auth *auth, uint32_t realm)
+{
+    mr_assert(realm < auth->realm_count);
+    mr_mutex_lock(&auth->mutex);
+    struct realm_files files = auth->realms[realm].files;
+    if (files.passfile != NULL) {
+        (void)mr_passfile_hold(files.passfile);
+    }
+    if (files.keys != NULL) {
+        (void)mr_jwt_keys_hold(files.keys);
+    }
+    mr_mutex_unlock(&auth->mutex);
+    return files;
+}
+
+void realm_files_drop(struct realm_files files)
+{
+    mr_passfile_drop(files.passfile);
+    mr_jwt_keys_drop(files.keys);
+}
+
+/* ---- marks ---- */
+
+struct mark_part {
+    const void *at;
+    size_t len;
+};
+
+static bool mark_make(const struct mr_auth *auth, const struct mark_part *parts, size_t count,
+                      uint8_t mark[KNOWN_BYTES])
 {
     uint8_t mac[EVP_MAX_MD_SIZE];
     size_t mac_len = 0;
-    uint64_t user_len = request->user.len;
     char digest[] = "SHA256";
     OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string("digest", digest, 0),
                            OSSL_PARAM_construct_end()};
     EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(auth->hmac);
-    bool done = ctx != NULL && EVP_MAC_init(ctx, auth->mac_key, MAC_KEY_BYTES, params) == 1 &&
-                EVP_MAC_update(ctx, (const uint8_t *)&user_len, sizeof(user_len)) == 1 &&
-                EVP_MAC_update(ctx, request->user.at, request->user.len) == 1 &&
-                EVP_MAC_update(ctx, (const uint8_t *)hash, sizeof(*hash)) == 1 &&
-                EVP_MAC_update(ctx, request->password.at, request->password.len) == 1 &&
-                EVP_MAC_final(ctx, mac, &mac_len, sizeof(mac)) == 1 && mac_len >= KNOWN_BYTES;
+    bool done = ctx != NULL && EVP_MAC_init(ctx, auth->mac_key, MAC_KEY_BYTES, params) == 1;
 
+    for (size_t i = 0; i < count && done; i++) { /* lengths, so that nothing can be shifted */
+        uint64_t len = parts[i].len;
+        done = EVP_MAC_update(ctx, (const uint8_t *)&len, sizeof(len)) == 1 &&
+               EVP_MAC_update(ctx, parts[i].at, parts[i].len) == 1;
+    }
+    done = done && EVP_MAC_final(ctx, mac, &mac_len, sizeof(mac)) == 1 && mac_len >= KNOWN_BYTES;
     EVP_MAC_CTX_free(ctx);
     if (done) {
         memcpy(mark, mac, KNOWN_BYTES);
@@ -99,73 +167,49 @@ static bool mark_make(const struct mr_auth *auth, const struct mr_passhash *hash
     return done;
 }
 
-/* The places where a mark may lie. */
-static struct known *known_set(struct mr_auth *auth, const uint8_t mark[KNOWN_BYTES])
+bool mark_of_hash(const struct mr_auth *auth, const struct mr_passhash *hash,
+                  const struct mr_auth_request *request, uint8_t mark[KNOWN_BYTES])
 {
-    uint32_t place = 0;
+    const struct mark_part parts[] = {{request->user.at, request->user.len},
+                                      {hash, sizeof(*hash)},
+                                      {request->password.at, request->password.len}};
 
-    memcpy(&place, mark, sizeof(place));
-    return &auth->known[place % (KNOWN_SLOTS / KNOWN_WAYS) * KNOWN_WAYS];
+    return mark_make(auth, parts, 3, mark);
 }
 
-static bool known_has(struct mr_auth *auth, const uint8_t mark[KNOWN_BYTES])
+bool mark_of_http(const struct mr_auth *auth, const struct mr_auth_request *request,
+                  uint8_t mark[KNOWN_BYTES])
 {
-    const struct known *set = known_set(auth, mark);
-    bool found = false;
+    const char given[] = {(char)request->has_user, (char)request->has_password};
+    size_t host = strcspn(request->peer, "]");
+    const struct mark_part parts[] = {
+        {&request->realm, sizeof(request->realm)},
+        {given, sizeof(given)},
+        {request->client_id.at, request->client_id.len},
+        {request->user.at, request->user.len},
+        {request->password.at, request->password.len},
+        {request->listener, strlen(request->listener)},
+        {request->peer, request->peer[0] == '[' ? host : strcspn(request->peer, ":")},
+    };
 
-    for (int i = 0; i < KNOWN_WAYS; i++) {
-        bool same = CRYPTO_memcmp(set[i].mark, mark, KNOWN_BYTES) == 0;
-        found = found || (same && set[i].until_s > now_s());
-    }
-    return found;
+    return mark_make(auth, parts, sizeof(parts) / sizeof(parts[0]), mark);
 }
 
-static void known_add(struct mr_auth *auth, const uint8_t mark[KNOWN_BYTES])
-{
-    struct known *set = known_set(auth, mark);
-    struct known *place = &set[0];
+/* ---- ports ---- */
 
-    for (int i = 1; i < KNOWN_WAYS; i++) {
-        place = set[i].until_s < place->until_s ? &set[i] : place;
-    }
-    memcpy(place->mark, mark, KNOWN_BYTES);
-    place->until_s = now_s() + KNOWN_S;
-}
-
-/* ---- the queue ---- */
-
-static void list_push(struct mr_auth_request **first, struct mr_auth_request **last,
-                      struct mr_auth_request *request)
-{
-    request->next = NULL;
-    if (*last != NULL) {
-        (*last)->next = request;
-    } else {
-        *first = request;
-    }
-    *last = request;
-}
-
-static struct mr_auth_request *list_pop(struct mr_auth_request **first,
-                                        struct mr_auth_request **last)
-{
-    struct mr_auth_request *request = *first;
-
-    if (request != NULL) {
-        *first = request->next;
-        *last = *first == NULL ? NULL : *last;
-    }
-    return request;
-}
-
-/* Hand it back to whoever asked.  From here on it is theirs. */
-static void request_answer(struct mr_auth_request *request, enum mr_auth_answer answer)
+void request_answer(struct mr_auth_request *request, enum mr_auth_answer answer)
 {
     struct mr_auth_port *port = request->port;
 
     request->answer = answer;
+    request->next = NULL;
     mr_mutex_lock(&port->mutex);
-    list_push(&port->first, &port->last, request);
+    if (port->last != NULL) {
+        port->last->next = request;
+    } else {
+        port->first = request;
+    }
+    port->last = request;
     atomic_store_explicit(&port->some, true, memory_order_release);
     mr_mutex_unlock(&port->mutex);
     mr_wake_ring(port->wake);
@@ -174,7 +218,11 @@ static void request_answer(struct mr_auth_request *request, enum mr_auth_answer 
 struct mr_auth_request *mr_auth_take(struct mr_auth_port *port)
 {
     mr_mutex_lock(&port->mutex);
-    struct mr_auth_request *request = list_pop(&port->first, &port->last);
+    struct mr_auth_request *request = port->first;
+    if (request != NULL) {
+        port->first = request->next;
+        port->last = port->first == NULL ? NULL : port->last;
+    }
     atomic_store_explicit(&port->some, port->first != NULL, memory_order_release);
     mr_mutex_unlock(&port->mutex);
     return request;
@@ -196,180 +244,53 @@ void mr_auth_forget(struct mr_auth_request *request)
 {
     mr_secret_wipe((void *)(uintptr_t)request->user.at, request->user.len);
     mr_secret_wipe((void *)(uintptr_t)request->password.at, request->password.len);
-}
-
-/* ---- workers ---- */
-
-/* The address has its verdict. */
-static void verdict_note(struct mr_auth *auth, const struct mr_auth_request *request, bool good,
-                         const uint8_t *mark)
-{
-    int64_t now_ns = mr_clock_mono_ns();
-
-    mr_mutex_lock(&auth->mutex);
-    if (request->counted) {
-        guess_close(&auth->guesses, request->address);
-    }
-    if (good) {
-        guess_succeeded(&auth->guesses, request->address, now_ns);
-    } else {
-        guess_failed(&auth->guesses, request->address, now_ns);
-    }
-    if (mark != NULL) {
-        known_add(auth, mark);
-    }
-    mr_mutex_unlock(&auth->mutex);
-}
-
-/* Meanwhile, that is: whoever lost patience in a long queue and came back stands in it
- * twice.
- */
-static bool was_verified(struct mr_auth *auth, const uint8_t mark[KNOWN_BYTES])
-{
-    mr_mutex_lock(&auth->mutex);
-    bool known = known_has(auth, mark);
-    mr_mutex_unlock(&auth->mutex);
-    return known;
-}
-
-static void request_check(struct mr_auth *auth, struct mr_passfile *file,
-                          struct mr_auth_request *request)
-{
-    uint8_t mark[KNOWN_BYTES];
-    bool known = false;
-    const struct mr_passhash *hash = mr_passfile_find(file, request->user, &known);
-    bool marked = mark_make(auth, hash, request, mark);
-    bool same = (known && marked && was_verified(auth, mark)) ||
-                mr_passhash_verify(hash, request->password);
-    bool good = same && known;
-
-    verdict_note(auth, request, good, good && marked ? mark : NULL);
-    request_answer(request, good ? MR_AUTH_YES : MR_AUTH_NO);
-}
-
-/* The next one whose answer somebody waits for, and the file to look into. */
-static struct mr_auth_request *worker_take(struct worker *worker, struct mr_passfile **file)
-{
-    struct mr_auth *auth = worker->auth;
-
-    mr_mutex_lock(&auth->mutex);
-    struct mr_auth_request *request = list_pop(&auth->first, &auth->last);
-    worker->idle = request == NULL;
-    if (request != NULL) {
-        auth->waiting -= 1;
-        *file = mr_passfile_hold(auth->files[request->file]);
-    }
-    mr_mutex_unlock(&auth->mutex);
-    return request;
-}
-
-/* Has its address begun to look like a guesser while this waited? */
-static bool is_suspect(struct mr_auth *auth, const struct mr_auth_request *request)
-{
-    mr_mutex_lock(&auth->mutex);
-    bool suspect = !request->counted &&
-                   guess_delay_ms(&auth->guesses, request->address, mr_clock_mono_ns()) != 0;
-    mr_mutex_unlock(&auth->mutex);
-    return suspect;
-}
-
-static void worker_run(void *arg)
-{
-    struct worker *worker = arg;
-    struct mr_auth *auth = worker->auth;
-
-    while (!atomic_load(&auth->stop)) {
-        struct mr_passfile *file = NULL;
-        struct mr_auth_request *request = worker_take(worker, &file);
-        if (request == NULL) {
-            (void)mr_wake_wait(&worker->wake, -1);
-            continue;
-        }
-        if (atomic_load(&request->cancel)) {
-            mr_auth_drop(auth, request);
-            request_answer(request, MR_AUTH_NO);
-        } else if (is_suspect(auth, request)) {
-            request_answer(request, MR_AUTH_LATER);
-        } else {
-            request_check(auth, file, request);
-        }
-        mr_passfile_drop(file);
-    }
-}
-
-static enum mr_err workers_start(struct mr_auth *auth, struct mr_error *why)
-{
-    uint32_t wanted = mr_cpu_count() / 2;
-
-    wanted = wanted < 1 ? 1 : wanted > WORKERS_MAX ? WORKERS_MAX : wanted;
-    for (uint32_t i = 0; i < wanted; i++) {
-        struct worker *worker = &auth->workers[i];
-        char name[] = {'a', 'u', 't', 'h', '-', (char)('0' + i), 0};
-        worker->auth = auth;
-        enum mr_err err = mr_wake_open(&worker->wake, why);
-        if (err == MR_OK) {
-            err = mr_thread_start(&worker->thread, name, worker_run, worker, why);
-            if (err != MR_OK) {
-                mr_wake_close(&worker->wake);
-            }
-        }
-        if (err != MR_OK) {
-            return err;
-        }
-        auth->worker_count += 1;
-    }
-    return MR_OK;
+    mr_auth_grant_free(request->grant);
+    request->grant = NULL;
 }
 
 /* ---- open, reload, close ---- */
 
-/* All of them, or none. */
-static enum mr_err files_read(struct mr_passfile **files, char *const *paths, uint32_t count,
-                              struct mr_error *why)
+static void log_warning(void *arg, const char *text)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        enum mr_err err = mr_passfile_read(&files[i], paths[i], why);
-        if (err != MR_OK) {
-            while (i-- > 0) {
-                mr_passfile_drop(files[i]);
-                files[i] = NULL;
-            }
-            return err;
+    (void)arg;
+    mr_log(MR_LOG_WARN, "auth", "%s", text);
+}
+
+static enum mr_err realm_open(struct mr_auth *auth, struct realm *realm, struct mr_error *why)
+{
+    for (uint32_t i = 0; i < realm->conf.order_count; i++) {
+        if (realm_has(&realm->conf, realm->conf.order[i])) {
+            realm->order[realm->count++] = realm->conf.order[i];
         }
     }
-    return MR_OK;
-}
-
-static void paths_free(struct mr_auth *auth)
-{
-    for (uint32_t i = 0; i < auth->file_count; i++) {
-        mr_free(auth->paths[i]);
+    enum mr_err err = files_read(&realm->conf, &realm->files, log_warning, NULL, why);
+    if (err == MR_OK && realm->conf.http.url != NULL) {
+        err = http_open(&realm->http, &realm->conf.http, worker_http_answered, auth, why);
     }
+    return err;
 }
 
-enum mr_err mr_auth_open(struct mr_auth **out, const char *const *password_files, uint32_t count,
+enum mr_err mr_auth_open(struct mr_auth **out, const struct mr_auth_realm *realms, uint32_t count,
                          struct mr_error *why)
 {
     struct mr_auth *auth = mr_alloc(sizeof(*auth));
+    enum mr_err err = MR_OK;
 
     *out = NULL;
-    mr_assert(count != 0 && count <= MR_AUTH_FILES_MAX);
-    for (uint32_t i = 0; i < count; i++) {
-        auth->paths[i] = mr_strdup(password_files[i]);
-    }
-    auth->file_count = count;
-    enum mr_err err = files_read(auth->files, auth->paths, count, why);
-    if (err != MR_OK) {
-        paths_free(auth);
-        mr_free(auth);
-        return err;
-    }
+    mr_assert(count != 0 && count <= MR_AUTH_REALMS_MAX);
     mr_os_random(auth->mac_key, sizeof(auth->mac_key));
     mr_os_random(&auth->address_key, sizeof(auth->address_key));
     auth->hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
     mr_assert(auth->hmac != NULL);
     mr_mutex_init(&auth->mutex);
-    err = workers_start(auth, why);
+    auth->realm_count = count;
+    for (uint32_t i = 0; i < count && err == MR_OK; i++) {
+        auth->realms[i].conf = realms[i];
+        err = realm_open(auth, &auth->realms[i], why);
+    }
+    if (err == MR_OK) {
+        err = workers_start(auth, why);
+    }
     if (err != MR_OK) {
         mr_auth_close(auth);
         return err;
@@ -380,24 +301,26 @@ enum mr_err mr_auth_open(struct mr_auth **out, const char *const *password_files
 
 enum mr_err mr_auth_reload(struct mr_auth *auth, struct mr_error *why)
 {
-    struct mr_passfile *files[MR_AUTH_FILES_MAX] = {NULL};
-    enum mr_err err = files_read(files, auth->paths, auth->file_count, why);
+    struct realm_files files[MR_AUTH_REALMS_MAX] = {{.passfile = NULL}};
+    enum mr_err err = MR_OK;
 
-    if (err != MR_OK) {
-        return err;
+    for (uint32_t i = 0; i < auth->realm_count && err == MR_OK; i++) {
+        err = files_read(&auth->realms[i].conf, &files[i], log_warning, NULL, why);
     }
-    mr_mutex_lock(&auth->mutex);
-    for (uint32_t i = 0; i < auth->file_count; i++) {
-        struct mr_passfile *before = auth->files[i];
-        auth->files[i] = files[i];
-        files[i] = before;
+    if (err == MR_OK) {
+        mr_mutex_lock(&auth->mutex);
+        for (uint32_t i = 0; i < auth->realm_count; i++) {
+            struct realm_files before = auth->realms[i].files;
+            auth->realms[i].files = files[i];
+            files[i] = before;
+        }
+        known_forget_all(&auth->knowns);
+        mr_mutex_unlock(&auth->mutex);
     }
-    mr_secret_wipe(auth->known, sizeof(auth->known));
-    mr_mutex_unlock(&auth->mutex);
-    for (uint32_t i = 0; i < auth->file_count; i++) {
-        mr_passfile_drop(files[i]);
+    for (uint32_t i = 0; i < auth->realm_count; i++) {
+        realm_files_drop(files[i]);
     }
-    return MR_OK;
+    return err;
 }
 
 size_t mr_auth_user_count(struct mr_auth *auth)
@@ -405,51 +328,48 @@ size_t mr_auth_user_count(struct mr_auth *auth)
     size_t count = 0;
 
     mr_mutex_lock(&auth->mutex);
-    for (uint32_t i = 0; i < auth->file_count; i++) {
-        count += mr_passfile_count(auth->files[i]);
+    for (uint32_t i = 0; i < auth->realm_count; i++) {
+        const struct mr_passfile *file = auth->realms[i].files.passfile;
+        count += file == NULL ? 0 : mr_passfile_count(file) + mr_passfile_scram_count(file);
     }
     mr_mutex_unlock(&auth->mutex);
     return count;
 }
 
-static struct mr_passfile *file_hold(struct mr_auth *auth, uint32_t index)
+bool mr_auth_knows(struct mr_auth *auth, uint32_t realm, struct mr_span user)
 {
-    mr_assert(index < auth->file_count);
-    mr_mutex_lock(&auth->mutex);
-    struct mr_passfile *file = mr_passfile_hold(auth->files[index]);
-    mr_mutex_unlock(&auth->mutex);
-    return file;
-}
-
-bool mr_auth_knows(struct mr_auth *auth, uint32_t file, struct mr_span user)
-{
-    struct mr_passfile *held = file_hold(auth, file);
+    struct realm_files files = realm_files_hold(auth, realm);
     struct mr_scram_keys keys;
     bool known = false;
 
-    (void)mr_passfile_find(held, user, &known);
-    known = known || mr_passfile_scram_find(held, user, &keys);
-    mr_passfile_drop(held);
+    if (files.passfile != NULL) {
+        (void)mr_passfile_find(files.passfile, user, &known);
+        known = known || mr_passfile_scram_find(files.passfile, user, &keys);
+    }
+    realm_files_drop(files);
     return known;
+}
+
+bool mr_auth_needs_no_password(const struct mr_auth *auth, uint32_t realm)
+{
+    return auth->realms[realm].http != NULL || mr_auth_name_is_secret(auth, realm);
+}
+
+bool mr_auth_name_is_secret(const struct mr_auth *auth, uint32_t realm)
+{
+    const struct mr_jwt_conf *jwt = &auth->realms[realm].conf.jwt;
+
+    return mr_jwt_is_configured(jwt) && jwt->from == MR_JWT_FROM_USERNAME;
 }
 
 void mr_auth_stop(struct mr_auth *auth)
 {
-    struct mr_auth_request *request;
-
-    atomic_store(&auth->stop, true);
-    for (uint32_t i = 0; i < auth->worker_count; i++) {
-        mr_wake_ring(&auth->workers[i].wake);
+    workers_stop(auth);
+    for (uint32_t i = 0; i < auth->realm_count; i++) {
+        if (auth->realms[i].http != NULL) {
+            http_stop(auth->realms[i].http);
+        }
     }
-    for (uint32_t i = 0; i < auth->worker_count; i++) {
-        mr_thread_join(auth->workers[i].thread);
-        mr_wake_close(&auth->workers[i].wake);
-    }
-    auth->worker_count = 0;
-    while ((request = list_pop(&auth->first, &auth->last)) != NULL) {
-        request_answer(request, MR_AUTH_NO);
-    }
-    auth->waiting = 0;
 }
 
 void mr_auth_close(struct mr_auth *auth)
@@ -458,13 +378,13 @@ void mr_auth_close(struct mr_auth *auth)
         return;
     }
     mr_auth_stop(auth);
-    for (uint32_t i = 0; i < auth->file_count; i++) {
-        mr_passfile_drop(auth->files[i]);
+    for (uint32_t i = 0; i < auth->realm_count; i++) {
+        http_close(auth->realms[i].http);
+        realm_files_drop(auth->realms[i].files);
     }
     mr_mutex_fini(&auth->mutex);
     EVP_MAC_free(auth->hmac);
     mr_secret_wipe(auth->mac_key, sizeof(auth->mac_key));
-    paths_free(auth);
     mr_free(auth);
 }
 
@@ -495,60 +415,61 @@ static enum mr_auth_answer delay_take(struct mr_auth *auth, struct mr_auth_reque
     return request->delay_ms != 0 && !request->counted ? MR_AUTH_BUSY : MR_AUTH_LATER;
 }
 
+/* The marks under which a yes to this may be remembered; how many.  Behind a service that is to
+ * be asked first nothing is.
+ */
+static size_t marks_of(struct mr_auth *auth, const struct mr_auth_request *request,
+                       uint8_t marks[2][KNOWN_BYTES], uint8_t by[2])
+{
+    const struct realm *realm = &auth->realms[request->realm];
+    bool asked = false;
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < realm->count && !asked; i++) {
+        if (realm->order[i] == MR_AUTHN_PASSWORD_FILE) {
+            struct realm_files files = realm_files_hold(auth, request->realm);
+            bool known = false;
+            const struct mr_passhash *hash =
+                mr_passfile_find(files.passfile, request->user, &known);
+            by[count] = realm->order[i];
+            count += mark_of_hash(auth, hash, request, marks[count]) && known;
+            realm_files_drop(files);
+        } else if (realm->order[i] == MR_AUTHN_HTTP) {
+            asked = true;
+            by[count] = realm->order[i];
+            count +=
+                realm->conf.http.cache_ttl_us != 0 && mark_of_http(auth, request, marks[count]);
+        }
+    }
+    return count;
+}
+
 enum mr_auth_answer mr_auth_look(struct mr_auth *auth, struct mr_auth_request *request)
 {
-    uint8_t mark[KNOWN_BYTES];
+    uint8_t marks[2][KNOWN_BYTES];
+    uint8_t by[2];
+    size_t count = marks_of(auth, request, marks, by);
     bool known = false;
 
-    struct mr_passfile *file = file_hold(auth, request->file);
-    const struct mr_passhash *hash = mr_passfile_find(file, request->user, &known);
-    bool marked = mark_make(auth, hash, request, mark);
-    mr_passfile_drop(file);
-
-    enum mr_auth_answer answer = MR_AUTH_LATER;
+    request->step = 0;
     mr_mutex_lock(&auth->mutex);
-    if (known && marked && known_has(auth, mark)) {
-        answer = MR_AUTH_YES;
-    } else {
-        answer = delay_take(auth, request);
+    for (size_t i = 0; i < count && !known; i++) {
+        known = known_has(&auth->knowns, marks[i]);
+        request->by = by[i];
     }
+    enum mr_auth_answer answer = known ? MR_AUTH_YES : delay_take(auth, request);
     mr_mutex_unlock(&auth->mutex);
     return answer;
 }
 
-/* A worker that sleeps, or NULL; it is awake from now on. */
-static struct worker *idle_take(struct mr_auth *auth)
-{
-    for (uint32_t i = 0; i < auth->worker_count; i++) {
-        if (auth->workers[i].idle) {
-            auth->workers[i].idle = false;
-            return &auth->workers[i];
-        }
-    }
-    return NULL;
-}
-
 enum mr_err mr_auth_submit(struct mr_auth *auth, struct mr_auth_request *request)
 {
-    struct worker *worker = NULL;
-    bool full = false;
+    enum mr_err err = queue_put(auth, request);
 
-    mr_mutex_lock(&auth->mutex);
-    full = auth->waiting >= WAITING_MAX;
-    if (!full) {
-        list_push(&auth->first, &auth->last, request);
-        auth->waiting += 1;
-        worker = idle_take(auth);
-    }
-    mr_mutex_unlock(&auth->mutex);
-    if (full) {
+    if (err != MR_OK) {
         mr_auth_drop(auth, request);
-        return MR_ERR_FULL;
     }
-    if (worker != NULL) {
-        mr_wake_ring(&worker->wake);
-    }
-    return MR_OK;
+    return err;
 }
 
 void mr_auth_drop(struct mr_auth *auth, struct mr_auth_request *request)
@@ -577,22 +498,22 @@ void mr_auth_note_success(struct mr_auth *auth, uint64_t address)
 
 /* ---- SCRAM ---- */
 
-bool mr_auth_offers_scram(struct mr_auth *auth, uint32_t file)
+bool mr_auth_offers_scram(struct mr_auth *auth, uint32_t realm)
 {
-    struct mr_passfile *held = file_hold(auth, file);
-    bool some = mr_passfile_scram_count(held) != 0;
+    struct realm_files files = realm_files_hold(auth, realm);
+    bool some = files.passfile != NULL && mr_passfile_scram_count(files.passfile) != 0;
 
-    mr_passfile_drop(held);
+    realm_files_drop(files);
     return some;
 }
 
-bool mr_auth_scram_find(struct mr_auth *auth, uint32_t file, struct mr_span user,
+bool mr_auth_scram_find(struct mr_auth *auth, uint32_t realm, struct mr_span user,
                         struct mr_scram_keys *out)
 {
-    struct mr_passfile *held = file_hold(auth, file);
-    bool known = mr_passfile_scram_find(held, user, out);
+    struct realm_files files = realm_files_hold(auth, realm);
+    bool known = mr_passfile_scram_find(files.passfile, user, out);
 
-    mr_passfile_drop(held);
+    realm_files_drop(files);
     return known;
 }
 

@@ -1,26 +1,29 @@
-/* auth.h - is this the user's password?  Asked by event loops, answered by other threads.
+/* auth.h - may it come in?  Asked by event loops, answered by other threads.
  *
  *     CONNECT ─▶ mr_auth_look() ── YES: verified a short while ago, the usual reconnect
  *                    │ LATER
  *                    ▼
  *                mr_auth_submit(request) ─▶ worker: slow hash ─▶ port ─▶ wake
- *                                                                 └▶ mr_auth_take()
+ *                                             │                  └▶ mr_auth_take()
+ *                                             └▶ a service, by HTTP ─▶ port
  *
  * Checking a password is slow by design, so it never runs in a shard: the connection is
  * held, the loop goes on.
  *
- * REMEMBERED: a verification that succeeded holds for an hour, so that a site that
- * reconnects does not pay for it again.  What is kept is no password but 128 bits of an
- * HMAC-SHA256 over user, stored hash and password, under a key that is made at start and
- * never leaves the process.  A changed file forgets all of it.
+ * REALMS: a listener asks the authenticators of its realm in order.  One that does not know
+ * the client (no such user, no token, `ignore`) leaves it to the next; the first yes or no
+ * holds; who is known to none is refused.  Listeners of one configuration share a realm.  Who
+ * is guessing is common to all of them.
+ *
+ * REMEMBERED: a password that was right holds for an hour, so that a site that reconnects
+ * does not pay for it again; a service's plain yes for `cache_ttl`.  What is kept is no
+ * password but 128 bits of an HMAC-SHA256 over all that was asked, under a key that is made at
+ * start and never leaves the process.  A changed file forgets all of it.
  *
  * GUESSING: an address that keeps failing waits, longer each time up to 4 s, and may have
  * 32 questions open; beyond it the answer is BUSY.  What is remembered is not slowed, so
  * devices behind the same address go on.  A user that does not exist costs as much as a
  * wrong password.
- *
- * Several files may be open, for listeners that have users of their own; a request says
- * which one it is about.  The rest, above all who is guessing, is common to them.
  *
  * Thread: open, reload, close by one thread; look, submit, cancel, take by the thread of the
  *         port; all may run at once.
@@ -31,6 +34,7 @@
 #ifndef MR_AUTH_AUTH_H
 #define MR_AUTH_AUTH_H
 
+#include "auth/jwt.h"
 #include "auth/scram.h"
 #include "os/thread.h"
 
@@ -41,7 +45,40 @@ enum mr_auth_answer {
     MR_AUTH_YES,
     MR_AUTH_NO,
     MR_AUTH_BUSY, /* too many are waiting */
+    MR_AUTH_DOWN, /* the service that would know does not answer */
 };
+
+/* `auth.http`; rows in mr_auth_options; see http.h. */
+struct mr_http_conf {
+    const char *url; /* NULL: there is none */
+    const char *authorization;
+    const char *cacertfile;
+    const char *certfile;
+    const char *keyfile;
+    uint64_t request_timeout_us;
+    uint64_t max_requests; /* open at a time */
+    uint64_t cache_ttl_us; /* 0: nothing is remembered */
+};
+
+enum mr_authn { MR_AUTHN_JWT, MR_AUTHN_PASSWORD_FILE, MR_AUTHN_HTTP, MR_AUTHN_COUNT };
+
+/* What a listener's clients are asked, by whom.  Strings outlive the service. */
+struct mr_auth_realm {
+    const char *password_file; /* NULL: none */
+    struct mr_jwt_conf jwt;
+    struct mr_http_conf http;
+    uint8_t order[MR_AUTHN_COUNT]; /* enum mr_authn; those that are not configured are not asked */
+    uint32_t order_count;
+};
+bool mr_auth_realm_asks(const struct mr_auth_realm *realm); /* is any configured? */
+bool mr_auth_realm_equal(const struct mr_auth_realm *a, const struct mr_auth_realm *b);
+
+/* Can its files be used?  CONFIG: `why` says what is wrong, and *key under which key of `auth`;
+ * `warn` (or NULL) gets what is worth knowing.
+ */
+enum mr_err mr_auth_realm_check(const struct mr_auth_realm *realm, const char **key,
+                                void (*warn)(void *arg, const char *text), void *arg,
+                                struct mr_error *why) MR_MUST_USE;
 
 /* Where the answers for one thread gather.  Zeroed, then mr_auth_port_open(). */
 struct mr_auth_port {
@@ -58,30 +95,45 @@ struct mr_auth_port {
 struct mr_auth_request {
     struct mr_auth_port *port;
     uint64_t conn_id; /* the asker's */
+    struct mr_span client_id;
     struct mr_span user;
     struct mr_span password;
-    uint64_t address;    /* of the peer, from mr_auth_address() */
-    uint32_t file;       /* index into the files that were opened */
-    uint32_t delay_ms;   /* out of look(): submit no earlier */
+    const char *peer;     /* "10.0.0.7:51812" */
+    const char *listener; /* its name */
+    uint64_t address;     /* of the peer, from mr_auth_address() */
+    uint32_t realm;       /* index into those that were opened */
+    uint32_t delay_ms;    /* out of look(): submit no earlier */
+    bool has_user;
+    bool has_password;
     bool counted;        /* among the open ones of its address */
+    uint8_t step;        /* authenticators of the realm that have been asked */
+    uint8_t by;          /* enum mr_authn: who said yes or no */
     _Atomic bool cancel; /* nobody waits for the answer */
     enum mr_auth_answer answer;
+    const char *fault;           /* of NO: what is wrong, if there is more to say; static */
+    struct mr_auth_grant *grant; /* of YES: what came with it, the asker's now; or NULL */
+    int64_t asked_ns;            /* when a service's turn came */
     struct mr_auth_request *next;
 };
 
-/* At most MR_AUTH_FILES_MAX files.  CONFIG: one cannot be read or used (passfile.h), or no
- * thread can be started.
+/* At most MR_AUTH_REALMS_MAX.  CONFIG: a file cannot be read or used, or no thread can be
+ * started.
  */
-enum { MR_AUTH_FILES_MAX = 64 };
-enum mr_err mr_auth_open(struct mr_auth **out, const char *const *password_files, uint32_t count,
+enum { MR_AUTH_REALMS_MAX = 64 };
+enum mr_err mr_auth_open(struct mr_auth **out, const struct mr_auth_realm *realms, uint32_t count,
                          struct mr_error *why) MR_MUST_USE;
 
 /* Read all files again.  CONFIG: as in open; all old ones stay. */
 enum mr_err mr_auth_reload(struct mr_auth *auth, struct mr_error *why) MR_MUST_USE;
-size_t mr_auth_user_count(struct mr_auth *auth); /* of all files */
+size_t mr_auth_user_count(struct mr_auth *auth); /* of all password files */
 
-/* Does the file have that user (now)?  Any thread. */
-bool mr_auth_knows(struct mr_auth *auth, uint32_t file, struct mr_span user);
+/* Does the realm's password file have that user (now)?  Any thread. */
+bool mr_auth_knows(struct mr_auth *auth, uint32_t realm, struct mr_span user);
+
+/* Can a client without a password come in: by a token in its user name, by a service? */
+bool mr_auth_needs_no_password(const struct mr_auth *auth, uint32_t realm);
+/* May a user name be a token, that is: a secret? */
+bool mr_auth_name_is_secret(const struct mr_auth *auth, uint32_t realm);
 
 /* End the workers.  What they had not done is answered with NO and waits at its port. */
 void mr_auth_stop(struct mr_auth *auth);
@@ -107,11 +159,11 @@ void mr_auth_note_failure(struct mr_auth *auth, uint64_t address);
 
 /* ---- SCRAM (scram.h): the asker holds the exchange, here are the keys ---- */
 
-/* Has the password file any user for it? */
-bool mr_auth_offers_scram(struct mr_auth *auth, uint32_t file);
+/* Has the realm's password file any user for it? */
+bool mr_auth_offers_scram(struct mr_auth *auth, uint32_t realm);
 
 /* The keys of `user`; false: they are a decoy (passfile.h). */
-bool mr_auth_scram_find(struct mr_auth *auth, uint32_t file, struct mr_span user,
+bool mr_auth_scram_find(struct mr_auth *auth, uint32_t realm, struct mr_span user,
                         struct mr_scram_keys *out);
 
 /* May its address begin an exchange?  YES: now; LATER: after request->delay_ms, then drop() the

@@ -12,6 +12,7 @@
 #include "broker/layout_internal.h"
 #include "broker/login_internal.h"
 #include "broker/outgoing_internal.h"
+#include "broker/realm_internal.h"
 
 #include "os/clock.h"
 #include "os/file.h"
@@ -70,33 +71,6 @@ static enum mr_err exclude_check(const struct mr_list *exclude, struct mr_error 
         }
     }
     return MR_OK;
-}
-
-/* Each password file once, however many listeners use it. */
-static enum mr_err passwords_open(struct mr_broker *broker, struct mr_error *why)
-{
-    const char *paths[MR_AUTH_FILES_MAX];
-    uint32_t count = 0;
-
-    for (uint32_t i = 0; i < broker->run.listener_count; i++) {
-        struct broker_listener *listener = &broker->listeners[i];
-        const char *path = broker->run.listeners[i].auth.password_file;
-
-        listener->conf = &broker->run.listeners[i];
-        listener->asks = path != NULL;
-        broker->knows_users =
-            broker->knows_users || listener->asks || listener->conf->tls.use_identity_as_username;
-        if (path == NULL) {
-            continue;
-        }
-        while (listener->passfile < count && strcmp(paths[listener->passfile], path) != 0) {
-            listener->passfile += 1;
-        }
-        if (listener->passfile == count) {
-            paths[count++] = path;
-        }
-    }
-    return count == 0 ? MR_OK : mr_auth_open(&broker->auth, paths, count, why);
 }
 
 static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct mr_error *why)
@@ -227,7 +201,7 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
         err = listeners_limit(broker, why);
     }
     if (err == MR_OK) {
-        err = passwords_open(broker, why);
+        err = realms_open(broker, why);
     }
     if (err == MR_OK) {
         err = access_open(broker, why);

@@ -39,7 +39,9 @@ struct mr_conn *client_conn(struct client *client);
 void client_begin(struct mr_shard *shard, struct mr_conn *conn);
 extern const struct mr_net_handler client_handler;
 
-/* Set its timer to when it will have been silent for too long. */
+/* Its timer: at the tick `due`, if it has a keep alive, or when its login expires. */
+void client_timer_set(struct client *client, uint32_t due);
+/* The same, counting from when it was last heard. */
 void client_watch_silence(struct client *client);
 
 /* End it without a word: `kind` for the metric. */
@@ -243,6 +245,12 @@ bool outbound_completed(struct client *client, uint16_t packet_id);
 void outbound_drop(struct mr_shard *shard, struct session *session);
 
 /* ---- mailbox.c ---- */
+
+/* From one shard to another: a ring, made when it is first needed. */
+struct mailbox {
+    _Atomic(struct mr_ring *) ring;
+    _Atomic uint64_t large_bytes; /* of messages that lie beside the ring */
+};
 
 /* Send the connection, whose CONNECT is at the front of `unread`, to its home.  FULL:
  * there is no room on the way; it stays as it is.  OK: `client` is gone.

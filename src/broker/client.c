@@ -188,6 +188,8 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
     }
     login_drop(client);
     exchange_drop(client);
+    mr_auth_grant_free(client->grant);
+    client->grant = NULL;
     mr_metric_add(shard->metrics.disconnects[client->end], 1);
     mr_acks_drop(shard->gate, &client->acks);
     topics_drop(client);
@@ -226,12 +228,31 @@ static uint32_t client_due(const struct client *client, struct mr_conn *conn)
     return since + client->keep_alive_ticks;
 }
 
+static bool client_was_silent(const struct client *client, struct mr_conn *conn)
+{
+    return client->keep_alive_ticks != 0 &&
+           (int32_t)(client_due(client, conn) - client->shard->tick) <= 0;
+}
+
+/* Does what its login brought hold no longer? */
+static bool client_expired(const struct client *client)
+{
+    return client->expires_tick != 0 && (int32_t)(client->expires_tick - client->shard->tick) <= 0;
+}
+
+void client_timer_set(struct client *client, uint32_t due)
+{
+    uint32_t at = client->keep_alive_ticks == 0 ? 0 : due;
+
+    if (client->expires_tick != 0 && (at == 0 || (int32_t)(client->expires_tick - at) < 0)) {
+        at = client->expires_tick;
+    }
+    mr_conn_set_timer(client_conn(client), at);
+}
+
 void client_watch_silence(struct client *client)
 {
-    struct mr_conn *conn = client_conn(client);
-
-    /* One tick is what connect_keep_alive() gives to no keep alive at all. */
-    mr_conn_set_timer(conn, client->keep_alive_ticks <= 1 ? 0 : client_due(client, conn));
+    client_timer_set(client, client_due(client, client_conn(client)));
 }
 
 /* Its CONNECT is here and waits, for its password's check or for room: that is us. */
@@ -259,7 +280,7 @@ static void client_timer(void *arg, struct mr_conn *conn)
     if (login_timer(client) || rate_timer(client)) {
         return;
     }
-    if (!joined || (int32_t)(client_due(client, conn) - shard->tick) <= 0) {
+    if (!joined || client_was_silent(client, conn)) {
         mr_conn_listen(conn);
         if (mr_net_find(shard->net, id) == NULL) {
             return;
@@ -281,13 +302,14 @@ static void client_timer(void *arg, struct mr_conn *conn)
     if (!joined) {
         return; /* its CONNECT has set the timer */
     }
-    uint32_t due = client_due(client, conn);
-    if ((int32_t)(due - shard->tick) > 0) {
-        mr_conn_set_timer(conn, due);
-        return;
+    if (client_expired(client)) {
+        (void)client_refuse(client, END_AUTH, MR_MQTT_NOT_AUTHORIZED, "its login has expired");
+    } else if (client_was_silent(client, conn)) {
+        (void)client_refuse(client, END_KEEP_ALIVE, MR_MQTT_KEEP_ALIVE_TIMEOUT,
+                            "silent for 1.5 times its keep alive");
+    } else {
+        client_watch_silence(client);
     }
-    (void)client_refuse(client, END_KEEP_ALIVE, MR_MQTT_KEEP_ALIVE_TIMEOUT,
-                        "silent for 1.5 times its keep alive");
 }
 
 /* Half a packet, and no more of it. */

@@ -42,11 +42,6 @@ void exchange_drop(struct client *client)
     }
 }
 
-static const struct broker_listener *listener_of(struct client *client)
-{
-    return &client->shard->broker->listeners[mr_conn_listener(client_conn(client))];
-}
-
 const char *exchange_begin(struct client *client, struct mr_span data)
 {
     struct exchange *exchange = client->exchange;
@@ -62,7 +57,7 @@ const char *exchange_begin(struct client *client, struct mr_span data)
         return fault;
     }
     exchange->user_len = (uint16_t)user.len;
-    bool known = mr_auth_scram_find(auth, listener_of(client)->passfile, user, &keys);
+    bool known = mr_auth_scram_find(auth, login_realm(client), user, &keys);
     mr_os_random(nonce, sizeof(nonce));
     struct mr_span challenge = mr_scram_challenge(&exchange->scram, &keys, known, nonce, message);
     mr_secret_wipe(&keys, sizeof(keys));
@@ -121,6 +116,7 @@ static uint8_t begin_look(struct client *client, const char **what)
         break;
     case MR_AUTH_NO:
     case MR_AUTH_BUSY:
+    case MR_AUTH_DOWN:
         break;
     }
     mr_metric_add(client->shard->metrics.logins_busy, 1);
@@ -151,11 +147,11 @@ static uint8_t connect_begin(struct client *client, const struct mr_mqtt_frame *
 uint8_t enhanced_check(struct client *client, const struct mr_mqtt_frame *frame,
                        struct mr_mqtt_connect *packet, const char **what)
 {
-    const struct broker_listener *listener = listener_of(client);
+    struct mr_auth *auth = client->shard->broker->auth;
     const struct exchange *exchange = client->exchange;
 
-    if (!listener->asks || !mr_span_is(packet->props.auth_method, MR_SCRAM_METHOD) ||
-        !mr_auth_offers_scram(client->shard->broker->auth, listener->passfile)) {
+    if (auth == NULL || !mr_span_is(packet->props.auth_method, MR_SCRAM_METHOD) ||
+        !login_asks(client) || !mr_auth_offers_scram(auth, login_realm(client))) {
         *what = "its authentication method is not offered; SCRAM-SHA-256 is, to users of "
                 "`millrace passwd --scram`";
         return MR_MQTT_BAD_AUTH_METHOD; /* [MQTT-4.12.0-1] */

@@ -169,14 +169,25 @@ static uint16_t keep_alive_agree(const struct mr_broker_limits *limits, uint16_t
     return (uint16_t)(max_s == 0 ? 1 : max_s > UINT16_MAX ? UINT16_MAX : max_s);
 }
 
-static void connect_keep_alive(struct client *client, uint16_t keep_alive_s)
+/* When what its login brought holds no longer; 0: never, or in years. */
+static uint32_t connect_expires_tick(const struct client *client)
 {
-    struct mr_conn *conn = client_conn(client);
+    const struct mr_shard *shard = client->shard;
+    int64_t expires_s = client->grant == NULL ? 0 : client->grant->expires_s;
+    int64_t left_s = expires_s - shard->wall_us / 1000000;
+    int64_t tick = shard->tick + (left_s < 0 ? 0 : left_s) * 1000000000 / MR_NET_TICK_NS;
 
+    return expires_s == 0 || left_s > (1 << 28) ? 0 : tick == 0 ? 1 : (uint32_t)tick;
+}
+
+static void connect_timers(struct client *client, uint16_t keep_alive_s)
+{
     /* One more, because the tick in which it was heard had begun before. */
-    client->keep_alive_ticks =
-        (uint32_t)((uint64_t)keep_alive_s * 1500000000u / MR_NET_TICK_NS) + 1;
-    mr_conn_set_timer(conn, keep_alive_s == 0 ? 0 : client->shard->tick + client->keep_alive_ticks);
+    uint64_t ticks = (uint64_t)keep_alive_s * 1500000000u / MR_NET_TICK_NS + 1;
+
+    client->keep_alive_ticks = keep_alive_s == 0 ? 0 : (uint32_t)ticks;
+    client->expires_tick = connect_expires_tick(client);
+    client_timer_set(client, client->shard->tick + client->keep_alive_ticks);
 }
 
 static void connect_remember(struct client *client, const struct mr_mqtt_connect *packet)
@@ -330,7 +341,7 @@ enum verdict connect_go_on(struct client *client, const struct mr_mqtt_frame *fr
         return connect_refuse(client, packet.version, joined.reason, joined.what);
     }
     uint16_t keep_alive_s = keep_alive_agree(&shard->limits, packet.keep_alive_s);
-    connect_keep_alive(client, keep_alive_s);
+    connect_timers(client, keep_alive_s);
     limits_begin(client);
     bans_note_accepted(client);
     answer.session_present = joined.present;

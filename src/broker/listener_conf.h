@@ -24,7 +24,8 @@ struct mr_listener_tls {
     const char *ciphers;
     uint32_t tls_version; /* the least: enum mr_tls_version */
     bool require_certificate;
-    bool use_identity_as_username; /* its common name is the user, no password is asked */
+    uint32_t identity_from;        /* enum mr_tls_identity */
+    bool use_identity_as_username; /* that name is the user, no password is asked */
 };
 
 /* What the clients of one listener may; 0: what `mqtt` says for all. */

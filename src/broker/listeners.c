@@ -200,8 +200,6 @@ static void listener_dress(const struct mr_broker *broker, uint32_t index)
 
 enum mr_err listeners_limit(const struct mr_broker *broker, struct mr_error *why)
 {
-    _Static_assert((int)MR_NET_LISTENERS_MAX <= (int)MR_AUTH_FILES_MAX,
-                   "each may have a file of its own");
     if (broker->run.listener_count > MR_NET_LISTENERS_MAX) {
         return mr_error_set(why, MR_ERR_CONFIG, "%zu listeners; at most %d are possible",
                             broker->run.listener_count, MR_NET_LISTENERS_MAX);

@@ -17,11 +17,16 @@
 #include "net/proxy.h"
 #include "net/tls.h"
 
+#include <stdio.h>
+
+enum { LOGIN_PEER_BYTES = 64 };
+
 /* A question and the bytes it points to. */
 struct login {
     struct mr_auth_request request;
     size_t capacity; /* as lent by the pool */
     bool waits;      /* there is no question, only a delay */
+    char peer[LOGIN_PEER_BYTES];
     uint8_t text[];
 };
 
@@ -39,12 +44,18 @@ static void login_decided(struct client *client, enum login_state state)
     client->login_state = (uint8_t)state;
     mr_metric_add(state == LOGIN_YES  ? metrics->logins_accepted
                   : state == LOGIN_NO ? metrics->logins_refused
-                                      : metrics->logins_busy,
+                                      : metrics->logins_busy, /* or down */
                   1);
 }
 
 static void login_ends(struct client *client, enum login_state state)
 {
+    struct mr_auth_request *request = &client->login->request;
+
+    client->login_by = request->by;
+    client->login_fault = state == LOGIN_NO ? request->fault : NULL;
+    client->grant = state == LOGIN_YES ? request->grant : NULL;
+    request->grant = client->grant == NULL ? request->grant : NULL; /* it is the client's now */
     login_free(client->shard, client->login);
     client->login = NULL;
     login_decided(client, state);
@@ -90,9 +101,25 @@ static void login_look(struct client *client)
         break;
     case MR_AUTH_NO:
     case MR_AUTH_BUSY:
+    case MR_AUTH_DOWN:
         login_ends(client, LOGIN_BUSY);
         break;
     }
+}
+
+static const struct broker_listener *listener_of(struct client *client)
+{
+    return &client->shard->broker->listeners[mr_conn_listener(client_conn(client))];
+}
+
+bool login_asks(struct client *client)
+{
+    return listener_of(client)->asks;
+}
+
+uint32_t login_realm(struct client *client)
+{
+    return listener_of(client)->realm;
 }
 
 uint64_t login_address(struct client *client)
@@ -127,55 +154,93 @@ static void login_waited(struct client *client)
     client->login_state = LOGIN_WAITED;
 }
 
+/* A copy of `from` at *at, which is moved on. */
+static struct mr_span text_keep(uint8_t **at, struct mr_span from)
+{
+    struct mr_span kept = mr_span_make(*at, from.len);
+
+    if (from.len != 0) {
+        memcpy(*at, from.at, from.len);
+    }
+    *at += from.len;
+    return kept;
+}
+
 /* False: no memory. */
 static bool login_begin(struct client *client, const struct mr_mqtt_connect *packet)
 {
     struct mr_shard *shard = client->shard;
     struct mr_conn *conn = client_conn(client);
+    const char *name = listener_of(client)->conf->name;
+    size_t text_len = packet->username.len + packet->password.len + packet->client_id.len;
     size_t capacity = 0;
-    struct login *login = (struct login *)(void *)mr_bufpool_take(
-        &shard->pool, sizeof(*login) + packet->username.len + packet->password.len, &capacity);
+    struct login *login =
+        (struct login *)(void *)mr_bufpool_take(&shard->pool, sizeof(*login) + text_len, &capacity);
 
     if (login == NULL) {
         return false;
     }
-    uint8_t *password = login->text + packet->username.len;
     *login = (struct login){
         .request = {.port = &shard->auth_port,
                     .conn_id = mr_conn_id(conn),
-                    .user = mr_span_make(login->text, packet->username.len),
-                    .password = mr_span_make(password, packet->password.len),
-                    .address = mr_auth_address(shard->broker->auth, mr_conn_peer(conn)),
-                    .file = shard->broker->listeners[mr_conn_listener(conn)].passfile},
+                    .has_user = packet->has_username,
+                    .has_password = packet->has_password,
+                    .listener = name == NULL ? "" : name,
+                    .address = login_address(client),
+                    .realm = login_realm(client)},
         .capacity = capacity,
     };
-    memcpy(login->text, packet->username.at, packet->username.len);
-    if (packet->password.len != 0) {
-        memcpy(password, packet->password.at, packet->password.len);
-    }
+    /* The connection may be gone before the answer is there. */
+    (void)snprintf(login->peer, sizeof(login->peer), "%s", mr_conn_peer(conn));
+    uint8_t *at = login->text;
+    login->request.peer = login->peer;
+    login->request.user = text_keep(&at, packet->username);
+    login->request.password = text_keep(&at, packet->password);
+    login->request.client_id = text_keep(&at, packet->client_id);
     client->login = login;
     login_look(client);
     return true;
 }
 
-/* Whether the name or the password is wrong, nobody learns. */
-static const char *wrong_say(struct mr_span user, char words[LOGIN_WORDS_BYTES])
+/* Whether the name or the password is wrong, nobody learns; of a token the log says more. */
+static const char *wrong_say(struct client *client, struct mr_span user,
+                             char words[LOGIN_WORDS_BYTES])
 {
     struct mr_text text = mr_text_over(words, LOGIN_WORDS_BYTES);
 
-    mr_text_add(&text, "wrong user name or password, as '");
-    mr_text_bytes(&text, user.at, user.len < 100 ? user.len : 100);
-    mr_text_add(&text, "'");
+    if (client->login_fault != NULL) {
+        mr_text_fmt(&text, "its token is refused: %s", client->login_fault);
+    } else {
+        mr_text_add(&text, "wrong user name or password");
+    }
+    if (!mr_auth_name_is_secret(client->shard->broker->auth, login_realm(client))) {
+        mr_text_add(&text, ", as '");
+        mr_text_bytes(&text, user.at, user.len < 100 ? user.len : 100);
+        mr_text_add(&text, "'");
+    }
     return words;
 }
 
-/* Does the password belong to the name?  0, or the reason of the refusal. */
-static uint8_t password_check(struct client *client, const struct mr_mqtt_connect *packet,
+/* It may come in; who is it? */
+static uint8_t login_admit(struct client *client, struct mr_mqtt_connect *packet)
+{
+    const struct mr_auth_grant *grant = client->grant;
+
+    if (grant != NULL && grant->names_user) {
+        packet->has_username = grant->username.len != 0;
+        packet->username = grant->username;
+    }
+    return 0;
+}
+
+/* May the client come in with what it says?  0, or the reason of the refusal. */
+static uint8_t password_check(struct client *client, struct mr_mqtt_connect *packet,
                               char words[LOGIN_WORDS_BYTES], const char **what)
 {
     struct mr_auth *auth = client->shard->broker->auth;
 
-    if (client->login_state == LOGIN_NONE && !packet->has_password) {
+    if (client->login_state == LOGIN_NONE && !packet->has_password &&
+        !mr_auth_needs_no_password(auth, login_realm(client))) {
         mr_auth_note_failure(auth, login_address(client));
         login_decided(client, LOGIN_NO);
     } else if (client->login_state == LOGIN_NONE && !login_begin(client, packet)) {
@@ -183,9 +248,9 @@ static uint8_t password_check(struct client *client, const struct mr_mqtt_connec
     }
     switch ((enum login_state)client->login_state) {
     case LOGIN_YES:
-        return 0;
+        return login_admit(client, packet);
     case LOGIN_NO:
-        *what = wrong_say(packet->username, words);
+        *what = wrong_say(client, packet->username, words);
         return MR_MQTT_BAD_CREDENTIALS;
     case LOGIN_BUSY:
         *what = "too many passwords wait to be checked, or its address has sent too many wrong "
@@ -194,6 +259,9 @@ static uint8_t password_check(struct client *client, const struct mr_mqtt_connec
     case LOGIN_BANNED:
         *what = "its address is banned for a while";
         return MR_MQTT_BANNED;
+    case LOGIN_DOWN:
+        *what = "the service of `auth.http` does not answer, so nobody can say who it is";
+        return MR_MQTT_SERVER_UNAVAILABLE;
     case LOGIN_NONE:
     case LOGIN_DELAYED:
     case LOGIN_WAITED:
@@ -204,25 +272,42 @@ static uint8_t password_check(struct client *client, const struct mr_mqtt_connec
     return LOGIN_LATER;
 }
 
+/* Does it say anything that could be checked?  A password alone may be a token. */
+static bool says_who(struct client *client, const struct mr_mqtt_connect *packet)
+{
+    const struct mr_auth_conf *auth = &listener_of(client)->conf->auth;
+
+    return packet->has_username ||
+           (packet->has_password && (mr_jwt_is_configured(&auth->jwt) || auth->http.url != NULL));
+}
+
+/* Who its certificate says it is, to us or to a proxy, which passes the common name on. */
+static bool certificate_name(struct client *client, char words[LOGIN_WORDS_BYTES])
+{
+    uint32_t from = listener_of(client)->conf->tls.identity_from;
+
+    return mr_conn_tls_identity(client_conn(client), from, words, LOGIN_WORDS_BYTES) ||
+           (from == MR_TLS_CN &&
+            mr_conn_proxy_identity(client_conn(client), words, LOGIN_WORDS_BYTES));
+}
+
 uint8_t login_check(struct client *client, struct mr_mqtt_connect *packet,
                     char words[LOGIN_WORDS_BYTES], const char **what)
 {
-    const struct mr_broker *broker = client->shard->broker;
-    const struct broker_listener *listener =
-        &broker->listeners[mr_conn_listener(client_conn(client))];
+    const struct broker_listener *listener = listener_of(client);
 
     if (listener->conf->tls.use_identity_as_username) {
-        if (!mr_conn_tls_identity(client_conn(client), words, LOGIN_WORDS_BYTES) &&
-            !mr_conn_proxy_identity(client_conn(client), words, LOGIN_WORDS_BYTES)) {
-            *what = "neither a certificate nor a proxy gives a usable common name to be its user "
-                    "name";
+        if (!certificate_name(client, words)) {
+            *what =
+                "neither a certificate nor a proxy gives a usable name of `identity_from` to be "
+                "its user name";
             return MR_MQTT_BAD_CREDENTIALS;
         }
         packet->has_username = true;
         packet->username = mr_span_of(words);
         return 0;
     }
-    if (packet->has_username && listener->asks) {
+    if (listener->asks && says_who(client, packet)) {
         return password_check(client, packet, words, what);
     }
     if (listener->anonymous) {
@@ -246,7 +331,7 @@ uint8_t login_client_id(struct client *client, struct mr_mqtt_connect *packet,
         return 0;
     }
     if (conf->tls.use_identity_as_username) {
-        if (mr_conn_tls_identity(conn, words, LOGIN_WORDS_BYTES)) {
+        if (certificate_name(client, words)) {
             packet->client_id = mr_span_of(words);
             return 0;
         }
@@ -260,13 +345,12 @@ uint8_t login_client_id(struct client *client, struct mr_mqtt_connect *packet,
 
 bool login_user_is_gone(struct client *client)
 {
-    const struct mr_broker *broker = client->shard->broker;
-    const struct broker_listener *listener =
-        &broker->listeners[mr_conn_listener(client_conn(client))];
+    bool by_file = client->enhanced ||
+                   (client->login_state == LOGIN_YES && client->login_by == MR_AUTHN_PASSWORD_FILE);
 
-    return client->session != NULL && listener->asks &&
-           (client->enhanced || client->login_state == LOGIN_YES) &&
-           !mr_auth_knows(broker->auth, listener->passfile, session_username(client->session));
+    return client->session != NULL && by_file &&
+           !mr_auth_knows(client->shard->broker->auth, login_realm(client),
+                          session_username(client->session));
 }
 
 /* An answer for a connection that still is that one. */
@@ -277,7 +361,10 @@ static void login_answered(struct client *client)
     if (answer == MR_AUTH_LATER) {
         login_look(client);
     } else {
-        login_ends(client, answer == MR_AUTH_YES ? LOGIN_YES : LOGIN_NO);
+        login_ends(client, answer == MR_AUTH_YES    ? LOGIN_YES
+                           : answer == MR_AUTH_NO   ? LOGIN_NO
+                           : answer == MR_AUTH_BUSY ? LOGIN_BUSY
+                                                    : LOGIN_DOWN);
     }
     if (client->login == NULL) {
         mr_conn_resume(client_conn(client));

@@ -16,10 +16,11 @@ enum login_state {
     LOGIN_NO,
     LOGIN_BUSY,
     LOGIN_BANNED,
+    LOGIN_DOWN, /* the service that would know does not answer */
 };
 
 enum {
-    LOGIN_WORDS_BYTES = 256,
+    LOGIN_WORDS_BYTES = 1024,
     LOGIN_LATER = 0xFF, /* no reason code; it means PACKET_LATER */
     LOGIN_ASKS = 0xFE,  /* nor this: an AUTH packet has been sent, the CONNECT is kept */
 };
@@ -41,6 +42,10 @@ void login_set_timer(struct client *client, uint64_t ms);
 
 /* Its address, for those who guess. */
 uint64_t login_address(struct client *client);
+
+/* Its listener's realm (auth/auth.h), if it asks who a client is. */
+bool login_asks(struct client *client);
+uint32_t login_realm(struct client *client);
 
 /* Where the listener wants it so, the client id is the user name, from here on.  Before the
  * name is checked, because it says where the client is at home.  As login_check().

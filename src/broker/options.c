@@ -1,5 +1,5 @@
 /* options.c - the broker's rows of the configuration. */
-#include "broker/broker.h"
+#include "broker/realm_internal.h"
 #include "net/tls.h"
 
 static const char *const anonymous_choices[] = {"auto", "true", "false", NULL};
@@ -13,6 +13,11 @@ static const char *const overlapping_choices[] = {"each", "merged", NULL};
 
 static const char *const version_choices[] = {
     [MR_TLS_1_2] = "tlsv1.2", [MR_TLS_1_3] = "tlsv1.3", NULL};
+
+static const char *const identity_choices[] = {
+    [MR_TLS_CN] = "cn",           [MR_TLS_SUBJECT] = "subject",
+    [MR_TLS_SAN_DNS] = "san_dns", [MR_TLS_SAN_EMAIL] = "san_email",
+    [MR_TLS_SAN_URI] = "san_uri", NULL};
 
 #define TLS_ROW(field_, type_, default_, help_)          \
     {.name = #field_,                                    \
@@ -36,7 +41,14 @@ static const struct mr_option tls_options[] = {
     TLS_ROW(require_certificate, MR_OPT_BOOL, "false",
             "Admit only clients with a certificate signed by cacertfile."),
     TLS_ROW(use_identity_as_username, MR_OPT_BOOL, "false",
-            "Take the certificate's common name as user name and ask for no password."),
+            "Take a name in the certificate as user name and ask for no password."),
+    {.name = "identity_from",
+     .type = MR_OPT_CHOICE,
+     .offset = offsetof(struct mr_listener_tls, identity_from),
+     .default_text = "cn",
+     .choices = identity_choices,
+     .help = "Which name that is: the common name, the whole subject, or the first alternative "
+             "name of a kind."},
     {.name = "tls_version",
      .type = MR_OPT_CHOICE,
      .offset = offsetof(struct mr_listener_tls, tls_version),
@@ -79,6 +91,21 @@ const struct mr_option mr_auth_options[] = {
      .choices = takeover_choices,
      .help = "Who may go on with the session of a client id, or take over its connection; matters "
              "only where users are checked. A session of nobody is anybody's."},
+    {.name = "order",
+     .type = MR_OPT_LIST,
+     .offset = offsetof(struct mr_auth_conf, order),
+     .help = "Who is asked first; one that does not know the client leaves it to the next. "
+             "Without it: jwt, password_file, http."},
+    {.name = "jwt",
+     .type = MR_OPT_SECTION,
+     .offset = offsetof(struct mr_auth_conf, jwt),
+     .table = mr_jwt_options,
+     .help = "Signed tokens instead of passwords (RFC 7519)."},
+    {.name = "http",
+     .type = MR_OPT_SECTION,
+     .offset = offsetof(struct mr_auth_conf, http),
+     .table = mr_http_options,
+     .help = "A service that says who may come in."},
     {0}};
 
 enum { RATE_MAX = 1000000 }; /* events a second */

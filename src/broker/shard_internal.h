@@ -14,6 +14,7 @@
 
 #include "auth/acl.h"
 #include "auth/auth.h"
+#include "auth/grant.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/metric.h"
@@ -157,9 +158,11 @@ struct alias_table;
 /* A network connection; lies in its mr_conn. */
 struct client {
     struct mr_shard *shard;
-    struct session *session;   /* NULL before CONNECT */
-    struct login *login;       /* its password is being checked, else NULL */
-    struct exchange *exchange; /* it proves who it is by AUTH packets, else NULL (enhanced.c) */
+    struct session *session;     /* NULL before CONNECT */
+    struct login *login;         /* its password is being checked, else NULL */
+    struct mr_auth_grant *grant; /* what its login brought; NULL: nothing (auth/grant.h) */
+    const char *login_fault;     /* of a token that was refused, for the log; static */
+    struct exchange *exchange;   /* it proves who it is by AUTH packets, else NULL (enhanced.c) */
     const struct client_limits *limits;
     int64_t messages_due_ns; /* when what it has published is paid for (limits.c) */
     int64_t bytes_due_ns;
@@ -168,7 +171,8 @@ struct client {
     struct alias *aliases;
     uint32_t aliases_capacity;
     struct alias_table *aliases_out; /* ours towards it; lent at first use */
-    uint32_t keep_alive_ticks;       /* 1.5 times what was asked, and one */
+    uint32_t keep_alive_ticks;       /* 1.5 times what was asked, and one; 0: none */
+    uint32_t expires_tick;           /* its login holds up to here; 0: for ever */
     uint32_t packet_max;             /* largest packet it accepts; 0: any */
     uint32_t plain_held;             /* of acks.held, those that end no PUBLISH of the client */
     uint32_t connected_tick;         /* of its CONNECT */
@@ -181,6 +185,7 @@ struct client {
     uint8_t version;      /* 0 before CONNECT */
     uint8_t end;          /* enum end_kind, once known */
     uint8_t login_state;  /* enum login_state */
+    uint8_t login_by;     /* of LOGIN_YES: who said so, enum mr_authn */
     bool will_dropped;
     bool joining;        /* its CONNACK waits for the journal; nothing is read or sent */
     bool drain_again;    /* its queue waits for memory */
@@ -303,26 +308,21 @@ struct mr_shard {
     struct mr_owed owed[SHARD_OWED];
 };
 
-/* From one shard to another: a ring, made when it is first needed. */
-struct mailbox {
-    _Atomic(struct mr_ring *) ring;
-    _Atomic uint64_t large_bytes; /* of messages that lie beside the ring */
-};
-
 struct broker_listener {
     const struct mr_listener_conf *conf;
     struct mr_address bound;
     struct mr_tls *tls;                    /* NULL: no TLS */
     struct mr_websocket_options websocket; /* path NULL: no WebSocket */
     bool anonymous;
-    bool unlink;       /* a Unix socket's file is ours */
-    bool asks;         /* for a password: */
-    uint32_t passfile; /* which file of `auth` has it */
-    uint32_t acl;      /* index of its rules, or ACL_NONE */
+    bool unlink;    /* a Unix socket's file is ours */
+    bool asks;      /* who a client is: */
+    uint32_t realm; /* which one of `auth` knows */
+    uint32_t acl;   /* index of its rules, or ACL_NONE */
 };
 
 enum { ACL_NONE = UINT32_MAX };
 
+struct mailbox; /* broker_internal.h */
 struct mr_broker {
     struct mr_broker_run run;
     struct mr_broker_limits limits;

@@ -80,10 +80,20 @@ void mr_tls_reload_end(struct mr_tls *tls, bool use);
 /* From now on connections of listener `index` speak TLS.  `tls` outlives the net. */
 void mr_net_secure(struct mr_net *net, uint32_t index, struct mr_tls *tls);
 
-/* The common name of the certificate with which the client has proven who it is, with a
- * NUL.  False: it showed none, the listener did not ask, or the name is empty, longer
- * than `size` or has a NUL inside.
+/* Which part of a certificate names its owner. */
+enum mr_tls_identity {
+    MR_TLS_CN,
+    MR_TLS_SUBJECT, /* all of it, as "CN=press-7,O=plant" (RFC 2253) */
+    MR_TLS_SAN_DNS, /* the first name of this kind */
+    MR_TLS_SAN_EMAIL,
+    MR_TLS_SAN_URI,
+};
+
+/* That name of the certificate with which the client has proven who it is, with a NUL.
+ * False: it showed none, the listener did not ask, or the name is empty, longer than `size` or
+ * has a NUL inside.
  */
-bool mr_conn_tls_identity(const struct mr_conn *conn, char *into, size_t size) MR_MUST_USE;
+bool mr_conn_tls_identity(const struct mr_conn *conn, enum mr_tls_identity from, char *into,
+                          size_t size) MR_MUST_USE;
 
 #endif

@@ -282,26 +282,11 @@ void tls_end(struct conn_tls *tls)
 
 /* ---- who is it? ---- */
 
-bool mr_conn_tls_identity(const struct mr_conn *conn, char *into, size_t size)
+bool mr_conn_tls_identity(const struct mr_conn *conn, enum mr_tls_identity from, char *into,
+                          size_t size)
 {
     const X509 *cert = conn->tls == NULL ? NULL : SSL_get0_peer_certificate(conn->tls->ssl);
-    unsigned char *text = NULL;
-    int len = -1;
 
-    if (cert == NULL || SSL_get_verify_result(conn->tls->ssl) != X509_V_OK) {
-        return false;
-    }
-    const X509_NAME *name = X509_get_subject_name(cert);
-    int at = X509_NAME_get_index_by_NID(name, NID_commonName, -1);
-    if (at >= 0) {
-        len = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
-    }
-    bool usable = len > 0 && (size_t)len < size && memchr(text, 0, (size_t)len) == NULL &&
-                  mr_utf8_valid(mr_span_make(text, (size_t)len));
-    if (usable) {
-        memcpy(into, text, (size_t)len);
-        into[len] = 0;
-    }
-    OPENSSL_free(text);
-    return usable;
+    return cert != NULL && SSL_get_verify_result(conn->tls->ssl) == X509_V_OK &&
+           tls_certificate_names(cert, from, into, size);
 }

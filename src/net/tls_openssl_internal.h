@@ -26,4 +26,7 @@ BIO_METHOD *tls_method_new(void);
 /* tls.c: why OpenSSL's last call in this thread failed; a string of its own. */
 const char *tls_reason(void);
 
+/* tls_identity.c: as mr_conn_tls_identity(), of a certificate that has been verified. */
+bool tls_certificate_names(const X509 *cert, enum mr_tls_identity from, char *into, size_t size);
+
 #endif

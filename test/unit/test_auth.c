@@ -296,11 +296,12 @@ struct asker {
 static void asker_open(struct asker *asker, const char *text)
 {
     struct mr_error why = {.text = ""};
-    const char *files[] = {path};
+    struct mr_auth_realm realm = {
+        .password_file = path, .order = {MR_AUTHN_PASSWORD_FILE}, .order_count = 1};
 
     *asker = (struct asker){0};
     file_put(text);
-    if (mr_auth_open(&asker->auth, files, 1, &why) != MR_OK) {
+    if (mr_auth_open(&asker->auth, &realm, 1, &why) != MR_OK) {
         fprintf(stderr, "%s\n", why.text);
         abort();
     }
@@ -321,6 +322,10 @@ static void request_make(struct asker *asker, struct mr_auth_request *request, c
     *request = (struct mr_auth_request){.port = &asker->port,
                                         .user = mr_span_of(user),
                                         .password = mr_span_of(password),
+                                        .has_user = true,
+                                        .has_password = true,
+                                        .peer = peer,
+                                        .listener = "mqtt",
                                         .address = mr_auth_address(asker->auth, peer)};
 }
 

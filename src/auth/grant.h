@@ -1,0 +1,28 @@
+/* grant.h - what a yes may bring beside the yes: a token's claims, a service's answer.
+ *
+ * Thread: values; whoever has it owns it.   Memory: one block, text included.   Time: none.
+ */
+#ifndef MR_AUTH_GRANT_H
+#define MR_AUTH_GRANT_H
+
+#include "base/span.h"
+
+enum { MR_AUTH_NAME_MAX = 65535 };
+
+struct mr_auth_grant {
+    int64_t expires_s;       /* Unix: the connection ends then; 0: it may stay */
+    bool superuser;          /* no rule holds for it */
+    bool names_user;         /* `username` is who it is, whatever CONNECT said; it may be empty */
+    struct mr_span username; /* in `text`, as `acl` */
+    struct mr_span acl;      /* JSON: rules of its own, in EMQX's forms; empty: none */
+    size_t size;
+    char text[];
+};
+
+/* `username` and `acl` are JSON values, or empty; the name is decoded.  NULL: it is no name that
+ * MQTT knows.  mr_auth_grant_free() frees it.
+ */
+struct mr_auth_grant *mr_auth_grant_make(struct mr_span username, struct mr_span acl);
+void mr_auth_grant_free(struct mr_auth_grant *grant); /* NULL is allowed */
+
+#endif
