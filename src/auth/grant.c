@@ -27,5 +27,16 @@ struct mr_auth_grant *mr_auth_grant_make(struct mr_span username, struct mr_span
 
 void mr_auth_grant_free(struct mr_auth_grant *grant)
 {
-    mr_free(grant);
+    if (grant != NULL) {
+        mr_rules_free(grant->rules);
+        mr_free(grant);
+    }
+}
+
+const char *mr_auth_grant_rules(struct mr_auth_grant *grant, struct mr_span client_id,
+                                struct mr_span user)
+{
+    return grant->acl.len == 0 || grant->rules != NULL
+               ? NULL
+               : mr_rules_read(&grant->rules, grant->acl, client_id, user);
 }

@@ -5,7 +5,7 @@
 #ifndef MR_AUTH_GRANT_H
 #define MR_AUTH_GRANT_H
 
-#include "base/span.h"
+#include "auth/rules.h"
 
 enum { MR_AUTH_NAME_MAX = 65535 };
 
@@ -15,6 +15,7 @@ struct mr_auth_grant {
     bool names_user;         /* `username` is who it is, whatever CONNECT said; it may be empty */
     struct mr_span username; /* in `text`, as `acl` */
     struct mr_span acl;      /* JSON: rules of its own, in EMQX's forms; empty: none */
+    struct mr_rules *rules;  /* made from it, when the client id is known; or NULL */
     size_t size;
     char text[];
 };
@@ -24,5 +25,11 @@ struct mr_auth_grant {
  */
 struct mr_auth_grant *mr_auth_grant_make(struct mr_span username, struct mr_span acl);
 void mr_auth_grant_free(struct mr_auth_grant *grant); /* NULL is allowed */
+
+/* Make `rules` from `acl`, if there is any and that has not been done.  NULL, or what is wrong
+ * with it: then the client must not come in, because it might be denied something.
+ */
+const char *mr_auth_grant_rules(struct mr_auth_grant *grant, struct mr_span client_id,
+                                struct mr_span user);
 
 #endif

@@ -15,6 +15,9 @@
  *   queued     asked again when it is sent, to sessions of whatever kind
  *   will       asked at CONNECT, and when it is published
  *
+ * What came with a login, a token's claim or a service's answer, is asked before the files, as
+ * long as its client is connected (auth/rules.h).
+ *
  * A session that was restored at the start, and whose client has not come since, is not known
  * to belong to a listener: it may only what the rules of all listeners allow.
  *
@@ -36,6 +39,26 @@ static const struct mr_acl *acl_of(const struct mr_shard *shard, uint32_t listen
 
 /* ---- asking ---- */
 
+/* What came with its client's login, as long as that is connected (auth/grant.h); or NULL. */
+static const struct mr_auth_grant *grant_of(const struct session *session)
+{
+    return session->client == NULL ? NULL : session->client->grant;
+}
+
+/* What that says of a topic, before any file is asked. */
+static enum mr_rules_say grant_says(const struct mr_auth_grant *grant, struct mr_span topic,
+                                    unsigned right)
+{
+    if (grant == NULL) {
+        return MR_RULES_NOTHING;
+    }
+    if (grant->superuser) {
+        return MR_RULES_ALLOW;
+    }
+    return grant->rules == NULL ? MR_RULES_NOTHING
+                                : mr_rules_topic(grant->rules, topic, right == MR_ACL_WRITE);
+}
+
 static bool file_allows(const struct mr_acl *acl, struct mr_span client, struct mr_span username,
                         struct mr_span topic, unsigned right)
 {
@@ -55,6 +78,10 @@ bool access_may(const struct mr_shard *shard, const struct session *session, str
     if (shard->acl_version == 0) {
         return true;
     }
+    enum mr_rules_say said = grant_says(grant_of(session), topic, right);
+    if (said != MR_RULES_NOTHING) {
+        return said == MR_RULES_ALLOW;
+    }
     if (session->listener != LISTENER_UNKNOWN) {
         return file_allows(acl_of(shard, session->listener), client, username, topic, right);
     }
@@ -66,11 +93,28 @@ bool access_may(const struct mr_shard *shard, const struct session *session, str
     return true;
 }
 
+/* What a login's own rules say of a filter; false: nothing. */
+static bool grant_covers(const struct mr_auth_grant *grant, struct mr_span filter,
+                         enum mr_acl_cover *cover)
+{
+    if (grant == NULL || (!grant->superuser && grant->rules == NULL)) {
+        return false;
+    }
+    enum mr_rules_say said =
+        grant->superuser ? MR_RULES_ALLOW : mr_rules_filter(grant->rules, filter);
+    *cover = said == MR_RULES_ALLOW  ? MR_ACL_COVERS_ALL
+             : said == MR_RULES_DENY ? MR_ACL_COVERS_NONE
+                                     : MR_ACL_COVERS_SOME;
+    return said != MR_RULES_NOTHING;
+}
+
 enum mr_acl_cover access_covers(const struct mr_shard *shard, const struct session *session,
                                 struct mr_span filter)
 {
-    if (shard->acl_version == 0) {
-        return MR_ACL_COVERS_ALL;
+    enum mr_acl_cover cover = MR_ACL_COVERS_ALL;
+
+    if (shard->acl_version == 0 || grant_covers(grant_of(session), filter, &cover)) {
+        return cover;
     }
     if (session->listener == LISTENER_UNKNOWN) {
         return MR_ACL_COVERS_SOME;
@@ -222,6 +266,17 @@ static bool pattern_fits(const char *pattern, struct mr_span user, struct mr_spa
     }
 }
 
+static bool will_may(struct client *client, const struct mr_mqtt_connect *packet,
+                     struct mr_span user)
+{
+    enum mr_rules_say said = grant_says(client->grant, packet->will_topic, MR_ACL_WRITE);
+
+    return said == MR_RULES_ALLOW ||
+           (said == MR_RULES_NOTHING &&
+            file_allows(acl_of(client->shard, mr_conn_listener(client_conn(client))),
+                        packet->client_id, user, packet->will_topic, MR_ACL_WRITE));
+}
+
 uint8_t access_connect(struct client *client, const struct mr_mqtt_connect *packet, bool assigned,
                        const char **what)
 {
@@ -248,10 +303,15 @@ uint8_t access_connect(struct client *client, const struct mr_mqtt_connect *pack
         *what = "the session of its client id belongs to another user, see `auth.session_takeover`";
         return MR_MQTT_NOT_AUTHORIZED;
     }
+    if (client->grant != NULL) {
+        *what = mr_auth_grant_rules(client->grant, packet->client_id, user);
+        if (*what != NULL) {
+            return MR_MQTT_NOT_AUTHORIZED;
+        }
+    }
     if (shard->acl_version != 0 && packet->has_will &&
         topic_refused(shard, packet->will_topic) == 0 && /* such a one is dropped, later */
-        !file_allows(acl_of(shard, index), packet->client_id, user, packet->will_topic,
-                     MR_ACL_WRITE)) {
+        !will_may(client, packet, user)) {
         mr_metric_add(shard->metrics.denied_will, 1);
         *what = "it may not write to the topic of its will, see `auth.acl_file`";
         return MR_MQTT_NOT_AUTHORIZED;
@@ -336,10 +396,25 @@ static void files_name(struct mr_broker *broker)
     }
 }
 
+/* May logins bring rules of their own?  Then there is something to ask, without any file. */
+static bool logins_bring_rules(const struct mr_broker *broker)
+{
+    for (uint32_t i = 0; i < broker->run.listener_count; i++) {
+        const struct mr_auth_conf *auth = &broker->run.listeners[i].auth;
+        if (mr_jwt_is_configured(&auth->jwt) || auth->http.url != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum mr_err access_open(struct mr_broker *broker, struct mr_error *why)
 {
     struct mr_acl *acls[MR_NET_LISTENERS_MAX] = {NULL};
 
+    for (uint32_t i = 0; i < broker->shard_count && logins_bring_rules(broker); i++) {
+        broker->shards[i]->acl_version = 1;
+    }
     files_name(broker);
     enum mr_err err = files_read(broker, acls, NULL, why);
     for (uint32_t i = 0; err == MR_OK && broker->acl_count != 0 && i < broker->shard_count; i++) {

@@ -41,8 +41,7 @@ extern const struct mr_net_handler client_handler;
 
 /* Its timer: at the tick `due`, if it has a keep alive, or when its login expires. */
 void client_timer_set(struct client *client, uint32_t due);
-/* The same, counting from when it was last heard. */
-void client_watch_silence(struct client *client);
+void client_watch_silence(struct client *client); /* the same, since it was last heard */
 
 /* End it without a word: `kind` for the metric. */
 void client_end(struct client *client, enum end_kind kind);

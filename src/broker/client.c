@@ -173,31 +173,9 @@ static void client_stranger(void *arg, const struct mr_conn *conn, const char *w
     }
 }
 
-static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why)
+/* Its session ends with it, or stays, and its will is due. */
+static void session_closed(struct mr_shard *shard, struct session *session, struct client *client)
 {
-    struct mr_shard *shard = arg;
-    struct client *client = mr_conn_user(conn);
-    struct session *session = client->session;
-
-    if (why == MR_CLOSE_MEMORY) {
-        client->end = END_MEMORY;
-    } else if (why == MR_CLOSE_TLS) {
-        transport_note(client, END_TLS);
-    } else if (why == MR_CLOSE_WEBSOCKET) {
-        transport_note(client, END_WEBSOCKET);
-    }
-    login_drop(client);
-    exchange_drop(client);
-    mr_auth_grant_free(client->grant);
-    client->grant = NULL;
-    mr_metric_add(shard->metrics.disconnects[client->end], 1);
-    mr_acks_drop(shard->gate, &client->acks);
-    topics_drop(client);
-    aliases_drop(client);
-    alias_out_drop(client);
-    if (session == NULL) {
-        return;
-    }
     log_gone(client);
     bans_note_left(client);
     client->session = NULL;
@@ -216,6 +194,33 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
     } else if (will != NULL) {
         stored_free(&shard->pool, will);
     }
+}
+
+static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why)
+{
+    struct mr_shard *shard = arg;
+    struct client *client = mr_conn_user(conn);
+    struct session *session = client->session;
+
+    if (why == MR_CLOSE_MEMORY) {
+        client->end = END_MEMORY;
+    } else if (why == MR_CLOSE_TLS) {
+        transport_note(client, END_TLS);
+    } else if (why == MR_CLOSE_WEBSOCKET) {
+        transport_note(client, END_WEBSOCKET);
+    }
+    login_drop(client);
+    exchange_drop(client);
+    mr_metric_add(shard->metrics.disconnects[client->end], 1);
+    mr_acks_drop(shard->gate, &client->acks);
+    topics_drop(client);
+    aliases_drop(client);
+    alias_out_drop(client);
+    if (session != NULL) {
+        session_closed(shard, session, client);
+    }
+    mr_auth_grant_free(client->grant); /* its will was asked for by it */
+    client->grant = NULL;
 }
 
 /* The tick at which it will have been silent for too long [MQTT-3.1.2-22].  A client

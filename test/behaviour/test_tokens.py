@@ -149,6 +149,86 @@ class Tokens(unittest.TestCase):
         gateway.wait_log("its login has expired")
 
 
+class Rules(unittest.TestCase):
+    """The claim `acl`, beside an ACL file that allows something else."""
+
+    @classmethod
+    def setUpClass(cls):
+        rules = temp.path / "rules.acl"
+        rules.write_text("pattern readwrite file/#\n", encoding="utf-8")
+        cls.gateway = Gateway(config.replace("  jwt:", f"  acl_file: {rules}\n  jwt:")).start()
+
+    @classmethod
+    def tearDownClass(cls):
+        with cls.gateway:
+            pass
+
+    def join(self, will=None, client="c1", **claims):
+        peer = wire.Wire(self.gateway.mqtt_port)
+        self.addCleanup(peer.sock.close)
+        packet = wire.connect(client, 5, flags=0xC2, will=will)
+        at = 2 if packet[1] < 128 else 3
+        peer.send(wire.packet(wire.CONNECT, 0, packet[at:] + wire.text("any")
+                              + wire.text(token(**claims))))
+        return peer, peer.read()[1][1]
+
+    def rights(self, topics, **claims):
+        """The topics it may publish to, and the filters it may subscribe to."""
+        peer, code = self.join(**claims)
+        self.assertEqual(code, 0)
+        may = set(), set()
+        for topic in topics:
+            peer.send(wire.publish(topic, b"1", 1, 7, version=5))
+            kind, body = peer.read()
+            self.assertEqual(kind >> 4, wire.PUBACK)
+            if len(body) == 2 or body[2] in (0, 0x10):
+                may[0].add(topic)
+        for topic in topics:
+            peer.send(wire.subscribe([topic], version=5, qos=0))
+            kind, body = peer.read()
+            while kind >> 4 != wire.SUBACK:
+                kind, body = peer.read()
+            if body[-1] < 0x80:
+                may[1].add(topic)
+        return may
+
+    def test_lists_allow_what_they_say_and_the_file_nothing_more(self):
+        acl = {"pub": ["home/%c/x"], "sub": ["orders/${username}"], "all": ["chat"]}
+        topics = ("home/c1/x", "home/c2/x", "orders/press-7", "orders/x", "chat", "file/x")
+        self.assertEqual(self.rights(topics, acl=acl),
+                         ({"home/c1/x", "chat"}, {"orders/press-7", "chat"}))
+        self.assertEqual(self.rights(topics, acl={}), (set(), set()))
+        self.assertEqual(self.rights(topics, acl={}, is_superuser=True),
+                         (set(topics), set(topics)))
+        self.assertEqual(self.rights(topics), ({"file/x"}, {"file/x"}))
+
+    def test_rules_leave_the_rest_to_the_file(self):
+        acl = [{"permission": "deny", "action": "all", "topic": "file/secret"},
+               {"permission": "allow", "action": "publish", "topic": "home/#"}]
+        self.assertEqual(self.rights(("file/secret", "file/x", "home/y", "z"), acl=acl),
+                         ({"file/x", "home/y"}, {"file/x"}))
+
+    def test_each_message_is_judged_where_a_filter_is_too_wide(self):
+        acl = [{"permission": "deny", "action": "subscribe", "topic": "home/secret/#"},
+               {"permission": "allow", "action": "all", "topic": "home/#"}]
+        reader, _ = self.join(client="reader", acl=acl)
+        reader.send(wire.subscribe(["home/#"], version=5, qos=0))
+        self.assertEqual(reader.read()[1][-1], 0)
+        writer, _ = self.join(client="writer", is_superuser=True)
+        for topic in ("home/secret/x", "home/open"):
+            writer.send(wire.publish(topic, b"1", 1, 1, version=5))
+            self.assertEqual(writer.read()[0] >> 4, wire.PUBACK)
+        self.assertIn(b"home/open", reader.read()[1])
+
+    def test_wills_are_judged_and_rules_have_to_be_understood(self):
+        acl = {"pub": ["home/will"]}
+        self.assertEqual(self.join(will=("home/will", "x", 0), acl=acl)[1], 0)
+        self.assertEqual(self.join(will=("file/will", "x", 0), acl=acl)[1], 0x87)
+        for bad in ("all", {"pub": "home"}, [{"permission": "allow"}], {"pub": ["a/#/b"]}):
+            with self.subTest(bad):
+                self.assertEqual(self.join(acl=bad)[1], 0x87)
+
+
 class Configured(unittest.TestCase):
     def test_options_of_emqx(self):
         text = f"""
@@ -182,6 +262,8 @@ auth:
                 self.assertNotIn(secret.split(".")[2], other.log.text() + shown)
 
     def test_keys_are_read_again_and_bad_ones_change_nothing(self):
+        before = (temp.path / "keys.jwks").read_text(encoding="utf-8")
+        self.addCleanup((temp.path / "keys.jwks").write_text, before, encoding="utf-8")
         with Gateway(config) as other:
             def code(key, kid):
                 return login(other.mqtt_port, "any", token(key, "ES256", {"kid": kid}), 5)
