@@ -142,6 +142,7 @@ static bool ask_token(struct mr_auth *auth, struct mr_jwt_keys *keys,
     enum mr_jwt_verdict said = mr_jwt_verify(keys, token, scratch, &claims, &request->fault);
 
     if (said == MR_JWT_OTHER) {
+        request->fault = NULL;
         return false;
     }
     if (said == MR_JWT_GOOD) {

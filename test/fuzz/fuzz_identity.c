@@ -4,14 +4,17 @@
  *         answers, makes us read or write where we must not; and a token passes only with the
  *         right signature.
  * Method: the first byte says what the rest is: a token, claims that we sign ourselves, a key of
- *         a set, a service's answer, or the messages of SCRAM.
+ *         a set, a service's answer, the rules of a login, or the messages of SCRAM.  A filter that
+ *         rules allow as a whole may bring nothing that they deny.
  */
 #include "auth/base64.h"
 #include "auth/grant.h"
 #include "auth/http.h"
 #include "auth/jwt_internal.h"
+#include "auth/rules.h"
 #include "auth/scram.h"
 #include "codec/json.h"
+#include "codec/topic.h"
 #include "fuzz.h"
 
 #include <openssl/hmac.h>
@@ -99,6 +102,29 @@ static void try_key(struct mr_span text)
     mr_free(key.secret);
 }
 
+static void try_rules(struct mr_span text)
+{
+    static const char *const topics[] = {"a", "a/b", "b", "$s/a", "c1/x", "u1/x/y"};
+    static const char *const filters[] = {"#", "+", "a/#", "+/b", "$s/#", "c1/x", "+/+/+"};
+    struct mr_rules *rules = NULL;
+
+    if (!mr_json_valid(text) ||
+        mr_rules_read(&rules, text, mr_span_of("c1"), mr_span_of("u1")) != NULL) {
+        return;
+    }
+    for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]); i++) {
+        struct mr_span filter = mr_span_of(filters[i]);
+        bool whole = mr_rules_filter(rules, filter) == MR_RULES_ALLOW;
+        for (size_t k = 0; k < sizeof(topics) / sizeof(topics[0]); k++) {
+            struct mr_span topic = mr_span_of(topics[k]);
+            mr_assert(!whole || !mr_topic_matches(filter, topic) ||
+                      mr_rules_topic(rules, topic, false) == MR_RULES_ALLOW ||
+                      memmem(text.at, text.len, "eq ", 3) != NULL);
+        }
+    }
+    mr_rules_free(rules);
+}
+
 static void try_scram(struct mr_span text)
 {
     static const uint8_t nonce[MR_SCRAM_NONCE_BYTES];
@@ -136,6 +162,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     case 'k':
         try_key(text);
+        break;
+    case 'r':
+        try_rules(text);
         break;
     case 'h':
         mr_assert(http_body_read(text, &grant) == HTTP_ALLOW || grant == NULL);
