@@ -74,6 +74,7 @@ static bool connack_is_beyond(struct client *client, const struct mr_mqtt_connec
     }
     connack_props(client, packet, (uint16_t)~packet->keep_alive_s, ~packet->props.session_expiry_s,
                   &longest.props);
+    enhanced_answer(client, &longest.props);
     if (packet->client_id.len == 0) {
         longest.props.assigned_client_id = mr_span_make(any_id, sizeof(any_id));
         mr_mqtt_set(&longest.props, MR_MQTT_PROP_ASSIGNED_CLIENT_ID);
