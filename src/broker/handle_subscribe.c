@@ -49,7 +49,7 @@ static uint8_t subscribe_make(struct client *client, const struct mr_mqtt_subscr
     *is_new = false;
     enum mr_err shared = mr_topic_share_split(wanted->filter, &group, &inner);
     if (shared == MR_ERR_REJECT) {
-        return MR_MQTT_TOPIC_FILTER_INVALID; /* 3.x, where it is not malformed */
+        return MR_MQTT_TOPIC_FILTER_INVALID; /* [MQTT-4.8.2-1], [MQTT-4.8.2-2] */
     }
     if (access_covers(client->shard, session, inner) == MR_ACL_COVERS_NONE) {
         access_denied_subscribe(client, wanted->filter);

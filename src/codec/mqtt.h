@@ -110,17 +110,17 @@ struct mr_mqtt_subscribe {
  * mr_topic_share_split() takes it apart.
  */
 struct mr_mqtt_subscription {
-    struct mr_span filter;    /* valid topic filter */
+    struct mr_span filter;    /* valid topic filter, or a "$share" one that is refused */
     uint8_t qos;              /* 0, 1, 2 */
     bool no_local;            /* 5.0 */
     bool retain_as_published; /* 5.0 */
     uint8_t retain_handling;  /* 5.0: 0 send, 1 send if new, 2 do not send */
 };
 
-/* REJECT with 0x8F: a filter whose wildcards are misplaced [MQTT-4.7.1-1] [MQTT-4.7.1-2]
- * or, in 5.0, a "$share" filter without name or filter [MQTT-4.8.2-1]; 0x82: no filter at all
- * [MQTT-3.8.3-2], No Local on a shared one [MQTT-3.8.3-4]; 0x81: reserved option bits
- * [MQTT-3.8.3-5].
+/* REJECT with 0x8F: a filter whose wildcards are misplaced [MQTT-4.7.1-1] [MQTT-4.7.1-2];
+ * 0x82: no filter at all [MQTT-3.8.3-2], No Local on a shared one [MQTT-3.8.3-4]; 0x81: reserved
+ * option bits [MQTT-3.8.3-5].  A "$share" filter without name or filter [MQTT-4.8.2-1] is let
+ * through: mr_topic_share_split() tells it, and its code in the SUBACK says so.
  */
 enum mr_err mr_mqtt_subscribe_decode(const struct mr_mqtt_frame *frame, uint8_t version,
                                      struct mr_mqtt_subscribe *out,

@@ -35,8 +35,8 @@ static enum mr_err subscribe_head(struct mr_take *take, uint8_t type, struct mr_
 }
 
 /* One filter of either packet. */
-static enum mr_err subscribe_filter(struct mr_take *take, uint8_t version, struct mr_span *filter,
-                                    bool *is_shared, struct mr_mqtt_why *why)
+static enum mr_err subscribe_filter(struct mr_take *take, struct mr_span *filter, bool *is_shared,
+                                    struct mr_mqtt_why *why)
 {
     struct mr_span group;
     struct mr_span inner;
@@ -48,18 +48,14 @@ static enum mr_err subscribe_filter(struct mr_take *take, uint8_t version, struc
     if (!mr_utf8_valid(*filter)) { /* [MQTT-3.8.3-1], [MQTT-3.10.3-1] */
         return mqtt_malformed(why, "topic filter is not valid UTF-8 or contains U+0000");
     }
-    const char *fault = mr_topic_filter_fault(*filter);
-    if (fault != NULL) { /* [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1] */
-        return mqtt_refuse(why, MR_ERR_REJECT, MR_MQTT_TOPIC_FILTER_INVALID, fault);
-    }
     enum mr_err shared = mr_topic_share_split(*filter, &group, &inner);
     *is_shared = shared == MR_OK;
-    /* [MQTT-4.8.2-1], [MQTT-4.8.2-2].  3.x has no shared subscriptions, so there
-     * "$share" is an ordinary level.
+    /* [MQTT-4.8.2-1], [MQTT-4.8.2-2]: a code in the SUBACK refuses it and takes no other filter
+     * with it; no subscription ever has it.
      */
-    if (shared == MR_ERR_REJECT && version == MR_MQTT_5) {
-        return mqtt_refuse(why, MR_ERR_REJECT, MR_MQTT_TOPIC_FILTER_INVALID,
-                           "shared subscription without group or filter");
+    const char *fault = shared == MR_ERR_REJECT ? NULL : mr_topic_filter_fault(*filter);
+    if (fault != NULL) { /* [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1] */
+        return mqtt_refuse(why, MR_ERR_REJECT, MR_MQTT_TOPIC_FILTER_INVALID, fault);
     }
     return MR_OK;
 }
@@ -105,7 +101,7 @@ static enum mr_err subscribe_decode(const struct mr_mqtt_frame *frame, uint8_t v
     while (mr_take_left(&take) != 0) {
         struct mr_span filter;
         bool is_shared;
-        err = subscribe_filter(&take, version, &filter, &is_shared, why);
+        err = subscribe_filter(&take, &filter, &is_shared, why);
         if (err == MR_OK && frame->type == MR_MQTT_SUBSCRIBE) {
             uint8_t options = mr_take_u8(&take);
             err = take.failed ? mqtt_malformed(why, "topic filter without options")

@@ -313,27 +313,26 @@ static inline uint64_t naive_reason(struct naive *n, char letter, const uint8_t 
     return seen;
 }
 
-/* 4.7.1, 4.8.2 */
-static inline bool naive_is_filter(struct mr_span filter, bool is_5, bool *is_shared)
+/* 4.7.1, 4.8.2; a shared one without a proper group and filter is refused later. */
+static inline bool naive_is_filter(struct mr_span filter, bool *is_shared)
 {
     struct mr_span rest = filter;
-    size_t levels = 0;
-    bool group_is_good = false;
+    bool is_sound = filter.len != 0;
 
     *is_shared = false;
-    while (rest.at != NULL) {
+    for (size_t levels = 0; rest.at != NULL; levels++) {
         struct mr_span level = mr_span_split(&rest, '/');
         bool is_wild = mr_span_is(level, "+") || mr_span_is(level, "#");
-        if ((!is_wild && naive_has(level, "+#")) || (mr_span_is(level, "#") && rest.at != NULL)) {
-            return false;
+        if (levels == 1 && *is_shared &&
+            (level.len == 0 || naive_has(level, "+#") || rest.at == NULL || rest.len == 0)) {
+            *is_shared = false;
+            return true;
         }
+        is_sound = is_sound && (is_wild || !naive_has(level, "+#")) &&
+                   !(mr_span_is(level, "#") && rest.at != NULL);
         *is_shared = *is_shared || (levels == 0 && mr_span_is(level, "$share") && rest.at != NULL);
-        if (levels == 1) {
-            group_is_good = level.len != 0 && !is_wild && rest.at != NULL && rest.len != 0;
-        }
-        levels += 1;
     }
-    return filter.len != 0 && (!*is_shared || !is_5 || group_is_good);
+    return is_sound;
 }
 
 static inline void naive_filters(struct naive *n, bool with_options)
@@ -344,7 +343,7 @@ static inline void naive_filters(struct naive *n, bool with_options)
     while (n->left != 0) {
         bool is_shared = false;
         struct mr_span filter = naive_text(n);
-        n->wrong |= !naive_is_filter(filter, n->is_5, &is_shared);
+        n->wrong |= !naive_is_filter(filter, &is_shared);
         if (with_options) {
             uint32_t options = naive_number(n, 1);
             n->wrong |= (options & 3) == 3 || (options & 0xC0) != 0 || (options & 0x30) == 0x30 ||
