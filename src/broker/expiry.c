@@ -90,7 +90,7 @@ void expiry_arm(struct mr_shard *shard, struct keep *keep)
     if (keep->close_owed) {
         next_ns = shard->now_ns;
     }
-    if (session->share != NULL && next_ns > shard->now_ns + SHIFT_NS) {
+    if (session->share != NULL && keep->count != 0 && next_ns > shard->now_ns + SHIFT_NS) {
         next_ns = shard->now_ns + SHIFT_NS;
     }
     if (next_ns == INT64_MAX) {

@@ -312,6 +312,9 @@ void share_apply(struct mr_shard *shard, const struct mr_control *give, uint32_t
                                .retain = sub->retain_as_published && message.retain};
         queue_push(shard, session->keep, kept, &how);
         share_load(shard, session);
+        if (session->keep->closed_us != 0 && !shard->restoring) {
+            expiry_arm(shard, session->keep); /* others may take it */
+        }
     }
     if (kept != NULL) {
         kept_unref(shard, kept);
