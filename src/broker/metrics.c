@@ -193,6 +193,7 @@ void shard_metrics_update(struct mr_shard *shard)
     stat_store(&s->clients_expired, shard->clients_expired);
     stat_store(&s->payload_received, shard->payload_received);
     stat_store(&s->payload_sent, shard->payload_sent);
+    stat_store(&s->shared, mr_subtree_shared_count(shard->subtree));
     stat_store(&s->kept, shard->kept_count);
     stat_store(&s->kept_bytes, shard->kept_bytes);
     stat_store(&s->memory, shard->pool.lent_bytes);

@@ -68,8 +68,8 @@ struct shard_stats {
     _Atomic uint64_t connections, connections_total, publishes_received, publishes_sent, dropped,
         subscriptions, sessions, queued, retained, withheld, paused, bytes_received, bytes_sent;
     /* What only $SYS tells. */
-    _Atomic uint64_t clients, clients_online, clients_expired, payload_received, payload_sent, kept,
-        kept_bytes, memory;
+    _Atomic uint64_t clients, clients_online, clients_expired, payload_received, payload_sent,
+        shared, kept, kept_bytes, memory;
 };
 
 #endif

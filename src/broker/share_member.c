@@ -91,7 +91,7 @@ bool share_is(struct mr_span filter)
 uint8_t share_join(struct mr_shard *shard, struct session *session, struct mr_sub *sub,
                    struct mr_span filter, uint8_t qos)
 {
-    sub->is_shared = true;
+    mr_subtree_share(shard->subtree, sub);
     if (session->share == NULL) {
         session->share = share_client_new(session_id(session), shard->index, session->keep != NULL);
         atomic_store(&session->share->connected, session->client != NULL);

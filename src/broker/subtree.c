@@ -57,6 +57,7 @@ struct mr_subtree {
     size_t table_count;
     uint64_t version;
     uint64_t count;
+    uint64_t shared_count; /* of these, in a group */
     uint32_t levels_max;
     struct mr_interest *interest; /* NULL: nobody else looks */
 };
@@ -361,6 +362,7 @@ void mr_subtree_remove(struct mr_subtree *tree, struct mr_sub *sub, struct mr_su
     struct subtree_node *node = sub->node;
     uint32_t left = (*owned)->owner_count - 1;
 
+    tree->shared_count -= sub->is_shared ? 1 : 0;
     if (sub->node_prev != NULL) {
         sub->node_prev->node_next = sub->node_next;
     } else {
@@ -467,4 +469,15 @@ uint64_t mr_subtree_version(const struct mr_subtree *tree)
 uint64_t mr_subtree_count(const struct mr_subtree *tree)
 {
     return tree->count;
+}
+
+void mr_subtree_share(struct mr_subtree *tree, struct mr_sub *sub)
+{
+    tree->shared_count += sub->is_shared ? 0 : 1;
+    sub->is_shared = true;
+}
+
+uint64_t mr_subtree_shared_count(const struct mr_subtree *tree)
+{
+    return tree->shared_count;
 }

@@ -86,4 +86,8 @@ bool mr_subtree_has(const struct mr_subtree *tree, struct mr_span topic);
 uint64_t mr_subtree_version(const struct mr_subtree *tree); /* never 0 */
 uint64_t mr_subtree_count(const struct mr_subtree *tree);   /* subscriptions */
 
+/* Mark a subscription as one of a group; it counts as such until it is removed. */
+void mr_subtree_share(struct mr_subtree *tree, struct mr_sub *sub);
+uint64_t mr_subtree_shared_count(const struct mr_subtree *tree); /* of mr_subtree_count() */
+
 #endif

@@ -212,7 +212,10 @@ static void sum_shard(uint64_t sums[SUM_COUNT], const struct mr_shard *shard)
     sums[SUM_PAYLOAD_SENT] += shown(&s->payload_sent);
     sums[SUM_BYTES_RECEIVED] += shown(&s->bytes_received);
     sums[SUM_BYTES_SENT] += shown(&s->bytes_sent);
-    sums[SUM_SUBSCRIPTIONS] += shown(&s->subscriptions);
+    uint64_t shared = shown(&s->shared);
+    uint64_t all = shown(&s->subscriptions);
+    sums[SUM_SUBSCRIPTIONS] += all > shared ? all - shared : 0; /* as Mosquitto counts */
+    sums[SUM_SHARED] += shared;
     sums[SUM_STORED] += shown(&s->kept);
     sums[SUM_STORED_BYTES] += shown(&s->kept_bytes);
     sums[SUM_MEMORY] += shown(&s->memory);

@@ -136,6 +136,11 @@ class Numbers(unittest.TestCase):
                     sub.send(wire.subscribe(["n/1", "n/2", "n/3"]))
                     sub.read()
                     watcher.number("subscriptions/count", before["subscriptions/count"] + 3)
+                    sub.send(wire.subscribe(["$share/g/n/4"], 2))
+                    sub.read()
+                    watcher.number("shared_subscriptions/count", 1)
+                    watcher.wait("subscriptions/count",
+                                 lambda v: float(v) == before["subscriptions/count"] + 3)
                     watcher.number("clients/total", before["clients/total"] + 1)
                     watcher.number("clients/maximum", before["clients/total"] + 1)
                 watcher.wait("clients/total", lambda v: float(v) <= before["clients/total"])
