@@ -137,6 +137,7 @@ class Mosquitto(unittest.TestCase):
             "mqtt.max_keepalive": "3600s",
             "mqtt.max_session_expiry": "1440h",
             "mqtt.topic_alias_maximum": "20",
+            "mqtt.overlapping": "merged",
             "mqtt.sys_interval": "30s",
             "gateway.memory": "536870912",
             "log.level": "info",

@@ -60,8 +60,6 @@ static const struct {
      "messages of QoS 0 are not queued for clients that are away; use QoS 1"},
     {"upgrade_outgoing_qos",
      "a message is sent with the lower QoS of the publish and of the subscription"},
-    {"allow_duplicate_messages",
-     "overlapping subscriptions get one copy each, which is Mosquitto's default too"},
     {"set_tcp_nodelay", "always so here"},
     {"persistence_location",
      "the data folder is `gateway.data`; choose one on a disk with room for what has to "

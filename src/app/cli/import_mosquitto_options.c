@@ -390,6 +390,13 @@ static void on_retain_available(struct mosquitto *reader, const struct mosquitto
                 "all the same, its client is not sent away");
 }
 
+/* Of several subscriptions that match: a copy each, or one. */
+static void on_duplicates(struct mosquitto *reader, const struct mosquitto_line *line)
+{
+    import_set(reader->import, NULL, "mqtt.overlapping", IMPORT_PLAIN,
+               is_true(line->value) ? "each" : "merged", line->place);
+}
+
 static void on_persistence(struct mosquitto *reader, const struct mosquitto_line *line)
 {
     import_note(reader->import, line->place, line->text, "%s",
@@ -510,6 +517,7 @@ static const struct option_row rows[] = {
     {.name = "memory_limit", .how = HOW_CALL, .call = on_memory_limit},
     {.name = "max_keepalive", .how = HOW_SECONDS, .key = "mqtt.max_keepalive"},
     {.name = "persistent_client_expiration", .how = HOW_CALL, .call = on_expiration},
+    {.name = "allow_duplicate_messages", .how = HOW_CALL, .call = on_duplicates},
     {.name = "retain_available", .how = HOW_CALL, .call = on_retain_available},
     {.name = "sys_interval", .how = HOW_SECONDS, .key = "mqtt.sys_interval"},
 
