@@ -33,8 +33,8 @@ static const char *const topics[] = {
     "will/1",
     "$own/t",
     "$SYS/x",
-    "long/topic/that/does/not/fit/the/connections/topic/cache/"
-    "because/it/has/more/bytes/than/one/entry/can/ever/hold/at/all"};
+    ("long/topic/that/does/not/fit/the/connections/topic/cache/"
+     "because/it/has/more/bytes/than/one/entry/can/ever/hold/at/all")};
 static const char *const filters[] = {"#", "a/#", "+/b", "a/+/c", "x/y", "$own/#", "will/+"};
 
 static const char *any(const char *const *of, size_t count)

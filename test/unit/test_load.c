@@ -40,7 +40,7 @@ static void test_quantiles_are_within_their_precision(uint64_t seed)
     }
     qsort(values, COUNT, sizeof(values[0]), compare_ns);
     for (size_t i = 0; i < MR_COUNT_OF(quantiles); i++) {
-        size_t rank = (size_t)(quantiles[i] * COUNT + 0.999999);
+        size_t rank = (size_t)(quantiles[i] * (double)COUNT + 0.999999);
         double exact = (double)values[rank - 1];
         double told = (double)mr_histogram_quantile_ns(&histogram, quantiles[i]);
         mr_assert(told >= exact && told <= exact * (1 + 1.0 / 64) + 1);
