@@ -447,7 +447,7 @@ static size_t marks_of(struct mr_auth *auth, const struct mr_auth_request *reque
 enum mr_auth_answer mr_auth_look(struct mr_auth *auth, struct mr_auth_request *request)
 {
     uint8_t marks[2][KNOWN_BYTES];
-    uint8_t by[2];
+    uint8_t by[2] = {0};
     size_t count = marks_of(auth, request, marks, by);
     bool known = false;
 

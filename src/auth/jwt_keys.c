@@ -200,6 +200,7 @@ enum mr_err mr_jwt_keys_read(struct mr_jwt_keys **out, const struct mr_jwt_conf 
         }
         err = file_load(paths[i], &text, &len, why);
         if (err == MR_OK) {
+            mr_assert(text != NULL);
             err = i == 0   ? secret_take(keys, conf, text, len, warn, arg, why)
                   : i == 1 ? pem_take(keys, conf, text, len, why)
                            : jwks_take(keys, conf, text, len, why);

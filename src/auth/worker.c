@@ -137,7 +137,7 @@ static bool ask_token(struct mr_auth *auth, struct mr_jwt_keys *keys,
 {
     struct mr_span token = conf->from == MR_JWT_FROM_USERNAME ? request->user : request->password;
     uint8_t scratch[MR_JWT_BYTES_MAX];
-    struct mr_jwt_grant claimed;
+    struct mr_jwt_grant claimed = {.expires_s = 0};
     struct mr_span claims;
     enum mr_jwt_verdict said = mr_jwt_verify(keys, token, scratch, &claims, &request->fault);
 

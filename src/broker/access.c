@@ -250,7 +250,8 @@ static bool pattern_fits(const char *pattern, struct mr_span user, struct mr_spa
         if (pattern[0] == 0 && id.len == 0) {
             return true;
         }
-        if (pattern[0] != 0 && id.len >= part.len && memcmp(id.at, part.at, part.len) == 0) {
+        if (pattern[0] != 0 && id.len >= part.len &&
+            mr_span_equal(part, mr_span_make(id.at, part.len))) {
             pattern += puts ? 2 : 1;
             id.at += part.len;
             id.len -= part.len;
