@@ -185,6 +185,16 @@ class Mosquitto(unittest.TestCase):
                 or name in STRUCTURE
             self.assertTrue(said, f"{name}:\n{out}\n{notes}")
 
+    def test_the_whole_subject_as_user_name(self):
+        path = written("subject.conf", "listener 8883", f"cafile {pki.ca}",
+                       f"certfile {temp.path}/server.crt", f"keyfile {temp.path}/server.key",
+                       "require_certificate true", "use_subject_as_username true")
+        found = keys(imported(path)[0])
+        self.assertEqual(found["listeners.mqtts.tls.use_identity_as_username"], "true")
+        self.assertEqual(found["listeners.mqtts.tls.identity_from"], "subject")
+        done = check()
+        self.assertEqual(done.returncode, 0, done.stderr)
+
     def test_nothing_is_mosquittos_default_too(self):
         """Without a listener it is open on loopback, and nowhere else."""
         found = keys(imported(written("empty.conf", "# nothing"))[0])

@@ -19,9 +19,6 @@ static const struct {
     {"ciphers_tls1.3", "the suites of TLS 1.3 are OpenSSL's own choice; none of them is weak"},
     {"dhparamfile",
      "not needed: keys are agreed on by elliptic curves, or by groups of OpenSSL's own"},
-    {"use_subject_as_username",
-     "the user is the certificate's common name (`tls.use_identity_as_username`), not "
-     "its whole subject"},
     {"psk_file",
      "there are no pre-shared keys; give the devices certificates, or passwords over TLS"},
     {"psk_hint", "there are no pre-shared keys"},

@@ -162,6 +162,19 @@ static void on_tls_version(struct mosquitto *reader, const struct mosquitto_line
                 "cannot connect");
 }
 
+/* The user is the certificate's whole subject. */
+static void on_subject(struct mosquitto *reader, const struct mosquitto_line *line)
+{
+    if (!is_true(line->value)) {
+        import_note(reader->import, line->place, line->text, "it is the common name by default");
+        return;
+    }
+    import_set(reader->import, reader->last->node, "tls.use_identity_as_username", IMPORT_PLAIN,
+               "true", line->place);
+    import_set(reader->import, reader->last->node, "tls.identity_from", IMPORT_PLAIN, "subject",
+               line->place);
+}
+
 static void on_max_qos(struct mosquitto *reader, const struct mosquitto_line *line)
 {
     import_note(reader->import, line->place, line->text, "%s",
@@ -490,6 +503,7 @@ static const struct option_row rows[] = {
      .key = "tls.use_identity_as_username"},
     {.name = "websockets_origin", .how = HOW_CALL, OF_LISTENER, .call = on_origin},
     {.name = "enable_proxy_protocol", .how = HOW_CALL, OF_LISTENER, .call = on_proxy_protocol},
+    {.name = "use_subject_as_username", .how = HOW_CALL, OF_LISTENER, .call = on_subject},
     {.name = "tls_version", .how = HOW_CALL, OF_LISTENER, .call = on_tls_version},
 
     /* who may come in */
