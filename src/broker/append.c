@@ -125,7 +125,7 @@ static void will_wait(struct mr_shard *shard, struct stored *will)
     static struct mr_log_limit limit;
     uint64_t held = 0;
 
-    if (deliver_has_memory(shard)) {
+    if (deliver_has_memory(shard, 0)) {
         stored_push(&shard->wills_first, &shard->wills_last, will);
         return;
     }

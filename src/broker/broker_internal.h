@@ -204,7 +204,7 @@ void inbound_drop_ids(struct mr_bufpool *pool, struct inbound *inbound);
 /* ---- deliver.c ---- */
 
 /* May what waits take more memory?  Not the last quarter of it. */
-bool deliver_has_memory(const struct mr_shard *shard);
+bool deliver_has_memory(const struct mr_shard *shard, size_t bytes); /* so many more */
 
 /* Room in the out buffer for one more message? */
 bool client_has_room(struct client *client);

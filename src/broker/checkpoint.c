@@ -33,6 +33,7 @@ enum {
     CHECKPOINT_AT_QUEUED = 50000,   /* new deliveries: some 5 ms of noting */
     CHECKPOINT_AT_BYTES = 16 << 20, /* of messages that only memory and journal have */
     CHECKPOINT_AT_DELTA = 16 << 20,
+    BESIDE_BYTES = 16 << 10,
 };
 
 /* ---- rows that go ---- */
@@ -214,6 +215,17 @@ uint64_t checkpoint_at_bytes(const struct mr_shard *shard)
     return share < CHECKPOINT_AT_BYTES ? share : CHECKPOINT_AT_BYTES;
 }
 
+bool checkpoint_is_behind(const struct mr_shard *shard, const struct mr_message *message)
+{
+    size_t wanted = message->topic.len + message->props.len + message->payload.len;
+
+    /* The pool rounds up, at most twofold; and what else a message takes on its way. */
+    return !deliver_has_memory(shard, 2 * wanted + BESIDE_BYTES) && shard->store != NULL &&
+           !shard->restoring &&
+           shard->fresh_bytes + shard->writing_bytes > checkpoint_at_bytes(shard) &&
+           !mr_store_is_failing(shard->store);
+}
+
 /* Store or journal have it: the cursors may move. */
 static void checkpoint_moved(struct mr_shard *shard)
 {
@@ -282,6 +294,9 @@ void checkpoint_turn(struct mr_shard *shard)
     }
     if (shard->checkpoint == CHECKPOINT_WRITING && mr_store_take_written(shard->store)) {
         checkpoint_end(shard);
+        if (shard->stalled) {
+            mr_wake_ring(&shard->wake); /* there is memory again for those who wait */
+        }
     }
     if (shard->checkpoint == CHECKPOINT_NONE &&
         (shard->settling == NULL || shard->stalled) && /* (1) */

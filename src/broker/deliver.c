@@ -33,9 +33,9 @@ struct fanout {
     bool journaled;
 };
 
-bool deliver_has_memory(const struct mr_shard *shard)
+bool deliver_has_memory(const struct mr_shard *shard, size_t bytes)
 {
-    return shard->pool.lent_bytes < shard->pool.limit_bytes / 4 * 3;
+    return shard->pool.lent_bytes + bytes < shard->pool.limit_bytes / 4 * 3;
 }
 
 /* The subscriber's side of QoS 1 and 2, made when it is needed. */
@@ -104,7 +104,7 @@ static void outbound_enqueue(struct client *client, struct outbound *outbound,
         mr_metric_add(shard->metrics.dropped_slow, 1);
         return;
     }
-    if (deliver_has_memory(shard)) {
+    if (deliver_has_memory(shard, 0)) {
         stored = stored_new(&shard->pool, outgoing->message, STORED_PAYLOAD);
     }
     if (stored == NULL) {
@@ -126,7 +126,7 @@ static void outbound_enqueue(struct client *client, struct outbound *outbound,
 bool client_has_room(struct client *client)
 {
     return mr_conn_waiting(client_conn(client)) < CLIENT_OUT_MAX &&
-           deliver_has_memory(client->shard);
+           deliver_has_memory(client->shard, 0);
 }
 
 static void deliver_qos0(struct client *client, struct outgoing *outgoing)
@@ -187,7 +187,7 @@ void deliver_retained(struct client *client, struct outgoing *outgoing)
         deliver_qos12(client, outgoing);
         return;
     }
-    enum mr_err err = deliver_has_memory(shard) ? send_publish(client, outgoing) : MR_ERR_FULL;
+    enum mr_err err = deliver_has_memory(shard, 0) ? send_publish(client, outgoing) : MR_ERR_FULL;
     if (err == MR_ERR_FULL) {
         mr_metric_add(shard->metrics.dropped_memory, 1);
     }
@@ -313,7 +313,7 @@ static void drain_again(void *arg, struct mr_conn *conn)
 
 void outbound_drain_waiting(struct mr_shard *shard)
 {
-    if (shard->drain_again && deliver_has_memory(shard)) {
+    if (shard->drain_again && deliver_has_memory(shard, 0)) {
         shard->drain_again = false;
         mr_net_each(shard->net, drain_again, NULL);
     }
@@ -374,7 +374,7 @@ void outbound_drain(struct client *client)
         stored_free(&shard->pool, stored);
     }
     share_load(shard, client->session);
-    if (outbound->queue_first != NULL && !deliver_has_memory(shard)) {
+    if (outbound->queue_first != NULL && !deliver_has_memory(shard, 0)) {
         outbound_drain_later(client);
     }
 }

@@ -76,7 +76,8 @@ static enum mr_err copy_append(struct mr_shard *shard, uint32_t lane, const stru
         .received_us = event->received_us};
     uint64_t seq = 0;
 
-    if (shard->stalled) {
+    if (shard->stalled || checkpoint_is_behind(shard, message)) {
+        shard_stall(shard);
         return MR_ERR_FULL;
     }
     enum mr_err err = control_append(shard, &copy, &seq);

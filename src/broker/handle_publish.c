@@ -135,7 +135,8 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
         return publish_later(shard);
     }
     bool waits = topic->subscribed && message->qos != 0 && !topic->excluded;
-    if (waits && pending_new(shard, message, &pending) != MR_OK) {
+    if (waits && (MR_UNLIKELY(checkpoint_is_behind(shard, message)) ||
+                  pending_new(shard, message, &pending) != MR_OK)) {
         return publish_later(shard);
     }
     at.seq = mr_ackgate_seq_last(shard->gate); /* excluded: nothing to wait for */

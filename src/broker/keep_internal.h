@@ -283,6 +283,9 @@ bool session_end(struct mr_shard *shard, struct session *session);
 void checkpoint_now(struct mr_shard *shard, uint64_t seq);
 /* Messages that only memory and journal have: so many bytes bring a checkpoint on. */
 uint64_t checkpoint_at_bytes(const struct mr_shard *shard);
+
+/* No memory for this message, and the store is at work to make some: publishers wait for it. */
+bool checkpoint_is_behind(const struct mr_shard *shard, const struct mr_message *message);
 void checkpoint_turn(struct mr_shard *shard);                          /* at a turn's end */
 void checkpoint_durable(struct mr_shard *shard, uint64_t durable_seq); /* it rose */
 void checkpoint_forget(struct mr_shard *shard, struct keep *keep);     /* the session has gone */

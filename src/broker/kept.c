@@ -69,7 +69,7 @@ struct kept *kept_new(struct mr_shard *shard, const struct mr_message *message, 
                       uint64_t seq, enum kept_state state)
 {
     /* A start may use all of it, or what was dropped for lack of memory would prevent it. */
-    bool room = shard->restoring || deliver_has_memory(shard);
+    bool room = shard->restoring || deliver_has_memory(shard, 0);
     size_t bytes = message->topic.len + message->props.len + message->payload.len;
     struct kept *kept = room ? kept_take(shard, bytes) : NULL;
 
@@ -200,6 +200,7 @@ void kept_write_fresh(struct mr_shard *shard)
             kept->retained_row = true;
         }
     }
+    shard->writing_bytes = shard->fresh_bytes;
     shard->fresh_bytes = 0;
 }
 
@@ -207,6 +208,7 @@ void kept_written(struct mr_shard *shard)
 {
     struct kept *kept;
 
+    shard->writing_bytes = 0;
     while ((kept = shard->writing) != NULL) {
         kept_unlink(&shard->writing, kept);
         kept->state = KEPT_STORED;

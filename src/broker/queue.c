@@ -517,7 +517,7 @@ void queue_drain(struct client *client, uint64_t durable_seq)
             return;
         }
         if (!client_has_room(client)) {
-            if (!deliver_has_memory(shard)) {
+            if (!deliver_has_memory(shard, 0)) {
                 outbound_drain_later(client);
             }
             return;

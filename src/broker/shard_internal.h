@@ -276,6 +276,7 @@ struct mr_shard {
     struct kept *fresh; /* messages that only memory and journal have */
     struct kept *writing;
     uint64_t fresh_bytes;
+    uint64_t writing_bytes;
     struct keep *kicked;   /* something was pushed */
     struct keep *settling; /* something was settled in this turn */
     struct keep *dirty;    /* differs from the store */

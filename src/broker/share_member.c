@@ -262,7 +262,7 @@ void share_sent(struct client *client, const struct outgoing *outgoing)
 {
     struct mr_shard *shard = client->shard;
     struct outbound *outbound = client->session->outbound;
-    struct stored *copy = outgoing->qos != 1 || !deliver_has_memory(shard)
+    struct stored *copy = outgoing->qos != 1 || !deliver_has_memory(shard, 0)
                               ? NULL
                               : stored_new(&shard->pool, outgoing->message, STORED_PAYLOAD);
 

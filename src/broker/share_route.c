@@ -98,7 +98,7 @@ static void member_send(struct mr_shard *shard, struct mr_sub *sub, struct share
 static void wait_for_room(struct mr_shard *shard, struct share_group *group,
                           const struct mr_message *message)
 {
-    struct stored *stored = deliver_has_memory(shard)
+    struct stored *stored = deliver_has_memory(shard, 0)
                                 ? stored_new(&shard->pool, message, STORED_NAMES | STORED_PAYLOAD)
                                 : NULL;
 

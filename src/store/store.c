@@ -64,6 +64,7 @@ struct mr_store {
     struct mr_wake *owner;
     _Atomic bool submitted;
     _Atomic bool written;
+    _Atomic bool failing;
     _Atomic bool stopping;
     char path[512];
 };
@@ -159,8 +160,10 @@ static bool store_write(struct mr_store *store)
                 "it is tried again every second; check the disk",
                 store->path, mdb_strerror(rc));
         }
+        atomic_store_explicit(&store->failing, true, memory_order_relaxed);
         return false;
     }
+    atomic_store_explicit(&store->failing, false, memory_order_relaxed);
     atomic_store_explicit(&store->submitted, false, memory_order_relaxed);
     atomic_store_explicit(&store->written, true, memory_order_release);
     if (store->owner != NULL) {
@@ -337,6 +340,11 @@ void mr_store_submit(struct mr_store *store)
     } else {
         (void)store_write(store);
     }
+}
+
+bool mr_store_is_failing(const struct mr_store *store)
+{
+    return atomic_load_explicit(&store->failing, memory_order_relaxed);
 }
 
 bool mr_store_take_written(struct mr_store *store)

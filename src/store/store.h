@@ -82,6 +82,9 @@ void mr_store_seal(struct mr_store *store);
  */
 void mr_store_submit(struct mr_store *store);
 
+/* The last try failed: when the next one succeeds, nobody knows. */
+bool mr_store_is_failing(const struct mr_store *store);
+
 /* True once for each delta that has been written. */
 bool mr_store_take_written(struct mr_store *store);
 
