@@ -502,10 +502,11 @@ static struct lines *crash(void)
     settle_down();
     kit_folder(&after);
     do {
+        kit_copy_torn = false;
         kit_store_head(&kit, before_head);
         folder_copy(kit.folder, after.folder);
         kit_store_head(&kit, now_head);
-    } while (memcmp(before_head, now_head, sizeof(now_head)) != 0);
+    } while (kit_copy_torn || memcmp(before_head, now_head, sizeof(now_head)) != 0);
     mr_broker_stop(kit.broker, 0);
     struct lines *before = dump(kit.broker);
     mr_broker_close(kit.broker);
