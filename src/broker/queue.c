@@ -418,12 +418,22 @@ void queue_attach(struct keep *keep)
     keep->under_way = 0;
 }
 
+/* The acknowledgements that made room for more may be lost, those of QoS 1 at least: only of
+ * QoS 2, whose PUBREC is durable before its id is free, it is known how many there can be.
+ */
 void queue_may_have_sent(struct keep *keep)
 {
-    uint32_t count = keep->count < keep->window ? keep->count : keep->window;
+    uint32_t unanswered = 0;
 
-    if (count != 0 && queue_at(keep, count - 1)->ordinal >= keep->ordinal_sent) {
-        keep->ordinal_sent = queue_at(keep, count - 1)->ordinal + 1;
+    for (uint32_t i = 0; i < keep->count && unanswered < keep->window; i++) {
+        const struct delivery *delivery = queue_at(keep, i);
+        if (delivery->state == DELIVERY_DONE) {
+            continue;
+        }
+        unanswered += delivery->qos == 2 && delivery->state == DELIVERY_OWED;
+        if (delivery->ordinal >= keep->ordinal_sent) {
+            keep->ordinal_sent = delivery->ordinal + 1;
+        }
     }
 }
 
