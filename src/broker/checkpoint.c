@@ -229,10 +229,14 @@ bool checkpoint_is_behind(const struct mr_shard *shard, const struct mr_message 
 /* Store or journal have it: the cursors may move. */
 static void checkpoint_moved(struct mr_shard *shard)
 {
+    uint64_t seq = shard->route.pos_sealed < shard->checkpoint_seq ? shard->route.pos_sealed
+                                                                   : shard->checkpoint_seq;
+
     shard->checkpoint = CHECKPOINT_NONE;
-    mr_cursor_set(shard->cursor, shard->route.pos_sealed < shard->checkpoint_seq
-                                     ? shard->route.pos_sealed
-                                     : shard->checkpoint_seq);
+    /* The first group since then is given what is behind it, and may not be that far yet. */
+    if (seq > mr_cursor_get(shard->cursor)) {
+        mr_cursor_set(shard->cursor, seq);
+    }
     foreign_checkpointed(shard);
 }
 
