@@ -259,6 +259,9 @@ enum mr_err share_give(struct mr_shard *shard, const struct giving *giving)
     size_t size = list_size(shard, giving);
     uint64_t seq = 0;
 
+    if (size != 0 && checkpoint_is_behind(shard, giving->message)) {
+        shard_stall(shard);
+    }
     if (size != 0) {
         enum mr_err err = shard->stalled ? MR_ERR_FULL : give_append(shard, giving, size, &seq);
         if (err == MR_ERR_REJECT) {
