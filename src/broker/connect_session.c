@@ -236,6 +236,9 @@ struct joined connect_session(struct client *client, const struct mr_mqtt_connec
         !will_publish_kept(shard, older)) { /* its session ends, or the delay is over */
         return (struct joined){.later = true};
     }
+    if (older != NULL && packet->clean_start && !share_hand_over(shard, older)) {
+        return (struct joined){.later = true};
+    }
     if (!will_take(client, packet, &will)) {
         return join_no_memory();
     }

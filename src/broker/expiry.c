@@ -32,7 +32,7 @@ bool session_end(struct mr_shard *shard, struct session *session)
     struct mr_control end = {.kind = MR_CONTROL_END, .client = session_id(session)};
     uint64_t seq;
 
-    if (!will_publish_kept(shard, session) || shard->stalled ||
+    if (!will_publish_kept(shard, session) || shard->stalled || !share_hand_over(shard, session) ||
         control_append(shard, &end, &seq) != MR_OK) {
         return false;
     }

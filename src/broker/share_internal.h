@@ -24,7 +24,13 @@ void share_online(const struct mr_shard *shard, struct session *session, bool co
 /* How much it has to do has changed.  Nothing if it is in no group. */
 void share_load(const struct mr_shard *shard, struct session *session);
 
-/* The session ends: out of its groups, what it leaves to others. */
+/* A persistent session is about to end: what it leaves goes to others, away or not, before the
+ * record that ends it, so that after a crash in between it is still owed it.  Its connection
+ * has gone.  False: the journal has no room for all of it, and the session may not end yet.
+ */
+bool share_hand_over(struct mr_shard *shard, struct session *session) MR_MUST_USE;
+
+/* The session ends: out of its groups; one that is not persistent leaves what it has to others. */
 void share_end(struct mr_shard *shard, struct session *session);
 
 /* It is away: what it was not sent, or sent with QoS 1, to others who are there. */

@@ -151,13 +151,14 @@ void share_load(const struct mr_shard *shard, struct session *session)
 
 /* ---- what it leaves behind ---- */
 
-/* May it be given to another member? */
+/* May it be given to another member?  If the session ends, also what it was given just now. */
 static bool delivery_moves(const struct mr_shard *shard, const struct keep *keep,
-                           const struct delivery *delivery)
+                           const struct delivery *delivery, enum share_who who)
 {
     return delivery->share != 0 && delivery->state == DELIVERY_OWED &&
            (delivery->qos == 1 || delivery->ordinal >= keep->ordinal_sent) &&
-           (delivery->kept->lane != shard->index || delivery->kept->seq <= shard->seq_released);
+           (who == SHARE_ANYONE || delivery->kept->lane != shard->index ||
+            delivery->kept->seq <= shard->seq_released);
 }
 
 /* To another member of its group.  AGAIN: there is none now.   FULL: no room. */
@@ -178,9 +179,7 @@ static enum mr_err delivery_move(struct mr_shard *shard, struct session *session
         struct giving giving = {.message = &message,
                                 .targets = &target,
                                 .count = 1,
-                                /* A session that has ended has a record that says so. */
-                                .from =
-                                    who == SHARE_ANYONE ? (struct mr_span){0} : session_id(session),
+                                .from = session_id(session),
                                 .ordinal = delivery->ordinal};
         kept->refs += 1; /* the delivery goes, and the message is read until then */
         err = kept_read(shard, kept, &message) ? share_give(shard, &giving) : MR_ERR_AGAIN;
@@ -202,7 +201,7 @@ void share_shift(struct mr_shard *shard, struct session *session, enum share_who
         struct delivery *delivery = queue_at(keep, i);
         uint32_t before = keep->count;
 
-        if (!delivery_moves(shard, keep, delivery) || tried[delivery->share]) {
+        if (!delivery_moves(shard, keep, delivery, who) || tried[delivery->share]) {
             i += 1;
             continue;
         }
@@ -212,6 +211,14 @@ void share_shift(struct mr_shard *shard, struct session *session, enum share_who
         /* What is taken out of the front is gone, what is taken out behind it stays as DONE. */
         i = keep->count < before ? 0 : i + 1;
     }
+}
+
+bool share_hand_over(struct mr_shard *shard, struct session *session)
+{
+    if (session->share != NULL && session->keep != NULL) {
+        share_shift(shard, session, SHARE_ANYONE);
+    }
+    return !shard->stalled;
 }
 
 /* Of a session that is not persistent: what waits, and QoS 1 that was sent. */
@@ -245,12 +252,9 @@ void share_end(struct mr_shard *shard, struct session *session)
             filter_text_end(shard, &text);
         }
     }
-    if (!shard->closing && !shard->restoring) {
-        if (session->keep != NULL) {
-            share_shift(shard, session, SHARE_ANYONE);
-        } else if (session->outbound != NULL) {
-            outbound_pass_on(shard, session->outbound);
-        }
+    if (!shard->closing && !shard->restoring && session->keep == NULL &&
+        session->outbound != NULL) {
+        outbound_pass_on(shard, session->outbound);
     }
     share_client_drop(session->share);
     session->share = NULL;
