@@ -230,9 +230,11 @@ enum mr_rules_say mr_rules_topic(const struct mr_rules *rules, struct mr_span to
     for (size_t i = 0; i < rules->count; i++) {
         const struct rule *rule = &rules->rules[i];
         struct mr_span filter = filter_of(rule);
-        /* What "eq a/#" let in as a filter brings what the filter matches. */
-        bool hit =
-            rule->exact && publish ? mr_span_equal(filter, topic) : mr_topic_matches(filter, topic);
+        /* What "eq a/#" let in as a filter brings what the filter matches; one that it keeps out
+         * says nothing about what others bring.
+         */
+        bool hit = rule->exact && (publish || !rule->allow) ? mr_span_equal(filter, topic)
+                                                            : mr_topic_matches(filter, topic);
         if ((rule->actions & (publish ? PUBLISH : SUBSCRIBE)) != 0 && hit) {
             return rule->allow ? MR_RULES_ALLOW : MR_RULES_DENY;
         }

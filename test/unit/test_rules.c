@@ -81,6 +81,24 @@ static void test_the_first_rule_that_matches_holds(void)
     mr_rules_free(rules);
 }
 
+/* EMQX's own default denies `#` alone, not what it matches. */
+static void test_eq_denies_the_filter_itself(void)
+{
+    struct mr_rules *rules =
+        read_as("[{\"permission\":\"deny\",\"action\":\"subscribe\",\"topic\":\"eq #\"},"
+                "{\"permission\":\"deny\",\"action\":\"all\",\"topic\":\"eq a/b\"},"
+                "{\"permission\":\"allow\",\"action\":\"all\",\"topic\":\"a/#\"}]",
+                "c", "u");
+
+    mr_assert(mr_rules_filter(rules, mr_span_of("#")) == MR_RULES_DENY);
+    mr_assert(mr_rules_filter(rules, mr_span_of("a/b")) == MR_RULES_DENY);
+    mr_assert(mr_rules_filter(rules, mr_span_of("a/c")) != MR_RULES_DENY);
+    expect(rules, "a/c", MR_RULES_ALLOW, MR_RULES_ALLOW);
+    expect(rules, "a/b", MR_RULES_DENY, MR_RULES_DENY);
+    expect(rules, "b", MR_RULES_NOTHING, MR_RULES_NOTHING);
+    mr_rules_free(rules);
+}
+
 static void test_names_widen_nothing(void)
 {
     static const char *const wild[] = {"+", "#", "a/b", "a+", "", "x#"};
@@ -210,6 +228,7 @@ int main(void)
 {
     test_lists_allow_and_nothing_else_does();
     test_the_first_rule_that_matches_holds();
+    test_eq_denies_the_filter_itself();
     test_names_widen_nothing();
     test_conditions_that_are_not_known();
     test_what_is_not_understood_is_a_fault();
