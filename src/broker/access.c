@@ -149,7 +149,11 @@ bool access_reads_slow(const struct mr_shard *shard, const struct mr_sub *sub, s
 {
     /* What is noted here is nothing that the tree or a walk in it depends on. */
     struct mr_sub *noted = (struct mr_sub *)(uintptr_t)sub;
+    const struct session *session = sub->owner;
 
+    if (session->client == NULL && session->had_rules) {
+        return true; /* asked when it is sent, with the rules of the login it has then */
+    }
     if (sub->acl_asked != shard->acl_version) {
         noted->acl_asked = shard->acl_version;
         if (sub_cover(shard, sub) == MR_ACL_COVERS_ALL) {
@@ -157,7 +161,7 @@ bool access_reads_slow(const struct mr_shard *shard, const struct mr_sub *sub, s
             return true;
         }
     }
-    if (access_may(shard, sub->owner, topic, MR_ACL_READ)) {
+    if (access_may(shard, session, topic, MR_ACL_READ)) {
         return true;
     }
     mr_metric_add(shard->metrics.denied_deliver, 1);
@@ -166,7 +170,10 @@ bool access_reads_slow(const struct mr_shard *shard, const struct mr_sub *sub, s
 
 void access_joined(const struct mr_shard *shard, struct session *session, uint32_t listener)
 {
+    const struct mr_auth_grant *grant = grant_of(session);
+
     session->listener = (uint16_t)listener;
+    session->had_rules = grant != NULL && (grant->superuser || grant->rules != NULL);
     for (struct mr_sub *sub = shard->acl_version == 0 ? NULL : session->subs; sub != NULL;
          sub = sub->owner_next) {
         sub->acl_free = 0;
@@ -413,7 +420,8 @@ enum mr_err access_open(struct mr_broker *broker, struct mr_error *why)
 {
     struct mr_acl *acls[MR_NET_LISTENERS_MAX] = {NULL};
 
-    for (uint32_t i = 0; i < broker->shard_count && logins_bring_rules(broker); i++) {
+    broker->logins_bring_rules = logins_bring_rules(broker);
+    for (uint32_t i = 0; i < broker->shard_count && broker->logins_bring_rules; i++) {
         broker->shards[i]->acl_version = 1;
     }
     files_name(broker);

@@ -133,6 +133,7 @@ struct session {
     uint16_t id_len;
     uint16_t username_len;
     uint16_t listener; /* its client's, or LISTENER_UNKNOWN */
+    bool had_rules;    /* its client's login brought rules, or may have: listener unknown */
     uint8_t text[];    /* client id, user name */
 };
 
@@ -330,7 +331,8 @@ struct mr_broker {
     struct broker_listener *listeners;
     struct mr_auth *auth; /* NULL: nobody is asked for a password, on any listener */
     struct mr_guard *guard;
-    bool knows_users; /* some listener checks who its clients are */
+    bool knows_users;        /* some listener checks who its clients are */
+    bool logins_bring_rules; /* ... by tokens or a service, which may send rules along */
     const char *acl_paths[MR_NET_LISTENERS_MAX];
     uint32_t acl_count;
     struct shares *shares;
