@@ -282,6 +282,10 @@ static void client_timer(void *arg, struct mr_conn *conn)
     uint64_t id = mr_conn_id(conn);
     bool joined = client->session != NULL;
 
+    if (joined && client_expired(client)) { /* first: also if it is us who let it wait */
+        (void)client_refuse(client, END_AUTH, MR_MQTT_NOT_AUTHORIZED, "its login has expired");
+        return;
+    }
     if (login_timer(client) || rate_timer(client)) {
         return;
     }
@@ -307,9 +311,7 @@ static void client_timer(void *arg, struct mr_conn *conn)
     if (!joined) {
         return; /* its CONNECT has set the timer */
     }
-    if (client_expired(client)) {
-        (void)client_refuse(client, END_AUTH, MR_MQTT_NOT_AUTHORIZED, "its login has expired");
-    } else if (client_was_silent(client, conn)) {
+    if (client_was_silent(client, conn)) {
         (void)client_refuse(client, END_KEEP_ALIVE, MR_MQTT_KEEP_ALIVE_TIMEOUT,
                             "silent for 1.5 times its keep alive");
     } else {

@@ -12,6 +12,7 @@ enum {
     ASSIGNED_RANDOM_BYTES = 10,
     ASSIGNED_ID_BYTES = 5 + 2 * ASSIGNED_RANDOM_BYTES,
     RESPONSE_INFO_BYTES = 256,
+    EXPIRY_WATCHED_S = 400 * 86400,
 };
 
 enum verdict connect_refuse(struct client *client, uint8_t version, uint8_t reason,
@@ -170,15 +171,23 @@ static uint16_t keep_alive_agree(const struct mr_broker_limits *limits, uint16_t
     return (uint16_t)(max_s == 0 ? 1 : max_s > UINT16_MAX ? UINT16_MAX : max_s);
 }
 
-/* When what its login brought holds no longer; 0: never, or in years. */
+/* When what its login brought holds no longer; 0: never, or in more than a year.  Ticks are
+ * compared by the sign of their difference, so none may be further away than half their range.
+ */
 static uint32_t connect_expires_tick(const struct client *client)
 {
     const struct mr_shard *shard = client->shard;
     int64_t expires_s = client->grant == NULL ? 0 : client->grant->expires_s;
     int64_t left_s = expires_s - shard->wall_us / 1000000;
-    int64_t tick = shard->tick + (left_s < 0 ? 0 : left_s) * 1000000000 / MR_NET_TICK_NS;
 
-    return expires_s == 0 || left_s > (1 << 28) ? 0 : tick == 0 ? 1 : (uint32_t)tick;
+    _Static_assert((int64_t)EXPIRY_WATCHED_S * 1000000000 / MR_NET_TICK_NS < INT32_MAX,
+                   "as far away as a tick can be");
+    if (expires_s == 0 || left_s > EXPIRY_WATCHED_S) {
+        return 0;
+    }
+    uint32_t tick =
+        shard->tick + (uint32_t)((left_s < 0 ? 0 : left_s) * 1000000000 / MR_NET_TICK_NS);
+    return tick == 0 ? 1 : tick;
 }
 
 static void connect_timers(struct client *client, uint16_t keep_alive_s)

@@ -5,6 +5,7 @@ import hmac
 import json
 import os
 import signal
+import struct
 import time
 import unittest
 from base64 import urlsafe_b64encode
@@ -148,6 +149,31 @@ class Tokens(unittest.TestCase):
             self.assertGreaterEqual(time.time(), int(began) + 2)
         gateway.wait_log("its login has expired")
 
+    def test_a_token_that_holds_for_years_lets_its_client_stay(self):
+        year = 31557600
+        peers = []
+        for years in (2, 3, 4, 6, 8, 20, 7000):
+            peer = wire.Wire(gateway.mqtt_port)
+            self.addCleanup(peer.sock.close)
+            exp = int(time.time()) + years * year
+            peer.send(connect(f"years-{years}", "any", token(exp=exp), 5))
+            self.assertEqual(peer.read()[1][1], 0)
+            peers.append((years, peer))
+        self.test_a_connection_ends_when_its_token_does()  # by then the others would have, too
+        for years, peer in peers:
+            with self.subTest(years):
+                peer.send(wire.packet(wire.PINGREQ, 0, b""))
+                self.assertEqual(peer.read()[0] >> 4, wire.PINGRESP)
+
+    def test_a_connection_that_waits_for_its_rate_ends_as_well(self):
+        with Gateway(config + "mqtt: { messages_rate: 10 }\n") as other:
+            with wire.Wire(other.mqtt_port) as peer:
+                peer.send(connect("fast", "any", token(exp=int(time.time()) + 2), 5))
+                self.assertEqual(peer.read()[1][1], 0)
+                peer.send(wire.publish("fast", b"1", version=5) * 3000)  # five minutes of them
+                self.assertEqual([(kind >> 4, body[0]) for kind, body in peer.read_until_closed()],
+                                 [(wire.DISCONNECT, 0x87)])
+
 
 class Rules(unittest.TestCase):
     """The claim `acl`, beside an ACL file that allows something else."""
@@ -219,6 +245,39 @@ class Rules(unittest.TestCase):
             writer.send(wire.publish(topic, b"1", 1, 1, version=5))
             self.assertEqual(writer.read()[0] >> 4, wire.PUBACK)
         self.assertIn(b"home/open", reader.read()[1])
+
+    def test_what_comes_while_a_client_is_away_is_judged_by_the_login_it_has_then(self):
+        def back(present, acl):
+            peer = wire.Wire(self.gateway.mqtt_port)
+            self.addCleanup(peer.sock.close)
+            packet = wire.connect("away", 5, flags=0xC0,
+                                  properties=b"\x11" + struct.pack(">I", 600))
+            at = 2 if packet[1] < 128 else 3
+            peer.send(wire.packet(wire.CONNECT, 0, packet[at:] + wire.text("any")
+                                  + wire.text(token(acl=acl))))
+            self.assertEqual(peer.read()[1][:2], bytes([present, 0]))
+            return peer
+
+        def leave(peer):
+            peer.send(wire.packet(wire.DISCONNECT, 0, b""))
+            self.assertEqual(peer.read_until_closed(), [])
+
+        peer = back(0, {"sub": ["home/#"]})
+        peer.send(wire.subscribe(["home/#"], version=5, qos=1))
+        self.assertEqual(peer.read()[1][-1], 1)
+        writer, _ = self.join(client="writer", is_superuser=True)
+        leave(peer)
+        for acl, comes in (({"sub": ["home/#"]}, True), ({"sub": ["else"]}, False)):
+            writer.send(wire.publish("home/away", b"1", 1, 1, version=5))
+            self.assertEqual(writer.read()[0] >> 4, wire.PUBACK)
+            peer = back(1, acl)
+            if comes:
+                kind, body = peer.read()
+                self.assertIn(b"home/away", body)
+                peer.send(wire.packet(wire.PUBACK, 0, body[11:13]))
+            peer.send(wire.packet(wire.PINGREQ, 0, b""))
+            self.assertEqual(peer.read()[0] >> 4, wire.PINGRESP)
+            leave(peer)
 
     def test_wills_are_judged_and_rules_have_to_be_understood(self):
         acl = {"pub": ["home/will"]}
