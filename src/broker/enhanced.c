@@ -86,6 +86,22 @@ const char *exchange_end(struct client *client, struct mr_span data)
     return NULL;
 }
 
+/* Are the keys that it has proven to know still those of its user?  The file may have been read
+ * again since the exchange began, which is when others whose user is gone are sent away.
+ */
+static bool exchange_holds(struct client *client)
+{
+    const struct exchange *exchange = client->exchange;
+    const struct mr_scram_keys *used = &exchange->scram.keys;
+    struct mr_scram_keys now;
+    bool known = mr_auth_scram_find(client->shard->broker->auth, login_realm(client),
+                                    exchange_user(exchange), &now);
+    bool same = memcmp(now.stored_key, used->stored_key, sizeof(now.stored_key)) == 0;
+
+    mr_secret_wipe(&now, sizeof(now));
+    return known && same;
+}
+
 struct mr_span exchange_user(const struct exchange *exchange)
 {
     return mr_span_make(exchange->user, exchange->user_len);
@@ -159,6 +175,10 @@ uint8_t enhanced_check(struct client *client, const struct mr_mqtt_frame *frame,
     if (exchange == NULL) {
         uint8_t reason = client->login_state == LOGIN_WAITED ? 0 : begin_look(client, what);
         return reason != 0 ? reason : connect_begin(client, frame, packet, what);
+    }
+    if (!exchange_holds(client)) {
+        *what = "its user or its password has changed meanwhile";
+        return MR_MQTT_NOT_AUTHORIZED;
     }
     /* It has proven a name; another one beside it would be a claim without a proof. */
     if (packet->has_username && !mr_span_equal(packet->username, exchange_user(exchange))) {

@@ -221,11 +221,18 @@ static const char *wrong_say(struct client *client, struct mr_span user,
     return words;
 }
 
-/* It may come in; who is it? */
-static uint8_t login_admit(struct client *client, struct mr_mqtt_connect *packet)
+/* It may come in; who is it?  The file may have been read again since its password was checked,
+ * which is when others whose user is gone are sent away: so it is asked for once more.
+ */
+static uint8_t login_admit(struct client *client, struct mr_mqtt_connect *packet, const char **what)
 {
     const struct mr_auth_grant *grant = client->grant;
 
+    if (client->login_by == MR_AUTHN_PASSWORD_FILE &&
+        !mr_auth_knows(client->shard->broker->auth, login_realm(client), packet->username)) {
+        *what = "its user has been removed meanwhile";
+        return MR_MQTT_BAD_CREDENTIALS;
+    }
     if (grant != NULL && grant->names_user) {
         packet->has_username = grant->username.len != 0;
         packet->username = grant->username;
@@ -248,7 +255,7 @@ static uint8_t password_check(struct client *client, struct mr_mqtt_connect *pac
     }
     switch ((enum login_state)client->login_state) {
     case LOGIN_YES:
-        return login_admit(client, packet);
+        return login_admit(client, packet, what);
     case LOGIN_NO:
         *what = wrong_say(client, packet->username, words);
         return MR_MQTT_BAD_CREDENTIALS;

@@ -6,6 +6,7 @@ import hmac
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -124,6 +125,29 @@ def join(peer, user="press", password="pencil", **options):
     found = parse(body[3:])
     assert found[DATA] == scram.server_signature, found
     return found
+
+
+class Revoked(unittest.TestCase):
+    def test_who_is_half_way_in_when_the_file_is_read_again_does_not_come_in(self):
+        own = temp.path / "revoked"
+        for user in ("gone", "other", "stays"):
+            millrace("passwd", "--scram", *(["-c"] if user == "gone" else []), "-b", own, user,
+                     "pencil", check=True)
+        with Gateway(f"auth: {{ password_file: {own} }}\n") as mine:
+            waiting = []
+            for user in ("gone", "other", "stays"):
+                peer, scram = wire.Wire(mine.mqtt_port), Scram(user, "pencil")
+                self.addCleanup(peer.sock.close)
+                waiting.append((peer, scram, begin(peer, scram, client=user)))
+            millrace("passwd", "-D", own, "gone", check=True)
+            millrace("passwd", "--scram", "-b", own, "other", "another", check=True)
+            os.kill(mine.pid(), signal.SIGHUP)
+            mine.wait_log("reload: done")
+            codes = []
+            for peer, scram, challenge in waiting:
+                peer.send(auth(CONTINUE, scram.final(challenge)))
+                codes.append(peer.read()[1][1])
+            self.assertEqual(codes, [0x87, 0x87, 0])
 
 
 class Connecting(unittest.TestCase):
