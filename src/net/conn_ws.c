@@ -191,7 +191,7 @@ enum mr_err ws_take(struct mr_conn *conn, uint8_t *into, size_t len, size_t *got
         if (err != MR_OK || wire == 0) {
             return err;
         }
-        if (conn->tls == NULL && wire == len) {
+        if (wire == len) { /* of which only the payload is counted by whoever asked */
             conn_rearm(conn);
         }
         *got = ws_decode(conn, into, wire);

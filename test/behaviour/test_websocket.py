@@ -26,9 +26,11 @@ def setUpModule():
         '  pages: { bind: "127.0.0.1:0", websocket: /mqtt, '
         'websocket_origins: ["https://plant.example"] }\n'
         f'  wss: {{ bind: "127.0.0.1:0", websocket: /mqtt, tls: {{ certfile: {cert}, '
-        f'keyfile: {key} }} }}\n').start()
+        f'keyfile: {key} }} }}\n'
+        f'  little: {{ bind: "127.0.0.1:0", websocket: /mqtt, messages_rate: 100000, '
+        f'tls: {{ certfile: {cert}, keyfile: {key} }} }}\n').start()
     ports = {name: int(gateway.wait_log(rf"listening on \S*:(\d+) \({name}\)")[1])
-             for name in ("mqtt", "ws", "pages", "wss")}
+             for name in ("mqtt", "ws", "pages", "wss", "little")}
 
 
 def tearDownModule():
@@ -214,6 +216,14 @@ class Upgrades(unittest.TestCase):
 
 
 class Reload(unittest.TestCase):
+    def test_wss_is_read_to_its_end_a_little_at_a_time(self):
+        """Whoever has a rate is read in pieces; the last of them is followed by nothing more."""
+        with Ws(ports["little"], context()).join("little") as ws:
+            for number in range(1, 21):
+                many = frame(wire.publish("w/little", b"x" * 500, 0)) * 120
+                ws.send(many + frame(wire.publish("w/little", b"end", 1, number)))
+                self.assertEqual(ws.packet(), (wire.PUBACK << 4, struct.pack(">H", number)))
+
     def test_certificates_change_and_wss_connections_stay(self):
         with Ws(ports["wss"], context()).join("stays") as before:
             first = before.sock.getpeercert()["serialNumber"]
