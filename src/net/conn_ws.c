@@ -237,6 +237,8 @@ enum mr_close_why ws_close_why(struct mr_conn *conn)
 static enum mr_err control_send(struct mr_conn *conn, size_t *sent)
 {
     struct ws_frames *frames = &conn->ws->frames;
+
+    frames->control_begun = true;
     enum mr_err err = conn_put_wire(conn, frames->control + frames->control_sent,
                                     frames->control_len - frames->control_sent, sent);
 
@@ -244,6 +246,7 @@ static enum mr_err control_send(struct mr_conn *conn, size_t *sent)
     if (frames->control_sent == frames->control_len) {
         frames->control_sent = 0;
         frames->control_len = 0;
+        frames->control_begun = false;
     }
     return err;
 }

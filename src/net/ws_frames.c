@@ -118,7 +118,7 @@ static void frame_begin(struct ws_frames *frames, const struct wslay_frame_iocb 
 /* A pong is queued unless one is being sent: the newest ping is the one to answer. */
 static void pong_queue(struct ws_frames *frames)
 {
-    if (frames->closing || frames->control_sent != 0) {
+    if (frames->closing || frames->control_begun) {
         return;
     }
     frames->control[0] = 0x80 | WSLAY_PONG;
@@ -253,7 +253,7 @@ size_t ws_frames_head(uint64_t len, uint8_t into[WS_DATA_HEAD_MAX])
 
 void ws_frames_close(struct ws_frames *frames, uint16_t code)
 {
-    if (frames->closing || frames->control_sent != 0) {
+    if (frames->closing || frames->control_begun) {
         return;
     }
     frames->closing = true;

@@ -38,6 +38,7 @@ struct ws_frames {
     uint8_t control[WS_CONTROL_MAX]; /* a frame to be sent before all others: pong or close */
     uint8_t control_len;             /* 0: none */
     uint8_t control_sent;
+    bool control_begun;  /* TLS may have taken it without saying so: it stays what it is */
     uint8_t pong_len;    /* of the ping's payload that is being received */
     uint8_t close_len;   /* the same of a close frame */
     uint8_t pong[125];   /* its payload */

@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "net/move.h"
 #include "net/websocket.h"
+#include "net/ws_frames_internal.h"
 #include "os/sim.h"
 
 #include <stdio.h>
@@ -486,6 +487,26 @@ static void test_frames_that_break_the_rules(void)
     FRAME("\x88\x82\x00\x00\x00\x00\x0f\xa0", 4000, NULL);
 }
 
+/* What TLS was asked to send it may have made a record of: the next ping's pong is not told as
+ * the rest of it.
+ */
+static void test_a_pong_on_its_way_stays(void)
+{
+    struct ws_frames frames = {.frame_max = FRAME_MAX};
+    struct ws_reader *spare = NULL;
+    uint8_t pings[] = "\x89\x82\0\0\0\0ab\x89\x83\0\0\0\0xyz";
+
+    mr_assert(ws_frames_read(&frames, &spare, pings, 8) == 0 && frames.control_len == 4);
+    mr_assert(ws_frames_read(&frames, &spare, pings + 8, 9) == 0);
+    mr_assert(frames.control_len == 5 && memcmp(frames.control, "\x8a\x03xyz", 5) == 0);
+    frames.control_begun = true;
+    mr_assert(ws_frames_read(&frames, &spare, pings, 8) == 0);
+    ws_frames_close(&frames, WS_CLOSE_NORMAL);
+    mr_assert(frames.control_len == 5 && memcmp(frames.control, "\x8a\x03xyz", 5) == 0);
+    mr_assert(!frames.closing && frames.reader == NULL);
+    ws_reader_free(spare);
+}
+
 /* A request that is no good one; what comes back begins with `status` and has `words`. */
 static void test_request(const char *head, const char *status, const char *words)
 {
@@ -578,6 +599,7 @@ int main(int argc, char **argv)
     printf("seed %llu\n", (unsigned long long)seed);
     test_requests_that_are_refused();
     test_old_clients_and_pages_of_the_list();
+    test_a_pong_on_its_way_stays();
     test_frames_that_break_the_rules();
     test_stream(seed, false, false, 0);
     test_stream(seed + 1, true, false, 700);
