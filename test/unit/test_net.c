@@ -14,6 +14,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 enum { RECORD_MAX = 60000 };
 
@@ -48,7 +51,8 @@ static bool owner_open(void *arg, struct mr_conn *conn)
     owner->last_id = mr_conn_id(conn);
     mr_assert(((struct user *)mr_conn_user(conn))->next == 0);
     mr_assert(mr_conn_of_user(mr_conn_user(conn)) == conn);
-    mr_assert(strncmp(mr_conn_peer(conn), "127.0.0.1:", 10) == 0);
+    mr_assert(strncmp(mr_conn_peer(conn), "127.0.0.1:", 10) == 0 ||
+              strncmp(mr_conn_peer(conn), "unix/", 5) == 0);
     return true;
 }
 
@@ -399,6 +403,46 @@ static void test_everyone_drains_and_goes_on(void)
     world_close(&world);
 }
 
+/* A Unix socket says that the peer has gone even to those who do not read; what he has sent
+ * before is still there.
+ */
+static void test_gone_while_paused(void)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    struct mr_address address;
+    struct mr_error why;
+    struct world world;
+    char bind_to[64];
+    int fd = -1;
+
+    world_open(&world, 1, 100);
+    (void)snprintf(bind_to, sizeof(bind_to), "unix:test_net.%d.sock", (int)getpid());
+    (void)snprintf(name.sun_path, sizeof(name.sun_path), "%s", bind_to + 5);
+    mr_assert(mr_socket_listen(bind_to, &(struct mr_listen_options){0}, &fd, &address, &why) ==
+              MR_OK);
+    mr_assert(mr_net_listen(world.net, fd, 1, 0, &why) == MR_OK);
+    int peer = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    mr_assert(connect(peer, (const struct sockaddr *)&name, sizeof(name)) == 0);
+    mr_socket_unlink(bind_to);
+    while (world.owner.opened == 0) {
+        world_turn(&world);
+    }
+    mr_conn_hold(mr_net_find(world.net, world.owner.last_id));
+    uint8_t record[] = {0, 1, pattern(0, 0)};
+    mr_assert(write(peer, record, sizeof(record)) == (ssize_t)sizeof(record));
+    mr_socket_close(peer);
+    for (int i = 0; i < 3; i++) {
+        world_turn(&world);
+    }
+    mr_assert(world.owner.closed == 0);
+    mr_conn_resume(mr_net_find(world.net, world.owner.last_id));
+    while (world.owner.closed == 0) {
+        world_turn(&world);
+    }
+    mr_assert(world.owner.received == 1);
+    world_close(&world);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
@@ -410,5 +454,6 @@ int main(int argc, char **argv)
     test_limit_lets_others_wait();
     test_descriptors_are_left_for_others();
     test_everyone_drains_and_goes_on();
+    test_gone_while_paused();
     return 0;
 }

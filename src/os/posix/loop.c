@@ -145,7 +145,8 @@ static bool loop_translate(const struct epoll_event *from, size_t from_count, st
         ready.what |= (bits & (EPOLLIN | EPOLLRDHUP)) != 0 ? MR_READY_READ : 0u;
         ready.what |= (bits & EPOLLRDHUP) != 0 ? MR_READY_END : 0u;
         ready.what |= (bits & EPOLLOUT) != 0 ? MR_READY_WRITE : 0u;
-        ready.what |= (bits & (EPOLLERR | EPOLLHUP)) != 0 ? MR_READY_GONE : 0u;
+        /* EPOLLHUP alone is an end, of a Unix socket even before what is unread has been. */
+        ready.what |= (bits & EPOLLERR) != 0 ? MR_READY_GONE : 0u;
         into[count] = ready;
         count += 1;
     }
