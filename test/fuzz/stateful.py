@@ -13,6 +13,10 @@ What must hold, whatever they do:
   - it gets no packet that nothing asked for, and each of its own is answered in order
   - every QoS 1 and 2 publish that was accepted is in the journal, once if it was sent once
 
+A CONNECT that was changed can become whole with the bytes of a later packet, at any time, and
+then it takes its id over, even from a connection that came after it; so only the CONNECTs of
+some ids are changed, and nothing is promised to connections of these.
+
 The seed is printed; the same seed makes the same packets, as far as the order in which
 answers arrive lets it.
 """
@@ -34,7 +38,8 @@ from wire import (  # noqa: E402
     SUBSCRIBE, UNSUBACK, UNSUBSCRIBE, Wire, connect, packet, publish, subscribe, text)
 
 PUBCOMP = 7
-IDS = ("anna", "bertram", "christine", "dagobert")  # no change makes one of them another
+IDS = ("anna", "bertram", "christine", "dagobert")  # no change makes one of them another,
+WILD = ("emil", "friederike")  # nor these, whose CONNECT may be changed, one of those
 TOPICS = ("t", "t/1", "t/1/2", "u", "u/1", "v//w")
 FILTERS = ("#", "t/#", "+/1", "t/+/2", "u", "v//+", "$share/g/t/#", "$SYS/#")
 ANSWERS = {PUBLISH: (PUBACK, PUBREC), PUBREL: (PUBCOMP,), SUBSCRIBE: (SUBACK,),
@@ -52,7 +57,8 @@ class Connection:
         self.chooser = fuzzer.chooser
         self.version = self.chooser.choice((4, 4, 5, 5, 5))
         self.wire = Wire(fuzzer.gateway.mqtt_port)
-        self.spoilt = False  # we have broken a rule, so it may be ended
+        self.wild = client in WILD
+        self.spoilt = self.wild  # we may have broken a rule, so it may be ended
         self.open = {}  # packet id: (kind of ours, payload)
         self.pings = 0
         self.log = []
@@ -61,6 +67,9 @@ class Connection:
         if self.version == 5 and not clean:
             properties = b"\x11" + struct.pack(">I", 30)
         will = ("will/t", "w" * self.chooser.randrange(50), self.chooser.randrange(3))
+        self.is_known = clean or client not in fuzzer.spoilt_sessions
+        if self.is_known:
+            fuzzer.spoilt_sessions.discard(client)
         self.send(connect(client, self.version, flags=2 if clean else 0, properties=properties,
                           will=will if self.chooser.random() < 0.3 else None), CONNECT)
         got = None if self.spoilt else self.wire.read()
@@ -69,14 +78,20 @@ class Connection:
 
     def send(self, data, kind):
         """Perhaps changed; what was changed is not expected to be answered."""
-        if self.chooser.random() < self.fuzzer.spoil:
+        often = 0.5 if kind == CONNECT else self.fuzzer.spoil
+        if (self.wild or kind != CONNECT) and self.chooser.random() < often:
             data = self.spoil(data)
-            self.spoilt = True
+            self.broke_a_rule()
         self.log.append((kind, data[:80].hex(), self.spoilt))
         try:
             self.wire.send(data)
         except OSError:
             self.fuzzer.ended(self)
+
+    def broke_a_rule(self):
+        """A changed packet may also have left any packet id open in the session."""
+        self.spoilt = True
+        self.fuzzer.spoilt_sessions.add(self.client)
 
     def spoil(self, data):
         data = bytearray(data)
@@ -132,7 +147,7 @@ class Connection:
 
     def do_again(self):
         """A second CONNECT, an answer to nothing, a packet of servers: against the rules."""
-        self.spoilt = True
+        self.broke_a_rule()
         data = self.chooser.choice((connect("x", self.version), packet(CONNACK, 0, b"\x00\x00"),
                                     packet(PUBACK, 0, b"\x77\x77"), packet(PUBCOMP, 0, b"\x77\x77"),
                                     packet(15, 0, b""), packet(SUBSCRIBE, 2, b"\x00\x00")))
@@ -201,7 +216,8 @@ class Connection:
         if was is None:
             return
         refused = len(body) > 2 and body[2] >= 0x80
-        if kind in (PUBACK, PUBREC) and was[0] == PUBLISH and not refused and not self.spoilt:
+        counts = kind == PUBACK or (kind == PUBREC and self.is_known)
+        if counts and was[0] == PUBLISH and not refused and not self.spoilt:
             self.fuzzer.accepted.add(was[1])
         if kind == PUBREC and not refused and was[0] == PUBLISH:
             self.open[packet_id] = (PUBREL, None)
@@ -224,6 +240,7 @@ class Fuzzer:
         self.steps = 0
         self.last_ids = {}  # client id: the packet id it has used last
         self.owners = {}  # client id: its newest connection
+        self.spoilt_sessions = set()  # client ids: what they have open may differ from what we know
         self.all = []
         self.accepted = set()
         self.sent_once = set()
@@ -246,14 +263,12 @@ class Fuzzer:
     def step(self):
         self.steps += 1
         if not self.all or (len(self.all) < 6 and self.chooser.random() < 0.15):
-            client = self.chooser.choice(IDS)
-            older = self.owners.pop(client, None)
+            client = self.chooser.choice(WILD if self.chooser.random() < 0.15 else IDS)
+            self.owners.pop(client, None)
             connection = Connection(self, client)
             self.all.append(connection)
-            if not connection.spoilt:
+            if not connection.wild:
                 self.owners[client] = connection
-            elif older is not None:
-                older.spoilt = True  # it may have been taken over, or not
             return
         one = self.chooser.choice(self.all)
         do = self.chooser.choices(
