@@ -210,7 +210,7 @@ void checkpoint_now(struct mr_shard *shard, uint64_t seq)
 
 uint64_t checkpoint_at_bytes(const struct mr_shard *shard)
 {
-    uint64_t share = shard->pool.limit_bytes / 8;
+    uint64_t share = shard->pool.limit_bytes / 16;
 
     return share < CHECKPOINT_AT_BYTES ? share : CHECKPOINT_AT_BYTES;
 }
@@ -218,12 +218,17 @@ uint64_t checkpoint_at_bytes(const struct mr_shard *shard)
 bool checkpoint_is_behind(const struct mr_shard *shard, const struct mr_message *message)
 {
     size_t wanted = message->topic.len + message->props.len + message->payload.len;
+    size_t bytes = 2 * wanted + BESIDE_BYTES;
+    uint64_t unwritten = shard->fresh_bytes + shard->writing_bytes;
 
-    /* The pool rounds up, at most twofold; and what else a message takes on its way. */
-    return !deliver_has_memory(shard, 2 * wanted + BESIDE_BYTES) && shard->store != NULL &&
-           !shard->restoring &&
-           shard->fresh_bytes + shard->writing_bytes > checkpoint_at_bytes(shard) &&
-           !mr_store_is_failing(shard->store);
+    /* The pool rounds up, at most twofold; and what else a message takes on its way.  If what
+     * is not written yet is not what has the memory, waiting would help nobody.
+     */
+    if (MR_LIKELY(deliver_has_memory(shard, bytes)) || shard->store == NULL || shard->restoring) {
+        return false;
+    }
+    uint64_t most = kept_has_memory(shard, bytes) ? checkpoint_at_bytes(shard) : 0;
+    return unwritten > most && !mr_store_is_failing(shard->store);
 }
 
 /* Store or journal have it: the cursors may move. */

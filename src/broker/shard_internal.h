@@ -353,6 +353,14 @@ struct mr_broker {
     _Atomic int64_t stop_deadline_ns;
 };
 
+/* Room for what is kept (kept.c): seven eighths of the memory, an eighth more than what waits
+ * for subscribers may take (deliver_has_memory()), who may never read it.
+ */
+static inline bool kept_has_memory(const struct mr_shard *shard, size_t bytes)
+{
+    return shard->pool.lent_bytes + bytes < shard->pool.limit_bytes / 8 * 7;
+}
+
 static inline uint32_t broker_shard_count(const struct mr_broker *broker)
 {
     return broker->shard_count;

@@ -66,6 +66,79 @@ static int64_t traffic_p99(struct kit *kit)
     return took_ns[ROUNDS * 99 / 100];
 }
 
+/* What one that never reads makes us hold, here all that is retained and more than the
+ * memory, takes nothing from what sessions that are away are owed.
+ */
+static void test_takes_nothing_from_sessions(void)
+{
+    enum { RETAINED = 1100, MESSAGES = 400 };
+    const struct peer_connect how = {
+        .client_id = "away", .version = 5, .keep_session = true, .expiry_s = 3600};
+    static char payload[PAYLOAD + 1];
+    static uint8_t bytes[PAYLOAD + 64];
+    struct mr_mqtt_subscription all = {.filter = mr_span_of("r/#"), .qos = 0};
+    struct mr_mqtt_subscription wanted = {.filter = mr_span_of("q"), .qos = 1};
+    struct mr_mqtt_connack connack;
+    struct mr_mqtt_publish got;
+    struct mr_mqtt_frame frame;
+    struct kit kit;
+    struct peer pub;
+    struct peer slow[SLOW];
+    struct peer away;
+
+    kit_open(&kit, &(struct kit_options){.memory_bytes = 4 << 20, .checkpoint_ms = 60000});
+    peer_open(&away, &kit);
+    peer_send_connect(&away, &how);
+    peer_expect_connack(&away, &connack);
+    mr_assert(peer_subscribe(&away, &wanted, 0) == 1);
+    peer_close(&away);
+    memset(payload, 'p', PAYLOAD);
+    peer_join(&pub, &kit, "pub", 5);
+    for (int i = 0; i < RETAINED; i++) {
+        char topic[16];
+        (void)snprintf(topic, sizeof(topic), "r/%d", i);
+        struct mr_mqtt_publish packet = {.topic = mr_span_of(topic),
+                                         .payload = mr_span_of(payload),
+                                         .qos = 1,
+                                         .packet_id = 1,
+                                         .retain = true};
+        ptrdiff_t len = mr_mqtt_publish_encode(&packet, 5, bytes, sizeof(bytes));
+        mr_assert(len > 0);
+        peer_write(&pub, bytes, (size_t)len);
+        mr_assert(peer_expect_puback(&pub, 1) == 0);
+    }
+    for (int i = 0; i < SLOW; i++) { /* what the kernel takes is none of ours */
+        char id[24];
+        (void)snprintf(id, sizeof(id), "never-%d", i);
+        peer_join(&slow[i], &kit, id, 5);
+        peer_send_subscribe(&slow[i], &all, 0);
+        mr_assert(peer_frame(&slow[i], &frame) && frame.type == MR_MQTT_SUBACK);
+    }
+    payload[1500] = '\0';
+    for (int i = 0; i < MESSAGES; i++) {
+        (void)snprintf(payload, 16, "%06d", i);
+        payload[6] = 'p';
+        peer_publish(&pub, "q", payload, 1, (uint16_t)(i + 1));
+        mr_assert(peer_expect_puback(&pub, (uint16_t)(i + 1)) == 0);
+    }
+    kit_crash(&kit);
+    peer_open(&away, &kit);
+    peer_send_connect(&away, &how);
+    peer_expect_connack(&away, &connack);
+    for (int i = 0; i < MESSAGES; i++) {
+        (void)snprintf(payload, 16, "%06d", i);
+        payload[6] = 'p';
+        peer_expect_publish(&away, "q", payload, 1, &got);
+        peer_ack(&away, got.packet_id);
+    }
+    peer_close(&away);
+    for (int i = 0; i < SLOW; i++) {
+        peer_close(&slow[i]);
+    }
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
 int main(void)
 {
     struct kit kit;
@@ -93,6 +166,7 @@ int main(void)
         peer_close(&slow[i]);
     }
     kit_close(&kit);
+    test_takes_nothing_from_sessions();
     printf("ok\n");
     return 0;
 }
