@@ -5,7 +5,7 @@
  * password is remembered comes in all the same (login.c), so that behind one address one
  * guesser does not lock out a site.
  */
-#include "broker/broker_internal.h"
+#include "broker/login_internal.h"
 
 #include "os/clock.h"
 
@@ -40,7 +40,10 @@ bool bans_address(struct client *client)
 uint8_t bans_check(struct client *client, const struct mr_mqtt_connect *packet, const char **what)
 {
     struct mr_broker *broker = client->shard->broker;
-    bool may_be_known = packet->has_username && broker->auth != NULL &&
+    const struct mr_listener_conf *conf =
+        broker->listeners[mr_conn_listener(client_conn(client))].conf;
+    bool may_be_known = packet->has_username && login_asks(client) &&
+                        !conf->tls.use_identity_as_username &&
                         !mr_mqtt_has(&packet->props, MR_MQTT_PROP_AUTH_METHOD);
 
     if (client->turned_away != 0) {

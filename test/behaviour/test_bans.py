@@ -56,6 +56,30 @@ def command(*words):
     return millrace("bans", *words, "--data", gateway.data, "-c", gateway.config)
 
 
+class Listeners(unittest.TestCase):
+    def test_a_user_name_that_nobody_checks_is_no_way_around_a_ban(self):
+        users = gateway.temp.path / "users"
+        with Gateway(f"""
+listeners:
+  closed: {{ bind: "127.0.0.1:0", auth: {{ password_file: {users} }} }}
+  open: {{ bind: "127.0.0.1:0", allow_anonymous: true }}
+mqtt: {{ ban: {{ max_failures: 5, time: 600s, max_time: 600s, loopback: true }} }}
+""") as other:
+            ports = [int(other.wait_log(rf"listening on \S*:(\d+) \({name}\)")[1])
+                     for name in ("closed", "open")]
+
+            def code(port, client, *login):
+                with Wire(port, source=GUESSER) as wire:
+                    wire.send(connect(client, 5, login=login or None))
+                    return wire.read()[1][1]
+
+            self.assertEqual(code(ports[1], "before", "any", "thing"), 0)
+            until(lambda: code(ports[0], "guess", "known", "wrong") == 0x8A, "the ban")
+            self.assertEqual(code(ports[1], "plain"), 0x8A)
+            self.assertEqual(code(ports[1], "named", "any", "thing"), 0x8A)
+            self.assertEqual(code(ports[0], "known", "known", "right"), 0x8A)  # not remembered
+
+
 def guess_until_banned():
     codes = [attempt(f"guess-{n}", GUESSER, ("known", f"wrong-{n}")) for n in range(14)]
     assert codes[0] == 0x86 and codes[-1] == 0x8A, codes
