@@ -36,7 +36,7 @@ void mr_auth_grant_free(struct mr_auth_grant *grant)
 const char *mr_auth_grant_rules(struct mr_auth_grant *grant, struct mr_span client_id,
                                 struct mr_span user)
 {
-    return grant->acl.len == 0 || grant->rules != NULL
-               ? NULL
-               : mr_rules_read(&grant->rules, grant->acl, client_id, user);
+    mr_rules_free(grant->rules);
+    grant->rules = NULL;
+    return grant->acl.len == 0 ? NULL : mr_rules_read(&grant->rules, grant->acl, client_id, user);
 }

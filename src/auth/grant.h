@@ -26,7 +26,8 @@ struct mr_auth_grant {
 struct mr_auth_grant *mr_auth_grant_make(struct mr_span username, struct mr_span acl);
 void mr_auth_grant_free(struct mr_auth_grant *grant); /* NULL is allowed */
 
-/* Make `rules` from `acl`, if there is any and that has not been done.  NULL, or what is wrong
+/* Make `rules` from `acl`, if there is any; anew, for a CONNECT without a client id that is handled
+ * again gets another one.  NULL, or what is wrong
  * with it: then the client must not come in, because it might be denied something.
  */
 const char *mr_auth_grant_rules(struct mr_auth_grant *grant, struct mr_span client_id,

@@ -6,6 +6,7 @@
  * Method: cases; and a filter that is said to be allowed as a whole is compared with every topic
  *         of a small world.
  */
+#include "auth/grant.h"
 #include "auth/rules.h"
 #include "codec/json.h"
 #include "codec/topic.h"
@@ -97,6 +98,23 @@ static void test_eq_denies_the_filter_itself(void)
     expect(rules, "a/b", MR_RULES_DENY, MR_RULES_DENY);
     expect(rules, "b", MR_RULES_NOTHING, MR_RULES_NOTHING);
     mr_rules_free(rules);
+}
+
+/* A CONNECT without a client id that has to wait gets another one when it is handled again. */
+static void test_a_login_has_the_rules_of_its_last_client_id(void)
+{
+    struct mr_auth_grant *grant =
+        mr_auth_grant_make((struct mr_span){0}, mr_span_of("{\"all\":[\"own/%c\"]}"));
+
+    mr_assert(grant != NULL);
+    for (int i = 0; i < 2; i++) {
+        const char *fault =
+            mr_auth_grant_rules(grant, mr_span_of(i == 0 ? "auto-a" : "auto-b"), mr_span_of("u"));
+        mr_assert(fault == NULL);
+    }
+    expect(grant->rules, "own/auto-a", MR_RULES_DENY, MR_RULES_DENY);
+    expect(grant->rules, "own/auto-b", MR_RULES_ALLOW, MR_RULES_ALLOW);
+    mr_auth_grant_free(grant);
 }
 
 static void test_names_widen_nothing(void)
@@ -229,6 +247,7 @@ int main(void)
     test_lists_allow_and_nothing_else_does();
     test_the_first_rule_that_matches_holds();
     test_eq_denies_the_filter_itself();
+    test_a_login_has_the_rules_of_its_last_client_id();
     test_names_widen_nothing();
     test_conditions_that_are_not_known();
     test_what_is_not_understood_is_a_fault();
