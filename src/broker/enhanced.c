@@ -86,6 +86,19 @@ const char *exchange_end(struct client *client, struct mr_span data)
     return NULL;
 }
 
+bool exchange_is_suspect(struct client *client)
+{
+    struct mr_auth_request request = {.address = login_address(client)};
+    struct mr_auth *auth = client->shard->broker->auth;
+
+    if (client->login_state == LOGIN_WAITED || mr_auth_scram_look(auth, &request) == MR_AUTH_YES) {
+        return false;
+    }
+    mr_auth_drop(auth, &request);
+    mr_metric_add(client->shard->metrics.logins_busy, 1);
+    return true;
+}
+
 /* Are the keys that it has proven to know still those of its user?  The file may have been read
  * again since the exchange began, which is when others whose user is gone are sent away.
  */

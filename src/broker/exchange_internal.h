@@ -31,6 +31,11 @@ const char *exchange_begin(struct client *client, struct mr_span data);
 /* Take client-final.  NULL: proven.  Else what is wrong, and it counts as a guess. */
 const char *exchange_end(struct client *client, struct mr_span data);
 
+/* Has its address begun to look like a guesser since this exchange began without waiting?  So
+ * many exchanges that are begun at once are no way to guess without waiting.
+ */
+bool exchange_is_suspect(struct client *client);
+
 struct mr_span exchange_user(const struct exchange *exchange);
 struct mr_span exchange_proof(const struct exchange *exchange);
 

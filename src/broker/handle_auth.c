@@ -47,6 +47,10 @@ static enum verdict auth_first(struct client *client, const struct mr_mqtt_frame
             return connect_refuse(client, MR_MQTT_5, MR_MQTT_PROTOCOL_ERROR,
                                   "its AUTH does not go on with its authentication");
         }
+        if (exchange_is_suspect(client)) {
+            return connect_refuse(client, MR_MQTT_5, MR_MQTT_SERVER_BUSY,
+                                  "its address has sent too many wrong passwords meanwhile");
+        }
         const char *fault = exchange_end(client, packet.props.auth_data);
         if (fault != NULL) { /* [MQTT-4.12.0-4] */
             return connect_refuse(client, MR_MQTT_5, MR_MQTT_NOT_AUTHORIZED, fault);

@@ -373,6 +373,23 @@ class Guessing(unittest.TestCase):
                 join(peer)  # late, but it comes in
 
 
+    def test_exchanges_begun_at_once_are_no_way_around_the_wait(self):
+        with Gateway(f"auth: {{ password_file: {users} }}\n") as other:
+            crowd = []
+            for number in range(40):
+                peer, scram = wire.Wire(other.mqtt_port), Scram("press", f"guess-{number}")
+                self.addCleanup(peer.sock.close)
+                crowd.append((peer, scram.final(begin(peer, scram, client=f"crowd-{number}"))))
+            codes = []
+            for peer, final in crowd:
+                peer.send(auth(CONTINUE, final))
+                codes.append(peer.read()[1][1])
+            self.assertLess(codes.count(0x87), 30)
+            self.assertEqual(set(codes), {0x87, 0x89})
+            with wire.Wire(other.mqtt_port) as peer:
+                join(peer)  # late, but it comes in
+
+
 class Files(unittest.TestCase):
     def test_mosquitto_and_its_program_do_not_mind_the_lines(self):
         theirs = temp.path / "theirs"
