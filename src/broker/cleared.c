@@ -11,11 +11,12 @@
  * their ends, and KEPT_S at least, for what was under way to the disk.
  *
  * They go with the checkpoints, because what was cleared before one may be read again after a
- * start.  At most CLEARED_MAX; beyond it, and without memory, the oldest is forgotten.
+ * start.  At most CLEARED_MAX and, with their nodes in the tree of retained messages, a
+ * sixteenth of the memory: beyond that the oldest is forgotten.
  */
 #include "broker/keep_internal.h"
 
-enum { KEPT_S = 10, CLEARED_MAX = 65536 };
+enum { KEPT_S = 10, CLEARED_MAX = 65536, MEMORY_SHARE = 16, NODE_BYTES = 128 };
 
 /* One that was cleared; in the order in which they were. */
 struct cleared {
@@ -34,6 +35,13 @@ static struct mr_span cleared_topic(const struct cleared *cleared)
     return mr_span_make(cleared->topic, cleared->topic_len);
 }
 
+/* With its nodes: one a level, which have its name once more. */
+static uint64_t cleared_cost(const struct cleared *cleared)
+{
+    return 2 * cleared->capacity +
+           (uint64_t)mr_topic_level_count(cleared_topic(cleared)) * NODE_BYTES;
+}
+
 /* The first one goes. */
 static void cleared_drop(struct mr_shard *shard)
 {
@@ -50,6 +58,7 @@ static void cleared_drop(struct mr_shard *shard)
         shard->cleared_last = NULL;
     }
     shard->cleared_count -= 1;
+    shard->cleared_bytes -= cleared_cost(first);
     retained_forget_cleared(shard, cleared_topic(first), first->received_us);
     mr_bufpool_give(&shard->pool, (uint8_t *)first, first->capacity);
 }
@@ -59,7 +68,9 @@ bool cleared_add(struct mr_shard *shard, struct mr_span topic, int64_t received_
 {
     size_t capacity = 0;
 
-    if (shard->cleared_count == CLEARED_MAX) {
+    while (shard->cleared_count == CLEARED_MAX ||
+           (shard->cleared_first != NULL &&
+            shard->cleared_bytes > shard->pool.limit_bytes / MEMORY_SHARE)) {
         cleared_drop(shard);
     }
     struct cleared *cleared = (struct cleared *)(void *)mr_bufpool_take(
@@ -84,6 +95,7 @@ bool cleared_add(struct mr_shard *shard, struct mr_span topic, int64_t received_
         shard->cleared_new = cleared;
     }
     shard->cleared_count += 1;
+    shard->cleared_bytes += cleared_cost(cleared);
     return true;
 }
 

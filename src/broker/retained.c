@@ -327,7 +327,9 @@ void retained_apply(struct mr_shard *shard, const struct mr_message *message, st
         retained_refuse(shard, message, "see `max_retained_messages` and `max_retained_bytes`");
         return;
     }
-    if (*kept == NULL) {
+    /* Not what sessions have for themselves: it stays, and so do its nodes. */
+    bool room = shard->restoring || deliver_has_memory(shard, 0);
+    if (*kept == NULL && room) {
         *kept =
             kept_new(shard, message, lane, seq, from == RETAINED_EXEMPT ? KEPT_EXEMPT : KEPT_FRESH);
     }

@@ -271,6 +271,7 @@ struct mr_shard {
     struct cleared *cleared_last;
     struct cleared *cleared_new; /* the first that is not in the store */
     uint32_t cleared_count;
+    uint64_t cleared_bytes; /* of their memory, nodes included */
     uint64_t keeps_count;
     uint64_t queued;    /* deliveries owed */
     uint64_t unstored;  /* of these, not in the store */
@@ -353,12 +354,13 @@ struct mr_broker {
     _Atomic int64_t stop_deadline_ns;
 };
 
-/* Room for what is kept (kept.c): seven eighths of the memory, an eighth more than what waits
- * for subscribers may take (deliver_has_memory()), who may never read it.
+/* Room for what is kept (kept.c): thirteen sixteenths of the memory, one more than what waits
+ * for subscribers may take (deliver_has_memory()), who may never read it; and one less than
+ * what waits for the disk.
  */
 static inline bool kept_has_memory(const struct mr_shard *shard, size_t bytes)
 {
-    return shard->pool.lent_bytes + bytes < shard->pool.limit_bytes / 8 * 7;
+    return shard->pool.lent_bytes + bytes < shard->pool.limit_bytes / 16 * 13;
 }
 
 static inline uint32_t broker_shard_count(const struct mr_broker *broker)

@@ -390,6 +390,41 @@ static void test_session_of_a_shard_that_goes(void)
     kit_close(&kit);
 }
 
+/* Clearing topics that never were, with names as long as can be, does not take the memory. */
+static void test_cleared_topics_are_bounded(void)
+{
+    enum { TOPICS = 200, TOPIC_BYTES = 60000 };
+    static char topic[TOPIC_BYTES + 1];
+    static uint8_t bytes[TOPIC_BYTES + 64];
+    struct mr_mqtt_subscription wanted = {.filter = mr_span_of("q"), .qos = 1};
+    struct mr_mqtt_publish got;
+    struct kit kit;
+    struct peer pub;
+    struct peer sub;
+
+    kit_open(&kit, &(struct kit_options){.lanes = 2, .memory_bytes = 8 << 20});
+    peer_join(&pub, &kit, "pub", 5);
+    memset(topic, 't', TOPIC_BYTES);
+    for (int i = 0; i < TOPICS; i++) {
+        (void)snprintf(topic, 16, "%06d", i);
+        topic[6] = 't';
+        struct mr_mqtt_publish packet = {
+            .topic = mr_span_of(topic), .qos = 1, .packet_id = 1, .retain = true};
+        ptrdiff_t len = mr_mqtt_publish_encode(&packet, 5, bytes, sizeof(bytes));
+        mr_assert(len > 0);
+        peer_write(&pub, bytes, (size_t)len);
+        mr_assert(peer_expect_puback(&pub, 1) == 0);
+    }
+    peer_join(&sub, &kit, "sub", 5);
+    mr_assert(peer_subscribe(&sub, &wanted, 0) == 1);
+    peer_publish(&pub, "q", "served", 1, 2);
+    mr_assert(peer_expect_puback(&pub, 2) == 0);
+    peer_expect_publish(&sub, "q", "served", 1, &got);
+    peer_close(&pub);
+    peer_close(&sub);
+    kit_close(&kit);
+}
+
 int main(void)
 {
     test_cursors_of_fewer_shards();
@@ -397,6 +432,7 @@ int main(void)
     test_exactly_once_across_shards(1);
     test_exactly_once_across_shards(100000);
     test_retained_across_shards();
+    test_cleared_topics_are_bounded();
     test_set_and_cleared_at_once();
     test_quota_holds_in_replay();
     printf("ok\n");
