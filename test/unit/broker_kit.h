@@ -221,6 +221,12 @@ struct kit_copying {
     const char *to;
 };
 
+static inline void kit_ignore(void *arg, const char *name)
+{
+    (void)arg;
+    (void)name;
+}
+
 static inline void kit_copy(void *arg, const char *name)
 {
     const struct kit_copying *copying = arg;
@@ -233,10 +239,10 @@ static inline void kit_copy(void *arg, const char *name)
     if (strcmp(name, "LOCK") == 0 || strcmp(name, "lock.mdb") == 0) {
         return;
     }
-    if (mr_dir_list(from, kit_copy, &(struct kit_copying){from, "/nowhere"}) == MR_OK) {
+    if (mr_dir_list(from, kit_ignore, NULL) == MR_OK) { /* it is a folder */
         mr_assert(mr_dir_create(to, NULL) == MR_OK);
         mr_assert(mr_dir_list(from, kit_copy, &below) == MR_OK);
-    } else if (strcmp(copying->to, "/nowhere") != 0) {
+    } else {
         kit_copy_file(from, to);
     }
 }
