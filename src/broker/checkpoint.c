@@ -217,7 +217,7 @@ uint64_t checkpoint_at_bytes(const struct mr_shard *shard)
 
 bool checkpoint_is_behind(const struct mr_shard *shard, const struct mr_message *message)
 {
-    size_t wanted = message->topic.len + message->props.len + message->payload.len;
+    size_t wanted = message_bytes(message);
     size_t bytes = 2 * wanted + BESIDE_BYTES;
     uint64_t unwritten = shard->fresh_bytes + shard->writing_bytes;
 

@@ -77,12 +77,6 @@ static void outbound_id_take(struct outbound *outbound, uint16_t id, uint8_t qos
     outbound->id_last = id;
 }
 
-/* What counts against `max_queued_bytes`: properties may be the larger part. */
-static uint64_t queued_bytes(const struct mr_message *message)
-{
-    return message->topic.len + message->props.len + message->payload.len;
-}
-
 static void outbound_enqueue(struct client *client, struct outbound *outbound,
                              const struct outgoing *outgoing)
 {
@@ -91,7 +85,7 @@ static void outbound_enqueue(struct client *client, struct outbound *outbound,
     struct stored *stored = NULL;
 
     if (outbound->queue_count >= limits->max_queued_messages ||
-        outbound->queue_bytes + queued_bytes(outgoing->message) > limits->max_queued_bytes) {
+        outbound->queue_bytes + message_bytes(outgoing->message) > limits->max_queued_bytes) {
         static struct mr_log_limit limit;
         uint64_t held = 0;
         struct client_label label;
@@ -119,7 +113,7 @@ static void outbound_enqueue(struct client *client, struct outbound *outbound,
     stored->qos = outgoing->qos;
     stored->retain = outgoing->retain;
     outbound->queue_count += 1;
-    outbound->queue_bytes += queued_bytes(&stored->message);
+    outbound->queue_bytes += message_bytes(&stored->message);
     stored_push(&outbound->queue_first, &outbound->queue_last, stored);
 }
 
@@ -367,7 +361,7 @@ void outbound_drain(struct client *client)
         }
         (void)stored_pop(&outbound->queue_first, &outbound->queue_last);
         outbound->queue_count -= 1;
-        outbound->queue_bytes -= queued_bytes(&stored->message);
+        outbound->queue_bytes -= message_bytes(&stored->message);
         if (stored->group != NULL) {
             share_group_drop(stored->group);
         }

@@ -70,7 +70,7 @@ struct kept *kept_new(struct mr_shard *shard, const struct mr_message *message, 
 {
     /* A start may use all of it, or what was dropped for lack of memory would prevent it. */
     bool room = shard->restoring || kept_has_memory(shard, 0);
-    size_t bytes = message->topic.len + message->props.len + message->payload.len;
+    size_t bytes = message_bytes(message);
     struct kept *kept = room ? kept_take(shard, bytes) : NULL;
 
     if (kept == NULL) {

@@ -123,8 +123,7 @@ static uint8_t *put_span(uint8_t *at, struct mr_span span)
 static bool send_message_to(struct mr_shard *shard, const struct mr_message *message,
                             const struct mail_member *member, uint32_t to)
 {
-    size_t bytes = message->topic.len + message->props.len + message->payload.len +
-                   member->filter.len + member->client.len;
+    size_t bytes = message_bytes(message) + member->filter.len + member->client.len;
     struct mailbox *box = mailbox_of(shard->broker, shard->index, to);
     struct mr_ring *ring = ring_to(shard, to);
     bool large = bytes > MESSAGE_IN_RING_MAX;

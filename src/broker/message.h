@@ -27,6 +27,12 @@ struct mr_message {
     bool will;
 };
 
+/* What counts against the bounds in bytes: properties may be the larger part. */
+static inline size_t message_bytes(const struct mr_message *message)
+{
+    return message->topic.len + message->props.len + message->payload.len;
+}
+
 /* A copy in a list. */
 struct stored {
     struct stored *next;

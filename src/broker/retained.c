@@ -322,8 +322,7 @@ void retained_apply(struct mr_shard *shard, const struct mr_message *message, st
         retained_clear(shard, node, message, from == RETAINED_EXEMPT ? 0 : seq);
         return;
     }
-    if (!retained_fits(shard, node,
-                       message->topic.len + message->props.len + message->payload.len)) {
+    if (!retained_fits(shard, node, message_bytes(message))) {
         retained_refuse(shard, message, "see `max_retained_messages` and `max_retained_bytes`");
         return;
     }

@@ -80,7 +80,7 @@ static bool load_message(void *arg, struct mr_span key, struct mr_span value)
         return false;
     }
     struct kept *kept = kept_stored_new(loading->shard, mr_get_be32(key.at), get_be64(key.at + 4),
-                                        (uint32_t)(m.topic.len + m.props.len + m.payload.len));
+                                        (uint32_t)message_bytes(&m));
     if (kept == NULL) {
         loading->shard->restore_short = true;
         return false;

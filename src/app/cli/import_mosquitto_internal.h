@@ -19,7 +19,7 @@ struct mosquitto_line {
 struct mosquitto_listener {
     struct mosquitto_listener *next;
     struct import_node *node;
-    char name[32]; /* the node's, for now */
+    char name[32]; /* the node's until the listener gets its own */
     struct import_place place;
     char host[256]; /* "": all addresses */
     uint32_t port;
