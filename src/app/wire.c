@@ -11,6 +11,7 @@
 
 #include "app/gateway_internal.h"
 #include "base/log.h"
+#include "journal/disk_promise.h"
 #include "os/clock.h"
 #include "os/process.h"
 #include "sink/kafka/kafka.h"
@@ -97,6 +98,18 @@ static uint32_t shards_auto(void)
     return half < 1 ? 1 : half > 256 ? 256 : half;
 }
 
+/* Say so where the disk cannot keep what we promise, or where nobody can know. */
+static void warn_of_disk(const char *data)
+{
+    char buffer[512];
+    struct mr_text why = mr_text_over(buffer, sizeof(buffer));
+    struct mr_disk disk;
+
+    if (mr_disk_describe(data, &disk) == MR_OK && mr_disk_promise(&disk, &why) != MR_DISK_HOLDS) {
+        mr_log(MR_LOG_WARN, "journal", "%s ('millrace prove' measures it)", buffer);
+    }
+}
+
 static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
 {
     const struct mr_journal_conf *conf = &gateway->settings.journal;
@@ -109,6 +122,7 @@ static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
     if (err != MR_OK) {
         return err;
     }
+    warn_of_disk(gateway->settings.gateway.data);
     mr_gateway_path(gateway, "journal", path);
     err = mr_journal_open(
         &gateway->journal,

@@ -74,8 +74,8 @@ def program(name):
 class Temp:
     """A folder that is gone afterwards; MR_KEEP=1 keeps it and says where."""
 
-    def __init__(self, prefix):
-        self.path = pathlib.Path(tempfile.mkdtemp(prefix=f"millrace-{prefix}-"))
+    def __init__(self, prefix, where=None):
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix=f"millrace-{prefix}-", dir=where))
 
     def remove(self):
         if os.environ.get("MR_KEEP"):

@@ -153,6 +153,7 @@ extern const struct mr_command mr_command_clients;
 extern const struct mr_command mr_command_dlq;
 extern const struct mr_command mr_command_passwd;
 extern const struct mr_command mr_command_import;
+extern const struct mr_command mr_command_prove;
 
 /* Of `journal`, in a file of their own. */
 extern const struct mr_command mr_command_journal_cursors;
