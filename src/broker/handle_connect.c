@@ -43,7 +43,7 @@ static void connack_props(struct client *client, const struct mr_mqtt_connect *p
     mr_mqtt_set(props, MR_MQTT_PROP_RECEIVE_MAX);
     props->packet_max = client->limits->packet_max;
     mr_mqtt_set(props, MR_MQTT_PROP_PACKET_MAX);
-    props->topic_alias_max = (uint16_t)limits->topic_alias_maximum;
+    props->topic_alias_max = (uint16_t)client->limits->topic_aliases_max;
     mr_mqtt_set(props, MR_MQTT_PROP_TOPIC_ALIAS_MAX);
     props->wildcard_available = 1;
     mr_mqtt_set(props, MR_MQTT_PROP_WILDCARD_AVAILABLE);
@@ -211,6 +211,7 @@ static void connect_remember(struct client *client, const struct mr_mqtt_connect
     if (packet->version == MR_MQTT_5) {
         client->receive_max =
             mr_mqtt_has(props, MR_MQTT_PROP_RECEIVE_MAX) ? props->receive_max : UINT16_MAX;
+        client->aliases_max = (uint16_t)client->limits->topic_aliases_max;
         client->alias_max =
             mr_mqtt_has(props, MR_MQTT_PROP_TOPIC_ALIAS_MAX) ? props->topic_alias_max : 0;
         client->ends_at_once =

@@ -79,6 +79,8 @@ static void listener_limits_set(struct mr_shard *shard, uint32_t index)
         .client_id_max =
             common->max_clientid_len == 0 ? UINT16_MAX : (uint32_t)common->max_clientid_len,
         .subscriptions_max = subscriptions == 0 ? UINT32_MAX : (uint32_t)subscriptions,
+        .topic_aliases_max =
+            (uint32_t)limit_of(own->topic_alias_maximum, common->topic_alias_maximum),
         .connections_per_address =
             (uint32_t)limit_of(own->max_conn_rate_per_address, common->max_conn_rate_per_address),
     };

@@ -14,6 +14,7 @@ struct client_limits {
     uint32_t topic_levels_max;
     uint32_t client_id_max;
     uint32_t subscriptions_max; /* UINT32_MAX: any number */
+    uint32_t topic_aliases_max; /* what a 5.0 client is told at its CONNECT, and may then use */
     int64_t message_ns;         /* what a PUBLISH costs; 0: nothing */
     int64_t messages_ahead_ns;  /* how far it may be ahead of that */
     int64_t kibibyte_ns;        /* what 1,024 bytes cost; 0: nothing */

@@ -34,6 +34,7 @@ struct mr_listener_limits {
     uint64_t max_topic_length;
     uint64_t max_topic_levels;
     uint64_t max_subscriptions;
+    uint64_t topic_alias_maximum;
     uint64_t messages_rate;
     uint64_t messages_burst;
     uint64_t bytes_rate;

@@ -143,6 +143,7 @@ const struct mr_option mr_listener_options[] = {
     LIMIT_ROW(max_topic_length, MR_OPT_U64, 65535, "0: that one"),
     LIMIT_ROW(max_topic_levels, MR_OPT_U64, 1000, "the smaller of both holds"),
     LIMIT_ROW(max_subscriptions, MR_OPT_U64, 100000000, "0: that one"),
+    LIMIT_ROW(topic_alias_maximum, MR_OPT_U64, 1000, "0: that one"),
     LIMIT_ROW(messages_rate, MR_OPT_U64, RATE_MAX, "0: that one"),
     LIMIT_ROW(messages_burst, MR_OPT_U64, RATE_MAX, "0: that one"),
     LIMIT_ROW(bytes_rate, MR_OPT_SIZE, (uint64_t)1 << 40, "0: that one"),

@@ -181,6 +181,7 @@ struct client {
     uint32_t sent;
     uint64_t join_seq;    /* joining: CONNACK waits for this record */
     uint16_t alias_max;   /* topic aliases it lets us use */
+    uint16_t aliases_max; /* ... and we let it: what its CONNACK said */
     uint16_t receive_max; /* QoS 1 and 2 publishes it accepts unacknowledged */
     uint16_t home;        /* of PACKET_AWAY: the shard to go to */
     uint8_t version;      /* 0 before CONNECT */

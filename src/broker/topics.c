@@ -173,7 +173,7 @@ void topics_drop(struct client *client)
 uint8_t alias_resolve(struct client *client, struct mr_mqtt_publish *packet, bool *no_room)
 {
     struct mr_bufpool *pool = &client->shard->pool;
-    uint64_t max = client->shard->limits.topic_alias_maximum;
+    size_t max = client->aliases_max;
     uint16_t number = packet->props.topic_alias;
     size_t capacity = 0;
 
@@ -220,7 +220,7 @@ void aliases_drop(struct client *client)
     if (client->aliases == NULL) {
         return;
     }
-    for (uint64_t i = 0; i < client->shard->limits.topic_alias_maximum; i++) {
+    for (uint32_t i = 0; i < client->aliases_max; i++) {
         if (client->aliases[i].topic != NULL) {
             mr_bufpool_give(pool, client->aliases[i].topic, client->aliases[i].capacity);
         }

@@ -18,6 +18,7 @@ listeners:
     max_topic_levels: 3
     max_subscriptions: 2
     max_packet_size: 1KiB
+    topic_alias_maximum: 2
   slow: { bind: "127.0.0.1:0", messages_rate: 20, messages_burst: 20 }
   thin: { bind: "127.0.0.1:0", bytes_rate: 2KiB, bytes_burst: 2KiB }
   full: { bind: "127.0.0.1:0", max_connections: 2 }
@@ -159,6 +160,19 @@ class Sizes(unittest.TestCase):
             kind, body = wire.read()
             self.assertEqual((kind >> 4, body[0]), (DISCONNECT, 0x95))
             self.assertIsNone(wire.read())
+
+    def test_topic_aliases_are_as_many_as_the_listener_says(self):
+        """The CONNACK names the number, and one beyond it ends the connection (0x94)."""
+        for name, most in (("narrow", 2), ("mqtt", 10)):
+            with Wire(port(name)) as wire:
+                wire.send(connect(f"alias-{name}", 5))
+                self.assertIn(b"\x22" + struct.pack(">H", most), wire.read()[1])
+                for number in (most, most + 1):
+                    body = text("alias/t") + struct.pack(">HBBH", number, 3, 0x23, number) + b"x"
+                    wire.send(packet(3, 2, body))
+                    kind, body = wire.read()
+                    self.assertEqual(kind >> 4, PUBACK if number == most else DISCONNECT)
+                self.assertEqual(body[0], 0x94)
 
     def test_connections_beyond_the_maximum_are_told_so(self):
         first, second = Wire(port("full"), "one", 5), Wire(port("full"), "two", 5)

@@ -186,24 +186,26 @@ static void on_max_qos(struct mosquitto *reader, const struct mosquitto_line *li
 
 static void on_max_topic_alias(struct mosquitto *reader, const struct mosquitto_line *line)
 {
-    static const char key[] = "mqtt.topic_alias_maximum";
     uint64_t number = 0;
-    uint64_t before = 0;
-    const char *there = import_get(reader->import, NULL, key);
+    char value[24];
+    struct mr_text out = mr_text_over(value, sizeof(value));
 
     if (!line_number(reader, line, &number)) {
+        return;
+    }
+    if (number == 0) {
+        import_note(reader->import, line->place, line->text,
+                    "aliases cannot be forbidden on one listener; `mqtt.topic_alias_maximum: 0` "
+                    "forbids them on all that give no number of their own");
         return;
     }
     if (number > 1000) {
         import_note(reader->import, line->place, line->text, "1,000 is the most");
         number = 1000;
     }
-    if (there != NULL && number_of(there, &before) && before != number) {
-        import_note(reader->import, line->place, line->text,
-                    "one number holds for all listeners: the largest one is taken");
-        number = before > number ? before : number;
-    }
-    set_number(reader, line, key, number, "");
+    mr_text_fmt(&out, "%llu", (unsigned long long)number);
+    import_set(reader->import, reader->last->node, "topic_alias_maximum", IMPORT_PLAIN, value,
+               line->place);
 }
 
 /* ---- who may come in ---- */
