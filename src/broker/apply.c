@@ -4,6 +4,7 @@
  * tail; so the state is always that of the records so far, in their order
  * (docs/SESSIONS.md).  Nothing here sends or appends anything.
  */
+#include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
 #include "broker/outgoing_internal.h"
 
@@ -426,7 +427,7 @@ void control_apply(struct mr_shard *shard, const struct mr_control *control, int
     }
     switch (control->kind) {
     case MR_CONTROL_PUBREL:
-        (void)inbound_remove(&session->inbound, control->packet_id);
+        (void)inbound_remove(session->inbound, control->packet_id);
         keep_mark(shard, session->keep);
         break;
     case MR_CONTROL_CLOSE:

@@ -10,7 +10,7 @@
  *     limits.c     how much and how fast
  *     access.c     who may do what
  *     share_internal.h  shared subscriptions       outgoing_internal.h  one copy, short topics
- *     inbound.c    QoS 2 from clients     keep_internal.h  persistent sessions
+ *     inbound_internal.h  QoS 2 from clients       keep_internal.h  persistent sessions
  *     call.c       questions of the control plane
  *     systree.c    $SYS/broker
  *     login_internal.h, enhanced_internal.h  who a client is
@@ -192,14 +192,6 @@ void wills_retry(struct mr_shard *shard);
  * in the journal.  False: there is no room; try again.
  */
 bool will_publish_kept(struct mr_shard *shard, struct session *session);
-
-/* ---- inbound.c ---- */
-
-bool inbound_has(const struct inbound *inbound, uint16_t id);
-bool inbound_reserve(struct mr_bufpool *pool, struct inbound *inbound); /* for one more */
-void inbound_add(struct inbound *inbound, uint16_t id);                 /* reserved before */
-bool inbound_remove(struct inbound *inbound, uint16_t id);
-void inbound_drop_ids(struct mr_bufpool *pool, struct inbound *inbound);
 
 /* ---- deliver.c ---- */
 

@@ -11,6 +11,7 @@
  * If it is memory of the shard that lacks, all publishers wait (shard_stall): whoever
  * was read in full meanwhile would have to be kept in that same memory.
  */
+#include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
 
 enum { ACK_BYTES_MAX = 8 }; /* PUBACK or PUBREC with a reason: 4 + reason + property length */
@@ -27,7 +28,7 @@ static uint64_t publishes_open(const struct client *client)
     uint64_t held = client->acks.held;
 
     return held - (client->plain_held < held ? client->plain_held : held) +
-           client->session->inbound.count;
+           inbound_count(client->session->inbound);
 }
 
 /* Rules that need the session: 0, or the reason of the refusal. */
@@ -36,9 +37,9 @@ static uint8_t publish_check(const struct client *client, const struct mr_mqtt_p
     const struct mr_broker_limits *limits = &client->shard->limits;
 
     if (client->version == MR_MQTT_5 && packet->qos != 0 &&
-        client->acks.held + client->session->inbound.count >= limits->receive_maximum &&
+        client->acks.held + inbound_count(client->session->inbound) >= limits->receive_maximum &&
         publishes_open(client) >= limits->receive_maximum &&
-        !(packet->qos == 2 && inbound_has(&client->session->inbound, packet->packet_id))) {
+        !(packet->qos == 2 && inbound_has(client->session->inbound, packet->packet_id))) {
         return MR_MQTT_RECEIVE_MAX_EXCEEDED; /* [MQTT-3.3.4-7] */
     }
     return 0;
@@ -112,7 +113,7 @@ static void publish_hold(struct client *client, const struct mr_message *message
     }
     (void)mr_mqtt_ack_put(ack, MR_MQTT_PUBREC, packet_id);
     answer_hold(client, seq, ack, sizeof(ack));
-    inbound_add(&client->session->inbound, packet_id);
+    inbound_add(client->session->inbound, packet_id);
     if (client->session->keep != NULL) {
         keep_mark(shard, client->session->keep);
     }
@@ -222,7 +223,7 @@ enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *f
     if (MR_UNLIKELY(client->acks.held >= CLIENT_ACKS_MAX)) {
         return PACKET_LATER;
     }
-    if (MR_UNLIKELY(packet.qos == 2 && inbound_has(&client->session->inbound, packet.packet_id))) {
+    if (MR_UNLIKELY(packet.qos == 2 && inbound_has(client->session->inbound, packet.packet_id))) {
         return publish_again(client, packet.packet_id);
     }
     struct topic_entry *topic = topic_look_up(client, packet.topic);

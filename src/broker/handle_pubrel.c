@@ -1,6 +1,7 @@
 /* handle_pubrel.c - PUBREL from a publisher (section 3.6): its exchange ends, and the
  * packet id is free again, once that is durable.
  */
+#include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
 
 enum { PUBCOMP_BYTES_MAX = 8 };
@@ -29,7 +30,7 @@ enum verdict handle_pubrel(struct client *client, const struct mr_mqtt_frame *fr
     if (mr_mqtt_ack_decode(frame, mode, &packet, &why) != MR_OK) {
         return client_refuse(client, END_PROTOCOL, why.reason, why.what);
     }
-    bool known = inbound_has(&session->inbound, packet.packet_id);
+    bool known = inbound_has(session->inbound, packet.packet_id);
     if (known && session->keep != NULL && shard->stalled) {
         return PACKET_LATER;
     }
@@ -43,7 +44,7 @@ enum verdict handle_pubrel(struct client *client, const struct mr_mqtt_frame *fr
         }
         keep_mark(shard, session->keep);
     }
-    (void)inbound_remove(&session->inbound, packet.packet_id);
+    (void)inbound_remove(session->inbound, packet.packet_id);
     struct mr_mqtt_ack answer = {.type = MR_MQTT_PUBCOMP,
                                  .packet_id = packet.packet_id,
                                  .reason = known || client->version != MR_MQTT_5

@@ -7,17 +7,24 @@
  * INVARIANTS (inbound_check)
  *
  *   (1) ids ascend, none twice.
- *   (2) count <= capacity.
+ *   (2) count <= what the buffer has room for.
  */
-#include "broker/broker_internal.h"
+#include "broker/inbound_internal.h"
 
-enum { INBOUND_FIRST = 32 }; /* ids; the pool's smallest buffer */
+#include <string.h>
+
+enum { INBOUND_FIRST_BYTES = 64 }; /* 28 ids; the pool's smallest buffer */
+
+static uint32_t inbound_room(const struct inbound *inbound)
+{
+    return (uint32_t)((inbound->capacity - sizeof(*inbound)) / sizeof(inbound->ids[0]));
+}
 
 /* The first place whose id is not below `id`. */
 static uint32_t inbound_place(const struct inbound *inbound, uint16_t id)
 {
     uint32_t low = 0;
-    uint32_t high = inbound->count;
+    uint32_t high = inbound_count(inbound);
 
     if (high != 0 && inbound->ids[high - 1] < id) {
         return high;
@@ -37,27 +44,29 @@ bool inbound_has(const struct inbound *inbound, uint16_t id)
 {
     uint32_t place = inbound_place(inbound, id);
 
-    return place < inbound->count && inbound->ids[place] == id;
+    return place < inbound_count(inbound) && inbound->ids[place] == id;
 }
 
-bool inbound_reserve(struct mr_bufpool *pool, struct inbound *inbound)
+bool inbound_reserve(struct mr_bufpool *pool, struct inbound **inbound)
 {
-    size_t bytes = 0;
+    struct inbound *before = *inbound;
+    size_t wanted = before == NULL ? INBOUND_FIRST_BYTES : (size_t)before->capacity * 2;
+    size_t capacity = 0;
 
-    if (inbound->count < inbound->capacity) {
+    if (before != NULL && before->count < inbound_room(before)) {
         return true;
     }
-    uint32_t wanted = inbound->capacity == 0 ? INBOUND_FIRST : inbound->capacity * 2;
-    uint16_t *ids = (uint16_t *)(void *)mr_bufpool_take(pool, wanted * sizeof(*ids), &bytes);
-    if (ids == NULL) {
+    struct inbound *made = (struct inbound *)(void *)mr_bufpool_take(pool, wanted, &capacity);
+    if (made == NULL) {
         return false;
     }
-    if (inbound->count != 0) {
-        memcpy(ids, inbound->ids, inbound->count * sizeof(*ids));
+    made->capacity = (uint32_t)capacity;
+    made->count = inbound_count(before);
+    if (made->count != 0) {
+        memcpy(made->ids, before->ids, made->count * sizeof(*made->ids));
     }
-    inbound_drop_ids(pool, inbound);
-    inbound->ids = ids;
-    inbound->capacity = (uint32_t)(bytes / sizeof(*ids));
+    inbound_drop(pool, inbound);
+    *inbound = made;
     return true;
 }
 
@@ -65,7 +74,7 @@ void inbound_add(struct inbound *inbound, uint16_t id)
 {
     uint32_t place = inbound_place(inbound, id);
 
-    mr_assert(inbound->count < inbound->capacity);
+    mr_assert(inbound != NULL && inbound->count < inbound_room(inbound));
     if (place < inbound->count && inbound->ids[place] == id) {
         return;
     }
@@ -79,7 +88,7 @@ bool inbound_remove(struct inbound *inbound, uint16_t id)
 {
     uint32_t place = inbound_place(inbound, id);
 
-    if (place == inbound->count || inbound->ids[place] != id) {
+    if (place == inbound_count(inbound) || inbound->ids[place] != id) {
         return false;
     }
     inbound->count -= 1;
@@ -88,11 +97,10 @@ bool inbound_remove(struct inbound *inbound, uint16_t id)
     return true;
 }
 
-void inbound_drop_ids(struct mr_bufpool *pool, struct inbound *inbound)
+void inbound_drop(struct mr_bufpool *pool, struct inbound **inbound)
 {
-    if (inbound->ids != NULL) {
-        mr_bufpool_give(pool, (uint8_t *)inbound->ids, inbound->capacity * sizeof(*inbound->ids));
-        inbound->ids = NULL;
-        inbound->capacity = 0;
+    if (*inbound != NULL) {
+        mr_bufpool_give(pool, (uint8_t *)*inbound, (*inbound)->capacity);
+        *inbound = NULL;
     }
 }

@@ -9,6 +9,7 @@
  * Last, sessions that were connected when the process ended are closed: their time begins
  * now, and what was in their window may have been sent.
  */
+#include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
 
 #include "os/clock.h"
@@ -33,7 +34,7 @@ static void apply_event(struct mr_shard *shard, const struct mr_event *event)
         }
         if (event->qos == 2 && !event->will) {
             if (inbound_reserve(&shard->pool, &session->inbound)) {
-                inbound_add(&session->inbound, event->raw.packet_id);
+                inbound_add(session->inbound, event->raw.packet_id);
             } else {
                 shard->restore_short = true;
             }

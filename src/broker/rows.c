@@ -3,6 +3,7 @@
  * Written by checkpoints (checkpoint.c) and by a move to other lanes (rehome.c), read by
  * rows_load.c.  Keys are big-endian, so that rows are in their order.
  */
+#include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
 
 static void put_be64(uint8_t *at, uint64_t v)
@@ -60,7 +61,9 @@ void row_session_put(struct mr_store *store, const struct keep *keep)
 {
     const struct session *session = keep->session;
     const struct mr_message *will = session->will == NULL ? NULL : &session->will->message;
-    struct mr_span ids = mr_span_make(session->inbound.ids, session->inbound.count * 2);
+    const struct inbound *inbound = session->inbound;
+    struct mr_span ids = inbound == NULL ? mr_span_make(NULL, 0)
+                                         : mr_span_make(inbound->ids, (size_t)inbound->count * 2);
     size_t len = SESSION_ROW_FIXED + lengthed(session_id(session)) +
                  lengthed(session_username(session)) + lengthed(ids);
     uint8_t key[SESSION_KEY_BYTES];

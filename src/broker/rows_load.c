@@ -4,6 +4,7 @@
  * walked in step; messages lie in a sorted array for as long as that takes.
  */
 #include "broker/foreign_internal.h"
+#include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
 
 enum { LIST_FIRST = 1024 };
@@ -117,7 +118,7 @@ static bool load_inbound(struct mr_shard *shard, struct session *session, struct
         if (!inbound_reserve(&shard->pool, &session->inbound)) {
             return false;
         }
-        inbound_add(&session->inbound, mr_get_u16(ids.at + i));
+        inbound_add(session->inbound, mr_get_u16(ids.at + i));
     }
     return true;
 }

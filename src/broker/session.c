@@ -4,6 +4,7 @@
  * It doubles when it is full on average and does not shrink.  A session and its
  * client id and user name are one buffer of the pool.
  */
+#include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
 
 enum { SESSIONS_FIRST = 256 };
@@ -49,7 +50,7 @@ struct session *session_find(struct mr_shard *shard, struct mr_span client_id)
     if (shard->sessions == NULL) {
         return NULL;
     }
-    uint64_t hash = mr_siphash(&shard->key, client_id.at, client_id.len);
+    uint32_t hash = (uint32_t)mr_siphash(&shard->key, client_id.at, client_id.len);
     struct session *session = shard->sessions[hash & shard->sessions_mask];
 
     while (session != NULL &&
@@ -89,15 +90,15 @@ struct session *session_new(struct mr_shard *shard, struct client *client, struc
     if (session == NULL) {
         return NULL;
     }
-    *session = (struct session){.client = client,
-                                .capacity = (uint32_t)capacity,
-                                .id_len = (uint16_t)client_id.len,
-                                .username_len = (uint16_t)username.len,
-                                .listener = client == NULL
-                                                ? LISTENER_UNKNOWN
-                                                : (uint16_t)mr_conn_listener(client_conn(client)),
-                                .had_rules = client == NULL && shard->broker->logins_bring_rules,
-                                .hash = mr_siphash(&shard->key, client_id.at, client_id.len)};
+    *session = (struct session){
+        .client = client,
+        .capacity = (uint32_t)capacity,
+        .id_len = (uint16_t)client_id.len,
+        .username_len = (uint16_t)username.len,
+        .listener =
+            client == NULL ? LISTENER_UNKNOWN : (uint16_t)mr_conn_listener(client_conn(client)),
+        .had_rules = client == NULL && shard->broker->logins_bring_rules,
+        .hash = (uint32_t)mr_siphash(&shard->key, client_id.at, client_id.len)};
     memcpy(session->text, client_id.at, client_id.len);
     if (username.len != 0) {
         memcpy(session->text + client_id.len, username.at, username.len);
@@ -121,7 +122,7 @@ void session_free(struct mr_shard *shard, struct session *session)
     }
     share_end(shard, session);
     keep_free(shard, session);
-    inbound_drop_ids(&shard->pool, &session->inbound);
+    inbound_drop(&shard->pool, &session->inbound);
     if (session->username != NULL) {
         mr_bufpool_give(&shard->pool, session->username, session->username_capacity);
     }

@@ -86,13 +86,6 @@ struct alias {
     uint32_t capacity;
 };
 
-/* QoS 2 from the client: packet ids that await PUBREL. */
-struct inbound {
-    uint16_t *ids; /* lent at first need; ascending */
-    uint32_t count;
-    uint32_t capacity;
-};
-
 /* What a subscriber has not acknowledged. */
 struct under_way {
     uint16_t packet_id;
@@ -115,27 +108,32 @@ struct outbound {
     struct under_way ids[]; /* ring of `window`, in cyclic ascending order */
 };
 
+struct inbound; /* inbound_internal.h */
+
+/* What most sessions never have is lent when they get it: an idle device costs this and its
+ * name, one buffer of 128 bytes as a rule (docs/MEMORY.md).
+ */
 struct session {
     struct session *table_next;
-    uint64_t hash;
     struct client *client;
     struct mr_sub *subs;
     struct outbound *outbound;
+    struct inbound *inbound;
     struct stored *will;
     struct keep *keep;          /* NULL: it ends with its connection */
     struct share_client *share; /* NULL: it is in no group */
-    struct inbound inbound;
-    uint8_t *username; /* lent; NULL: behind the client id in `text` */
+    uint8_t *username;          /* lent; NULL: behind the client id in `text` */
     uint32_t username_capacity;
-    uint32_t capacity;          /* as lent by the pool */
-    struct session *merge_next; /* merge.c: of one message's matches */
-    struct mr_sub merged;       /* ... what they come to; owner NULL: nothing yet */
+    uint32_t hash;
+    uint32_t capacity; /* as lent by the pool */
+    uint32_t merged;   /* its place among one message's matches, from 1 (merge.c); 0: none */
     uint16_t id_len;
     uint16_t username_len;
     uint16_t listener; /* its client's, or LISTENER_UNKNOWN */
     bool had_rules;    /* its client's login brought rules, or may have: listener unknown */
     uint8_t text[];    /* client id, user name */
 };
+_Static_assert(offsetof(struct session, text) + 32 <= 128, "an id of 32 bytes fits the buffer");
 
 /* For a subscription identifier: several overlapping subscriptions have one, and it gets all. */
 #define SUBSCRIPTION_IDS_ALL UINT32_MAX

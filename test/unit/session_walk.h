@@ -9,6 +9,7 @@
 #include "base/rng.h"
 #include "base/text.h"
 #include "broker/foreign_internal.h"
+#include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
 #include "broker_peer.h"
 
@@ -98,8 +99,8 @@ static void dump_keep(struct lines *lines, struct mr_shard *shard, const struct 
     line_add(lines, "%.*s: next %llu expiry %u will %s", id_len, id,
              (unsigned long long)keep->ordinal_next, keep->expiry_s,
              session->will == NULL ? "none" : "some");
-    for (uint32_t i = 0; i < session->inbound.count; i++) {
-        line_add(lines, "%.*s: awaits %u", id_len, id, session->inbound.ids[i]);
+    for (uint32_t i = 0; i < inbound_count(session->inbound); i++) {
+        line_add(lines, "%.*s: awaits %u", id_len, id, session->inbound->ids[i]);
     }
     for (const struct mr_sub *sub = session->subs; sub != NULL; sub = sub->owner_next) {
         uint8_t filter[128] = {0};

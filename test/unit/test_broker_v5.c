@@ -121,6 +121,39 @@ static void test_overlapping(uint32_t overlapping, bool persistent)
     kit_close(&kit);
 }
 
+/* More sessions than the first buffer of merge.c has room for: each gets its one copy. */
+static void test_overlapping_many(void)
+{
+    struct kit kit;
+    struct peer pub;
+    struct mr_mqtt_publish got;
+    static struct peer subs[100];
+
+    kit_open(&kit, &(struct kit_options){.overlapping = MR_OVERLAPPING_MERGED});
+    peer_join(&pub, &kit, "pub", 5);
+    for (size_t i = 0; i < MR_COUNT_OF(subs); i++) {
+        char id[16];
+        (void)snprintf(id, sizeof(id), "sub-%zu", i);
+        peer_join(&subs[i], &kit, id, 5);
+        subscribe(&subs[i], "a/#", 0, 1);
+        subscribe(&subs[i], "a/+", 1, 2);
+    }
+    for (uint16_t round = 1; round <= 2; round++) {
+        peer_publish(&pub, "a/b", "x", 1, round);
+        mr_assert(peer_expect_puback(&pub, round) == 0);
+        for (size_t i = 0; i < MR_COUNT_OF(subs); i++) {
+            take(&subs[i], &got);
+            mr_assert(got.qos == 1 && ids_of(&got) == 3);
+        }
+    }
+    for (size_t i = 0; i < MR_COUNT_OF(subs); i++) {
+        peer_quiet(&subs[i]);
+        peer_close(&subs[i]);
+    }
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
 /* ---- topic aliases of ours ---- */
 
 /* Takes a message and says which topic it means. */
@@ -471,6 +504,7 @@ int main(void)
         test_overlapping(MR_OVERLAPPING_EACH, persistent != 0);
         test_overlapping(MR_OVERLAPPING_MERGED, persistent != 0);
     }
+    test_overlapping_many();
     test_aliases(10, 3);
     test_aliases(0, 3);
     test_aliases(10, 0);
