@@ -173,6 +173,15 @@ static enum mr_err listener_open(struct mr_broker *broker, uint32_t index, struc
     return err;
 }
 
+/* For WebSocket, whose frames hold one packet each. */
+static uint32_t packet_len(struct mr_span bytes)
+{
+    struct mr_mqtt_frame frame = {.total_bytes = 0};
+
+    (void)!mr_mqtt_frame(bytes, MR_MQTT_PACKET_MAX, &frame); /* AGAIN: its end is not queued */
+    return frame.total_bytes;
+}
+
 /* What its connections speak below MQTT. */
 static void listener_dress(const struct mr_broker *broker, uint32_t index)
 {
@@ -185,6 +194,7 @@ static void listener_dress(const struct mr_broker *broker, uint32_t index)
         .origins = conf->websocket_origins.items,
         .origin_count = conf->websocket_origins.count,
         .frame_max = packet < FRAME_LEAST ? FRAME_LEAST : packet,
+        .packet_len = packet_len,
     };
     for (uint32_t shard = 0; shard < broker->shard_count; shard++) {
         struct mr_net *net = broker->shards[shard]->net;

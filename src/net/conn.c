@@ -21,7 +21,6 @@
  */
 #include "net/net_internal.h"
 #include "net/tls_internal.h"
-#include "net/ws_frames_internal.h"
 #include "net/ws_internal.h"
 
 /* Make CONN_CHUNK more slots.  False: the limit is reached. */
@@ -49,7 +48,6 @@ static bool slots_grow(struct mr_net *net)
 void conn_layer(struct mr_conn *conn)
 {
     conn->layered = conn->tls != NULL || conn->ws != NULL;
-    conn->headroom = conn->ws != NULL ? WS_DATA_HEAD_MAX : 0;
 }
 
 struct mr_conn *conn_take(struct mr_net *net, const struct mr_conn_parcel *parcel)

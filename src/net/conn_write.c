@@ -70,25 +70,24 @@ uint8_t *mr_conn_reserve(struct mr_conn *conn, size_t len)
     if (waiting + len > UINT32_MAX / 4) {
         return NULL;
     }
-    if (conn->headroom + waiting + len <= conn->out_capacity &&
-        conn->headroom + waiting <= conn->out_begin) {
-        memcpy(conn->out + conn->headroom, conn->out + conn->out_begin, waiting);
+    if (waiting + len <= conn->out_capacity && waiting <= conn->out_begin) {
+        memcpy(conn->out, conn->out + conn->out_begin, waiting);
     } else {
         size_t capacity = 0;
-        size_t wanted = conn->headroom + waiting + len + waiting / 2; /* by half, then by class */
+        size_t wanted = waiting + len + waiting / 2; /* by half, then by class */
         uint8_t *buffer = mr_bufpool_take(conn->net->options.pool, wanted, &capacity);
         if (buffer == NULL) {
             return NULL;
         }
         if (waiting != 0) {
-            memcpy(buffer + conn->headroom, conn->out + conn->out_begin, waiting);
+            memcpy(buffer, conn->out + conn->out_begin, waiting);
         }
         conn_out_drop(conn);
         conn->out = buffer;
         conn->out_capacity = (uint32_t)capacity;
     }
-    conn->out_begin = conn->headroom;
-    conn->out_end = conn->out_begin + waiting;
+    conn->out_begin = 0;
+    conn->out_end = waiting;
     return conn->out + conn->out_end;
 }
 

@@ -5,20 +5,29 @@
  * Received: what the wire gives is decoded where it lies, in the slab or in the large
  * packet's own buffer; only the payload is left there and goes the way of all bytes.
  *
- * Sent: the queue holds payload.  When it is flushed its beginning becomes a frame: the
- * header is written into the room before it, which the queue keeps free (headroom) or has
- * sent already.  `framed` bytes from the queue's begin on are as they go to the wire, the
- * rest is payload of a frame to come.  Control frames go between two frames.
+ * Sent: the queue holds packets.  They become frames (ws_pack_internal.h) in a buffer of the
+ * net when they are flushed, and what the wire did not take of it is made once more the next
+ * time; of a large packet only the beginning, the rest goes from where it lies.  Control
+ * frames go between two frames.
+ *
+ * Rejected: a frame of all that is queued, whose header has room before it.  It costs no
+ * copy, and clients by others wait for ever for its second packet.
+ * Rejected: pieces by writev().  64 pairs of header and packet cost the kernel more than their
+ * copy costs us, and TLS would make a record of each piece.
  *
  * INVARIANTS
  *
- *   (1) framed <= bytes queued; framed == 0 when the queue is empty.
+ *   (1) The queue begins with `pack.left` bytes that go as they are; none when it is empty.
  *   (2) Nothing is queued behind a close frame.
+ *   (3) TLS that did not take everything is offered the same bytes next, and as many at least.
  */
 #include "net/tls_internal.h"
 #include "net/ws_frames_internal.h"
 #include "net/ws_internal.h"
+#include "net/ws_pack_internal.h"
 #include "net/ws_upgrade_internal.h"
+
+enum { OUT_BYTES = 16 << 10 }; /* a record of TLS; a multiple of it gained nothing */
 
 struct conn_ws {
     struct ws_frames frames;
@@ -26,7 +35,8 @@ struct conn_ws {
     uint8_t *head;           /* lent: the request, while it is not complete */
     size_t head_capacity;
     uint32_t head_len;
-    uint32_t framed;
+    uint32_t offered; /* to the wire, which did not take it; TLS may have, without saying so */
+    struct ws_pack pack;
     bool open;     /* the upgrade is done */
     bool over;     /* nothing more is read */
     bool memory;   /* it is over because there is none */
@@ -38,6 +48,7 @@ struct conn_ws *ws_accept(const struct mr_websocket_options *options)
     struct conn_ws *ws = mr_alloc(sizeof(*ws));
 
     ws->frames.frame_max = options->frame_max;
+    ws->pack.packet_len = options->packet_len;
     ws->rules = (struct ws_upgrade){
         .path = options->path, .origins = options->origins, .origin_count = options->origin_count};
     return ws;
@@ -66,6 +77,11 @@ void mr_net_websocket(struct mr_net *net, uint32_t index,
     net->listeners[index].websocket = options;
 }
 
+static struct mr_span out_queue(const struct mr_conn *conn)
+{
+    return mr_span_make(conn->out + conn->out_begin, conn->out_end - conn->out_begin);
+}
+
 /* ---- the upgrade ---- */
 
 /* Queue what is no frame. */
@@ -79,7 +95,7 @@ static void answer_queue(struct mr_conn *conn, const struct ws_answer *answer)
         conn->ws->memory = true;
         return;
     }
-    conn->ws->framed = (uint32_t)answer->len;
+    conn->ws->pack.left = answer->len;
 }
 
 static void refuse(struct mr_conn *conn, const struct ws_answer *answer)
@@ -149,7 +165,21 @@ static size_t head_take(struct mr_conn *conn, uint8_t *at, size_t len)
 
 /* ---- reading ---- */
 
-/* What frames ask to be said; nothing that waits unframed is sent behind a close frame. */
+/* Bytes of the queue that are of frames begun, or in what TLS may have taken. */
+static uint32_t begun_bytes(const struct mr_conn *conn)
+{
+    struct ws_pack pack = conn->ws->pack;
+    struct mr_span queue = out_queue(conn);
+    uint64_t all = queue.len;
+
+    (void)ws_pack(&pack, &queue, NULL, conn->ws->offered);
+    while (queue.len != 0 && !ws_pack_is_between(&pack)) {
+        (void)ws_pack(&pack, &queue, NULL, pack.left == 0 ? 1 : pack.left);
+    }
+    return (uint32_t)(all - queue.len);
+}
+
+/* What frames ask to be said; nothing of which no frame has begun is sent behind a close frame. */
 static void frames_answer(struct mr_conn *conn)
 {
     struct conn_ws *ws = conn->ws;
@@ -157,7 +187,7 @@ static void frames_answer(struct mr_conn *conn)
     if (ws->frames.ended && !ws->over) {
         ws->over = true;
         ws_frames_close(&ws->frames, ws->frames.close_code);
-        conn->out_end = conn->out_begin + ws->framed;
+        conn->out_end = conn->out_begin + begun_bytes(conn);
     }
     if (ws->frames.control_len != 0) {
         conn_mark(conn);
@@ -251,25 +281,53 @@ static enum mr_err control_send(struct mr_conn *conn, size_t *sent)
     return err;
 }
 
-enum mr_err ws_send(struct mr_conn *conn, size_t *sent)
+/* Some of the queue as frames; *whole: the wire took all that was offered. */
+static enum mr_err frames_send(struct mr_conn *conn, size_t *sent, bool *whole)
 {
     struct conn_ws *ws = conn->ws;
-    uint8_t head[WS_DATA_HEAD_MAX];
+    struct mr_net *net = conn->net;
+    struct ws_pack after = ws->pack;
+    struct mr_span rest = out_queue(conn);
 
-    if (ws->framed == 0 && ws_waits(ws)) {
+    if (net->ws_out == NULL) {
+        net->ws_out = mr_alloc(OUT_BYTES);
+    }
+    const uint8_t *from = net->ws_out;
+    size_t len = 0;
+    if (after.left >= OUT_BYTES) { /* of a large packet; it goes from where it lies */
+        from = rest.at;
+        len = ws_pack(&after, &rest, NULL, after.left);
+    } else {
+        len = ws_pack(&after, &rest, net->ws_out, OUT_BYTES);
+    }
+    enum mr_err err = conn_put_wire(conn, from, len, sent);
+    *whole = *sent == len;
+    if (*whole) {
+        ws->pack = after;
+    } else {
+        rest = out_queue(conn);
+        (void)ws_pack(&ws->pack, &rest, NULL, *sent);
+    }
+    ws->offered = (uint32_t)(len - *sent);
+    conn->out_begin = conn->out_end - (uint32_t)rest.len;
+    return err;
+}
+
+enum mr_err ws_send(struct mr_conn *conn, size_t *sent)
+{
+    const struct conn_ws *ws = conn->ws;
+    enum mr_err err = MR_OK;
+    bool whole = true;
+
+    *sent = 0;
+    if (ws_waits(ws) && ws->offered == 0 && ws_pack_is_between(&ws->pack)) {
         return control_send(conn, sent);
     }
-    if (ws->framed == 0) {
-        uint32_t payload = conn->out_end - conn->out_begin;
-        size_t len = ws_frames_head(payload, head);
-        mr_assert(conn->out_begin >= len);
-        conn->out_begin -= (uint32_t)len;
-        memcpy(conn->out + conn->out_begin, head, len);
-        ws->framed = payload + (uint32_t)len;
+    while (err == MR_OK && whole && conn->out_begin != conn->out_end) {
+        size_t some = 0;
+        err = frames_send(conn, &some, &whole);
+        *sent += some;
     }
-    enum mr_err err = conn_put_wire(conn, conn->out + conn->out_begin, ws->framed, sent);
-    conn->out_begin += (uint32_t)*sent;
-    ws->framed -= (uint32_t)*sent;
     return err;
 }
 

@@ -46,6 +46,7 @@ void mr_net_close(struct mr_net *net)
         mr_free(net->chunks[chunk]);
     }
     ws_reader_free(net->ws_spare);
+    mr_free(net->ws_out);
     mr_free(net->chunks);
     mr_free(net->slab);
     mr_free(net);

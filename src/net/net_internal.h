@@ -61,8 +61,7 @@ struct mr_conn {
     uint8_t secret;   /* enum conn_secret */
     uint8_t watching; /* MR_READY_* as the loop knows it */
     uint8_t listener;
-    uint8_t headroom; /* free bytes before what is queued, for a frame's header */
-    bool layered;     /* TLS, WebSocket or both: bytes are not those of the socket */
+    bool layered; /* TLS, WebSocket or both: bytes are not those of the socket */
     bool paused;
     bool held;      /* paused, and not in the list of those */
     bool dirty;     /* to be flushed */
@@ -116,6 +115,7 @@ struct mr_net {
     struct net_listener listeners[MR_NET_LISTENERS_MAX];
     struct mr_net_stats stats;
     struct ws_reader *ws_spare; /* for whoever is next within a frame; NULL: none */
+    uint8_t *ws_out;            /* frames on their way to the wire; NULL: none was made yet */
     struct mr_error fault;      /* of the connection that ends with a fault of its transport */
 };
 

@@ -232,25 +232,6 @@ size_t ws_frames_read(struct ws_frames *frames, struct ws_reader **spare, uint8_
 
 /* ---- towards the peer ---- */
 
-/* Three cases of a header without a mask; wslay would want the payload with it, and copy. */
-size_t ws_frames_head(uint64_t len, uint8_t into[WS_DATA_HEAD_MAX])
-{
-    into[0] = 0x80 | WSLAY_BINARY_FRAME;
-    if (len < 126) {
-        into[1] = (uint8_t)len;
-        return 2;
-    }
-    if (len <= UINT16_MAX) {
-        into[1] = 126;
-        mr_put_be16(into + 2, (uint16_t)len);
-        return 4;
-    }
-    into[1] = 127;
-    mr_put_be32(into + 2, (uint32_t)(len >> 32));
-    mr_put_be32(into + 6, (uint32_t)len);
-    return 10;
-}
-
 void ws_frames_close(struct ws_frames *frames, uint16_t code)
 {
     if (frames->closing || frames->control_begun) {

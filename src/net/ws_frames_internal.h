@@ -1,7 +1,8 @@
-/* ws_frames_internal.h - WebSocket frames to bytes and back (RFC 6455 section 5), by wslay.
+/* ws_frames_internal.h - WebSocket frames to bytes (RFC 6455 section 5), by wslay; and what they
+ * ask to be answered.
  *
  *     from the socket ─▶ ws_frames_read() ─▶ payload of binary frames, in place
- *     to be sent      ─▶ ws_frames_head() ─▶ the header that belongs before it
+ *                                └─▶ a control frame to be sent: pong or close
  *
  * MQTT is a stream: where frames and messages begin says nothing about packets
  * [MQTT-6.0.0-2], so payload is passed on as it comes and no frame is ever gathered.
@@ -9,7 +10,7 @@
  * lies in the spare of the net, for whoever is next.
  *
  * Thread: the connection's.   Memory: some 200 bytes; 4 KiB more within a frame.
- * Time: one copy of the payload, and wslay's unmasking; nothing is copied to be sent.
+ * Time: one copy of the payload, and wslay's unmasking.
  */
 #ifndef MR_NET_WS_FRAMES_INTERNAL_H
 #define MR_NET_WS_FRAMES_INTERNAL_H
@@ -25,10 +26,7 @@ enum {
     WS_CLOSE_INTERNAL = 1011,
 };
 
-enum {
-    WS_DATA_HEAD_MAX = 10,    /* of a frame that is not masked */
-    WS_CONTROL_MAX = 2 + 125, /* a whole control frame, not masked */
-};
+enum { WS_CONTROL_MAX = 2 + 125 }; /* a whole control frame, not masked */
 
 struct ws_reader; /* wslay's state within a frame */
 
@@ -54,9 +52,6 @@ struct ws_frames {
  * Look at `ended` afterwards.  *spare: of the net, NULL at first.
  */
 size_t ws_frames_read(struct ws_frames *frames, struct ws_reader **spare, uint8_t *at, size_t len);
-
-/* The header of one binary frame of `len` bytes; returns its length. */
-size_t ws_frames_head(uint64_t len, uint8_t into[WS_DATA_HEAD_MAX]);
 
 /* Queue the close frame, unless one is queued already.  It replaces a pong that waits. */
 void ws_frames_close(struct ws_frames *frames, uint16_t code);
