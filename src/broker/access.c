@@ -13,6 +13,8 @@
  *   deliver    a subscription that may read all that it matches is marked with the version;
  *              others, and all after a reload, are asked for each message
  *   queued     asked again when it is sent, to sessions of whatever kind
+ *   retained   asked too whether its publisher may still write there, on any listener: which
+ *              one it came by is not known, nor what a login brought that is over
  *   will       asked at CONNECT, and when it is published
  *
  * What came with a login, a token's claim or a service's answer, is asked before the files, as
@@ -91,6 +93,42 @@ bool access_may(const struct mr_shard *shard, const struct session *session, str
         }
     }
     return true;
+}
+
+/* Does whoever comes in there have rights that no ACL file tells? */
+static bool listener_is_lenient(const struct mr_shard *shard, uint32_t listener)
+{
+    const struct mr_auth_conf *auth = &shard->broker->run.listeners[listener].auth;
+
+    return acl_of(shard, listener) == NULL || mr_jwt_is_configured(&auth->jwt) ||
+           auth->http.url != NULL;
+}
+
+bool access_asks_sources(const struct mr_shard *shard, const struct session *session)
+{
+    const struct mr_broker_run *run = &shard->broker->run;
+
+    if (shard->acl_version == 0 || session->listener == LISTENER_UNKNOWN ||
+        !run->listeners[session->listener].auth.check_retain_source) {
+        return false;
+    }
+    for (uint32_t i = 0; i < run->listener_count; i++) {
+        if (listener_is_lenient(shard, i)) {
+            return false; /* there the publisher may have had, and may still have, the right */
+        }
+    }
+    return true;
+}
+
+bool access_source_may(const struct mr_shard *shard, const struct mr_message *message)
+{
+    bool may = message->client.len == 0; /* not known: of an older store */
+
+    for (uint32_t i = 0; i < shard->broker->acl_count && !may; i++) {
+        may = file_allows(shard->acls[i], message->client, message->username, message->topic,
+                          MR_ACL_WRITE);
+    }
+    return may;
 }
 
 /* What a login's own rules say of a filter; false: nothing. */

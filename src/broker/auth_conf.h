@@ -21,7 +21,8 @@ struct mr_auth_conf {
     const char *client_id_pattern; /* with %u and *, that client ids must fit; NULL: any */
     uint32_t session_takeover;     /* enum mr_takeover */
     bool use_username_as_clientid;
-    struct mr_list order; /* who is asked first; names of its sections */
+    bool check_retain_source; /* where there are ACL files */
+    struct mr_list order;     /* who is asked first; names of its sections */
     struct mr_jwt_conf jwt;
     struct mr_http_conf http;
 };

@@ -133,6 +133,13 @@ bool access_may(const struct mr_shard *shard, const struct session *session, str
 enum mr_acl_cover access_covers(const struct mr_shard *shard, const struct session *session,
                                 struct mr_span filter); /* without $share */
 
+/* Are retained messages to be kept from the session whose publishers may not publish there any
+ * more (`auth.check_retain_source`)?  No, without ACL files.
+ */
+bool access_asks_sources(const struct mr_shard *shard, const struct session *session);
+/* Then: may this one be shown? */
+bool access_source_may(const struct mr_shard *shard, const struct mr_message *message);
+
 /* May the owner of the subscription get what was published to `topic`? */
 bool access_reads_slow(const struct mr_shard *shard, const struct mr_sub *sub,
                        struct mr_span topic);

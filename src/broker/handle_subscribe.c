@@ -24,6 +24,7 @@ struct subscribing {
     size_t refs_bytes;
     struct mr_control_filter filter; /* the one whose retained messages are looked for */
     bool guarded;                    /* not all of what it matches may be read */
+    bool sourced;                    /* nor what its publisher may not publish any more */
 };
 
 static struct mr_control_filter filter_of(const struct subscribing *subscribing,
@@ -129,6 +130,8 @@ static void each_retained(struct subscribing *subscribing,
     struct mr_span rest = subscribing->packet.raw;
     struct mr_mqtt_subscription wanted;
 
+    subscribing->sourced =
+        access_asks_sources(subscribing->client->shard, subscribing->client->session);
     for (size_t i = 0; mr_mqtt_subscription_next(&rest, &wanted); i++) {
         if (brings_retained(subscribing, &wanted, i)) {
             subscribing->filter = filter_of(subscribing, &wanted);
@@ -155,9 +158,13 @@ static bool retained_is_hidden(const struct subscribing *subscribing, const stru
     struct mr_shard *shard = subscribing->client->shard;
     struct mr_message message;
 
-    return MR_UNLIKELY(subscribing->guarded) &&
-           !(kept_read(shard, kept, &message) &&
-             access_may(shard, subscribing->client->session, message.topic, MR_ACL_READ));
+    if (MR_LIKELY(!subscribing->guarded && !subscribing->sourced)) {
+        return false;
+    }
+    return !kept_read(shard, kept, &message) ||
+           (subscribing->guarded &&
+            !access_may(shard, subscribing->client->session, message.topic, MR_ACL_READ)) ||
+           (subscribing->sourced && !access_source_may(shard, &message));
 }
 
 static void retained_note(void *arg, struct kept *kept)

@@ -309,17 +309,17 @@ enum {
     DELIVERY_ROW_SHARED_BYTES = 22, /* the slot of the shared subscription, too */
     VECTOR_ROW_FIXED = 20,          /* journal id, epoch; then lane and seq of each lane */
     VECTOR_ROW_LANE = 12,
-#define VECTOR_LANE_ROUTE                                                  \
-    UINT32_MAX /* the last entry's: how far groups were given the own lane \
-                */
     SESSIONS_PATH_BYTES = 1024,
     SESSION_ROW_FIXED = 39,
     ROW_QOS = 3,
     ROW_RETAIN = 4,
-    ROW_RELEASED = 8,
+    ROW_NAMES = 8,    /* of a message */
+    ROW_RELEASED = 8, /* of a delivery */
     ROW_NO_LOCAL = 4,
     ROW_RETAIN_AS_PUBLISHED = 8,
 };
+
+#define VECTOR_LANE_ROUTE UINT32_MAX /* the last entry's: how far groups were given it */
 
 /* As of which records a store is, and of which layout of lanes. */
 struct vector {

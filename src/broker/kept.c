@@ -65,6 +65,12 @@ static void kept_free(struct mr_shard *shard, struct kept *kept)
     mr_bufpool_give(&shard->pool, (uint8_t *)kept, KEPT_BYTES);
 }
 
+/* Of what may be retained it must be known whose it is (access_source_may()). */
+static unsigned kept_parts(const struct mr_message *message)
+{
+    return STORED_PAYLOAD | (message->retain ? STORED_NAMES : 0);
+}
+
 struct kept *kept_new(struct mr_shard *shard, const struct mr_message *message, uint32_t lane,
                       uint64_t seq, enum kept_state state)
 {
@@ -76,7 +82,7 @@ struct kept *kept_new(struct mr_shard *shard, const struct mr_message *message, 
     if (kept == NULL) {
         return NULL;
     }
-    kept->copy = stored_new(&shard->pool, message, STORED_PAYLOAD);
+    kept->copy = stored_new(&shard->pool, message, kept_parts(message));
     if (kept->copy == NULL) {
         kept_free(shard, kept);
         return NULL;

@@ -73,6 +73,13 @@ const struct mr_option mr_auth_options[] = {
      .offset = offsetof(struct mr_auth_conf, acl_file),
      .help = "Who may publish and subscribe to what, as Mosquitto's acl_file; with it everything "
              "that no line grants is denied."},
+    {.name = "check_retain_source",
+     .type = MR_OPT_BOOL,
+     .offset = offsetof(struct mr_auth_conf, check_retain_source),
+     .default_text = "true",
+     .help =
+         "Where an ACL file is in force: do not show a retained message to new subscribers whose "
+         "publisher may not publish to its topic any more."},
     {.name = "use_username_as_clientid",
      .type = MR_OPT_BOOL,
      .offset = offsetof(struct mr_auth_conf, use_username_as_clientid),

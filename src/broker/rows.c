@@ -128,18 +128,27 @@ void row_delivery_put(struct mr_store *store, const struct keep *keep,
     }
 }
 
+/* Time (u64), flags (u8), topic, properties; if ROW_NAMES, who published it; the payload.  A row
+ * without them is of a message that is not retained, or of a millrace that did not keep them.
+ */
 void row_message_put(struct mr_store *store, uint32_t lane, uint64_t seq,
                      const struct mr_message *m)
 {
+    const bool names = m->retain && m->client.len != 0;
     uint8_t key[MESSAGE_KEY_BYTES];
 
     kept_key(lane, seq, key);
     uint8_t *at = mr_store_put_room(store, MR_STORE_MESSAGES, mr_span_make(key, sizeof(key)),
-                                    9 + lengthed(m->topic) + lengthed(m->props) + m->payload.len);
+                                    9 + lengthed(m->topic) + lengthed(m->props) + m->payload.len +
+                                        (names ? lengthed(m->client) + lengthed(m->username) : 0));
     mr_put_u64(at, (uint64_t)m->received_us);
-    at[8] = (uint8_t)(m->qos | (m->retain ? ROW_RETAIN : 0));
+    at[8] = (uint8_t)(m->qos | (m->retain ? ROW_RETAIN : 0) | (names ? ROW_NAMES : 0));
     at = put_lengthed(at + 9, m->topic);
     at = put_lengthed(at, m->props);
+    if (names) {
+        at = put_lengthed(at, m->client);
+        at = put_lengthed(at, m->username);
+    }
     if (m->payload.len != 0) {
         memcpy(at, m->payload.at, m->payload.len);
     }
@@ -154,6 +163,10 @@ bool message_decode(struct mr_span bytes, struct mr_message *message)
     *message = (struct mr_message){.qos = flags & ROW_QOS, .retain = (flags & ROW_RETAIN) != 0};
     message->topic = mr_take_bytes(&take, mr_take_varint(&take));
     message->props = mr_take_bytes(&take, mr_take_varint(&take));
+    if ((flags & ROW_NAMES) != 0) {
+        message->client = mr_take_bytes(&take, mr_take_varint(&take));
+        message->username = mr_take_bytes(&take, mr_take_varint(&take));
+    }
     message->payload = mr_take_bytes(&take, mr_take_left(&take));
     if (take.failed) {
         return false;

@@ -131,6 +131,7 @@ class Mosquitto(unittest.TestCase):
             "listeners.mqtts.tls.ciphers": "ECDHE-ECDSA-AES256-GCM-SHA384",
             "listeners.mqtt-1884.bind": "[::1]:1884",
             "auth.password_file": f"{temp.path}/users.passwd",
+            "auth.check_retain_source": "false",
             "mqtt.max_inflight_messages": "40",
             "mqtt.max_queued_messages": "5000",
             "mqtt.max_queued_bytes": "1048576",

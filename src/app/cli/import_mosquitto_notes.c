@@ -35,9 +35,6 @@ static const struct {
     {"accept_protocol_versions", "3.1, 3.1.1 and 5.0 are served on every listener"},
     {"auto_id_prefix", "ids that the gateway gives have a form of their own"},
     {"listener_auto_id_prefix", "ids that the gateway gives have a form of their own"},
-    {"check_retain_source",
-     "a retained message stays when the right of its publisher goes; clear it by an "
-     "empty one"},
     {"auth_plugin", PLUGIN_ADVICE},
     {"plugin", PLUGIN_ADVICE},
     {"global_plugin", PLUGIN_ADVICE},

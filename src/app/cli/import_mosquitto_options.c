@@ -544,6 +544,7 @@ static const struct option_row rows[] = {
     {.name = "log_type", .how = HOW_CALL, .call = on_log_type},
     {.name = "log_dest", .how = HOW_CALL, .call = on_log_dest},
     {.name = "connection_messages", .how = HOW_FLAG, .key = "log.connections"},
+    {.name = "check_retain_source", .how = HOW_FLAG, .key = "auth.check_retain_source"},
     {.name = "include_dir", .how = HOW_CALL, .call = on_include_dir},
 
     /* bridges */
