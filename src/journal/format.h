@@ -103,6 +103,11 @@ enum mr_record_type {
     MR_RECORD_LETTERS_DONE = 6,
 };
 
+/* Why the seqs of a gap record have nothing behind them. */
+enum mr_gap_reason {
+    MR_GAP_LOST = 1, /* damaged, and taken out by a repair */
+};
+
 enum mr_naming { MR_NAMING_REFERENCE = 0, MR_NAMING_DEFINE = 1, MR_NAMING_INLINE = 2 };
 
 /* One record, decoded; spans borrow the batch's bytes. */

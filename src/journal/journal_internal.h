@@ -277,6 +277,26 @@ void mr_cursors_say_orphans(struct mr_journal *journal);
 void mr_keeper_run(void *journal);
 void mr_lane_keep(struct mr_lane *lane); /* one lane's part of the keeper's round */
 
+/* ---- recover.c ---- */
+
+enum tail {
+    TAIL_TORN,    /* nobody was thanked for what is behind */
+    TAIL_DAMAGED, /* it was durable; the scan stands at the first batch behind it */
+    TAIL_GREW,    /* another process was writing: it is whole now */
+};
+
+/* After the scan stopped in the last segment: does a later batch prove that what
+ * is missing was durable?  It does if it was sealed after that, or in the segment's
+ * first commit: the file got its name only when that was on the medium.
+ */
+enum mr_err mr_recover_proof(struct mr_scan *scan, const struct mr_segment_header *segment,
+                             enum tail *tail) MR_MUST_USE;
+
+/* Of a last segment of which nothing reads: records of the first batch if its header can be
+ * believed, else as many as the segment could hold.  `scan` may be NULL.
+ */
+uint64_t mr_records_possible(struct mr_scan *scan, const struct mr_segment_header *segment);
+
 /* ---- scan.c, beyond scan.h ---- */
 
 enum mr_err mr_scan_open_known(struct mr_scan **out, const char *path,

@@ -39,12 +39,6 @@ static void recover_lost(struct recover *r, uint64_t seq_first, uint64_t seq_end
     r->found->seqs_lost += seq_end - seq_first;
 }
 
-enum tail {
-    TAIL_TORN,    /* nobody was thanked for what is behind */
-    TAIL_DAMAGED, /* it was durable; the scan stands at the first batch behind it */
-    TAIL_GREW,    /* another process was writing: it is whole now */
-};
-
 /* A running gateway may have written what was missing at the first look before what
  * proved it at the second.  (Only tools look at a journal that is being written.)
  */
@@ -60,12 +54,8 @@ static bool recover_grew(struct mr_scan *scan, uint64_t pos, uint64_t seq)
     return grew;
 }
 
-/* After the scan stopped in the last segment: does a later batch prove that what
- * is missing was durable?  It does if it was sealed after that, or in the segment's
- * first commit: the file got its name only when that was on the medium.
- */
-static enum mr_err recover_proof(struct mr_scan *scan, const struct segment *segment,
-                                 enum tail *tail)
+enum mr_err mr_recover_proof(struct mr_scan *scan, const struct mr_segment_header *segment,
+                             enum tail *tail)
 {
     uint64_t expected = mr_scan_expected(scan);
     uint64_t back_pos = mr_scan_pos(scan);
@@ -78,7 +68,7 @@ static enum mr_err recover_proof(struct mr_scan *scan, const struct segment *seg
     bool proof = false;
 
     while (err == MR_OK && !proof) {
-        proof = mr_batch_proves(&header, &segment->header, expected);
+        proof = mr_batch_proves(&header, segment, expected);
         err = mr_scan_next(scan, &header, &batch, &pos);
         if (err == MR_ERR_AGAIN) {
             err = mr_scan_resync(scan, &header, &pos);
@@ -145,7 +135,7 @@ static enum mr_err recover_walk(struct recover *r, struct mr_scan *scan, struct 
         bool found = false;
         if (last) {
             enum tail tail;
-            err = recover_proof(scan, segment, &tail);
+            err = mr_recover_proof(scan, &segment->header, &tail);
             if (err == MR_OK && tail == TAIL_GREW) {
                 continue;
             }
@@ -170,12 +160,9 @@ static enum mr_err recover_walk(struct recover *r, struct mr_scan *scan, struct 
     }
 }
 
-/* Records of the first batch if its header can be believed, else as many as the
- * segment could hold.
- */
-static uint64_t records_possible(struct mr_scan *scan, const struct segment *segment)
+uint64_t mr_records_possible(struct mr_scan *scan, const struct mr_segment_header *segment)
 {
-    uint64_t most = segment->header.segment_bytes / 4;
+    uint64_t most = segment->segment_bytes / 4;
     uint8_t bytes[MR_BATCH_HEADER_BYTES];
     struct mr_batch_header header;
     size_t got = 0;
@@ -186,8 +173,8 @@ static uint64_t records_possible(struct mr_scan *scan, const struct segment *seg
         return most;
     }
     mr_batch_header_read(bytes, &header);
-    return mr_get_u32(bytes) == MR_BATCH_MAGIC && header.salt == segment->header.salt &&
-                   header.seq_first == segment->header.seq_first && header.record_count != 0 &&
+    return mr_get_u32(bytes) == MR_BATCH_MAGIC && header.salt == segment->salt &&
+                   header.seq_first == segment->seq_first && header.record_count != 0 &&
                    header.record_count < most
                ? header.record_count
                : most;
@@ -255,7 +242,8 @@ static enum mr_err recover_segment(struct recover *r, struct segment *segment, b
     r->last_us = segment->header.created_us;
     if (segment->damaged) {
         if (last) {
-            segment->seq_end = segment->header.seq_first + records_possible(NULL, segment);
+            segment->seq_end =
+                segment->header.seq_first + mr_records_possible(NULL, &segment->header);
         }
         recover_lost(r, segment->header.seq_first, segment->seq_end, &path, 0);
         return MR_OK;
@@ -269,7 +257,7 @@ static enum mr_err recover_segment(struct recover *r, struct segment *segment, b
         segment->seq_end = mr_scan_expected(scan);
         segment->closed_us = r->last_us;
         if (r->used == 0) {
-            segment->seq_end += records_possible(scan, segment);
+            segment->seq_end += mr_records_possible(scan, &segment->header);
             recover_lost(r, segment->header.seq_first, segment->seq_end, &path,
                          MR_SEGMENT_HEADER_BYTES);
         }

@@ -158,5 +158,6 @@ extern const struct mr_command mr_command_prove;
 /* Of `journal`, in a file of their own. */
 extern const struct mr_command mr_command_journal_cursors;
 extern const struct mr_command mr_command_journal_forget;
+extern const struct mr_command mr_command_journal_repair;
 
 #endif

@@ -419,12 +419,13 @@ static const struct mr_command *const journal_commands[] = {
     &command_verify,
     &mr_command_journal_cursors,
     &mr_command_journal_forget,
+    &mr_command_journal_repair,
     NULL,
 };
 
 const struct mr_command mr_command_journal = {
     .name = "journal",
     .group = "Look",
-    .summary = "list, print and verify what is on disk, and who holds it",
+    .summary = "list, print, verify and repair what is on disk, and who holds it",
     .subcommands = journal_commands,
 };

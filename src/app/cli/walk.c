@@ -7,9 +7,8 @@
  * a later one exists and, looked at once more after that was seen, there is still
  * no valid batch: the writer fills one segment before it begins the next.
  *
- * Names (client, user, topic) are numbered by their order in the segment.  When a
- * part of the segment is lost the numbers behind it are lost too, so from there
- * on references read "?", and only records that carry their names show them.
+ * Names (client, user, topic) stand under the id that their definition carries, so a part
+ * of the segment that is lost takes only what was defined in it: references to that read "?".
  *
  * Rejected: opening the journal read-only (journal.h) for the tools.  verify is
  * the second pair of eyes: it shares the validity predicate, not the reader.
@@ -50,10 +49,8 @@ struct mr_walk {
     int64_t time_base_us;
     uint32_t records_left;
 
-    struct walk_name *names;
+    struct walk_name *names; /* by id; bytes NULL: not known */
     size_t name_count;
-    size_t name_capacity;
-    bool names_lost;
 
     char lane_path[PATH_BYTES];
     char path[PATH_BYTES];      /* of the segment at hand */
@@ -138,9 +135,8 @@ static void names_clear(struct mr_walk *walk)
 {
     for (size_t i = 0; i < walk->name_count; i++) {
         mr_free(walk->names[i].bytes);
+        walk->names[i].bytes = NULL;
     }
-    walk->name_count = 0;
-    walk->names_lost = false;
 }
 
 static struct mr_span name_part(uint8_t **at, struct mr_span from)
@@ -156,21 +152,23 @@ static struct mr_span name_part(uint8_t **at, struct mr_span from)
 
 static void name_define(struct mr_walk *walk, const struct mr_record_raw *record)
 {
-    if (walk->names_lost || walk->name_count >= MR_NAMES_MAX) {
-        return;
+    size_t id = record->name_id; /* < MR_NAMES_MAX, mr_record_get() sees to it */
+
+    if (id >= walk->name_count) {
+        size_t count = id + id / 2 + 64;
+        walk->names = mr_realloc(walk->names, count * sizeof(*walk->names));
+        memset(walk->names + walk->name_count, 0,
+               (count - walk->name_count) * sizeof(*walk->names));
+        walk->name_count = count;
     }
-    if (walk->name_count == walk->name_capacity) {
-        walk->name_capacity = walk->name_capacity * 2 + 64;
-        walk->names = mr_realloc(walk->names, walk->name_capacity * sizeof(*walk->names));
-    }
-    struct walk_name *name = &walk->names[walk->name_count];
+    struct walk_name *name = &walk->names[id];
+    mr_free(name->bytes);
     name->bytes = mr_alloc(record->client.len + record->username.len + record->topic.len + 1);
 
     uint8_t *at = name->bytes;
     name->client = name_part(&at, record->client);
     name->username = name_part(&at, record->username);
     name->topic = name_part(&at, record->topic);
-    walk->name_count += 1;
 }
 
 static void names_resolve(struct mr_walk *walk, struct mr_walk_event *event)
@@ -186,7 +184,7 @@ static void names_resolve(struct mr_walk *walk, struct mr_walk_event *event)
     }
     if (record->naming == MR_NAMING_DEFINE) {
         name_define(walk, record);
-    } else if (walk->names_lost || record->name_id >= walk->name_count) {
+    } else if (record->name_id >= walk->name_count || walk->names[record->name_id].bytes == NULL) {
         event->client = unknown;
         event->username = unknown;
         event->topic = unknown;
@@ -407,7 +405,6 @@ static enum mr_err batch_missing(struct mr_walk *walk, struct mr_walk_damage *da
         (void)damage_set(walk, damage, "batches are damaged", header.seq_first - 1);
         walk->seq_next = header.seq_first;
         walk->pos = pos;
-        walk->names_lost = true;
         return MR_ERR_CORRUPT;
     }
     segment_close(walk);
@@ -448,7 +445,6 @@ static enum mr_err record_next(struct mr_walk *walk, struct mr_walk_event *event
         (void)damage_set(walk, damage, "a record does not parse", seq_end - 1);
         walk->records_left = 0;
         walk->seq_next = seq_end;
-        walk->names_lost = true;
         return MR_ERR_CORRUPT;
     }
     event->lane = walk->header.lane;
@@ -543,7 +539,6 @@ enum mr_err mr_walk_tail(struct mr_walk *walk, struct mr_walk_damage *damage, bo
         (void)damage_set(walk, damage, "batches are damaged", header.seq_first - 1);
         walk->seq_next = header.seq_first;
         walk->pos = pos;
-        walk->names_lost = true;
         return MR_ERR_CORRUPT;
     }
     *torn = has_bytes || err == MR_OK;
