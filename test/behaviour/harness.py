@@ -375,7 +375,7 @@ class Kafka:
     def admin(self):
         from confluent_kafka.admin import AdminClient
 
-        return AdminClient({"bootstrap.servers": self.bootstrap})
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
 
     def create_topic(self, name, partitions=4, **config):
         from confluent_kafka.admin import NewTopic

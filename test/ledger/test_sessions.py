@@ -20,8 +20,6 @@ import sys
 import time
 import unittest
 
-from ledger import read_packet
-
 import harness
 import wire
 from harness import BUILD, RELEASE, Gateway, millrace
@@ -31,6 +29,17 @@ SEED = int(os.environ.get("MR_CRASH_SEED", "0")) or random.SystemRandom().randra
 DEVICES, WINDOW = 6, 20
 AHEAD_MAX = 5000  # events; a fast gateway would fill the queues of subscribers in Python
 CONFIG = "mqtt: { max_queued_messages: 100000 }\njournal: { max_size: 2GiB, segment_size: 4MiB }\n"
+
+
+async def read_packet(reader):
+    kind = (await reader.readexactly(1))[0]
+    length = shift = 0
+    while True:
+        byte = (await reader.readexactly(1))[0]
+        length |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return kind, await reader.readexactly(length)
 
 
 def ack(kind, packet_id):

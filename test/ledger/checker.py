@@ -1,0 +1,194 @@
+"""checker - the books of the publisher against what one reader saw; every difference has a name.
+
+    LOST        acknowledged, and not there although the gateway says that nothing is left
+    STUCK       acknowledged and not there, while the gateway says that it still has it; or never
+                acknowledged, long after every fault was over
+    PHANTOM     there, and never sent, or refused
+    CORRUPT     there, and not what was sent
+    DUP_BROKER  the gateway delivered one acceptance twice, where it may not
+    DUP_SOURCE  the gateway accepted an event more often than the device sent it; QoS 2: twice
+    REORDER     the first appearance of an event comes behind that of a later one of its device
+    MISROUTED   a device in two partitions; an event at two members of a shared subscription
+    SESSION     what a device was told that no gateway may tell (a session forgotten, a wrong id)
+
+and two that are no fault: DUP_CLIENT, a copy that the device itself sent again with QoS 1, and
+REPLAY, a copy by the gateway where docs/DELIVERY.md allows one: at_least_once, behind a fault.
+
+Copies are told apart by the identity that the gateway gave the event when it accepted it (header
+`millrace_id`); where a reader has none, by their number.
+"""
+
+import array
+import collections
+import dataclasses
+
+import books as of
+
+FAULTS = ("LOST", "STUCK", "PHANTOM", "CORRUPT", "DUP_BROKER", "DUP_SOURCE", "REORDER",
+          "MISROUTED", "SESSION")
+REPORTED = ("DUP_CLIENT", "REPLAY")
+OFFENDERS_MAX = 10
+SEEN = 1
+NO_IDENTITY = 0
+
+
+@dataclasses.dataclass
+class Rules:
+    replays: bool = False  # the gateway may deliver one acceptance twice
+    ordered: bool = True
+    devices: object = None  # only these are this reader's; None: all
+
+
+@dataclasses.dataclass
+class Offence:
+    fault: str
+    device: int
+    number: int
+    where: str
+    what: str
+    sent: float = None
+    acked: float = None
+    during: str = ""
+
+
+class Checker:
+    """What one reader saw: saw() per event in the order of its place, then finish()."""
+
+    def __init__(self, books, rules=None):
+        self.books, self.rules = books, rules or Rules()
+        self.seen = {}  # device: bytearray by number
+        self.identities = {}  # device: array of the first identity by number
+        self.more = collections.defaultdict(set)  # (device, number): further identities
+        self.copies = collections.Counter()  # (device, number): appearances behind the first
+        self.highest = collections.Counter()  # device: the last first appearance
+        self.home = {}  # device: its partition
+        self.counts = collections.Counter(dict.fromkeys(FAULTS + REPORTED, 0))
+        self.offences = []
+        self.records = 0
+
+    def found(self, fault, device, number, where, what):
+        self.counts[fault] += 1
+        if len([one for one in self.offences if one.fault == fault]) < OFFENDERS_MAX:
+            self.offences.append(Offence(fault, device, number, where, what))
+
+    # ---- while reading ----
+
+    def damaged(self, where, what):
+        self.records += 1
+        self.found("CORRUPT", -1, -1, where, what)
+
+    def saw(self, device, number, where, partition=0, identity=NO_IDENTITY):
+        """An intact event; `where`: its place, for people; `identity`: > 0, or NO_IDENTITY."""
+        self.records += 1
+        flag = self.books.flag(device, number)
+        if not flag & of.SENT or flag & of.REFUSED:
+            what = "was refused" if flag & of.REFUSED else "was never sent"
+            self.found("PHANTOM", device, number, where, what)
+            return
+        if self.home.setdefault(device, partition) != partition:
+            self.found("MISROUTED", device, number, where,
+                       f"its device was in partition {self.home[device]}")
+        seen = self.seen.get(device)
+        if seen is None:
+            size = len(self.books.flags[device])
+            seen = self.seen[device] = bytearray(size)
+            self.identities[device] = array.array("Q", bytes(8 * size))
+        if seen[number]:
+            self.again(device, number, where, identity)
+            return
+        seen[number] = SEEN
+        self.identities[device][number] = identity
+        if number > self.highest[device]:
+            self.highest[device] = number
+        elif self.rules.ordered:
+            self.found("REORDER", device, number, where,
+                       f"first appears behind {self.highest[device]}")
+
+    def again(self, device, number, where, identity):
+        if identity == NO_IDENTITY:
+            self.again_by_number(device, number, where)
+            return
+        known = self.more[device, number] | {self.identities[device][number]}
+        if identity in known:
+            self.replayed(device, number, where)
+            return
+        self.more[device, number].add(identity)
+        self.accepted_again(device, number, where, len(known))
+
+    def again_by_number(self, device, number, where):
+        self.copies[device, number] += 1
+        mine = self.books.resends(device, number) if self.books.qos[device] == 1 else 0
+        if self.copies[device, number] <= mine:
+            self.counts["DUP_CLIENT"] += 1
+        else:
+            self.replayed(device, number, where)
+
+    def accepted_again(self, device, number, where, further):
+        """`further` acceptances before this one."""
+        if self.books.qos[device] == 1 and further <= self.books.resends(device, number):
+            self.counts["DUP_CLIENT"] += 1
+        else:
+            self.found("DUP_SOURCE", device, number, where,
+                       f"accepted {further + 1} times, QoS {self.books.qos[device]}, "
+                       f"sent again {self.books.resends(device, number)} times")
+
+    def replayed(self, device, number, where):
+        if self.rules.replays:
+            self.counts["REPLAY"] += 1
+        else:
+            self.found("DUP_BROKER", device, number, where, "delivered twice")
+
+    # ---- at the end ----
+
+    def finish(self, drained=True, publisher_done=True):
+        """`drained`: the gateway says that everything was delivered."""
+        missing = "LOST" if drained else "STUCK"
+        for device, flags in self.books.flags.items():
+            if self.rules.devices is not None and device not in self.rules.devices:
+                continue
+            seen = self.seen.get(device, b"")
+            for number in missing_of(flags, seen):
+                self.found(missing, device, number, "-", "acknowledged, and not there")
+            if not publisher_done and self.books.qos[device]:
+                for number in range(1, len(flags)):
+                    if not flags[number] & (of.ACKED | of.REFUSED):
+                        self.found("STUCK", device, number, "-", "never acknowledged")
+        return self
+
+    def session_faults(self, said):
+        for fault in said:
+            self.found("SESSION", -1, -1, "-", fault)
+
+    def is_broken(self):
+        return any(self.counts[fault] for fault in FAULTS)
+
+
+# One byte an event says ACKED or not: translated, the two rows of bytes are compared as a whole,
+# and only a device that misses something is walked through.
+_ACKED = bytes(1 if flag & of.ACKED else 0 for flag in range(256))
+
+
+def missing_of(flags, seen):
+    """The numbers that are acknowledged in `flags` and not in `seen`."""
+    owed = flags.translate(_ACKED)
+    seen = bytes(seen) + bytes(len(owed) - len(seen))
+    left = int.from_bytes(owed, "big") & ~int.from_bytes(seen, "big")
+    if not left:
+        return
+    for number, byte in enumerate(left.to_bytes(len(owed), "big")):
+        if byte:
+            yield number
+
+
+class Group:
+    """A shared subscription: each event at exactly one of its members."""
+
+    def __init__(self, checker):
+        self.checker = checker
+        self.member = {}
+
+    def saw(self, member, device, number, where):
+        first = self.member.setdefault((device, number), member)
+        if first != member:
+            self.checker.found("MISROUTED", device, number, where, f"member {first} has it too")
+        self.checker.saw(device, number, where)
