@@ -119,8 +119,8 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
     return mr_net_open(&shard->net, &options, why);
 }
 
-/* The session store and its cursor, then what they and the journal remember. */
-static enum mr_err sessions_load(struct mr_shard *shard, struct mr_error *why)
+/* The session store and its cursor, then what they and the own lane remember. */
+static enum mr_err shard_load(struct mr_shard *shard, struct restored *out, struct mr_error *why)
 {
     const struct mr_broker_run *run = &shard->broker->run;
     char path[SESSIONS_PATH_BYTES];
@@ -142,7 +142,28 @@ static enum mr_err sessions_load(struct mr_shard *shard, struct mr_error *why)
             return err;
         }
     }
-    return restore(shard, why);
+    return restore(shard, out, why);
+}
+
+/* The state of all shards; one step of all of them after the other (restore.c). */
+static enum mr_err sessions_load(struct mr_broker *broker, struct mr_error *why)
+{
+    struct restored *restored = mr_alloc(broker->shard_count * sizeof(*restored));
+    enum mr_err err = MR_OK;
+
+    for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
+        mr_lane_set_owner(broker->shards[i]->lane, &broker->shards[i]->wake);
+        err = shard_load(broker->shards[i], &restored[i], why);
+    }
+    for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
+        restore_others(broker->shards[i], &restored[i]);
+    }
+    for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
+        restore_end(broker->shards[i], &restored[i]);
+        shard_metrics_update(broker->shards[i]); /* true before the first turn, too */
+    }
+    mr_free(restored);
+    return err;
 }
 
 /* Cursors of shards that are no more would hold the segments of their lanes, and of ours,
@@ -212,10 +233,8 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     if (err == MR_OK) {
         err = rehome(broker, why);
     }
-    for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
-        mr_lane_set_owner(broker->shards[i]->lane, &broker->shards[i]->wake);
-        err = sessions_load(broker->shards[i], why);
-        shard_metrics_update(broker->shards[i]); /* true before the first turn, too */
+    if (err == MR_OK) {
+        err = sessions_load(broker, why);
     }
     if (err == MR_OK) {
         err = cursors_tidy(broker, why);
@@ -311,6 +330,7 @@ static void shard_close(struct mr_shard *shard)
     if (shard->auth_port.wake != NULL) {
         mr_auth_port_close(&shard->auth_port);
     }
+    share_lanes_close(shard);
     share_close(shard);
     stored_free_all(&shard->pool, &shard->pending_first, &shard->pending_last);
     stored_free_all(&shard->pool, &shard->wills_first, &shard->wills_last);

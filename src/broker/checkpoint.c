@@ -153,8 +153,13 @@ static void vector_write(struct mr_shard *shard, uint64_t seq)
                             .home = shard->index,
                             .lanes = broker->shard_count,
                             .epoch = broker->epoch,
-                            .route = shard->route.pos_sealed < seq ? shard->route.pos_sealed : seq};
+                            .route = shard->route.pos_sealed < seq ? shard->route.pos_sealed : seq,
+                            .ended_count = shard->ended_count};
 
+    for (uint32_t i = 0; i < shard->ended_count; i++) {
+        vector.ended[i] = (struct ended_pos){.lane = shard->ended[i].lane,
+                                             .seq = shard->ended[i].route.pos_sealed};
+    }
     row_vector_put(shard->store, &vector, vector_seq,
                    &(struct vector_now){.shard = shard, .seq = seq});
 }
@@ -167,12 +172,6 @@ static bool nothing_changed(const struct mr_shard *shard)
            mr_store_gathered(shard->store) == 0;
 }
 
-/* How far the own lane was given to groups: all of it, if there are none. */
-static uint64_t route_sealed(const struct mr_shard *shard)
-{
-    return shares_any(shard->broker->shares) ? shard->route.pos : UINT64_MAX;
-}
-
 /* Close the delta: everything up to the last record is in it. */
 static void checkpoint_seal(struct mr_shard *shard)
 {
@@ -181,7 +180,7 @@ static void checkpoint_seal(struct mr_shard *shard)
     shard->checkpoint_empty = nothing_changed(shard);
     shard->checkpoint = CHECKPOINT_SEALED;
     foreign_sealed(shard);
-    shard->route.pos_sealed = route_sealed(shard);
+    share_lanes_sealed(shard);
     if (shard->checkpoint_empty) {
         return;
     }
@@ -195,7 +194,7 @@ static void checkpoint_seal(struct mr_shard *shard)
 void checkpoint_now(struct mr_shard *shard, uint64_t seq)
 {
     shard->checkpoint_seq = seq;
-    shard->route.pos_sealed = route_sealed(shard);
+    share_lanes_sealed(shard);
     kept_write_fresh(shard);
     cleared_write(shard);
     dirty_write(shard);
@@ -243,6 +242,7 @@ static void checkpoint_moved(struct mr_shard *shard)
         mr_cursor_set(shard->cursor, seq);
     }
     foreign_checkpointed(shard);
+    share_lanes_checkpointed(shard);
 }
 
 static void checkpoint_end(struct mr_shard *shard)

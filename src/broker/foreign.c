@@ -112,9 +112,7 @@ static enum mr_err event_take(struct mr_shard *shard, uint32_t lane, const struc
     return MR_OK;
 }
 
-/* The rest of the open view.  FULL: it stays open, at the event that has no room.  AGAIN: at
- * one for a group that not all shards know yet.
- */
+/* The rest of the open view.  FULL: it stays open, at the event that has no room. */
 static enum mr_err view_take(struct mr_shard *shard, uint32_t lane, bool live)
 {
     struct foreign_lane *foreign = &shard->foreign[lane];
@@ -381,8 +379,7 @@ enum mr_err foreign_cursors_open(struct mr_shard *shard, struct mr_error *why)
     return err;
 }
 
-/* Wait for the commit thread.  False: that took too long. */
-static bool room_wait(struct mr_shard *shard)
+bool shard_room_wait(struct mr_shard *shard)
 {
     (void)mr_lane_submit(shard->lane, mr_clock_mono_ns());
     (void)mr_wake_wait(&shard->wake, 10000000);
@@ -404,8 +401,7 @@ static void catch_up(struct mr_shard *shard, uint32_t lane)
     while (foreign->pos < durable_seq && tries < ROOM_TRIES) {
         enum mr_err err = foreign->view_open ? MR_OK : view_next(foreign);
 
-        enum mr_err taken = err == MR_OK ? view_take(shard, lane, false) : MR_OK;
-        if (taken == MR_ERR_AGAIN || (taken != MR_OK && !room_wait(shard))) {
+        if (err == MR_OK && view_take(shard, lane, false) != MR_OK && !shard_room_wait(shard)) {
             return; /* full: the rest when there is room, as live */
         }
         if (err != MR_OK && err != MR_ERR_CORRUPT) {

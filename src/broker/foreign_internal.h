@@ -1,5 +1,5 @@
-/* foreign_internal.h - another shard's lane, for foreign.c and rehome.c; the own lane, for
- * share_route.c.
+/* foreign_internal.h - another shard's lane, for foreign.c and rehome.c; the own lane and those
+ * that have ended, for share_lanes.c.
  *
  * Thread: the reading shard's.   Memory: one for each lane, made at open.   Time: none.
  */
@@ -21,5 +21,17 @@ struct foreign_lane {
     struct mr_view_at at;
     bool view_open;
 };
+
+/* A lane of a shard that is no more, in which there may be events that groups have not been given.
+ */
+struct ended_lane {
+    struct foreign_lane route;
+    uint32_t lane;
+};
+
+struct mr_shard;
+
+/* At start, when an append had no room: wait for the commit thread.  False: there is none. */
+bool shard_room_wait(struct mr_shard *shard);
 
 #endif

@@ -9,7 +9,7 @@
  *     apply.c     what a record changes, live and at start
  *     restore.c   load the store, apply the journal's tail
  *     checkpoint.c  hand over to the store what has changed
- *     rows.c, rows_load.c  the rows of the store, written and read
+ *     rows_internal.h  the rows of the store, written and read
  *     layout.c, rehome.c, rehome_copy.c  another number of shards
  *     expiry.c    sessions and wills whose time has come
  *     retained.c  the tree of retained messages; cleared.c  those that were cleared lately
@@ -20,6 +20,7 @@
 #define MR_BROKER_KEEP_INTERNAL_H
 
 #include "broker/broker_internal.h"
+#include "broker/rows_internal.h"
 #include "broker/share_internal.h"
 #include "journal/control.h"
 #include "journal/cursor.h"
@@ -297,82 +298,12 @@ void delivery_forget(struct mr_shard *shard, const struct keep *keep,
 void delivery_write(struct mr_shard *shard, const struct keep *keep, struct delivery *delivery);
 void sub_forget(struct mr_shard *shard, const struct keep *keep, const struct mr_sub *sub);
 
-/* ---- rows.c, rows_load.c ---- */
-
-enum {
-    SESSION_KEY_BYTES = 12, /* lane, number */
-    DELIVERY_KEY_BYTES = 20,
-    SUB_KEY_BYTES = 16,
-    MESSAGE_KEY_BYTES = 12, /* lane, seq; of RETAINED too */
-    DELIVERY_ROW_BYTES = 21,
-    CLEARED_ROW_FIXED = 8,          /* when; then the topic */
-    DELIVERY_ROW_SHARED_BYTES = 22, /* the slot of the shared subscription, too */
-    VECTOR_ROW_FIXED = 20,          /* journal id, epoch; then lane and seq of each lane */
-    VECTOR_ROW_LANE = 12,
-    SESSIONS_PATH_BYTES = 1024,
-    SESSION_ROW_FIXED = 39,
-    ROW_QOS = 3,
-    ROW_RETAIN = 4,
-    ROW_NAMES = 8,    /* of a message */
-    ROW_RELEASED = 8, /* of a delivery */
-    ROW_NO_LOCAL = 4,
-    ROW_RETAIN_AS_PUBLISHED = 8,
-};
-
-#define VECTOR_LANE_ROUTE UINT32_MAX /* the last entry's: how far groups were given it */
-
-/* As of which records a store is, and of which layout of lanes. */
-struct vector {
-    struct mr_journal_id journal;
-    uint32_t home;  /* its shard */
-    uint32_t lanes; /* that there are */
-    uint32_t epoch; /* of the journal; 0: not known */
-    uint64_t route; /* of the own lane, as far as groups have been given it */
-};
-
-void kept_key(uint32_t lane, uint64_t seq, uint8_t out[MESSAGE_KEY_BYTES]);
-void session_key(const struct keep *keep, uint8_t out[SESSION_KEY_BYTES]);
-void delivery_key(const struct keep *keep, uint64_t ordinal, uint8_t out[DELIVERY_KEY_BYTES]);
-void sub_key(const struct keep *keep, uint32_t row, uint8_t out[SUB_KEY_BYTES]);
-
-void row_session_put(struct mr_store *store, const struct keep *keep);
-void row_sub_put(struct mr_store *store, const struct keep *keep, const struct mr_sub *sub);
-void row_delivery_put(struct mr_store *store, const struct keep *keep,
-                      const struct delivery *delivery);
-void row_message_put(struct mr_store *store, uint32_t lane, uint64_t seq,
-                     const struct mr_message *message);
-void row_retained_put(struct mr_store *store, uint32_t lane, uint64_t seq);
-/* In RETAINED too: a topic whose message was cleared by this record (cleared.c). */
-void row_cleared_put(struct mr_store *store, uint32_t lane, uint64_t seq, struct mr_span topic,
-                     int64_t received_us);
-void row_cleared_delete(struct mr_store *store, uint32_t lane, uint64_t seq);
-void row_vector_put(struct mr_store *store, const struct vector *vector,
-                    uint64_t (*seq_of)(void *arg, uint32_t lane), void *arg);
-
-bool message_decode(struct mr_span bytes, struct mr_message *message);
-/* *lanes: VECTOR_ROW_LANE bytes each. */
-bool row_vector_get(struct mr_span key, struct mr_span value, struct vector *out,
-                    struct mr_span *lanes);
-
-/* What the store of a shard says of itself. */
-struct rows_loaded {
-    uint64_t seq;   /* of the own lane, up to which it is */
-    uint64_t route; /* ... up to which groups have been given it */
-    uint32_t lanes; /* that there were when it was written; 0: it is new */
-    uint32_t epoch; /* ... and the journal's epoch; 0: not known */
-    bool has_vector;
-};
-
-/* Sessions, deliveries and retained messages, and how far the other lanes were read.  False:
- * it cannot be read, or memory is short (shard->restore_short).
- */
-bool rows_load(struct mr_shard *shard, struct rows_loaded *out);
-
 /* ---- restore.c ---- */
 
 struct restored {
     struct rows_loaded rows;
     uint64_t records; /* of the journal that were applied */
+    int64_t began_ns;
 };
 
 /* The state as of record `upto` of the lane: store, then tail.  `cursor_seq`: the store has
@@ -387,8 +318,13 @@ void restore_relieve(struct mr_shard *shard, uint64_t seq);
 /* Why the state could not be made: the error for that. */
 enum mr_err restore_fault(const struct mr_shard *shard, struct mr_error *why);
 
-/* At start: the state, and what is owed from other lanes; then nobody is connected. */
-enum mr_err restore(struct mr_shard *shard, struct mr_error *why) MR_MUST_USE;
+/* At start, each for all shards before the next: the state; what is owed from other lanes, for
+ * which all groups must be known; nobody is connected, and sessions that end with that leave what
+ * they have of groups to members anywhere.
+ */
+enum mr_err restore(struct mr_shard *shard, struct restored *out, struct mr_error *why) MR_MUST_USE;
+void restore_others(struct mr_shard *shard, const struct restored *restored);
+void restore_end(struct mr_shard *shard, const struct restored *restored);
 
 /* ---- rehome.c ---- */
 

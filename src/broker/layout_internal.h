@@ -37,7 +37,7 @@ struct moving {
     struct mr_store **stores; /* by new lane */
     uint64_t sessions;
     uint64_t deliveries;
-    uint64_t *routes; /* by old lane: as far as groups have been given it */
+    uint64_t *routes; /* by lane, of all there ever were: as far as groups have been given it */
     bool failed;
 };
 

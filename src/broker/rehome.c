@@ -40,6 +40,13 @@ static uint64_t lane_end(struct mr_journal *journal, uint32_t epoch, uint32_t la
     return end < durable_seq ? end : durable_seq;
 }
 
+static uint64_t end_of(void *arg, uint32_t lane)
+{
+    const struct moving *moving = arg;
+
+    return lane_end(moving->broker->run.journal, moving->old->epoch, lane);
+}
+
 struct cursor_asked {
     const char *name;
     uint32_t lane;
@@ -158,6 +165,20 @@ static enum mr_err old_store_open(struct moving *moving, struct mr_shard *shard,
                          &(struct mr_store_options){.path = path, .owner = &shard->wake}, why);
 }
 
+/* How far groups were given its lane, and those it has of lanes that had ended. */
+static void routes_note(struct moving *moving, const struct mr_shard *shard)
+{
+    struct mr_journal *journal = moving->broker->run.journal;
+
+    moving->routes[shard->index] = shard->route.pos;
+    for (uint32_t i = 0; i < shard->ended_count; i++) {
+        const struct ended_lane *ended = &shard->ended[i];
+        uint64_t seq = cursor_seq(journal, SESSIONS_CURSOR, ended->lane);
+
+        moving->routes[ended->lane] = seq > ended->route.pos ? seq : ended->route.pos;
+    }
+}
+
 /* One old shard: make it, copy it. */
 static enum mr_err old_move(struct moving *moving, uint32_t index, struct mr_error *why)
 {
@@ -169,11 +190,12 @@ static enum mr_err old_move(struct moving *moving, uint32_t index, struct mr_err
     if (err == MR_OK) {
         err = old_restore(shard, why);
     }
-    moving->routes[index] = shard->route.pos;
+    routes_note(moving, shard);
     for (uint32_t lane = 0; lane < moving->lanes && err == MR_OK && !moving->failed; lane++) {
         moving_copy(moving, shard, lane);
     }
     shard_sessions_close(shard);
+    share_lanes_close(shard);
     shard_state_close(shard);
     if (shard->wake.fd >= 0) {
         mr_wake_close(&shard->wake);
@@ -206,11 +228,20 @@ static void stores_close(struct moving *moving)
     mr_free(moving->stores);
 }
 
-static uint64_t end_of(void *arg, uint32_t lane)
+/* Lanes that are none any more and have not been given to groups to their ends: each is the task
+ * of one new shard.
+ */
+static void vector_ended(struct moving *moving, struct vector *vector)
 {
-    const struct moving *moving = arg;
+    uint32_t total = mr_journal_lane_total(moving->broker->run.journal);
 
-    return lane_end(moving->broker->run.journal, moving->old->epoch, lane);
+    vector->ended_count = 0;
+    for (uint32_t lane = moving->lanes; lane < total && vector->ended_count < SHARDS_MAX; lane++) {
+        if (lane % moving->lanes == vector->home && moving->routes[lane] < end_of(moving, lane)) {
+            vector->ended[vector->ended_count++] =
+                (struct ended_pos){.lane = lane, .seq = moving->routes[lane]};
+        }
+    }
 }
 
 static void vectors_write(struct moving *moving)
@@ -221,8 +252,8 @@ static void vectors_write(struct moving *moving)
 
     for (uint32_t lane = 0; lane < moving->lanes && !moving->failed; lane++) {
         vector.home = lane;
-        vector.route =
-            lane < moving->old->shard_count ? moving->routes[lane] : end_of(moving, lane);
+        vector.route = moving->routes[lane];
+        vector_ended(moving, &vector);
         row_vector_put(moving->stores[lane], &vector, end_of, moving);
         moving_flush(moving, lane, 0);
     }
@@ -269,8 +300,11 @@ static enum mr_err layout_move(struct mr_broker *broker, struct vector *layout, 
     old->limits = broker->limits;
     old->shares = shares_open(old->run.memory_bytes, (uint32_t)old->limits.max_topic_levels);
     old->shard_count = layout->lanes;
-    moving.routes = mr_alloc(old->shard_count * sizeof(*moving.routes));
     old->epoch = layout->epoch;
+    moving.routes = mr_alloc(mr_journal_lane_total(old->run.journal) * sizeof(*moving.routes));
+    for (uint32_t lane = 0; lane < mr_journal_lane_total(old->run.journal); lane++) {
+        moving.routes[lane] = end_of(&moving, lane); /* of lanes that are new, nothing is left */
+    }
     enum mr_err err = move(&moving, why);
     if (err == MR_OK && moving.sessions != 0) {
         mr_log(MR_LOG_INFO, "sessions",

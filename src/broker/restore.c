@@ -6,8 +6,9 @@
  * was live.  If the tail is long (the store was
  * away) the store is written on the way, so that memory does not have to hold it.
  *
- * Last, sessions that were connected when the process ended are closed: their time begins
- * now, and what was in their window may have been sent.
+ * When all shards are so far, hence all groups are known, each reads on in the others' lanes and in
+ * those that have ended.  Last, sessions that were connected when the process ended are
+ * closed: their time begins now, and what was in their window may have been sent.
  */
 #include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
@@ -130,7 +131,7 @@ static void close_all(struct mr_shard *shard)
     }
 }
 
-static void restored_say(const struct mr_shard *shard, uint64_t records, int64_t began_ns)
+static void restored_say(const struct mr_shard *shard, const struct restored *restored)
 {
     if (shard->keeps_count + shard->retained_count == 0) {
         return;
@@ -139,8 +140,8 @@ static void restored_say(const struct mr_shard *shard, uint64_t records, int64_t
            "%llu sessions with %llu queued messages, %llu retained messages; %llu records of the "
            "journal applied, %lld ms",
            (unsigned long long)shard->keeps_count, (unsigned long long)shard->queued,
-           (unsigned long long)shard->retained_count, (unsigned long long)records,
-           (long long)((mr_clock_mono_ns() - began_ns) / 1000000));
+           (unsigned long long)shard->retained_count, (unsigned long long)restored->records,
+           (long long)((mr_clock_mono_ns() - restored->began_ns) / 1000000));
 }
 
 enum mr_err restore_fault(const struct mr_shard *shard, struct mr_error *why)
@@ -157,12 +158,14 @@ enum mr_err restore_fault(const struct mr_shard *shard, struct mr_error *why)
 }
 
 /* Where groups go on in the own lane: the store says it, the cursor is never ahead, and
- * GIVE records of the tail move it on.  If nothing says it, nothing is left.
+ * GIVE records of the tail move it on.  A store that was never written says: at the beginning.
  */
 static void route_begin(struct mr_shard *shard, const struct restored *restored,
                         uint64_t cursor_seq, uint64_t upto)
 {
-    uint64_t route = restored->rows.has_vector ? restored->rows.route : upto;
+    uint64_t route = restored->rows.has_vector ? restored->rows.route
+                     : shard->store != NULL    ? 0
+                                               : upto;
 
     route = cursor_seq > route ? cursor_seq : route;
     shard->route.pos = route < upto ? route : upto;
@@ -171,7 +174,7 @@ static void route_begin(struct mr_shard *shard, const struct restored *restored,
 enum mr_err restore_state(struct mr_shard *shard, uint64_t cursor_seq, uint64_t upto,
                           struct restored *out, struct mr_error *why)
 {
-    *out = (struct restored){.records = 0};
+    *out = (struct restored){.began_ns = mr_clock_mono_ns()};
     shard->restoring = true;
     bool loaded = shard->store == NULL || rows_load(shard, &out->rows);
     enum mr_err err = MR_OK;
@@ -179,6 +182,7 @@ enum mr_err restore_state(struct mr_shard *shard, uint64_t cursor_seq, uint64_t 
         uint64_t seq = out->rows.seq;
         uint64_t durable_seq = mr_lane_durable(shard->lane);
         upto = upto < durable_seq ? upto : durable_seq;
+        route_begin(shard, out, cursor_seq, upto);
         if (seq > upto) { /* an older copy of the journal: go on from what it has */
             seq = upto;
             checkpoint_now(shard, seq);
@@ -186,29 +190,32 @@ enum mr_err restore_state(struct mr_shard *shard, uint64_t cursor_seq, uint64_t 
         if (out->rows.has_vector && cursor_seq > seq) {
             seq = cursor_seq; /* nothing had changed up to there */
         }
-        route_begin(shard, out, cursor_seq, upto);
         err = apply_tail(shard, seq + 1, upto, &out->records, why);
     }
     shard->restoring = false;
     return !loaded || shard->restore_short ? restore_fault(shard, why) : err;
 }
 
-enum mr_err restore(struct mr_shard *shard, struct mr_error *why)
+enum mr_err restore(struct mr_shard *shard, struct restored *out, struct mr_error *why)
 {
-    struct restored restored;
-    int64_t began_ns = mr_clock_mono_ns();
     uint64_t cursor_seq = shard->cursor == NULL ? 0 : mr_cursor_get(shard->cursor);
-    enum mr_err err = restore_state(shard, cursor_seq, UINT64_MAX, &restored, why);
+    enum mr_err err = restore_state(shard, cursor_seq, UINT64_MAX, out, why);
 
-    if (err != MR_OK) {
-        return err;
-    }
-    if (shard->store != NULL && (restored.rows.lanes != shard->broker->shard_count ||
-                                 restored.rows.epoch != shard->broker->epoch)) {
+    return err == MR_OK ? share_ended_open(shard, why) : err;
+}
+
+void restore_others(struct mr_shard *shard, const struct restored *restored)
+{
+    if (shard->store != NULL && (restored->rows.lanes != shard->broker->shard_count ||
+                                 restored->rows.epoch != shard->broker->epoch)) {
         checkpoint_now(shard, mr_lane_durable(shard->lane)); /* it says which layout it is of */
     }
+    share_ended_catch_up(shard);
     foreign_restored(shard);
+}
+
+void restore_end(struct mr_shard *shard, const struct restored *restored)
+{
     close_all(shard);
-    restored_say(shard, restored.records, began_ns);
-    return MR_OK;
+    restored_say(shard, restored);
 }

@@ -209,9 +209,9 @@ void row_vector_put(struct mr_store *store, const struct vector *vector,
     uint8_t key[4];
 
     mr_put_be32(key, vector->home);
-    uint8_t *at =
-        mr_store_put_room(store, MR_STORE_VECTOR, mr_span_make(key, sizeof(key)),
-                          VECTOR_ROW_FIXED + (size_t)(vector->lanes + 1) * VECTOR_ROW_LANE);
+    uint8_t *at = mr_store_put_room(
+        store, MR_STORE_VECTOR, mr_span_make(key, sizeof(key)),
+        VECTOR_ROW_FIXED + (size_t)(vector->lanes + vector->ended_count + 1) * VECTOR_ROW_LANE);
     memcpy(at, vector->journal.bytes, sizeof(vector->journal.bytes));
     mr_put_u32(at + sizeof(vector->journal.bytes), vector->epoch);
     at += VECTOR_ROW_FIXED;
@@ -220,8 +220,26 @@ void row_vector_put(struct mr_store *store, const struct vector *vector,
         mr_put_u64(at + 4, seq_of(arg, lane));
         at += VECTOR_ROW_LANE;
     }
+    for (uint32_t i = 0; i < vector->ended_count; i++) {
+        mr_put_u32(at, vector->ended[i].lane | VECTOR_LANE_ENDED);
+        mr_put_u64(at + 4, vector->ended[i].seq);
+        at += VECTOR_ROW_LANE;
+    }
     mr_put_u32(at, VECTOR_LANE_ROUTE);
     mr_put_u64(at + 4, vector->route);
+}
+
+/* The entries in front of `end` that are of lanes that are no more.  Returns where they begin. */
+static const uint8_t *vector_ended_get(const uint8_t *begin, const uint8_t *end, struct vector *out)
+{
+    out->ended_count = 0;
+    while (end > begin && (mr_get_u32(end - VECTOR_ROW_LANE) & VECTOR_LANE_ENDED) != 0 &&
+           out->ended_count < SHARDS_MAX) {
+        end -= VECTOR_ROW_LANE;
+        out->ended[out->ended_count++] = (struct ended_pos){
+            .lane = mr_get_u32(end) & ~VECTOR_LANE_ENDED, .seq = mr_get_u64(end + 4)};
+    }
+    return end;
 }
 
 /* A row without the epoch is of a millrace whose layout could not change, one without route
@@ -243,7 +261,9 @@ bool row_vector_get(struct mr_span key, struct mr_span value, struct vector *out
     out->epoch = fixed == VECTOR_ROW_FIXED ? mr_get_u32(value.at + sizeof(out->journal.bytes)) : 0;
     const uint8_t *last = value.at + value.len - VECTOR_ROW_LANE;
     bool has_route = mr_get_u32(last) == VECTOR_LANE_ROUTE;
-    size_t len = value.len - fixed - (has_route ? VECTOR_ROW_LANE : 0);
+    const uint8_t *end = has_route ? last : last + VECTOR_ROW_LANE;
+    end = vector_ended_get(value.at + fixed, end, out);
+    size_t len = (size_t)(end - value.at) - fixed;
     out->lanes = (uint32_t)(len / VECTOR_ROW_LANE);
     out->route = has_route ? mr_get_u64(last + 4) : UINT64_MAX;
     *lanes = mr_span_make(value.at + fixed, len);

@@ -69,6 +69,13 @@ static bool load_vector(void *arg, struct mr_span key, struct mr_span value)
             shard->foreign[lane].pos = seq;
         }
     }
+    for (uint32_t i = 0; i < vector.ended_count && !loading->is_foreign; i++) {
+        const struct ended_pos *ended = &vector.ended[i];
+        if (ended->lane < mr_journal_lane_total(shard->broker->run.journal) &&
+            share_ended_lane(shard, ended->lane) == NULL) {
+            share_ended_add(shard, ended->lane, ended->seq);
+        }
+    }
     return true;
 }
 

@@ -153,7 +153,7 @@ static void shard_resume(struct mr_shard *shard)
     if (shard->stalled) {
         shard->stalled = false;
         shard->foreign_left = shard->foreign != NULL; /* it may have stopped in a view */
-        shard->route_left = shard->route.reader != NULL;
+        share_route_again(shard);
         mr_net_set_read_max(shard->net, 0);
     }
     wills_retry(shard);

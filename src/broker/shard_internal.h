@@ -256,9 +256,11 @@ struct mr_shard {
     struct stored *wills_last;
     struct stored *shared_first; /* for a member of a group, which the journal could not take yet */
     struct stored *shared_last;
-    struct foreign_lane route; /* the own lane, read for groups (share_route.c) */
-    bool route_left;           /* more was read there than a turn takes */
-    bool closing;              /* sessions go without a record */
+    struct foreign_lane route; /* the own lane, read for groups (share_lanes.c) */
+    struct ended_lane *ended;  /* lanes that are none any more; mr_alloc */
+    uint32_t ended_count;
+    bool route_left; /* more was read there than a turn takes */
+    bool closing;    /* sessions go without a record */
 
     /* persistent sessions and retained messages (keep_internal.h) */
     struct mr_store *store; /* NULL: the journal alone */

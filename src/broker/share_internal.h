@@ -2,6 +2,7 @@
  *
  *     share_member.c  a session as a member: joins, gets busy, leaves
  *     share_route.c   messages to members, by record or at once
+ *     share_lanes.c   which messages: the own lane's, read behind the commit
  *
  * Thread: the shard's.   Memory: copies of what is under way, from the shard's pool.
  */
@@ -46,6 +47,8 @@ void share_acked(struct mr_shard *shard, struct outbound *outbound, uint16_t pac
 
 /* ---- share_route.c ---- */
 
+enum { SHARE_TARGETS_MAX = 128 }; /* groups that get one message */
+
 /* One message for members of groups. */
 struct giving {
     const struct mr_message *message;
@@ -68,21 +71,9 @@ void share_apply(struct mr_shard *shard, const struct mr_control *give, uint32_t
                  uint64_t seq);
 bool share_get(const struct mr_event *record, struct mr_control *give); /* is it one? */
 
-/* A record of another lane, in case it is a GIVE.  FULL: not now.  AGAIN: not before all
- * shards have started.
- */
+/* A record of another lane, in case it is a GIVE.  FULL: not now. */
 enum mr_err share_take(struct mr_shard *shard, uint32_t lane, const struct mr_event *record,
                        bool live) MR_MUST_USE;
-
-/* The record `seq` of `lane` has been dealt with. */
-void share_passed(struct mr_shard *shard, uint32_t lane, uint64_t seq);
-
-/* Read the own lane, or end it, as groups came or went; in front of every SUBACK and at
- * the end of each turn.
- */
-void share_follow(struct mr_shard *shard);
-void share_route(struct mr_shard *shard); /* at most a turn's worth */
-void share_close(struct mr_shard *shard);
 
 /* To another member than the one that has gone, now or when there is room. */
 void share_pass_on(struct mr_shard *shard, struct share_group *group,
@@ -94,5 +85,31 @@ void share_pending(struct mr_shard *shard, struct stored *pending); /* its recor
 void share_deliver(struct mr_shard *shard, const struct mr_message *message);
 void share_deliver_to(struct mr_shard *shard, const struct mr_message *message,
                       struct mr_span client_id, struct mr_span filter);
+void share_close(struct mr_shard *shard);
+
+/* ---- share_lanes.c ---- */
+
+/* The record `seq` of `lane` has been dealt with. */
+void share_passed(struct mr_shard *shard, uint32_t lane, uint64_t seq);
+
+/* Read the own lane, or end it, as groups came or went; in front of every SUBACK and at
+ * the end of each turn.
+ */
+void share_follow(struct mr_shard *shard);
+void share_route(struct mr_shard *shard);       /* at most a turn's worth */
+void share_route_again(struct mr_shard *shard); /* there may be room again */
+void share_lanes_close(struct mr_shard *shard);
+
+/* A lane that is none any more, given to groups up to `pos`; mr_alloc. */
+void share_ended_add(struct mr_shard *shard, uint32_t lane, uint64_t pos);
+struct ended_lane *share_ended_lane(const struct mr_shard *shard, uint32_t lane); /* or NULL */
+
+/* At start: its cursor, which holds it; then, when all groups are known, what is left of it. */
+enum mr_err share_ended_open(struct mr_shard *shard, struct mr_error *why) MR_MUST_USE;
+void share_ended_catch_up(struct mr_shard *shard);
+
+/* A delta is closed, as far as the lanes have been given; it is written. */
+void share_lanes_sealed(struct mr_shard *shard);
+void share_lanes_checkpointed(struct mr_shard *shard);
 
 #endif

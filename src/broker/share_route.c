@@ -3,9 +3,8 @@
  * DESIGN
  *
  * The shard that a message came in at chooses, for each group that wants it, one member.
- * QoS 0 goes there at once.  QoS 1 and 2 messages are chosen for when they are durable: the
- * shard reads its own lane behind the commit, as it reads the others' (foreign.c), so
- * every message is seen once, in order, and a crash goes on where it was.
+ * QoS 0 goes there at once.  QoS 1 and 2 messages are chosen for when they are durable
+ * (share_lanes.c).
  *
  * What becomes owed to a persistent session, or leaves the shard, is a GIVE record: the
  * message, the takers, and which record brought it about.  The last one says how far the
@@ -19,19 +18,11 @@
  * What a member that leaves has not acknowledged goes to another: QoS 1, and QoS 2 that was
  * never sent.  QoS 2 that was sent stays with its session [MQTT-4.8.2-4] [MQTT-4.8.2-5].
  *
- * INVARIANTS
+ * INVARIANT
  *
- *   (1) route.pos: everything of the own lane at or below has been given, or nobody
- *       wanted it.
- *   (2) A GIVE names several takers, so a message is given to all its groups or to none.
+ *   A GIVE names several takers, so a message is given to all its groups or to none.
  */
 #include "broker/keep_internal.h"
-
-enum {
-    TARGETS_MAX = 128, /* groups that get one message */
-    VIEW_BYTES = 64 << 10,
-    VIEWS_PER_TURN = 4,
-};
 
 static struct shares *shares_of(const struct mr_shard *shard)
 {
@@ -324,162 +315,22 @@ void share_apply(struct mr_shard *shard, const struct mr_control *give, uint32_t
     }
 }
 
-/* ---- the own lane ---- */
-
-/* Kept in a name's slot: the version of the groups it holds for, and whether any wants it. */
-static bool name_is_shared(struct mr_shard *shard, const struct mr_event *event)
-{
-    uint64_t version = shares_version(shares_of(shard));
-
-    if (event->name_id >= MR_NAMES_MAX) {
-        return shares_has(shares_of(shard), event->topic);
-    }
-    void **slot = mr_names_slot(shard->route.view.names, event->name_id);
-    uintptr_t known = (uintptr_t)*slot;
-    if (MR_UNLIKELY(known >> 1 != (uintptr_t)version)) {
-        known = (uintptr_t)version << 1 | shares_has(shares_of(shard), event->topic);
-        *slot = (void *)known;
-    }
-    return (known & 1) != 0;
-}
-
-static enum mr_err route_event(struct mr_shard *shard, const struct mr_event *event)
-{
-    struct share_target targets[TARGETS_MAX];
-    struct mr_message message = message_of(event);
-    struct giving giving = {
-        .message = &message, .targets = targets, .lane = shard->index, .seq = event->seq};
-
-    if (event->qos == 0 || event->type != MR_RECORD_EVENT || !name_is_shared(shard, event)) {
-        return MR_OK;
-    }
-    giving.count =
-        shares_choose_all(shares_of(shard), event->topic, event->qos, targets, TARGETS_MAX);
-    enum mr_err err = giving.count == 0 ? MR_OK : share_give(shard, &giving);
-    shares_release(targets, giving.count);
-    return err;
-}
-
-/* The rest of the open view.  False: it stays open, there is no room. */
-static bool route_view(struct mr_shard *shard)
-{
-    struct foreign_lane *route = &shard->route;
-    struct mr_event event;
-
-    for (;;) {
-        struct mr_view_at before = route->at;
-        if (!mr_view_event(&route->view, &route->at, &event)) {
-            break;
-        }
-        if (route_event(shard, &event) != MR_OK) {
-            route->at = before;
-            return false;
-        }
-    }
-    route->pos = route->view.seq_last;
-    route->view_open = false;
-    mr_view_unpin(&route->view);
-    return true;
-}
-
-void share_route(struct mr_shard *shard)
-{
-    struct foreign_lane *route = &shard->route;
-
-    shard->route_left = false;
-    for (int i = 0; route->reader != NULL && i < VIEWS_PER_TURN; i++) {
-        enum mr_err err = route->view_open ? MR_OK : mr_reader_next(route->reader, &route->view);
-
-        if (err == MR_OK && !route->view_open) {
-            route->view_open = true;
-            route->at = mr_view_begin(&route->view);
-        }
-        if (err == MR_ERR_CORRUPT) {
-            route->pos = route->view.seq_last; /* it has been logged */
-            continue;
-        }
-        if (err != MR_OK || !route_view(shard)) {
-            return; /* nothing more; or the end of the stall calls again */
-        }
-    }
-    shard->route_left = route->reader != NULL;
-}
-
-static void route_close(struct mr_shard *shard)
-{
-    if (shard->route.view_open) {
-        mr_view_unpin(&shard->route.view);
-        shard->route.view_open = false;
-    }
-    if (shard->route.reader != NULL) {
-        mr_reader_close(shard->route.reader);
-        shard->route.reader = NULL;
-    }
-    shard->route_left = false;
-}
-
-void share_follow(struct mr_shard *shard)
-{
-    struct foreign_lane *route = &shard->route;
-
-    if (MR_LIKELY(!shares_any(shares_of(shard)))) {
-        route_close(shard);
-        if (mr_lane_durable(shard->lane) > route->pos) {
-            route->pos = mr_lane_durable(shard->lane);
-        }
-        return;
-    }
-    if (route->reader == NULL && !shard->stopping) {
-        struct mr_reader_options options = {
-            .pins_max = 1, .view_bytes_max = VIEW_BYTES, .wake = &shard->wake, .holds = true};
-        enum mr_err err = mr_reader_open(&route->reader, shard->broker->run.journal, shard->index,
-                                         route->pos + 1, &options, NULL);
-        mr_assert(err == MR_OK);  /* it is our lane */
-        shard->route_left = true; /* a commit since then has not rung for us */
-    }
-}
-
-void share_close(struct mr_shard *shard)
-{
-    struct stored *stored;
-
-    route_close(shard);
-    while ((stored = stored_pop(&shard->shared_first, &shard->shared_last)) != NULL) {
-        share_group_drop(stored->group);
-        stored_free(&shard->pool, stored);
-    }
-}
-
-void share_passed(struct mr_shard *shard, uint32_t lane, uint64_t seq)
-{
-    if (lane != shard->index) {
-        foreign_is_read(shard, lane, seq);
-    } else if (seq > shard->route.pos) {
-        shard->route.pos = seq;
-    }
-}
-
 /* ---- from the other lanes ---- */
 
-/* The member that a GIVE of another lane names, or who takes its place.  AGAIN: not to be
- * known before all shards have started.   REJECT: nobody.
- */
-static enum mr_err taker_find(struct mr_shard *shard, const struct mr_control_taker *taker,
-                              bool live, struct share_target *target)
+/* The member that a GIVE of another lane names, or who takes its place.  False: nobody. */
+static bool taker_find(struct mr_shard *shard, const struct mr_control_taker *taker, bool live,
+                       struct share_target *target)
 {
     struct session *session = session_find(shard, taker->client);
 
     if (session != NULL && session->share != NULL &&
         (session->keep != NULL || session->client != NULL) &&
         shares_find(shares_of(shard), taker->filter, session->share, target)) {
-        return MR_OK;
+        return true;
     }
-    if (!live) {
-        return taker->keeps ? MR_ERR_AGAIN : MR_ERR_REJECT; /* it went with the crash */
-    }
-    return shares_choose(shares_of(shard), taker->filter, NULL, SHARE_ANYONE, target)
-               ? MR_OK
-               : MR_ERR_REJECT;
+    /* What was not kept for it went with the crash. */
+    return (live || taker->keeps) &&
+           shares_choose(shares_of(shard), taker->filter, NULL, SHARE_ANYONE, target);
 }
 
 bool share_get(const struct mr_event *record, struct mr_control *give)
@@ -492,7 +343,7 @@ bool share_get(const struct mr_event *record, struct mr_control *give)
 enum mr_err share_take(struct mr_shard *shard, uint32_t lane, const struct mr_event *record,
                        bool live)
 {
-    struct share_target targets[TARGETS_MAX];
+    struct share_target targets[SHARE_TARGETS_MAX];
     struct mr_control give;
     struct mr_control_taker taker;
     enum mr_err err = MR_OK;
@@ -503,16 +354,12 @@ enum mr_err share_take(struct mr_shard *shard, uint32_t lane, const struct mr_ev
     }
     struct mr_message message = copy_message(&give);
     struct mr_take take = mr_take_from(give.list);
-    while (count < TARGETS_MAX && mr_control_taker_next(&take, &taker)) {
+    while (count < SHARE_TARGETS_MAX && mr_control_taker_next(&take, &taker)) {
         if (mr_journal_home(shard->broker->run.journal, taker.client) == shard->index) {
-            err = taker_find(shard, &taker, live, &targets[count]);
-            count += err == MR_OK;
-        }
-        if (err == MR_ERR_AGAIN) {
-            break;
+            count += taker_find(shard, &taker, live, &targets[count]);
         }
     }
-    if (err != MR_ERR_AGAIN && count != 0) {
+    if (count != 0) {
         struct giving giving = {.message = &message,
                                 .targets = targets,
                                 .count = count,
@@ -525,15 +372,16 @@ enum mr_err share_take(struct mr_shard *shard, uint32_t lane, const struct mr_ev
         }
     }
     shares_release(targets, count);
-    return err == MR_ERR_REJECT ? MR_OK : err;
+    return err;
 }
 
 /* ---- QoS 0, and what is not journaled ---- */
 
 void share_deliver(struct mr_shard *shard, const struct mr_message *message)
 {
-    struct share_target targets[TARGETS_MAX];
-    size_t count = shares_choose_all(shares_of(shard), message->topic, 0, targets, TARGETS_MAX);
+    struct share_target targets[SHARE_TARGETS_MAX];
+    size_t count =
+        shares_choose_all(shares_of(shard), message->topic, 0, targets, SHARE_TARGETS_MAX);
 
     for (size_t i = 0; i < count; i++) {
         struct mr_span id = share_client_id(targets[i].client);
@@ -556,5 +404,15 @@ void share_deliver_to(struct mr_shard *shard, const struct mr_message *message,
         member_send(shard, sub, NULL, message);
     } else {
         mr_metric_add(shard->metrics.dropped_slow, 1);
+    }
+}
+
+void share_close(struct mr_shard *shard)
+{
+    struct stored *stored;
+
+    while ((stored = stored_pop(&shard->shared_first, &shard->shared_last)) != NULL) {
+        share_group_drop(stored->group);
+        stored_free(&shard->pool, stored);
     }
 }

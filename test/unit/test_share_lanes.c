@@ -1,0 +1,243 @@
+/* test_share_lanes.c
+ * links: broker net store journal codec config os base
+ *
+ * Goal:   an acknowledged message that a group wants is given to one member, once, also if the
+ *         machine stops before its lane was read for groups: with the same, a smaller and a larger
+ *         number of shards at the next start, before the first checkpoint, and if that start
+ *         is cut short too.  What a session that ends at the start leaves goes to members in
+ *         any shard.
+ * Method: a journal that commits by hand, so that an event is durable and the record that gives
+ *         it is not; crashes by a copy of the disk.
+ */
+#include "broker/keep_internal.h"
+#include "broker_peer.h"
+
+enum { MESSAGES = 24, PATIENCE_NS = 500000 };
+
+static const char shared[] = "$share/g/q/+";
+
+static void commit_all(struct kit *kit)
+{
+    for (uint32_t lane = 0; lane < mr_journal_lane_count(kit->journal); lane++) {
+        (void)mr_lane_step_commit(mr_journal_lane(kit->journal, lane));
+    }
+    mr_journal_step_keeper(kit->journal);
+}
+
+/* The next packet, while what the broker hands over is committed. */
+static bool next_packet(struct kit *kit, struct peer *peer, struct mr_mqtt_frame *frame)
+{
+    int64_t deadline = kit_deadline();
+
+    while (mr_mqtt_frame(mr_span_make(peer->in + peer->begin, peer->end - peer->begin),
+                         MR_MQTT_PACKET_MAX, frame) != MR_OK) {
+        commit_all(kit);
+        peer_receive(peer, PATIENCE_NS);
+        kit_patience(deadline, "a packet");
+    }
+    return peer_frame(peer, frame);
+}
+
+/* "NAME-n", at home in `lane` of `lanes`. */
+static void id_at(const struct kit *kit, char out[32], const char *name, uint32_t lanes,
+                  uint32_t lane)
+{
+    for (int n = 0;; n++) {
+        (void)snprintf(out, 32, "%s-%d", name, n);
+        if (mr_journal_home_of(kit->journal, mr_span_of(out), lanes) == lane) {
+            return;
+        }
+    }
+}
+
+static bool join(struct kit *kit, struct peer *peer, const char *id, uint32_t expiry_s)
+{
+    struct mr_mqtt_frame frame;
+    struct mr_mqtt_connack connack;
+    struct mr_mqtt_why why;
+
+    peer_open(peer, kit);
+    peer_send_connect(
+        peer, &(struct peer_connect){
+                  .client_id = id, .version = 5, .keep_session = true, .expiry_s = expiry_s});
+    mr_assert(next_packet(kit, peer, &frame) && frame.type == MR_MQTT_CONNACK);
+    mr_assert(mr_mqtt_connack_decode(&frame, 5, &connack, &why) == MR_OK && connack.reason == 0);
+    return connack.session_present;
+}
+
+static void join_group(struct kit *kit, struct peer *peer, const char *id)
+{
+    struct mr_mqtt_subscription wanted = {.filter = mr_span_of(shared), .qos = 2};
+    struct mr_mqtt_frame frame;
+
+    mr_assert(!join(kit, peer, id, 3600));
+    peer_send_subscribe(peer, &wanted, 0);
+    mr_assert(next_packet(kit, peer, &frame) && frame.type == MR_MQTT_SUBACK);
+    mr_assert(frame.body.at[frame.body.len - 1] == 2);
+}
+
+/* Event `number` of a client of `lane`, acknowledged; only what was handed over up to the event
+ * is committed, so that the record that gives it is not durable.
+ */
+static void publish_barely(struct kit *kit, uint32_t lane, int number)
+{
+    struct mr_lane *own = mr_journal_lane(kit->journal, lane);
+    int64_t deadline = kit_deadline();
+    struct mr_mqtt_frame frame;
+    struct peer peer;
+    char id[32];
+    char payload[16];
+
+    id_at(kit, id, "pub", mr_journal_lane_count(kit->journal), lane);
+    peer_open(&peer, kit);
+    peer_send_connect(&peer, &(struct peer_connect){.client_id = id, .version = 5});
+    mr_assert(next_packet(kit, &peer, &frame) && frame.type == MR_MQTT_CONNACK);
+    while (mr_lane_step_commit(own)) { /* what came before */
+    }
+    (void)snprintf(payload, sizeof(payload), "%d ", number);
+    peer_publish(&peer, "q/x", payload, 1, 1);
+    while (!mr_lane_step_commit(own)) {
+        peer_receive(&peer, PATIENCE_NS);
+        kit_patience(deadline, "the event to be handed over");
+    }
+    mr_assert(peer_expect_puback(&peer, 1) == 0);
+    peer_close(&peer);
+}
+
+/* The machine stops now; it starts with `lanes`. */
+static void crash_to(struct kit *kit, uint32_t lanes)
+{
+    kit->options.lanes = lanes;
+    kit_crash(kit);
+}
+
+static void nothing_waits(struct mr_shard *shard, void *arg)
+{
+    bool *quiet = arg;
+
+    *quiet = *quiet && shard->settling == NULL &&
+             mr_lane_next_seq(shard->lane) - 1 == mr_lane_durable(shard->lane);
+}
+
+/* Until all that has been appended is durable. */
+static void commit_quiet(struct kit *kit)
+{
+    int64_t deadline = kit_deadline();
+    bool quiet = false;
+
+    while (!quiet) {
+        commit_all(kit);
+        quiet = true;
+        for (uint32_t i = 0; i < kit->broker->shard_count; i++) {
+            mr_assert(shard_call(kit->broker->shards[i], nothing_waits, &quiet) == MR_OK);
+        }
+        kit_patience(deadline, "the lanes to be quiet");
+    }
+}
+
+/* All that `member` gets until it has `count`, each once. */
+static void expect_all(struct kit *kit, struct peer *member, int count)
+{
+    int times[MESSAGES] = {0};
+    int total = 0;
+
+    while (total < count) {
+        struct mr_mqtt_mode mode = {.version = 5, .from = MR_MQTT_FROM_SERVER};
+        struct mr_mqtt_frame frame;
+        struct mr_mqtt_publish got;
+        struct mr_mqtt_why why;
+
+        mr_assert(next_packet(kit, member, &frame) && frame.type == MR_MQTT_PUBLISH);
+        mr_assert(mr_mqtt_publish_decode(&frame, mode, &got, &why) == MR_OK);
+        int number = (int)strtol((const char *)got.payload.at, NULL, 10);
+        mr_assert(number >= 0 && number < count);
+        if (times[number]++ != 0) {
+            fprintf(stderr, "message %d came twice\n", number);
+            abort();
+        }
+        total += 1;
+        peer_ack(member, got.packet_id);
+    }
+    peer_quiet(member);
+    commit_quiet(kit); /* the acknowledgements, too */
+}
+
+/* One event of each lane that no group has been given; then another number of shards. */
+static void test_not_given(uint32_t before, uint32_t between, uint32_t after, uint32_t home)
+{
+    struct kit kit;
+    struct peer member;
+    char id[32];
+
+    printf("%u shards, then %u, then %u; the member in %u\n", before, between, after, home);
+    kit_open(&kit, &(struct kit_options){.manual = true,
+                                         .lanes = before,
+                                         .segment_bytes = 1 << 20,
+                                         .checkpoint_ms = 100000});
+    id_at(&kit, id, "member", before, home);
+    join_group(&kit, &member, id);
+    peer_close(&member);
+    for (uint32_t lane = 0; lane < before; lane++) {
+        publish_barely(&kit, lane, (int)lane);
+    }
+    if (between != 0) {
+        crash_to(&kit, between);
+    }
+    crash_to(&kit, after);
+    mr_assert(join(&kit, &member, id, 3600));
+    expect_all(&kit, &member, (int)before);
+    crash_to(&kit, before);
+    peer_close(&member);
+    mr_assert(join(&kit, &member, id, 3600));
+    peer_quiet(&member);
+    peer_close(&member);
+    commit_quiet(&kit);
+    kit_close(&kit);
+}
+
+/* A session of expiry 0 was connected when the machine stopped: it ends at the start, and what it
+ * has of groups goes to a member whose shard starts later.
+ */
+static void test_ended_at_start(void)
+{
+    struct kit kit;
+    struct peer ends;
+    struct peer stays;
+    struct mr_mqtt_frame frame;
+    char ends_id[32];
+    char stays_id[32];
+
+    kit_open(&kit,
+             &(struct kit_options){
+                 .manual = true, .lanes = 3, .segment_bytes = 1 << 20, .checkpoint_ms = 100000});
+    id_at(&kit, ends_id, "ends", 3, 0);
+    id_at(&kit, stays_id, "stays", 3, 2);
+    join_group(&kit, &ends, ends_id);
+    peer_close(&ends);
+    mr_assert(join(&kit, &ends, ends_id, 0)); /* goes on, for as long as the connection */
+    publish_barely(&kit, 1, 0);
+    mr_assert(next_packet(&kit, &ends, &frame) && frame.type == MR_MQTT_PUBLISH);
+    join_group(&kit, &stays, stays_id);
+    peer_close(&stays);
+    crash_to(&kit, 3);
+    peer_close(&ends);
+    mr_assert(join(&kit, &stays, stays_id, 3600));
+    expect_all(&kit, &stays, 1);
+    peer_close(&stays);
+    commit_quiet(&kit);
+    kit_close(&kit);
+}
+
+int main(void)
+{
+    mr_log_set_level(MR_LOG_ERROR);
+    test_not_given(1, 0, 1, 0);
+    test_not_given(3, 0, 3, 0);
+    test_not_given(3, 0, 1, 2);
+    test_not_given(3, 1, 2, 0);
+    test_not_given(5, 2, 3, 4);
+    test_not_given(3, 1, 5, 1);
+    test_ended_at_start();
+    printf("ok\n");
+    return 0;
+}
