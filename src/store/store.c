@@ -10,6 +10,10 @@
  * LMDB readers see the last transaction and never wait for the writer, so the owner
  * may look up a message while a delta is being written.
  *
+ * What the rows look like has a version, in a table of its own.  A store without one is of
+ * version 1.  Rows of older versions are read as they are; whoever opens a store writes his
+ * own version first, so that an older program refuses what it could not read.
+ *
  * Rejected: writing through MDB_WRITEMAP or without sync.  One flush per checkpoint is
  * nothing, and a torn tree would cost every session.
  *
@@ -28,7 +32,8 @@
 
 enum {
     DELTA_FIRST_BYTES = 64 << 10,
-    OP_BYTES = 12, /* table, op, key length (u16), value length (u32), zero (u32) */
+    STORE_VERSION = 2, /* 1: without a version, and no names in messages */
+    OP_BYTES = 12,     /* table, op, key length (u16), value length (u32), zero (u32) */
     OP_PUT = 1,
     OP_DELETE = 2,
     RETRY_NS = 1000000000,
@@ -71,14 +76,58 @@ struct mr_store {
 
 /* ---- open ---- */
 
+/* The version of the rows; 1: none is told.  A negative number: LMDB's error. */
+static int version_read(MDB_txn *txn, MDB_dbi format, uint32_t *out)
+{
+    static char name[] = "version";
+    MDB_val key = {.mv_size = sizeof(name) - 1, .mv_data = name};
+    MDB_val value;
+    int rc = mdb_get(txn, format, &key, &value);
+
+    *out = rc == 0 && value.mv_size == 4 ? mr_get_u32(value.mv_data) : 1;
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static int version_write(MDB_txn *txn, MDB_dbi format)
+{
+    static char name[] = "version";
+    uint8_t bytes[4];
+    MDB_val key = {.mv_size = sizeof(name) - 1, .mv_data = name};
+    MDB_val value = {.mv_size = sizeof(bytes), .mv_data = bytes};
+
+    mr_put_u32(bytes, STORE_VERSION);
+    return mdb_put(txn, format, &key, &value, 0);
+}
+
+/* Open the tables, made if they are not there, and make the store one of our version; *version is
+ * what it was.  Of a newer one nothing is touched.
+ */
+static int tables_open(struct mr_store *store, MDB_txn *txn, uint32_t *version)
+{
+    MDB_dbi format;
+    int rc = mdb_dbi_open(txn, "format", MDB_CREATE, &format);
+
+    if (rc == 0) {
+        rc = version_read(txn, format, version);
+    }
+    if (rc != 0 || *version > STORE_VERSION) {
+        return rc;
+    }
+    for (int i = 0; i < MR_STORE_TABLES && rc == 0; i++) {
+        rc = mdb_dbi_open(txn, table_names[i], MDB_CREATE, &store->tables[i]);
+    }
+    return rc == 0 && *version < STORE_VERSION ? version_write(txn, format) : rc;
+}
+
 static enum mr_err store_env_open(struct mr_store *store, const struct mr_store_options *options,
                                   struct mr_error *why)
 {
     MDB_txn *txn = NULL;
+    uint32_t version = 0;
     int rc = mdb_env_create(&store->env);
 
     if (rc == 0) {
-        rc = mdb_env_set_maxdbs(store->env, MR_STORE_TABLES);
+        rc = mdb_env_set_maxdbs(store->env, MR_STORE_TABLES + 1);
     }
     if (rc == 0) {
         rc = mdb_env_set_mapsize(store->env,
@@ -90,13 +139,19 @@ static enum mr_err store_env_open(struct mr_store *store, const struct mr_store_
     if (rc == 0) {
         rc = mdb_txn_begin(store->env, NULL, 0, &txn);
     }
-    for (int i = 0; i < MR_STORE_TABLES && rc == 0; i++) {
-        rc = mdb_dbi_open(txn, table_names[i], MDB_CREATE, &store->tables[i]);
-    }
     if (rc == 0) {
+        rc = tables_open(store, txn, &version);
+    }
+    if (rc == 0 && version <= STORE_VERSION) {
         rc = mdb_txn_commit(txn);
     } else if (txn != NULL) {
         mdb_txn_abort(txn);
+    }
+    if (version > STORE_VERSION) {
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "%s: the session store was written by a newer millrace (format %u, "
+                            "this one knows %u); use that version",
+                            store->path, version, (unsigned)STORE_VERSION);
     }
     if (rc != 0) {
         bool damaged = rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_INVALID;

@@ -40,7 +40,9 @@ struct mr_store_options {
     bool manual;           /* tests: no thread; submit() writes */
 };
 
-/* CONFIG: the folder cannot be used; `why` says it.   IO: damaged. */
+/* CONFIG: the folder cannot be used, or a newer millrace has written it; `why` says it.
+ * CORRUPT: damaged.
+ */
 enum mr_err mr_store_open(struct mr_store **out, const struct mr_store_options *options,
                           struct mr_error *why) MR_MUST_USE;
 

@@ -3,7 +3,7 @@
  *
  * Goal:   a delta is in the store as a whole, or not at all and is tried again; what was
  *         put is found after a restart, in the order of the keys; a full store loses
- *         nothing and says so.
+ *         nothing and says so; a newer format is refused and left as it is.
  * Method: a store in a folder of its own against a model of its rows; deltas at random.
  */
 #include "base/bytes.h"
@@ -12,6 +12,7 @@
 #include "os/clock.h"
 #include "store/store.h"
 
+#include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -220,8 +221,67 @@ static void test_not_a_folder(void)
     mr_assert(store == NULL && strstr(why.text, "/dev/null") != NULL);
 }
 
+/* Read the version of the store in `folder` (0: it has none) and write another one; 0: none. */
+static uint32_t version_swap(uint32_t version)
+{
+    static char name[] = "version";
+    MDB_env *env = NULL;
+    MDB_txn *txn = NULL;
+    MDB_dbi format;
+    MDB_val key = {.mv_size = strlen(name), .mv_data = name};
+    MDB_val value;
+    uint8_t bytes[4];
+
+    mr_assert(mdb_env_create(&env) == 0 && mdb_env_set_maxdbs(env, 1) == 0);
+    mr_assert(mdb_env_open(env, folder, 0, 0600) == 0);
+    mr_assert(mdb_txn_begin(env, NULL, 0, &txn) == 0);
+    mr_assert(mdb_dbi_open(txn, "format", 0, &format) == 0);
+    uint32_t was = mdb_get(txn, format, &key, &value) == 0 ? mr_get_u32(value.mv_data) : 0;
+    if (version == 0) {
+        mr_assert(mdb_del(txn, format, &key, NULL) == 0);
+    } else {
+        mr_put_u32(bytes, version);
+        value = (MDB_val){.mv_size = sizeof(bytes), .mv_data = bytes};
+        mr_assert(mdb_put(txn, format, &key, &value, 0) == 0);
+    }
+    mr_assert(mdb_txn_commit(txn) == 0);
+    mdb_env_close(env);
+    return was;
+}
+
+static void test_versions(void)
+{
+    struct mr_store *store;
+    struct mr_error why = {.text = ""};
+
+    folder_make();
+    store = store_open(true, 0, NULL);
+    put(store, MR_STORE_SESSIONS, 5, 55);
+    model[MR_STORE_SESSIONS][5] = 55;
+    mr_store_seal(store);
+    mr_store_submit(store);
+    mr_store_close(store);
+
+    uint32_t ours = version_swap(0); /* as the first millrace left it */
+    store = store_open(true, 0, NULL);
+    check(store);
+    mr_store_close(store);
+    mr_assert(version_swap(ours + 1) == ours);
+
+    store = NULL;
+    mr_assert(mr_store_open(&store, &(struct mr_store_options){.path = folder, .manual = true},
+                            &why) == MR_ERR_CONFIG);
+    mr_assert(store == NULL && strstr(why.text, "by a newer millrace") != NULL);
+    mr_assert(version_swap(ours) == ours + 1);
+    store = store_open(true, 0, NULL);
+    check(store);
+    mr_store_close(store);
+    folder_remove();
+}
+
 int main(void)
 {
+    test_versions();
     test_model();
     test_thread();
     test_full();
