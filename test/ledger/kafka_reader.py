@@ -8,6 +8,7 @@
 
 import time
 
+import harness
 from event import Damaged, client_id
 
 BATCH = 10_000
@@ -38,11 +39,18 @@ class Reader:
         })
 
     def ends(self, consumer, patience=30):
-        from confluent_kafka import TopicPartition
+        """Of each partition; one that has just been made, or lost its leader, is asked again."""
+        from confluent_kafka import KafkaException, TopicPartition
 
-        known = consumer.list_topics(self.topic, patience).topics[self.topic].partitions
-        return {n: consumer.get_watermark_offsets(TopicPartition(self.topic, n), patience)[1]
-                for n in known}
+        def ask():
+            try:
+                known = consumer.list_topics(self.topic, patience).topics[self.topic].partitions
+                return {n: consumer.get_watermark_offsets(TopicPartition(self.topic, n), 5)[1]
+                        for n in known}
+            except KafkaException:
+                return None
+
+        return harness.until(ask, f"the ends of {self.topic}", patience)
 
     def begin(self):
         consumer = self.consumer()

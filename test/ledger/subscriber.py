@@ -4,7 +4,7 @@ A process of its own:  subscriber.py OPTIONS (JSON, see Options).  What each rea
 file, entry by entry; on stdout a line of JSON when all have subscribed and at the end.  On stdin:
 "quit {device: count}" means that so many different events of each device are still to be expected
 in total at every reader (every group); it ends when they are there, or when nothing has come
-for QUIET_S.
+for `quiet` seconds.
 """
 
 import collections
@@ -23,7 +23,6 @@ from peer import PACKET_ID, Loop, Lost, Peer  # noqa: E402
 
 ENTRY = struct.Struct("<BBxxIQ")  # reader, 1: intact, device, number
 CHUNK = ENTRY.size * 50_000
-QUIET_S = 30
 TURN_S = 0.05
 
 
@@ -37,6 +36,7 @@ class Options:
     size: int = 100
     losses: float = 0.0005  # how likely a connection is lost at a packet
     version: int = 5
+    quiet: float = 30.0
 
 
 def entries(path):
@@ -134,7 +134,7 @@ class Subscriber:
         self.readers = [Reader(n, options, self.store) for n in range(len(options.readers))]
         self.loop = Loop(self.readers)
         self.loop.watch(sys.stdin.fileno())
-        self.expected = None
+        self.expected, self.quiet = None, options.quiet
 
     def run(self):
         told = False
@@ -154,7 +154,7 @@ class Subscriber:
             return False
         views = {one.view for one in self.readers}
         return (self.store.has(views, self.expected)
-                or time.monotonic() - self.store.last > QUIET_S)
+                or time.monotonic() - self.store.last > self.quiet)
 
     def tell(self, done):
         faults = [fault for one in self.readers for fault in one.faults]

@@ -45,6 +45,7 @@ class Plan:
     devices: int = 20
     rate: float = 10_000.0
     window: int = 50
+    limit: int = 0  # events of each device; 0: as many as the run takes
     size: int = 100
     qos: tuple = (0, 1, 1, 2, 2)
     shards: tuple = (1,)  # the first start has the first of them
@@ -103,6 +104,10 @@ class World:
             self.gateway.sets = [f"gateway.shards={shards}"]
         self.gateway.start()
 
+    def mqtt_port(self):
+        """Where devices find the gateway."""
+        return self.gateway.mqtt_port
+
     def acked(self):
         self.publisher.check()
         return self.publisher.said().get("acked", 0)
@@ -134,9 +139,9 @@ class World:
                 path=str(self.takings_path), devices=list(range(plan.watched)), readers=READERS)
             self.subscriber.wait_first_word()
         self.publisher = Helper(
-            "publisher.py", port=self.gateway.mqtt_port, run=self.run_id, size=plan.size,
+            "publisher.py", port=self.mqtt_port(), run=self.run_id, size=plan.size,
             path=str(self.journal_path), devices=plan.devices, rate=plan.rate,
-            window=plan.window, qos=plan.qos)
+            window=plan.window, qos=plan.qos, limit=plan.limit)
         self.publisher.wait_first_word()
 
     def run(self):
@@ -154,7 +159,8 @@ class World:
     def verdict(self, windows):
         """Everything is whole again: what is owed must come; then the books are compared."""
         nemesis_over = time.monotonic()
-        self.publisher.tell("quit")
+        if not self.plan.limit:
+            self.publisher.tell("quit")
         said = self.publisher.wait_end(ACK_PATIENCE_S)
         publisher_done = said is not None
         if not publisher_done:
