@@ -36,6 +36,7 @@ def options():
     add("--window", type=int, default=50, help="unacknowledged events of a device")
     add("--size", type=int, default=100, help="bytes of a payload, on the average")
     add("--shards", default="1", help="numbers that a restart may choose from, as in 1,2,3")
+    add("--churn", type=float, default=2, help="connections that devices lose a second")
     add("--watched", type=int, default=0, help="so many devices are also read over MQTT")
     add("--binary", type=pathlib.Path, help="the program (default: build/release/millrace)")
     return parser.parse_args(), known
@@ -50,7 +51,7 @@ def plan_of(given, known):
         seed=given.seed or random.SystemRandom().randrange(1, 1 << 31), delivery=given.delivery,
         rounds=given.rounds if names else 0, faults=names, devices=given.devices,
         seconds=given.seconds or (0 if names else 10), rate=given.rate, window=given.window,
-        size=given.size, watched=given.watched, binary=given.binary,
+        size=given.size, churn=given.churn, watched=given.watched, binary=given.binary,
         shards=tuple(int(one) for one in given.shards.split(",")))
 
 

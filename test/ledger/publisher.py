@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import json
 import pathlib
+import random
 import sys
 import time
 
@@ -37,6 +38,7 @@ class Options:
     versions: tuple = (4, 5)
     size: int = 100  # bytes of a payload, on the average
     limit: int = 0  # events of each device; 0: until told to quit
+    churn: float = 0.0  # connections lost a second, each of a device by chance
 
 
 @dataclasses.dataclass(slots=True)
@@ -147,6 +149,7 @@ class Publisher:
         self.loop = Loop(self.devices)
         self.loop.watch(sys.stdin.fileno())
         self.quitting = False
+        self.rng, self.next_loss = random.Random(options.run), time.monotonic()
         self.budget, self.filled = 0.0, time.monotonic()
         self.turns = 0
 
@@ -157,6 +160,7 @@ class Publisher:
                 self.quitting = self.quitting or self.was_told_to_quit()
             if not self.quitting:
                 self.fill()
+                self.lose_some()
             self.loop.flush()
             if time.monotonic() - told > TELL_S:
                 told = time.monotonic()
@@ -189,6 +193,15 @@ class Publisher:
             if count > 0:
                 one.publish(count, wall)
                 self.budget -= count
+
+    def lose_some(self):
+        """What a device has not sent yet, or not read, goes with its connection."""
+        churn, now = self.options.churn, time.monotonic()
+        if churn and now >= self.next_loss:
+            self.next_loss = now + self.rng.expovariate(churn)
+            one = self.rng.choice(self.devices)
+            if one.joined:
+                self.loop.drop(one)
 
     def tell(self, done):
         faults = [fault for one in self.devices for fault in one.faults]

@@ -44,7 +44,7 @@ class LyingWorld(World):
 class Liar(unittest.TestCase):
     def found(self, lie):
         plan = Plan(seed=1, name=lie, rounds=0, faults=(), devices=DEVICES, qos=(1,), rate=0,
-                    limit=EVENTS // DEVICES)
+                    churn=0, limit=EVENTS // DEVICES)
         world = LyingWorld(plan, harness.kafka())
         world.lie = lie
         with world:

@@ -45,6 +45,7 @@ class Plan:
     devices: int = 20
     rate: float = 10_000.0
     window: int = 50
+    churn: float = 2.0  # devices lose their connection so often a second, all together
     limit: int = 0  # events of each device; 0: as many as the run takes
     size: int = 100
     qos: tuple = (0, 1, 1, 2, 2)
@@ -81,7 +82,6 @@ class World:
         self.gateway = harness.Gateway(self.config(), binary=self.binary(),
                                        sets=[f"gateway.shards={plan.shards[0]}"])
         self.publisher = self.subscriber = None
-        self.looks = []  # what a run measured on its way: see soak
 
     def binary(self):
         return self.plan.binary or harness.RELEASE / "millrace"
@@ -141,7 +141,8 @@ class World:
         self.publisher = Helper(
             "publisher.py", port=self.mqtt_port(), run=self.run_id, size=plan.size,
             path=str(self.journal_path), devices=plan.devices, rate=plan.rate,
-            window=plan.window, qos=plan.qos, limit=plan.limit)
+            window=plan.window, qos=plan.qos, limit=plan.limit,
+            churn=plan.churn)
         self.publisher.wait_first_word()
 
     def run(self):

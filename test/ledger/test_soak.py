@@ -1,0 +1,82 @@
+"""A mixed load with faults by chance, for a while: the books, memory and descriptors stay even.
+
+For the first fifth of the time the gateway is killed, stopped and paused, and so is Kafka.  For the
+rest it lives on and is watched: Kafka comes and goes, SIGHUPs and pauses hit it, devices lose
+their connections all the time.  At the end every event is accounted for.
+
+    MR_SOAK_SECONDS  how long (default 60; ./dev soak mixed: 1800)
+    MR_LEDGER_SEED, MR_LEDGER_DELIVERY  as for test_ledger
+"""
+
+import os
+import random
+import time
+import unittest
+
+import harness
+from nemesis import Nemesis, schedule
+from watch import Watch, look
+from world import Plan, World, say
+
+SECONDS = float(os.environ.get("MR_SOAK_SECONDS", "60"))
+SEED = int(os.environ.get("MR_LEDGER_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
+DELIVERY = os.environ.get("MR_LEDGER_DELIVERY", "at_least_once")
+DEADLY = ("kill", "term", "pause", "hup", "kafka-pause")
+GENTLE = ("pause", "hup", "kafka-pause", "kafka-pause", "kafka-kill", "kafka-stop")
+ROUNDS = 100_000  # more than there is time for
+GAP_S = (1.0, 5.0)
+LONG_S = 600  # a run of so long has filled what has a bound, and may not grow any more
+GROWTH_KIB_MAX, SHORT_GROWTH_KIB_MAX = 1024, 24 * 1024
+RESIDENT_KIB_MAX = 192 * 1024  # two lanes: docs/MEMORY.md
+DESCRIPTORS_MORE = 4  # beside the clients': a segment that is just being changed
+
+setUpModule = harness.kafka_up
+tearDownModule = harness.kafka_down
+
+
+class Soak(unittest.TestCase):
+    def test_a_mixed_load_leaves_everything_even(self):
+        plan = Plan(seed=SEED, name="soak", delivery=DELIVERY, watched=5, rate=5000, churn=10,
+                    shards=(2,), devices=40, faults=DEADLY + GENTLE)
+        with World(plan, harness.kafka()) as world:
+            idle = look(world.gateway).descriptors
+            world.start_load()
+            windows = self.suffer(world, DEADLY, SECONDS / 5)
+            with Watch(world.gateway) as watch:
+                windows += self.suffer(world, GENTLE, SECONDS * 4 / 5)
+            report = self.verdict(world, windows, idle)
+            said = "\n".join([report.line(), *report.offenders(world.journal_path)])
+            say(said)
+            self.assertFalse(report.broken, said)
+            self.judge(watch)
+
+    def suffer(self, world, names, seconds):
+        steps = schedule(SEED, names, min(ROUNDS, int(seconds) + 1), GAP_S)
+        return Nemesis(world, steps, say).run(time.monotonic() + seconds)
+
+    def verdict(self, world, windows, idle):
+        """On the way, when all clients have gone: their descriptors went too."""
+        drain = world.drain
+
+        def drain_and_look():
+            done = drain()
+            harness.until(lambda: look(world.gateway).descriptors <= idle + DESCRIPTORS_MORE,
+                          f"the descriptors to go back to about {idle}")
+            return done
+
+        world.drain = drain_and_look
+        return world.verdict(windows)
+
+    def judge(self, watch):
+        half = watch.second_half()
+        self.assertEqual(len({one.pid for one in watch.looks}), 1, "it lived on")
+        say(f"  memory {watch.looks[0].resident_kib:,} to {half[-1].resident_kib:,} KiB, second "
+            f"half {watch.growth_kib():+,.0f} KiB ({watch.slope_kib_per_hour():+,.0f} KiB/h); "
+            f"at most {max(one.descriptors for one in half)} descriptors")
+        self.assertLess(watch.growth_kib(),
+                        GROWTH_KIB_MAX if SECONDS >= LONG_S else SHORT_GROWTH_KIB_MAX)
+        self.assertLess(half[-1].resident_kib, RESIDENT_KIB_MAX)
+
+
+if __name__ == "__main__":
+    unittest.main()
