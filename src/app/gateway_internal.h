@@ -17,20 +17,31 @@
 #include "app/settings.h"
 #include "app/wire.h"
 #include "base/metric.h"
+#include "net/net.h"
 #include "os/file.h"
 
 enum { GATEWAY_PATH_BYTES = 4096 };
 
-/* A configuration, alive as long as it is the newest or some bridge was made from it. */
+/* A configuration, alive as long as it is the newest, or some bridge was made from it or some
+ * listener has its rules from it.
+ */
 struct gateway_conf {
     struct mr_settings settings;
+    struct gateway_conf *older; /* a reload came while the gateway ended; it goes with this one */
     uint32_t uses;
+};
+
+/* What a listener lets its clients do, as it is in force. */
+struct gateway_listener {
+    const struct mr_listener_conf *conf; /* NULL: as at the start */
+    struct gateway_conf *from;           /* NULL: `settings` */
 };
 
 struct gateway {
     struct mr_settings settings; /* of the start: what a reload cannot change */
     struct gateway_conf *newest; /* NULL: there was no reload */
-    struct mr_cli *cli;          /* of `run`: where the configuration is to be found */
+    struct gateway_listener listeners[MR_NET_LISTENERS_MAX]; /* in the order of `settings` */
+    struct mr_cli *cli; /* of `run`: where the configuration is to be found */
     struct mr_file lock;
     struct mr_journal *journal;
     char journal_id[37];
@@ -94,7 +105,7 @@ void mr_gateway_bridges_stop(struct mr_bridge **bridges, struct mr_bridge_group 
 /* ---- reload.c: SIGHUP.  Main thread ---- */
 
 void mr_reload(struct gateway *gateway);
-void mr_reload_free(struct gateway *gateway); /* configurations, when no bridge runs any more */
+void mr_reload_free(struct gateway *gateway); /* configurations, when nothing runs any more */
 
 /* ---- letters.c: dead letters are appended again, addressed to their bridge ---- */
 

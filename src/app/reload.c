@@ -6,15 +6,21 @@
  * it nothing is changed, the faults are reported as `millrace check` does, and a metric
  * says that what runs is not what stands in the file.
  *
+ * Then the broker takes what is said of listeners, logins, rights and limits, and reads the
+ * files of that again: all of it, or nothing if a file is wrong, and then nothing else is
+ * changed either.
+ *
  * Bridges are compared by name, key by key.  One that is the same is left alone; others
  * are stopped (within `gateway.drain`), and started as they are now.  Their cursors are
- * in the journal, so nothing is lost or passed over.  Certificates and passwords are read
- * again from the files they were in.  Of the rest what can be changed
- * while devices are connected is changed at once; every other changed key is named, and
- * waits for a restart.
+ * in the journal, so nothing is lost or passed over.
  *
- * A bridge borrows from the configuration it was made from.  So configurations are
- * counted, and each goes with the last bridge that uses it.
+ * Which keys can change while devices are connected is said by their rows (option.h).  Each
+ * other one that is not what the gateway was started with is named by every reload, and waits
+ * for a restart.  Listeners come and go at a restart alone; one that is not in the file any
+ * more keeps its rules until then.
+ *
+ * Bridges and listeners borrow from the configuration they were made from.  So
+ * configurations are counted, and each goes with the last one that uses it.
  */
 #include "app/gateway_internal.h"
 
@@ -23,22 +29,22 @@
 
 #include <inttypes.h>
 
-static const char *const at_once[] = {
-    "log.level",
-    "log.connections",
-    "mqtt.max_inflight_messages",
-    "mqtt.max_queued_messages",
-    "mqtt.max_queued_bytes",
-    "mqtt.max_keepalive",
-    "mqtt.connect_timeout",
-    "mqtt.sys_interval",
-};
-
 static void conf_release(struct gateway *gateway, struct gateway_conf *conf)
 {
-    if (conf != NULL && conf->uses == 0 && conf != gateway->newest) {
+    while (conf != NULL && conf->uses == 0 && conf != gateway->newest) {
+        struct gateway_conf *older = conf->older;
         mr_settings_close(&conf->settings);
         mr_free(conf);
+        conf = older;
+    }
+}
+
+/* One use less. */
+static void conf_drop(struct gateway *gateway, struct gateway_conf *conf)
+{
+    if (conf != NULL) {
+        conf->uses -= 1;
+        conf_release(gateway, conf);
     }
 }
 
@@ -47,11 +53,10 @@ void mr_reload_free(struct gateway *gateway)
     struct gateway_conf *newest = gateway->newest;
 
     for (uint32_t i = 0; i < gateway->bridge_count; i++) {
-        struct gateway_conf *conf = gateway->bridge_confs[i];
-        if (conf != NULL) {
-            conf->uses -= 1;
-            conf_release(gateway, conf);
-        }
+        conf_drop(gateway, gateway->bridge_confs[i]);
+    }
+    for (uint32_t i = 0; i < MR_COUNT_OF(gateway->listeners); i++) {
+        conf_drop(gateway, gateway->listeners[i].from);
     }
     gateway->newest = NULL;
     conf_release(gateway, newest);
@@ -64,22 +69,22 @@ static const struct mr_settings *settings_now(const struct gateway *gateway)
 
 /* ---- what has changed ---- */
 
-static bool changes_at_once(const char *key)
-{
-    for (size_t i = 0; i < MR_COUNT_OF(at_once); i++) {
-        if (strcmp(key, at_once[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void say_changed(void *arg, const struct mr_config_changed *changed)
+static void say_live(void *arg, const struct mr_config_changed *changed)
 {
     (void)arg;
-    mr_log(changes_at_once(changed->key) ? MR_LOG_INFO : MR_LOG_WARN, "gateway",
-           "reload: %s: %s, now %s%s", changed->key, changed->before, changed->after,
-           changes_at_once(changed->key) ? "" : "; needs a restart");
+    if (changed->live) {
+        mr_log(MR_LOG_INFO, "gateway", "reload: %s: %s, now %s", changed->key, changed->before,
+               changed->after);
+    }
+}
+
+static void say_needs_restart(void *arg, const struct mr_config_changed *changed)
+{
+    (void)arg;
+    if (!changed->live) {
+        mr_log(MR_LOG_WARN, "gateway", "reload: %s: %s, now %s; needs a restart", changed->key,
+               changed->before, changed->after);
+    }
 }
 
 static void say_bridge_changed(void *arg, const struct mr_config_changed *changed)
@@ -179,10 +184,7 @@ static void bridges_stop_changed(struct gateway *gateway, const struct mr_settin
     mr_gateway_bridges_stop(leaving.bridges, leaving.groups, leaving.count,
                             (int64_t)gateway->settings.gateway.drain_us * 1000);
     for (uint32_t i = 0; i < leaving.count; i++) {
-        if (leaving.confs[i] != NULL) {
-            leaving.confs[i]->uses -= 1;
-            conf_release(gateway, leaving.confs[i]);
-        }
+        conf_drop(gateway, leaving.confs[i]);
     }
     set_free(&leaving);
 }
@@ -259,26 +261,60 @@ static void say_bridges(const struct mr_settings *before, const struct mr_settin
 
 /* ---- the reload ---- */
 
-/* The files that the configuration names: certificates, keys, ACL files, passwords. */
-static bool read_files(struct gateway *gateway)
+/* What the broker is to go by: each listener as it is in the new configuration. */
+static void broker_now(const struct gateway *gateway, struct gateway_conf *conf,
+                       struct gateway_listener now[MR_NET_LISTENERS_MAX])
 {
-    struct mr_error why;
-    bool ok = true;
+    const struct mr_settings *start = &gateway->settings;
 
-    if (mr_broker_reload_tls(gateway->broker, &why) != MR_OK) {
-        mr_log(MR_LOG_ERROR, "gateway", "reload: the old certificates stay: %s", why.text);
-        ok = false;
+    for (uint32_t i = 0; i < start->listener_count; i++) {
+        now[i].conf = mr_settings_listener(&conf->settings, start->listeners[i].name);
+        now[i].from = conf;
+        if (now[i].conf == NULL) {
+            now[i] = gateway->listeners[i];
+            now[i].conf = now[i].from == NULL ? &start->listeners[i] : now[i].conf;
+        }
     }
-    if (mr_broker_reload_acl(gateway->broker, &why) != MR_OK) {
-        mr_log(MR_LOG_ERROR, "gateway", "reload: the old rules of who may do what stay: %s",
+}
+
+/* False: nothing has changed, and why was said. */
+static bool broker_reload(struct gateway *gateway, struct gateway_conf *conf)
+{
+    struct gateway_listener now[MR_NET_LISTENERS_MAX] = {{.conf = NULL}};
+    const struct mr_listener_conf *listeners[MR_NET_LISTENERS_MAX];
+    struct mr_broker_reloaded reloaded = {.listeners = listeners,
+                                          .limits = conf->settings.broker,
+                                          .log_connections = conf->settings.log.connections};
+    struct mr_error why;
+
+    broker_now(gateway, conf, now);
+    for (uint32_t i = 0; i < MR_NET_LISTENERS_MAX; i++) {
+        listeners[i] = now[i].conf;
+    }
+    enum mr_err err = mr_broker_reload(gateway->broker, &reloaded, &why);
+    if (err == MR_ERR_CONFIG) {
+        mr_metric_set(gateway->metrics.reload_ok, 0);
+        mr_log(MR_LOG_ERROR, "gateway", "reload: nothing is changed, the old rules hold: %s",
                why.text);
-        ok = false;
+        return false;
     }
-    if (mr_broker_reload_passwords(gateway->broker, &why) != MR_OK) {
-        mr_log(MR_LOG_ERROR, "gateway", "reload: the old passwords stay: %s", why.text);
-        ok = false;
+    if (err != MR_OK) { /* some of its threads may go by the old one until they end */
+        mr_log(MR_LOG_WARN, "gateway", "reload: %s", why.text);
+        conf->older = gateway->newest;
     }
-    return ok;
+    for (uint32_t i = 0; i < MR_NET_LISTENERS_MAX; i++) {
+        struct gateway_conf *before = gateway->listeners[i].from;
+        gateway->listeners[i] = now[i];
+        if (now[i].from != NULL) {
+            now[i].from->uses += 1;
+        }
+        if (err == MR_OK) {
+            conf_drop(gateway, before);
+        } else if (before != NULL) {
+            before->uses -= 1;
+        }
+    }
+    return true;
 }
 
 static bool apply(struct gateway *gateway, struct gateway_conf *conf)
@@ -287,17 +323,16 @@ static bool apply(struct gateway *gateway, struct gateway_conf *conf)
     const struct mr_settings *after = &conf->settings;
     struct gateway_conf *last = gateway->newest;
 
-    if (mr_settings_compare(before, after, say_changed, NULL) == 0) {
-        mr_log(MR_LOG_DEBUG, "gateway", "reload: nothing but bridges may have changed");
-    }
-    say_bridges(before, after);
     mr_log_set_level((enum mr_log_level)after->log.level);
-    bool ok = mr_broker_reload(gateway->broker, &after->broker, after->log.connections) == MR_OK;
-    ok = read_files(gateway) && ok;
+    (void)mr_settings_compare(before, after, say_live, NULL);
+    (void)mr_settings_compare(&gateway->settings, after, say_needs_restart, NULL);
+    say_bridges(before, after);
     bridges_stop_changed(gateway, before, after);
-    ok = bridges_start_changed(gateway, conf) && ok;
+    bool ok = bridges_start_changed(gateway, conf);
     gateway->newest = conf;
-    conf_release(gateway, last);
+    if (conf->older == NULL) {
+        conf_release(gateway, last);
+    }
     return ok;
 }
 
@@ -307,13 +342,18 @@ void mr_reload(struct gateway *gateway)
 
     mr_log(MR_LOG_INFO, "gateway", "reload: reading the configuration again");
     if (mr_wire_settings(gateway->cli, &conf->settings, NULL) != MR_OK) {
+        mr_metric_set(gateway->metrics.reload_ok, 0);
         mr_log(MR_LOG_ERROR, "gateway",
                "reload: the configuration has %zu faults and is not put in force; the old one runs "
                "on",
                mr_config_problem_count(conf->settings.config));
         mr_settings_close(&conf->settings);
         mr_free(conf);
-        mr_metric_set(gateway->metrics.reload_ok, 0);
+        return;
+    }
+    if (!broker_reload(gateway, conf)) {
+        mr_settings_close(&conf->settings);
+        mr_free(conf);
         return;
     }
     bool ok = apply(gateway, conf);

@@ -74,9 +74,10 @@ static const struct mr_option admin_options[] = {
 
 static const struct mr_option log_options[] = {
     {OPT(mr_log_conf, level, "level", MR_OPT_CHOICE, "info", "The least that is written."),
-     .choices = level_choices},
+     .choices = level_choices, .live = true},
     {OPT(mr_log_conf, connections, "connections", MR_OPT_BOOL, "true",
-         "A line when a client connects and when it goes, at most 50 a second.")},
+         "A line when a client connects and when it goes, at most 50 a second."),
+     .live = true},
     {.name = NULL},
 };
 
@@ -573,24 +574,55 @@ size_t mr_settings_compare_bridge(const struct mr_bridge_settings *before,
                              each, arg);
 }
 
-static size_t compare_listeners(const struct mr_settings *before, const struct mr_settings *after,
+const struct mr_listener_conf *mr_settings_listener(const struct mr_settings *settings,
+                                                    const char *name)
+{
+    for (uint32_t i = 0; i < settings->listener_count; i++) {
+        if (strcmp(settings->listeners[i].name, name) == 0) {
+            return &settings->listeners[i];
+        }
+    }
+    return NULL;
+}
+
+/* Listeners that are in `one` and not in `other`. */
+static size_t listeners_missing(const struct mr_settings *one, const struct mr_settings *other,
+                                const char *before, const char *after,
                                 void (*each)(void *arg, const struct mr_config_changed *changed),
                                 void *arg)
 {
     size_t count = 0;
 
-    for (uint32_t i = 0; i < before->listener_count || i < after->listener_count; i++) {
-        bool both = i < before->listener_count && i < after->listener_count;
+    for (uint32_t i = 0; i < one->listener_count; i++) {
         char where[160];
         struct mr_text path = mr_text_over(where, sizeof(where));
-        if (!both || strcmp(before->listeners[i].name, after->listeners[i].name) != 0) {
-            each(arg, &(struct mr_config_changed){
-                          .key = "listeners", .before = "those at start", .after = "others"});
-            return count + 1;
+
+        if (mr_settings_listener(other, one->listeners[i].name) == NULL) {
+            mr_text_fmt(&path, "listeners.%s", one->listeners[i].name);
+            each(arg, &(struct mr_config_changed){.key = where, .before = before, .after = after});
+            count += 1;
         }
-        mr_text_fmt(&path, "listeners.%s", before->listeners[i].name);
-        count += mr_config_compare(mr_listener_options, where, &before->listeners[i],
-                                   &after->listeners[i], each, arg);
+    }
+    return count;
+}
+
+static size_t compare_listeners(const struct mr_settings *before, const struct mr_settings *after,
+                                void (*each)(void *arg, const struct mr_config_changed *changed),
+                                void *arg)
+{
+    size_t count = listeners_missing(before, after, "it is there", "gone", each, arg) +
+                   listeners_missing(after, before, "none", "a new one", each, arg);
+
+    for (uint32_t i = 0; i < before->listener_count; i++) {
+        const struct mr_listener_conf *old = &before->listeners[i];
+        const struct mr_listener_conf *new = mr_settings_listener(after, old->name);
+        char where[160];
+        struct mr_text path = mr_text_over(where, sizeof(where));
+
+        if (new != NULL) {
+            mr_text_fmt(&path, "listeners.%s", old->name);
+            count += mr_config_compare(mr_listener_options, where, old, new, each, arg);
+        }
     }
     return count;
 }

@@ -99,6 +99,9 @@ size_t mr_settings_compare_bridge(const struct mr_bridge_settings *before,
                                   void (*each)(void *arg, const struct mr_config_changed *changed),
                                   void *arg);
 
+const struct mr_listener_conf *mr_settings_listener(const struct mr_settings *settings,
+                                                    const char *name); /* NULL: there is none */
+
 /* How many values of the fixed sections and the listeners differ. */
 size_t mr_settings_compare(const struct mr_settings *before, const struct mr_settings *after,
                            void (*each)(void *arg, const struct mr_config_changed *changed),

@@ -376,9 +376,7 @@ static void stop_bridges(struct gateway *gateway)
     mr_gateway_bridges_stop(gateway->bridges, gateway->bridge_groups, gateway->bridge_count,
                             (int64_t)gateway->settings.gateway.drain_us * 1000);
     mr_free(gateway->bridges);
-    mr_reload_free(gateway);
     mr_free(gateway->bridge_groups);
-    mr_free(gateway->bridge_confs);
 }
 
 static enum mr_err stop(struct gateway *gateway)
@@ -395,6 +393,8 @@ static enum mr_err stop(struct gateway *gateway)
     if (gateway->broker != NULL) {
         mr_broker_close(gateway->broker);
     }
+    mr_reload_free(gateway);
+    mr_free(gateway->bridge_confs);
     if (gateway->journal != NULL) {
         err = mr_journal_close(gateway->journal);
     }

@@ -14,128 +14,6 @@
 
 #include <openssl/params.h>
 
-/* ---- realms ---- */
-
-static bool texts_equal(const char *const *a, const char *const *b, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if ((a[i] == NULL) != (b[i] == NULL) || (a[i] != NULL && strcmp(a[i], b[i]) != 0)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool jwt_equal(const struct mr_jwt_conf *a, const struct mr_jwt_conf *b)
-{
-    const char *const x[] = {a->secret_file, a->public_key_file, a->jwks_file,      a->issuer,
-                             a->audience,    a->username_claim,  a->clientid_claim, a->acl_claim};
-    const char *const y[] = {b->secret_file, b->public_key_file, b->jwks_file,      b->issuer,
-                             b->audience,    b->username_claim,  b->clientid_claim, b->acl_claim};
-
-    return texts_equal(x, y, sizeof(x) / sizeof(x[0])) && a->leeway_us == b->leeway_us &&
-           a->from == b->from && a->secret_base64_encoded == b->secret_base64_encoded &&
-           a->disconnect_after_expire == b->disconnect_after_expire;
-}
-
-static bool http_equal(const struct mr_http_conf *a, const struct mr_http_conf *b)
-{
-    const char *const x[] = {a->url, a->authorization, a->cacertfile, a->certfile, a->keyfile};
-    const char *const y[] = {b->url, b->authorization, b->cacertfile, b->certfile, b->keyfile};
-
-    return texts_equal(x, y, sizeof(x) / sizeof(x[0])) &&
-           a->request_timeout_us == b->request_timeout_us && a->max_requests == b->max_requests &&
-           a->cache_ttl_us == b->cache_ttl_us;
-}
-
-bool mr_auth_realm_equal(const struct mr_auth_realm *a, const struct mr_auth_realm *b)
-{
-    return texts_equal(&a->password_file, &b->password_file, 1) && jwt_equal(&a->jwt, &b->jwt) &&
-           http_equal(&a->http, &b->http) && a->order_count == b->order_count &&
-           memcmp(a->order, b->order, a->order_count) == 0;
-}
-
-static bool realm_has(const struct mr_auth_realm *realm, uint8_t who)
-{
-    return who == MR_AUTHN_PASSWORD_FILE ? realm->password_file != NULL
-           : who == MR_AUTHN_JWT         ? mr_jwt_is_configured(&realm->jwt)
-                                         : realm->http.url != NULL;
-}
-
-bool mr_auth_realm_asks(const struct mr_auth_realm *realm)
-{
-    for (uint32_t i = 0; i < realm->order_count; i++) {
-        if (realm_has(realm, realm->order[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static enum mr_err files_read(const struct mr_auth_realm *realm, struct realm_files *out,
-                              void (*warn)(void *arg, const char *text), void *arg,
-                              struct mr_error *why)
-{
-    enum mr_err err = MR_OK;
-
-    *out = (struct realm_files){.passfile = NULL};
-    if (realm->password_file != NULL) {
-        err = mr_passfile_read(&out->passfile, realm->password_file, why);
-    }
-    if (err == MR_OK && mr_jwt_is_configured(&realm->jwt)) {
-        err = mr_jwt_keys_read(&out->keys, &realm->jwt, warn, arg, why);
-    }
-    if (err != MR_OK) {
-        realm_files_drop(*out);
-        *out = (struct realm_files){.passfile = NULL};
-    }
-    return err;
-}
-
-enum mr_err mr_auth_realm_check(const struct mr_auth_realm *realm, const char **key,
-                                void (*warn)(void *arg, const char *text), void *arg,
-                                struct mr_error *why)
-{
-    struct mr_auth_realm one = {.password_file = realm->password_file};
-    struct realm_files files;
-
-    *key = "password_file";
-    enum mr_err err = files_read(&one, &files, warn, arg, why);
-    realm_files_drop(files);
-    if (err == MR_OK) {
-        *key = "jwt";
-        one = (struct mr_auth_realm){.jwt = realm->jwt};
-        err = files_read(&one, &files, warn, arg, why);
-        realm_files_drop(files);
-    }
-    if (err == MR_OK && realm->http.url != NULL) {
-        *key = "http";
-        err = http_conf_check(&realm->http, why);
-    }
-    return err;
-}
-
-struct realm_files realm_files_hold(struct mr_auth *auth, uint32_t realm)
-{
-    mr_assert(realm < auth->realm_count);
-    mr_mutex_lock(&auth->mutex);
-    struct realm_files files = auth->realms[realm].files;
-    if (files.passfile != NULL) {
-        (void)mr_passfile_hold(files.passfile);
-    }
-    if (files.keys != NULL) {
-        (void)mr_jwt_keys_hold(files.keys);
-    }
-    mr_mutex_unlock(&auth->mutex);
-    return files;
-}
-
-void realm_files_drop(struct realm_files files)
-{
-    mr_passfile_drop(files.passfile);
-    mr_jwt_keys_drop(files.keys);
-}
-
 /* ---- marks ---- */
 
 struct mark_part {
@@ -183,7 +61,7 @@ bool mark_of_http(const struct mr_auth *auth, const struct mr_auth_request *requ
     const char given[] = {(char)request->has_user, (char)request->has_password};
     size_t host = strcspn(request->peer, "]");
     const struct mark_part parts[] = {
-        {&request->realm, sizeof(request->realm)},
+        {&auth->realms[request->realm].number, sizeof(uint64_t)},
         {given, sizeof(given)},
         {request->client_id.at, request->client_id.len},
         {request->user.at, request->user.len},
@@ -197,10 +75,12 @@ bool mark_of_http(const struct mr_auth *auth, const struct mr_auth_request *requ
 
 /* ---- ports ---- */
 
-void request_answer(struct mr_auth_request *request, enum mr_auth_answer answer)
+void request_answer(struct mr_auth *auth, struct mr_auth_request *request,
+                    enum mr_auth_answer answer)
 {
     struct mr_auth_port *port = request->port;
 
+    realm_let_go(&auth->realms[request->realm]);
     request->answer = answer;
     request->next = NULL;
     mr_mutex_lock(&port->mutex);
@@ -250,31 +130,11 @@ void mr_auth_forget(struct mr_auth_request *request)
 
 /* ---- open, reload, close ---- */
 
-static void log_warning(void *arg, const char *text)
-{
-    (void)arg;
-    mr_log(MR_LOG_WARN, "auth", "%s", text);
-}
-
-static enum mr_err realm_open(struct mr_auth *auth, struct realm *realm, struct mr_error *why)
-{
-    for (uint32_t i = 0; i < realm->conf.order_count; i++) {
-        if (realm_has(&realm->conf, realm->conf.order[i])) {
-            realm->order[realm->count++] = realm->conf.order[i];
-        }
-    }
-    enum mr_err err = files_read(&realm->conf, &realm->files, log_warning, NULL, why);
-    if (err == MR_OK && realm->conf.http.url != NULL) {
-        err = http_open(&realm->http, &realm->conf.http, worker_http_answered, auth, why);
-    }
-    return err;
-}
-
 enum mr_err mr_auth_open(struct mr_auth **out, const struct mr_auth_realm *realms, uint32_t count,
                          struct mr_error *why)
 {
     struct mr_auth *auth = mr_alloc(sizeof(*auth));
-    enum mr_err err = MR_OK;
+    struct mr_auth_plan *plan = NULL;
 
     *out = NULL;
     mr_assert(count != 0 && count <= MR_AUTH_REALMS_MAX);
@@ -283,12 +143,9 @@ enum mr_err mr_auth_open(struct mr_auth **out, const struct mr_auth_realm *realm
     auth->hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
     mr_assert(auth->hmac != NULL);
     mr_mutex_init(&auth->mutex);
-    auth->realm_count = count;
-    for (uint32_t i = 0; i < count && err == MR_OK; i++) {
-        auth->realms[i].conf = realms[i];
-        err = realm_open(auth, &auth->realms[i], why);
-    }
+    enum mr_err err = mr_auth_plan(auth, realms, count, &plan, why);
     if (err == MR_OK) {
+        mr_auth_commit(plan);
         err = workers_start(auth, why);
     }
     if (err != MR_OK) {
@@ -299,37 +156,14 @@ enum mr_err mr_auth_open(struct mr_auth **out, const struct mr_auth_realm *realm
     return MR_OK;
 }
 
-enum mr_err mr_auth_reload(struct mr_auth *auth, struct mr_error *why)
-{
-    struct realm_files files[MR_AUTH_REALMS_MAX] = {{.passfile = NULL}};
-    enum mr_err err = MR_OK;
-
-    for (uint32_t i = 0; i < auth->realm_count && err == MR_OK; i++) {
-        err = files_read(&auth->realms[i].conf, &files[i], log_warning, NULL, why);
-    }
-    if (err == MR_OK) {
-        mr_mutex_lock(&auth->mutex);
-        for (uint32_t i = 0; i < auth->realm_count; i++) {
-            struct realm_files before = auth->realms[i].files;
-            auth->realms[i].files = files[i];
-            files[i] = before;
-        }
-        known_forget_all(&auth->knowns);
-        mr_mutex_unlock(&auth->mutex);
-    }
-    for (uint32_t i = 0; i < auth->realm_count; i++) {
-        realm_files_drop(files[i]);
-    }
-    return err;
-}
-
 size_t mr_auth_user_count(struct mr_auth *auth)
 {
     size_t count = 0;
 
     mr_mutex_lock(&auth->mutex);
-    for (uint32_t i = 0; i < auth->realm_count; i++) {
-        const struct mr_passfile *file = auth->realms[i].files.passfile;
+    for (uint32_t i = 0; i < REALMS_ROOM; i++) {
+        const struct mr_passfile *file =
+            auth->realms[i].state == REALM_IN_FORCE ? auth->realms[i].files.passfile : NULL;
         count += file == NULL ? 0 : mr_passfile_count(file) + mr_passfile_scram_count(file);
     }
     mr_mutex_unlock(&auth->mutex);
@@ -350,6 +184,15 @@ bool mr_auth_knows(struct mr_auth *auth, uint32_t realm, struct mr_span user)
     return known;
 }
 
+bool mr_auth_knows_key(struct mr_auth *auth, uint32_t realm, uint64_t key)
+{
+    struct realm_files files = realm_files_hold(auth, realm);
+    bool known = files.keys != NULL && mr_jwt_keys_have(files.keys, key);
+
+    realm_files_drop(files);
+    return known;
+}
+
 bool mr_auth_needs_no_password(const struct mr_auth *auth, uint32_t realm)
 {
     return auth->realms[realm].http != NULL || mr_auth_name_is_secret(auth, realm);
@@ -365,7 +208,7 @@ bool mr_auth_name_is_secret(const struct mr_auth *auth, uint32_t realm)
 void mr_auth_stop(struct mr_auth *auth)
 {
     workers_stop(auth);
-    for (uint32_t i = 0; i < auth->realm_count; i++) {
+    for (uint32_t i = 0; i < REALMS_ROOM; i++) {
         if (auth->realms[i].http != NULL) {
             http_stop(auth->realms[i].http);
         }
@@ -378,9 +221,8 @@ void mr_auth_close(struct mr_auth *auth)
         return;
     }
     mr_auth_stop(auth);
-    for (uint32_t i = 0; i < auth->realm_count; i++) {
-        http_close(auth->realms[i].http);
-        realm_files_drop(auth->realms[i].files);
+    for (uint32_t i = 0; i < REALMS_ROOM; i++) {
+        realm_close(&auth->realms[i]);
     }
     mr_mutex_fini(&auth->mutex);
     EVP_MAC_free(auth->hmac);
@@ -464,9 +306,11 @@ enum mr_auth_answer mr_auth_look(struct mr_auth *auth, struct mr_auth_request *r
 
 enum mr_err mr_auth_submit(struct mr_auth *auth, struct mr_auth_request *request)
 {
+    realm_pin(&auth->realms[request->realm]);
     enum mr_err err = queue_put(auth, request);
 
     if (err != MR_OK) {
+        realm_let_go(&auth->realms[request->realm]);
         mr_auth_drop(auth, request);
     }
     return err;

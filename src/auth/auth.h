@@ -25,11 +25,9 @@
  * devices behind the same address go on.  A user that does not exist costs as much as a
  * wrong password.
  *
- * Thread: open, reload, close by one thread; look, submit, cancel, take by the thread of the
- *         port; all may run at once.
- * Memory: 2 MiB; requests lie in memory that the asker lends.
- * Time:   look ~2 us; a check is what the file's hashes cost (passhash.h), in at most
- *         half of the cores.
+ * Thread: open, plan to settle, close by one thread; look, submit, cancel, take by the thread of
+ * the port; all may run at once. Memory: 2 MiB; requests lie in memory that the asker lends. Time:
+ * look ~2 us; a check is what the file's hashes cost (passhash.h), in at most half of the cores.
  */
 #ifndef MR_AUTH_AUTH_H
 #define MR_AUTH_AUTH_H
@@ -62,7 +60,7 @@ struct mr_http_conf {
 
 enum mr_authn { MR_AUTHN_JWT, MR_AUTHN_PASSWORD_FILE, MR_AUTHN_HTTP, MR_AUTHN_COUNT };
 
-/* What a listener's clients are asked, by whom.  Strings outlive the service. */
+/* What a listener's clients are asked, by whom. */
 struct mr_auth_realm {
     const char *password_file; /* NULL: none */
     struct mr_jwt_conf jwt;
@@ -101,7 +99,7 @@ struct mr_auth_request {
     const char *peer;     /* "10.0.0.7:51812" */
     const char *listener; /* its name */
     uint64_t address;     /* of the peer, from mr_auth_address() */
-    uint32_t realm;       /* index into those that were opened */
+    uint32_t realm;       /* its number */
     uint32_t delay_ms;    /* out of look(): submit no earlier */
     bool has_user;
     bool has_password;
@@ -116,19 +114,37 @@ struct mr_auth_request {
     struct mr_auth_request *next;
 };
 
-/* At most MR_AUTH_REALMS_MAX.  CONFIG: a file cannot be read or used, or no thread can be
- * started.
+/* At most MR_AUTH_REALMS_MAX, of which the first gets the number 0, and so on; those that are
+ * equal get one.  CONFIG: a file cannot be read or used, or no thread can be started.
  */
 enum { MR_AUTH_REALMS_MAX = 64 };
 enum mr_err mr_auth_open(struct mr_auth **out, const struct mr_auth_realm *realms, uint32_t count,
                          struct mr_error *why) MR_MUST_USE;
 
-/* Read all files again.  CONFIG: as in open; all old ones stay. */
-enum mr_err mr_auth_reload(struct mr_auth *auth, struct mr_error *why) MR_MUST_USE;
+/* Other realms than before, or the same with their files read again, in three steps, so that
+ * it can go together with other changes.  A realm that stays as it was keeps its number.
+ *
+ *     plan     all files are read.  CONFIG: as in open, or so many logins are still under way
+ *              in realms that have left that there is no room; nothing has changed.
+ *     commit   they are in force; nothing is remembered.  Or abandon: all is as before.
+ *     settle   nobody uses the numbers of realms any more that have left: what is asked there
+ *              is given back, perhaps as DOWN.
+ */
+struct mr_auth_plan;
+enum mr_err mr_auth_plan(struct mr_auth *auth, const struct mr_auth_realm *realms, uint32_t count,
+                         struct mr_auth_plan **out, struct mr_error *why) MR_MUST_USE;
+uint32_t mr_auth_plan_number(const struct mr_auth_plan *plan,
+                             uint32_t index); /* of realms[index] */
+void mr_auth_commit(struct mr_auth_plan *plan);
+void mr_auth_abandon(struct mr_auth_plan *plan); /* NULL is allowed */
+void mr_auth_settle(struct mr_auth *auth);
 size_t mr_auth_user_count(struct mr_auth *auth); /* of all password files */
 
 /* Does the realm's password file have that user (now)?  Any thread. */
 bool mr_auth_knows(struct mr_auth *auth, uint32_t realm, struct mr_span user);
+
+/* Is the key of a token (grant.h) still among the realm's? */
+bool mr_auth_knows_key(struct mr_auth *auth, uint32_t realm, uint64_t key);
 
 /* Can a client without a password come in: by a token in its user name, by a service? */
 bool mr_auth_needs_no_password(const struct mr_auth *auth, uint32_t realm);

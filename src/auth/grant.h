@@ -11,6 +11,7 @@ enum { MR_AUTH_NAME_MAX = 65535 };
 
 struct mr_auth_grant {
     int64_t expires_s;       /* Unix: the connection ends then; 0: it may stay */
+    uint64_t key;            /* of a token: what it is signed with (mr_auth_knows_key()) */
     bool superuser;          /* no rule holds for it */
     bool names_user;         /* `username` is who it is, whatever CONNECT said; it may be empty */
     struct mr_span username; /* in `text`, as `acl` */

@@ -137,9 +137,10 @@ static bool key_fits(const struct jwt_key *key, const struct jwt_algorithm *algo
            mr_span_equal(kid, mr_span_make(key->kid, key->kid_len));
 }
 
-static bool signature_is_right(const struct mr_jwt_keys *keys,
-                               const struct jwt_algorithm *algorithm, struct mr_span kid,
-                               const struct signed_text *what)
+/* The key whose signature it is; NULL: of none. */
+static const struct jwt_key *signed_by(const struct mr_jwt_keys *keys,
+                                       const struct jwt_algorithm *algorithm, struct mr_span kid,
+                                       const struct signed_text *what)
 {
     int tries = 0;
 
@@ -151,10 +152,10 @@ static bool signature_is_right(const struct mr_jwt_keys *keys,
         tries += 1;
         if (key->kind == JWT_HMAC ? hmac_is_right(key, algorithm, what)
                                   : public_is_right(key, algorithm, what)) {
-            return true;
+            return key;
         }
     }
-    return false;
+    return NULL;
 }
 
 /* ---- tokens ---- */
@@ -188,7 +189,7 @@ static const char *header_take(struct mr_span part, uint8_t header[HEADER_MAX],
 
 enum mr_jwt_verdict mr_jwt_verify(const struct mr_jwt_keys *keys, struct mr_span token,
                                   uint8_t scratch[MR_JWT_BYTES_MAX], struct mr_span *claims,
-                                  const char **fault)
+                                  uint64_t *key, const char **fault)
 {
     struct mr_span rest = token;
     struct mr_span header = mr_span_split(&rest, '.');
@@ -212,11 +213,14 @@ enum mr_jwt_verdict mr_jwt_verify(const struct mr_jwt_keys *keys, struct mr_span
     }
     what.text.len = (size_t)(payload.at + payload.len - token.at);
     *fault = "its signature is wrong, or by another key";
-    if (!mr_base64_take(rest, MR_BASE64_URL, what.signature, sizeof(what.signature),
-                        &what.signature_len) ||
-        !signature_is_right(keys, algorithm, kid, &what)) {
+    const struct jwt_key *by = mr_base64_take(rest, MR_BASE64_URL, what.signature,
+                                              sizeof(what.signature), &what.signature_len)
+                                   ? signed_by(keys, algorithm, kid, &what)
+                                   : NULL;
+    if (by == NULL) {
         return MR_JWT_BAD;
     }
+    *key = by->mark;
     *fault = "its claims are no JSON object";
     if (!mr_base64_take(payload, MR_BASE64_URL, scratch, MR_JWT_BYTES_MAX, &len) || len == 0 ||
         scratch[0] != '{' || !mr_json_valid(mr_span_make(scratch, len))) {

@@ -62,6 +62,7 @@ enum mr_err mr_jwt_keys_read(struct mr_jwt_keys **out, const struct mr_jwt_conf 
 struct mr_jwt_keys *mr_jwt_keys_hold(struct mr_jwt_keys *keys);
 void mr_jwt_keys_drop(struct mr_jwt_keys *keys); /* NULL is allowed */
 size_t mr_jwt_keys_count(const struct mr_jwt_keys *keys);
+bool mr_jwt_keys_have(const struct mr_jwt_keys *keys, uint64_t key); /* *key of mr_jwt_verify() */
 
 /* ---- tokens ---- */
 
@@ -72,11 +73,11 @@ enum mr_jwt_verdict {
 };
 
 /* Is the signature right?  GOOD: *claims is a JSON object, in `scratch`, and by whoever holds
- * the key.
+ * the key; *key is a mark of that, the same whenever it is read with the same `kid`.
  */
 enum mr_jwt_verdict mr_jwt_verify(const struct mr_jwt_keys *keys, struct mr_span token,
                                   uint8_t scratch[MR_JWT_BYTES_MAX], struct mr_span *claims,
-                                  const char **fault);
+                                  uint64_t *key, const char **fault);
 
 /* What proven claims say.  Spans are JSON values in them; empty: there is no such claim. */
 struct mr_jwt_grant {

@@ -38,6 +38,7 @@ struct jwt_key {
     EVP_PKEY *public_key;             /* NULL with HMAC */
     uint8_t *secret;                  /* of HMAC */
     size_t secret_len;
+    uint64_t mark;    /* of what it is: see mr_jwt_verify() */
     uint16_t kid_len; /* 0: it has none */
     uint8_t kind;     /* enum jwt_kind */
     uint8_t kid[JWT_KID_MAX];

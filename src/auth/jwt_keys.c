@@ -11,6 +11,7 @@
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/x509.h>
 #include <stdatomic.h>
 
 enum { KEY_FILE_MAX = 1 << 20, SECRET_BYTES_GOOD = 32, SECRET_BYTES_MIN = 1 };
@@ -182,6 +183,29 @@ static enum mr_err jwks_take(struct mr_jwt_keys *keys, const struct mr_jwt_conf 
                : mr_error_set(why, MR_ERR_CONFIG, "%s, key %u: %s", conf->jwks_file, number, fault);
 }
 
+/* SHA-256 over kind, `kid` and key, as far as it goes. */
+static void key_mark(struct jwt_key *key)
+{
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    unsigned char *der = NULL;
+    int der_len = key->public_key == NULL ? 0 : i2d_PUBKEY(key->public_key, &der);
+
+    mr_assert(ctx != NULL && der_len >= 0);
+    bool done =
+        EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 &&
+        EVP_DigestUpdate(ctx, &key->kind, sizeof(key->kind)) == 1 &&
+        EVP_DigestUpdate(ctx, &key->kid_len, sizeof(key->kid_len)) == 1 &&
+        EVP_DigestUpdate(ctx, key->kid, key->kid_len) == 1 &&
+        (key->secret_len == 0 || EVP_DigestUpdate(ctx, key->secret, key->secret_len) == 1) &&
+        (der_len == 0 || EVP_DigestUpdate(ctx, der, (size_t)der_len) == 1) &&
+        EVP_DigestFinal_ex(ctx, digest, NULL) == 1;
+    mr_assert(done);
+    memcpy(&key->mark, digest, sizeof(key->mark));
+    OPENSSL_free(der);
+    EVP_MD_CTX_free(ctx);
+}
+
 enum mr_err mr_jwt_keys_read(struct mr_jwt_keys **out, const struct mr_jwt_conf *conf,
                              void (*warn)(void *arg, const char *text), void *arg,
                              struct mr_error *why)
@@ -212,6 +236,9 @@ enum mr_err mr_jwt_keys_read(struct mr_jwt_keys **out, const struct mr_jwt_conf 
         mr_jwt_keys_drop(keys);
         return err;
     }
+    for (size_t i = 0; i < keys->count; i++) {
+        key_mark(&keys->keys[i]);
+    }
     *out = keys;
     return MR_OK;
 }
@@ -230,6 +257,16 @@ void mr_jwt_keys_drop(struct mr_jwt_keys *keys)
         }
         mr_free(keys);
     }
+}
+
+bool mr_jwt_keys_have(const struct mr_jwt_keys *keys, uint64_t key)
+{
+    for (size_t i = 0; i < keys->count; i++) {
+        if (keys->keys[i].mark == key) {
+            return true;
+        }
+    }
+    return false;
 }
 
 size_t mr_jwt_keys_count(const struct mr_jwt_keys *keys)

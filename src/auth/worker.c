@@ -89,7 +89,7 @@ static void verdict(struct mr_auth *auth, struct mr_auth_request *request, bool 
         known_add(&auth->knowns, mark, seconds);
     }
     mr_mutex_unlock(&auth->mutex);
-    request_answer(request, good ? MR_AUTH_YES : MR_AUTH_NO);
+    request_answer(auth, request, good ? MR_AUTH_YES : MR_AUTH_NO);
 }
 
 /* No verdict: nobody could say. */
@@ -97,7 +97,7 @@ static void give_back(struct mr_auth *auth, struct mr_auth_request *request,
                       enum mr_auth_answer answer)
 {
     mr_auth_drop(auth, request);
-    request_answer(request, answer);
+    request_answer(auth, request, answer);
 }
 
 /* Meanwhile, that is: whoever lost patience in a long queue and came back stands in it
@@ -139,7 +139,8 @@ static bool ask_token(struct mr_auth *auth, struct mr_jwt_keys *keys,
     uint8_t scratch[MR_JWT_BYTES_MAX];
     struct mr_jwt_grant claimed = {.expires_s = 0};
     struct mr_span claims;
-    enum mr_jwt_verdict said = mr_jwt_verify(keys, token, scratch, &claims, &request->fault);
+    uint64_t key = 0;
+    enum mr_jwt_verdict said = mr_jwt_verify(keys, token, scratch, &claims, &key, &request->fault);
 
     if (said == MR_JWT_OTHER) {
         request->fault = NULL;
@@ -155,6 +156,7 @@ static bool ask_token(struct mr_auth *auth, struct mr_jwt_keys *keys,
     }
     if (request->grant != NULL) {
         request->grant->names_user = true;
+        request->grant->key = key;
         request->grant->superuser = claimed.superuser;
         request->grant->expires_s = conf->disconnect_after_expire ? claimed.expires_s : 0;
     }
@@ -245,6 +247,7 @@ static struct mr_auth_request *worker_take(struct worker *worker, struct realm_f
     worker->idle = request == NULL;
     mr_mutex_unlock(&auth->mutex);
     if (request != NULL) {
+        realm_pin(&auth->realms[request->realm]); /* beyond the answer, while it is looked at */
         *files = realm_files_hold(auth, request->realm);
     }
     return request;
@@ -272,14 +275,16 @@ static void worker_run(void *arg)
             (void)mr_wake_wait(&worker->wake, -1);
             continue;
         }
+        struct realm *realm = &auth->realms[request->realm];
         if (atomic_load(&request->cancel)) {
             give_back(auth, request, MR_AUTH_NO);
         } else if (is_suspect(auth, request)) {
-            request_answer(request, MR_AUTH_LATER);
+            request_answer(auth, request, MR_AUTH_LATER);
         } else {
             chain_go(auth, &files, request);
         }
         realm_files_drop(files);
+        realm_let_go(realm);
     }
 }
 
@@ -323,6 +328,6 @@ void workers_stop(struct mr_auth *auth)
     }
     auth->worker_count = 0;
     while ((request = queue_take(auth)) != NULL) {
-        request_answer(request, MR_AUTH_NO);
+        request_answer(auth, request, MR_AUTH_NO);
     }
 }

@@ -4,8 +4,8 @@
  * DESIGN
  *
  * A shard has its own references to the files, one per file however many listeners use it,
- * so that a check takes no lock; a reload gives it new ones in a turn (mr_broker_reload_acl).
- * `acl_version` counts them; it is 0 as long as no listener has a file, and then nothing
+ * so that a check takes no lock; a reload gives it new ones in a turn (reload.c).
+ * `acl_version` counts them; it is 0 as long as no listener has had a file, and then nothing
  * below is asked.
  *
  *   publish    asked once per topic and client: the answer is in the client's topic cache,
@@ -34,9 +34,9 @@ enum { FILTER_BYTES = 1024 }; /* longer ones are asked for each message */
 /* The rules of a listener; NULL: it has none, everything is allowed. */
 static const struct mr_acl *acl_of(const struct mr_shard *shard, uint32_t listener)
 {
-    uint32_t index = shard->broker->listeners[listener].acl;
+    uint32_t index = shard->policy.listeners[listener].acl;
 
-    return index == ACL_NONE ? NULL : shard->acls[index];
+    return index == ACL_NONE ? NULL : shard->policy.acls[index];
 }
 
 /* ---- asking ---- */
@@ -87,8 +87,8 @@ bool access_may(const struct mr_shard *shard, const struct session *session, str
     if (session->listener != LISTENER_UNKNOWN) {
         return file_allows(acl_of(shard, session->listener), client, username, topic, right);
     }
-    for (uint32_t i = 0; i < shard->broker->acl_count; i++) {
-        if (!file_allows(shard->acls[i], client, username, topic, right)) {
+    for (uint32_t i = 0; i < shard->policy.acl_count; i++) {
+        if (!file_allows(shard->policy.acls[i], client, username, topic, right)) {
             return false;
         }
     }
@@ -98,7 +98,7 @@ bool access_may(const struct mr_shard *shard, const struct session *session, str
 /* Does whoever comes in there have rights that no ACL file tells? */
 static bool listener_is_lenient(const struct mr_shard *shard, uint32_t listener)
 {
-    const struct mr_auth_conf *auth = &shard->broker->run.listeners[listener].auth;
+    const struct mr_auth_conf *auth = &shard->policy.listeners[listener].conf->auth;
 
     return acl_of(shard, listener) == NULL || mr_jwt_is_configured(&auth->jwt) ||
            auth->http.url != NULL;
@@ -106,13 +106,11 @@ static bool listener_is_lenient(const struct mr_shard *shard, uint32_t listener)
 
 bool access_asks_sources(const struct mr_shard *shard, const struct session *session)
 {
-    const struct mr_broker_run *run = &shard->broker->run;
-
     if (shard->acl_version == 0 || session->listener == LISTENER_UNKNOWN ||
-        !run->listeners[session->listener].auth.check_retain_source) {
+        !shard->policy.listeners[session->listener].conf->auth.check_retain_source) {
         return false;
     }
-    for (uint32_t i = 0; i < run->listener_count; i++) {
+    for (uint32_t i = 0; i < shard->broker->run.listener_count; i++) {
         if (listener_is_lenient(shard, i)) {
             return false; /* there the publisher may have had, and may still have, the right */
         }
@@ -124,8 +122,8 @@ bool access_source_may(const struct mr_shard *shard, const struct mr_message *me
 {
     bool may = message->client.len == 0; /* not known: of an older store */
 
-    for (uint32_t i = 0; i < shard->broker->acl_count && !may; i++) {
-        may = file_allows(shard->acls[i], message->client, message->username, message->topic,
+    for (uint32_t i = 0; i < shard->policy.acl_count && !may; i++) {
+        may = file_allows(shard->policy.acls[i], message->client, message->username, message->topic,
                           MR_ACL_WRITE);
     }
     return may;
@@ -328,7 +326,7 @@ uint8_t access_connect(struct client *client, const struct mr_mqtt_connect *pack
 {
     struct mr_shard *shard = client->shard;
     uint32_t index = mr_conn_listener(client_conn(client));
-    const struct mr_auth_conf *conf = &shard->broker->listeners[index].conf->auth;
+    const struct mr_auth_conf *conf = &shard->policy.listeners[index].conf->auth;
     struct mr_span user = packet->has_username ? packet->username : (struct mr_span){0};
     const struct session *session = session_find(shard, packet->client_id);
 
@@ -344,7 +342,7 @@ uint8_t access_connect(struct client *client, const struct mr_mqtt_connect *pack
         return MR_MQTT_NOT_AUTHORIZED;
     }
     if (session != NULL && conf->session_takeover == MR_TAKEOVER_SAME_USER &&
-        shard->broker->knows_users && session_username(session).len != 0 &&
+        shard->policy.knows_users && session_username(session).len != 0 &&
         !mr_span_equal(session_username(session), user)) {
         *what = "the session of its client id belongs to another user, see `auth.session_takeover`";
         return MR_MQTT_NOT_AUTHORIZED;
@@ -363,131 +361,4 @@ uint8_t access_connect(struct client *client, const struct mr_mqtt_connect *pack
         return MR_MQTT_NOT_AUTHORIZED;
     }
     return 0;
-}
-
-/* ---- files ---- */
-
-static void log_fault(void *arg, const char *text)
-{
-    (void)arg;
-    mr_log(MR_LOG_ERROR, "mqtt", "%s", text);
-}
-
-/* All files, or none. */
-static enum mr_err files_read(const struct mr_broker *broker, struct mr_acl **acls,
-                              mr_acl_fault *fault, struct mr_error *why)
-{
-    enum mr_err err = MR_OK;
-
-    for (uint32_t i = 0; i < broker->acl_count; i++) { /* all, for the faults of all */
-        struct mr_error local;
-        if (mr_acl_read(&acls[i], broker->acl_paths[i], fault, NULL, &local) != MR_OK) {
-            if (err == MR_OK && why != NULL) {
-                *why = local;
-            }
-            err = MR_ERR_CONFIG;
-        }
-    }
-    return err;
-}
-
-static void files_drop(const struct mr_broker *broker, struct mr_acl **acls)
-{
-    for (uint32_t i = 0; i < broker->acl_count; i++) {
-        mr_acl_drop(acls[i]);
-    }
-}
-
-/* Takes references of its own. */
-static void shard_take(struct mr_shard *shard, struct mr_acl *const *acls)
-{
-    for (uint32_t i = 0; i < shard->broker->acl_count; i++) {
-        mr_acl_drop(shard->acls[i]);
-        shard->acls[i] = mr_acl_hold(acls[i]);
-    }
-    shard->acl_version += 1;
-}
-
-static void topics_forget(void *arg, struct mr_conn *conn)
-{
-    (void)arg;
-    topics_drop(mr_conn_user(conn));
-}
-
-static void reload_run(struct mr_shard *shard, void *arg)
-{
-    shard_take(shard, arg);
-    mr_net_each(shard->net, topics_forget, NULL);
-}
-
-/* Each file once, however many listeners have it. */
-static void files_name(struct mr_broker *broker)
-{
-    for (uint32_t i = 0; i < broker->run.listener_count; i++) {
-        struct broker_listener *listener = &broker->listeners[i];
-        const char *path = listener->conf->auth.acl_file;
-
-        listener->acl = ACL_NONE;
-        if (path == NULL) {
-            continue;
-        }
-        uint32_t index = 0;
-        while (index < broker->acl_count && strcmp(broker->acl_paths[index], path) != 0) {
-            index += 1;
-        }
-        if (index == broker->acl_count) {
-            broker->acl_paths[broker->acl_count++] = path;
-        }
-        listener->acl = index;
-    }
-}
-
-/* May logins bring rules of their own?  Then there is something to ask, without any file. */
-static bool logins_bring_rules(const struct mr_broker *broker)
-{
-    for (uint32_t i = 0; i < broker->run.listener_count; i++) {
-        const struct mr_auth_conf *auth = &broker->run.listeners[i].auth;
-        if (mr_jwt_is_configured(&auth->jwt) || auth->http.url != NULL) {
-            return true;
-        }
-    }
-    return false;
-}
-
-enum mr_err access_open(struct mr_broker *broker, struct mr_error *why)
-{
-    struct mr_acl *acls[MR_NET_LISTENERS_MAX] = {NULL};
-
-    broker->logins_bring_rules = logins_bring_rules(broker);
-    for (uint32_t i = 0; i < broker->shard_count && broker->logins_bring_rules; i++) {
-        broker->shards[i]->acl_version = 1;
-    }
-    files_name(broker);
-    enum mr_err err = files_read(broker, acls, NULL, why);
-    for (uint32_t i = 0; err == MR_OK && broker->acl_count != 0 && i < broker->shard_count; i++) {
-        shard_take(broker->shards[i], acls);
-    }
-    files_drop(broker, acls);
-    return err;
-}
-
-void access_close(struct mr_shard *shard)
-{
-    for (uint32_t i = 0; i < MR_COUNT_OF(shard->acls); i++) {
-        mr_acl_drop(shard->acls[i]);
-    }
-}
-
-enum mr_err mr_broker_reload_acl(struct mr_broker *broker, struct mr_error *why)
-{
-    struct mr_acl *acls[MR_NET_LISTENERS_MAX] = {NULL};
-    enum mr_err err = files_read(broker, acls, log_fault, why);
-
-    for (uint32_t i = 0; err == MR_OK && broker->acl_count != 0 && i < broker->shard_count; i++) {
-        if (shard_call(broker->shards[i], reload_run, acls) != MR_OK) {
-            err = mr_error_set(why, MR_ERR_AGAIN, "the gateway is ending");
-        }
-    }
-    files_drop(broker, acls);
-    return err;
 }

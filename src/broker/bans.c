@@ -41,7 +41,7 @@ uint8_t bans_check(struct client *client, const struct mr_mqtt_connect *packet, 
 {
     struct mr_broker *broker = client->shard->broker;
     const struct mr_listener_conf *conf =
-        broker->listeners[mr_conn_listener(client_conn(client))].conf;
+        &broker->run.listeners[mr_conn_listener(client_conn(client))];
     bool may_be_known = packet->has_username && login_asks(client) &&
                         !conf->tls.use_identity_as_username &&
                         !mr_mqtt_has(&packet->props, MR_MQTT_PROP_AUTH_METHOD);

@@ -12,7 +12,6 @@
 #include "broker/layout_internal.h"
 #include "broker/login_internal.h"
 #include "broker/outgoing_internal.h"
-#include "broker/realm_internal.h"
 
 #include "os/clock.h"
 #include "os/file.h"
@@ -222,10 +221,7 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
         err = listeners_limit(broker, why);
     }
     if (err == MR_OK) {
-        err = realms_open(broker, why);
-    }
-    if (err == MR_OK) {
-        err = access_open(broker, why);
+        err = policy_open(broker, why);
     }
     if (err == MR_OK) {
         err = listeners_open(broker, why);
@@ -335,7 +331,7 @@ static void shard_close(struct mr_shard *shard)
     stored_free_all(&shard->pool, &shard->pending_first, &shard->pending_last);
     stored_free_all(&shard->pool, &shard->wills_first, &shard->wills_last);
     foreign_close(shard);
-    access_close(shard);
+    policy_close(shard);
     mr_ackgate_close(shard->gate);
     systree_close(shard);
     shard_state_close(shard);

@@ -107,27 +107,6 @@ void mr_broker_stop(struct mr_broker *broker, int64_t patience_ns);
 /* Stops first, without patience, if that has not happened. */
 void mr_broker_close(struct mr_broker *broker);
 
-/* Read the certificates, keys and revocation lists of all listeners again, from the same
- * paths.  They hold for connections that come from now on; nobody is disconnected.
- * CONFIG: something is wrong with one of them, `why` says what; all old ones stay.
- * Any one thread, while the broker runs.
- */
-enum mr_err mr_broker_reload_tls(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
-
-/* Read the password files again.  They hold for CONNECTs from now on; what was remembered of
- * the old one is forgotten; clients whose user is gone are disconnected with 0x87.  CONFIG: `why`
- * names file and line; the old ones stay.  Without a password file nothing happens.  Any one
- * thread.
- */
-enum mr_err mr_broker_reload_passwords(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
-
-/* Read the ACL files again.  They hold at once, for sessions that are there too: what is
- * published is checked by the new rules, and subscriptions that are not allowed any more
- * deliver nothing.  CONFIG: all faults were logged, `why` is the first; all old ones stay.
- * Without ACL files nothing happens.  Any one thread.
- */
-enum mr_err mr_broker_reload_acl(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
-
 /* Where listener `index` really listens ("127.0.0.1:37113" for port 0). */
 const char *mr_broker_bound_address(const struct mr_broker *broker, size_t index);
 
@@ -167,12 +146,29 @@ enum mr_err mr_broker_clients(struct mr_broker *broker, uint64_t *at, uint32_t m
 enum mr_err mr_broker_kick(struct mr_broker *broker, struct mr_span client,
                            bool *found) MR_MUST_USE;
 
-/* Limits of a reloaded configuration, from now on.  Those that 5.0 clients have been told
- * (max_packet_size, receive_maximum, topic_alias_maximum), max_topic_levels,
- * max_topic_length and those of single listeners stay as they were at start.
+/* What a reloaded configuration says.  `listeners`: as many as at the start, in their order; of
+ * each `auth`, the limits, `max_connections` and `allow_anonymous` are put in force.  Of `limits`
+ * all but max_packet_size, max_topic_levels and overlapping.  Texts are borrowed until the next
+ * reload that succeeds, or the end.
  */
-enum mr_err mr_broker_reload(struct mr_broker *broker, const struct mr_broker_limits *limits,
-                             bool log_connections) MR_MUST_USE;
+struct mr_broker_reloaded {
+    const struct mr_listener_conf *const *listeners;
+    struct mr_broker_limits limits;
+    bool log_connections;
+};
+
+/* Put it in force, and with it what the files say now that it names: certificates, keys and
+ * revocation lists (of the paths at the start), passwords, keys of tokens, ACL files.  It holds
+ * for those who are connected, too: who would not be let in any more is disconnected (0x87); what
+ * is published and delivered is checked by the new rules.  What 5.0 clients were told at their
+ * CONNECT (Maximum Packet Size, Receive Maximum, Topic Alias Maximum) holds as long as they are
+ * connected.
+ * CONFIG: something is wrong with a file, `why` says what, faults of ACL files were logged; nothing
+ * has changed.  AGAIN: the broker is ending, and some shards may go by the old one.  Any one
+ * thread.
+ */
+enum mr_err mr_broker_reload(struct mr_broker *broker, const struct mr_broker_reloaded *now,
+                             struct mr_error *why) MR_MUST_USE;
 
 /* Append records of the control plane to `lane`, in order; *done of them are in, the
  * last one with seq *seq_last.  FULL: no room for the rest now.  REJECT: there is no

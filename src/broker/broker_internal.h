@@ -8,7 +8,7 @@
  *     mailbox.c    to and from the other shards
  *     foreign.c    from the other shards' lanes
  *     limits.c     how much and how fast
- *     access.c     who may do what
+ *     access.c     who may do what     reload.c     how that changes
  *     share_internal.h  shared subscriptions       outgoing_internal.h  one copy, short topics
  *     inbound_internal.h  QoS 2 from clients       keep_internal.h  persistent sessions
  *     call.c       questions of the control plane
@@ -20,6 +20,7 @@
 #ifndef MR_BROKER_BROKER_INTERNAL_H
 #define MR_BROKER_BROKER_INTERNAL_H
 
+#include "broker/access_internal.h"
 #include "broker/shard_internal.h"
 
 /* What a handler says about the packet it was given. */
@@ -125,50 +126,6 @@ bool topic_is_excluded(const struct mr_shard *shard, struct mr_span topic);
 uint8_t alias_resolve(struct client *client, struct mr_mqtt_publish *packet, bool *no_room);
 void aliases_drop(struct client *client);
 
-/* ---- access.c ---- */
-
-/* Has the session's user this right (MR_ACL_…) to the topic?  Yes, without ACL files. */
-bool access_may(const struct mr_shard *shard, const struct session *session, struct mr_span topic,
-                unsigned right);
-enum mr_acl_cover access_covers(const struct mr_shard *shard, const struct session *session,
-                                struct mr_span filter); /* without $share */
-
-/* Are retained messages to be kept from the session whose publishers may not publish there any
- * more (`auth.check_retain_source`)?  No, without ACL files.
- */
-bool access_asks_sources(const struct mr_shard *shard, const struct session *session);
-/* Then: may this one be shown? */
-bool access_source_may(const struct mr_shard *shard, const struct mr_message *message);
-
-/* May the owner of the subscription get what was published to `topic`? */
-bool access_reads_slow(const struct mr_shard *shard, const struct mr_sub *sub,
-                       struct mr_span topic);
-static inline bool access_reads(const struct mr_shard *shard, const struct mr_sub *sub,
-                                struct mr_span topic)
-{
-    return MR_LIKELY(sub->acl_free == shard->acl_version) || access_reads_slow(shard, sub, topic);
-}
-
-/* A will whose time has come; false: it is not published any more, and that was told. */
-bool access_will(struct mr_shard *shard, const struct session *session, struct mr_span topic);
-
-/* A PUBLISH or a SUBSCRIBE is refused by the rules: count it, and tell it now and then. */
-void access_denied_publish(struct client *client, struct mr_span topic);
-void access_denied_subscribe(struct client *client, struct mr_span filter);
-
-/* 0: nothing speaks against this CONNECT of a client that is known now (`assigned`: its id is
- * ours).  Else the reason of the refusal, and *what says it.
- */
-uint8_t access_connect(struct client *client, const struct mr_mqtt_connect *packet, bool assigned,
-                       const char **what);
-
-/* A client has come, by this listener, to its session. */
-void access_joined(const struct mr_shard *shard, struct session *session, uint32_t listener);
-
-/* Read the files of all listeners; `CONFIG`: `why` says what is wrong. */
-enum mr_err access_open(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
-void access_close(struct mr_shard *shard);
-
 /* ---- append.c ---- */
 
 /* The properties of a PUBLISH from what is left of `raw_len` bytes of received ones.
@@ -272,6 +229,13 @@ void mailboxes_close(struct mr_broker *broker); /* all shards have ended */
 enum mr_err listeners_limit(const struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
 enum mr_err listeners_open(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
 void listeners_close(struct mr_broker *broker);
+
+/* Does it let in who does not say who it is?  `bind`: where it is. */
+bool listener_is_anonymous(const struct mr_listener_conf *conf, const char *bind, bool asks);
+
+/* Read the certificates of all of them again, then put them in force, or leave the old ones. */
+enum mr_err listeners_tls_begin(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
+void listeners_tls_end(struct mr_broker *broker, bool good);
 
 /* ---- foreign.c ---- */
 

@@ -18,7 +18,6 @@
  */
 #include "broker/broker_internal.h"
 #include "broker/keep_internal.h"
-#include "broker/login_internal.h"
 
 /* ---- the stack ---- */
 
@@ -205,74 +204,6 @@ enum mr_err mr_broker_kick(struct mr_broker *broker, struct mr_span client, bool
         err = shard_call(broker_shard(broker, i), kick_run, &kick);
     }
     *found = kick.found;
-    return err;
-}
-
-/* ---- reload ---- */
-
-static void leave_if_gone(void *arg, struct mr_conn *conn)
-{
-    struct client *client = mr_conn_user(conn);
-
-    (void)arg;
-    if (login_user_is_gone(client)) {
-        (void)client_refuse(client, END_REFUSED, MR_MQTT_NOT_AUTHORIZED,
-                            "its user is not in the password file any more");
-    }
-}
-
-static void users_run(struct mr_shard *shard, void *arg)
-{
-    (void)arg;
-    mr_net_each(shard->net, leave_if_gone, NULL);
-}
-
-enum mr_err mr_broker_reload_passwords(struct mr_broker *broker, struct mr_error *why)
-{
-    enum mr_err err = broker->auth == NULL ? MR_OK : mr_auth_reload(broker->auth, why);
-
-    for (uint32_t i = 0; i < broker_shard_count(broker) && broker->auth != NULL && err == MR_OK;
-         i++) {
-        if (shard_call(broker_shard(broker, i), users_run, NULL) != MR_OK) {
-            err = mr_error_set(why, MR_ERR_AGAIN, "the gateway is ending");
-        }
-    }
-    return err;
-}
-
-static void reload_run(struct mr_shard *shard, void *arg)
-{
-    const struct mr_broker_limits *limits = arg;
-
-    shard->limits.max_inflight_messages = limits->max_inflight_messages;
-    shard->limits.max_queued_messages = limits->max_queued_messages;
-    shard->limits.max_queued_bytes = limits->max_queued_bytes;
-    shard->limits.max_keepalive_us = limits->max_keepalive_us;
-    shard->limits.connect_timeout_us = limits->connect_timeout_us;
-    shard->limits.packet_timeout_us = limits->packet_timeout_us;
-    shard->limits.max_clientid_len = limits->max_clientid_len;
-    shard->limits.max_subscriptions = limits->max_subscriptions;
-    shard->limits.messages_rate = limits->messages_rate;
-    shard->limits.messages_burst = limits->messages_burst;
-    shard->limits.bytes_rate = limits->bytes_rate;
-    shard->limits.bytes_burst = limits->bytes_burst;
-    shard->limits.max_conn_rate = limits->max_conn_rate;
-    shard->limits.max_conn_burst = limits->max_conn_burst;
-    shard->limits.max_conn_rate_per_address = limits->max_conn_rate_per_address;
-    limits_set(shard);
-}
-
-enum mr_err mr_broker_reload(struct mr_broker *broker, const struct mr_broker_limits *limits,
-                             bool log_connections)
-{
-    struct mr_broker_limits copy = *limits;
-    enum mr_err err = MR_OK;
-
-    atomic_store(&broker->log_connections, log_connections);
-    mr_guard_set(broker->guard, &limits->ban, &limits->flapping);
-    for (uint32_t i = 0; i < broker_shard_count(broker) && err == MR_OK; i++) {
-        err = shard_call(broker_shard(broker, i), reload_run, &copy);
-    }
     return err;
 }
 

@@ -125,6 +125,7 @@ void client_begin(struct mr_shard *shard, struct mr_conn *conn)
 
     client->shard = shard;
     client->limits = &shard->listener_limits[mr_conn_listener(conn)];
+    client->packet_told = client->limits->packet_max;
     client->end = END_CLOSED;
     patience_begin(shard, conn);
 }

@@ -102,7 +102,7 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
 {
     struct mr_shard *shard = arg;
     struct client *client = mr_conn_user(conn);
-    const uint32_t packet_max = client->limits->packet_max;
+    const uint32_t packet_max = client->packet_told;
     struct mr_span rest = bytes;
     struct mr_mqtt_frame frame;
     enum verdict verdict = PACKET_DONE;

@@ -206,12 +206,14 @@ static void connect_remember(struct client *client, const struct mr_mqtt_connect
     const struct mr_mqtt_props *props = &packet->props;
 
     client->version = packet->version;
+    client->packet_told = client->limits->packet_max;
     client->connected_tick = client->shard->tick;
     client->receive_max = (uint16_t)limits->max_inflight_messages;
     if (packet->version == MR_MQTT_5) {
         client->receive_max =
             mr_mqtt_has(props, MR_MQTT_PROP_RECEIVE_MAX) ? props->receive_max : UINT16_MAX;
         client->aliases_max = (uint16_t)client->limits->topic_aliases_max;
+        client->receive_told = (uint16_t)limits->receive_maximum;
         client->alias_max =
             mr_mqtt_has(props, MR_MQTT_PROP_TOPIC_ALIAS_MAX) ? props->topic_alias_max : 0;
         client->ends_at_once =

@@ -34,11 +34,9 @@ static uint64_t publishes_open(const struct client *client)
 /* Rules that need the session: 0, or the reason of the refusal. */
 static uint8_t publish_check(const struct client *client, const struct mr_mqtt_publish *packet)
 {
-    const struct mr_broker_limits *limits = &client->shard->limits;
-
     if (client->version == MR_MQTT_5 && packet->qos != 0 &&
-        client->acks.held + inbound_count(client->session->inbound) >= limits->receive_maximum &&
-        publishes_open(client) >= limits->receive_maximum &&
+        client->acks.held + inbound_count(client->session->inbound) >= client->receive_told &&
+        publishes_open(client) >= client->receive_told &&
         !(packet->qos == 2 && inbound_has(client->session->inbound, packet->packet_id))) {
         return MR_MQTT_RECEIVE_MAX_EXCEEDED; /* [MQTT-3.3.4-7] */
     }

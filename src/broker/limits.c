@@ -66,7 +66,8 @@ static void rates_set(struct client_limits *out, const struct mr_listener_limits
 
 static void listener_limits_set(struct mr_shard *shard, uint32_t index)
 {
-    const struct mr_listener_limits *own = &shard->broker->listeners[index].conf->limits;
+    const struct mr_listener_conf *conf = shard->policy.listeners[index].conf;
+    const struct mr_listener_limits *own = &conf->limits;
     const struct mr_broker_limits *common = &shard->limits;
     struct client_limits *out = &shard->listener_limits[index];
     uint64_t topic_bytes = limit_of(own->max_topic_length, common->max_topic_length);
@@ -85,6 +86,7 @@ static void listener_limits_set(struct mr_shard *shard, uint32_t index)
             (uint32_t)limit_of(own->max_conn_rate_per_address, common->max_conn_rate_per_address),
     };
     rates_set(out, own, common);
+    mr_net_set_max(shard->net, index, conf->max_connections);
     mr_net_limit(shard->net, index,
                  &(struct mr_net_limits){
                      .surplus = LISTENER_SURPLUS,

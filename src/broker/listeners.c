@@ -89,14 +89,23 @@ static void log_warning(void *arg, const char *text)
     mr_log(MR_LOG_WARN, "listener", "%s", text);
 }
 
-static void listener_note_closed(const struct broker_listener *listener)
+bool listener_is_anonymous(const struct mr_listener_conf *conf, const char *bind, bool asks)
 {
-    if (!listener->anonymous && !listener->asks && !listener->conf->tls.use_identity_as_username) {
+    return conf->allow_anonymous == MR_ANONYMOUS_TRUE ||
+           (conf->allow_anonymous == MR_ANONYMOUS_AUTO && !asks && address_is_loopback(bind));
+}
+
+static void listener_note_closed(const struct mr_broker *broker, uint32_t index)
+{
+    const struct listener_policy *policy = &broker->shards[0]->policy.listeners[index];
+    const struct mr_listener_conf *conf = &broker->run.listeners[index];
+
+    if (!policy->anonymous && !policy->asks && !conf->tls.use_identity_as_username) {
         mr_log(MR_LOG_WARN, "mqtt",
                "listener '%s' on %s refuses everyone: authentication is not configured and "
                "`allow_anonymous` is not true; give `auth: { password_file: … }` (see `millrace "
                "passwd --help`), or set `allow_anonymous: true` to admit everyone",
-               listener->conf->name != NULL ? listener->conf->name : "mqtt", listener->bound.text);
+               conf->name != NULL ? conf->name : "mqtt", broker->listeners[index].bound.text);
     }
 }
 
@@ -114,16 +123,17 @@ static struct mr_listen_options listen_options(const struct mr_broker *broker,
 /* The address of a listener: with several shards the kernel would let another broker
  * share it unnoticed, so it is asked for alone first.
  */
-static enum mr_err listener_address(const struct mr_broker *broker,
-                                    struct broker_listener *listener, struct mr_error *why)
+static enum mr_err listener_address(const struct mr_broker *broker, uint32_t index,
+                                    struct mr_error *why)
 {
+    const char *bind = broker->run.listeners[index].bind;
     struct mr_listen_options alone = {.reuse_port = false};
     int fd = -1;
 
-    if (broker->shard_count == 1 || mr_address_is_unix(listener->conf->bind)) {
+    if (broker->shard_count == 1 || mr_address_is_unix(bind)) {
         return MR_OK;
     }
-    enum mr_err err = mr_socket_listen(listener->conf->bind, &alone, &fd, &listener->bound, why);
+    enum mr_err err = mr_socket_listen(bind, &alone, &fd, &broker->listeners[index].bound, why);
     if (err == MR_OK) {
         mr_socket_close(fd);
     }
@@ -133,19 +143,21 @@ static enum mr_err listener_address(const struct mr_broker *broker,
 /* One more socket for the same address; the kernel spreads connections over them.  A Unix
  * socket is one for all, and whoever is quicker accepts.
  */
-static enum mr_err listener_socket(const struct mr_broker *broker, struct broker_listener *listener,
-                                   int first, int *fd, struct mr_error *why)
+static enum mr_err listener_socket(const struct mr_broker *broker, uint32_t index, int first,
+                                   int *fd, struct mr_error *why)
 {
-    struct mr_listen_options options = listen_options(broker, listener->conf);
-    bool in_files = mr_address_is_unix(listener->conf->bind);
+    struct broker_listener *listener = &broker->listeners[index];
+    const struct mr_listener_conf *conf = &broker->run.listeners[index];
+    struct mr_listen_options options = listen_options(broker, conf);
+    bool in_files = mr_address_is_unix(conf->bind);
     struct mr_address address = listener->bound;
 
     if (in_files && first >= 0) {
         return mr_socket_share(first, fd, why);
     }
     bool anew = broker->shard_count == 1 || in_files;
-    enum mr_err err = mr_socket_listen(anew ? listener->conf->bind : address.text, &options, fd,
-                                       &listener->bound, why);
+    enum mr_err err =
+        mr_socket_listen(anew ? conf->bind : address.text, &options, fd, &listener->bound, why);
     listener->unlink = err == MR_OK && in_files;
     return err;
 }
@@ -153,17 +165,16 @@ static enum mr_err listener_socket(const struct mr_broker *broker, struct broker
 /* Let every shard accept for listener `index`. */
 static enum mr_err listener_open(struct mr_broker *broker, uint32_t index, struct mr_error *why)
 {
-    struct broker_listener *listener = &broker->listeners[index];
-    enum mr_err err = listener_address(broker, listener, why);
+    const struct mr_listener_conf *conf = &broker->run.listeners[index];
+    enum mr_err err = listener_address(broker, index, why);
     int first = -1;
 
     for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
         int fd = -1;
 
-        err = listener_socket(broker, listener, first, &fd, why);
+        err = listener_socket(broker, index, first, &fd, why);
         if (err == MR_OK) {
-            err = mr_net_listen(broker->shards[i]->net, fd, index, listener->conf->max_connections,
-                                why);
+            err = mr_net_listen(broker->shards[i]->net, fd, index, conf->max_connections, why);
             if (err != MR_OK) {
                 mr_socket_close(fd);
             }
@@ -186,7 +197,7 @@ static uint32_t packet_len(struct mr_span bytes)
 static void listener_dress(const struct mr_broker *broker, uint32_t index)
 {
     struct broker_listener *listener = &broker->listeners[index];
-    const struct mr_listener_conf *conf = listener->conf;
+    const struct mr_listener_conf *conf = &broker->run.listeners[index];
     uint64_t packet = broker->limits.max_packet_size;
 
     listener->websocket = (struct mr_websocket_options){
@@ -222,10 +233,8 @@ enum mr_err listeners_open(struct mr_broker *broker, struct mr_error *why)
     for (uint32_t i = 0; i < broker->run.listener_count; i++) {
         struct broker_listener *listener = &broker->listeners[i];
 
-        listener->anonymous = listener->conf->allow_anonymous == MR_ANONYMOUS_TRUE ||
-                              (listener->conf->allow_anonymous == MR_ANONYMOUS_AUTO &&
-                               !listener->asks && address_is_loopback(listener->conf->bind));
-        enum mr_err err = listener_tls_open(&listener->tls, listener->conf, log_warning, NULL, why);
+        enum mr_err err =
+            listener_tls_open(&listener->tls, &broker->run.listeners[i], log_warning, NULL, why);
         if (err == MR_OK) {
             err = listener_open(broker, i, why);
         }
@@ -233,7 +242,7 @@ enum mr_err listeners_open(struct mr_broker *broker, struct mr_error *why)
             return err;
         }
         listener_dress(broker, i);
-        listener_note_closed(listener);
+        listener_note_closed(broker, i);
     }
     for (uint32_t shard = 0; shard < broker->shard_count; shard++) {
         limits_set(broker->shards[shard]);
@@ -246,14 +255,14 @@ void listeners_close(struct mr_broker *broker)
     for (size_t i = 0; i < broker->run.listener_count; i++) {
         mr_tls_close(broker->listeners[i].tls);
         if (broker->listeners[i].unlink) {
-            mr_socket_unlink(broker->listeners[i].conf->bind);
+            mr_socket_unlink(broker->run.listeners[i].bind);
         }
     }
     mr_free(broker->listeners);
     broker->listeners = NULL;
 }
 
-enum mr_err mr_broker_reload_tls(struct mr_broker *broker, struct mr_error *why)
+enum mr_err listeners_tls_begin(struct mr_broker *broker, struct mr_error *why)
 {
     enum mr_err err = MR_OK;
 
@@ -262,12 +271,16 @@ enum mr_err mr_broker_reload_tls(struct mr_broker *broker, struct mr_error *why)
             err = mr_tls_reload_begin(broker->listeners[i].tls, why);
         }
     }
+    return err;
+}
+
+void listeners_tls_end(struct mr_broker *broker, bool good)
+{
     for (size_t i = 0; i < broker->run.listener_count; i++) {
         if (broker->listeners[i].tls != NULL) {
-            mr_tls_reload_end(broker->listeners[i].tls, err == MR_OK);
+            mr_tls_reload_end(broker->listeners[i].tls, good);
         }
     }
-    return err;
 }
 
 const char *mr_broker_bound_address(const struct mr_broker *broker, size_t index)

@@ -26,6 +26,7 @@ struct login {
     struct mr_auth_request request;
     size_t capacity; /* as lent by the pool */
     bool waits;      /* there is no question, only a delay */
+    bool is_stale;   /* a reload came meanwhile: it has to be asked anew */
     char peer[LOGIN_PEER_BYTES];
     uint8_t text[];
 };
@@ -107,19 +108,25 @@ static void login_look(struct client *client)
     }
 }
 
-static const struct broker_listener *listener_of(struct client *client)
+/* What is in force there; of its TLS, and its name, what was at the start. */
+static const struct listener_policy *policy_of(struct client *client)
 {
-    return &client->shard->broker->listeners[mr_conn_listener(client_conn(client))];
+    return &client->shard->policy.listeners[mr_conn_listener(client_conn(client))];
+}
+
+static const struct mr_listener_conf *listener_of(struct client *client)
+{
+    return &client->shard->broker->run.listeners[mr_conn_listener(client_conn(client))];
 }
 
 bool login_asks(struct client *client)
 {
-    return listener_of(client)->asks;
+    return policy_of(client)->asks;
 }
 
 uint32_t login_realm(struct client *client)
 {
-    return listener_of(client)->realm;
+    return policy_of(client)->realm;
 }
 
 uint64_t login_address(struct client *client)
@@ -171,7 +178,7 @@ static bool login_begin(struct client *client, const struct mr_mqtt_connect *pac
 {
     struct mr_shard *shard = client->shard;
     struct mr_conn *conn = client_conn(client);
-    const char *name = listener_of(client)->conf->name;
+    const char *name = listener_of(client)->name;
     size_t text_len = packet->username.len + packet->password.len + packet->client_id.len;
     size_t capacity = 0;
     struct login *login =
@@ -282,7 +289,7 @@ static uint8_t password_check(struct client *client, struct mr_mqtt_connect *pac
 /* Does it say anything that could be checked?  A password alone may be a token. */
 static bool says_who(struct client *client, const struct mr_mqtt_connect *packet)
 {
-    const struct mr_auth_conf *auth = &listener_of(client)->conf->auth;
+    const struct mr_auth_conf *auth = &policy_of(client)->conf->auth;
 
     return packet->has_username ||
            (packet->has_password && (mr_jwt_is_configured(&auth->jwt) || auth->http.url != NULL));
@@ -291,7 +298,7 @@ static bool says_who(struct client *client, const struct mr_mqtt_connect *packet
 /* Who its certificate says it is, to us or to a proxy, which passes the common name on. */
 static bool certificate_name(struct client *client, char words[LOGIN_WORDS_BYTES])
 {
-    uint32_t from = listener_of(client)->conf->tls.identity_from;
+    uint32_t from = listener_of(client)->tls.identity_from;
 
     return mr_conn_tls_identity(client_conn(client), from, words, LOGIN_WORDS_BYTES) ||
            (from == MR_TLS_CN &&
@@ -301,9 +308,9 @@ static bool certificate_name(struct client *client, char words[LOGIN_WORDS_BYTES
 uint8_t login_check(struct client *client, struct mr_mqtt_connect *packet,
                     char words[LOGIN_WORDS_BYTES], const char **what)
 {
-    const struct broker_listener *listener = listener_of(client);
+    const struct listener_policy *policy = policy_of(client);
 
-    if (listener->conf->tls.use_identity_as_username) {
+    if (listener_of(client)->tls.use_identity_as_username) {
         if (!certificate_name(client, words)) {
             *what =
                 "neither a certificate nor a proxy gives a usable name of `identity_from` to be "
@@ -314,13 +321,13 @@ uint8_t login_check(struct client *client, struct mr_mqtt_connect *packet,
         packet->username = mr_span_of(words);
         return 0;
     }
-    if (listener->asks && says_who(client, packet)) {
+    if (policy->asks && says_who(client, packet)) {
         return password_check(client, packet, words, what);
     }
-    if (listener->anonymous) {
+    if (policy->anonymous) {
         return 0;
     }
-    *what = listener->asks
+    *what = policy->asks
                 ? "it gives no user name, and `allow_anonymous` is not true on this listener"
                 : "authentication is not configured; give `auth.password_file`, or set "
                   "`allow_anonymous: true` on this listener to admit everyone";
@@ -330,14 +337,10 @@ uint8_t login_check(struct client *client, struct mr_mqtt_connect *packet,
 uint8_t login_client_id(struct client *client, struct mr_mqtt_connect *packet,
                         char words[LOGIN_WORDS_BYTES], const char **what)
 {
-    struct mr_conn *conn = client_conn(client);
-    const struct mr_listener_conf *conf =
-        client->shard->broker->listeners[mr_conn_listener(conn)].conf;
-
-    if (!conf->auth.use_username_as_clientid) {
+    if (!policy_of(client)->conf->auth.use_username_as_clientid) {
         return 0;
     }
-    if (conf->tls.use_identity_as_username) {
+    if (listener_of(client)->tls.use_identity_as_username) {
         if (certificate_name(client, words)) {
             packet->client_id = mr_span_of(words);
             return 0;
@@ -350,14 +353,73 @@ uint8_t login_client_id(struct client *client, struct mr_mqtt_connect *packet,
     return MR_MQTT_NOT_AUTHORIZED;
 }
 
-bool login_user_is_gone(struct client *client)
-{
-    bool by_file = client->enhanced ||
-                   (client->login_state == LOGIN_YES && client->login_by == MR_AUTHN_PASSWORD_FILE);
+/* ---- after a reload ---- */
 
-    return client->session != NULL && by_file &&
-           !mr_auth_knows(client->shard->broker->auth, login_realm(client),
-                          session_username(client->session));
+void login_reloaded(struct client *client)
+{
+    if (client->login != NULL) {
+        client->login->is_stale = !client->login->waits;
+    } else if (client->exchange == NULL && client->login_state != LOGIN_WAITED) {
+        mr_auth_grant_free(client->grant); /* decided, and its CONNECT waits for something else */
+        client->grant = NULL;
+        client->login_state = LOGIN_NONE;
+    }
+}
+
+static bool texts_equal(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+/* Do the claims that a token must have, or that say who it is, mean the same as before? */
+static bool claims_equal(const struct mr_jwt_conf *a, const struct mr_jwt_conf *b)
+{
+    return texts_equal(a->issuer, b->issuer) && texts_equal(a->audience, b->audience) &&
+           texts_equal(a->username_claim, b->username_claim) &&
+           texts_equal(a->clientid_claim, b->clientid_claim) &&
+           texts_equal(a->acl_claim, b->acl_claim);
+}
+
+const char *login_lapsed(struct client *client, const struct listener_policy *before)
+{
+    const struct listener_policy *now = policy_of(client);
+    struct mr_auth *auth = client->shard->broker->auth;
+    const struct mr_auth_conf *conf = &now->conf->auth;
+    bool proven = client->enhanced || client->login_state == LOGIN_YES;
+    uint8_t by = client->enhanced ? MR_AUTHN_PASSWORD_FILE : client->login_by;
+
+    if (listener_of(client)->tls.use_identity_as_username || (!now->asks && now->anonymous)) {
+        return NULL;
+    }
+    if (!proven) {
+        return now->anonymous ? NULL : "clients have to say who they are from now on";
+    }
+    if (by == MR_AUTHN_PASSWORD_FILE) {
+        return now->asks && mr_auth_knows(auth, now->realm, session_username(client->session))
+                   ? NULL
+                   : "its user is not in the password file any more";
+    }
+    if (by == MR_AUTHN_HTTP) {
+        return texts_equal(conf->http.url, before->conf->auth.http.url)
+                   ? NULL
+                   : "the service that admitted it is not asked any more";
+    }
+    if (!now->asks || client->grant == NULL ||
+        !mr_auth_knows_key(auth, now->realm, client->grant->key)) {
+        return "the key of its token is not among those of `auth.jwt` any more";
+    }
+    return claims_equal(&conf->jwt, &before->conf->auth.jwt) ? NULL
+                                                             : "what tokens must claim has changed";
+}
+
+/* What was asked is nothing any more: its CONNECT begins again. */
+static void login_restart(struct client *client)
+{
+    mr_auth_drop(client->shard->broker->auth, &client->login->request);
+    login_free(client->shard, client->login);
+    client->login = NULL;
+    client->login_state = LOGIN_NONE;
+    mr_conn_resume(client_conn(client));
 }
 
 /* An answer for a connection that still is that one. */
@@ -365,6 +427,10 @@ static void login_answered(struct client *client)
 {
     enum mr_auth_answer answer = client->login->request.answer;
 
+    if (client->login->is_stale) {
+        login_restart(client);
+        return;
+    }
     if (answer == MR_AUTH_LATER) {
         login_look(client);
     } else {
@@ -403,7 +469,9 @@ bool login_timer(struct client *client)
     if (client->login == NULL) {
         return false;
     }
-    if (client->login_state == LOGIN_DELAYED) {
+    if (client->login_state == LOGIN_DELAYED && client->login->is_stale) {
+        login_restart(client);
+    } else if (client->login_state == LOGIN_DELAYED) {
         if (client->login->waits) {
             login_waited(client);
         } else {

@@ -53,8 +53,12 @@ uint32_t login_realm(struct client *client);
 uint8_t login_client_id(struct client *client, struct mr_mqtt_connect *packet,
                         char words[LOGIN_WORDS_BYTES], const char **what);
 
-/* It came in by a password, and its user is not in the file any more. */
-bool login_user_is_gone(struct client *client);
+/* Other rules are in force.  Of a client before its CONNACK: whoever said what about it has to be
+ * asked again.
+ */
+void login_reloaded(struct client *client);
+/* Of one that is in: NULL, or why it would not be let in any more. */
+const char *login_lapsed(struct client *client, const struct listener_policy *before);
 
 void logins_take(struct mr_shard *shard); /* the answers that are there */
 

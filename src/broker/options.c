@@ -66,17 +66,20 @@ const struct mr_option mr_auth_options[] = {
     {.name = "password_file",
      .type = MR_OPT_PATH,
      .offset = offsetof(struct mr_auth_conf, password_file),
+     .live = true,
      .help = "Users and hashes as mosquitto_passwd and `millrace passwd` write them; with it "
              "allow_anonymous: auto means false."},
     {.name = "acl_file",
      .type = MR_OPT_PATH,
      .offset = offsetof(struct mr_auth_conf, acl_file),
+     .live = true,
      .help = "Who may publish and subscribe to what, as Mosquitto's acl_file; with it everything "
              "that no line grants is denied."},
     {.name = "check_retain_source",
      .type = MR_OPT_BOOL,
      .offset = offsetof(struct mr_auth_conf, check_retain_source),
      .default_text = "true",
+     .live = true,
      .help =
          "Where an ACL file is in force: do not show a retained message to new subscribers whose "
          "publisher may not publish to its topic any more."},
@@ -84,11 +87,13 @@ const struct mr_option mr_auth_options[] = {
      .type = MR_OPT_BOOL,
      .offset = offsetof(struct mr_auth_conf, use_username_as_clientid),
      .default_text = "false",
+     .live = true,
      .help = "Take the user name as client id, whatever the client says; without a name it is "
              "refused."},
     {.name = "client_id_pattern",
      .type = MR_OPT_STR,
      .offset = offsetof(struct mr_auth_conf, client_id_pattern),
+     .live = true,
      .help = "What a client id must look like, %u being the user name and * anything, as in "
              "\"%u-*\"; where it has %u, nobody without a user name fits."},
     {.name = "session_takeover",
@@ -96,22 +101,26 @@ const struct mr_option mr_auth_options[] = {
      .offset = offsetof(struct mr_auth_conf, session_takeover),
      .default_text = "same_user",
      .choices = takeover_choices,
+     .live = true,
      .help = "Who may go on with the session of a client id, or take over its connection; matters "
              "only where users are checked. A session of nobody is anybody's."},
     {.name = "order",
      .type = MR_OPT_LIST,
      .offset = offsetof(struct mr_auth_conf, order),
+     .live = true,
      .help = "Who is asked first; one that does not know the client leaves it to the next. "
              "Without it: jwt, password_file, http."},
     {.name = "jwt",
      .type = MR_OPT_SECTION,
      .offset = offsetof(struct mr_auth_conf, jwt),
      .table = mr_jwt_options,
+     .live = true,
      .help = "Signed tokens instead of passwords (RFC 7519)."},
     {.name = "http",
      .type = MR_OPT_SECTION,
      .offset = offsetof(struct mr_auth_conf, http),
      .table = mr_http_options,
+     .live = true,
      .help = "A service that says who may come in."},
     {0}};
 
@@ -123,6 +132,7 @@ enum { RATE_MAX = 1000000 }; /* events a second */
      .type = type_,                                              \
      .offset = offsetof(struct mr_listener_conf, limits.field_), \
      .default_text = "0",                                        \
+     .live = true,                                               \
      .max = max_,                                                \
      .help = "As `mqtt." #field_ "`, for this listener; " zero_ "."}
 
@@ -138,12 +148,14 @@ const struct mr_option mr_listener_options[] = {
      .offset = offsetof(struct mr_listener_conf, allow_anonymous),
      .default_text = "auto",
      .choices = anonymous_choices,
+     .live = true,
      .help = "Admit clients without checking who they are; auto: only on "
              "loopback addresses, and only without auth.password_file."},
     {.name = "max_connections",
      .type = MR_OPT_U64,
      .offset = offsetof(struct mr_listener_conf, max_connections),
      .default_text = "0",
+     .live = true,
      .help = "Connections at a time; a further one is refused (5.0: 0x97) unless its client is "
              "there already; 0: as many as descriptors allow."},
     LIMIT_ROW(max_packet_size, MR_OPT_SIZE, 256 << 20, "the smaller of both holds"),
@@ -196,8 +208,18 @@ const struct mr_option mr_listener_options[] = {
      .type = MR_OPT_SECTION,
      .offset = offsetof(struct mr_listener_conf, auth),
      .table = mr_auth_options,
+     .live = true,
      .help = "As `auth`, for this listener alone: a key that is not given here is that of `auth`."},
     {0}};
+
+#define ROW_AT_START(field_, type_, default_, min_, max_, help_) \
+    {.name = #field_,                                            \
+     .type = type_,                                              \
+     .offset = offsetof(struct mr_broker_limits, field_),        \
+     .default_text = default_,                                   \
+     .min = min_,                                                \
+     .max = max_,                                                \
+     .help = help_}
 
 #define ROW(field_, type_, default_, min_, max_, help_)   \
     {.name = #field_,                                     \
@@ -206,6 +228,7 @@ const struct mr_option mr_listener_options[] = {
      .default_text = default_,                            \
      .min = min_,                                         \
      .max = max_,                                         \
+     .live = true,                                        \
      .help = help_}
 
 static const struct mr_option ban_options[] = {
@@ -268,8 +291,8 @@ static const struct mr_option flapping_options[] = {
     {0}};
 
 const struct mr_option mr_broker_options[] = {
-    ROW(max_packet_size, MR_OPT_SIZE, "1MiB", 128, 256 << 20,
-        "Largest packet a client may send; a larger one ends its connection."),
+    ROW_AT_START(max_packet_size, MR_OPT_SIZE, "1MiB", 128, 256 << 20,
+                 "Largest packet a client may send; a larger one ends its connection."),
     ROW(receive_maximum, MR_OPT_U64, "1000", 1, 65535,
         "QoS 1 and 2 publishes that a 5.0 client may have unacknowledged."),
     ROW(max_inflight_messages, MR_OPT_U64, "20", 1, 1024,
@@ -284,12 +307,14 @@ const struct mr_option mr_broker_options[] = {
      .type = MR_OPT_DURATION,
      .offset = offsetof(struct mr_broker_limits, max_session_expiry_us),
      .default_text = "0",
+     .live = true,
      .help = "Longest that a session outlives its connection; 0: as the client wants."},
     ROW(max_retained_messages, MR_OPT_U64, "100000", 0, 100000000,
         "Topics with a retained message; beyond it a message is delivered and not retained."),
     ROW(max_retained_bytes, MR_OPT_SIZE, "256MiB", 0, (uint64_t)1 << 40,
         "Bytes of topics, properties and payloads that are retained."),
-    ROW(max_topic_levels, MR_OPT_U64, "200", 1, 1000, "Levels that a topic or filter may have."),
+    ROW_AT_START(max_topic_levels, MR_OPT_U64, "200", 1, 1000,
+                 "Levels that a topic or filter may have."),
     ROW(max_topic_length, MR_OPT_U64, "65535", 1, 65535,
         "Bytes that a topic or filter may have; PUBACK 0x90, SUBACK 0x8F."),
     ROW(max_clientid_len, MR_OPT_U64, "65535", 1, 65535,
@@ -298,11 +323,13 @@ const struct mr_option mr_broker_options[] = {
      .type = MR_OPT_SECTION,
      .offset = offsetof(struct mr_broker_limits, ban),
      .table = ban_options,
+     .live = true,
      .help = "Addresses that keep failing to connect."},
     {.name = "flapping_detect",
      .type = MR_OPT_SECTION,
      .offset = offsetof(struct mr_broker_limits, flapping),
      .table = flapping_options,
+     .live = true,
      .help = "Clients that connect and leave again and again."},
     ROW(max_subscriptions, MR_OPT_U64, "0", 0, 100000000,
         "Subscriptions of one client, SUBACK 0x97 beyond; 0: no limit."),
@@ -327,6 +354,7 @@ const struct mr_option mr_broker_options[] = {
      .offset = offsetof(struct mr_broker_limits, packet_timeout_us),
      .default_text = "10s",
      .max = 3600000000u,
+     .live = true,
      .help = "For a packet to arrive once it has begun; a large one has it again for every 640 "
              "bytes; 0: for ever."},
     ROW(topic_alias_maximum, MR_OPT_U64, "10", 0, 1000,
@@ -350,6 +378,7 @@ const struct mr_option mr_broker_options[] = {
      .type = MR_OPT_DURATION,
      .offset = offsetof(struct mr_broker_limits, max_keepalive_us),
      .default_text = "0",
+     .live = true,
      .help = "Longest keep alive; 0: as the client wants."},
     {.name = "connect_timeout",
      .type = MR_OPT_DURATION,
@@ -357,11 +386,13 @@ const struct mr_option mr_broker_options[] = {
      .default_text = "10s",
      .min = 100000,
      .max = 3600000000u,
+     .live = true,
      .help = "From accepting a connection to its CONNECT."},
     {.name = "sys_interval",
      .type = MR_OPT_DURATION,
      .offset = offsetof(struct mr_broker_limits, sys_interval_us),
      .default_text = "10s",
      .max = 86400000000u,
+     .live = true,
      .help = "How often the $SYS/broker topics are updated; 0: there are none."},
     {0}};

@@ -93,9 +93,8 @@ static uint8_t authn_of(const char *name)
     return found;
 }
 
-/* CONFIG: `order` is wrong. */
-static enum mr_err realm_make(const struct mr_auth_conf *conf, struct mr_auth_realm *out,
-                              struct mr_error *why)
+enum mr_err realm_make(const struct mr_auth_conf *conf, struct mr_auth_realm *out,
+                       struct mr_error *why)
 {
     *out = (struct mr_auth_realm){
         .password_file = conf->password_file, .jwt = conf->jwt, .http = conf->http};
@@ -142,33 +141,4 @@ bool mr_auth_conf_equal(const struct mr_auth_conf *a, const struct mr_auth_conf 
     bool good = realm_make(a, &x, &why) == MR_OK;
 
     return good == (realm_make(b, &y, &why) == MR_OK) && mr_auth_realm_equal(&x, &y);
-}
-
-enum mr_err realms_open(struct mr_broker *broker, struct mr_error *why)
-{
-    struct mr_auth_realm realms[MR_AUTH_REALMS_MAX];
-    uint32_t count = 0;
-
-    _Static_assert((int)MR_NET_LISTENERS_MAX <= (int)MR_AUTH_REALMS_MAX,
-                   "each may have one of its own");
-    for (uint32_t i = 0; i < broker->run.listener_count; i++) {
-        struct broker_listener *listener = &broker->listeners[i];
-
-        listener->conf = &broker->run.listeners[i];
-        enum mr_err err = realm_make(&listener->conf->auth, &realms[count], why);
-        if (err != MR_OK) {
-            return err;
-        }
-        listener->asks = mr_auth_realm_asks(&realms[count]);
-        broker->knows_users =
-            broker->knows_users || listener->asks || listener->conf->tls.use_identity_as_username;
-        if (!listener->asks) {
-            continue;
-        }
-        while (!mr_auth_realm_equal(&realms[listener->realm], &realms[count])) {
-            listener->realm += 1; /* itself, at last */
-        }
-        count += listener->realm == count;
-    }
-    return count == 0 ? MR_OK : mr_auth_open(&broker->auth, realms, count, why);
 }

@@ -1,6 +1,6 @@
 /* realm_internal.h - the authenticators of the listeners; see auth/auth.h.
  *
- * Thread: whoever opens the broker.   Memory: none.   Time: none.
+ * Thread: any.   Memory: none.   Time: none.
  */
 #ifndef MR_BROKER_REALM_INTERNAL_H
 #define MR_BROKER_REALM_INTERNAL_H
@@ -10,9 +10,8 @@
 extern const struct mr_option mr_jwt_options[];
 extern const struct mr_option mr_http_options[];
 
-/* Open broker->auth with a realm for each `auth` that differs; each listener knows which one is
- * its own, and whether it asks at all.  CONFIG: as mr_auth_open().
- */
-enum mr_err realms_open(struct mr_broker *broker, struct mr_error *why) MR_MUST_USE;
+/* What `auth` says of who is asked.  CONFIG: `order` is wrong. */
+enum mr_err realm_make(const struct mr_auth_conf *conf, struct mr_auth_realm *out,
+                       struct mr_error *why) MR_MUST_USE;
 
 #endif

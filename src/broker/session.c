@@ -97,7 +97,7 @@ struct session *session_new(struct mr_shard *shard, struct client *client, struc
         .username_len = (uint16_t)username.len,
         .listener =
             client == NULL ? LISTENER_UNKNOWN : (uint16_t)mr_conn_listener(client_conn(client)),
-        .had_rules = client == NULL && shard->broker->logins_bring_rules,
+        .had_rules = client == NULL && shard->policy.bring_rules,
         .hash = (uint32_t)mr_siphash(&shard->key, client_id.at, client_id.len)};
     memcpy(session->text, client_id.at, client_id.len);
     if (username.len != 0) {

@@ -25,6 +25,7 @@
 #include "broker/limits_internal.h"
 #include "broker/message.h"
 #include "broker/metrics_internal.h"
+#include "broker/policy_internal.h"
 #include "broker/share.h"
 #include "broker/subtree.h"
 #include "codec/mqtt.h"
@@ -173,19 +174,21 @@ struct client {
     uint32_t keep_alive_ticks;       /* 1.5 times what was asked, and one; 0: none */
     uint32_t expires_tick;           /* its login holds up to here; 0: for ever */
     uint32_t packet_max;             /* largest packet it accepts; 0: any */
+    uint32_t packet_told;            /* largest one of its own, as its CONNACK said */
     uint32_t plain_held;             /* of acks.held, those that end no PUBLISH of the client */
     uint32_t connected_tick;         /* of its CONNECT */
     uint32_t received;               /* publishes */
     uint32_t sent;
-    uint64_t join_seq;    /* joining: CONNACK waits for this record */
-    uint16_t alias_max;   /* topic aliases it lets us use */
-    uint16_t aliases_max; /* ... and we let it: what its CONNACK said */
-    uint16_t receive_max; /* QoS 1 and 2 publishes it accepts unacknowledged */
-    uint16_t home;        /* of PACKET_AWAY: the shard to go to */
-    uint8_t version;      /* 0 before CONNECT */
-    uint8_t end;          /* enum end_kind, once known */
-    uint8_t login_state;  /* enum login_state */
-    uint8_t login_by;     /* of LOGIN_YES: who said so, enum mr_authn */
+    uint64_t join_seq;     /* joining: CONNACK waits for this record */
+    uint16_t alias_max;    /* topic aliases it lets us use */
+    uint16_t aliases_max;  /* ... and we let it, as its CONNACK said */
+    uint16_t receive_told; /* of a 5.0 client: Receive Maximum, as that said */
+    uint16_t receive_max;  /* QoS 1 and 2 publishes it accepts unacknowledged */
+    uint16_t home;         /* of PACKET_AWAY: the shard to go to */
+    uint8_t version;       /* 0 before CONNECT */
+    uint8_t end;           /* enum end_kind, once known */
+    uint8_t login_state;   /* enum login_state */
+    uint8_t login_by;      /* of LOGIN_YES: who said so, enum mr_authn */
     bool will_dropped;
     bool joining;        /* its CONNACK waits for the journal; nothing is read or sent */
     bool drain_again;    /* its queue waits for memory */
@@ -215,8 +218,8 @@ struct mr_shard {
     struct mr_loop *loop;
     struct mr_wake wake;
     struct mr_auth_port auth_port;
-    uint32_t acl_version; /* of `acls`; 0: there are none (access.c) */
-    struct mr_acl *acls[MR_NET_LISTENERS_MAX];
+    uint32_t acl_version; /* of its rules; 0: there never were any (access.c) */
+    struct policy policy;
     struct mr_net *net;
     struct mr_lane *lane;
     struct mr_ackgate *gate;
@@ -313,30 +316,19 @@ struct mr_shard {
 };
 
 struct broker_listener {
-    const struct mr_listener_conf *conf;
     struct mr_address bound;
     struct mr_tls *tls;                    /* NULL: no TLS */
     struct mr_websocket_options websocket; /* path NULL: no WebSocket */
-    bool anonymous;
-    bool unlink;    /* a Unix socket's file is ours */
-    bool asks;      /* who a client is: */
-    uint32_t realm; /* which one of `auth` knows */
-    uint32_t acl;   /* index of its rules, or ACL_NONE */
+    bool unlink;                           /* a Unix socket's file is ours */
 };
-
-enum { ACL_NONE = UINT32_MAX };
 
 struct mailbox; /* broker_internal.h */
 struct mr_broker {
     struct mr_broker_run run;
     struct mr_broker_limits limits;
     struct broker_listener *listeners;
-    struct mr_auth *auth; /* NULL: nobody is asked for a password, on any listener */
+    struct mr_auth *auth; /* NULL: no listener has ever asked who its clients are */
     struct mr_guard *guard;
-    bool knows_users;        /* some listener checks who its clients are */
-    bool logins_bring_rules; /* ... by tokens or a service, which may send rules along */
-    const char *acl_paths[MR_NET_LISTENERS_MAX];
-    uint32_t acl_count;
     struct shares *shares;
     struct mr_shard **shards;
     uint32_t shard_count;

@@ -117,6 +117,7 @@ struct mr_config_changed {
     const char *key; /* "bridges.kafka.topic" */
     const char *before;
     const char *after; /* "none": there is no value */
+    bool live;         /* a reload puts it in force */
 };
 size_t mr_config_compare(const struct mr_option *table, const char *where, const void *before,
                          const void *after,

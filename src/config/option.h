@@ -67,6 +67,7 @@ struct mr_option {
     const char *const *choices;    /* CHOICE, CHOICE_OR_PAIRS: NULL-terminated */
     const struct mr_option *table; /* SECTION */
     bool required;
+    bool live;  /* a reload puts it in force; of a SECTION: all that is in it */
     bool paths; /* PAIRS: names and values are paths, relative as those of PATH */
 };
 

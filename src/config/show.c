@@ -226,10 +226,14 @@ static bool value_same(const struct mr_option *option, const void *a, const void
     }
 }
 
-static void tell_changed(const struct mr_option *option, const char *key, const void *before,
-                         const void *after,
-                         void (*each)(void *arg, const struct mr_config_changed *changed),
-                         void *arg)
+struct comparing {
+    void (*each)(void *arg, const struct mr_config_changed *changed);
+    void *arg;
+    size_t count;
+};
+
+static void tell_changed(const struct comparing *comparing, const struct mr_option *option,
+                         const char *key, const void *before, const void *after, bool live)
 {
     char *buffers = mr_alloc(2 * (size_t)VALUE_BYTES);
     struct mr_text before_text = mr_text_over(buffers, VALUE_BYTES);
@@ -237,19 +241,18 @@ static void tell_changed(const struct mr_option *option, const char *key, const 
     bool had = value_put(option, before, false, &before_text);
     bool has = value_put(option, after, false, &after_text);
 
-    each(arg, &(struct mr_config_changed){.key = key,
-                                          .before = had ? buffers : "none",
-                                          .after = has ? buffers + VALUE_BYTES : "none"});
+    comparing->each(comparing->arg,
+                    &(struct mr_config_changed){.key = key,
+                                                .before = had ? buffers : "none",
+                                                .after = has ? buffers + VALUE_BYTES : "none",
+                                                .live = live});
     mr_free(buffers);
 }
 
-size_t mr_config_compare(const struct mr_option *table, const char *where, const void *before,
-                         const void *after,
-                         void (*each)(void *arg, const struct mr_config_changed *changed),
-                         void *arg)
+/* `live`: all of the table is. */
+static void table_compare(struct comparing *comparing, const struct mr_option *table,
+                          const char *where, const void *before, const void *after, bool live)
 {
-    size_t count = 0;
-
     for (const struct mr_option *option = table; option->name != NULL; option++) {
         const void *a = (const char *)before + option->offset;
         const void *b = (const char *)after + option->offset;
@@ -258,13 +261,23 @@ size_t mr_config_compare(const struct mr_option *table, const char *where, const
 
         mr_text_fmt(&text, "%s.%s", where, option->name);
         if (option->type == MR_OPT_SECTION) {
-            count += mr_config_compare(option->table, key, a, b, each, arg);
+            table_compare(comparing, option->table, key, a, b, live || option->live);
         } else if (!value_same(option, a, b)) {
-            count += 1;
-            if (each != NULL) {
-                tell_changed(option, key, a, b, each, arg);
+            comparing->count += 1;
+            if (comparing->each != NULL) {
+                tell_changed(comparing, option, key, a, b, live || option->live);
             }
         }
     }
-    return count;
+}
+
+size_t mr_config_compare(const struct mr_option *table, const char *where, const void *before,
+                         const void *after,
+                         void (*each)(void *arg, const struct mr_config_changed *changed),
+                         void *arg)
+{
+    struct comparing comparing = {.each = each, .arg = arg};
+
+    table_compare(&comparing, table, where, before, after, false);
+    return comparing.count;
 }

@@ -21,6 +21,14 @@ void mr_net_limit(struct mr_net *net, uint32_t index, const struct mr_net_limits
     }
 }
 
+void mr_net_set_max(struct mr_net *net, uint32_t index, uint64_t connections_max)
+{
+    net->listeners[index].connections_max = connections_max;
+    if (net->listeners[index].used) {
+        listeners_watch(net);
+    }
+}
+
 static _Atomic int64_t *accept_due(struct mr_net *net, uint32_t index)
 {
     struct mr_net_shared *shared = net->options.shared;

@@ -116,6 +116,7 @@ struct mr_net_limits {
     uint32_t burst;   /* ... and at once; 0: those of one second */
 };
 void mr_net_limit(struct mr_net *net, uint32_t index, const struct mr_net_limits *limits);
+void mr_net_set_max(struct mr_net *net, uint32_t index, uint64_t connections_max); /* likewise */
 
 /* ---- a turn of the owner's loop ---- */
 

@@ -262,17 +262,19 @@ class Reload(unittest.TestCase):
         self.assertEqual((row["cursor"], row["lag_records"]), (0, 1))
 
     def test_limits_and_log_change_at_once_and_the_rest_is_named(self):
-        more = "log: {connections: false}\nmqtt: {max_keepalive: 30s, receive_maximum: 5}\n"
+        more = ("log: {connections: false}\n"
+                "mqtt: {max_keepalive: 30s, receive_maximum: 5, overlapping: merged}\n")
         self.reload(AWAY + more, "reload: log.connections: true, now false",
                     "reload: mqtt.max_keepalive: 0, now 30s",
-                    "reload: mqtt.receive_maximum: 1000, now 5; needs a restart", "reload: done")
+                    "reload: mqtt.receive_maximum: 1000, now 5\"",
+                    "reload: mqtt.overlapping: each, now merged; needs a restart", "reload: done")
         from wire import Wire, connect
 
         with Wire(self.gateway.mqtt_port) as device:
             device.send(connect("d", 5, keep_alive=60))
             _, body = device.read()
             self.assertIn(b"\x13\x00\x1e", body, "Server Keep Alive 30")
-            self.assertIn(b"\x21\x03\xe8", body, "Receive Maximum is still 1,000")
+            self.assertIn(b"\x21\x00\x05", body, "Receive Maximum 5")
 
 
 if __name__ == "__main__":

@@ -83,8 +83,9 @@ static void try_token(struct mr_span token)
     static uint8_t scratch[MR_JWT_BYTES_MAX];
     struct mr_span claims;
     const char *fault = NULL;
+    uint64_t key = 0;
 
-    if (mr_jwt_verify(keys_make(), token, scratch, &claims, &fault) == MR_JWT_GOOD) {
+    if (mr_jwt_verify(keys_make(), token, scratch, &claims, &key, &fault) == MR_JWT_GOOD) {
         mr_assert(is_signed(token) && mr_json_valid(claims));
         judge(claims);
     }

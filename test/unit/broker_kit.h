@@ -65,6 +65,7 @@ struct kit {
     struct mr_lane *lane;
     struct mr_broker *broker;
     struct mr_listener_conf listener;
+    struct mr_broker_limits limits;
     const char *excluded[1];
 };
 
@@ -143,6 +144,7 @@ static inline void kit_ready(struct kit *kit)
                    .connect_timeout_us =
                        options->connect_timeout_us ? options->connect_timeout_us : 10000000},
     };
+    kit->limits = run.limits;
     if (options->exclude != NULL) {
         kit->excluded[0] = options->exclude;
         run.journal_exclude = (struct mr_list){.items = kit->excluded, .count = 1};
@@ -151,6 +153,15 @@ static inline void kit_ready(struct kit *kit)
         fprintf(stderr, "broker: %s\n", why.text);
         abort();
     }
+}
+
+/* The same configuration again, with its files as they are now. */
+static inline enum mr_err kit_reload(struct kit *kit, struct mr_error *why)
+{
+    const struct mr_listener_conf *const listeners[] = {&kit->listener};
+    const struct mr_broker_reloaded now = {.listeners = listeners, .limits = kit->limits};
+
+    return mr_broker_reload(kit->broker, &now, why);
 }
 
 static inline void kit_begin(struct kit *kit)

@@ -63,13 +63,13 @@ static void test_passwords_and_their_reload(void)
 
     user_set(MR_PASSFILE_SET, "press", "two");
     mr_assert(login("press", "one", 5) == 0); /* until it is read again */
-    mr_assert(mr_broker_reload_passwords(kit.broker, &why) == MR_OK);
+    mr_assert(kit_reload(&kit, &why) == MR_OK);
     mr_assert(login("press", "one", 5) == MR_MQTT_BAD_CREDENTIALS);
     mr_assert(login("press", "two", 5) == 0);
 
     FILE *file = fopen(tls_path("users"), "w");
     mr_assert(file != NULL && fputs("press:plain\n", file) >= 0 && fclose(file) == 0);
-    mr_assert(mr_broker_reload_passwords(kit.broker, &why) == MR_ERR_CONFIG);
+    mr_assert(kit_reload(&kit, &why) == MR_ERR_CONFIG);
     mr_assert(strstr(why.text, "line 1, user 'press'") != NULL);
     mr_assert(login("press", "two", 5) == 0);
     peer_quiet(&before); /* it has been there all the time */
@@ -88,11 +88,11 @@ static void test_certificates_are_read_again_together_or_not_at_all(void)
     (void)snprintf(key, sizeof(key), "%s", tls_path("one.key"));
     tls_certificate_make("one", 1);
     kit_open(&kit, &(struct kit_options){.tls = {.certfile = crt, .keyfile = key}});
-    mr_assert(mr_broker_reload_passwords(kit.broker, &why) == MR_OK); /* there is none */
+    mr_assert(kit_reload(&kit, &why) == MR_OK); /* there is none */
     tls_certificate_make("one", 2);
-    mr_assert(mr_broker_reload_tls(kit.broker, &why) == MR_OK);
+    mr_assert(kit_reload(&kit, &why) == MR_OK);
     mr_assert(unlink(key) == 0);
-    mr_assert(mr_broker_reload_tls(kit.broker, &why) == MR_ERR_CONFIG);
+    mr_assert(kit_reload(&kit, &why) == MR_ERR_CONFIG);
     mr_assert(strstr(why.text, "one.key: no such file") != NULL);
     kit_close(&kit);
     mr_assert(unlink(crt) == 0);

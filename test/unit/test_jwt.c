@@ -236,13 +236,14 @@ static enum mr_jwt_verdict verify(const struct mr_jwt_keys *keys, const char *te
     static uint8_t scratch[MR_JWT_BYTES_MAX];
     struct mr_span claims;
     const char *fault = NULL;
+    uint64_t key = 0;
 
     /* From memory of exactly its size, so that a look beyond it is found. */
     size_t len = strlen(text);
     uint8_t *copy = mr_alloc(len + 1);
     memcpy(copy, text, len);
     enum mr_jwt_verdict verdict =
-        mr_jwt_verify(keys, mr_span_make(copy, len), scratch, &claims, &fault);
+        mr_jwt_verify(keys, mr_span_make(copy, len), scratch, &claims, &key, &fault);
     mr_assert((verdict == MR_JWT_BAD) == (fault != NULL) || verdict == MR_JWT_OTHER);
     mr_assert(verdict != MR_JWT_GOOD || mr_json_valid(claims));
     mr_free(copy);
