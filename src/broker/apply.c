@@ -418,6 +418,10 @@ void control_apply(struct mr_shard *shard, const struct mr_control *control, int
         apply_read(shard, control);
         return;
     }
+    if (control->kind == MR_CONTROL_OVERLAP) {
+        merge_set(shard, (control->flags & MR_CONTROL_MERGED) != 0);
+        return;
+    }
     if (control->kind == MR_CONTROL_GIVE) {
         share_apply(shard, control, shard->index, seq);
         return;

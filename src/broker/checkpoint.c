@@ -149,11 +149,14 @@ static uint64_t vector_seq(void *arg, uint32_t lane)
 static void vector_write(struct mr_shard *shard, uint64_t seq)
 {
     const struct mr_broker *broker = shard->broker;
+
+    shard->merges_new = false;
     struct vector vector = {.journal = *mr_journal_identity(broker->run.journal),
                             .home = shard->index,
                             .lanes = broker->shard_count,
                             .epoch = broker->epoch,
                             .route = shard->route.pos_sealed < seq ? shard->route.pos_sealed : seq,
+                            .overlap = shard->merges ? OVERLAP_MERGED : OVERLAP_EACH,
                             .ended_count = shard->ended_count};
 
     for (uint32_t i = 0; i < shard->ended_count; i++) {
@@ -168,8 +171,8 @@ static void vector_write(struct mr_shard *shard, uint64_t seq)
 
 static bool nothing_changed(const struct mr_shard *shard)
 {
-    return shard->dirty == NULL && shard->fresh == NULL && shard->cleared_new == NULL &&
-           mr_store_gathered(shard->store) == 0;
+    return !shard->merges_new && shard->dirty == NULL && shard->fresh == NULL &&
+           shard->cleared_new == NULL && mr_store_gathered(shard->store) == 0;
 }
 
 /* Close the delta: everything up to the last record is in it. */

@@ -6,6 +6,9 @@
  * delivery for each, with the highest QoS.  Without memory for that there are several.  If
  * several of the subscriptions have an identifier, the copy has all of them: they
  * are looked up again when it is sent, because a queue has room for one number only.
+ *
+ * Ordinals depend on the choice, so what is in force is what the journal says: a record when it
+ * changes, in each lane, and the vector of the store (docs/SESSIONS.md).
  */
 #include "broker/keep_internal.h"
 #include "broker/outgoing_internal.h"
@@ -96,7 +99,7 @@ void merge_match(struct mr_shard *shard, const struct mr_message *message,
 {
     struct merging merging = {.message = message, .pool = &shard->pool, .found = found, .arg = arg};
 
-    if (MR_LIKELY(shard->limits.overlapping == MR_OVERLAPPING_EACH)) {
+    if (MR_LIKELY(!shard->merges)) {
         mr_subtree_match(shard->subtree, message->topic, found, arg);
         return;
     }
@@ -113,6 +116,27 @@ void merge_match(struct mr_shard *shard, const struct mr_message *message,
     }
     if (merging.all != NULL) {
         mr_bufpool_give(merging.pool, (uint8_t *)merging.all, merging.capacity);
+    }
+}
+
+/* ---- which of the two ---- */
+
+void merge_set(struct mr_shard *shard, bool merges)
+{
+    shard->merges_new |= merges != shard->merges;
+    shard->merges = merges;
+}
+
+void merge_follow(struct mr_shard *shard)
+{
+    bool wanted = shard->limits.overlapping == MR_OVERLAPPING_MERGED;
+    struct mr_control overlap = {.kind = MR_CONTROL_OVERLAP,
+                                 .flags = wanted ? MR_CONTROL_MERGED : 0};
+    uint64_t seq = 0;
+
+    if (shard->merges != wanted && !shard->stalled &&
+        control_append(shard, &overlap, &seq) == MR_OK) {
+        merge_set(shard, wanted);
     }
 }
 

@@ -16,6 +16,12 @@
 void merge_match(struct mr_shard *shard, const struct mr_message *message,
                  void (*found)(void *arg, const struct mr_sub *sub), void *arg);
 
+/* What is in force from this record on; at start, when there is room in the journal: what is
+ * configured, by a record.
+ */
+void merge_set(struct mr_shard *shard, bool merges);
+void merge_follow(struct mr_shard *shard);
+
 /* The identifiers of all its subscriptions that match, as properties; as many as fit. */
 struct mr_span merge_ids(const struct session *session, struct mr_subtree *tree,
                          struct mr_span topic, uint8_t *out, size_t size);

@@ -246,7 +246,9 @@ static void vector_ended(struct moving *moving, struct vector *vector)
 
 static void vectors_write(struct moving *moving)
 {
+    bool merges = moving->broker->limits.overlapping == MR_OVERLAPPING_MERGED;
     struct vector vector = {.journal = *mr_journal_identity(moving->broker->run.journal),
+                            .overlap = merges ? OVERLAP_MERGED : OVERLAP_EACH,
                             .lanes = moving->lanes,
                             .epoch = moving->epoch};
 

@@ -12,6 +12,7 @@
  */
 #include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
+#include "broker/outgoing_internal.h"
 
 #include "os/clock.h"
 
@@ -210,6 +211,7 @@ void restore_others(struct mr_shard *shard, const struct restored *restored)
                                  restored->rows.epoch != shard->broker->epoch)) {
         checkpoint_now(shard, mr_lane_durable(shard->lane)); /* it says which layout it is of */
     }
+    merge_follow(shard); /* before anything else is appended */
     share_ended_catch_up(shard);
     foreign_restored(shard);
 }

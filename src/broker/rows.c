@@ -211,7 +211,7 @@ void row_vector_put(struct mr_store *store, const struct vector *vector,
     mr_put_be32(key, vector->home);
     uint8_t *at = mr_store_put_room(
         store, MR_STORE_VECTOR, mr_span_make(key, sizeof(key)),
-        VECTOR_ROW_FIXED + (size_t)(vector->lanes + vector->ended_count + 1) * VECTOR_ROW_LANE);
+        VECTOR_ROW_FIXED + (size_t)(vector->lanes + vector->ended_count + 2) * VECTOR_ROW_LANE);
     memcpy(at, vector->journal.bytes, sizeof(vector->journal.bytes));
     mr_put_u32(at + sizeof(vector->journal.bytes), vector->epoch);
     at += VECTOR_ROW_FIXED;
@@ -225,25 +225,37 @@ void row_vector_put(struct mr_store *store, const struct vector *vector,
         mr_put_u64(at + 4, vector->ended[i].seq);
         at += VECTOR_ROW_LANE;
     }
+    mr_put_u32(at, VECTOR_LANE_OVERLAP);
+    mr_put_u64(at + 4, vector->overlap);
+    at += VECTOR_ROW_LANE;
     mr_put_u32(at, VECTOR_LANE_ROUTE);
     mr_put_u64(at + 4, vector->route);
 }
 
-/* The entries in front of `end` that are of lanes that are no more.  Returns where they begin. */
-static const uint8_t *vector_ended_get(const uint8_t *begin, const uint8_t *end, struct vector *out)
+/* The entries in front of `end` that are not of lanes that there are.  Returns where they begin. */
+static const uint8_t *vector_more_get(const uint8_t *begin, const uint8_t *end, struct vector *out)
 {
     out->ended_count = 0;
-    while (end > begin && (mr_get_u32(end - VECTOR_ROW_LANE) & VECTOR_LANE_ENDED) != 0 &&
-           out->ended_count < SHARDS_MAX) {
-        end -= VECTOR_ROW_LANE;
-        out->ended[out->ended_count++] = (struct ended_pos){
-            .lane = mr_get_u32(end) & ~VECTOR_LANE_ENDED, .seq = mr_get_u64(end + 4)};
+    out->overlap = OVERLAP_UNKNOWN;
+    for (; end > begin; end -= VECTOR_ROW_LANE) {
+        uint32_t lane = mr_get_u32(end - VECTOR_ROW_LANE);
+        uint64_t value = mr_get_u64(end - VECTOR_ROW_LANE + 4);
+
+        if (lane == VECTOR_LANE_OVERLAP) {
+            out->overlap = value == OVERLAP_MERGED ? OVERLAP_MERGED : OVERLAP_EACH;
+        } else if ((lane & VECTOR_LANE_ENDED) != 0 && out->ended_count < SHARDS_MAX) {
+            out->ended[out->ended_count++] =
+                (struct ended_pos){.lane = lane & ~VECTOR_LANE_ENDED, .seq = value};
+        } else {
+            break;
+        }
     }
     return end;
 }
 
 /* A row without the epoch is of a millrace whose layout could not change, one without route
- * of one without groups.
+ * of one without groups, one that says nothing of overlaps of one that knew its configuration
+ * alone.
  */
 bool row_vector_get(struct mr_span key, struct mr_span value, struct vector *out,
                     struct mr_span *lanes)
@@ -262,7 +274,7 @@ bool row_vector_get(struct mr_span key, struct mr_span value, struct vector *out
     const uint8_t *last = value.at + value.len - VECTOR_ROW_LANE;
     bool has_route = mr_get_u32(last) == VECTOR_LANE_ROUTE;
     const uint8_t *end = has_route ? last : last + VECTOR_ROW_LANE;
-    end = vector_ended_get(value.at + fixed, end, out);
+    end = vector_more_get(value.at + fixed, end, out);
     size_t len = (size_t)(end - value.at) - fixed;
     out->lanes = (uint32_t)(len / VECTOR_ROW_LANE);
     out->route = has_route ? mr_get_u64(last + 4) : UINT64_MAX;

@@ -35,13 +35,17 @@ enum {
 };
 
 #define VECTOR_LANE_ROUTE UINT32_MAX          /* the last entry's: how far groups were given it */
-#define VECTOR_LANE_ENDED (UINT32_C(1) << 31) /* ... in front of it: a lane that is no more */
+#define VECTOR_LANE_OVERLAP (UINT32_MAX - 1)  /* ... in front of it: how overlaps count */
+#define VECTOR_LANE_ENDED (UINT32_C(1) << 31) /* ... in front of that: a lane that is no more */
 
 /* A lane that is no more: how far groups have been given it. */
 struct ended_pos {
     uint64_t seq;
     uint32_t lane;
 };
+
+/* What a vector says of overlapping subscriptions (merge.c). */
+enum overlap { OVERLAP_UNKNOWN, OVERLAP_EACH, OVERLAP_MERGED };
 
 /* As of which records a store is, and of which layout of lanes. */
 struct vector {
@@ -52,6 +56,7 @@ struct vector {
     uint64_t route; /* of the own lane, as far as groups have been given it */
     struct ended_pos ended[SHARDS_MAX];
     uint32_t ended_count;
+    uint8_t overlap; /* enum overlap */
 };
 
 void kept_key(uint32_t lane, uint64_t seq, uint8_t out[MESSAGE_KEY_BYTES]);

@@ -69,6 +69,12 @@ static bool load_vector(void *arg, struct mr_span key, struct mr_span value)
             shard->foreign[lane].pos = seq;
         }
     }
+    if (!loading->is_foreign) {
+        bool configured = shard->limits.overlapping == MR_OVERLAPPING_MERGED;
+        bool known = vector.overlap != OVERLAP_UNKNOWN;
+        shard->merges = known ? vector.overlap == OVERLAP_MERGED : configured;
+        shard->merges_new = !known;
+    }
     for (uint32_t i = 0; i < vector.ended_count && !loading->is_foreign; i++) {
         const struct ended_pos *ended = &vector.ended[i];
         if (ended->lane < mr_journal_lane_total(shard->broker->run.journal) &&

@@ -21,6 +21,7 @@
  */
 #include "broker/keep_internal.h"
 #include "broker/login_internal.h"
+#include "broker/outgoing_internal.h"
 
 #include "os/clock.h"
 
@@ -154,6 +155,7 @@ static void shard_resume(struct mr_shard *shard)
         shard->stalled = false;
         shard->foreign_left = shard->foreign != NULL; /* it may have stopped in a view */
         share_route_again(shard);
+        merge_follow(shard);
         mr_net_set_read_max(shard->net, 0);
     }
     wills_retry(shard);

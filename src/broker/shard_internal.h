@@ -293,6 +293,8 @@ struct mr_shard {
     bool checkpoint_empty;
     bool restoring;
     bool restore_short; /* no memory for something */
+    bool merges;        /* overlapping subscriptions: one copy for all (merge.c) */
+    bool merges_new;    /* ... and the store does not know it */
 
     struct systree *systree;
     uint64_t clients_online;   /* sessions with a connection */

@@ -16,7 +16,9 @@
 
 bool share_is(struct mr_span filter); /* "$share/group/filter" */
 
-/* `sub` is the session's subscription to the shared `filter`: 0, or the reason why not. */
+/* `sub` is the session's subscription to the shared `filter`: 0, or the reason why not (a
+ * persistent session has 255 of them at most).
+ */
 uint8_t share_join(struct mr_shard *shard, struct session *session, struct mr_sub *sub,
                    struct mr_span filter, uint8_t qos);
 void share_leave(struct mr_shard *shard, struct session *session, struct mr_span filter);

@@ -6,7 +6,8 @@
  *
  * A delivery knows by its slot which of the session's shared subscriptions brought it: a
  * number of 1 to 255 that follows from the subscription's row, and rows are given such
- * that no two of a session have the same.
+ * that no two of a session have the same, nor one that something owed still has of a subscription
+ * that is gone.
  */
 #include "broker/keep_internal.h"
 
@@ -63,18 +64,65 @@ static const struct mr_sub *slot_sub(const struct session *session, uint8_t slot
     return sub;
 }
 
+/* Which slots its subscriptions have, and those that are not numbered yet. */
+static uint32_t slots_of_subs(const struct session *session, bool used[SLOTS + 1])
+{
+    uint32_t unnumbered = 0;
+
+    for (const struct mr_sub *sub = session->subs; sub != NULL; sub = sub->owner_next) {
+        if (sub->is_shared && sub->row == UINT32_MAX) {
+            unnumbered += 1;
+        } else if (sub->is_shared) {
+            used[sub_slot(sub)] = true;
+        }
+    }
+    return unnumbered;
+}
+
+/* Which slots what it is owed has, also of subscriptions that are gone. */
+static void slots_of_queue(const struct keep *keep, bool used[SLOTS + 1])
+{
+    for (uint32_t i = 0; i < keep->count; i++) {
+        used[queue_at(keep, i)->share] = true;
+    }
+}
+
+/* Is there a slot for one more? */
+static bool slot_is_free(const struct session *session)
+{
+    bool used[SLOTS + 1] = {false};
+    uint32_t count = slots_of_subs(session, used);
+
+    slots_of_queue(session->keep, used);
+    for (int slot = 1; slot <= SLOTS; slot++) {
+        count += used[slot];
+    }
+    return count < SLOTS;
+}
+
+/* At a start what is owed may have more slots than it had live, where it was settled in that
+ * turn already: then it is enough that no other subscription has this one's.
+ */
 void sub_number(struct session *session, struct mr_sub *sub)
 {
     struct keep *keep = session->keep;
+    bool used[SLOTS + 1] = {false};
+    bool owed[SLOTS + 1] = {false};
+    uint32_t row = keep->sub_next;
 
-    sub->row = UINT32_MAX;
-    for (int i = 0; sub->is_shared && i < SLOTS; i++) {
-        if (slot_sub(session, (uint8_t)(keep->sub_next % SLOTS + 1)) == NULL) {
-            break;
+    if (sub->is_shared) {
+        sub->row = UINT32_MAX;
+        (void)slots_of_subs(session, used);
+        slots_of_queue(keep, owed);
+        while (row - keep->sub_next < SLOTS && (used[row % SLOTS + 1] || owed[row % SLOTS + 1])) {
+            row += 1;
         }
-        keep->sub_next += 1;
+        while (used[row % SLOTS + 1] && row - keep->sub_next < 2 * SLOTS) {
+            row += 1;
+        }
     }
-    sub->row = keep->sub_next++;
+    sub->row = row;
+    keep->sub_next = row + 1;
 }
 
 /* ---- in and out ---- */
@@ -91,6 +139,12 @@ bool share_is(struct mr_span filter)
 uint8_t share_join(struct mr_shard *shard, struct session *session, struct mr_sub *sub,
                    struct mr_span filter, uint8_t qos)
 {
+    if (!sub->is_shared && !sub->is_stored) {
+        sub->row = UINT32_MAX; /* not numbered yet */
+    }
+    if (session->keep != NULL && !sub->is_shared && !shard->restoring && !slot_is_free(session)) {
+        return MR_MQTT_QUOTA_EXCEEDED;
+    }
     mr_subtree_share(shard->subtree, sub);
     if (session->share == NULL) {
         session->share = share_client_new(session_id(session), shard->index, session->keep != NULL);

@@ -27,6 +27,7 @@ enum mr_control_kind {
     MR_CONTROL_COPY = 8,        /* an event of another lane that this one needs */
     MR_CONTROL_READ = 9,        /* `list`: positions up to which other lanes were read */
     MR_CONTROL_GIVE = 10,       /* a message that goes to members of groups ($share) */
+    MR_CONTROL_OVERLAP = 11,    /* how overlapping subscriptions count from here on */
     MR_CONTROL_KINDS
 };
 
@@ -38,6 +39,7 @@ enum mr_control_flags {
     MR_CONTROL_COPY_QOS = 3,      /* COPY, GIVE */
     MR_CONTROL_COPY_RETAIN = 4,   /* COPY, GIVE */
     MR_CONTROL_GIVE_SOURCE = 8,   /* GIVE: `lane` and `seq` say whose turn it was */
+    MR_CONTROL_MERGED = 1,        /* OVERLAP: one copy for all of a session's; else one for each */
     MR_CONTROL_WILL_REVOKED = 32, /* CLOSE: DISCONNECT 0x00, the will is not published */
 };
 
