@@ -28,8 +28,27 @@ enum {
 
     SLOT_FORGOTTEN = 1,
     SLOT_PAUSED = 2,
+    SLOT_LEADS = 4,
+    SLOT_FOLLOWS = 8,
     CURSOR_FILE_BYTES = 2 * MR_CURSORS_MAX * MR_CURSOR_SLOT_BYTES,
 };
+
+static uint32_t slot_flags(const struct mr_cursor *cursor, bool forgotten)
+{
+    static const uint32_t rules[] = {
+        [MR_CURSOR_NEW] = 0, [MR_CURSOR_LEADS] = SLOT_LEADS, [MR_CURSOR_FOLLOWS] = SLOT_FOLLOWS};
+
+    return (forgotten ? SLOT_FORGOTTEN : 0) | (mr_cursor_is_paused(cursor) ? SLOT_PAUSED : 0) |
+           rules[mr_cursor_rule(cursor)];
+}
+
+static enum mr_cursor_rule rule_of(uint32_t flags)
+{
+    if ((flags & SLOT_LEADS) != 0) {
+        return MR_CURSOR_LEADS;
+    }
+    return (flags & SLOT_FOLLOWS) != 0 ? MR_CURSOR_FOLLOWS : MR_CURSOR_NEW;
+}
 
 static void slot_put(const struct mr_cursor *cursor, uint64_t generation, uint64_t seq,
                      bool forgotten, uint8_t out[MR_CURSOR_SLOT_BYTES])
@@ -41,8 +60,7 @@ static void slot_put(const struct mr_cursor *cursor, uint64_t generation, uint64
     mr_put_u16(out + SLOT_VERSION_AT, MR_FORMAT_VERSION);
     mr_put_u16(out + SLOT_LANE_AT, (uint16_t)cursor->lane_index);
     mr_put_u32(out + SLOT_EPOCH_AT, cursor->epoch);
-    mr_put_u32(out + SLOT_FLAGS_AT,
-               (forgotten ? SLOT_FORGOTTEN : 0) | (mr_cursor_is_paused(cursor) ? SLOT_PAUSED : 0));
+    mr_put_u32(out + SLOT_FLAGS_AT, slot_flags(cursor, forgotten));
     mr_put_u64(out + SLOT_GENERATION_AT, generation);
     mr_put_u64(out + SLOT_SEQ_AT, seq);
     mr_put_u64(out + SLOT_UPDATED_AT, (uint64_t)mr_clock_wall_us());
@@ -100,6 +118,8 @@ static void slot_load(struct mr_journal *journal, uint32_t index, const uint8_t 
     atomic_store_explicit(&cursor->seq_on_disk, mr_get_u64(slot + SLOT_SEQ_AT),
                           memory_order_relaxed);
     atomic_store_explicit(&cursor->paused, (mr_get_u32(slot + SLOT_FLAGS_AT) & SLOT_PAUSED) != 0,
+                          memory_order_relaxed);
+    atomic_store_explicit(&cursor->rule, rule_of(mr_get_u32(slot + SLOT_FLAGS_AT)),
                           memory_order_relaxed);
     cursor->used = true;
 }
@@ -388,6 +408,7 @@ static enum mr_err cursor_make(struct mr_journal *journal, struct mr_cursor *cur
     cursor->lane_index = lane;
     cursor->epoch = journal->epoch;
     atomic_store_explicit(&cursor->paused, name_is_paused(journal, name), memory_order_relaxed);
+    atomic_store_explicit(&cursor->rule, MR_CURSOR_NEW, memory_order_relaxed);
     err = cursor_write(journal, cursor, seq, false);
     if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
         err = MR_ERR_IO;
@@ -471,11 +492,18 @@ void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq)
     atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
 }
 
-enum mr_err mr_cursor_seek(struct mr_cursor *cursor, uint64_t seq)
+enum mr_cursor_rule mr_cursor_rule(const struct mr_cursor *cursor)
+{
+    return atomic_load_explicit(&cursor->rule, memory_order_relaxed);
+}
+
+enum mr_err mr_cursor_put(struct mr_cursor *cursor, uint64_t seq, enum mr_cursor_rule rule)
 {
     struct mr_journal *journal = cursor->lane->journal;
 
     mr_mutex_lock(&journal->cursor_mutex);
+    enum mr_cursor_rule before = mr_cursor_rule(cursor);
+    atomic_store_explicit(&cursor->rule, rule, memory_order_relaxed);
     enum mr_err err = cursor_write(journal, cursor, seq, false);
     if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
         err = MR_ERR_IO;
@@ -483,9 +511,16 @@ enum mr_err mr_cursor_seek(struct mr_cursor *cursor, uint64_t seq)
     if (err == MR_OK) {
         atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
         atomic_store_explicit(&cursor->seq_on_disk, seq, memory_order_relaxed);
+    } else {
+        atomic_store_explicit(&cursor->rule, before, memory_order_relaxed);
     }
     mr_mutex_unlock(&journal->cursor_mutex);
     return err;
+}
+
+enum mr_err mr_cursor_seek(struct mr_cursor *cursor, uint64_t seq)
+{
+    return mr_cursor_put(cursor, seq, MR_CURSOR_LEADS);
 }
 
 bool mr_cursor_is_paused(const struct mr_cursor *cursor)

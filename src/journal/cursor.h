@@ -47,9 +47,21 @@ uint64_t mr_cursor_get(const struct mr_cursor *cursor);
 /* Never backwards (asserted), never beyond durable. */
 void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq);
 
-/* Put it anywhere, backwards too, on disk when this returns.  The caller knows that the
- * lane holds what is behind `seq`, and that nobody sets it meanwhile.
+/* Whose word counts when the target keeps a position of its own (plugin/sink.h). */
+enum mr_cursor_rule {
+    MR_CURSOR_NEW,     /* the target was never asked */
+    MR_CURSOR_LEADS,   /* the cursor's: what the target says is out of date */
+    MR_CURSOR_FOLLOWS, /* the target's: the cursor may be a little behind it */
+};
+enum mr_cursor_rule mr_cursor_rule(const struct mr_cursor *cursor);
+
+/* Put it anywhere, backwards too, together with the rule; on disk when this returns.  The
+ * caller knows that the lane holds what is behind `seq`, and that nobody sets it meanwhile.
  */
+enum mr_err mr_cursor_put(struct mr_cursor *cursor, uint64_t seq,
+                          enum mr_cursor_rule rule) MR_MUST_USE;
+
+/* The same as the operator's word: it leads. */
 enum mr_err mr_cursor_seek(struct mr_cursor *cursor, uint64_t seq) MR_MUST_USE;
 
 /* Pause the cursors of `name` in all lanes, or take that back; on disk when this

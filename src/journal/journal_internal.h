@@ -183,6 +183,7 @@ struct mr_cursor {
     bool used;
     bool opened; /* in this life: its bridge runs */
     _Atomic bool paused;
+    _Atomic uint8_t rule; /* enum mr_cursor_rule */
     char name[MR_CURSOR_NAME_MAX + 1];
 };
 

@@ -180,6 +180,10 @@ static void create_metrics(struct mr_bridge *b)
         .committed_seq = metric(b, MR_METRIC_GAUGE, "millrace_sink_committed_seq",
                                 "Everything at or below this seq is settled."),
     };
+    if (b->shape.keeps_position) {
+        b->metrics.position = metric(b, MR_METRIC_GAUGE, "millrace_sink_position_seq",
+                                     "The target's own position: it has everything up to here.");
+    }
 }
 
 static enum mr_err create_cursor(struct mr_bridge *b, struct mr_error *why)
@@ -271,6 +275,7 @@ static void create_names(struct mr_bridge *b)
     snprintf(b->dead_path, sizeof(b->dead_path), "%s", b->options.dead_letters_path);
     mr_journal_id_text(mr_journal_identity(b->options.journal), id);
     mr_bridge_id_prefix(b, id);
+    memcpy(b->journal_id, id, sizeof(b->journal_id));
 }
 
 enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_options_run *options,

@@ -14,6 +14,7 @@
  *     call.c     what the control plane has the worker do; partitions.c
  *     group.c    what the lanes of a bridge have in common
  *     port.c     what a sink may call
+ *     position.c targets that keep a position of their own
  *     bridge.c   options, life cycle, statistics
  *
  * Thread: "worker" fields belong to the worker; "shared" ones are atomic or under
@@ -29,6 +30,8 @@
 #include "codec/timestamp.h"
 #include "pipeline/bridge.h"
 #include "pipeline/operate_internal.h"
+#include "pipeline/position_internal.h"
+#include "pipeline/shaping_internal.h"
 #include "pipeline/template.h"
 
 enum {
@@ -67,32 +70,6 @@ struct dests {
     uint32_t place_mask;
     uint32_t count;
     uint32_t max;
-};
-
-/* ---- how records are shaped (shaping.c) ---- */
-
-struct header_template {
-    const char *name;
-    struct mr_template *value;
-};
-
-/* Constant after create. */
-struct shaping {
-    struct mr_template *dest;
-    struct mr_template *key;       /* NULL: no key */
-    struct mr_template *time;      /* NULL: the receive time */
-    struct mr_json_fields *fields; /* all that templates want of payloads; NULL: nothing */
-    struct header_template *headers;
-    uint32_t header_count;
-    unsigned needs;         /* of all templates: MR_TEMPLATE_NEEDS_… */
-    size_t value_bytes_max; /* SIZE_MAX: no limit */
-    bool shaped;            /* something is to be done beside taking the payload as it is */
-    bool dest_varies;       /* from event to event of the same names */
-    bool key_varies;
-    bool time_or_dead; /* without a usable time: a dead letter */
-    enum mr_time_unit time_unit;
-    int64_t time_past_us; /* 0: no bound */
-    int64_t time_future_us;
 };
 
 /* ---- spans in flight (flight.c) ---- */
@@ -201,6 +178,7 @@ struct bridge_metrics {
     struct mr_metric *lag_seconds;
     struct mr_metric *lag_bytes; /* written by refresh */
     struct mr_metric *committed_seq;
+    struct mr_metric *position; /* of a target that keeps one */
 };
 
 struct mr_bridge {
@@ -212,6 +190,7 @@ struct mr_bridge {
     char dead_path[1024];
     char id_prefix[64]; /* "<journal id>-<lane>-" */
     size_t id_prefix_len;
+    char journal_id[37];
     struct mr_lane *lane;
     struct mr_cursor *cursor;
     struct mr_shape shape;
@@ -245,6 +224,9 @@ struct mr_bridge {
     struct mr_template_facts facts; /* of the event being shaped */
     struct dead dead;
     struct dead_store dead_alone; /* of a bridge without a group */
+    struct position position;
+    int64_t tick_at_ns; /* the sink wants to be called by then; 0: it does not say */
+    bool held_up;       /* no room for more before something is settled */
     struct mr_rng rng;
     uint32_t attempt; /* failures since something was delivered */
     int64_t pause_until_ns;
@@ -261,7 +243,6 @@ struct mr_bridge {
     _Atomic int64_t patience_ns;
     _Atomic bool failing;
     _Atomic uint64_t suspect_seq; /* highest seq of a span with a SUSPECT */
-    _Atomic uint64_t resume_seq;
     _Atomic bool up;
     _Atomic bool seek_wanted;
     _Atomic bool stopped; /* WORKER_STOPPED, as others see it */
@@ -290,13 +271,6 @@ struct route *mr_route_of(struct mr_bridge *bridge, const struct mr_view *view,
 void mr_route_drop(void *bridge, void *route);
 struct mr_dest *mr_dest_of(struct mr_bridge *bridge, struct mr_span name, struct mr_error *why);
 const char *mr_route_filter(const struct mr_list *from, struct mr_span topic, bool *matches);
-
-/* shaping.c: every fault is said; 0: none, and `out` is the caller's to close. */
-uint32_t mr_shaping_open(struct shaping *out, const struct mr_bridge_conf *conf,
-                         const struct mr_shape *shape, void (*say)(void *arg, const char *fault),
-                         void *arg);
-void mr_shaping_close(struct shaping *shaping);
-size_t mr_shaping_bytes(const struct shaping *shaping, const struct mr_shape *shape);
 
 /* start.c */
 struct start {
@@ -358,6 +332,7 @@ void mr_flight_close(struct mr_bridge *bridge, struct flight *flight, uint64_t s
 void mr_flight_pass(struct mr_bridge *bridge, uint64_t seq_last); /* a range without records */
 bool mr_flight_retire(struct mr_bridge *bridge);
 bool mr_flight_settled(const struct mr_bridge *bridge); /* the sink owes no verdict */
+bool mr_flight_absorb(struct mr_bridge *bridge, const struct flight *flight, uint64_t seq_last);
 void mr_flight_drop_all(struct mr_bridge *bridge);
 size_t mr_flight_records_room(const struct mr_bridge *bridge);
 uint8_t *mr_bytes_take(struct byte_ring *ring, size_t size);

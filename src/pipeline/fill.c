@@ -186,6 +186,9 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
         }
         return FILL_FULL;
     }
+    if (flight->ends_view && mr_flight_absorb(b, flight, seq_last)) {
+        return FILL_EMPTY;
+    }
     mr_flight_close(b, flight, seq_last);
     return FILL_READY;
 }

@@ -22,6 +22,7 @@
  *       with no verdict missing, none negative, its dead letters durable.
  *   (3) Ring tails never pass heads, and belong to the oldest span.
  *   (4) A view is unpinned with its last span, hence after all that borrow it.
+ *   (5) Of a target that keeps a position no span retires behind that.
  */
 #include "pipeline/bridge_internal.h"
 
@@ -111,6 +112,33 @@ void mr_flight_close(struct mr_bridge *b, struct flight *flight, uint64_t seq_la
     flight_check(b);
 }
 
+/* A span without records right behind another one becomes part of it, because each would
+ * wait in the ring for the position, with a view of its own.  Nothing borrows from `flight`'s
+ * view, so that is given back.  False: it has to stand by itself.
+ */
+bool mr_flight_absorb(struct mr_bridge *b, const struct flight *flight, uint64_t seq_last)
+{
+    if (!b->shape.keeps_position || b->flight_head == b->flight_tail ||
+        flight->batch.record_count != 0 || !flight->ends_view) {
+        return false;
+    }
+    struct flight *newest = mr_flight_at(b, b->flight_head - 1);
+    if (newest->batch.record_count != 0 || !newest->ends_view) {
+        return false;
+    }
+    mr_view_unpin(&b->view);
+    newest->batch.seq_last = seq_last;
+    newest->batch.epoch = flight->batch.epoch;
+    newest->skipped += flight->skipped;
+    newest->dead += flight->dead;
+    newest->times_replaced += flight->times_replaced;
+    newest->dead_seq = flight->dead_seq > newest->dead_seq ? flight->dead_seq : newest->dead_seq;
+    newest->received_last_us = flight->received_last_us;
+    b->seq_done = seq_last;
+    flight_check(b);
+    return true;
+}
+
 void mr_flight_pass(struct mr_bridge *b, uint64_t seq_last)
 {
     struct flight *flight = mr_flight_open(b);
@@ -147,7 +175,8 @@ bool mr_flight_retire(struct mr_bridge *b)
         struct flight *flight = mr_flight_at(b, b->flight_tail);
         if (atomic_load_explicit(&flight->left, memory_order_acquire) != 0 ||
             atomic_load_explicit(&flight->failed, memory_order_relaxed) ||
-            !mr_dead_durable(b, flight->dead_seq)) {
+            !mr_dead_durable(b, flight->dead_seq) ||
+            (b->shape.keeps_position && flight->batch.seq_last > b->position.seq)) {
             break;
         }
         flight_count(b, flight);

@@ -32,6 +32,12 @@ struct bridge_call {
 /* seek.c: do what is wanted, if it can be done now; false: nothing is wanted. */
 bool mr_seek_turn(struct mr_bridge *bridge, int64_t now_ns);
 
+/* seek.c: all that was in flight is forgotten, the bridge goes on behind *seq, or behind what
+ * the lane lacks; on disk when this returns.  Not OK: it had to stop.
+ */
+enum mr_err mr_worker_move(struct mr_bridge *bridge, uint64_t *seq,
+                           enum mr_cursor_rule rule) MR_MUST_USE;
+
 /* letters.c */
 struct seqs {
     struct mr_seq_range *items;

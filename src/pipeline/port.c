@@ -187,12 +187,24 @@ int mr_sink_wake_fd(struct mr_sink_port *port)
     return mr_wake_fd(&port->bridge->wake);
 }
 
-/* The worker acts on it between two spans (worker.c). */
-void mr_sink_resume(struct mr_sink_port *port, uint32_t lane, uint64_t seq_last)
+void mr_sink_tick_at(struct mr_sink_port *port, int64_t at_ns)
 {
-    mr_assert(lane == port->bridge->options.lane);
-    atomic_store(&port->bridge->resume_seq, seq_last);
-    mr_wake_ring(&port->bridge->wake);
+    port->bridge->tick_at_ns = at_ns;
+}
+
+void mr_sink_stop(struct mr_sink_port *port, const char *why)
+{
+    mr_worker_stop(port->bridge, why);
+}
+
+const char *mr_sink_journal_id(struct mr_sink_port *port)
+{
+    return port->bridge->journal_id;
+}
+
+uint32_t mr_sink_lane(struct mr_sink_port *port)
+{
+    return port->bridge->options.lane;
 }
 
 uint32_t mr_sink_packet_bytes_max(struct mr_sink_port *port)

@@ -33,27 +33,25 @@ static uint64_t lane_floor(struct mr_bridge *b)
     return stats.seq_oldest == 0 ? 0 : stats.seq_oldest - 1;
 }
 
-static enum mr_err seek_cursor(struct mr_bridge *b, uint64_t *seq)
+static enum mr_err seek_cursor(struct mr_bridge *b, uint64_t *seq, enum mr_cursor_rule rule)
 {
     uint64_t oldest = lane_floor(b);
     enum mr_err err;
 
     do {
         *seq = *seq < oldest ? oldest : *seq;
-        err = mr_cursor_seek(b->cursor, *seq);
+        err = mr_cursor_put(b->cursor, *seq, rule);
         oldest = lane_floor(b);
     } while (err == MR_OK && *seq < oldest);
     return err;
 }
 
-/* The sink holds nothing any more. */
-static enum mr_err seek_do(struct mr_bridge *b, uint64_t *seq)
+enum mr_err mr_worker_move(struct mr_bridge *b, uint64_t *seq, enum mr_cursor_rule rule)
 {
-    uint64_t before = b->seq_cursor;
     struct mr_error why;
 
     mr_flight_drop_all(b);
-    enum mr_err err = seek_cursor(b, seq);
+    enum mr_err err = seek_cursor(b, seq, rule);
     if (err != MR_OK) {
         mr_worker_stop(b, "its cursor cannot be written");
         return MR_ERR_IO;
@@ -73,11 +71,24 @@ static enum mr_err seek_do(struct mr_bridge *b, uint64_t *seq)
     }
     mr_group_settled(b);
     b->state = WORKER_FLOWING;
+    return b->reader == NULL || mr_worker_rewind(b) ? MR_OK : MR_ERR_IO;
+}
+
+/* The sink holds nothing any more. */
+static enum mr_err seek_do(struct mr_bridge *b, uint64_t *seq)
+{
+    uint64_t before = b->seq_cursor;
+    enum mr_err err = mr_worker_move(b, seq, MR_CURSOR_LEADS);
+
+    if (err != MR_OK) {
+        return err;
+    }
+    mr_position_moved(b);
     mr_log(MR_LOG_WARN, "bridge",
            "%s: lane %u goes on behind record %" PRIu64 " instead of %" PRIu64
            ", as the operator said",
            b->name, b->options.lane, *seq, before);
-    return b->reader == NULL || mr_worker_rewind(b) ? MR_OK : MR_ERR_IO;
+    return MR_OK;
 }
 
 static void seek_answer(struct mr_bridge *b, enum mr_err err, uint64_t seq)

@@ -80,7 +80,8 @@ static bool worker_open(struct mr_bridge *b, int64_t now_ns)
     enum mr_err err = b->options.sink->open(b->sink_state, &why);
     if (err == MR_OK) {
         b->opened = true;
-        return b->reader != NULL || mr_worker_rewind(b);
+        mr_position_asked(b);
+        return b->state != WORKER_STOPPED && (b->reader != NULL || mr_worker_rewind(b));
     }
     if (err == MR_ERR_CONFIG) {
         mr_worker_stop(b, why.text);
@@ -190,6 +191,7 @@ static void worker_drained(struct mr_bridge *b, int64_t now_ns)
 static bool worker_read(struct mr_bridge *b)
 {
     if (b->flight_head - b->flight_tail == FLIGHTS_MAX) {
+        b->held_up = true;
         return false;
     }
     char why[REASON_MAX];
@@ -210,8 +212,10 @@ static bool worker_read(struct mr_bridge *b)
             mr_flight_pass(b, b->view.seq_last);
         }
         return true;
-    case MR_ERR_AGAIN:
     case MR_ERR_FULL:
+        b->held_up = true;
+        return false;
+    case MR_ERR_AGAIN:
         return false;
     default:
         snprintf(why, sizeof(why), "the journal cannot be read: %s", mr_file_last_cause());
@@ -250,16 +254,19 @@ static bool worker_flow(struct mr_bridge *b, int64_t now_ns)
             return worker_submit(b, newest, now_ns);
         }
         if (isolating) {
+            b->held_up = true;
             return false; /* one at a time */
         }
     }
     if (now_ns < b->blocked_until_ns) {
+        b->held_up = true;
         return false;
     }
     if (!b->view_open) {
         return worker_read(b);
     }
     if (MR_UNLIKELY(b->view.epoch > b->epoch) && !mr_group_enter_epoch(b, b->view.epoch)) {
+        b->held_up = true;
         return false;
     }
     switch (mr_fill_span(b, records_max, now_ns)) {
@@ -268,33 +275,12 @@ static bool worker_flow(struct mr_bridge *b, int64_t now_ns)
     case FILL_EMPTY:
         return true;
     case FILL_FULL:
+        b->held_up = true;
+        return false;
     case FILL_BROKEN:
         break;
     }
     return false;
-}
-
-/* The target already has more than our cursor says (exactly-once sinks). */
-static void worker_resume(struct mr_bridge *b)
-{
-    uint64_t seq = atomic_exchange(&b->resume_seq, 0);
-
-    if (seq <= b->seq_cursor) {
-        return;
-    }
-    if (seq > mr_lane_durable(b->lane)) {
-        mr_worker_stop(b,
-                       "the target has records that this journal never held; is it the journal of "
-                       "another gateway, or restored from a backup?");
-        return;
-    }
-    b->seq_cursor = seq;
-    b->seq_done = seq > b->seq_done ? seq : b->seq_done;
-    mr_cursor_set(b->cursor, seq);
-    if (seq >= b->seq_epoch_end) {
-        mr_group_settled(b);
-    }
-    mr_worker_rewind(b);
 }
 
 /* Time of the oldest record that is not settled, as well as it is known: in flight, or
@@ -346,6 +332,9 @@ static int64_t worker_sleep_ns(struct mr_bridge *b, int64_t now_ns, int64_t dead
     }
     if (dead_ns >= 0 && dead_ns < sleep_ns) {
         sleep_ns = dead_ns;
+    }
+    if (b->tick_at_ns != 0 && b->opened && b->tick_at_ns - now_ns < sleep_ns) {
+        sleep_ns = b->tick_at_ns - now_ns;
     }
     return sleep_ns < 0 ? 0 : sleep_ns;
 }
@@ -408,11 +397,9 @@ int64_t mr_bridge_step(struct mr_bridge *b, int64_t now_ns)
     }
     if (mr_seek_turn(b, now_ns)) {
         progress = progress || !atomic_load_explicit(&b->seek_wanted, memory_order_relaxed);
-    } else if (b->state == WORKER_FLOWING && b->opened && !worker_is_held(b)) {
-        if (atomic_load_explicit(&b->resume_seq, memory_order_relaxed) != 0 &&
-            mr_flight_settled(b)) {
-            worker_resume(b);
-        }
+    } else if (b->state == WORKER_FLOWING && b->opened && mr_position_turn(b) &&
+               !worker_is_held(b)) {
+        b->held_up = false;
         for (int i = 0;
              i < TURN_VIEWS_MAX && b->state == WORKER_FLOWING &&
              !atomic_load_explicit(&b->failing, memory_order_relaxed) && worker_flow(b, now_ns);

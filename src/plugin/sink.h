@@ -24,7 +24,21 @@
  * to the first seq that is not settled and offers everything from there again,
  * after a pause.  So first deliveries stay in order.
  *
- * Thread: as above; settle, reject and wake may come from any thread.
+ * POSITION.  A target that takes data and a position in one step (a transaction) makes
+ * "exactly once": shape says `keeps_position`, and then
+ *
+ *     open ─▶ mr_sink_found()   how far the target is by its own word, or that it has none
+ *          ─▶ place(seq)        the pipeline's answer: the position becomes `seq`, for certain
+ *          ─▶ mr_sink_stands()  so it is
+ *     submit … commit of what was submitted, with the position that mr_sink_reach() gives
+ *          ─▶ mr_sink_settle(DONE) and mr_sink_stands(), when the commit is known to hold
+ *
+ * Nothing is submitted between found and stands.  The sink may say found again at any time
+ * (it had to connect anew, a commit's outcome was unknown and is known now) once it holds
+ * nothing unsettled; the target's word is what counts.  The cursor never passes the position.
+ *
+ * Thread: as above; settle, reject and wake may come from any thread; found, stands, reach,
+ *         tick_at and stop only from within the worker's calls.
  * Memory: a batch and all it points to stays until its whole range is settled.
  * Time:   submit and tick must not block longer than a second.
  */
@@ -119,6 +133,7 @@ struct mr_shape {
     enum mr_headers headers;
     const char *header_option;
     struct mr_pairs header_list; /* LIST: names and templates */
+    bool keeps_position;         /* see POSITION above */
     uint32_t dests_max;          /* more destinations than this: dead letters */
     uint32_t value_bytes_max;    /* larger values: dead letters; 0: no limit */
     /* Is `name` a possible destination?  NULL: yes; else the reason why not. */
@@ -138,6 +153,8 @@ struct mr_sink_ops {
     enum mr_err (*init)(void *state, const void *conf, struct mr_sink_port *port,
                         struct mr_error *why);
     enum mr_err (*open)(void *state, struct mr_error *why);
+    /* keeps_position only: make `seq` of `epoch` the target's position, then mr_sink_stands(). */
+    void (*place)(void *state, uint64_t seq, uint32_t epoch);
     enum mr_err (*submit)(void *state, const struct mr_batch *batch);
     void (*tick)(void *state, int64_t now_ns);
     /* How many parts destination `name` has, if that is known by now; 0: it is not.  NULL op:
@@ -177,14 +194,44 @@ void mr_sink_refused(struct mr_sink_port *port, const char *why);
 void mr_sink_wake(struct mr_sink_port *port);
 int mr_sink_wake_fd(struct mr_sink_port *port);
 
-/* Called by an exactly-once sink between open and the first submit of a lane:
- * the target already has everything up to `seq_last`, by its own word.
+/* Tick again at `at_ns` (monotonic) at the latest; each call replaces the one before. */
+void mr_sink_tick_at(struct mr_sink_port *port, int64_t at_ns);
+
+/* Only the operator can help, by what `why` says: the bridge stops, nothing is tried again
+ * before the gateway is restarted.
  */
-void mr_sink_resume(struct mr_sink_port *port, uint32_t lane, uint64_t seq_last);
+void mr_sink_stop(struct mr_sink_port *port, const char *why);
+
+/* The target's own word at open.  NULL: it has no position of this bridge and lane. */
+struct mr_position {
+    uint64_t seq; /* it has everything up to here, or was told to pass it over */
+    uint32_t epoch;
+    const char *where; /* for the log: "the position record in millrace.positions" */
+};
+void mr_sink_found(struct mr_sink_port *port, const struct mr_position *position);
+
+/* The target's position is `seq`, durably, by its own word. */
+void mr_sink_stands(struct mr_sink_port *port, uint64_t seq);
+
+/* How far a commit may put the position now: everything up to `seq` was submitted, or is
+ * skipped, or lies durably in the dead letters.  Less than the last batch's seq_last: dead
+ * letters are still on their way to the disk.
+ */
+struct mr_reach {
+    uint64_t seq;
+    uint32_t epoch;
+    bool more;    /* there is more to submit at once: a longer transaction is worth it */
+    bool hurry;   /* nothing more comes before something is settled */
+    bool failing; /* something was not accepted: give everything back */
+};
+void mr_sink_reach(struct mr_sink_port *port, struct mr_reach *out);
 
 /* The largest event a device may send, in bytes of its MQTT packet; 0: not known. */
 uint32_t mr_sink_packet_bytes_max(struct mr_sink_port *port);
 
+/* Who this is: "<journal id>", and the lane. */
+const char *mr_sink_journal_id(struct mr_sink_port *port);
+uint32_t mr_sink_lane(struct mr_sink_port *port);
 const char *mr_sink_bridge_name(struct mr_sink_port *port);
 const char *mr_sink_gateway_name(struct mr_sink_port *port);
 

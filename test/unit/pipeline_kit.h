@@ -43,6 +43,8 @@ static void journal_remove(struct mr_journal *journal)
 }
 
 static const char *from_items[] = {"sensors/#"};
+static const struct mr_sink_ops *sink_ops = &scripted_sink; /* of the bridges made */
+
 static const struct mr_bridge_conf bridge_conf = {
     .from = {.items = from_items, .count = 1},
     .inflight_records = 1500,
@@ -58,7 +60,7 @@ static struct mr_bridge_options_run run_options(struct mr_journal *journal,
         .gateway_name = "here",
         .journal = journal,
         .conf = &bridge_conf,
-        .sink = &scripted_sink,
+        .sink = sink_ops,
         .sink_conf = conf,
         .dead_letters_path = dead_path,
         .dead_letters_bytes_max = 16 << 20,

@@ -266,27 +266,6 @@ static void test_waits_when_dead_letters_are_full(void)
     journal_remove(journal);
 }
 
-/* An exactly-once target that is ahead of the cursor is believed. */
-static void test_resumes_where_the_target_stands(void)
-{
-    struct mr_journal *journal = journal_make();
-    struct scripted_conf conf = plain;
-    struct mr_bridge_stats stats;
-
-    conf.hold = true;
-    append_all(mr_journal_lane(journal, 0), 1, 1000);
-    struct mr_bridge *bridge = bridge_make(journal, &conf);
-    mr_sink_resume(scripted_now->port, 0, 600);
-    mr_bridge_step(bridge, mr_clock_mono_ns());
-    mr_bridge_stats(bridge, &stats);
-    mr_assert(stats.cursor_seq == 600);
-    mr_assert(scripted_now->held_count != 0);
-    mr_assert(scripted_now->held[0].batch->seq_first == 601);
-    mr_bridge_stop(bridge, 0);
-    mr_bridge_destroy(bridge);
-    journal_remove(journal);
-}
-
 /* What a sink was lent stays as it is, also when a span ends with its view's last
  * event by chance (here: because the ring of records is full right there).
  */
@@ -576,7 +555,6 @@ int main(int argc, char **argv)
     mr_log_set_level(getenv("MR_TEST_LOG") != NULL ? MR_LOG_DEBUG : MR_LOG_ERROR);
     mr_assert(mr_wake_open(&owner, &why) == MR_OK);
     test_checks_the_configuration();
-    test_resumes_where_the_target_stands();
     test_begins_at_a_time();
     test_settles_everything_once(seed, &conf);
     conf.full_percent = 40;

@@ -1,0 +1,526 @@
+/* test_pipeline_position.c
+ * links: pipeline journal codec config os base
+ *
+ * Goal:   with a target that keeps a position beside its data every event arrives exactly
+ *         once, through failed commits, commits whose outcome is unknown, and crashes that
+ *         leave the cursor behind; where cursor and position differ, the right one is believed.
+ * Method: a vault that takes data and position in one step, as a seeded die says, behind the
+ *         scripted sink's events; the bridge is stepped by hand and counted by one byte per seq.
+ *         The seed is printed: ./test_pipeline_position <seed>
+ */
+#include "base/log.h"
+#include "os/clock.h"
+#include "pipeline_kit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- the target: survives the bridge ---- */
+
+static bool vault_has; /* a position */
+static uint64_t vault_seq;
+static uint32_t vault_epoch;
+static uint8_t copies[EVENTS * 2 + 1];
+static unsigned trouble_percent; /* of commits */
+static uint64_t commits;
+static uint64_t places;
+
+/* ---- the sink ---- */
+
+struct vault {
+    struct scripted scripted; /* for deliver() */
+    const struct mr_batch *held[256];
+    uint32_t taken[256]; /* records of it in the transaction */
+    uint32_t held_count;
+    bool finding;
+    bool found; /* nothing before the pipeline has said where to go on */
+    bool placing;
+    bool in_doubt;
+    uint64_t place_seq;
+    uint64_t pending;
+};
+
+static enum mr_err vault_open(void *state, struct mr_error *why)
+{
+    struct vault *v = state;
+
+    (void)why;
+    v->finding = true;
+    v->placing = false;
+    mr_sink_up(v->scripted.port);
+    return MR_OK;
+}
+
+static bool is_rejected(uint64_t seq)
+{
+    return fate_of(seq) == FATE_DEAD_REJECT;
+}
+
+static void vault_settle(struct vault *v, enum mr_verdict verdict)
+{
+    for (uint32_t i = 0; i < v->held_count; i++) {
+        if (v->taken[i] != 0) {
+            mr_sink_settle(v->scripted.port, v->held[i]->token, v->taken[i], verdict, "the die");
+        }
+    }
+    v->held_count = 0;
+    v->in_doubt = false;
+}
+
+static bool vault_poisoned(struct vault *v)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < v->held_count; i++) {
+        bool here = false;
+        for (uint32_t j = 0; j < v->held[i]->record_count; j++) {
+            here = here || fate_of(v->held[i]->records[j].seq) == FATE_DEAD_POISON;
+        }
+        if (here) {
+            mr_sink_settle(v->scripted.port, v->held[i]->token, v->taken[i], MR_VERDICT_SUSPECT,
+                           "poison");
+            v->taken[i] = 0;
+            any = true;
+        }
+    }
+    return any;
+}
+
+/* What was held is the target's, together with the position. */
+static void vault_apply(struct vault *v, const struct mr_reach *reach)
+{
+    for (uint32_t i = 0; i < v->held_count; i++) {
+        for (uint32_t j = 0; j < v->held[i]->record_count; j++) {
+            const struct mr_record *record = &v->held[i]->records[j];
+            if (!is_rejected(record->seq)) {
+                deliver(&v->scripted, record);
+                copies[record->seq] += 1;
+            }
+        }
+    }
+    vault_has = true;
+    vault_seq = reach->seq;
+    vault_epoch = reach->epoch;
+    commits += 1;
+}
+
+static void vault_commit(struct vault *v)
+{
+    struct mr_reach reach;
+
+    mr_sink_reach(v->scripted.port, &reach);
+    if (reach.failing || vault_poisoned(v)) {
+        vault_settle(v, MR_VERDICT_RETRY);
+        v->finding = true;
+        return;
+    }
+    if (v->held_count != 0 && reach.seq < v->held[v->held_count - 1]->seq_last) {
+        return; /* dead letters are on their way to the disk */
+    }
+    if (v->held_count == 0 && (!vault_has || reach.seq <= vault_seq)) {
+        return;
+    }
+    v->pending = reach.seq;
+    if (mr_rng_below(&v->scripted.rng, 100) < trouble_percent) {
+        v->finding = true;
+        v->in_doubt = mr_rng_below(&v->scripted.rng, 3) != 0;
+        if (!v->in_doubt) {
+            vault_settle(v, MR_VERDICT_RETRY);
+        } else if (mr_rng_below(&v->scripted.rng, 2) == 0) {
+            vault_apply(v, &reach);
+        }
+        return;
+    }
+    vault_apply(v, &reach);
+    vault_settle(v, MR_VERDICT_DONE);
+    mr_sink_stands(v->scripted.port, reach.seq);
+}
+
+static void vault_find(struct vault *v)
+{
+    const struct mr_position position = {
+        .seq = vault_seq, .epoch = vault_epoch, .where = "the vault's position"};
+
+    v->finding = false;
+    v->found = true;
+    if (v->in_doubt) {
+        vault_settle(v, vault_has && vault_seq >= v->pending ? MR_VERDICT_DONE : MR_VERDICT_RETRY);
+    }
+    mr_sink_found(v->scripted.port, vault_has ? &position : NULL);
+}
+
+static void vault_tick(void *state, int64_t now_ns)
+{
+    struct vault *v = state;
+
+    (void)now_ns;
+    if (mr_rng_below(&v->scripted.rng, 4) != 0) {
+        return;
+    }
+    if (v->finding) {
+        vault_find(v);
+    } else if (v->placing) {
+        v->placing = false;
+        vault_has = true;
+        vault_seq = v->place_seq;
+        places += 1;
+        mr_sink_stands(v->scripted.port, v->place_seq);
+    } else if (!v->found) {
+        vault_commit(v);
+    }
+}
+
+static void vault_place(void *state, uint64_t seq, uint32_t epoch)
+{
+    struct vault *v = state;
+
+    mr_assert(!v->finding && v->held_count == 0);
+    v->found = false;
+    v->placing = true;
+    v->place_seq = seq;
+    vault_epoch = epoch;
+}
+
+static enum mr_err vault_submit(void *state, const struct mr_batch *batch)
+{
+    struct vault *v = state;
+
+    mr_assert(!v->placing);
+    if (v->finding || v->found || v->held_count == MR_COUNT_OF(v->held)) {
+        return MR_ERR_FULL;
+    }
+    mr_assert(batch->seq_first > vault_seq); /* nothing that the position covers */
+    v->held[v->held_count] = batch;
+    v->taken[v->held_count] = 0;
+    for (uint32_t i = 0; i < batch->record_count; i++) {
+        if (is_rejected(batch->records[i].seq)) {
+            mr_sink_reject(v->scripted.port, batch->token, batch->records[i].seq, "rejected");
+        } else {
+            v->taken[v->held_count] += 1;
+        }
+    }
+    v->held_count += 1;
+    return MR_OK;
+}
+
+static void vault_close(void *state, int64_t patience_ns)
+{
+    struct vault *v = state;
+
+    (void)patience_ns;
+    v->held_count = 0;
+    v->in_doubt = false;
+}
+
+static void vault_shape(const void *conf, struct mr_shape *out)
+{
+    scripted_shape(conf, out);
+    out->keeps_position = true;
+}
+
+static struct mr_sink_ops vault_sink;
+
+static void vault_make(void)
+{
+    vault_sink = scripted_sink;
+    vault_sink.state_size = sizeof(struct vault);
+    vault_sink.shape = vault_shape;
+    vault_sink.open = vault_open;
+    vault_sink.place = vault_place;
+    vault_sink.submit = vault_submit;
+    vault_sink.tick = vault_tick;
+    vault_sink.close = vault_close;
+    sink_ops = &vault_sink;
+}
+
+/* ---- helpers ---- */
+
+static const struct scripted_conf conf = {
+    .topic = "t_${topic[2]}", .key = "${clientid}", .dests_max = 100};
+
+static struct mr_journal *begin(void)
+{
+    vault_has = false;
+    vault_seq = 0;
+    vault_epoch = 0;
+    commits = 0;
+    places = 0;
+    trouble_percent = 0;
+    memset(copies, 0, sizeof(copies));
+    return journal_make();
+}
+
+static int64_t now_ns;       /* the bridge's time */
+static bool believes = true; /* the cursor never passes the position */
+
+/* Step until the cursor is at `last`, `steps` are done (0: any number) or it is stopped. */
+static enum mr_bridge_state run(struct mr_bridge *bridge, uint64_t last, uint64_t steps)
+{
+    struct mr_bridge_stats stats;
+    int64_t until_ns = mr_clock_mono_ns() + (int64_t)120 * 1000000000;
+
+    do {
+        int64_t sleep_ns = mr_bridge_step(bridge, now_ns);
+        now_ns += sleep_ns > 5000000 ? 5000000 : sleep_ns + 1000;
+        mr_bridge_stats(bridge, &stats);
+        mr_assert(!believes || stats.cursor_seq <= vault_seq);
+        mr_assert(mr_clock_mono_ns() < until_ns);
+    } while (stats.cursor_seq < last && stats.state != MR_BRIDGE_STOPPED && --steps != 0);
+    return stats.state;
+}
+
+/* The cursor is ahead of the position; until the target has everything up to `last`. */
+static void deliver_from(struct mr_bridge *bridge, uint64_t last)
+{
+    uint64_t placed = places;
+
+    believes = false;
+    while (places == placed) {
+        (void)run(bridge, UINT64_MAX, 1);
+    }
+    believes = true;
+    (void)run(bridge, last, 0);
+}
+
+static void end(struct mr_bridge *bridge)
+{
+    mr_bridge_stop(bridge, 0);
+    mr_bridge_destroy(bridge);
+}
+
+static struct mr_cursor *cursor_of(struct mr_journal *journal)
+{
+    struct mr_cursor *cursor = NULL;
+    struct mr_error why;
+    bool is_new;
+
+    mr_assert(mr_cursor_open(journal, "test", 0, MR_START_OLDEST, &cursor, &is_new, &why) == MR_OK);
+    return cursor;
+}
+
+static void check_copies(uint64_t from, uint64_t to, unsigned wanted)
+{
+    for (uint64_t seq = from; seq <= to; seq++) {
+        mr_assert(!is_dead(seq) || copies[seq] == 0);
+        mr_assert(copies[seq] == (fate_of(seq) == FATE_SEND ? wanted : 0));
+    }
+}
+
+/* ---- tests ---- */
+
+static void test_every_event_exactly_once(uint64_t seed)
+{
+    struct mr_journal *journal = begin();
+    struct mr_rng rng;
+    enum mr_bridge_state state = MR_BRIDGE_UP;
+
+    mr_rng_seed(&rng, seed);
+    die_seed = seed;
+    trouble_percent = 20;
+    with_faults = true;
+    append_all(mr_journal_lane(journal, 0), 1, EVENTS);
+    for (bool done = false; !done;) {
+        struct mr_bridge *bridge = bridge_make(journal, &conf);
+        struct mr_bridge_stats stats;
+        state = run(bridge, EVENTS, 200 + mr_rng_below(&rng, 600));
+        mr_bridge_stats(bridge, &stats);
+        done = stats.cursor_seq == EVENTS;
+        end(bridge);
+        /* A crash: the cursor on disk may be older than the position. */
+        struct mr_cursor *cursor = cursor_of(journal);
+        uint64_t seq = mr_cursor_get(cursor);
+        mr_assert(mr_cursor_rule(cursor) == MR_CURSOR_FOLLOWS);
+        if (!done) {
+            mr_assert(mr_cursor_put(cursor, seq - mr_rng_below(&rng, seq / 2 + 1),
+                                    MR_CURSOR_FOLLOWS) == MR_OK);
+        }
+        mr_cursor_close(cursor);
+        die_seed += 1;
+    }
+    mr_assert(state != MR_BRIDGE_STOPPED && vault_seq == EVENTS);
+    check_copies(1, EVENTS, 1);
+    with_faults = false;
+    journal_remove(journal);
+}
+
+/* What no filter matches moves the position too, and is no reason to fill the ring. */
+static void test_skipped_events_move_the_position(void)
+{
+    struct mr_journal *journal = begin();
+    struct mr_error why;
+    static const char *const nothing[] = {"nothing/like/this"};
+    struct mr_bridge_conf bare = bridge_conf;
+    struct mr_bridge_options_run options = run_options(journal, &conf);
+    struct mr_bridge *bridge = NULL;
+
+    bare.from = (struct mr_list){.items = (const char **)(uintptr_t)nothing, .count = 1};
+    options.conf = &bare;
+    append_all(mr_journal_lane(journal, 0), 1, EVENTS);
+    mr_assert(mr_bridge_create(&bridge, &options, &why) == MR_OK);
+    mr_assert(run(bridge, EVENTS, 0) != MR_BRIDGE_STOPPED);
+    mr_assert(vault_seq == EVENTS && commits != 0);
+    end(bridge);
+    journal_remove(journal);
+}
+
+static void test_stops_when_the_position_is_beyond_the_journal(void)
+{
+    struct mr_journal *journal = begin();
+    struct mr_bridge_stats stats;
+
+    append_all(mr_journal_lane(journal, 0), 1, 100);
+    vault_has = true;
+    vault_seq = 101;
+    struct mr_bridge *bridge = bridge_make(journal, &conf);
+    mr_assert(run(bridge, 100, 0) == MR_BRIDGE_STOPPED);
+    mr_bridge_stats(bridge, &stats);
+    mr_assert(strstr(stats.last_error, "names record 101") != NULL);
+    mr_assert(strstr(stats.last_error, "bridge seek test --lane 0") != NULL);
+    mr_assert(commits == 0 && places == 0);
+    end(bridge);
+
+    /* The operator says where to go on: the target is told, and it delivers. */
+    struct mr_cursor *cursor = cursor_of(journal);
+    mr_assert(mr_cursor_seek(cursor, 40) == MR_OK);
+    mr_cursor_close(cursor);
+    bridge = bridge_make(journal, &conf);
+    mr_assert(run(bridge, 100, 0) == MR_BRIDGE_UP);
+    end(bridge);
+    check_copies(1, 40, 0);
+    check_copies(41, 100, 1);
+    journal_remove(journal);
+}
+
+/* The target lost what it had confirmed: what it lacks comes again. */
+static void test_goes_back_to_an_older_position(void)
+{
+    struct mr_journal *journal = begin();
+
+    journal_keep_us = (uint64_t)3600 * 1000000;
+    append_all(mr_journal_lane(journal, 0), 1, 500);
+    struct mr_bridge *bridge = bridge_make(journal, &conf);
+    (void)run(bridge, 500, 0);
+    end(bridge);
+    vault_seq = 200;
+    bridge = bridge_make(journal, &conf);
+    deliver_from(bridge, 500);
+    end(bridge);
+    check_copies(1, 200, 1);
+    check_copies(201, 500, 2);
+    journal_keep_us = 0;
+    journal_remove(journal);
+}
+
+/* Without a position the cursor is all there is. */
+static void test_goes_on_at_the_cursor_when_the_position_is_gone(void)
+{
+    struct mr_journal *journal = begin();
+
+    append_all(mr_journal_lane(journal, 0), 1, 300);
+    struct mr_bridge *bridge = bridge_make(journal, &conf);
+    (void)run(bridge, 300, 0);
+    end(bridge);
+    vault_has = false;
+    append_all(mr_journal_lane(journal, 0), 301, 600);
+    bridge = bridge_make(journal, &conf);
+    deliver_from(bridge, 600);
+    end(bridge);
+    check_copies(1, 600, 1);
+    journal_remove(journal);
+}
+
+/* Delivered at least once in between: the old position does not count. */
+static void test_does_not_believe_a_position_it_has_left_behind(void)
+{
+    struct mr_journal *journal = begin();
+
+    append_all(mr_journal_lane(journal, 0), 1, 300);
+    struct mr_bridge *bridge = bridge_make(journal, &conf);
+    (void)run(bridge, 300, 0);
+    end(bridge);
+    append_all(mr_journal_lane(journal, 0), 301, 600);
+    sink_ops = &scripted_sink;
+    memset(newest_of, 0, sizeof(newest_of));
+    bridge = bridge_make(journal, &conf);
+    believes = false;
+    (void)run(bridge, 600, 0);
+    believes = true;
+    end(bridge);
+    sink_ops = &vault_sink;
+    append_all(mr_journal_lane(journal, 0), 601, 700);
+    mr_assert(vault_seq == 300);
+    bridge = bridge_make(journal, &conf);
+    deliver_from(bridge, 700);
+    end(bridge);
+    check_copies(1, 300, 1);
+    check_copies(301, 600, 0); /* they went the other way */
+    check_copies(601, 700, 1);
+    journal_remove(journal);
+}
+
+struct asking {
+    struct mr_bridge *bridge;
+    uint64_t to;
+    enum mr_err err;
+    _Atomic bool over;
+};
+
+static void ask(void *arg)
+{
+    struct asking *asking = arg;
+    struct mr_error why;
+    uint64_t out;
+
+    asking->err = mr_bridge_seek(asking->bridge, asking->to, &out, &why);
+    atomic_store(&asking->over, true);
+}
+
+/* A seek of a running bridge is in the target before anything is offered from there. */
+static void test_a_seek_tells_the_target(void)
+{
+    struct mr_journal *journal = begin();
+    struct mr_error why;
+    struct mr_thread *thread = NULL;
+
+    journal_keep_us = (uint64_t)3600 * 1000000;
+    append_all(mr_journal_lane(journal, 0), 1, 400);
+    struct mr_bridge *bridge = bridge_make(journal, &conf);
+    (void)run(bridge, 400, 0);
+    struct asking asking = {.bridge = bridge, .to = 100};
+    mr_assert(mr_thread_start(&thread, "asker", ask, &asking, &why) == MR_OK);
+    while (!atomic_load(&asking.over)) {
+        mr_bridge_step(bridge, now_ns++);
+    }
+    mr_thread_join(thread);
+    mr_assert(asking.err == MR_OK);
+    (void)run(bridge, 400, 0);
+    end(bridge);
+    check_copies(1, 100, 1);
+    check_copies(101, 400, 2);
+    journal_keep_us = 0;
+    journal_remove(journal);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : (uint64_t)mr_clock_wall_us() % 100000;
+    struct mr_error why;
+
+    printf("seed %llu\n", (unsigned long long)seed);
+    fflush(stdout);
+    mr_log_set_level(getenv("MR_TEST_LOG") != NULL ? MR_LOG_DEBUG : MR_LOG_ERROR);
+    mr_assert(mr_wake_open(&owner, &why) == MR_OK);
+    now_ns = mr_clock_mono_ns();
+    vault_make();
+    for (uint64_t i = 0; i < 2; i++) {
+        test_every_event_exactly_once(seed + 100 * i);
+    }
+    test_skipped_events_move_the_position();
+    test_stops_when_the_position_is_beyond_the_journal();
+    test_goes_back_to_an_older_position();
+    test_goes_on_at_the_cursor_when_the_position_is_gone();
+    test_does_not_believe_a_position_it_has_left_behind();
+    test_a_seek_tells_the_target();
+    mr_wake_close(&owner);
+    return 0;
+}
