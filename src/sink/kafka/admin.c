@@ -76,7 +76,8 @@ static rd_kafka_AdminOptions_t *admin_options(struct kafka *k, rd_kafka_admin_op
 
 static void create_ask(struct kafka *k, struct topic *topic)
 {
-    uint64_t partitions = k->conf->auto_create.partitions;
+    bool positions = topic == &k->tx.positions;
+    uint64_t partitions = positions ? POSITIONS_PARTITIONS : k->conf->auto_create.partitions;
     uint64_t replicas = k->conf->auto_create.replication_factor;
     char text[TEXT_MAX];
 
@@ -84,7 +85,13 @@ static void create_ask(struct kafka *k, struct topic *topic)
         rd_kafka_NewTopic_new(topic->name, partitions == 0 ? -1 : (int)partitions,
                               replicas == 0 ? -1 : (int)replicas, text, sizeof(text));
     mr_assert(wanted != NULL); /* name and ranges were checked */
-    for (size_t i = 0; i < k->conf->auto_create.options.count; i++) {
+    if (positions) {
+        (void)rd_kafka_NewTopic_set_config(wanted, "cleanup.policy", "compact");
+        /* Only what is not written to any more is compacted, and all of the rest is read when
+         * a record is not among the newest: small segments keep that short. */
+        (void)rd_kafka_NewTopic_set_config(wanted, "segment.bytes", "8388608");
+    }
+    for (size_t i = 0; i < k->conf->auto_create.options.count && !positions; i++) {
         const struct mr_pair *pair = &k->conf->auto_create.options.items[i];
         (void)rd_kafka_NewTopic_set_config(wanted, pair->name, pair->value);
     }

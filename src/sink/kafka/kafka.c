@@ -51,6 +51,7 @@ static enum mr_err kafka_init(void *state, const void *conf, struct mr_sink_port
     k->conf = conf;
     k->port = port;
     mr_kafka_security_warn(k->conf, mr_sink_bridge_name(port));
+    mr_tx_init(k);
     k->batch_bytes = BATCH_BYTES_DEFAULT;
     k->fields[FIELD_TOPIC].vtype = RD_KAFKA_VTYPE_RKT;
     k->fields[FIELD_PARTITION].vtype = RD_KAFKA_VTYPE_PARTITION;
@@ -64,13 +65,13 @@ static enum mr_err kafka_init(void *state, const void *conf, struct mr_sink_port
     return MR_OK;
 }
 
-static enum mr_err kafka_open(void *state, struct mr_error *why)
+enum mr_err mr_kafka_producer_make(struct kafka *k, struct mr_error *why)
 {
-    struct kafka *k = state;
     static const uint64_t one = 1;
     char text[TEXT_MAX];
 
-    rd_kafka_conf_t *rk_conf = mr_kafka_conf_make(k->conf, k->batch_bytes, why);
+    rd_kafka_conf_t *rk_conf =
+        mr_kafka_conf_make(k->conf, k->batch_bytes, k->tx.state == TX_OFF ? NULL : k->tx.id, why);
     if (rk_conf == NULL) {
         return MR_ERR_CONFIG;
     }
@@ -82,7 +83,7 @@ static enum mr_err kafka_open(void *state, struct mr_error *why)
         mr_kafka_token_free(k);
         return mr_error_set(why, MR_ERR_CONFIG, "librdkafka: %s", text);
     }
-    mr_kafka_token_begin(k);
+    mr_kafka_token_begin(k, k->rk);
     mr_kafka_admin_begin(k);
     k->queue = rd_kafka_queue_get_main(k->rk);
     rd_kafka_queue_io_event_enable(k->queue, mr_sink_wake_fd(k->port), &one, sizeof(one));
@@ -96,10 +97,18 @@ static enum mr_err kafka_open(void *state, struct mr_error *why)
     k->answered = false;
     k->opened_ns = mr_clock_mono_ns();
     k->probe_at_ns = k->opened_ns + AWAY_GRACE_MS * NS_PER_MS;
+    if (k->tx.state != TX_OFF) {
+        mr_tx_opened(k);
+    }
     return MR_OK;
 }
 
-static void kafka_drop_producer(struct kafka *k)
+static enum mr_err kafka_open(void *state, struct mr_error *why)
+{
+    return mr_kafka_producer_make(state, why);
+}
+
+void mr_kafka_producer_drop(struct kafka *k)
 {
     if (k->rk == NULL) {
         return;
@@ -122,8 +131,8 @@ static bool kafka_renew(struct kafka *k)
 {
     struct mr_error why;
 
-    kafka_drop_producer(k);
-    if (kafka_open(k, &why) == MR_OK) {
+    mr_kafka_producer_drop(k);
+    if (mr_kafka_producer_make(k, &why) == MR_OK) {
         return true;
     }
     mr_sink_down(k->port, why.text);
@@ -237,14 +246,22 @@ static void kafka_break_off(struct kafka *k, const struct mr_batch *batch, uint3
                    mr_kafka_is_consequence(err) ? NULL : text);
 }
 
+/* At least once: there is a producer, or a new one can be made. */
+static bool kafka_takes(struct kafka *k)
+{
+    return !k->failing && ((!k->stale && k->rk != NULL) || kafka_renew(k));
+}
+
 static enum mr_err kafka_submit(void *state, const struct mr_batch *batch)
 {
     struct kafka *k = state;
+    bool exactly = k->tx.state != TX_OFF;
 
-    if (k->failing || ((k->stale || k->rk == NULL) && !kafka_renew(k)) ||
-        !kafka_topics_ready(k, batch)) {
+    if (!(exactly ? mr_tx_takes(k) : kafka_takes(k)) || !kafka_topics_ready(k, batch) ||
+        (exactly && !mr_tx_enter(k, batch))) {
         return MR_ERR_FULL;
     }
+    uint64_t before = k->inflight;
     k->fields[FIELD_OPAQUE].u.ptr = batch->token;
     for (uint32_t i = 0; i < batch->record_count; i++) {
         rd_kafka_resp_err_t err = kafka_produce(k, &batch->records[i]);
@@ -261,6 +278,9 @@ static enum mr_err kafka_submit(void *state, const struct mr_batch *batch)
             kafka_break_off(k, batch, i, err);
             break;
         }
+    }
+    if (exactly) {
+        mr_tx_entered(k, batch, (uint32_t)(k->inflight - before));
     }
     return MR_OK;
 }
@@ -287,7 +307,7 @@ static void kafka_watch(struct kafka *k, int64_t now_ns)
     if ((away || !k->answered) && k->inflight == 0 && now_ns >= k->probe_at_ns) {
         k->probe_at_ns = now_ns + PROBE_EVERY_MS * NS_PER_MS;
         /* A topic that is missing or forbidden keeps us down until it is usable. */
-        bool usable = k->denied == NULL && !k->may_write_nothing;
+        bool usable = k->denied == NULL && !k->may_write_nothing && !k->tx.blocked;
         for (struct topic *t = k->topics; t != NULL; t = t->next) {
             usable = usable && t->missing_since_ns == 0;
         }
@@ -298,15 +318,9 @@ static void kafka_watch(struct kafka *k, int64_t now_ns)
     }
 }
 
-static void kafka_tick(void *state, int64_t now_ns)
+/* At least once: after a failure everything is given back, then this producer is done for. */
+static void kafka_give_back(struct kafka *k)
 {
-    struct kafka *k = state;
-
-    if (k->rk == NULL) {
-        return;
-    }
-    rd_kafka_poll(k->rk, 0);
-    mr_kafka_flush_told(k);
     if (k->failing) {
         if (!k->purged) {
             k->purged = true;
@@ -319,6 +333,24 @@ static void kafka_tick(void *state, int64_t now_ns)
             k->stale = true;
         }
     }
+}
+
+static void kafka_tick(void *state, int64_t now_ns)
+{
+    struct kafka *k = state;
+
+    if (k->rk != NULL) {
+        rd_kafka_poll(k->rk, 0);
+        mr_kafka_flush_told(k);
+    }
+    if (k->tx.state != TX_OFF) {
+        mr_tx_tick(k, now_ns);
+    } else {
+        kafka_give_back(k);
+    }
+    if (k->rk == NULL) {
+        return;
+    }
     kafka_watch(k, now_ns);
     mr_kafka_admin_tick(k, now_ns);
 }
@@ -329,6 +361,10 @@ static void kafka_close(void *state, int64_t patience_ns)
 {
     struct kafka *k = state;
 
+    if (k->tx.state != TX_OFF) {
+        mr_tx_close(k, patience_ns);
+        return;
+    }
     if (k->rk == NULL) {
         return;
     }
@@ -343,14 +379,15 @@ static void kafka_close(void *state, int64_t patience_ns)
             rd_kafka_poll(k->rk, 10);
         }
     }
-    kafka_drop_producer(k); /* joins librdkafka's threads: (3) */
+    mr_kafka_producer_drop(k); /* joins librdkafka's threads: (3) */
 }
 
 static void kafka_fini(void *state)
 {
     struct kafka *k = state;
 
-    kafka_drop_producer(k);
+    mr_finder_end(k);
+    mr_kafka_producer_drop(k);
     mr_kafka_topics_free(k);
 }
 
@@ -367,6 +404,7 @@ static void kafka_shape(const void *conf_of, struct mr_shape *out)
         .headers = (enum mr_headers)conf->headers.choice,
         .header_option = "headers",
         .header_list = conf->headers.pairs,
+        .keeps_position = conf->delivery == MR_KAFKA_EXACTLY_ONCE,
         .dests_max = (uint32_t)conf->max_topics,
         .value_bytes_max = mr_kafka_message_bytes_max(conf),
         .dest_refused = mr_kafka_topic_refused,
@@ -393,6 +431,7 @@ const struct mr_sink_ops mr_kafka_sink = {
     .shape = kafka_shape,
     .init = kafka_init,
     .open = kafka_open,
+    .place = mr_tx_place,
     .submit = kafka_submit,
     .tick = kafka_tick,
     .partitions = kafka_partitions,

@@ -3,6 +3,9 @@
  *     batch ─▶ rd_kafka_produceva (payload borrowed) ─▶ broker, acks=all
  *     mr_sink_settle ◀── delivery reports ◀─────────────┘
  *
+ * With `delivery: exactly_once` it is a transactional one: batches and a record of the
+ * position are committed together, and settled when that is known.
+ *
  * What it promises is in README.md of this folder.
  *
  * Thread: as sink.h says; librdkafka brings its own.
@@ -25,6 +28,8 @@ enum mr_kafka_mechanism {
 /* What becomes of partitions that a topic gets after it was first used. */
 enum mr_kafka_growth { MR_KAFKA_PARTITIONS_KEEP, MR_KAFKA_PARTITIONS_FOLLOW };
 
+enum mr_kafka_delivery { MR_KAFKA_AT_LEAST_ONCE, MR_KAFKA_EXACTLY_ONCE };
+
 /* As in the configuration; see the table in options.c. */
 struct mr_kafka_conf {
     const char *servers;
@@ -36,6 +41,10 @@ struct mr_kafka_conf {
     uint64_t linger_us;
     uint64_t max_topics;
     uint32_t partitions; /* enum mr_kafka_growth */
+    uint32_t delivery;   /* enum mr_kafka_delivery */
+    uint64_t commit_interval_us;
+    uint64_t commit_bytes;
+    const char *positions_topic;
     struct mr_kafka_auth {
         uint32_t mechanism; /* enum mr_kafka_mechanism */
         const char *username;

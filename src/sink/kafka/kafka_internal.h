@@ -8,12 +8,15 @@
  *     refusal.c   what Kafka refuses, in words
  *     topic.c     topics: legal names, partitions
  *     admin.c     topics that are made, looked at for limits, and grow
+ *     transaction.c  exactly once: transactions, and what becomes of one that failed
+ *     finder.c    exactly once: the position record, read back
  *
  * Thread: everything on the bridge's worker, except the log callback and token.c.
  */
 #ifndef MR_SINK_KAFKA_KAFKA_INTERNAL_H
 #define MR_SINK_KAFKA_KAFKA_INTERNAL_H
 
+#include "base/metric.h"
 #include "base/text.h"
 #include "sink/kafka/kafka.h"
 
@@ -25,6 +28,7 @@ enum {
     HEADERS_MAX = MR_RECORD_HEADERS_MAX,
     BATCH_BYTES_DEFAULT = 1000000,
     BATCH_BYTES_MIN = 2048,
+    POSITIONS_PARTITIONS = 16,       /* of the topic of positions, if we make it */
     MESSAGE_BYTES_DEFAULT = 1048588, /* as a topic's max.message.bytes, by Kafka's default */
 };
 
@@ -46,6 +50,77 @@ struct topic {
     int64_t create_at_ns; /* not before, after a failure */
     char impossible[256]; /* why Kafka will never make it; empty: nothing is known of that */
     int64_t missing_since_ns;
+};
+
+/* ---- exactly once ---- */
+
+enum {
+    TX_HELD_MAX = 256, /* batches in a transaction; the pipeline has no more spans */
+    TX_NAME_MAX = 256,
+    TX_BY_CHARS = 16,
+};
+
+enum tx_state {
+    TX_OFF,     /* at least once */
+    TX_CLOSED,  /* no producer; a new one at again_at_ns */
+    TX_INIT,    /* it fences those before it and finishes what they left */
+    TX_FIND,    /* the position is being read */
+    TX_FOUND,   /* and told; the pipeline says where to go on */
+    TX_READY,   /* no transaction */
+    TX_OPEN,    /* batches are in it */
+    TX_COMMIT,  /* it is being committed */
+    TX_FENCED,  /* a newer producer has our id, or the broker has given our transaction up */
+    TX_STOPPED, /* for the operator */
+};
+
+/* A batch, and how many of its records are in the transaction. */
+struct held {
+    void *token;
+    uint32_t count;
+    bool suspect;
+};
+
+/* The position record as it was read. */
+struct found {
+    bool is; /* there is one */
+    uint64_t seq;
+    uint32_t epoch;
+    char by[TX_BY_CHARS + 1];
+    char gateway[64];
+};
+
+struct finder; /* finder.c */
+
+struct tx {
+    enum tx_state state;
+    char id[TX_NAME_MAX];     /* transactional.id */
+    char key[TX_NAME_MAX];    /* of the position record */
+    char by[TX_BY_CHARS + 1]; /* which of all producers of this id we are */
+    bool claimed;             /* some position record is by us */
+    struct topic positions;   /* where those are */
+    struct finder *finder;    /* NULL: nothing is being read */
+    struct held held[TX_HELD_MAX];
+    uint32_t held_count;
+    uint64_t seq_last; /* of the last batch held */
+    uint64_t bytes;    /* of their values */
+    uint64_t position; /* that Kafka has */
+    uint64_t pending;  /* that the commit on its way brings */
+    bool flushed;
+    bool in_doubt; /* the commit may have been sent: only Kafka knows */
+    bool fenced;
+    bool blocked; /* not even a transaction can be begun; the port was told why */
+    bool place_wanted;
+    uint64_t place_seq;
+    uint32_t place_epoch;
+    uint32_t failures;   /* since the last commit with records */
+    int64_t again_at_ns; /* CLOSED, FENCED: when to go on */
+    int64_t fenced_ns;
+    int64_t opened_ns;
+    int64_t behind_ns; /* since when the position could be moved without records; 0: not */
+    char reason[TEXT_MAX];
+    struct mr_metric *committed;
+    struct mr_metric *aborted;
+    struct mr_metric *seconds;
 };
 
 enum admin_task { ADMIN_NONE, ADMIN_CREATE, ADMIN_LIMITS };
@@ -79,6 +154,7 @@ struct kafka {
     bool limits_wanted; /* some topic's are not known */
 
     struct token_source *token; /* NULL: no OAUTHBEARER */
+    struct tx tx;
 
     /* reports of one batch that follow each other, told as one verdict */
     void *told_token;
@@ -100,7 +176,8 @@ struct kafka {
 extern const struct mr_option mr_kafka_options[];
 enum mr_err mr_kafka_check(const void *conf, struct mr_error *why) MR_MUST_USE;
 rd_kafka_conf_t *mr_kafka_conf_make(const struct mr_kafka_conf *conf, uint32_t batch_bytes,
-                                    struct mr_error *why);
+                                    const char *transactional_id, struct mr_error *why);
+rd_kafka_conf_t *mr_kafka_conf_make_reader(const struct mr_kafka_conf *conf, struct mr_error *why);
 uint32_t mr_kafka_message_bytes_max(const struct mr_kafka_conf *conf);
 enum mr_err mr_kafka_property_set(rd_kafka_conf_t *rk_conf, const char *name, const char *value,
                                   const char *option, struct mr_error *why) MR_MUST_USE;
@@ -124,9 +201,36 @@ const char *mr_kafka_mechanism_name(const struct mr_kafka_conf *conf);
 
 /* token.c */
 void mr_kafka_token_attach(rd_kafka_conf_t *rk_conf, struct kafka *k); /* before rd_kafka_new */
-void mr_kafka_token_begin(struct kafka *k);                            /* after it */
+void mr_kafka_token_begin(struct kafka *k, rd_kafka_t *rk);            /* after it */
 void mr_kafka_token_end(struct kafka *k);  /* a request is not waited for any longer */
 void mr_kafka_token_free(struct kafka *k); /* when the producer is gone */
+
+/* kafka.c */
+enum mr_err mr_kafka_producer_make(struct kafka *k, struct mr_error *why) MR_MUST_USE;
+void mr_kafka_producer_drop(struct kafka *k); /* librdkafka holds no value any more */
+
+/* transaction.c */
+void mr_tx_init(struct kafka *k);
+void mr_tx_opened(struct kafka *k); /* there is a new producer */
+bool mr_tx_takes(const struct kafka *k);
+bool mr_tx_enter(struct kafka *k, const struct mr_batch *batch); /* before its first record */
+void mr_tx_entered(struct kafka *k, const struct mr_batch *batch, uint32_t count);
+void mr_tx_note(struct kafka *k, void *token, enum mr_verdict verdict, const char *reason);
+void mr_tx_note_error(struct kafka *k, rd_kafka_resp_err_t err);
+void mr_tx_place(void *state, uint64_t seq, uint32_t epoch);
+void mr_tx_tick(struct kafka *k, int64_t now_ns);
+void mr_tx_close(struct kafka *k, int64_t patience_ns);
+
+/* finder.c */
+enum find_result {
+    FIND_MORE, /* come again */
+    FIND_DONE,
+    FIND_BLOCKED, /* cannot be read; `why` */
+};
+enum mr_err mr_finder_begin(struct kafka *k, struct mr_error *why) MR_MUST_USE;
+enum find_result mr_finder_step(struct kafka *k, struct found *out, struct mr_error *why);
+void mr_finder_end(struct kafka *k);
+void mr_finder_put(const struct kafka *k, uint64_t seq, uint32_t epoch, struct mr_text *out);
 
 /* topic.c */
 const char *mr_kafka_topic_refused(struct mr_span name);

@@ -21,6 +21,9 @@ static const char *const compression_choices[] = {"none", "gzip", "snappy", "lz4
 static const char *const growth_choices[] = {
     [MR_KAFKA_PARTITIONS_KEEP] = "keep", [MR_KAFKA_PARTITIONS_FOLLOW] = "follow", NULL};
 
+static const char *const delivery_choices[] = {
+    [MR_KAFKA_AT_LEAST_ONCE] = "at_least_once", [MR_KAFKA_EXACTLY_ONCE] = "exactly_once", NULL};
+
 #define CREATE_FIELD(field)                                       \
     .offset = offsetof(struct mr_kafka_conf, auto_create.field) - \
               offsetof(struct mr_kafka_conf, auto_create)
@@ -118,6 +121,33 @@ const struct mr_option mr_kafka_options[] = {
      .help =
          "What to do with partitions that a topic gets later: keep leaves every key where it is "
          "until the next start; follow uses them, which moves keys."},
+    {.name = "delivery",
+     .type = MR_OPT_CHOICE,
+     FIELD(delivery),
+     .default_text = "at_least_once",
+     .choices = delivery_choices,
+     .help = "at_least_once: after a failure some records may come twice; exactly_once: by "
+             "transactions, for consumers that set isolation.level=read_committed."},
+    {.name = "commit_interval",
+     .type = MR_OPT_DURATION,
+     FIELD(commit_interval_us),
+     .default_text = "100ms",
+     .min = 0,
+     .max = 10000000,
+     .help = "exactly_once: how long a transaction lasts while nothing is behind; with a backlog "
+             "it is longer."},
+    {.name = "commit_bytes",
+     .type = MR_OPT_SIZE,
+     FIELD(commit_bytes),
+     .default_text = "64MiB",
+     .min = 65536,
+     .max = 1 << 30,
+     .help = "exactly_once: a transaction with this many bytes of values is committed."},
+    {.name = "positions_topic",
+     .type = MR_OPT_STR,
+     FIELD(positions_topic),
+     .default_text = "millrace.positions",
+     .help = "exactly_once: the compacted topic in which every transaction notes how far it goes."},
     {.name = "auto_create",
      .type = MR_OPT_SECTION,
      FIELD(auto_create),
@@ -157,7 +187,9 @@ static const struct {
                             "0"},
     {"retries", "a record is retried for ever"},
     {"message.send.max.retries", "a record is retried for ever"},
-    {"transactional.id", "transactions are the gateway's own"},
+    {"transactional.id", "transactions are the gateway's own; see `delivery`"},
+    {"isolation.level", "positions are read at read_committed; consumers of the data set it "
+                        "themselves"},
     {"queue.buffering.max.messages", "use `inflight_records`"},
     {"queue.buffering.max.kbytes", "use `inflight_records`"},
     {"bootstrap.servers", "use `servers`"},
@@ -201,6 +233,45 @@ static void set_no_telemetry(rd_kafka_conf_t *rk_conf)
     (void)rd_kafka_conf_set(rk_conf, "enable.metrics.push", "false", text, sizeof(text));
 }
 
+struct property {
+    const char *name;
+    const char *value;
+    const char *option; /* whose fault it would be */
+};
+
+static enum mr_err set_all(rd_kafka_conf_t *rk_conf, const struct property *rows, size_t count,
+                           struct mr_error *why)
+{
+    enum mr_err err = MR_OK;
+
+    for (size_t i = 0; i < count && err == MR_OK; i++) {
+        err = mr_kafka_property_set(rk_conf, rows[i].name, rows[i].value, rows[i].option, why);
+    }
+    return err;
+}
+
+/* At least once: nothing behind a failed record can overtake it, and none times out.
+ * In a transaction the abort sees to the order, and records wait as long as it may last
+ * (librdkafka takes message.timeout.ms from transaction.timeout.ms); of single records only
+ * failures are told, the commit speaks for the others.
+ */
+static enum mr_err set_delivery(rd_kafka_conf_t *rk_conf, const char *transactional_id,
+                                struct mr_error *why)
+{
+    const struct property plain[] = {
+        /* A failed record ends this producer: nothing behind it can overtake. */
+        {"enable.gapless.guarantee", "true", "kafka"},
+        {"message.timeout.ms", "0", "kafka"},
+    };
+    const struct property exact[] = {
+        {"transactional.id", transactional_id, "kafka"},
+        {"delivery.report.only.error", "true", "kafka"},
+    };
+
+    return transactional_id == NULL ? set_all(rk_conf, plain, MR_COUNT_OF(plain), why)
+                                    : set_all(rk_conf, exact, MR_COUNT_OF(exact), why);
+}
+
 /* What every producer of ours has, whatever the operator says. */
 static enum mr_err set_fixed(rd_kafka_conf_t *rk_conf, const struct mr_kafka_conf *conf,
                              uint32_t batch_bytes, struct mr_error *why)
@@ -213,20 +284,13 @@ static enum mr_err set_fixed(rd_kafka_conf_t *rk_conf, const struct mr_kafka_con
              conf->linger_us % 1000);
     snprintf(batch, sizeof(batch), "%" PRIu32, batch_bytes);
     snprintf(message, sizeof(message), "%d", MESSAGE_BYTES_DEFAULT);
-    const struct {
-        const char *name;
-        const char *value;
-        const char *option;
-    } rows[] = {
+    const struct property rows[] = {
         {"bootstrap.servers", conf->servers, "servers"},
         {"client.id", conf->client_id, "client_id"},
         {"compression.codec", compression_choices[conf->compression], "compression"},
         {"linger.ms", linger, "linger"},
         {"acks", "all", "kafka"},
         {"enable.idempotence", "true", "kafka"},
-        /* A failed record ends this producer: nothing behind it can overtake. */
-        {"enable.gapless.guarantee", "true", "kafka"},
-        {"message.timeout.ms", "0", "kafka"},
         /* The pipeline bounds what is in flight, so that a full queue never splits
          * a batch in the middle. */
         {"queue.buffering.max.messages", "10000000", "kafka"},
@@ -242,15 +306,8 @@ static enum mr_err set_fixed(rd_kafka_conf_t *rk_conf, const struct mr_kafka_con
         {"log.connection.close", "false", "kafka"},
     };
 
-    for (size_t i = 0; i < MR_COUNT_OF(rows); i++) {
-        enum mr_err err =
-            mr_kafka_property_set(rk_conf, rows[i].name, rows[i].value, rows[i].option, why);
-        if (err != MR_OK) {
-            return err;
-        }
-    }
     set_no_telemetry(rk_conf);
-    return MR_OK;
+    return set_all(rk_conf, rows, MR_COUNT_OF(rows), why);
 }
 
 static enum mr_err set_passed(rd_kafka_conf_t *rk_conf, const struct mr_kafka_conf *conf,
@@ -274,20 +331,60 @@ static enum mr_err set_passed(rd_kafka_conf_t *rk_conf, const struct mr_kafka_co
 }
 
 /* librdkafka's configuration for `conf`; NULL: `why` says what is wrong.  The
- * caller's until rd_kafka_new() takes it.
+ * caller's until rd_kafka_new() takes it.  Without a transactional id: at least once.
  */
 rd_kafka_conf_t *mr_kafka_conf_make(const struct mr_kafka_conf *conf, uint32_t batch_bytes,
-                                    struct mr_error *why)
+                                    const char *transactional_id, struct mr_error *why)
 {
     rd_kafka_conf_t *rk_conf = rd_kafka_conf_new();
 
     if (set_fixed(rk_conf, conf, batch_bytes, why) != MR_OK ||
+        set_delivery(rk_conf, transactional_id, why) != MR_OK ||
         mr_kafka_security_set(rk_conf, conf, why) != MR_OK ||
         set_passed(rk_conf, conf, why) != MR_OK) {
         rd_kafka_conf_destroy(rk_conf);
         return NULL;
     }
     return rk_conf;
+}
+
+/* The same for reading the positions: the connection as for producing. */
+rd_kafka_conf_t *mr_kafka_conf_make_reader(const struct mr_kafka_conf *conf, struct mr_error *why)
+{
+    rd_kafka_conf_t *rk_conf = rd_kafka_conf_new();
+    const struct property rows[] = {
+        {"bootstrap.servers", conf->servers, "servers"},
+        {"client.id", conf->client_id, "client_id"},
+        {"isolation.level", "read_committed", "kafka"},
+        {"enable.partition.eof", "true", "kafka"},
+        {"enable.auto.commit", "false", "kafka"},
+        {"auto.offset.reset", "earliest", "kafka"},
+        {"allow.auto.create.topics", "false", "kafka"},
+        {"fetch.wait.max.ms", "50", "kafka"},
+        {"reconnect.backoff.ms", "100", "kafka"},
+        {"reconnect.backoff.max.ms", "1000", "kafka"},
+        {"log.connection.close", "false", "kafka"},
+    };
+
+    set_no_telemetry(rk_conf);
+    if (set_passed(rk_conf, conf, why) != MR_OK ||
+        set_all(rk_conf, rows, MR_COUNT_OF(rows), why) != MR_OK ||
+        mr_kafka_security_set(rk_conf, conf, why) != MR_OK) {
+        rd_kafka_conf_destroy(rk_conf);
+        return NULL;
+    }
+    return rk_conf;
+}
+
+static enum mr_err positions_check(const struct mr_kafka_conf *conf, struct mr_error *why)
+{
+    const char *fault = conf->delivery != MR_KAFKA_EXACTLY_ONCE
+                            ? NULL
+                            : mr_kafka_topic_refused(mr_span_of(conf->positions_topic));
+
+    return fault == NULL ? MR_OK
+                         : mr_error_set(why, MR_ERR_CONFIG, "positions_topic: '%s' cannot be: %s",
+                                        conf->positions_topic, fault);
 }
 
 enum mr_err mr_kafka_check(const void *conf_of, struct mr_error *why)
@@ -305,10 +402,15 @@ enum mr_err mr_kafka_check(const void *conf_of, struct mr_error *why)
         return mr_error_set(why, MR_ERR_CONFIG, "servers: is empty; name a broker, as kafka:9092");
     }
     enum mr_err err = mr_kafka_security_check(conf, why);
+    if (err == MR_OK) {
+        err = positions_check(conf, why);
+    }
     if (err != MR_OK) {
         return err;
     }
-    rd_kafka_conf_t *rk_conf = mr_kafka_conf_make(conf, BATCH_BYTES_DEFAULT, why);
+    rd_kafka_conf_t *rk_conf =
+        mr_kafka_conf_make(conf, BATCH_BYTES_DEFAULT,
+                           conf->delivery == MR_KAFKA_EXACTLY_ONCE ? "millrace" : NULL, why);
     if (rk_conf == NULL) {
         return MR_ERR_CONFIG;
     }

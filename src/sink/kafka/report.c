@@ -77,7 +77,8 @@ static bool is_poison(rd_kafka_resp_err_t err)
 bool mr_kafka_is_consequence(rd_kafka_resp_err_t err)
 {
     return err == RD_KAFKA_RESP_ERR__PURGE_QUEUE || err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT ||
-           err == RD_KAFKA_RESP_ERR__FATAL || err == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE;
+           err == RD_KAFKA_RESP_ERR__FATAL || err == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE ||
+           err == RD_KAFKA_RESP_ERR__STATE; /* of a transaction that has failed */
 }
 
 /* The broker may have refused the batch, not a record: smaller batches from now on. */
@@ -121,6 +122,11 @@ static void report_failure(struct kafka *k, const rd_kafka_message_t *message)
         }
     }
     mr_kafka_fail(k);
+    if (k->tx.state != TX_OFF) {
+        mr_tx_note(k, message->_private, verdict, text);
+        mr_tx_note_error(k, message->err);
+        return;
+    }
     mr_sink_settle(k->port, message->_private, 1, verdict, text[0] == '\0' ? NULL : text);
 }
 
@@ -159,6 +165,7 @@ static void on_fatal(struct kafka *k, rd_kafka_t *rk)
         struct topic *topic = k->topics;
         mr_kafka_refused(k, err, topic, topic != NULL ? topic->name : k->conf->topic);
     }
+    mr_tx_note_error(k, err);
     mr_kafka_fail(k);
 }
 

@@ -448,7 +448,7 @@ static enum mr_err check_certificates(const struct mr_kafka_conf *conf, struct m
 
     nowhere.servers = "127.0.0.1:9";
     nowhere.authentication.mechanism = MR_KAFKA_AUTH_NONE;
-    rd_kafka_conf_t *rk_conf = mr_kafka_conf_make(&nowhere, BATCH_BYTES_DEFAULT, why);
+    rd_kafka_conf_t *rk_conf = mr_kafka_conf_make(&nowhere, BATCH_BYTES_DEFAULT, NULL, why);
     if (rk_conf == NULL) {
         return MR_ERR_CONFIG;
     }

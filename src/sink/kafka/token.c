@@ -315,18 +315,20 @@ void mr_kafka_token_attach(rd_kafka_conf_t *rk_conf, struct kafka *k)
     if (k->conf->authentication.mechanism != MR_KAFKA_AUTH_OAUTHBEARER) {
         return;
     }
-    CURLcode code = curl_global_init(CURL_GLOBAL_DEFAULT); /* counted; safe from any thread */
-    mr_assert(code == CURLE_OK);
-    k->token = mr_alloc(sizeof(*k->token));
-    k->token->auth = &k->conf->authentication;
+    if (k->token == NULL) {
+        CURLcode code = curl_global_init(CURL_GLOBAL_DEFAULT); /* counted; safe from any thread */
+        mr_assert(code == CURLE_OK);
+        k->token = mr_alloc(sizeof(*k->token));
+        k->token->auth = &k->conf->authentication;
+    }
     rd_kafka_conf_enable_sasl_queue(rk_conf, 1);
     rd_kafka_conf_set_oauthbearer_token_refresh_cb(rk_conf, on_refresh);
 }
 
-void mr_kafka_token_begin(struct kafka *k)
+void mr_kafka_token_begin(struct kafka *k, rd_kafka_t *rk)
 {
     if (k->token != NULL) {
-        rd_kafka_error_t *error = rd_kafka_sasl_background_callbacks_enable(k->rk);
+        rd_kafka_error_t *error = rd_kafka_sasl_background_callbacks_enable(rk);
         mr_assert(error == NULL);
     }
 }

@@ -145,15 +145,21 @@ bool mr_kafka_topic_ready(struct kafka *k, struct mr_dest *dest)
     return ready;
 }
 
+static void topic_release(struct kafka *k, struct topic *topic)
+{
+    if (topic->generation == k->generation && topic->rkt != NULL) {
+        rd_kafka_topic_destroy(topic->rkt);
+        topic->generation = 0;
+        topic->rkt = NULL;
+    }
+}
+
 void mr_kafka_topics_release(struct kafka *k)
 {
     for (struct topic *topic = k->topics; topic != NULL; topic = topic->next) {
-        if (topic->generation == k->generation) {
-            rd_kafka_topic_destroy(topic->rkt);
-            topic->generation = 0;
-            topic->rkt = NULL;
-        }
+        topic_release(k, topic);
     }
+    topic_release(k, &k->tx.positions);
 }
 
 void mr_kafka_topics_free(struct kafka *k)

@@ -1,0 +1,624 @@
+/* transaction.c - exactly once: batches and the position, committed together.
+ *
+ *     CLOSED ─▶ INIT ─▶ FIND ─▶ FOUND ─▶ READY ◀──▶ OPEN ─▶ COMMIT ─▶ READY
+ *       ▲                                                     │
+ *       └────────── any failure: a new producer ◀─────────────┘
+ *
+ * DESIGN
+ *
+ * A transaction takes batches until it is `commit_interval` old and nothing is behind, or
+ * until it is large or long enough.  Then a record with the position goes in, and it is
+ * committed.  While that lasts nothing can be produced, so that a backlog is carried in
+ * longer transactions.  Verdicts wait for the commit.
+ *
+ * Whatever fails, the producer is dropped, and a new one with the same id begins by
+ * rd_kafka_init_transactions(): that aborts what was open, finishes what was being
+ * committed, and makes Kafka refuse everything that may still be on its way from the old one.
+ * Then the position record says which of the two it was.  There is no other way back, hence
+ * none that is less well tried; librdkafka's own (abort, go on with the same producer) would
+ * leave late requests of the aborted transaction with a valid epoch.
+ *
+ * A commit that takes long is asked about again on the same producer for as long as
+ * librdkafka allows.  If it fails in the end its outcome is unknown, and its batches are
+ * held until the position record is read.
+ *
+ * Fenced.  Kafka refuses a producer when a newer one has its id, and also when it has given
+ * up a transaction that was open for too long (the machine was asleep).  It does not tell
+ * the two apart, the position record does: every producer writes one when it begins.  If
+ * the last one is by somebody else, a second gateway has our journal id: we stop, because
+ * fencing it in turn would go on for ever.  If it is still ours after a while, nobody is there.
+ *
+ * INVARIANTS
+ *
+ *   (1) No verdict of DONE before the commit is known to hold.
+ *   (2) `held` is not empty in OPEN, COMMIT, and while `in_doubt` only.
+ *   (3) A verdict is given only when librdkafka holds no reference to the batch's values.
+ */
+#include "sink/kafka/kafka_internal.h"
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "os/clock.h"
+#include "os/process.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum {
+    INIT_MS = 100,
+    FLUSH_MS = 200,
+    COMMIT_MS = 400,
+    LONG_MS = 1000, /* with a backlog */
+    POSITION_ONLY_MS = 1000,
+    LETTERS_PATIENCE_MS = 20000,
+    AGAIN_MIN_MS = 100,
+    AGAIN_MAX_MS = 5000,
+    FENCED_WAIT_MS = 5000, /* a newer producer has written its position record by then */
+    FENCED_LOOK_MS = 500,
+};
+
+void mr_tx_init(struct kafka *k)
+{
+    struct tx *tx = &k->tx;
+    const char *journal = mr_sink_journal_id(k->port);
+    const char *bridge = mr_sink_bridge_name(k->port);
+    uint32_t lane = mr_sink_lane(k->port);
+    uint64_t by;
+    char labels[TX_NAME_MAX];
+
+    if (k->conf->delivery != MR_KAFKA_EXACTLY_ONCE) {
+        return;
+    }
+    tx->state = TX_CLOSED;
+    snprintf(tx->id, sizeof(tx->id), "millrace-%s-%s-%" PRIu32, journal, bridge, lane);
+    snprintf(tx->key, sizeof(tx->key), "%s/%s/%" PRIu32, journal, bridge, lane);
+    mr_os_random(&by, sizeof(by));
+    snprintf(tx->by, sizeof(tx->by), "%016" PRIx64, by);
+    tx->positions.name = k->conf->positions_topic;
+    snprintf(labels, sizeof(labels), "bridge=\"%s\",lane=\"%" PRIu32 "\"", bridge, lane);
+    tx->committed = mr_metric_new(MR_METRIC_COUNTER, "millrace_sink_transactions_committed_total",
+                                  "Transactions the target has committed.", labels);
+    tx->aborted =
+        mr_metric_new(MR_METRIC_COUNTER, "millrace_sink_transactions_aborted_total",
+                      "Transactions that were given up; their records are offered again.", labels);
+    tx->seconds = mr_metric_new(MR_METRIC_HISTOGRAM, "millrace_sink_transaction_seconds",
+                                "From the first record of a transaction to its commit.", labels);
+}
+
+void mr_tx_opened(struct kafka *k)
+{
+    struct tx *tx = &k->tx;
+
+    tx->state = TX_INIT;
+    tx->fenced = false;
+    tx->place_wanted = false;
+    tx->behind_ns = 0;
+}
+
+/* ---- failures ---- */
+
+void mr_tx_note(struct kafka *k, void *token, enum mr_verdict verdict, const char *reason)
+{
+    struct tx *tx = &k->tx;
+
+    if (reason[0] != '\0' && tx->reason[0] == '\0') {
+        snprintf(tx->reason, sizeof(tx->reason), "%s", reason);
+    }
+    for (uint32_t i = 0; i < tx->held_count && verdict == MR_VERDICT_SUSPECT; i++) {
+        tx->held[i].suspect = tx->held[i].suspect || tx->held[i].token == token;
+    }
+}
+
+static bool is_fence(rd_kafka_resp_err_t err)
+{
+    return err == RD_KAFKA_RESP_ERR__FENCED || err == RD_KAFKA_RESP_ERR_PRODUCER_FENCED ||
+           err == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH;
+}
+
+void mr_tx_note_error(struct kafka *k, rd_kafka_resp_err_t err)
+{
+    k->tx.fenced = k->tx.fenced || is_fence(err);
+}
+
+/* For the operator, until a transaction can be begun again. */
+static void tx_blocked(struct kafka *k, const char *why)
+{
+    k->tx.blocked = true;
+    k->answered = false;
+    mr_sink_refused(k->port, why);
+}
+
+static void say_not_allowed(struct kafka *k)
+{
+    char principal[TEXT_MAX];
+    char text[2 * TEXT_MAX];
+    struct mr_text out = mr_text_over(text, sizeof(text));
+
+    mr_kafka_principal(k->conf, principal, sizeof(principal));
+    mr_text_fmt(&out,
+                "'%s' may not use the transactional id '%s'; allow it: kafka-acls.sh "
+                "--bootstrap-server %s --add --allow-principal '%s' --operation Write "
+                "--transactional-id millrace- --resource-pattern-type prefixed",
+                principal, k->tx.id, k->conf->servers, principal);
+    tx_blocked(k, text);
+}
+
+/* librdkafka's call did not succeed; takes `error`.  False: call it again later. */
+static bool tx_failed(struct kafka *k, rd_kafka_error_t *error, const char *doing)
+{
+    rd_kafka_resp_err_t err = rd_kafka_error_code(error);
+    bool again = rd_kafka_error_is_retriable(error) && !rd_kafka_error_is_fatal(error) &&
+                 !rd_kafka_error_txn_requires_abort(error);
+    char text[TEXT_MAX];
+
+    if (!again) {
+        snprintf(text, sizeof(text), "%s: %s", doing, rd_kafka_error_string(error));
+        mr_tx_note(k, NULL, MR_VERDICT_RETRY, text);
+        mr_tx_note_error(k, err);
+        if (rd_kafka_error_is_fatal(error)) {
+            mr_tx_note_error(k, rd_kafka_fatal_error(k->rk, text, sizeof(text)));
+        }
+        if (err == RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED) {
+            say_not_allowed(k);
+        }
+        mr_kafka_fail(k);
+    }
+    rd_kafka_error_destroy(error);
+    return !again;
+}
+
+/* librdkafka has nothing of them: (3). */
+static void tx_settle(struct kafka *k, bool done)
+{
+    struct tx *tx = &k->tx;
+    const char *reason = tx->reason[0] == '\0' ? NULL : tx->reason;
+
+    for (uint32_t i = 0; i < tx->held_count; i++) {
+        const struct held *held = &tx->held[i];
+        enum mr_verdict verdict = held->suspect ? MR_VERDICT_SUSPECT : MR_VERDICT_RETRY;
+        if (held->count != 0) {
+            mr_sink_settle(k->port, held->token, held->count, done ? MR_VERDICT_DONE : verdict,
+                           done ? NULL : reason);
+        }
+    }
+    tx->held_count = 0;
+    tx->bytes = 0;
+    tx->in_doubt = false;
+    tx->reason[0] = '\0';
+}
+
+static void tx_again(struct kafka *k, int64_t now_ns)
+{
+    struct tx *tx = &k->tx;
+    int64_t pause_ms = tx->failures == 0 ? 0 : AGAIN_MIN_MS;
+
+    for (uint32_t i = 1; i < tx->failures && pause_ms < AGAIN_MAX_MS; i++) {
+        pause_ms *= 2;
+    }
+    tx->failures += 1;
+    tx->state = TX_CLOSED;
+    tx->again_at_ns = now_ns + (pause_ms < AGAIN_MAX_MS ? pause_ms : AGAIN_MAX_MS) * NS_PER_MS;
+}
+
+/* This producer is done for: drop it, and give back what it certainly did not deliver. */
+static void tx_fail_over(struct kafka *k, int64_t now_ns)
+{
+    struct tx *tx = &k->tx;
+
+    if (tx->state == TX_OPEN || tx->state == TX_COMMIT) {
+        mr_metric_add(tx->aborted, 1);
+    }
+    mr_log(MR_LOG_DEBUG, "kafka", "%s: lane %" PRIu32 ": a new producer%s: %s",
+           mr_sink_bridge_name(k->port), mr_sink_lane(k->port),
+           tx->in_doubt ? ", which will tell how the last commit went" : "",
+           tx->reason[0] == '\0' ? "no reason given" : tx->reason);
+    mr_finder_end(k);
+    mr_kafka_producer_drop(k);
+    k->failing = false;
+    k->inflight = 0;
+    if (!tx->in_doubt) {
+        tx_settle(k, false);
+    }
+    if (tx->fenced) {
+        tx->state = TX_FENCED;
+        tx->fenced_ns = now_ns;
+        tx->again_at_ns = now_ns;
+    } else {
+        tx_again(k, now_ns);
+    }
+}
+
+/* ---- beginning ---- */
+
+static void tx_reopen(struct kafka *k, int64_t now_ns)
+{
+    struct mr_error why;
+
+    if (now_ns < k->tx.again_at_ns) {
+        mr_sink_tick_at(k->port, k->tx.again_at_ns);
+    } else if (mr_kafka_producer_make(k, &why) != MR_OK) {
+        tx_blocked(k, why.text);
+        tx_again(k, now_ns);
+    }
+}
+
+static void tx_init_step(struct kafka *k, int64_t now_ns)
+{
+    struct mr_error why;
+
+    rd_kafka_error_t *error = rd_kafka_init_transactions(k->rk, INIT_MS);
+    mr_sink_tick_at(k->port, now_ns);
+    if (error != NULL) {
+        (void)tx_failed(k, error, "the transactions could not be initialised");
+        return;
+    }
+    if (mr_finder_begin(k, &why) != MR_OK) {
+        tx_blocked(k, why.text);
+        mr_kafka_fail(k);
+        return;
+    }
+    k->tx.state = TX_FIND;
+}
+
+static void tx_stop_fenced(struct kafka *k, const struct found *found)
+{
+    char why[2 * TEXT_MAX];
+
+    snprintf(why, sizeof(why),
+             "another process delivers under the same transactional id, '%s' (its position record "
+             "is by gateway '%s'): a copy of this data folder is in use elsewhere. End one of the "
+             "two for good; then restart this gateway if it is the one that stays",
+             k->tx.id, found->gateway);
+    mr_finder_end(k);
+    mr_kafka_producer_drop(k);
+    tx_settle(k, false);
+    k->tx.state = TX_STOPPED;
+    mr_sink_stop(k->port, why);
+}
+
+static bool is_by_another(const struct kafka *k, const struct found *found)
+{
+    return k->tx.claimed && found->is && strcmp(found->by, k->tx.by) != 0;
+}
+
+/* What was in doubt is known now, and where to go on is the pipeline's to say. */
+static void tx_found(struct kafka *k, const struct found *found)
+{
+    struct tx *tx = &k->tx;
+    char where[TX_NAME_MAX];
+
+    mr_finder_end(k);
+    snprintf(where, sizeof(where), "position record in %.200s", k->conf->positions_topic);
+    const struct mr_position position = {.seq = found->seq, .epoch = found->epoch, .where = where};
+    tx->position = found->is ? found->seq : 0;
+    tx_settle(k, tx->in_doubt && found->is && found->seq >= tx->pending);
+    tx->state = TX_FOUND;
+    tx->place_wanted = false; /* what was said before this is out of date */
+    mr_sink_found(k->port, found->is ? &position : NULL);
+}
+
+static void tx_find_step(struct kafka *k, int64_t now_ns)
+{
+    struct found found = {.is = false};
+    struct mr_error why;
+
+    switch (mr_finder_step(k, &found, &why)) {
+    case FIND_MORE:
+        mr_sink_tick_at(k->port, now_ns);
+        break;
+    case FIND_BLOCKED:
+        tx_blocked(k, why.text);
+        mr_kafka_fail(k);
+        break;
+    case FIND_DONE:
+        if (is_by_another(k, &found)) {
+            tx_stop_fenced(k, &found);
+        } else {
+            tx_found(k, &found);
+        }
+        break;
+    }
+}
+
+/* Who has fenced us, if anybody? */
+static void tx_fenced_step(struct kafka *k, int64_t now_ns)
+{
+    struct tx *tx = &k->tx;
+    struct found found = {.is = false};
+    struct mr_error why;
+
+    mr_sink_tick_at(k->port, tx->again_at_ns);
+    if (now_ns < tx->again_at_ns) {
+        return;
+    }
+    if (tx->finder == NULL && mr_finder_begin(k, &why) != MR_OK) {
+        tx->again_at_ns = now_ns + FENCED_LOOK_MS * NS_PER_MS;
+        return;
+    }
+    enum find_result result = mr_finder_step(k, &found, &why);
+    if (result == FIND_MORE) {
+        return;
+    }
+    mr_finder_end(k);
+    if (result == FIND_DONE && is_by_another(k, &found)) {
+        tx_stop_fenced(k, &found);
+    } else if (now_ns - tx->fenced_ns > FENCED_WAIT_MS * NS_PER_MS) {
+        mr_log(MR_LOG_WARN, "kafka",
+               "%s: lane %" PRIu32 ": Kafka gave up a transaction that was open for too long (was "
+               "the machine asleep?); going on with a new producer",
+               mr_sink_bridge_name(k->port), mr_sink_lane(k->port));
+        tx_again(k, now_ns);
+    } else {
+        tx->again_at_ns = now_ns + FENCED_LOOK_MS * NS_PER_MS;
+    }
+}
+
+/* ---- committing ---- */
+
+static bool tx_begin(struct kafka *k)
+{
+    rd_kafka_error_t *error = rd_kafka_begin_transaction(k->rk);
+
+    if (error != NULL) {
+        (void)tx_failed(k, error, "a transaction could not be begun");
+        mr_kafka_fail(k);
+        return false;
+    }
+    k->tx.opened_ns = mr_clock_mono_ns();
+    k->tx.flushed = false;
+    return true;
+}
+
+/* The last record of a transaction. */
+static bool tx_put_position(struct kafka *k, uint64_t seq, uint32_t epoch)
+{
+    struct topic *topic = &k->tx.positions;
+    char text[TEXT_MAX];
+    struct mr_text value = mr_text_over(text, sizeof(text));
+    size_t key_len = strlen(k->tx.key);
+
+    mr_finder_put(k, seq, epoch, &value);
+    if (topic->generation != k->generation) {
+        topic->rkt = rd_kafka_topic_new(k->rk, topic->name, NULL);
+        topic->generation = k->generation;
+    }
+    rd_kafka_resp_err_t err = rd_kafka_producev(
+        k->rk, RD_KAFKA_V_RKT(topic->rkt),
+        RD_KAFKA_V_PARTITION(mr_kafka_partition(k->tx.key, key_len, topic->partitions)),
+        RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(k->tx.key, key_len),
+        RD_KAFKA_V_VALUE(text, value.len), RD_KAFKA_V_END);
+    if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        mr_tx_note(k, NULL, MR_VERDICT_RETRY, rd_kafka_err2str(err));
+        mr_kafka_fail(k);
+        return false;
+    }
+    k->inflight += 1;
+    return true;
+}
+
+static void tx_committed(struct kafka *k)
+{
+    struct tx *tx = &k->tx;
+    bool with_records = tx->held_count != 0;
+
+    k->inflight = 0;
+    k->heard = true;
+    k->may_write_nothing = false;
+    if (with_records) {
+        k->denied = NULL;
+        tx->failures = 0;
+        mr_metric_observe_us(tx->seconds, (uint64_t)((mr_clock_mono_ns() - tx->opened_ns) / 1000));
+    }
+    mr_metric_add(tx->committed, 1);
+    tx->position = tx->pending;
+    tx->behind_ns = 0;
+    tx->claimed = true;
+    tx->blocked = false;
+    tx->state = TX_READY;
+    tx_settle(k, true);
+    mr_sink_stands(k->port, tx->position);
+}
+
+static void tx_commit_step(struct kafka *k)
+{
+    struct tx *tx = &k->tx;
+
+    mr_sink_tick_at(k->port, mr_clock_mono_ns());
+    if (!tx->flushed) {
+        tx->flushed = rd_kafka_flush(k->rk, FLUSH_MS) == RD_KAFKA_RESP_ERR_NO_ERROR;
+        if (!tx->flushed || k->failing) {
+            return; /* a record that failed is told by its report */
+        }
+    }
+    tx->in_doubt = true;
+    rd_kafka_error_t *error = rd_kafka_commit_transaction(k->rk, COMMIT_MS);
+    if (error == NULL) {
+        tx_committed(k);
+    } else {
+        (void)tx_failed(k, error, "the commit failed");
+    }
+}
+
+static void tx_commit_begin(struct kafka *k, uint64_t seq, uint32_t epoch)
+{
+    k->tx.pending = seq;
+    k->tx.state = TX_COMMIT;
+    if (tx_put_position(k, seq, epoch)) {
+        tx_commit_step(k);
+    }
+}
+
+/* A transaction of nothing but the position. */
+static void tx_commit_position(struct kafka *k, uint64_t seq, uint32_t epoch)
+{
+    if (tx_begin(k)) {
+        tx_commit_begin(k, seq, epoch);
+    }
+}
+
+static void tx_ready_step(struct kafka *k, int64_t now_ns)
+{
+    struct tx *tx = &k->tx;
+    struct mr_reach reach;
+
+    if (tx->place_wanted) {
+        tx->place_wanted = false;
+        tx_commit_position(k, tx->place_seq, tx->place_epoch);
+        return;
+    }
+    if (tx->state != TX_READY) {
+        return;
+    }
+    mr_sink_reach(k->port, &reach);
+    if (reach.failing || reach.seq <= tx->position) {
+        return;
+    }
+    tx->behind_ns = tx->behind_ns == 0 ? now_ns : tx->behind_ns;
+    int64_t at_ns = tx->behind_ns + POSITION_ONLY_MS * NS_PER_MS;
+    if (reach.hurry || now_ns >= at_ns) {
+        tx_commit_position(k, reach.seq, reach.epoch);
+    } else {
+        mr_sink_tick_at(k->port, at_ns);
+    }
+}
+
+static void tx_open_step(struct kafka *k, int64_t now_ns)
+{
+    struct tx *tx = &k->tx;
+    int64_t interval_ns = (int64_t)k->conf->commit_interval_us * 1000;
+    int64_t long_ns = interval_ns > LONG_MS * NS_PER_MS ? interval_ns : LONG_MS * NS_PER_MS;
+    int64_t age_ns = now_ns - tx->opened_ns;
+    struct mr_reach reach;
+
+    mr_sink_reach(k->port, &reach);
+    if (reach.failing || tx->place_wanted) { /* the latter: all it held were dead letters */
+        mr_kafka_fail(k);
+        return;
+    }
+    bool full = reach.hurry || tx->bytes >= k->conf->commit_bytes || tx->held_count == TX_HELD_MAX;
+    int64_t due_ns = reach.more ? long_ns : interval_ns;
+    if (!full && age_ns < due_ns) {
+        mr_sink_tick_at(k->port, tx->opened_ns + due_ns);
+        return;
+    }
+    if (reach.seq >= tx->seq_last) {
+        tx_commit_begin(k, reach.seq, reach.epoch);
+    } else if (k->inflight != 0 && age_ns > LETTERS_PATIENCE_MS * NS_PER_MS) {
+        mr_tx_note(k, NULL, MR_VERDICT_RETRY, "its dead letters are not on the disk yet");
+        mr_kafka_fail(k);
+    } else {
+        mr_sink_tick_at(k->port, now_ns + 10 * NS_PER_MS);
+    }
+}
+
+/* ---- what the sink calls ---- */
+
+bool mr_tx_takes(const struct kafka *k)
+{
+    return (k->tx.state == TX_READY || k->tx.state == TX_OPEN) && !k->failing &&
+           !k->tx.place_wanted && k->tx.held_count < TX_HELD_MAX;
+}
+
+bool mr_tx_enter(struct kafka *k, const struct mr_batch *batch)
+{
+    if (k->tx.state == TX_READY && !tx_begin(k)) {
+        return false;
+    }
+    k->tx.state = TX_OPEN;
+    k->tx.held[k->tx.held_count++] = (struct held){.token = batch->token};
+    return true;
+}
+
+void mr_tx_entered(struct kafka *k, const struct mr_batch *batch, uint32_t count)
+{
+    struct tx *tx = &k->tx;
+
+    tx->held[tx->held_count - 1].count = count;
+    tx->seq_last = batch->seq_last;
+    for (uint32_t i = 0; i < batch->record_count; i++) {
+        tx->bytes += batch->records[i].value.len;
+    }
+}
+
+void mr_tx_place(void *state, uint64_t seq, uint32_t epoch)
+{
+    struct kafka *k = state;
+
+    k->tx.place_wanted = true;
+    k->tx.place_seq = seq;
+    k->tx.place_epoch = epoch;
+    mr_sink_wake(k->port);
+}
+
+static void tx_step(struct kafka *k, int64_t now_ns)
+{
+    switch (k->tx.state) {
+    case TX_CLOSED:
+        tx_reopen(k, now_ns);
+        break;
+    case TX_INIT:
+        tx_init_step(k, now_ns);
+        break;
+    case TX_FIND:
+        tx_find_step(k, now_ns);
+        break;
+    case TX_FOUND:
+    case TX_READY:
+        tx_ready_step(k, now_ns);
+        break;
+    case TX_OPEN:
+        tx_open_step(k, now_ns);
+        break;
+    case TX_COMMIT:
+        tx_commit_step(k);
+        break;
+    case TX_FENCED:
+        tx_fenced_step(k, now_ns);
+        break;
+    case TX_OFF:
+    case TX_STOPPED:
+        break;
+    }
+}
+
+void mr_tx_tick(struct kafka *k, int64_t now_ns)
+{
+    mr_sink_tick_at(k->port, 0);
+    if (!k->failing) {
+        tx_step(k, now_ns);
+    }
+    if (k->failing) {
+        tx_fail_over(k, now_ns);
+        mr_sink_tick_at(k->port, k->tx.again_at_ns);
+    }
+}
+
+/* Commit what is open if that can be done in time; else it is aborted by whoever comes
+ * next with our id.
+ */
+void mr_tx_close(struct kafka *k, int64_t patience_ns)
+{
+    struct tx *tx = &k->tx;
+    int64_t until_ns = mr_clock_mono_ns() + patience_ns;
+    struct mr_reach reach;
+
+    if (tx->state == TX_OPEN && !k->failing && patience_ns > 0) {
+        mr_sink_reach(k->port, &reach);
+        if (reach.seq >= tx->seq_last && !reach.failing) {
+            tx_commit_begin(k, reach.seq, reach.epoch);
+        }
+    }
+    while (tx->state == TX_COMMIT && !k->failing && mr_clock_mono_ns() < until_ns) {
+        tx_commit_step(k);
+    }
+    mr_finder_end(k);
+    mr_kafka_producer_drop(k);
+    tx->held_count = 0; /* what is unsettled counts as RETRY; the position record tells */
+    tx->bytes = 0;
+    tx->in_doubt = false;
+    tx->reason[0] = '\0';
+    tx->blocked = false;
+    k->failing = false;
+    k->inflight = 0;
+    tx->state = tx->state == TX_STOPPED ? TX_STOPPED : TX_CLOSED;
+}
