@@ -154,15 +154,16 @@ bool conn_dress(struct mr_conn *conn)
     const struct net_listener *listener = &conn->net->listeners[conn->listener];
 
     if (listener->tls != NULL) {
-        conn->tls = tls_accept(listener->tls, conn->fd);
-        if (conn->tls == NULL) {
+        struct conn_tls *tls = tls_accept(listener->tls, conn->fd);
+        if (tls == NULL) {
             return false;
         }
+        conn_layers(conn)->tls = tls;
     }
     if (listener->websocket != NULL) {
-        conn->ws = ws_accept(listener->websocket);
+        conn_layers(conn)->ws = ws_accept(listener->websocket);
     }
-    conn_layer(conn);
+    conn_layered(conn);
     return true;
 }
 

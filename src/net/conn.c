@@ -45,9 +45,53 @@ static bool slots_grow(struct mr_net *net)
     return true;
 }
 
-void conn_layer(struct mr_conn *conn)
+struct conn_layers *conn_layers(struct mr_conn *conn)
 {
-    conn->layered = conn->tls != NULL || conn->ws != NULL;
+    if (conn->layers == NULL) {
+        conn->layers = mr_alloc(sizeof(*conn->layers));
+    }
+    return conn->layers;
+}
+
+void conn_layered(struct mr_conn *conn)
+{
+    conn->layered = conn_tls(conn) != NULL || conn_ws(conn) != NULL;
+}
+
+void layers_free(struct conn_layers *layers, struct mr_bufpool *pool)
+{
+    if (layers == NULL) {
+        return;
+    }
+    if (layers->tls != NULL) {
+        tls_free(layers->tls);
+    }
+    if (layers->ws != NULL) {
+        ws_free(layers->ws, pool);
+    }
+    mr_free(layers->identity);
+    mr_free(layers);
+}
+
+static void peer_drop(struct mr_conn *conn)
+{
+    if (conn->peer_is_far) {
+        mr_free(conn->peer.far);
+        conn->peer_is_far = false;
+    }
+}
+
+void conn_peer_set(struct mr_conn *conn, const char *peer)
+{
+    size_t bytes = strlen(peer) + 1;
+
+    peer_drop(conn);
+    conn->peer_is_far = bytes > sizeof(conn->peer.near);
+    if (conn->peer_is_far) {
+        conn->peer.far = mr_strdup(peer);
+    } else {
+        memcpy(conn->peer.near, peer, bytes);
+    }
 }
 
 struct mr_conn *conn_take(struct mr_net *net, const struct mr_conn_parcel *parcel)
@@ -61,10 +105,8 @@ struct mr_conn *conn_take(struct mr_net *net, const struct mr_conn_parcel *parce
         MR_OK) {
         return NULL;
     }
-    conn->tls = parcel->tls;
-    conn->ws = parcel->ws;
-    conn->identity = parcel->identity;
-    conn_layer(conn);
+    conn->layers = parcel->layers;
+    conn_layered(conn);
     net->free_first = conn->next;
     conn->next = 0;
     conn->prev = 0;
@@ -74,7 +116,7 @@ struct mr_conn *conn_take(struct mr_net *net, const struct mr_conn_parcel *parce
     conn->watching = MR_READY_READ | MR_READY_EDGE;
     conn->listener = (uint8_t)parcel->listener;
     conn->heard = net->tick;
-    memcpy(conn->peer, parcel->peer, sizeof(conn->peer));
+    conn_peer_set(conn, parcel->peer);
     memset(mr_conn_user(conn), 0, net->options.user_bytes);
     net->stats.open += 1;
     return conn;
@@ -104,16 +146,9 @@ void conn_slot_free(struct mr_conn *conn)
     mr_assert(!conn->paused);
     conn_in_drop(conn);
     conn_out_drop(conn);
-    if (conn->tls != NULL) {
-        tls_free(conn->tls);
-        conn->tls = NULL;
-    }
-    if (conn->ws != NULL) {
-        ws_free(conn->ws, net->options.pool);
-        conn->ws = NULL;
-    }
-    mr_free(conn->identity);
-    conn->identity = NULL;
+    layers_free(conn->layers, net->options.pool);
+    conn->layers = NULL;
+    peer_drop(conn);
     mr_wheel_cancel(&net->wheel, &conn->timer);
     conn->fd = -1;
     conn->state = CONN_FREE;
@@ -294,7 +329,7 @@ uint32_t mr_conn_listener(const struct mr_conn *conn)
 
 const char *mr_conn_peer(const struct mr_conn *conn)
 {
-    return conn->peer;
+    return conn->peer_is_far ? conn->peer.far : conn->peer.near;
 }
 
 void *mr_conn_user(struct mr_conn *conn)

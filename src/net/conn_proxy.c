@@ -58,10 +58,10 @@ static void greeted(struct mr_conn *conn, const struct proxy_header *header)
 
     mr_wheel_cancel(&net->wheel, &conn->timer);
     if (header->peer[0] != 0) {
-        memcpy(conn->peer, header->peer, sizeof(conn->peer));
+        conn_peer_set(conn, header->peer);
     }
     if (header->identity[0] != 0) {
-        conn->identity = mr_strdup(header->identity);
+        conn_layers(conn)->identity = mr_strdup(header->identity);
     }
     if (!conn_dress(conn)) {
         conn_free(conn);
@@ -115,11 +115,12 @@ void proxy_read(struct mr_conn *conn)
 
 bool mr_conn_proxy_identity(const struct mr_conn *conn, char *into, size_t size)
 {
-    size_t len = conn->identity == NULL ? 0 : strlen(conn->identity);
+    const char *identity = conn->layers == NULL ? NULL : conn->layers->identity;
+    size_t len = identity == NULL ? 0 : strlen(identity);
 
     if (len == 0 || len >= size) {
         return false;
     }
-    memcpy(into, conn->identity, len + 1);
+    memcpy(into, identity, len + 1);
     return true;
 }

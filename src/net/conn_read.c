@@ -22,61 +22,92 @@
 #include "net/tls_internal.h"
 #include "net/ws_internal.h"
 
-static void in_free(struct mr_conn *conn)
+enum { IN_LENT = 1 << MR_BUFPOOL_CLASS_MIN }; /* the buffer of a struct conn_in */
+
+static void bytes_free(struct mr_conn *conn)
 {
-    if (conn->in != NULL) {
-        if (MR_UNLIKELY(conn->secret != SECRET_NONE)) {
-            mr_wipe(conn->in, conn->in_capacity);
-        }
-        mr_bufpool_give(conn->net->options.pool, conn->in, conn->in_capacity);
+    struct conn_in *in = conn->in;
+
+    if (MR_UNLIKELY(conn->secret != SECRET_NONE)) {
+        mr_wipe(in->bytes, in->capacity);
     }
-    conn->in = NULL;
-    conn->in_len = 0;
-    conn->in_capacity = 0;
-    conn->in_need = 0;
+    mr_bufpool_give(conn->net->options.pool, in->bytes, in->capacity);
 }
 
 void conn_in_drop(struct mr_conn *conn)
 {
-    in_free(conn);
+    if (conn->in == NULL) {
+        return;
+    }
     partial_end(conn);
+    if (conn->in->bytes != NULL) {
+        bytes_free(conn);
+    }
+    mr_bufpool_give(conn->net->options.pool, (uint8_t *)conn->in, IN_LENT);
+    conn->in = NULL;
 }
 
-/* Keep `len` bytes at `at` (perhaps inside `in` itself), with room as they need. */
-static bool in_keep(struct mr_conn *conn, const uint8_t *at, uint32_t len)
+bool conn_in_begin(struct mr_conn *conn)
 {
-    uint32_t need = conn->in_need;
-    uint32_t wanted = len;
+    size_t capacity = 0;
+
+    if (conn->in == NULL) {
+        conn->in = (struct conn_in *)(void *)mr_bufpool_take(conn->net->options.pool,
+                                                             sizeof(*conn->in), &capacity);
+        if (conn->in == NULL) {
+            return false;
+        }
+        mr_assert(capacity == IN_LENT);
+        *conn->in = (struct conn_in){.len = 0};
+    }
+    return true;
+}
+
+/* Room for how many bytes, if `len` of `need` are here? */
+static uint32_t in_wanted(const struct mr_conn *conn, uint32_t len, uint32_t need)
+{
+    if (need <= CONN_DIRECT || conn->paused) {
+        return len;
+    }
+    uint32_t wanted = len < CONN_DIRECT ? 4 * CONN_DIRECT : 4 * len;
+    return wanted > need ? need : wanted;
+}
+
+/* Keep `len` bytes at `at` (perhaps of `in` itself) of a packet of `need`.  False: no memory. */
+static bool in_keep(struct mr_conn *conn, const uint8_t *at, uint32_t len, uint32_t need)
+{
+    size_t capacity = 0;
+    uint8_t *bytes = NULL;
 
     if (len == 0) {
         conn_in_drop(conn);
         return true;
     }
-    if (need > CONN_DIRECT && !conn->paused) {
-        wanted = len < CONN_DIRECT ? 4 * CONN_DIRECT : 4 * len;
-        wanted = wanted > need ? need : wanted;
-    }
-    bool fits = conn->in != NULL && conn->in_capacity >= wanted;
-    size_t capacity = 0;
-    uint8_t *buffer = NULL;
-    if (!fits || conn->in_capacity / 8 > wanted) { /* too small, or a waste */
-        buffer = mr_bufpool_take(conn->net->options.pool, wanted, &capacity);
-    }
-    if (buffer == NULL && fits) {
-        memmove(conn->in, at, len);
-        conn->in_len = len;
-        return true;
-    }
-    if (buffer == NULL) {
+    if (!conn_in_begin(conn)) {
         return false;
     }
+    struct conn_in *in = conn->in;
+    uint32_t wanted = in_wanted(conn, len, need);
+    bool fits = in->capacity >= wanted;
+    if (!fits || in->capacity / 8 > wanted) { /* too small, or a waste */
+        bytes = mr_bufpool_take(conn->net->options.pool, wanted, &capacity);
+    }
+    if (bytes == NULL && !fits) {
+        return false; /* the connection ends, and `in` with it */
+    }
     mr_assert(at != NULL);
-    memcpy(buffer, at, len);
-    in_free(conn);
-    conn->in = buffer;
-    conn->in_capacity = (uint32_t)capacity;
-    conn->in_len = len;
-    conn->in_need = need;
+    if (bytes == NULL) {
+        memmove(in->bytes, at, len);
+    } else {
+        memcpy(bytes, at, len);
+        if (in->bytes != NULL) {
+            bytes_free(conn);
+        }
+        in->bytes = bytes;
+        in->capacity = (uint32_t)capacity;
+    }
+    in->len = len;
+    in->need = need;
     return true;
 }
 
@@ -98,24 +129,27 @@ static void in_offer(struct mr_conn *conn, const uint8_t *at, uint32_t len)
 {
     struct mr_net *net = conn->net;
     bool secret = conn->secret != SECRET_NONE;
+    uint32_t need_outside = net->need; /* the owner may resume another one inside */
 
-    conn->in_need = 0;
+    net->need = 0;
     conn->offering = true;
     size_t used = net->options.handler->on_bytes(net->options.arg, conn,
                                                  (struct mr_span){.at = at, .len = len});
     conn->offering = false;
+    uint32_t need = net->need;
+    net->need = need_outside;
     mr_assert(used <= len);
     if (conn->state != CONN_OPEN) {
         conn_in_drop(conn);
         in_wipe(conn, at, secret ? len : 0);
         return;
     }
-    if (used != 0 || conn->in_need > CONN_DIRECT) {
+    if (used != 0 || need > CONN_DIRECT) {
         conn->heard = net->tick;
     }
     uint32_t left = len - (uint32_t)used;
-    mr_assert(conn->paused || conn->in_need > left || left <= 16);
-    bool kept = in_keep(conn, at + used, left);
+    mr_assert(conn->paused || need > left || left <= 16);
+    bool kept = in_keep(conn, at + used, left, need);
     if (MR_UNLIKELY(secret)) {
         in_wipe(conn, at, len);
     }
@@ -132,11 +166,13 @@ static void in_offer(struct mr_conn *conn, const uint8_t *at, uint32_t len)
 enum mr_err conn_take_wire(struct mr_conn *conn, uint8_t *into, size_t len, size_t *got,
                            bool inside)
 {
-    if (conn->tls == NULL) {
+    struct conn_tls *tls = conn_tls(conn);
+
+    if (tls == NULL) {
         return mr_socket_read(conn->fd, into, len, got);
     }
-    enum mr_err err = tls_read(conn->tls, into, len, got, inside, &conn->net->fault);
-    bool stuck = tls_wants_room(conn->tls);
+    enum mr_err err = tls_read(tls, into, len, got, inside, &conn->net->fault);
+    bool stuck = tls_wants_room(tls);
     if (stuck != conn->stuck) {
         conn->stuck = stuck;
         conn_watch(conn);
@@ -150,8 +186,8 @@ static enum mr_err in_take(struct mr_conn *conn, uint8_t *into, size_t len, size
     if (MR_LIKELY(!conn->layered)) {
         return mr_socket_read(conn->fd, into, len, got);
     }
-    return conn->ws != NULL ? ws_take(conn, into, len, got, inside)
-                            : conn_take_wire(conn, into, len, got, inside);
+    return conn_ws(conn) != NULL ? ws_take(conn, into, len, got, inside)
+                                 : conn_take_wire(conn, into, len, got, inside);
 }
 
 /* The end of the stream, a broken one, or nothing at all: true if there are bytes. */
@@ -162,7 +198,7 @@ static bool in_got(struct mr_conn *conn, enum mr_err err, size_t asked, size_t g
     }
     if (err == MR_ERR_REJECT) { /* what tells the peer why may still be on its way */
         conn_in_drop(conn);
-        conn_linger(conn, conn->ws != NULL ? ws_close_why(conn) : MR_CLOSE_TLS);
+        conn_linger(conn, conn_ws(conn) != NULL ? ws_close_why(conn) : MR_CLOSE_TLS);
         return false;
     }
     if (err != MR_OK || got == 0) {
@@ -182,19 +218,21 @@ static bool in_read_direct(struct mr_conn *conn, bool inside)
 {
     size_t got = 0;
 
-    if (conn->in_len == conn->in_capacity && !in_keep(conn, conn->in, conn->in_len)) {
+    if (conn->in->len == conn->in->capacity &&
+        !in_keep(conn, conn->in->bytes, conn->in->len, conn->in->need)) {
         conn_end(conn, MR_CLOSE_MEMORY);
         return false;
     }
-    uint32_t end = conn->in_need < conn->in_capacity ? conn->in_need : conn->in_capacity;
-    enum mr_err err = in_take(conn, conn->in + conn->in_len, end - conn->in_len, &got, inside);
-    if (!in_got(conn, err, end - conn->in_len, got)) {
+    struct conn_in *in = conn->in;
+    uint32_t end = in->need < in->capacity ? in->need : in->capacity;
+    enum mr_err err = in_take(conn, in->bytes + in->len, end - in->len, &got, inside);
+    if (!in_got(conn, err, end - in->len, got)) {
         return false;
     }
-    conn->in_len += (uint32_t)got;
+    in->len += (uint32_t)got;
     conn->heard = conn->net->tick; /* nothing else can come before its last byte */
-    if (conn->in_len == conn->in_need) {
-        in_offer(conn, conn->in, conn->in_len);
+    if (in->len == in->need) {
+        in_offer(conn, in->bytes, in->len);
     }
     return true;
 }
@@ -203,27 +241,28 @@ static bool in_read_direct(struct mr_conn *conn, bool inside)
 static bool in_read(struct mr_conn *conn, uint32_t max, bool inside)
 {
     struct mr_net *net = conn->net;
+    uint32_t len = conn->in == NULL ? 0 : conn->in->len;
     size_t got = 0;
 
-    if (conn->in_need > CONN_DIRECT) {
+    if (conn->in != NULL && conn->in->need > CONN_DIRECT) {
         return in_read_direct(conn, inside);
     }
-    mr_assert(conn->in_len <= CONN_DIRECT);
-    if (conn->in_len != 0) {
-        memcpy(net->slab, conn->in, conn->in_len);
+    mr_assert(len <= CONN_DIRECT);
+    if (len != 0) {
+        memcpy(net->slab, conn->in->bytes, len);
     }
-    enum mr_err err = in_take(conn, net->slab + conn->in_len, max, &got, inside);
+    enum mr_err err = in_take(conn, net->slab + len, max, &got, inside);
     if (!in_got(conn, err, max, got)) {
         return false;
     }
-    in_offer(conn, net->slab, conn->in_len + (uint32_t)got);
+    in_offer(conn, net->slab, len + (uint32_t)got);
     return true;
 }
 
 static bool layers_have_more(const struct mr_conn *conn)
 {
-    return (conn->ws != NULL && ws_has_more(conn->ws)) ||
-           (conn->tls != NULL && tls_has_more(conn->tls));
+    return (conn_ws(conn) != NULL && ws_has_more(conn_ws(conn))) ||
+           (conn_tls(conn) != NULL && tls_has_more(conn_tls(conn)));
 }
 
 /* No readiness tells of what TLS has received and not been read, or of a WebSocket that is
@@ -290,7 +329,7 @@ static bool greeting_waits(struct mr_conn *conn)
 {
     struct mr_net *net = conn->net;
 
-    if (conn->state != CONN_OPEN || tls_has_greeted(conn->tls)) {
+    if (conn->state != CONN_OPEN || tls_has_greeted(conn_tls(conn))) {
         return false;
     }
     if (net->greetings == CONN_GREETINGS) {
@@ -303,7 +342,7 @@ static bool greeting_waits(struct mr_conn *conn)
 
 void conn_read(struct mr_conn *conn)
 {
-    if (MR_UNLIKELY(conn->tls != NULL) && greeting_waits(conn)) {
+    if (MR_UNLIKELY(conn_tls(conn) != NULL) && greeting_waits(conn)) {
         return;
     }
     conn_read_some(conn, read_max(conn));
@@ -323,7 +362,7 @@ void mr_conn_secrets_end(struct mr_conn *conn)
 
 void mr_conn_need(struct mr_conn *conn, uint32_t bytes)
 {
-    conn->in_need = bytes;
+    conn->net->need = bytes;
 }
 
 void mr_conn_resume(struct mr_conn *conn)
@@ -333,8 +372,8 @@ void mr_conn_resume(struct mr_conn *conn)
     }
     conn_pause_end(conn);
     conn->heard = conn->net->tick; /* the silence was ours */
-    if (conn->in_len != 0) {
-        in_offer(conn, conn->in, conn->in_len);
+    if (conn->in != NULL && conn->in->len != 0) {
+        in_offer(conn, conn->in->bytes, conn->in->len);
     } else {
         conn_watch(conn);
     }

@@ -27,10 +27,12 @@ void conn_out_drop(struct mr_conn *conn)
 
 enum mr_err conn_put_wire(struct mr_conn *conn, const void *at, size_t len, size_t *sent)
 {
-    if (MR_LIKELY(conn->tls == NULL)) {
+    struct conn_tls *tls = conn_tls(conn);
+
+    if (MR_LIKELY(tls == NULL)) {
         return mr_socket_write(conn->fd, at, len, sent);
     }
-    return tls_write(conn->tls, at, len, sent);
+    return tls_write(tls, at, len, sent);
 }
 
 /* Send from the queue, once.  What has not left when *sent is 0 waits for room. */
@@ -38,7 +40,7 @@ static enum mr_err out_send(struct mr_conn *conn, size_t *sent)
 {
     enum mr_err err;
 
-    if (MR_UNLIKELY(conn->ws != NULL)) {
+    if (MR_UNLIKELY(conn_ws(conn) != NULL)) {
         err = ws_send(conn, sent);
     } else {
         err =
@@ -52,7 +54,7 @@ static enum mr_err out_send(struct mr_conn *conn, size_t *sent)
 
 static bool out_waits(const struct mr_conn *conn)
 {
-    return conn->out_begin != conn->out_end || (conn->ws != NULL && ws_waits(conn->ws));
+    return conn->out_begin != conn->out_end || (conn_ws(conn) != NULL && ws_waits(conn_ws(conn)));
 }
 
 size_t mr_conn_waiting(const struct mr_conn *conn)
@@ -119,7 +121,7 @@ enum mr_err mr_conn_send_now(struct mr_conn *conn, const void *at, size_t len)
     if (conn->state != CONN_OPEN) {
         return MR_ERR_FULL;
     }
-    if (MR_UNLIKELY(conn->ws != NULL)) { /* a frame's header goes with it */
+    if (MR_UNLIKELY(conn_ws(conn) != NULL)) { /* a frame's header goes with it */
         enum mr_err err = mr_conn_send(conn, at, len);
         mr_conn_push(conn);
         return err;
@@ -180,12 +182,12 @@ void conn_write(struct mr_conn *conn)
     }
     conn_out_drop(conn);
     conn->blocked = false;
-    if (conn->state == CONN_LINGER && conn->ws != NULL && ws_say_close(conn->ws)) {
+    if (conn->state == CONN_LINGER && conn_ws(conn) != NULL && ws_say_close(conn_ws(conn))) {
         conn_mark(conn);
     } else if (conn->state == CONN_LINGER && !conn->shut) {
         conn->shut = true;
-        if (conn->tls != NULL) {
-            tls_end(conn->tls);
+        if (conn_tls(conn) != NULL) {
+            tls_end(conn_tls(conn));
         }
         mr_socket_shutdown(conn->fd);
     }

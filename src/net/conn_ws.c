@@ -91,24 +91,24 @@ static void answer_queue(struct mr_conn *conn, const struct ws_answer *answer)
         return;
     }
     if (mr_conn_send(conn, answer->text, answer->len) != MR_OK) {
-        conn->ws->over = true;
-        conn->ws->memory = true;
+        conn_ws(conn)->over = true;
+        conn_ws(conn)->memory = true;
         return;
     }
-    conn->ws->pack.left = answer->len;
+    conn_ws(conn)->pack.left = answer->len;
 }
 
 static void refuse(struct mr_conn *conn, const struct ws_answer *answer)
 {
-    conn->ws->over = true;
-    conn->ws->answered = true;
+    conn_ws(conn)->over = true;
+    conn_ws(conn)->answered = true;
     answer_queue(conn, answer);
 }
 
 /* Keep `len` bytes more of the request, as many as fit; false: no memory. */
 static bool head_keep(struct mr_conn *conn, const uint8_t *at, size_t len)
 {
-    struct conn_ws *ws = conn->ws;
+    struct conn_ws *ws = conn_ws(conn);
 
     if (ws->head == NULL) {
         ws->head = mr_bufpool_take(conn->net->options.pool, WS_HEAD_MAX, &ws->head_capacity);
@@ -128,7 +128,7 @@ static bool head_keep(struct mr_conn *conn, const uint8_t *at, size_t len)
 /* The request, or more of it; returns how many of the bytes lie behind its end, now at `at`. */
 static size_t head_take(struct mr_conn *conn, uint8_t *at, size_t len)
 {
-    struct conn_ws *ws = conn->ws;
+    struct conn_ws *ws = conn_ws(conn);
     struct mr_span head = mr_span_make(at, len < WS_HEAD_MAX ? len : WS_HEAD_MAX);
     size_t before = ws->head_len;
     struct ws_answer answer = {.len = 0};
@@ -168,11 +168,11 @@ static size_t head_take(struct mr_conn *conn, uint8_t *at, size_t len)
 /* Bytes of the queue that are of frames begun, or in what TLS may have taken. */
 static uint32_t begun_bytes(const struct mr_conn *conn)
 {
-    struct ws_pack pack = conn->ws->pack;
+    struct ws_pack pack = conn_ws(conn)->pack;
     struct mr_span queue = out_queue(conn);
     uint64_t all = queue.len;
 
-    (void)ws_pack(&pack, &queue, NULL, conn->ws->offered);
+    (void)ws_pack(&pack, &queue, NULL, conn_ws(conn)->offered);
     while (queue.len != 0 && !ws_pack_is_between(&pack)) {
         (void)ws_pack(&pack, &queue, NULL, pack.left == 0 ? 1 : pack.left);
     }
@@ -182,7 +182,7 @@ static uint32_t begun_bytes(const struct mr_conn *conn)
 /* What frames ask to be said; nothing of which no frame has begun is sent behind a close frame. */
 static void frames_answer(struct mr_conn *conn)
 {
-    struct conn_ws *ws = conn->ws;
+    struct conn_ws *ws = conn_ws(conn);
 
     if (ws->frames.ended && !ws->over) {
         ws->over = true;
@@ -197,7 +197,7 @@ static void frames_answer(struct mr_conn *conn)
 /* Payload of what the wire gave, now at `at`. */
 static size_t ws_decode(struct mr_conn *conn, uint8_t *at, size_t len)
 {
-    struct conn_ws *ws = conn->ws;
+    struct conn_ws *ws = conn_ws(conn);
 
     if (MR_UNLIKELY(!ws->open)) {
         len = head_take(conn, at, len);
@@ -212,7 +212,7 @@ static size_t ws_decode(struct mr_conn *conn, uint8_t *at, size_t len)
 
 enum mr_err ws_take(struct mr_conn *conn, uint8_t *into, size_t len, size_t *got, bool inside)
 {
-    struct conn_ws *ws = conn->ws;
+    struct conn_ws *ws = conn_ws(conn);
 
     *got = 0;
     while (!ws->over) {
@@ -228,7 +228,7 @@ enum mr_err ws_take(struct mr_conn *conn, uint8_t *into, size_t len, size_t *got
         if (*got != 0) {
             return MR_OK;
         }
-        if (!ws->over && (conn->tls == NULL || !tls_has_more(conn->tls))) {
+        if (!ws->over && (conn_tls(conn) == NULL || !tls_has_more(conn_tls(conn)))) {
             return MR_ERR_AGAIN;
         }
         inside = true;
@@ -243,7 +243,7 @@ bool ws_has_more(const struct conn_ws *ws)
 
 enum mr_close_why ws_close_why(struct mr_conn *conn)
 {
-    const struct conn_ws *ws = conn->ws;
+    const struct conn_ws *ws = conn_ws(conn);
 
     if (!ws->over) {
         return MR_CLOSE_TLS; /* what lies below has failed */
@@ -266,7 +266,7 @@ enum mr_close_why ws_close_why(struct mr_conn *conn)
 
 static enum mr_err control_send(struct mr_conn *conn, size_t *sent)
 {
-    struct ws_frames *frames = &conn->ws->frames;
+    struct ws_frames *frames = &conn_ws(conn)->frames;
 
     frames->control_begun = true;
     enum mr_err err = conn_put_wire(conn, frames->control + frames->control_sent,
@@ -284,7 +284,7 @@ static enum mr_err control_send(struct mr_conn *conn, size_t *sent)
 /* Some of the queue as frames; *whole: the wire took all that was offered. */
 static enum mr_err frames_send(struct mr_conn *conn, size_t *sent, bool *whole)
 {
-    struct conn_ws *ws = conn->ws;
+    struct conn_ws *ws = conn_ws(conn);
     struct mr_net *net = conn->net;
     struct ws_pack after = ws->pack;
     struct mr_span rest = out_queue(conn);
@@ -315,7 +315,7 @@ static enum mr_err frames_send(struct mr_conn *conn, size_t *sent, bool *whole)
 
 enum mr_err ws_send(struct mr_conn *conn, size_t *sent)
 {
-    const struct conn_ws *ws = conn->ws;
+    const struct conn_ws *ws = conn_ws(conn);
     enum mr_err err = MR_OK;
     bool whole = true;
 

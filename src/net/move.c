@@ -21,11 +21,13 @@
 #include "net/tls_internal.h"
 #include "net/ws_internal.h"
 
+#include <stdio.h>
+
 _Static_assert(sizeof(((struct mr_conn_parcel *)0)->peer) == CONN_PEER_TEXT, "the same text");
 
 bool mr_conn_may_detach(const struct mr_conn *conn)
 {
-    return conn->out_begin == conn->out_end && (conn->ws == NULL || !ws_waits(conn->ws));
+    return conn->out_begin == conn->out_end && (conn_ws(conn) == NULL || !ws_waits(conn_ws(conn)));
 }
 
 void mr_conn_detach(struct mr_conn *conn, uint32_t unread_bytes, struct mr_conn_parcel *parcel)
@@ -35,16 +37,12 @@ void mr_conn_detach(struct mr_conn *conn, uint32_t unread_bytes, struct mr_conn_
     mr_assert(net->options.shared != NULL && conn->state == CONN_OPEN);
     mr_assert(mr_conn_may_detach(conn) && !conn->broken);
     *parcel = (struct mr_conn_parcel){.fd = conn->fd,
-                                      .tls = conn->tls,
-                                      .ws = conn->ws,
-                                      .identity = conn->identity,
+                                      .layers = conn->layers,
                                       .listener = conn->listener,
                                       .unread_bytes = unread_bytes,
                                       .surplus = conn->surplus};
-    memcpy(parcel->peer, conn->peer, sizeof(parcel->peer));
-    conn->tls = NULL;
-    conn->ws = NULL;
-    conn->identity = NULL;
+    (void)snprintf(parcel->peer, sizeof(parcel->peer), "%s", mr_conn_peer(conn));
+    conn->layers = NULL;
     conn_pause_end(conn);
     mr_loop_remove(net->options.loop, conn->fd);
     net->stats.open -= 1;
@@ -62,14 +60,17 @@ struct mr_conn *mr_net_attach(struct mr_net *net, const struct mr_conn_parcel *p
         return NULL;
     }
     conn->surplus = parcel->surplus;
-    conn->stuck = conn->tls != NULL && tls_wants_room(conn->tls);
+    conn->stuck = conn_tls(conn) != NULL && tls_wants_room(conn_tls(conn));
     mr_conn_pause(conn); /* what comes is read after what is unread */
     if (parcel->unread_bytes == 0) {
         return conn;
     }
     size_t capacity = 0;
-    conn->in = mr_bufpool_take(net->options.pool, parcel->unread_bytes, &capacity);
-    if (conn->in == NULL) {
+    uint8_t *bytes = mr_bufpool_take(net->options.pool, parcel->unread_bytes, &capacity);
+    if (bytes == NULL || !conn_in_begin(conn)) {
+        if (bytes != NULL) {
+            mr_bufpool_give(net->options.pool, bytes, capacity);
+        }
         conn_pause_end(conn);
         conn->state = CONN_LINGER;
         net->stats.open -= 1;
@@ -77,21 +78,15 @@ struct mr_conn *mr_net_attach(struct mr_net *net, const struct mr_conn_parcel *p
         conn_free(conn);
         return NULL;
     }
-    memcpy(conn->in, unread, parcel->unread_bytes);
-    conn->in_len = parcel->unread_bytes;
-    conn->in_capacity = (uint32_t)capacity;
+    memcpy(bytes, unread, parcel->unread_bytes);
+    *conn->in = (struct conn_in){
+        .bytes = bytes, .capacity = (uint32_t)capacity, .len = parcel->unread_bytes};
     return conn;
 }
 
 void mr_conn_parcel_close(const struct mr_conn_parcel *parcel, struct mr_net_shared *shared)
 {
-    if (parcel->tls != NULL) {
-        tls_free(parcel->tls);
-    }
-    if (parcel->ws != NULL) {
-        ws_free(parcel->ws, NULL); /* it is open, so it has nothing of a pool */
-    }
-    mr_free(parcel->identity);
+    layers_free(parcel->layers, NULL); /* a WebSocket is open, so it has nothing of a pool */
     mr_socket_close(parcel->fd);
     atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&shared->of_listener[parcel->listener], 1, memory_order_relaxed);

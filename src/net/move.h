@@ -13,14 +13,11 @@
 
 #include "net/net.h"
 
-struct conn_tls; /* the net's own */
-struct conn_ws;
+struct conn_layers; /* the net's own */
 
 /* A connection between two nets: whoever has the parcel owns it. */
 struct mr_conn_parcel {
-    struct conn_tls *tls; /* NULL: no TLS */
-    struct conn_ws *ws;   /* NULL: no WebSocket */
-    char *identity;       /* of proxy.h; NULL: none */
+    struct conn_layers *layers; /* TLS, WebSocket, what a proxy said; NULL: none of them */
     int32_t fd;
     uint32_t listener;
     uint32_t unread_bytes; /* received and not consumed; they travel beside the parcel */

@@ -22,11 +22,10 @@ enum {
     CONN_LITTLE = 4 << 10,  /* bytes per read of a connection that is often held */
     CONN_LINGER_TICKS = 2000000000 / MR_NET_TICK_NS, /* to take our last bytes and close */
     CONN_PEER_TEXT = 56,                             /* longest "[v6%scope]:port" that matters */
+    CONN_PEER_NEAR = 24,                             /* any v4 address and port */
     CONN_SLOTS_MAX = 1 << 24 /* a guard against nonsense, not a tuning knob */
 };
 
-struct conn_tls;
-struct conn_ws;
 struct ws_reader;
 
 enum conn_state { CONN_FREE, CONN_GREET, CONN_OPEN, CONN_LINGER };
@@ -34,28 +33,43 @@ enum conn_state { CONN_FREE, CONN_GREET, CONN_OPEN, CONN_LINGER };
 /* May what it has sent hold a secret, so that no buffer may keep it? */
 enum conn_secret { SECRET_MAYBE, SECRET_ENDING, SECRET_NONE };
 
+/* What lies between the bytes and the socket, and what a proxy has said. */
+struct conn_layers {
+    struct conn_tls *tls; /* NULL: no TLS */
+    struct conn_ws *ws;   /* NULL: no WebSocket */
+    char *identity;       /* of proxy.h; NULL: none */
+};
+
+/* What was received and not consumed: lent, as its bytes are, while there is something. */
+struct conn_in {
+    uint8_t *bytes;
+    uint32_t capacity; /* of bytes */
+    uint32_t len;
+    uint32_t need; /* of the packet that they begin; 0: not known */
+    uint32_t next; /* slot + 1: list of those with a packet begun (partial.c) */
+    uint32_t prev;
+    uint32_t since;    /* tick */
+    uint32_t len_then; /* `len` at that tick */
+    bool listed;
+};
+
+/* A million of them are idle at a time: what only some have, or all only for a while, is lent
+ * or allocated beside it.
+ */
 struct mr_conn {
     struct mr_net *net;
     uint64_t id; /* generation << 32 | slot */
     struct mr_wheel_node timer;
-    struct conn_tls *tls; /* NULL: no TLS */
-    struct conn_ws *ws;   /* NULL: no WebSocket */
-    uint8_t *in;          /* lent: bytes received and not consumed */
-    uint8_t *out;         /* lent: bytes to send */
-    uint32_t in_len;
-    uint32_t in_capacity;
-    uint32_t in_need; /* of the packet that `in` begins with; 0: not known */
+    struct conn_in *in;         /* NULL: nothing */
+    uint8_t *out;               /* lent: bytes to send */
+    struct conn_layers *layers; /* NULL: none, the bytes are those of the socket */
     uint32_t out_begin;
     uint32_t out_end;
     uint32_t out_capacity;
     uint32_t heard; /* tick */
     uint32_t next;  /* slot + 1: free list or paused list */
     uint32_t prev;
-    uint32_t flush_next;   /* slot + 1: queue of those to flush */
-    uint32_t partial_next; /* slot + 1: list of those with a packet begun (partial.c) */
-    uint32_t partial_prev;
-    uint32_t partial_since; /* tick */
-    uint32_t partial_len;   /* of `in` then */
+    uint32_t flush_next; /* slot + 1: queue of those to flush */
     int32_t fd;
     uint8_t state;
     uint8_t secret;   /* enum conn_secret */
@@ -63,21 +77,24 @@ struct mr_conn {
     uint8_t listener;
     bool layered; /* TLS, WebSocket or both: bytes are not those of the socket */
     bool paused;
-    bool held;      /* paused, and not in the list of those */
-    bool dirty;     /* to be flushed */
-    bool queued;    /* in the queue of those to flush, perhaps from an earlier life */
-    bool offering;  /* on_bytes is running on what may be our `in` */
-    bool blocked;   /* the socket took less than there was */
-    bool stuck;     /* TLS must write before it can read on */
-    bool pushed;    /* all of it has left before the flush */
-    bool broken;    /* a send failed; flush ends it */
-    bool shut;      /* our direction has been ended */
-    bool partial;   /* in the list of those with a packet begun */
-    bool little;    /* read little at a time */
-    bool surplus;   /* came when its listener was full */
-    char *identity; /* of proxy.h; NULL: none */
-    char peer[CONN_PEER_TEXT];
+    bool held;     /* paused, and not in the list of those */
+    bool dirty;    /* to be flushed */
+    bool queued;   /* in the queue of those to flush, perhaps from an earlier life */
+    bool offering; /* on_bytes is running on what may be our `in` */
+    bool blocked;  /* the socket took less than there was */
+    bool stuck;    /* TLS must write before it can read on */
+    bool pushed;   /* all of it has left before the flush */
+    bool broken;   /* a send failed; flush ends it */
+    bool shut;     /* our direction has been ended */
+    bool little;   /* read little at a time */
+    bool surplus;  /* came when its listener was full */
+    bool peer_is_far;
+    union {
+        char near[CONN_PEER_NEAR];
+        char *far; /* mr_alloc: its text is longer */
+    } peer;
 };
+_Static_assert(sizeof(struct mr_conn) <= 144, "docs/MEMORY.md, the idle connection");
 
 struct net_listener {
     int fd;
@@ -111,6 +128,7 @@ struct mr_net {
     uint32_t patience_ticks; /* 0: for ever */
     uint32_t accept_again;   /* tick; 0: accepting */
     uint32_t greetings;      /* of this turn */
+    uint32_t need;           /* what on_bytes, which is running, has said by mr_conn_need() */
     struct mr_wheel wheel;
     struct net_listener listeners[MR_NET_LISTENERS_MAX];
     struct mr_net_stats stats;
@@ -126,11 +144,24 @@ static inline struct mr_conn *net_slot(struct mr_net *net, uint32_t slot)
                                       (slot % CONN_CHUNK) * net->conn_bytes);
 }
 
+static inline struct conn_tls *conn_tls(const struct mr_conn *conn)
+{
+    return MR_LIKELY(conn->layers == NULL) ? NULL : conn->layers->tls;
+}
+
+static inline struct conn_ws *conn_ws(const struct mr_conn *conn)
+{
+    return MR_LIKELY(conn->layers == NULL) ? NULL : conn->layers->ws;
+}
+
 /* conn.c: a slot for what the parcel has; NULL if the limit is reached (then all of it stays
  * the caller's).
  */
 struct mr_conn *conn_take(struct mr_net *net, const struct mr_conn_parcel *parcel);
-void conn_layer(struct mr_conn *conn); /* after its TLS or WebSocket were set */
+struct conn_layers *conn_layers(struct mr_conn *conn); /* its own; made if it has none */
+void conn_layered(struct mr_conn *conn);               /* its TLS or WebSocket were set */
+void layers_free(struct conn_layers *layers, struct mr_bufpool *pool);
+void conn_peer_set(struct mr_conn *conn, const char *peer);
 void conn_free(struct mr_conn *conn);
 void conn_slot_free(struct mr_conn *conn); /* the same for one whose descriptor has gone */
 void conn_end(struct mr_conn *conn, enum mr_close_why why); /* it is over: tell the owner, free */
@@ -151,6 +182,7 @@ enum mr_err conn_take_wire(struct mr_conn *conn, uint8_t *into, size_t len, size
                            bool inside) MR_MUST_USE;
 enum mr_err conn_put_wire(struct mr_conn *conn, const void *at, size_t len,
                           size_t *sent) MR_MUST_USE;
+bool conn_in_begin(struct mr_conn *conn); /* have an `in`; false: no memory */
 void conn_in_drop(struct mr_conn *conn);
 void conn_out_drop(struct mr_conn *conn);
 
@@ -165,7 +197,7 @@ void proxy_late(struct mr_conn *conn);
 
 /* partial.c */
 void partial_note(struct mr_conn *conn, bool is_new); /* `in` holds the beginning of a packet */
-void partial_end(struct mr_conn *conn);
+void partial_end(struct mr_conn *conn);               /* `in` is about to go */
 void partial_tick(struct mr_net *net);
 
 /* accept_rate.c: may one more come now?  False: not before a later tick. */

@@ -13,54 +13,54 @@
 static void partial_unlink(struct mr_conn *conn)
 {
     struct mr_net *net = conn->net;
+    struct conn_in *in = conn->in;
 
-    if (conn->partial_prev != 0) {
-        net_slot(net, conn->partial_prev - 1)->partial_next = conn->partial_next;
+    if (in->prev != 0) {
+        net_slot(net, in->prev - 1)->in->next = in->next;
     } else {
-        net->partial_first = conn->partial_next;
+        net->partial_first = in->next;
     }
-    if (conn->partial_next != 0) {
-        net_slot(net, conn->partial_next - 1)->partial_prev = conn->partial_prev;
+    if (in->next != 0) {
+        net_slot(net, in->next - 1)->in->prev = in->prev;
     } else {
-        net->partial_last = conn->partial_prev;
+        net->partial_last = in->prev;
     }
-    conn->partial_next = 0;
-    conn->partial_prev = 0;
+    in->next = 0;
+    in->prev = 0;
+    in->listed = false;
 }
 
 static void partial_link(struct mr_conn *conn)
 {
     struct mr_net *net = conn->net;
+    struct conn_in *in = conn->in;
     uint32_t mine = (uint32_t)conn->id + 1;
 
-    conn->partial_next = 0;
-    conn->partial_prev = net->partial_last;
+    in->next = 0;
+    in->prev = net->partial_last;
     if (net->partial_last != 0) {
-        net_slot(net, net->partial_last - 1)->partial_next = mine;
+        net_slot(net, net->partial_last - 1)->in->next = mine;
     } else {
         net->partial_first = mine;
     }
     net->partial_last = mine;
-    conn->partial_since = net->tick;
-    conn->partial_len = conn->in_len;
+    in->since = net->tick;
+    in->len_then = in->len;
+    in->listed = true;
 }
 
 void partial_note(struct mr_conn *conn, bool is_new)
 {
-    if (conn->partial && !is_new) {
+    if (conn->in->listed && !is_new) {
         return;
     }
-    if (conn->partial) {
-        partial_unlink(conn);
-    }
-    conn->partial = true;
+    partial_end(conn);
     partial_link(conn);
 }
 
 void partial_end(struct mr_conn *conn)
 {
-    if (MR_UNLIKELY(conn->partial)) {
-        conn->partial = false;
+    if (conn->in->listed) {
         partial_unlink(conn);
     }
 }
@@ -70,7 +70,7 @@ static bool partial_may_stay(const struct mr_conn *conn)
 {
     bool full = conn->blocked && mr_conn_waiting(conn) > MR_NET_OUT_HIGH;
 
-    return conn->paused || full || conn->in_len >= conn->partial_len + MR_NET_PROGRESS;
+    return conn->paused || full || conn->in->len >= conn->in->len_then + MR_NET_PROGRESS;
 }
 
 void partial_tick(struct mr_net *net)
@@ -79,12 +79,11 @@ void partial_tick(struct mr_net *net)
     while (net->patience_ticks != 0 && net->partial_first != 0) {
         struct mr_conn *conn = net_slot(net, net->partial_first - 1);
 
-        if (net->tick - conn->partial_since < net->patience_ticks) {
+        if (net->tick - conn->in->since < net->patience_ticks) {
             return;
         }
         partial_unlink(conn);
         if (conn->state != CONN_OPEN || net->options.handler->on_stuck == NULL) {
-            conn->partial = false;
             continue;
         }
         bool stays = partial_may_stay(conn);

@@ -285,8 +285,9 @@ void tls_end(struct conn_tls *tls)
 bool mr_conn_tls_identity(const struct mr_conn *conn, enum mr_tls_identity from, char *into,
                           size_t size)
 {
-    const X509 *cert = conn->tls == NULL ? NULL : SSL_get0_peer_certificate(conn->tls->ssl);
+    const struct conn_tls *tls = conn_tls(conn);
+    const X509 *cert = tls == NULL ? NULL : SSL_get0_peer_certificate(tls->ssl);
 
-    return cert != NULL && SSL_get_verify_result(conn->tls->ssl) == X509_V_OK &&
+    return cert != NULL && SSL_get_verify_result(tls->ssl) == X509_V_OK &&
            tls_certificate_names(cert, from, into, size);
 }
