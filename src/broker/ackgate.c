@@ -22,19 +22,19 @@
  * Rejected: one list per connection.  Every release would touch as many cache
  * lines as there are connections.
  *
- * INVARIANTS (checked by gate_check and acks_check after every change)
+ * INVARIANTS (checked by gate_check and run_check after every change)
  *
  *   (1) 0 <= head - tail <= entries_max.
  *   (2) Sequence numbers do not decrease from tail to head.
  *   (3) seq_last is the seq at head - 1, or of the last entry released.
- *   (4) begin <= due <= end <= capacity; [due, end) is exactly the sum of the
+ *   (4) begin <= due <= end <= room; [due, end) is exactly the sum of the
  *       bytes of this connection's entries in the ring.
  *   (5) After release(D) either the caller's array is full or the oldest
  *       remaining entry has seq > D.
  */
 #include "broker/ackgate.h"
 
-enum { ACKS_FIRST_BYTES = 64 }; /* 16 PUBACKs; the pool's smallest buffer */
+enum { ACKS_FIRST_BYTES = 64 }; /* 11 PUBACKs; the pool's smallest buffer */
 
 struct mr_ackgate {
     uint64_t head;         /* entries ever made */
@@ -60,10 +60,10 @@ static void gate_check(const struct mr_ackgate *gate)
     }
 }
 
-static void acks_check(const struct mr_acks *acks)
+static void run_check(const struct mr_acks_run *run)
 {
-    mr_assert(acks->begin <= acks->due && acks->due <= acks->end);
-    mr_assert(acks->end <= acks->capacity);
+    mr_assert(run->begin <= run->due && run->due <= run->end);
+    mr_assert(run->end <= run->room);
 }
 
 enum mr_err mr_ackgate_open(struct mr_ackgate **out, struct mr_bufpool *pool, uint32_t entries_max)
@@ -89,42 +89,51 @@ void mr_ackgate_close(struct mr_ackgate *gate)
     }
 }
 
+static void run_give(struct mr_ackgate *gate, struct mr_acks_run *run)
+{
+    mr_bufpool_give(gate->pool, (uint8_t *)run, sizeof(*run) + run->room);
+}
+
 /* Room for `len` bytes behind `end`: move down what is left, or take twice as much. */
 static enum mr_err acks_grow(struct mr_ackgate *gate, struct mr_acks *acks, uint32_t len)
 {
-    uint32_t used = acks->end - acks->begin;
-    uint8_t *to = acks->bytes;
-    size_t capacity = acks->capacity;
+    struct mr_acks_run *run = acks->run;
+    uint32_t used = run == NULL ? 0 : run->end - run->begin;
+    struct mr_acks_run *to = run;
 
-    if (to == NULL || (used + len) * 2 > acks->capacity) {
-        size_t wanted = to == NULL ? ACKS_FIRST_BYTES : (size_t)acks->capacity * 2;
-        wanted = wanted < used + len ? used + len : wanted;
-        to = mr_bufpool_take(gate->pool, wanted, &capacity);
+    if (run == NULL || (used + len) * 2 > run->room) {
+        size_t wanted = run == NULL ? ACKS_FIRST_BYTES : (sizeof(*run) + run->room) * 2;
+        size_t least = sizeof(*run) + used + len;
+        size_t capacity = 0;
+        to = (struct mr_acks_run *)(void *)mr_bufpool_take(
+            gate->pool, wanted < least ? least : wanted, &capacity);
         if (to == NULL) {
             return MR_ERR_FULL;
         }
+        *to = (struct mr_acks_run){.room = (uint32_t)(capacity - sizeof(*to))};
     }
-    if (used != 0) {
-        mr_assert(acks->bytes != NULL);
-        memmove(to, acks->bytes + acks->begin, used);
+    if (run != NULL) {
+        memmove(to->bytes, run->bytes + run->begin, used);
+        to->due = run->due - run->begin;
+        to->held = run->held;
     }
-    if (acks->bytes != NULL && to != acks->bytes) {
-        mr_bufpool_give(gate->pool, acks->bytes, acks->capacity);
+    to->end = used;
+    to->begin = 0;
+    if (run != NULL && to != run) {
+        run_give(gate, run);
     }
-    acks->bytes = to;
-    acks->capacity = (uint32_t)capacity;
-    acks->due -= acks->begin;
-    acks->end = used;
-    acks->begin = 0;
+    acks->run = to;
     return MR_OK;
 }
 
 enum mr_err mr_ackgate_reserve(struct mr_ackgate *gate, struct mr_acks *acks, uint32_t len)
 {
+    const struct mr_acks_run *run = acks->run;
+
     if (MR_UNLIKELY(gate->head - gate->tail > gate->mask)) {
         return MR_ERR_FULL;
     }
-    if (MR_LIKELY(len <= acks->capacity - acks->end)) {
+    if (MR_LIKELY(run != NULL && len <= run->room - run->end)) {
         return MR_OK;
     }
     return acks_grow(gate, acks, len);
@@ -133,11 +142,13 @@ enum mr_err mr_ackgate_reserve(struct mr_ackgate *gate, struct mr_acks *acks, ui
 void mr_ackgate_hold(struct mr_ackgate *gate, struct mr_acks *acks, uint64_t conn_id, uint64_t seq,
                      const void *bytes, uint32_t len)
 {
-    mr_assert(seq >= gate->seq_last && len <= acks->capacity - acks->end);
+    struct mr_acks_run *run = acks->run;
 
-    memcpy(acks->bytes + acks->end, bytes, len);
-    acks->end += len;
-    acks->held += 1;
+    mr_assert(seq >= gate->seq_last && run != NULL && len <= run->room - run->end);
+
+    memcpy(run->bytes + run->end, bytes, len);
+    run->end += len;
+    run->held += 1;
 
     struct mr_owed *owed = &gate->ring[(gate->head - 1) & gate->mask];
     if (!gate->open || owed->conn_id != conn_id) {
@@ -153,7 +164,7 @@ void mr_ackgate_hold(struct mr_ackgate *gate, struct mr_acks *acks, uint64_t con
     gate->seq_last = seq;
     gate->held += 1;
     gate_check(gate);
-    acks_check(acks);
+    run_check(run);
 }
 
 uint64_t mr_ackgate_seq_last(const struct mr_ackgate *gate)
@@ -198,33 +209,42 @@ uint64_t mr_ackgate_held(const struct mr_ackgate *gate)
 
 void mr_acks_allow(struct mr_acks *acks, const struct mr_owed *owed)
 {
-    mr_assert(owed->bytes <= acks->end - acks->due && owed->acks <= acks->held);
-    acks->due += owed->bytes;
-    acks->held -= owed->acks;
-    acks_check(acks);
+    struct mr_acks_run *run = acks->run;
+
+    mr_assert(run != NULL && owed->bytes <= run->end - run->due && owed->acks <= run->held);
+    run->due += owed->bytes;
+    run->held -= owed->acks;
+    run_check(run);
 }
 
 struct mr_span mr_acks_due(const struct mr_acks *acks)
 {
-    if (acks->due == acks->begin) {
+    const struct mr_acks_run *run = acks->run;
+
+    if (run == NULL || run->due == run->begin) {
         return (struct mr_span){.at = NULL, .len = 0};
     }
-    return (struct mr_span){.at = acks->bytes + acks->begin, .len = acks->due - acks->begin};
+    return (struct mr_span){.at = run->bytes + run->begin, .len = run->due - run->begin};
 }
 
 void mr_acks_left(struct mr_ackgate *gate, struct mr_acks *acks)
 {
-    acks->begin = acks->due;
-    if (acks->begin == acks->end) {
+    struct mr_acks_run *run = acks->run;
+
+    if (run == NULL) {
+        return;
+    }
+    run->begin = run->due;
+    run_check(run);
+    if (run->begin == run->end) {
         mr_acks_drop(gate, acks);
     }
-    acks_check(acks);
 }
 
 void mr_acks_drop(struct mr_ackgate *gate, struct mr_acks *acks)
 {
-    if (acks->bytes != NULL) {
-        mr_bufpool_give(gate->pool, acks->bytes, acks->capacity);
+    if (acks->run != NULL) {
+        run_give(gate, acks->run);
+        acks->run = NULL;
     }
-    *acks = (struct mr_acks){0};
 }

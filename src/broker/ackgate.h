@@ -26,15 +26,26 @@
 
 struct mr_ackgate;
 
-/* The held bytes of one connection; lives in it, all zero at first. */
-struct mr_acks {
-    uint8_t *bytes;    /* lent; NULL while nothing is held */
-    uint32_t capacity; /* of bytes */
-    uint32_t begin;    /* the first byte that has not left */
-    uint32_t due;      /* bytes before it may leave */
-    uint32_t end;      /* bytes behind `due` wait for the journal */
-    uint32_t held;     /* acks in [due, end) */
+/* The held bytes of one connection, in a lent buffer. */
+struct mr_acks_run {
+    uint32_t room;  /* of bytes */
+    uint32_t begin; /* the first byte that has not left */
+    uint32_t due;   /* bytes before it may leave */
+    uint32_t end;   /* bytes behind `due` wait for the journal */
+    uint32_t held;  /* acks in [due, end) */
+    uint8_t bytes[];
 };
+
+/* Lives in the connection, all zero at first. */
+struct mr_acks {
+    struct mr_acks_run *run; /* NULL while nothing is held */
+};
+
+/* Acks that wait for the journal. */
+static inline uint32_t mr_acks_held(const struct mr_acks *acks)
+{
+    return acks->run == NULL ? 0 : acks->run->held;
+}
 
 /* What a connection is owed once `seq` is durable. */
 struct mr_owed {

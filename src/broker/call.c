@@ -133,7 +133,7 @@ static void client_show(struct mr_shard *shard, struct mr_conn *conn,
                    .queued = keep != NULL       ? keep->count - keep->under_way
                              : outbound != NULL ? outbound->queue_count
                                                 : 0,
-                   .acks_held = client->acks.held,
+                   .acks_held = mr_acks_held(&client->acks),
                    .paused = mr_conn_is_paused(conn),
                });
 }

@@ -46,7 +46,7 @@ void answer_hold(struct client *client, uint64_t seq, const void *bytes, size_t 
     struct mr_ackgate *gate = client->shard->gate;
     uint64_t last = mr_ackgate_seq_last(gate);
 
-    if (client->acks.held == 0) {
+    if (mr_acks_held(&client->acks) == 0) {
         client->plain_held = 0;
     }
     client->plain_held += 1;

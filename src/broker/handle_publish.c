@@ -25,7 +25,7 @@ static enum verdict publish_later(struct mr_shard *shard)
 /* QoS 1 and 2 publishes of the client that have no PUBACK or PUBCOMP yet. */
 static uint64_t publishes_open(const struct client *client)
 {
-    uint64_t held = client->acks.held;
+    uint64_t held = mr_acks_held(&client->acks);
 
     return held - (client->plain_held < held ? client->plain_held : held) +
            inbound_count(client->session->inbound);
@@ -35,7 +35,8 @@ static uint64_t publishes_open(const struct client *client)
 static uint8_t publish_check(const struct client *client, const struct mr_mqtt_publish *packet)
 {
     if (client->version == MR_MQTT_5 && packet->qos != 0 &&
-        client->acks.held + inbound_count(client->session->inbound) >= client->receive_told &&
+        mr_acks_held(&client->acks) + inbound_count(client->session->inbound) >=
+            client->receive_told &&
         publishes_open(client) >= client->receive_told &&
         !(packet->qos == 2 && inbound_has(client->session->inbound, packet->packet_id))) {
         return MR_MQTT_RECEIVE_MAX_EXCEEDED; /* [MQTT-3.3.4-7] */
@@ -218,7 +219,7 @@ enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *f
     if (MR_UNLIKELY(no_room)) {
         return publish_later(shard);
     }
-    if (MR_UNLIKELY(client->acks.held >= CLIENT_ACKS_MAX)) {
+    if (MR_UNLIKELY(mr_acks_held(&client->acks) >= CLIENT_ACKS_MAX)) {
         return PACKET_LATER;
     }
     if (MR_UNLIKELY(packet.qos == 2 && inbound_has(client->session->inbound, packet.packet_id))) {
