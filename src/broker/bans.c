@@ -17,7 +17,7 @@ static const char *peer_of(struct client *client)
 bool bans_let_in(struct client *client)
 {
     struct mr_guard *guard = client->shard->broker->guard;
-    uint32_t rate = client->limits->connections_per_address;
+    uint32_t rate = client_limits(client)->connections_per_address;
 
     switch (mr_guard_knock(guard, peer_of(client), rate, client->shard->now_ns)) {
     case MR_GUARD_SHUT:

@@ -293,6 +293,7 @@ static void shard_forget(void *arg, struct mr_conn *conn)
 
     mr_acks_drop(shard->gate, &client->acks);
     topics_drop(client);
+    limits_end(client);
     aliases_drop(client);
     alias_out_drop(client);
     login_drop(client);

@@ -82,8 +82,9 @@ void session_free(struct mr_shard *shard, struct session *session);
 /* Work out what `mqtt` and the listeners say; at open, and after a reload. */
 void limits_set(struct mr_shard *shard);
 
-/* Its CONNECT was accepted: from here on it is counted. */
+/* Its CONNECT was accepted: from here on it is counted.  After a reload again. */
 void limits_begin(struct client *client);
+void limits_end(struct client *client);
 
 /* May this packet be handled now?  False: the connection is held until it may. */
 bool rate_admits(struct client *client, const struct mr_mqtt_frame *frame);

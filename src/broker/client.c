@@ -124,8 +124,8 @@ void client_begin(struct mr_shard *shard, struct mr_conn *conn)
     struct client *client = mr_conn_user(conn);
 
     client->shard = shard;
-    client->limits = &shard->listener_limits[mr_conn_listener(conn)];
-    client->packet_told = client->limits->packet_max;
+    client->listener = (uint8_t)mr_conn_listener(conn);
+    client->packet_told = client_limits(client)->packet_max;
     client->end = END_CLOSED;
     patience_begin(shard, conn);
 }
@@ -215,6 +215,7 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
     mr_metric_add(shard->metrics.disconnects[client->end], 1);
     mr_acks_drop(shard->gate, &client->acks);
     topics_drop(client);
+    limits_end(client);
     aliases_drop(client);
     alias_out_drop(client);
     if (session != NULL) {

@@ -124,7 +124,7 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
             (void)frame_refuse(client, err, &frame, rest);
             break;
         }
-        if (MR_UNLIKELY(client->is_rated) && !rate_admits(client, &frame)) {
+        if (MR_UNLIKELY(client->rate != NULL) && !rate_admits(client, &frame)) {
             break;
         }
         if (MR_LIKELY(frame.type == MR_MQTT_PUBLISH && client->session != NULL)) {
@@ -142,7 +142,7 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
             mr_conn_pause(conn);
             break;
         }
-        if (MR_UNLIKELY(client->is_rated)) {
+        if (MR_UNLIKELY(client->rate != NULL)) {
             rate_charge(client, &frame);
         }
         mr_metric_add(shard->metrics.packets_received[frame.type], 1);

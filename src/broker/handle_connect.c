@@ -41,9 +41,9 @@ static void connack_props(struct client *client, const struct mr_mqtt_connect *p
 
     props->receive_max = (uint16_t)limits->receive_maximum;
     mr_mqtt_set(props, MR_MQTT_PROP_RECEIVE_MAX);
-    props->packet_max = client->limits->packet_max;
+    props->packet_max = client_limits(client)->packet_max;
     mr_mqtt_set(props, MR_MQTT_PROP_PACKET_MAX);
-    props->topic_alias_max = (uint16_t)client->limits->topic_aliases_max;
+    props->topic_alias_max = (uint16_t)client_limits(client)->topic_aliases_max;
     mr_mqtt_set(props, MR_MQTT_PROP_TOPIC_ALIAS_MAX);
     props->wildcard_available = 1;
     mr_mqtt_set(props, MR_MQTT_PROP_WILDCARD_AVAILABLE);
@@ -90,7 +90,7 @@ static uint8_t connect_check_limits(struct client *client, const struct mr_mqtt_
     const struct session *session = session_find(client->shard, packet->client_id);
     bool takes_over = session != NULL && session->client != NULL;
 
-    if (packet->client_id.len > client->limits->client_id_max) {
+    if (packet->client_id.len > client_limits(client)->client_id_max) {
         *what = "a client id longer than `max_clientid_len`";
         return MR_MQTT_CLIENT_ID_INVALID;
     }
@@ -206,13 +206,13 @@ static void connect_remember(struct client *client, const struct mr_mqtt_connect
     const struct mr_mqtt_props *props = &packet->props;
 
     client->version = packet->version;
-    client->packet_told = client->limits->packet_max;
+    client->packet_told = client_limits(client)->packet_max;
     client->connected_tick = client->shard->tick;
     client->receive_max = (uint16_t)limits->max_inflight_messages;
     if (packet->version == MR_MQTT_5) {
         client->receive_max =
             mr_mqtt_has(props, MR_MQTT_PROP_RECEIVE_MAX) ? props->receive_max : UINT16_MAX;
-        client->aliases_max = (uint16_t)client->limits->topic_aliases_max;
+        client->aliases_max = (uint16_t)client_limits(client)->topic_aliases_max;
         client->receive_told = (uint16_t)limits->receive_maximum;
         client->alias_max =
             mr_mqtt_has(props, MR_MQTT_PROP_TOPIC_ALIAS_MAX) ? props->topic_alias_max : 0;

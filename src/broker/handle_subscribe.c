@@ -60,7 +60,7 @@ static uint8_t subscribe_make(struct client *client, const struct mr_mqtt_subscr
         return MR_MQTT_TOPIC_FILTER_INVALID;
     }
     bool existed = mr_subtree_find(tree, wanted->filter, &session->subs) != NULL;
-    if (!existed && mr_subtree_owned(session->subs) >= client->limits->subscriptions_max) {
+    if (!existed && mr_subtree_owned(session->subs) >= client_limits(client)->subscriptions_max) {
         return MR_MQTT_QUOTA_EXCEEDED;
     }
     enum mr_err err = mr_subtree_add(tree, wanted->filter, session, &session->subs, &sub);

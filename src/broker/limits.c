@@ -14,7 +14,7 @@
  * Silence while it is held is ours (client.c).  It is read in small pieces, so that
  * little of it waits in memory.
  *
- * A client without a rate pays one look at a flag per packet.
+ * A client without a rate pays one look at a pointer per packet.
  */
 #include "broker/broker_internal.h"
 
@@ -117,8 +117,21 @@ void limits_set(struct mr_shard *shard)
 
 void limits_begin(struct client *client)
 {
-    client->is_rated = client->limits->message_ns != 0 || client->limits->kibibyte_ns != 0;
-    mr_conn_read_little(client_conn(client), client->is_rated);
+    const struct client_limits *limits = client_limits(client);
+    bool rated = limits->message_ns != 0 || limits->kibibyte_ns != 0;
+
+    if (!rated) {
+        limits_end(client);
+    } else if (client->rate == NULL) {
+        client->rate = mr_alloc(sizeof(*client->rate));
+    }
+    mr_conn_read_little(client_conn(client), rated);
+}
+
+void limits_end(struct client *client)
+{
+    mr_free(client->rate);
+    client->rate = NULL;
 }
 
 /* ---- rates ---- */
@@ -136,12 +149,13 @@ static void charge(int64_t *due_ns, int64_t cost_ns, int64_t now_ns)
 
 bool rate_admits(struct client *client, const struct mr_mqtt_frame *frame)
 {
-    const struct client_limits *limits = client->limits;
+    const struct client_limits *limits = client_limits(client);
     struct mr_shard *shard = client->shard;
-    int64_t wait_ns = wait_of(client->bytes_due_ns, limits->bytes_ahead_ns, shard->now_ns);
+    int64_t wait_ns = wait_of(client->rate->bytes_due_ns, limits->bytes_ahead_ns, shard->now_ns);
 
     if (frame->type == MR_MQTT_PUBLISH) {
-        int64_t more = wait_of(client->messages_due_ns, limits->messages_ahead_ns, shard->now_ns);
+        int64_t more =
+            wait_of(client->rate->messages_due_ns, limits->messages_ahead_ns, shard->now_ns);
         wait_ns = more > wait_ns ? more : wait_ns;
     }
     if (wait_ns == 0) {
@@ -155,12 +169,13 @@ bool rate_admits(struct client *client, const struct mr_mqtt_frame *frame)
 
 void rate_charge(struct client *client, const struct mr_mqtt_frame *frame)
 {
-    const struct client_limits *limits = client->limits;
+    const struct client_limits *limits = client_limits(client);
     int64_t now_ns = client->shard->now_ns;
 
-    charge(&client->bytes_due_ns, (int64_t)frame->total_bytes * limits->kibibyte_ns / 1024, now_ns);
+    charge(&client->rate->bytes_due_ns, (int64_t)frame->total_bytes * limits->kibibyte_ns / 1024,
+           now_ns);
     if (frame->type == MR_MQTT_PUBLISH) {
-        charge(&client->messages_due_ns, limits->message_ns, now_ns);
+        charge(&client->rate->messages_due_ns, limits->message_ns, now_ns);
     }
 }
 
@@ -181,7 +196,7 @@ bool rate_timer(struct client *client)
 
 bool topic_is_beyond(const struct client *client, struct mr_span topic)
 {
-    const struct client_limits *limits = client->limits;
+    const struct client_limits *limits = client_limits(client);
 
     return topic.len > limits->topic_bytes_max ||
            mr_topic_level_count(topic) > limits->topic_levels_max;

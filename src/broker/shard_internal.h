@@ -73,18 +73,21 @@ struct topic_entry {
 };
 _Static_assert(sizeof(struct topic_entry) == 128, "fits a buffer class of the pool");
 
-struct topic_cache {
-    struct topic_entry *entries; /* lent: 1, then TOPICS_MAX */
-    uint8_t count;
-    uint8_t used;
-    uint8_t last; /* the one that hit */
-};
-
 /* Topic aliases of a 5.0 client: lent at first use. */
 struct alias {
     uint8_t *topic; /* lent */
     uint32_t len;
     uint32_t capacity;
+};
+struct aliases {
+    uint32_t capacity;   /* as lent by the pool */
+    struct alias each[]; /* client->aliases_max */
+};
+
+/* What a client with a rate has used of it (limits.c). */
+struct client_rate {
+    int64_t messages_due_ns; /* when what it has published is paid for */
+    int64_t bytes_due_ns;
 };
 
 /* What a subscriber has not acknowledged. */
@@ -155,50 +158,53 @@ struct login;
 struct exchange;
 struct alias_table;
 
-/* A network connection; lies in its mr_conn. */
+/* A network connection; lies in its mr_conn.  As there, what only some have is beside it. */
 struct client {
     struct mr_shard *shard;
-    struct session *session;     /* NULL before CONNECT */
-    struct login *login;         /* its password is being checked, else NULL */
-    struct mr_auth_grant *grant; /* what its login brought; NULL: nothing (auth/grant.h) */
-    const char *login_fault;     /* of a token that was refused, for the log; static */
-    struct exchange *exchange;   /* it proves who it is by AUTH packets, else NULL (enhanced.c) */
-    const struct client_limits *limits;
-    int64_t messages_due_ns; /* when what it has published is paid for (limits.c) */
-    int64_t bytes_due_ns;
-    struct mr_acks acks;
-    struct topic_cache topics;
-    struct alias *aliases;
-    uint32_t aliases_capacity;
+    struct session *session;         /* NULL before CONNECT */
+    struct topic_entry *topics;      /* lent: 1, then TOPICS_MAX; NULL: none yet (topics.c) */
+    struct mr_acks acks;             /* its answers, until the journal has what they answer */
+    struct aliases *aliases;         /* NULL: none yet */
     struct alias_table *aliases_out; /* ours towards it; lent at first use */
-    uint32_t keep_alive_ticks;       /* 1.5 times what was asked, and one; 0: none */
-    uint32_t expires_tick;           /* its login holds up to here; 0: for ever */
-    uint32_t packet_max;             /* largest packet it accepts; 0: any */
-    uint32_t packet_told;            /* largest one of its own, as its CONNACK said */
-    uint32_t plain_held;             /* of acks.held, those that end no PUBLISH of the client */
-    uint32_t connected_tick;         /* of its CONNECT */
-    uint32_t received;               /* publishes */
+    struct client_rate *rate;        /* NULL: neither messages nor bytes a second are limited */
+    struct login *login;             /* its password is being checked, else NULL */
+    struct exchange *exchange;   /* it proves who it is by AUTH packets, else NULL (enhanced.c) */
+    struct mr_auth_grant *grant; /* what its login brought; NULL: nothing (auth/grant.h) */
+    union {
+        const char *login_fault; /* before its session: of a refused token, for the log; static */
+        uint64_t join_seq;       /* joining: CONNACK waits for this record */
+    };
+    uint32_t keep_alive_ticks; /* 1.5 times what was asked, and one; 0: none */
+    uint32_t expires_tick;     /* its login holds up to here; 0: for ever */
+    uint32_t packet_max;       /* largest packet it accepts; 0: any */
+    uint32_t packet_told;      /* largest one of its own, as its CONNACK said */
+    uint32_t plain_held;       /* of the acks, those that end no PUBLISH of the client */
+    uint32_t connected_tick;   /* of its CONNECT */
+    uint32_t received;         /* publishes */
     uint32_t sent;
-    uint64_t join_seq;     /* joining: CONNACK waits for this record */
     uint16_t alias_max;    /* topic aliases it lets us use */
-    uint16_t aliases_max;  /* ... and we let it, as its CONNACK said */
+    uint16_t aliases_max;  /* ... and we let it: what its CONNACK said */
     uint16_t receive_told; /* of a 5.0 client: Receive Maximum, as that said */
     uint16_t receive_max;  /* QoS 1 and 2 publishes it accepts unacknowledged */
     uint16_t home;         /* of PACKET_AWAY: the shard to go to */
-    uint8_t version;       /* 0 before CONNECT */
-    uint8_t end;           /* enum end_kind, once known */
-    uint8_t login_state;   /* enum login_state */
-    uint8_t login_by;      /* of LOGIN_YES: who said so, enum mr_authn */
-    bool will_dropped;
-    bool joining;        /* its CONNACK waits for the journal; nothing is read or sent */
-    bool drain_again;    /* its queue waits for memory */
-    bool ends_at_once;   /* 5.0: CONNECT asked for Session Expiry Interval 0 */
+    uint8_t topics_room;   /* entries */
+    uint8_t topics_used;
+    uint8_t topics_last; /* the one that hit */
+    uint8_t listener;
+    uint8_t version;     /* 0 before CONNECT */
+    uint8_t end;         /* enum end_kind, once known */
+    uint8_t login_state; /* enum login_state */
+    uint8_t login_by;    /* of LOGIN_YES: who said so, enum mr_authn */
     uint8_t turned_away; /* the reason why its CONNECT will be refused; 0: none */
-    bool is_rated;       /* its messages or bytes a second are limited */
+    bool joining;        /* its CONNACK waits for the journal; nothing is read or sent */
     bool rate_waits;     /* it is held until it may go on */
-    bool wants_detail;   /* 5.0: reason strings (problem information) */
-    bool enhanced;       /* 5.0: CONNECT had an Authentication Method: SCRAM-SHA-256 */
+    bool drain_again;    /* its queue waits for memory */
+    bool will_dropped : 1;
+    bool ends_at_once : 1; /* 5.0: CONNECT asked for Session Expiry Interval 0 */
+    bool wants_detail : 1; /* 5.0: reason strings (problem information) */
+    bool enhanced : 1;     /* 5.0: CONNECT had an Authentication Method: SCRAM-SHA-256 */
 };
+_Static_assert(sizeof(struct client) <= 144, "docs/MEMORY.md, the idle connection");
 
 enum checkpoint_state { CHECKPOINT_NONE, CHECKPOINT_SEALED, CHECKPOINT_WRITING };
 
@@ -316,6 +322,12 @@ struct mr_shard {
     struct mr_ready events[SHARD_EVENTS];
     struct mr_owed owed[SHARD_OWED];
 };
+
+/* What the clients of its listener may. */
+static inline const struct client_limits *client_limits(const struct client *client)
+{
+    return &client->shard->listener_limits[client->listener];
+}
 
 struct broker_listener {
     struct mr_address bound;

@@ -62,6 +62,14 @@ uint8_t topic_refused(const struct mr_shard *shard, struct mr_span topic)
                                                                         : 0;
 }
 
+static void topics_free(struct client *client)
+{
+    if (client->topics != NULL) {
+        mr_bufpool_give(&client->shard->pool, (uint8_t *)client->topics,
+                        client->topics_room * sizeof(*client->topics));
+    }
+}
+
 static void entry_fill(struct client *client, struct topic_entry *entry, struct mr_span topic)
 {
     struct mr_shard *shard = client->shard;
@@ -80,49 +88,52 @@ static void entry_fill(struct client *client, struct topic_entry *entry, struct 
     entry->excluded = topic_is_excluded(shard, topic);
 }
 
+/* Room for `count` entries instead of those there are.  False: no memory. */
+static bool entries_grow(struct client *client, uint8_t count)
+{
+    struct mr_bufpool *pool = &client->shard->pool;
+    size_t capacity = 0;
+    struct topic_entry *entries =
+        (struct topic_entry *)(void *)mr_bufpool_take(pool, count * sizeof(*entries), &capacity);
+
+    if (entries == NULL) {
+        return false;
+    }
+    mr_assert(capacity == count * sizeof(*entries));
+    if (client->topics_room != 0) {
+        memcpy(entries, client->topics, client->topics_room * sizeof(*entries));
+    }
+    topics_free(client);
+    client->topics = entries;
+    client->topics_room = count;
+    return true;
+}
+
 /* An entry to fill: a new one while there is room, else the next in turn. */
 static struct topic_entry *entry_choose(struct client *client)
 {
-    struct topic_cache *cache = &client->topics;
-    struct mr_bufpool *pool = &client->shard->pool;
-    size_t capacity = 0;
+    uint8_t room = client->topics_room;
 
-    if (cache->used == cache->count && cache->count < TOPICS_MAX) {
-        uint8_t count = cache->count == 0 ? 1 : TOPICS_MAX;
-        struct topic_entry *entries = (struct topic_entry *)(void *)mr_bufpool_take(
-            pool, count * sizeof(*entries), &capacity);
-        if (entries == NULL && cache->count == 0) {
-            return &client->shard->long_topic; /* works without a cache, only slower */
-        }
-        if (entries != NULL && cache->count != 0) {
-            memcpy(entries, cache->entries, cache->count * sizeof(*entries));
-            mr_bufpool_give(pool, (uint8_t *)cache->entries,
-                            cache->count * sizeof(*cache->entries));
-        }
-        if (entries != NULL) {
-            mr_assert(capacity == count * sizeof(*entries));
-            cache->entries = entries;
-            cache->count = count;
-        }
+    if (client->topics_used == room && room < TOPICS_MAX &&
+        !entries_grow(client, room == 0 ? 1 : TOPICS_MAX) && room == 0) {
+        return &client->shard->long_topic; /* works without a cache, only slower */
     }
-    if (cache->used < cache->count) {
-        cache->last = cache->used;
-        cache->used += 1;
+    if (client->topics_used < client->topics_room) {
+        client->topics_last = client->topics_used;
+        client->topics_used += 1;
     } else {
-        mr_assert(cache->count != 0); /* the first entries were taken above */
-        cache->last = (uint8_t)((cache->last + 1) % cache->count);
+        mr_assert(client->topics_room != 0); /* the first entry was taken above */
+        client->topics_last = (uint8_t)((client->topics_last + 1) % client->topics_room);
     }
-    return &cache->entries[cache->last];
+    return &client->topics[client->topics_last];
 }
 
 static struct topic_entry *entry_find(struct client *client, struct mr_span topic)
 {
-    struct topic_cache *cache = &client->topics;
-
-    for (uint8_t i = 0; i < cache->used; i++) {
-        struct topic_entry *entry = &cache->entries[i];
+    for (uint8_t i = 0; i < client->topics_used; i++) {
+        struct topic_entry *entry = &client->topics[i];
         if (entry->len == topic.len && memcmp(entry->text, topic.at, topic.len) == 0) {
-            cache->last = i;
+            client->topics_last = i;
             return entry;
         }
     }
@@ -134,11 +145,10 @@ static struct topic_entry *entry_find(struct client *client, struct mr_span topi
 
 struct topic_entry *topic_look_up(struct client *client, struct mr_span topic)
 {
-    struct topic_cache *cache = &client->topics;
     struct mr_subtree *tree = client->shard->subtree;
-    struct topic_entry *entry = &cache->entries[cache->last];
+    struct topic_entry *entry = &client->topics[client->topics_last];
 
-    if (MR_UNLIKELY(cache->used == 0 || entry->len != topic.len ||
+    if (MR_UNLIKELY(client->topics_used == 0 || entry->len != topic.len ||
                     memcmp(entry->text, topic.at, topic.len) != 0)) {
         entry = entry_find(client, topic);
     }
@@ -161,13 +171,11 @@ struct topic_entry *topic_look_up(struct client *client, struct mr_span topic)
 
 void topics_drop(struct client *client)
 {
-    struct topic_cache *cache = &client->topics;
-
-    if (cache->entries != NULL) {
-        mr_bufpool_give(&client->shard->pool, (uint8_t *)cache->entries,
-                        cache->count * sizeof(*cache->entries));
-    }
-    *cache = (struct topic_cache){0};
+    topics_free(client);
+    client->topics = NULL;
+    client->topics_room = 0;
+    client->topics_used = 0;
+    client->topics_last = 0;
 }
 
 uint8_t alias_resolve(struct client *client, struct mr_mqtt_publish *packet, bool *no_room)
@@ -182,16 +190,17 @@ uint8_t alias_resolve(struct client *client, struct mr_mqtt_publish *packet, boo
         return MR_MQTT_TOPIC_ALIAS_INVALID; /* [MQTT-3.3.2-9] */
     }
     if (client->aliases == NULL) {
-        client->aliases =
-            (struct alias *)(void *)mr_bufpool_take(pool, max * sizeof(struct alias), &capacity);
-        if (client->aliases == NULL) {
+        struct aliases *made = (struct aliases *)(void *)mr_bufpool_take(
+            pool, sizeof(*made) + max * sizeof(made->each[0]), &capacity);
+        if (made == NULL) {
             *no_room = true;
             return 0;
         }
-        memset(client->aliases, 0, max * sizeof(struct alias));
-        client->aliases_capacity = (uint32_t)capacity;
+        made->capacity = (uint32_t)capacity;
+        memset(made->each, 0, max * sizeof(made->each[0]));
+        client->aliases = made;
     }
-    struct alias *alias = &client->aliases[number - 1];
+    struct alias *alias = &client->aliases->each[number - 1];
     if (packet->topic.len == 0) {
         packet->topic = (struct mr_span){.at = alias->topic, .len = alias->len};
         return alias->topic == NULL ? MR_MQTT_TOPIC_ALIAS_INVALID : 0;
@@ -221,10 +230,11 @@ void aliases_drop(struct client *client)
         return;
     }
     for (uint32_t i = 0; i < client->aliases_max; i++) {
-        if (client->aliases[i].topic != NULL) {
-            mr_bufpool_give(pool, client->aliases[i].topic, client->aliases[i].capacity);
+        struct alias *alias = &client->aliases->each[i];
+        if (alias->topic != NULL) {
+            mr_bufpool_give(pool, alias->topic, alias->capacity);
         }
     }
-    mr_bufpool_give(pool, (uint8_t *)client->aliases, client->aliases_capacity);
+    mr_bufpool_give(pool, (uint8_t *)client->aliases, client->aliases->capacity);
     client->aliases = NULL;
 }
