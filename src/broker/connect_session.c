@@ -65,9 +65,9 @@ static void will_give_back(struct mr_shard *shard, struct will *will)
 }
 
 /* Seconds that the session outlives its connection. */
-static uint32_t expiry_of(const struct mr_broker *broker, const struct mr_mqtt_connect *packet)
+static uint32_t expiry_of(const struct mr_broker_limits *limits,
+                          const struct mr_mqtt_connect *packet)
 {
-    const struct mr_broker_limits *limits = &broker->limits;
     uint64_t max_s = limits->max_session_expiry_us / 1000000;
     uint32_t wanted_s = packet->clean_start ? 0 : UINT32_MAX;
 
@@ -222,7 +222,7 @@ static struct joined join_persistent(struct client *client, const struct mr_mqtt
 struct joined connect_session(struct client *client, const struct mr_mqtt_connect *packet)
 {
     struct mr_shard *shard = client->shard;
-    uint32_t expiry_s = expiry_of(shard->broker, packet);
+    uint32_t expiry_s = expiry_of(&shard->limits, packet);
     struct session *older = session_find(shard, packet->client_id);
     struct joined joined;
     struct will will;

@@ -19,6 +19,7 @@
 #include "broker/keep_internal.h"
 #include "broker/login_internal.h"
 #include "broker/realm_internal.h"
+#include "broker/share_rights.h"
 
 /* What is read before anything changes. */
 struct change {
@@ -194,6 +195,19 @@ static void client_reloaded(void *arg, struct mr_conn *conn)
     }
 }
 
+/* Sessions that are in groups, also of clients that are away. */
+static void members_renew(const struct mr_shard *shard)
+{
+    size_t slots = shard->sessions == NULL ? 0 : shard->sessions_mask + 1;
+
+    for (size_t i = 0; i < slots; i++) {
+        for (const struct session *session = shard->sessions[i]; session != NULL;
+             session = session->table_next) {
+            share_rights_renew(shard, session);
+        }
+    }
+}
+
 static void change_run(struct mr_shard *shard, void *arg)
 {
     const struct change *change = arg;
@@ -201,6 +215,7 @@ static void change_run(struct mr_shard *shard, void *arg)
 
     policy_take(shard, &change->policy);
     limits_take(shard, change->limits);
+    members_renew(shard);
     mr_net_each(shard->net, client_reloaded, &before);
 }
 

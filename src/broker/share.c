@@ -19,6 +19,7 @@
 #include "broker/share.h"
 
 #include "base/bufpool.h"
+#include "broker/share_rights.h"
 #include "broker/subtree.h"
 #include "codec/topic.h"
 #include "os/process.h"
@@ -138,8 +139,19 @@ void share_client_hold(struct share_client *client)
 void share_client_drop(struct share_client *client)
 {
     if (atomic_fetch_sub_explicit(&client->refs, 1, memory_order_acq_rel) == 1) {
+        share_rights_free(client->rights);
         mr_free(client);
     }
+}
+
+void shares_set_rights(struct shares *shares, struct share_client *client,
+                       struct share_rights *rights)
+{
+    mr_mutex_lock(&shares->mutex);
+    struct share_rights *before = client->rights;
+    client->rights = rights;
+    mr_mutex_unlock(&shares->mutex);
+    share_rights_free(before);
 }
 
 struct mr_span share_client_id(const struct share_client *client)
@@ -324,8 +336,25 @@ static unsigned member_rank(const struct share_member *member, uint8_t qos, enum
     return IS_AWAY + load;
 }
 
-static bool group_choose(struct share_group *group, uint8_t qos, const struct share_client *but,
-                         enum share_who who, struct share_target *target)
+/* What is to be given away. */
+struct choosing {
+    struct mr_span topic;
+    const struct share_client *but; /* not to this one; NULL: to any */
+    enum share_who who;
+    uint8_t qos;
+    struct share_target *targets;
+    size_t count;
+    size_t max;
+};
+
+static bool member_may(const struct share_member *member, struct mr_span topic)
+{
+    return MR_LIKELY(member->client->rights == NULL) ||
+           share_rights_may(member->client->rights, share_client_id(member->client), topic);
+}
+
+static bool group_choose(struct share_group *group, const struct choosing *choosing,
+                         struct share_target *target)
 {
     unsigned least = NOBODY;
     uint32_t best = 0;
@@ -333,13 +362,15 @@ static bool group_choose(struct share_group *group, uint8_t qos, const struct sh
     for (uint32_t i = 0; i < group->count && least != SHARE_FREE; i++) {
         uint32_t at = (group->turn + i) % group->count;
         const struct share_member *member = &group->members[at];
-        unsigned rank = member->client == but ? NOBODY : member_rank(member, qos, who);
-        if (rank < least) {
+        unsigned rank = member->client == choosing->but
+                            ? NOBODY
+                            : member_rank(member, choosing->qos, choosing->who);
+        if (rank < least && member_may(member, choosing->topic)) {
             least = rank;
             best = at;
         }
     }
-    if (least == NOBODY || (who == SHARE_CONNECTED && least == SHARE_FULL)) {
+    if (least == NOBODY || (choosing->who == SHARE_CONNECTED && least == SHARE_FULL)) {
         return false;
     }
     struct share_member *member = &group->members[best];
@@ -353,20 +384,12 @@ static bool group_choose(struct share_group *group, uint8_t qos, const struct sh
     return true;
 }
 
-struct choosing {
-    struct share_target *targets;
-    size_t count;
-    size_t max;
-    uint8_t qos;
-};
-
 static void choose_found(void *arg, const struct mr_sub *sub)
 {
     struct choosing *choosing = arg;
 
     if (choosing->count < choosing->max &&
-        group_choose(sub->owner, choosing->qos, NULL, SHARE_ANYONE,
-                     &choosing->targets[choosing->count])) {
+        group_choose(sub->owner, choosing, &choosing->targets[choosing->count])) {
         choosing->count += 1;
     }
 }
@@ -374,7 +397,8 @@ static void choose_found(void *arg, const struct mr_sub *sub)
 size_t shares_choose_all(struct shares *shares, struct mr_span topic, uint8_t qos,
                          struct share_target *targets, size_t max)
 {
-    struct choosing choosing = {.targets = targets, .max = max, .qos = qos};
+    struct choosing choosing = {
+        .topic = topic, .who = SHARE_ANYONE, .qos = qos, .targets = targets, .max = max};
 
     mr_mutex_lock(&shares->mutex);
     mr_subtree_match(shares->tree, topic, choose_found, &choosing);
@@ -382,12 +406,14 @@ size_t shares_choose_all(struct shares *shares, struct mr_span topic, uint8_t qo
     return choosing.count;
 }
 
-bool shares_choose(struct shares *shares, struct mr_span filter, const struct share_client *but,
-                   enum share_who who, struct share_target *target)
+bool shares_choose(struct shares *shares, struct mr_span filter, struct mr_span topic,
+                   const struct share_client *but, enum share_who who, struct share_target *target)
 {
+    const struct choosing choosing = {.topic = topic, .but = but, .who = who, .qos = 1};
+
     mr_mutex_lock(&shares->mutex);
     struct share_group *group = group_find(shares, filter);
-    bool found = group != NULL && group_choose(group, 1, but, who, target);
+    bool found = group != NULL && group_choose(group, &choosing, target);
     mr_mutex_unlock(&shares->mutex);
     return found;
 }

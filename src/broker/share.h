@@ -23,6 +23,7 @@
 
 struct shares;
 struct share_group;
+struct share_rights;
 
 /* How much waits for a member already; the least goes first. */
 enum share_load {
@@ -36,6 +37,7 @@ struct share_client {
     _Atomic uint32_t refs;
     uint32_t shard; /* where it is at home */
     bool persistent;
+    struct share_rights *rights; /* under the registry's mutex (share_rights.h); NULL: all */
     _Atomic bool connected;
     _Atomic uint8_t load; /* enum share_load */
     uint16_t id_len;
@@ -66,6 +68,10 @@ struct share_client *share_client_new(struct mr_span id, uint32_t shard, bool pe
 void share_client_hold(struct share_client *client);
 void share_client_drop(struct share_client *client);
 
+/* What it may read from now on; takes `rights` over. */
+void shares_set_rights(struct shares *shares, struct share_client *client,
+                       struct share_rights *rights);
+
 /* `filter` is the whole "$share/group/filter", and valid.  Joining twice sets the QoS.
  * FULL: no memory.   REJECT: too many levels.
  */
@@ -73,17 +79,19 @@ enum mr_err shares_join(struct shares *shares, struct share_client *client, stru
                         uint8_t qos) MR_MUST_USE;
 void shares_leave(struct shares *shares, struct share_client *client, struct mr_span filter);
 
-/* A member of each group that wants `topic`, at most `max` of them.  With QoS 0 only
- * those who are connected count.
+/* A member of each group that wants `topic` and has one that may read it, at most `max` of
+ * them.  With QoS 0 only those who are connected count.
  */
 size_t shares_choose_all(struct shares *shares, struct mr_span topic, uint8_t qos,
                          struct share_target *targets, size_t max);
 
 enum share_who { SHARE_ANYONE, SHARE_CONNECTED };
 
-/* Another member of the group with this filter, for what `but` (or nobody) was to have. */
-bool shares_choose(struct shares *shares, struct mr_span filter, const struct share_client *but,
-                   enum share_who who, struct share_target *target);
+/* Another member of the group with this filter, for what was published to `topic` and `but` (or
+ * nobody) was to have.
+ */
+bool shares_choose(struct shares *shares, struct mr_span filter, struct mr_span topic,
+                   const struct share_client *but, enum share_who who, struct share_target *target);
 
 /* A target made of what is known already.  False: `client` is no member. */
 bool shares_find(struct shares *shares, struct mr_span filter, struct share_client *client,

@@ -10,6 +10,7 @@
  * that is gone.
  */
 #include "broker/keep_internal.h"
+#include "broker/share_rights.h"
 
 enum { SLOTS = 255, FILTER_STACK_BYTES = 256 };
 
@@ -149,6 +150,7 @@ uint8_t share_join(struct mr_shard *shard, struct session *session, struct mr_su
     if (session->share == NULL) {
         session->share = share_client_new(session_id(session), shard->index, session->keep != NULL);
         atomic_store(&session->share->connected, session->client != NULL);
+        share_rights_renew(shard, session);
     }
     enum mr_err err = shares_join(shard->broker->shares, session->share, filter, qos);
     return err == MR_OK         ? 0
@@ -166,6 +168,7 @@ void share_leave(struct mr_shard *shard, struct session *session, struct mr_span
 void share_online(const struct mr_shard *shard, struct session *session, bool connected)
 {
     if (session->share != NULL) {
+        share_rights_renew(shard, session);
         atomic_store(&session->share->connected, connected);
         share_load(shard, session);
         if (connected) {
@@ -228,19 +231,21 @@ static enum mr_err delivery_move(struct mr_shard *shard, struct session *session
     if (sub == NULL || !filter_text(shard, sub, &text)) {
         return MR_ERR_AGAIN;
     }
-    if (shares_choose(shard->broker->shares, text.span, session->share, who, &target)) {
-        struct kept *kept = delivery->kept;
+    struct kept *kept = delivery->kept;
+    kept->refs += 1; /* the delivery goes, and the message is read until then */
+    if (kept_read(shard, kept, &message) &&
+        shares_choose(shard->broker->shares, text.span, message.topic, session->share, who,
+                      &target)) {
         struct giving giving = {.message = &message,
                                 .targets = &target,
                                 .count = 1,
                                 .from = session_id(session),
                                 .ordinal = delivery->ordinal};
-        kept->refs += 1; /* the delivery goes, and the message is read until then */
-        err = kept_read(shard, kept, &message) ? share_give(shard, &giving) : MR_ERR_AGAIN;
-        kept_read_end(shard);
-        kept_unref(shard, kept);
+        err = share_give(shard, &giving);
         shares_release(&target, 1);
     }
+    kept_read_end(shard);
+    kept_unref(shard, kept);
     filter_text_end(shard, &text);
     return err;
 }
@@ -261,7 +266,7 @@ void share_shift(struct mr_shard *shard, struct session *session, enum share_who
         }
         uint8_t slot = delivery->share;
         enum mr_err err = delivery_move(shard, session, delivery, who);
-        tried[slot] = err != MR_OK;
+        tried[slot] = err != MR_OK && shard->acl_version == 0; /* else others may read the next */
         /* What is taken out of the front is gone, what is taken out behind it stays as DONE. */
         i = keep->count < before ? 0 : i + 1;
     }

@@ -108,7 +108,8 @@ static enum mr_err pass_on(struct mr_shard *shard, const struct share_group *gro
 {
     struct share_target target;
 
-    if (!shares_choose(shares_of(shard), share_filter(group), NULL, SHARE_ANYONE, &target)) {
+    if (!shares_choose(shares_of(shard), share_filter(group), message->topic, NULL, SHARE_ANYONE,
+                       &target)) {
         return MR_OK; /* nobody is left */
     }
     struct giving giving = {.message = message, .targets = &target, .count = 1};
@@ -318,8 +319,8 @@ void share_apply(struct mr_shard *shard, const struct mr_control *give, uint32_t
 /* ---- from the other lanes ---- */
 
 /* The member that a GIVE of another lane names, or who takes its place.  False: nobody. */
-static bool taker_find(struct mr_shard *shard, const struct mr_control_taker *taker, bool live,
-                       struct share_target *target)
+static bool taker_find(struct mr_shard *shard, const struct mr_control_taker *taker,
+                       struct mr_span topic, bool live, struct share_target *target)
 {
     struct session *session = session_find(shard, taker->client);
 
@@ -330,7 +331,7 @@ static bool taker_find(struct mr_shard *shard, const struct mr_control_taker *ta
     }
     /* What was not kept for it went with the crash. */
     return (live || taker->keeps) &&
-           shares_choose(shares_of(shard), taker->filter, NULL, SHARE_ANYONE, target);
+           shares_choose(shares_of(shard), taker->filter, topic, NULL, SHARE_ANYONE, target);
 }
 
 bool share_get(const struct mr_event *record, struct mr_control *give)
@@ -356,7 +357,7 @@ enum mr_err share_take(struct mr_shard *shard, uint32_t lane, const struct mr_ev
     struct mr_take take = mr_take_from(give.list);
     while (count < SHARE_TARGETS_MAX && mr_control_taker_next(&take, &taker)) {
         if (mr_journal_home(shard->broker->run.journal, taker.client) == shard->index) {
-            count += taker_find(shard, &taker, live, &targets[count]);
+            count += taker_find(shard, &taker, message.topic, live, &targets[count]);
         }
     }
     if (count != 0) {

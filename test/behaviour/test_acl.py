@@ -15,7 +15,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 import wire
-from harness import PATIENCE, Gateway, Temp, millrace, mosquitto_pub, program
+from harness import PATIENCE, Gateway, Temp, millrace, mosquitto_pub, program, until
 
 RULES = """\
 # devices without a name
@@ -274,6 +274,28 @@ class Subscribe(unittest.TestCase):
             for topic in ("plant/vault/s", "plant/s", "plant/vault/t", "plant/end"):
                 open_publish(topic)
             self.assertEqual(peer.messages("plant/end"), ["plant/s", "plant/end"])
+
+    def test_a_member_that_may_not_read_a_message_is_not_chosen_for_it(self):
+        """Else its share of them would be lost to the group."""
+        topics = [f"plant/{'vault' if n % 2 else 'open'}/{n}" for n in range(12)]
+        keep = {"clean": False, "properties": b"\x11\0\0\0\x3c"}
+        for qos in (1, 0):
+            for more in ({}, keep) if qos else ({},):
+                with Peer(f"ga{qos}", "ann", 5, **more) as ann, \
+                        Peer(f"gc{qos}", "carl", 5, **more) as carl:
+                    for peer in (ann, carl):
+                        self.assertEqual(peer.subscribe("$share/part/plant/#", qos=qos), [qos])
+                    for topic in topics:
+                        open_publish(topic)
+                    got = {peer: set() for peer in (ann, carl)}
+                    until(lambda: self.gathered(got) == set(topics), "all of them to come")
+                    self.assertTrue(all("vault" not in topic for topic in got[ann]), got[ann])
+
+    @staticmethod
+    def gathered(got):
+        for peer, topics in got.items():
+            topics |= peer.until_ping()
+        return set().union(*got.values())
 
     def test_of_sys_only_what_may_be_read(self):
         with Peer("sys", "carl", 5) as peer:

@@ -104,6 +104,27 @@ class Rules(Live):
             publish("b/6", "a/6")
             until(lambda: len(got) == 3, "all of it to come again")
 
+    def test_a_group_learns_who_may_still_read(self):
+        """Also of a member that is away: what it may not read goes to the others."""
+        acl, users = self.temp.path / "acl", self.users("ann", "bob")
+        acl.write_text("user ann\ntopic readwrite #\nuser bob\ntopic readwrite #\n")
+        self.start("gateway: { shards: 2 }\n"
+                   f"auth: {{ password_file: {users}, acl_file: {acl} }}\n")
+        keep = {"clean": False, "properties": b"\x11\0\0\0\x3c"}
+        with self.peer("away", "ann", **keep) as away:
+            away.subscribe("$share/g/a/#")
+        with self.peer("ann", "ann") as ann, self.peer("bob", "bob", **keep) as bob:
+            for peer in (ann, bob):
+                peer.subscribe("$share/g/a/#")
+            acl.write_text("user ann\ntopic read a/open/#\nuser bob\ntopic readwrite #\n")
+            self.reload()
+            topics = {f"a/vault/{n}" for n in range(9)}
+            for topic in topics:
+                mosquitto_pub(self.gateway.mqtt_port, "-u", "bob", "-P", "pw", "-q", "1", "-t",
+                              topic, "-m", "x")
+            got = set()
+            until(lambda: got.update(bob.until_ping()) or got == topics, "all to come to bob")
+
     def test_rules_of_one_listener(self):
         (self.temp.path / "acl").write_text("topic read #\n")
         listeners = 'listeners:\n  other: {{ bind: "127.0.0.1:0", allow_anonymous: true{} }}\n'
