@@ -308,8 +308,8 @@ class Emqx(unittest.TestCase):
             "mqtt.max_topic_levels": "70",
         }.items():
             self.assertEqual(found.get(key), value, key)
-        for word in ("substitutions of HOCON", "included files", "bridges.mqtt.elsewhere",
-                     "less than all replicas"):
+        for word in ("nothing has this name", "include = more.conf: cannot open",
+                     "bridges.mqtt.elsewhere", "less than all replicas"):
             self.assertIn(word, notes)
         done = check()
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -322,14 +322,136 @@ class Emqx(unittest.TestCase):
         self.assertEqual(found["mqtt.max_packet_size"], "2MiB")
 
     def test_users_of_other_kinds_open_nothing(self):
-        path = written("emqx-jwt.conf", 'listeners.tcp.default.bind = 1883',
-                       'authentication { mechanism = jwt, secret = "geheim" }')
+        path = written("emqx-ldap.conf", 'listeners.tcp.default.bind = 1883',
+                       'authentication { mechanism = password_based, backend = ldap,'
+                       ' password = "geheim" }')
         out, notes = imported(path)
         self.assertEqual(keys(out)["listeners.tcp-default.allow_anonymous"], "false")
-        self.assertNotIn("auth.password_file", keys(out))
-        self.assertIn("users of this kind (jwt)", notes)
+        self.assertFalse([key for key in keys(out) if key.startswith("auth.")])
+        self.assertIn("users of this kind (password_based, ldap)", notes)
         self.assertNotIn("geheim", notes + out)
         self.assertEqual(check().returncode, 0)
+
+    def test_tokens_and_a_service(self):
+        (temp.path / "jwt.secret").write_text("x" * 40, encoding="utf-8")
+        (temp.path / "jwt.secret").chmod(0o600)
+        path = written(
+            "emqx-auth.conf", "listeners.tcp.default.bind = 1883", "authentication = [",
+            "  { mechanism = jwt, from = username, secret = geheim, algorithm = hmac-based",
+            "    secret_base64_encoded = false, acl_claim_name = rules, use_jwks = false",
+            "    disconnect_after_expire = false",
+            '    verify_claims { name = "${username}", cid = "${clientid}", iss = plant } }',
+            "  { mechanism = password_based, backend = http, method = post",
+            '    url = "https://accounts.example/auth", body { username = "${username}" }',
+            '    headers { content-type = "application/json", authorization = "Bearer x" }',
+            f'    ssl {{ enable = true, cacertfile = "{pki.ca}", verify = verify_peer }}',
+            "    pool_size = 8, request_timeout = 3s, connect_timeout = 15s }",
+            "  { mechanism = password_based, backend = http, url = second }", "]")
+        out, notes = imported(path)
+        found = keys(out)
+        for key, value in {
+            "order": '["jwt", "http"]',
+            "jwt.from": "username",
+            "jwt.secret_file": "jwt.secret",
+            "jwt.secret_base64_encoded": "false",
+            "jwt.acl_claim": "rules",
+            "jwt.disconnect_after_expire": "false",
+            "jwt.username_claim": "name",
+            "jwt.clientid_claim": "cid",
+            "jwt.issuer": "plant",
+            "http.url": "https://accounts.example/auth",
+            "http.authorization": "Bearer x",
+            "http.cacertfile": str(pki.ca),
+            "http.max_requests": "8",
+            "http.request_timeout": "3s",
+        }.items():
+            self.assertEqual(found.get(f"auth.{key}"), value, key)
+        for word in ("put it into the file jwt.secret", "body.username", "content-type",
+                     "there is one of this kind already", "always verified"):
+            self.assertIn(word, notes)
+        self.assertNotIn("geheim", notes + out)
+        done = check()
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_keys_of_tokens_elsewhere(self):
+        path = written("emqx-keys.conf", 'authentication = { mechanism = jwt, public_key = "a.pem",'
+                       ' endpoint = "https://accounts.example/jwks", refresh_interval = 300 }')
+        out, notes = imported(path)
+        self.assertEqual(keys(out)["auth.jwt.public_key_file"], "a.pem")
+        self.assertEqual(keys(out)["auth.jwt.jwks_file"], "keys.jwks")
+        for word in ("curl -fo keys.jwks", "refresh_interval", "its claim `sub`"):
+            self.assertIn(word, notes)
+
+    def test_a_claim_that_cannot_be_checked_lets_nobody_in(self):
+        """It kept people out; so would nothing here."""
+        for claims in ("{ role = plant }", '[{ name = role, value = "${cert_common_name}" }]'):
+            path = written("emqx-claim.conf", "listeners.tcp.default.bind = 1883",
+                           "authentication { mechanism = jwt, secret = x,"
+                           f" verify_claims = {claims} }}")
+            out, notes = imported(path)
+            self.assertEqual(keys(out)["listeners.tcp-default.allow_anonymous"], "false")
+            self.assertFalse([key for key in keys(out) if key.startswith("auth.")])
+            self.assertIn("verify_claims.role = ", notes)
+        path = written("emqx-url.conf", "authentication { mechanism = password_based,"
+                       ' backend = http, url = "http://a/${username}" }')
+        out, notes = imported(path)
+        self.assertFalse([key for key in keys(out) if key.startswith("auth.")])
+        self.assertIn("let the service take that", notes)
+
+    def test_substitutions(self):
+        path = written("emqx-sub.conf", "base { size = 3MB, alias = 7 }",
+                       'host = "127.0.0.1"',
+                       "mqtt.max_packet_size = ${base.size}", "mqtt.max_topic_alias = ${alias}",
+                       "alias = ${base.alias}", 'listeners.tcp.default.bind = ${host}":"${PORT_OF}',
+                       "mqtt.max_inflight = 9", "mqtt.max_inflight = ${?NO_SUCH}",
+                       "mqtt.max_mqueue_len = ${?NO_SUCH}",
+                       "common { max_connections = 5, bind = 1883 }",
+                       "listeners.tcp.other = ${common}", "listeners.tcp.added = ${common}",
+                       "listeners.tcp.added.bind = 1884",
+                       "mqtt.max_topic_levels = ${mqtt.max_topic_levels}",
+                       "mqtt.max_clientid_len = ${one}", "one = ${two}", "two = ${one}",
+                       'listeners.tcp.third { bind = 1885, mountpoint = "${username}/" }')
+        done = millrace("import", path, env={"PORT_OF": "1899"})
+        found = keys(done.stdout)
+        for key, value in {"mqtt.max_packet_size": "3MiB", "mqtt.topic_alias_maximum": "7",
+                           "listeners.tcp-default.bind": "127.0.0.1:1899",
+                           "mqtt.max_inflight_messages": "9",
+                           "listeners.tcp-other.max_connections": "5",
+                           "listeners.tcp-added.bind": "0.0.0.0:1884"}.items():
+            self.assertEqual(found.get(key), value, key)
+        for key in ("max_queued_messages", "max_topic_levels", "max_clientid_len"):
+            self.assertNotIn(f"mqtt.{key}", found)
+        self.assertIn("PORT_OF: its value is that of the environment", done.stderr)
+        self.assertIn("emqx-sub.conf:12: added: an object from elsewhere", done.stderr)
+        for line in (14, 15):
+            self.assertRegex(done.stderr,
+                             rf"emqx-sub\.conf:{line}: .*(nothing has this|cannot be taken)")
+
+    def test_included_files(self):
+        """Where they stand, from the folder of the file that includes them."""
+        (temp.path / "sub").mkdir(exist_ok=True)
+        path = written("emqx-inc.conf", "mqtt.max_inflight = 3", 'include "sub/one.conf"',
+                       "mqtt.max_mqueue_len = 4", 'include "none.conf"', 'include url("http://x/")',
+                       'mqtt { include required(file("sub/levels.conf")) }')
+        written("sub/one.conf", "mqtt.max_inflight = 5", "mqtt.max_mqueue_len = 6",
+                'include file("two.conf")')
+        written("sub/two.conf", "mqtt.max_topic_alias = 8")
+        written("sub/levels.conf", "max_topic_levels = 9")
+        out, notes = imported(path)
+        found = keys(out)
+        for key, value in {"max_inflight_messages": "5", "max_queued_messages": "4",
+                           "topic_alias_maximum": "8", "max_topic_levels": "9"}.items():
+            self.assertEqual(found.get(f"mqtt.{key}"), value, key)
+        self.assertIn("# two.conf:1", out)
+        self.assertRegex(notes, r"emqx-inc\.conf:4: include = none\.conf: cannot open")
+        self.assertRegex(notes, r"emqx-inc\.conf:5: include = .*only files are included")
+        for lines, why in ((['include "loop.conf"'], r"loop\.conf:1: a file that includes itself"),
+                           (["x = 1", "= 2"], r"loop\.conf:2: a key was expected"),
+                           (['include required("none.conf")'], r"loop\.conf:1: .*required is not")):
+            written("loop.conf", *lines)
+            done = millrace("import", written("emqx-bad.conf", 'include "loop.conf"'), check=False)
+            self.assertEqual((done.returncode, done.stdout), (65, ""), lines)
+            self.assertRegex(done.stderr, why)
 
     def test_what_is_no_hocon_is_said_with_its_line(self):
         for text, why in (("a {\n b = 1\n", "does not end"), ("a = [1, 2", "does not end"),

@@ -6,13 +6,18 @@
  */
 #include "app/cli/hocon_internal.h"
 
-enum { TEXT_BYTES = 16 << 10, KEY_BYTES = 256 };
+#include "os/file.h"
+
+enum { TEXT_BYTES = 16 << 10, KEY_BYTES = 256, FILE_PATH_BYTES = 4096 };
 
 struct parser {
     struct hocon *hocon;
+    const struct parser *outer; /* that included this file */
+    const char *path;
     const char *at;
     struct import_place *place;
     const char *why;
+    bool said; /* on stderr, what is wrong */
     unsigned depth;
     char text[TEXT_BYTES]; /* the value that is being read */
     size_t text_len;
@@ -30,8 +35,8 @@ struct hocon_value *hocon_find(const struct hocon_value *object, const char *nam
     return NULL;
 }
 
-static struct hocon_value *add(struct hocon_value *parent, const char *name,
-                               struct import_place place)
+struct hocon_value *hocon_add(struct hocon_value *parent, const char *name,
+                              struct import_place place)
 {
     struct hocon_value *value = mr_alloc(sizeof(*value));
 
@@ -46,29 +51,26 @@ static struct hocon_value *add(struct hocon_value *parent, const char *name,
     return value;
 }
 
-static void empty(struct hocon_value *value)
+void hocon_empty(struct hocon_value *value)
 {
     while (value->first != NULL) {
         struct hocon_value *child = value->first;
         value->first = child->next;
-        empty(child);
+        hocon_empty(child);
         mr_free(child->name);
         mr_free(child);
     }
     value->last = NULL;
     mr_free(value->text);
+    mr_free(value->before);
     value->text = NULL;
+    value->before = NULL;
     value->has_substitution = false;
 }
 
 void hocon_close(struct hocon *hocon)
 {
-    empty(&hocon->root);
-    if (hocon->includes != NULL) {
-        empty(hocon->includes);
-        mr_free(hocon->includes);
-        hocon->includes = NULL;
-    }
+    hocon_empty(&hocon->root);
 }
 
 /* ---- characters ---- */
@@ -205,10 +207,15 @@ static bool read_key(struct parser *parser, struct hocon_value **object, char *n
         parser->at += 1;
         struct hocon_value *child = hocon_find(*object, name);
         if (child == NULL) {
-            child = add(*object, name, *parser->place);
+            child = hocon_add(*object, name, *parser->place);
+        }
+        if (child->has_substitution) {
+            import_note(parser->hocon->import, child->place, name,
+                        "an object from elsewhere to which keys are added is not put together; "
+                        "only the keys are taken, add its own by hand");
         }
         if (child->kind != HOCON_OBJECT) {
-            empty(child);
+            hocon_empty(child);
             child->kind = HOCON_OBJECT;
         }
         *object = child;
@@ -223,7 +230,7 @@ static bool read_value(struct parser *parser, struct hocon_value *value);
 static bool read_object(struct parser *parser, struct hocon_value *value)
 {
     if (value->kind != HOCON_OBJECT) {
-        empty(value);
+        hocon_empty(value);
         value->kind = HOCON_OBJECT;
     }
     parser->at += 1;
@@ -243,7 +250,7 @@ static bool read_list(struct parser *parser, struct hocon_value *value)
         if (*parser->at == '\0') {
             return fail(parser, "a list that does not end");
         }
-        if (!read_value(parser, add(value, NULL, *parser->place))) {
+        if (!read_value(parser, hocon_add(value, NULL, *parser->place))) {
             return false;
         }
     }
@@ -261,7 +268,7 @@ static bool read_part(struct parser *parser, struct hocon_value *value)
             return fail(parser, "a substitution that does not end");
         }
         value->has_substitution = true;
-        bool ok = put(parser, parser->at, len + 1);
+        bool ok = put(parser, (const char[]){HOCON_MARK}, 1) && put(parser, parser->at, len + 1);
         parser->at += len + 1;
         return ok;
     }
@@ -285,7 +292,11 @@ static bool at_end_of_value(const struct parser *parser)
 
 static bool read_text(struct parser *parser, struct hocon_value *value)
 {
-    empty(value);
+    char *before = value->kind == HOCON_TEXT ? value->text : NULL;
+
+    value->text = before == NULL ? value->text : NULL;
+    hocon_empty(value);
+    value->before = before;
     value->kind = HOCON_TEXT;
     parser->text_len = 0;
     parser->text[0] = '\0';
@@ -314,7 +325,7 @@ static bool read_value(struct parser *parser, struct hocon_value *value)
     parser->depth += 1;
     if (*parser->at == '{' || *parser->at == '[') {
         if (*parser->at == '[') {
-            empty(value);
+            hocon_empty(value);
         }
         while (ok && (*parser->at == '{' || *parser->at == '[')) { /* put together */
             ok = *parser->at == '{' ? read_object(parser, value) : read_list(parser, value);
@@ -330,17 +341,93 @@ static bool read_value(struct parser *parser, struct hocon_value *value)
     return ok;
 }
 
-static bool read_include(struct parser *parser)
+/* ---- included files ---- */
+
+static bool read_file(struct hocon *hocon, const char *path, const struct parser *outer,
+                      struct hocon_value *object);
+
+static void note_include(const struct parser *parser, const char *what, const char *advice)
 {
-    struct hocon *hocon = parser->hocon;
+    char shown[300];
+    struct mr_text text = mr_text_over(shown, sizeof(shown));
+
+    mr_text_fmt(&text, "include = %s", what);
+    import_note(parser->hocon->import, *parser->place, shown, "%s", advice);
+}
+
+/* `name`, from where the including file is. */
+static void path_of(const struct parser *parser, const char *name, struct mr_text *out)
+{
+    const char *slash = strrchr(parser->path, '/');
+
+    if (name[0] != '/' && slash != NULL) {
+        mr_text_bytes(out, parser->path, (size_t)(slash - parser->path) + 1);
+    }
+    mr_text_add(out, name);
+}
+
+static bool includes_itself(const struct parser *parser, const char *path)
+{
+    while (parser != NULL && strcmp(parser->path, path) != 0) {
+        parser = parser->outer;
+    }
+    return parser != NULL;
+}
+
+static bool include(struct parser *parser, const char *name, bool required,
+                    struct hocon_value *object)
+{
+    char path[FILE_PATH_BYTES];
+    struct mr_text text = mr_text_over(path, sizeof(path));
+    struct mr_file file = {.fd = -1};
+    struct mr_error why;
+
+    path_of(parser, name, &text);
+    if (text.truncated) {
+        return fail(parser, "a path of more than 4 KiB");
+    }
+    if (includes_itself(parser, path)) {
+        return fail(parser, "a file that includes itself, by way of others perhaps");
+    }
+    if (mr_file_open(&file, path, MR_FILE_READ, &why) != MR_OK) {
+        note_include(parser, name, why.text);
+        return required ? fail(parser, "an included file that is required is not there") : true;
+    }
+    mr_file_close(&file);
+    if (!read_file(parser->hocon, path, parser, object)) {
+        parser->said = true;
+        return false;
+    }
+    return true;
+}
+
+/* `include "x"`, `include file("x")`, `include required(file("x"))`. */
+static bool read_include(struct parser *parser, struct hocon_value *object)
+{
+    struct hocon_value what = {.name = NULL};
 
     parser->at += sizeof("include") - 1;
     skip_blanks(parser);
-    if (hocon->includes == NULL) {
-        hocon->includes = mr_alloc(sizeof(*hocon->includes));
-        hocon->includes->kind = HOCON_LIST;
+    bool required = strncmp(parser->at, "required(", 9) == 0;
+    parser->at += required ? 9 : 0;
+    bool by_file = strncmp(parser->at, "file(", 5) == 0;
+    parser->at += by_file ? 5 : 0;
+    const char *begin = parser->at;
+    if (*parser->at != '"') {
+        bool ok = read_text(parser, &what);
+        if (ok) {
+            note_include(parser, what.text, "only files are included; give it as an argument");
+        }
+        hocon_empty(&what);
+        return ok;
     }
-    return read_text(parser, add(hocon->includes, NULL, *parser->place));
+    parser->text_len = 0;
+    if (!read_quoted(parser)) {
+        return false;
+    }
+    parser->at += strspn(parser->at, ")");
+    bool ok = parser->at - begin > 2 && include(parser, parser->text, required, object);
+    return ok || parser->said || parser->why != NULL ? ok : fail(parser, "an include of nothing");
 }
 
 static bool read_member(struct parser *parser, struct hocon_value *object)
@@ -349,7 +436,7 @@ static bool read_member(struct parser *parser, struct hocon_value *object)
     struct import_place place = *parser->place;
 
     if (strncmp(parser->at, "include", 7) == 0 && (parser->at[7] == ' ' || parser->at[7] == '"')) {
-        return read_include(parser);
+        return read_include(parser, object);
     }
     if (!read_key(parser, &object, name)) {
         return false;
@@ -364,15 +451,15 @@ static bool read_member(struct parser *parser, struct hocon_value *object)
     }
     struct hocon_value *value = hocon_find(object, name);
     if (value == NULL) {
-        value = add(object, name, place);
+        value = hocon_add(object, name, place);
     }
     value->place = place;
     if (more) {
         if (value->kind != HOCON_LIST) {
-            empty(value);
+            hocon_empty(value);
             value->kind = HOCON_LIST;
         }
-        value = add(value, NULL, place);
+        value = hocon_add(value, NULL, place);
     }
     return read_value(parser, value);
 }
@@ -394,20 +481,43 @@ static bool read_members(struct parser *parser, struct hocon_value *object, char
     }
 }
 
-bool hocon_read(struct hocon *hocon, const char *text, struct import_place *place, const char **why)
+/* The whole text of a file, into `object`. */
+static bool read_all(struct parser *parser, struct hocon_value *object)
 {
-    struct parser *parser = mr_alloc(sizeof(*parser));
-
-    parser->hocon = hocon;
-    parser->at = text;
-    parser->place = place;
-    place->line = 1;
-    hocon->root.kind = HOCON_OBJECT;
+    object->kind = HOCON_OBJECT;
     skip_space(parser, false);
     bool braced = *parser->at == '{';
     parser->at += braced ? 1 : 0;
-    bool ok = read_members(parser, &hocon->root, braced ? '}' : '\0');
-    *why = parser->why;
+    return read_members(parser, object, braced ? '}' : '\0');
+}
+
+static bool read_file(struct hocon *hocon, const char *path, const struct parser *outer,
+                      struct hocon_value *object)
+{
+    char *text = import_read(hocon->import, path);
+
+    if (text == NULL) {
+        return false;
+    }
+    struct import_place place = {.file = import_file_name(hocon->import, path), .line = 1};
+    struct parser *parser = mr_alloc(sizeof(*parser));
+    parser->hocon = hocon;
+    parser->outer = outer;
+    parser->path = path;
+    parser->at = text;
+    parser->place = &place;
+    bool ok = read_all(parser, object);
+    if (!ok && !parser->said) {
+        (void)mr_cli_fail(hocon->import->cli, 0,
+                          "%s:%u: %s; is this a configuration of EMQX? (--format mosquitto)",
+                          place.file, place.line, parser->why);
+    }
     mr_free(parser);
+    mr_free(text);
     return ok;
+}
+
+bool hocon_read(struct hocon *hocon, const char *path)
+{
+    return read_file(hocon, path, NULL, &hocon->root);
 }

@@ -2,7 +2,10 @@
  *
  * Objects with and without commas, dotted keys, `=`, `:` and neither before an object, lists,
  * quoted, triple-quoted and unquoted text, comments, merging of what is said twice, `+=`.
- * Substitutions (${x}, ${?x}) and includes are recognised, and left to the reader of the tree.
+ * Includes are read where they stand, relative to the file that they are in; one that is not
+ * there, is further away than a file, or includes itself is noted.  Substitutions (${x}, ${?x})
+ * are followed when all files have been read: what has that path in the tree, else the
+ * environment.
  *
  * Thread: main.   Memory: mr_alloc, until hocon_close(); the text is bounded by its reader,
  *         objects and lists are at most HOCON_DEPTH_MAX deep.   Time: none.
@@ -24,24 +27,35 @@ struct hocon_value {
     struct hocon_value *next; /* of the same object or list */
     struct hocon_value *first;
     struct hocon_value *last;
-    char *name; /* its key; NULL in a list */
-    char *text; /* of HOCON_TEXT */
+    char *name;   /* its key; NULL in a list */
+    char *text;   /* of HOCON_TEXT */
+    char *before; /* what holds if the ${?x} that is all of the text means nothing */
     enum hocon_kind kind;
-    bool has_substitution; /* text has a ${...} */
+    bool has_substitution; /* text has a ${...} that means nothing, or was not followed yet */
+    bool following;        /* it is being followed */
+    bool followed;         /* what is left of it means nothing */
     struct import_place place;
 };
 
 struct hocon {
-    struct hocon_value root;      /* an object */
-    struct hocon_value *includes; /* texts: what was to be included */
+    struct import *import;
+    struct hocon_value root; /* an object */
 };
 
-/* Read `text` into the tree; what was there is merged.  False: `why` says what is wrong at
- * `place` (its line is set).
+/* Read the file `path` into the tree; what was there is merged.  False after having said on
+ * stderr what is wrong, and in which line.
  */
-bool hocon_read(struct hocon *hocon, const char *text, struct import_place *place,
-                const char **why);
+bool hocon_read(struct hocon *hocon, const char *path);
+
+/* Follow the substitutions, once, when everything has been read. */
+void hocon_follow(struct hocon *hocon);
 void hocon_close(struct hocon *hocon);
+
+/* For hocon*.c: the marker before a ${...} that is none of a quoted text; and trees. */
+enum { HOCON_MARK = 1 };
+struct hocon_value *hocon_add(struct hocon_value *parent, const char *name,
+                              struct import_place place);
+void hocon_empty(struct hocon_value *value);
 
 /* The member `name` of an object, or NULL. */
 struct hocon_value *hocon_find(const struct hocon_value *object, const char *name);

@@ -1,4 +1,5 @@
-/* import_emqx.c - emqx.conf (HOCON) of EMQX 5: listeners, who may come in, limits. */
+/* import_emqx.c - emqx.conf (HOCON) of EMQX 5: listeners and limits; the rest has files of its own.
+ */
 #include "app/cli/import_emqx_internal.h"
 
 #include <stdlib.h>
@@ -179,111 +180,6 @@ static void on_listeners(struct emqx *emqx, const struct hocon_value *value,
     for (const struct hocon_value *type = value->first; type != NULL; type = type->next) {
         for (const struct hocon_value *one = type->first; one != NULL; one = one->next) {
             listener(emqx, type->name, one);
-        }
-    }
-}
-
-/* ---- who may come in ---- */
-
-/* What EMQX has in its own database. */
-static void built_in_users(struct emqx *emqx, const struct hocon_value *one)
-{
-    const char *file = emqx_text(one, "bootstrap_file");
-
-    import_set(emqx->import, NULL, "auth.password_file", IMPORT_TEXT, "users.passwd", one->place);
-    import_note(emqx->import, one->place, "authentication",
-                "EMQX keeps its users in a database of its own, hashed in a way that cannot be "
-                "carried over. Make `auth.password_file` with `millrace passwd -c users.passwd "
-                "USER`%s%s%s",
-                file == NULL ? "" : "; where the bootstrap_file (", file == NULL ? "" : file,
-                file == NULL ? ""
-                             : ") has plain passwords, write its lines as USER:PASSWORD and hash "
-                               "them with `millrace passwd -U users.passwd`");
-}
-
-static void authenticator(struct emqx *emqx, const struct hocon_value *one)
-{
-    if (emqx_is_off(one)) {
-        emqx_note(emqx, one, "authentication", "switched off, so it is left out");
-        return;
-    }
-    if (emqx_is(one, "backend", "built_in_database") &&
-        emqx_is(one, "mechanism", "password_based")) {
-        built_in_users(emqx, one);
-    } else {
-        const char *kind = emqx_text(one, "mechanism");
-        const char *backend = emqx_text(one, "backend");
-        import_note(emqx->import, one->place, "authentication",
-                    "users of this kind (%s%s%s) are not taken over, and until `auth` says who may "
-                    "come in nobody may: docs/CONFIG.md has what there is",
-                    kind == NULL ? "?" : kind, backend == NULL ? "" : ", ",
-                    backend == NULL ? "" : backend);
-    }
-    for (const struct hocon_value *value = one->first; value != NULL; value = value->next) {
-        struct emqx_path path;
-        emqx_note(emqx, value, emqx_path(&path, "authentication", value->name),
-                  "of the users: see `authentication`");
-    }
-}
-
-static void on_authentication(struct emqx *emqx, const struct hocon_value *value,
-                              struct import_node *into)
-{
-    (void)into;
-    if (value->kind == HOCON_OBJECT) {
-        authenticator(emqx, value);
-        return;
-    }
-    for (const struct hocon_value *one = value->first; one != NULL; one = one->next) {
-        authenticator(emqx, one);
-    }
-}
-
-/* Is there anybody who is asked? */
-static bool has_authentication(const struct hocon_value *root)
-{
-    const struct hocon_value *value = hocon_find(root, "authentication");
-
-    if (value == NULL || value->kind == HOCON_TEXT) {
-        return false;
-    }
-    if (value->kind == HOCON_OBJECT) {
-        return value->first != NULL && !emqx_is_off(value);
-    }
-    for (const struct hocon_value *one = value->first; one != NULL; one = one->next) {
-        if (!emqx_is_off(one)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void on_authorization(struct emqx *emqx, const struct hocon_value *value,
-                             struct import_node *into)
-{
-    const struct hocon_value *sources = hocon_find(value, "sources");
-
-    (void)into;
-    for (const struct hocon_value *one = sources == NULL ? NULL : sources->first; one != NULL;
-         one = one->next) {
-        const char *type = emqx_text(one, "type");
-        const char *path = emqx_text(one, "path");
-        import_note(emqx->import, one->place, "authorization.sources", "%s%s%s",
-                    type != NULL && strcmp(type, "file") == 0
-                        ? "the rules are terms of Erlang, in "
-                        : "rules of this kind are not looked up there from here: ",
-                    path != NULL   ? path
-                    : type == NULL ? "?"
-                                   : type,
-                    "; write them as an ACL file of Mosquitto (user, topic, pattern), which is "
-                    "`auth.acl_file`: see docs/MIGRATING.md");
-    }
-    for (const struct hocon_value *one = value->first; one != NULL; one = one->next) {
-        struct emqx_path at;
-        if (one != sources) {
-            emqx_note(emqx, one, emqx_path(&at, "authorization", one->name),
-                      "with an ACL file what no rule allows is denied; without one everybody who "
-                      "is in may publish and subscribe everywhere");
         }
     }
 }
@@ -531,8 +427,8 @@ static void on_flapping(struct emqx *emqx, const struct hocon_value *value,
 #define CLUSTER "one gateway is one machine; there is no cluster to join"
 static const struct emqx_row top_rows[] = {
     {.name = "listeners", .how = EMQX_CALL, .call = on_listeners},
-    {.name = "authentication", .how = EMQX_CALL, .call = on_authentication},
-    {.name = "authorization", .how = EMQX_CALL, .call = on_authorization},
+    {.name = "authentication", .how = EMQX_CALL, .call = emqx_authentication},
+    {.name = "authorization", .how = EMQX_CALL, .call = emqx_authorization},
     {.name = "mqtt", .how = EMQX_CALL, .call = on_mqtt},
     {.name = "retainer", .how = EMQX_CALL, .call = on_retainer},
     {.name = "sys_topics", .how = EMQX_CALL, .call = on_sys_topics},
@@ -591,44 +487,20 @@ static void listeners_default(struct emqx *emqx)
                 "`websocket`");
 }
 
-static bool read_file(struct emqx *emqx, const char *path)
-{
-    char *text = import_read(emqx->import, path);
-    const char *why = NULL;
-    bool ok = false;
-
-    if (text != NULL) {
-        struct import_place place = {.file = import_file_name(emqx->import, path)};
-        ok = hocon_read(&emqx->hocon, text, &place, &why);
-        if (!ok) {
-            (void)mr_cli_fail(emqx->import->cli, 0,
-                              "%s:%u: %s; is this a configuration of EMQX? (--format mosquitto)",
-                              place.file, place.line, why);
-        }
-    }
-    mr_free(text);
-    return ok;
-}
-
 bool import_emqx(struct import *import, const char *const *paths, size_t count)
 {
-    struct emqx emqx = {.import = import};
+    struct emqx emqx = {.import = import, .hocon = {.import = import}};
     bool ok = true;
 
     for (size_t i = 0; i < count && ok; i++) {
-        ok = read_file(&emqx, paths[i]);
+        ok = hocon_read(&emqx.hocon, paths[i]);
     }
     if (ok) {
-        emqx.anonymous = !has_authentication(&emqx.hocon.root);
+        hocon_follow(&emqx.hocon);
+        emqx.anonymous = !emqx_has_authentication(&emqx.hocon.root);
         emqx_rows(&emqx, &emqx.hocon.root, "", top_rows, NULL, "it has no equivalent");
         emqx_kafka(&emqx);
         listeners_default(&emqx);
-        const struct hocon_value *includes = emqx.hocon.includes;
-        for (const struct hocon_value *one = includes == NULL ? NULL : includes->first; one != NULL;
-             one = one->next) {
-            emqx_note(&emqx, one, "include",
-                      "included files are not read by themselves; give them as further arguments");
-        }
     }
     hocon_close(&emqx.hocon);
     return ok;

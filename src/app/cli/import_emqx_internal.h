@@ -1,6 +1,7 @@
 /* import_emqx_internal.h - what the files that read emqx.conf share.
  *
- *     import_emqx.c        listeners, authentication, limits
+ *     import_emqx.c        listeners, limits
+ *     import_emqx_auth.c   authentication, authorization
  *     import_emqx_kafka.c  connectors, actions, rules: our bridges
  *     import_emqx_row.c    tables of keys
  *
@@ -65,6 +66,13 @@ const char *emqx_path(struct emqx_path *path, const char *outer, const char *nam
 
 /* A name as our keys may have: others' characters become '_'. */
 void emqx_name(const char *name, char *out, size_t size);
+
+/* Who may come in, and who may do what. */
+void emqx_authentication(struct emqx *emqx, const struct hocon_value *value,
+                         struct import_node *into);
+void emqx_authorization(struct emqx *emqx, const struct hocon_value *value,
+                        struct import_node *into);
+bool emqx_has_authentication(const struct hocon_value *root); /* is anybody asked? */
 
 /* connectors, actions, bridges, rule_engine. */
 void emqx_kafka(struct emqx *emqx);

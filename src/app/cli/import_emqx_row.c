@@ -176,9 +176,10 @@ void emqx_set(struct emqx *emqx, const struct hocon_value *value, const char *pa
         return;
     }
     if (value->has_substitution) {
-        emqx_note(emqx, value, path,
-                  "substitutions of HOCON are not followed; put the value in by hand, or write "
-                  "${env:NAME} for one of the environment");
+        emqx_note(
+            emqx, value, path,
+            "nothing has this name, neither a key here nor a variable of the environment; put "
+            "the value in by hand, or write ${env:NAME}");
         return;
     }
     const char *out = value->text;
