@@ -110,9 +110,7 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
                                      .arg = shard};
     shard->seq_released = mr_lane_durable(shard->lane);
     shard->start_ns = mr_clock_mono_ns();
-    shard->now_ns = shard->start_ns;
-    shard->wall_us = mr_clock_wall_us();
-    shard->wall_offset_us = shard->wall_us - shard->now_ns / 1000;
+    clock_begin(shard);
     shard->tick = 1;
     systree_open(shard);
     return mr_net_open(&shard->net, &options, why);

@@ -275,7 +275,14 @@ void shard_fail(struct mr_shard *shard);
  */
 void shard_stall(struct mr_shard *shard);
 
-/* Since `at_us` of the wall clock, whatever it was set to meanwhile; at least 0. */
+/* ---- clock.c ---- */
+
+void clock_begin(struct mr_shard *shard); /* at its start */
+void clock_turn(struct mr_shard *shard);  /* read both clocks, once a turn */
+
+/* Since `at_us` of the wall clock, whatever it was set to meanwhile (docs/SESSIONS.md); never
+ * less than 0, never more than it was.
+ */
 int64_t shard_waited_us(const struct mr_shard *shard, int64_t at_us);
 
 /* ---- call.c ---- */

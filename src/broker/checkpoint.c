@@ -165,14 +165,19 @@ static void vector_write(struct mr_shard *shard, uint64_t seq)
     }
     row_vector_put(shard->store, &vector, vector_seq,
                    &(struct vector_now){.shard = shard, .seq = seq});
+    if (shard->steps_new) {
+        row_steps_put(shard->store, shard->steps);
+        shard->steps_new = false;
+    }
 }
 
 /* ---- when ---- */
 
 static bool nothing_changed(const struct mr_shard *shard)
 {
-    return !shard->merges_new && shard->dirty == NULL && shard->fresh == NULL &&
-           shard->cleared_new == NULL && mr_store_gathered(shard->store) == 0;
+    return !shard->merges_new && !shard->steps_new && shard->dirty == NULL &&
+           shard->fresh == NULL && shard->cleared_new == NULL &&
+           mr_store_gathered(shard->store) == 0;
 }
 
 /* Close the delta: everything up to the last record is in it. */

@@ -39,6 +39,7 @@ struct moving {
     uint64_t deliveries;
     uint64_t *routes; /* by lane, of all there ever were: as far as groups have been given it */
     bool failed;
+    struct clock_step steps[CLOCK_STEPS]; /* of an old shard */
 };
 
 /* What of this old shard is at home in the new `lane`, into its store. */

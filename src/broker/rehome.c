@@ -191,6 +191,7 @@ static enum mr_err old_move(struct moving *moving, uint32_t index, struct mr_err
         err = old_restore(shard, why);
     }
     routes_note(moving, shard);
+    memcpy(moving->steps, shard->steps, sizeof(moving->steps));
     for (uint32_t lane = 0; lane < moving->lanes && err == MR_OK && !moving->failed; lane++) {
         moving_copy(moving, shard, lane);
     }
@@ -257,6 +258,7 @@ static void vectors_write(struct moving *moving)
         vector.route = moving->routes[lane];
         vector_ended(moving, &vector);
         row_vector_put(moving->stores[lane], &vector, end_of, moving);
+        row_steps_put(moving->stores[lane], moving->steps);
         moving_flush(moving, lane, 0);
     }
 }

@@ -232,6 +232,44 @@ void row_vector_put(struct mr_store *store, const struct vector *vector,
     mr_put_u64(at + 4, vector->route);
 }
 
+void row_steps_put(struct mr_store *store, const struct clock_step steps[CLOCK_STEPS])
+{
+    const uint8_t key[STEPS_KEY_BYTES] = {0};
+    uint8_t value[CLOCK_STEPS * STEP_ROW_BYTES];
+    size_t len = 0;
+
+    for (int i = 0; i < CLOCK_STEPS && steps[i].after_us != 0; i++) {
+        if (steps[i].before_us != steps[i].after_us) {
+            mr_put_u64(value + len, (uint64_t)steps[i].before_us);
+            mr_put_u64(value + len + 8, (uint64_t)steps[i].after_us);
+            len += STEP_ROW_BYTES;
+        }
+    }
+    if (len != 0) {
+        mr_store_put(store, MR_STORE_VECTOR, mr_span_make(key, sizeof(key)),
+                     mr_span_make(value, len));
+    }
+}
+
+bool row_is_steps(struct mr_span key)
+{
+    return key.len == STEPS_KEY_BYTES;
+}
+
+void row_steps_get(struct mr_span value, struct clock_step steps[CLOCK_STEPS])
+{
+    int count = 0;
+
+    while (count < CLOCK_STEPS && steps[count].after_us != 0) {
+        count += 1;
+    }
+    for (size_t at = 0; count < CLOCK_STEPS && at + STEP_ROW_BYTES <= value.len;
+         at += STEP_ROW_BYTES) {
+        steps[count++] = (struct clock_step){.before_us = (int64_t)mr_get_u64(value.at + at),
+                                             .after_us = (int64_t)mr_get_u64(value.at + at + 8)};
+    }
+}
+
 /* The entries in front of `end` that are not of lanes that there are.  Returns where they begin. */
 static const uint8_t *vector_more_get(const uint8_t *begin, const uint8_t *end, struct vector *out)
 {

@@ -24,6 +24,8 @@ enum {
     DELIVERY_ROW_SHARED_BYTES = 22, /* the slot of the shared subscription, too */
     VECTOR_ROW_FIXED = 20,          /* journal id, epoch; then lane and seq of each lane */
     VECTOR_ROW_LANE = 12,
+    STEPS_KEY_BYTES = 1, /* in VECTOR too */
+    STEP_ROW_BYTES = 16, /* before, after */
     SESSIONS_PATH_BYTES = 1024,
     SESSION_ROW_FIXED = 39,
     ROW_QOS = 3,
@@ -77,6 +79,13 @@ void row_cleared_put(struct mr_store *store, uint32_t lane, uint64_t seq, struct
 void row_cleared_delete(struct mr_store *store, uint32_t lane, uint64_t seq);
 void row_vector_put(struct mr_store *store, const struct vector *vector,
                     uint64_t (*seq_of)(void *arg, uint32_t lane), void *arg);
+
+/* In VECTOR too: how the wall clock was set (clock.c). */
+void row_steps_put(struct mr_store *store, const struct clock_step steps[CLOCK_STEPS]);
+bool row_is_steps(struct mr_span key);
+
+/* Behind those that are there already, as many as have room. */
+void row_steps_get(struct mr_span value, struct clock_step steps[CLOCK_STEPS]);
 
 bool message_decode(struct mr_span bytes, struct mr_message *message);
 /* *lanes: VECTOR_ROW_LANE bytes each, of the lanes that there are. */

@@ -52,6 +52,10 @@ static bool load_vector(void *arg, struct mr_span key, struct mr_span value)
     struct vector vector;
     struct mr_span lanes;
 
+    if (row_is_steps(key)) {
+        row_steps_get(value, shard->steps);
+        return true;
+    }
     if (!row_vector_get(key, value, &vector, &lanes)) {
         return false;
     }

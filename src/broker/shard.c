@@ -26,8 +26,7 @@
 #include "os/clock.h"
 
 enum {
-    TURN_BYTES = 1 << 20,   /* read before acks are looked at again; a journal block */
-    CLOCK_STEP_US = 500000, /* more than a correction: somebody has set the clock */
+    TURN_BYTES = 1 << 20, /* read before acks are looked at again; a journal block */
 };
 
 /* Connections of one release, seen twice: first allow all, then send once each. */
@@ -171,45 +170,9 @@ static void shard_resume(struct mr_shard *shard)
     stall_note(shard);
 }
 
-/* Was the wall clock set since the last turn?  Small corrections are followed silently. */
-static void clock_follow(struct mr_shard *shard)
-{
-    int64_t offset_us = shard->wall_us - shard->now_ns / 1000;
-    int64_t step_us = offset_us - shard->wall_offset_us;
-
-    shard->wall_offset_us = offset_us;
-    if (MR_LIKELY(step_us < CLOCK_STEP_US && step_us > -CLOCK_STEP_US)) {
-        return;
-    }
-    memmove(&shard->steps[1], &shard->steps[0], sizeof(shard->steps) - sizeof(shard->steps[0]));
-    shard->steps[0] =
-        (struct clock_step){.before_us = shard->wall_us - step_us, .after_us = shard->wall_us};
-    if (shard->index == 0) {
-        mr_log(MR_LOG_WARN, "mqtt",
-               "the clock was set by %lld ms; expiry and delays go on as if it had not been",
-               (long long)(step_us / 1000));
-    }
-}
-
-int64_t shard_waited_us(const struct mr_shard *shard, int64_t at_us)
-{
-    int64_t waited_us = shard->wall_us - at_us;
-
-    for (int i = 0; i < CLOCK_STEPS; i++) {
-        const struct clock_step *step = &shard->steps[i];
-        int64_t least_us = step->before_us < step->after_us ? step->before_us : step->after_us;
-        if (at_us <= least_us) {
-            waited_us -= step->after_us - step->before_us;
-        }
-    }
-    return waited_us < 0 ? 0 : waited_us;
-}
-
 static void shard_clock(struct mr_shard *shard)
 {
-    shard->now_ns = mr_clock_mono_ns();
-    shard->wall_us = mr_clock_wall_us();
-    clock_follow(shard);
+    clock_turn(shard);
     uint32_t tick = (uint32_t)((shard->now_ns - shard->start_ns) / MR_NET_TICK_NS) + 1;
 
     if (tick != shard->tick) {

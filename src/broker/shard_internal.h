@@ -53,7 +53,7 @@ enum {
     DISCONNECT_BYTES_MAX = 256,    /* our DISCONNECT with a reason string */
     TOPIC_CACHED_MAX = 101,        /* bytes of a topic that the cache can hold */
     LISTENER_SURPLUS = 64,         /* connections that are let in to be told that it is full */
-    CLOCK_STEPS = 4,               /* of the wall clock that are remembered */
+    CLOCK_STEPS = 16,              /* of the wall clock that are remembered */
     TOPICS_MAX = 4,                /* entries of the cache once there are several topics */
     LISTENER_UNKNOWN = UINT16_MAX, /* of a session that was restored */
 };
@@ -210,7 +210,9 @@ enum checkpoint_state { CHECKPOINT_NONE, CHECKPOINT_SEALED, CHECKPOINT_WRITING }
 
 struct shard_call; /* call.c */
 
-/* The wall clock was set: `before_us` and `after_us` are the same moment. */
+/* The wall clock was set: `before_us` and `after_us` are the same moment.  Equal at the start
+ * of the process, before which nobody knows.
+ */
 struct clock_step {
     int64_t before_us;
     int64_t after_us;
@@ -238,7 +240,8 @@ struct mr_shard {
     int64_t now_ns;                       /* of this turn */
     int64_t wall_us;                      /* of this turn */
     int64_t wall_offset_us;               /* of the wall clock from the monotonic one */
-    struct clock_step steps[CLOCK_STEPS]; /* the last ones first */
+    struct clock_step steps[CLOCK_STEPS]; /* the last ones first; after_us 0: there are no more */
+    bool steps_new;                       /* the store does not have all of them */
     uint32_t tick;
     uint64_t seq_released; /* acks and deliveries up to here are done */
     bool stalled;          /* the journal said FULL; publishers are paused */

@@ -1,0 +1,159 @@
+"""The wall clock is set while the gateway runs (libfaketime): nothing ends early, nothing stays.
+
+The rule is in docs/SESSIONS.md.  The monotonic clock runs on, as the kernel's does.
+"""
+
+import glob
+import struct
+import unittest
+
+import wire
+from harness import RELEASE, Gateway, Temp, cannot, mosquitto_pub, until
+
+HOUR, YEAR = 3600, 365 * 24 * 3600
+
+
+def setUpModule():
+    global temp, library
+    temp = Temp("clock")
+    found = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
+    library = found[0] if found else cannot("no libfaketime (./dev test installs faketime)")
+
+
+def tearDownModule():
+    temp.remove()
+
+
+class Clock:
+    """A gateway whose wall clock can be set."""
+
+    def __init__(self, config=""):
+        self.file = temp.path / "offset"
+        self.offset = 0
+        self.write()
+        fake = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": self.file,
+                "FAKETIME_NO_CACHE": 1, "FAKETIME_DONT_FAKE_MONOTONIC": 1}
+        # A sanitizer has to be the first library, so it is the release program.
+        self.gateway = Gateway(config, binary=RELEASE / "millrace",
+                               prefix=["env", *(f"{key}={value}" for key, value in fake.items())])
+
+    def write(self):
+        new = self.file.with_suffix(".new")
+        new.write_text(f"{self.offset:+d}\n", encoding="utf-8")
+        new.replace(self.file)
+
+    def set(self, step):
+        """Set the clock by `step` seconds; returns when the gateway has seen it."""
+        before = self.seen()
+        self.offset += step
+        self.write()
+        mosquitto_pub(self.gateway.mqtt_port, "-t", "wake", "-m", "x")
+        until(lambda: self.seen() > before, "that it notices")
+
+    def seen(self):
+        return self.gateway.log.text().count("the clock was set by")
+
+
+def connect(name, expiry, clean=False, will_delay=None):
+    props = b"\x11" + struct.pack(">I", expiry)
+    flags, tail = (0x02 if clean else 0), wire.text(name)
+    if will_delay is not None:
+        flags |= 0x04 | 1 << 3
+        delay = b"\x18" + struct.pack(">I", will_delay)
+        tail += wire.varint(len(delay)) + delay + wire.text(f"will/{name}") + wire.text("gone")
+    head = wire.text("MQTT") + bytes([5, flags]) + struct.pack(">H", 0)
+    return wire.packet(wire.CONNECT, 0, head + wire.varint(len(props)) + props + tail)
+
+
+def publish(topic, payload, expiry):
+    props = b"\x02" + struct.pack(">I", expiry)
+    body = wire.text(topic) + b"\x00\x01" + wire.varint(len(props)) + props + payload
+    return wire.packet(wire.PUBLISH, 2, body)
+
+
+def delivered(body):
+    """(packet id, payload, what is left of the expiry) of a PUBLISH of QoS 1."""
+    at = 2 + struct.unpack(">H", body[:2])[0] + 2
+    props, payload = body[at + 1:at + 1 + body[at]], body[at + 1 + body[at]:]
+    left = struct.unpack(">I", props[1:5])[0] if props[:1] == b"\x02" else None
+    return body[at - 2:at], payload, left
+
+
+class Steps(unittest.TestCase):
+    def leave(self, clock, name, expiry, will_delay=None):
+        """A session that waits; its connection ends without DISCONNECT."""
+        with wire.Wire(clock.gateway.mqtt_port) as one:
+            one.send(connect(name, expiry, True, will_delay) + wire.subscribe([f"to/{name}"],
+                                                                              version=5))
+            self.assertEqual(one.read()[1][1], 0)
+            self.assertEqual(one.read()[0] >> 4, wire.SUBACK)
+
+    def send(self, clock, topic, payload, expiry):
+        with wire.Wire(clock.gateway.mqtt_port) as one:
+            one.send(connect("sender", 0, True) + publish(topic, payload, expiry))
+            one.read()
+            self.assertEqual(one.read()[0] >> 4, wire.PUBACK)
+
+    def fetch(self, clock, name, at_least=1):
+        """(session present, [(payload, left)]) of who comes back, and takes what there is."""
+        came = []
+        with wire.Wire(clock.gateway.mqtt_port) as one:
+            one.send(connect(name, 600))
+            _, connack = one.read()
+            while len(came) < at_least:
+                self.take(one, one.read(), came)
+            one.send(wire.packet(wire.PINGREQ, 0, b""))
+            while (got := one.read())[0] >> 4 != wire.PINGRESP:
+                self.take(one, got, came)
+        return connack[0], came
+
+    def take(self, one, got, came):
+        self.assertEqual(got[0] >> 4, wire.PUBLISH)
+        packet_id, *rest = delivered(got[1])
+        came.append(tuple(rest))
+        one.send(wire.packet(wire.PUBACK, 0, packet_id))
+
+    def assert_left(self, came, payload, expiry):
+        ((what, left),) = came
+        self.assertEqual(what, payload)
+        self.assertTrue(expiry - 60 < left <= expiry, left)
+
+    def test_a_step_ends_nothing_early_and_keeps_nothing(self):
+        clock = Clock()
+        with clock.gateway as gateway, wire.Wire(gateway.mqtt_port, "watch", version=5) as watch:
+            watch.send(wire.subscribe(["will/#"], version=5))
+            watch.read()
+            for number, step in enumerate((HOUR, -HOUR, YEAR, -YEAR, -HOUR, HOUR)):
+                with self.subTest(step=step):
+                    long, short = f"long-{number}", f"short-{number}"
+                    self.leave(clock, long, 600)
+                    self.leave(clock, short, 1, will_delay=600)  # the end of the session is earlier
+                    self.send(clock, f"to/{long}", b"stays", 300)
+                    self.send(clock, f"to/{long}", b"goes", 1)
+                    clock.set(step)
+                    self.assertIn(f"will/{short}".encode(), watch.read()[1])
+                    self.assertEqual(self.fetch(clock, short, 0)[0], 0, "it was to end")
+                    present, came = self.fetch(clock, long)
+                    self.assertEqual(present, 1, "it was to stay")
+                    self.assert_left(came, b"stays", 300)
+                    self.send(clock, f"to/{long}", b"after", 300)
+                    self.assert_left(self.fetch(clock, long)[1], b"after", 300)
+
+    def test_a_restart_remembers_the_steps(self):
+        """As where there is no clock of its own, and the network sets it by years."""
+        clock = Clock()
+        with clock.gateway as gateway:
+            for number, step in enumerate((YEAR, -YEAR)):
+                with self.subTest(step=step):
+                    long = f"long-{number}"
+                    self.leave(clock, long, 600)
+                    self.send(clock, f"to/{long}", b"stays", 300)
+                    clock.set(step)
+                    gateway.restart()
+                    present, came = self.fetch(clock, long)
+                    self.assertEqual(present, 1)
+                    self.assert_left(came, b"stays", 300)
+
+
+if __name__ == "__main__":
+    unittest.main()
