@@ -7,8 +7,7 @@
 #include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
 #include "broker/outgoing_internal.h"
-
-enum { BROUGHT_FIRST = 64 };
+#include "broker/retained_internal.h"
 
 /* ---- events ---- */
 
@@ -223,7 +222,11 @@ bool keep_subscribe(struct mr_shard *shard, struct session *session,
     sub->no_local = filter->no_local;
     sub->retain_as_published = filter->retain_as_published;
     sub->subscription_id = filter->subscription_id;
+    sub->brings = filter->brings;
     sub->is_stored = false;
+    if (session->keep != NULL) {
+        session->keep->may_bring |= filter->brings;
+    }
     if (share_is(filter->filter) &&
         share_join(shard, session, sub, filter->filter, filter->qos) != 0) {
         return false;
@@ -288,60 +291,21 @@ static void apply_close(struct mr_shard *shard, struct session *session,
     keep_close(shard, keep, at_us);
 }
 
-/* Retained messages that the filters of a SUBSCRIBE find again. */
-struct brought {
-    struct kept **found;
-    size_t count;
-    size_t capacity;
-};
-
-static void brought_add(void *arg, struct kept *kept)
-{
-    struct brought *brought = arg;
-
-    if (brought->count == brought->capacity) {
-        brought->capacity = brought->capacity == 0 ? BROUGHT_FIRST : brought->capacity * 2;
-        brought->found = mr_realloc(brought->found, brought->capacity * sizeof(*brought->found));
-    }
-    brought->found[brought->count++] = kept;
-}
-
-static int brought_compare(const void *a, const void *b)
-{
-    const struct kept *x = *(struct kept *const *)a;
-    const struct kept *y = *(struct kept *const *)b;
-
-    if (x->lane != y->lane) {
-        return x->lane < y->lane ? -1 : 1;
-    }
-    return x->seq < y->seq ? -1 : x->seq > y->seq;
-}
-
-/* What the record names, by (lane, seq): which filter found it does not matter, and those
- * that a filter found and did not bring are not named.
- */
-static void apply_retained(struct mr_shard *shard, struct keep *keep, struct brought *brought,
-                           struct mr_span refs, uint32_t subscription_id)
+/* The retained messages that the record names, each by the record it came in. */
+static void apply_retained(struct mr_shard *shard, struct keep *keep, struct mr_span refs,
+                           uint32_t subscription_id)
 {
     struct mr_take take = mr_take_from(refs);
     struct mr_control_ref ref;
 
-    if (brought->count != 0) {
-        qsort(brought->found, brought->count, sizeof(*brought->found), brought_compare);
-    }
     for (; mr_control_ref_next(&take, &ref); keep->ordinal_next++) {
-        struct kept wanted = {.lane = ref.lane, .seq = ref.seq};
-        struct kept *key = &wanted;
-        struct kept **kept = brought->count == 0
-                                 ? NULL
-                                 : bsearch(&key, brought->found, brought->count,
-                                           sizeof(*brought->found), brought_compare);
         struct delivery how = {.ordinal = keep->ordinal_next,
                                .subscription_id = subscription_id,
                                .qos = ref.qos,
                                .retain = true};
+        struct kept *kept = retained_find(shard, ref.lane, ref.seq);
         if (kept != NULL) {
-            shard->restore_short |= !queue_append(shard, keep, *kept, &how);
+            shard->restore_short |= !queue_append(shard, keep, kept, &how);
         }
     }
 }
@@ -351,17 +315,12 @@ static void apply_subscribe(struct mr_shard *shard, struct session *session,
 {
     struct mr_take take = mr_take_from(control->list);
     struct mr_control_filter filter = {.subscription_id = 0};
-    struct brought brought = {.found = NULL};
     bool is_new;
 
     while (mr_control_filter_next(&take, MR_CONTROL_SUBSCRIBE, &filter)) {
         shard->restore_short |= !keep_subscribe(shard, session, &filter, &is_new);
-        if (control->retained.len != 0) {
-            retained_match(shard, filter.filter, brought_add, &brought);
-        }
     }
-    apply_retained(shard, session->keep, &brought, control->retained, filter.subscription_id);
-    mr_free(brought.found);
+    apply_retained(shard, session->keep, control->retained, filter.subscription_id);
     keep_mark(shard, session->keep);
 }
 

@@ -174,11 +174,6 @@ void deliver_now(struct mr_shard *shard, const struct mr_message *message, bool 
 /* Send one message to one client whose session is not persistent, or with QoS 0. */
 void deliver_one(struct client *client, struct outgoing *outgoing);
 
-/* As deliver_one(), but QoS 0 is not dropped for a socket that is slow: a SUBSCRIBE may bring
- * more than the client could have read by now.
- */
-void deliver_retained(struct client *client, struct outgoing *outgoing);
-
 /* Keep for delivery once seq is durable.  Made before the append that cannot be
  * undone, then filled in and queued or dropped.  FULL: no memory until some of those
  * that wait have been delivered.  OK with NULL: none at all, it is not delivered.

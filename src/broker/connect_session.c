@@ -214,6 +214,7 @@ static struct joined join_persistent(struct client *client, const struct mr_mqtt
     access_joined(shard, session, mr_conn_listener(client_conn(client)));
     keep_open(shard, session, &open);
     queue_attach(session->keep);
+    bring_resume(shard, session);
     share_online(shard, session, true);
     queue_wake(shard, session->keep);
     return joined;

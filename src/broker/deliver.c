@@ -128,11 +128,13 @@ static void deliver_qos0(struct client *client, struct outgoing *outgoing)
     struct mr_shard *shard = client->shard;
 
     if (!client_has_room(client)) {
+        bring_missed(client, outgoing->message);
         mr_metric_add(shard->metrics.dropped_slow, 1);
         return;
     }
     enum mr_err err = send_publish(client, outgoing);
     if (err != MR_OK) {
+        bring_missed(client, outgoing->message);
         mr_metric_add(
             err == MR_ERR_FULL ? shard->metrics.dropped_memory : shard->metrics.dropped_large, 1);
     }
@@ -173,18 +175,42 @@ void deliver_one(struct client *client, struct outgoing *outgoing)
     }
 }
 
-void deliver_retained(struct client *client, struct outgoing *outgoing)
+bool deliver_may_bring(struct client *client, uint8_t qos)
 {
-    struct mr_shard *shard = client->shard;
+    if (mr_conn_waiting(client_conn(client)) >= CLIENT_OUT_MAX / 2) {
+        return false;
+    }
+    if (!deliver_has_memory(client->shard, 0)) {
+        outbound_drain_later(client);
+        return false;
+    }
+    if (qos == 0) {
+        return true;
+    }
+    const struct outbound *outbound = outbound_of(client);
+    if (outbound == NULL) {
+        outbound_drain_later(client);
+        return false;
+    }
+    return outbound->queue_first == NULL && outbound_id_next(outbound) != 0;
+}
 
-    if (outgoing->qos != 0) {
-        deliver_qos12(client, outgoing);
-        return;
-    }
-    enum mr_err err = deliver_has_memory(shard, 0) ? send_publish(client, outgoing) : MR_ERR_FULL;
+enum mr_err deliver_retained(struct client *client, struct outgoing *outgoing)
+{
+    struct outbound *outbound = client->session->outbound;
+
+    outgoing->packet_id = outgoing->qos == 0 ? 0 : outbound_id_next(outbound);
+    enum mr_err err = send_publish(client, outgoing);
     if (err == MR_ERR_FULL) {
-        mr_metric_add(shard->metrics.dropped_memory, 1);
+        outbound_drain_later(client);
+        return err;
     }
+    if (err != MR_OK) {
+        mr_metric_add(client->shard->metrics.dropped_large, 1);
+    } else if (outgoing->qos != 0) {
+        outbound_id_take(outbound, outgoing->packet_id, outgoing->qos);
+    }
+    return MR_OK;
 }
 
 /* A persistent session: its queue has what is journaled with QoS 1 or 2 (event_apply()). */
@@ -318,6 +344,9 @@ void outbound_drain(struct client *client)
     struct mr_shard *shard = client->shard;
     struct outbound *outbound = client->session == NULL ? NULL : client->session->outbound;
 
+    if (client->session != NULL) {
+        bring_wake(shard, client->session); /* behind what is queued */
+    }
     if (client->session != NULL && client->session->keep != NULL) {
         queue_drain(client, shard->seq_released);
         return;

@@ -2,7 +2,8 @@
  *
  * Of a persistent session the granted filters are one record, and so are the retained
  * messages that they bring with QoS 1 or 2, because those take ordinals
- * (docs/SESSIONS.md).  What cannot be undone comes last:
+ * (docs/SESSIONS.md); what is more than a turn's worth of them follows (bring.c).  What cannot
+ * be undone comes last:
  *
  *     nodes of new filters ▸ room for the SUBACK ▸ append ▸ options, retained messages
  */
@@ -18,13 +19,8 @@ struct subscribing {
     bool *is_new;   /* per filter */
     uint8_t *list;  /* the record's filters; written at `at` */
     uint8_t *at;
-    uint8_t *refs;     /* the record's retained messages; NULL: only count */
-    size_t refs_count; /* of both walks */
-    size_t refs_first; /* of the first */
-    size_t refs_bytes;
-    struct mr_control_filter filter; /* the one whose retained messages are looked for */
-    bool guarded;                    /* not all of what it matches may be read */
-    bool sourced;                    /* nor what its publisher may not publish any more */
+    uint32_t granted; /* filters */
+    bool is_first;    /* no retained messages were on their way to the session */
 };
 
 static struct mr_control_filter filter_of(const struct subscribing *subscribing,
@@ -81,18 +77,49 @@ static uint8_t subscribe_make(struct client *client, const struct mr_mqtt_subscr
     return wanted->qos;
 }
 
+/* Does this filter bring its retained messages?  3.8.3.1: 0 always, 1 if it is new. */
+static bool brings_retained(const struct subscribing *subscribing,
+                            const struct mr_mqtt_subscription *wanted, size_t index)
+{
+    return subscribing->codes[index] < MR_MQTT_UNSPECIFIED && wanted->retain_handling != 2 &&
+           !share_is(wanted->filter) && /* 4.8.2: no retained messages */
+           (wanted->retain_handling == 0 || subscribing->is_new[index]);
+}
+
+/* Its retained messages are to come.  False: no memory, and nobody is subscribed. */
+static bool subscribe_bring(struct subscribing *subscribing,
+                            const struct mr_mqtt_subscription *wanted, size_t index)
+{
+    struct mr_shard *shard = subscribing->client->shard;
+    struct session *session = subscribing->client->session;
+    struct mr_sub *sub = mr_subtree_find(shard->subtree, wanted->filter, &session->subs);
+    struct mr_control_filter filter = filter_of(subscribing, wanted);
+
+    if (bring_add(shard, sub, &filter)) {
+        return true;
+    }
+    if (subscribing->is_new[index]) {
+        mr_subtree_remove(shard->subtree, sub, &session->subs);
+        subscribing->is_new[index] = false;
+    }
+    return false;
+}
+
 static void subscribe_make_all(struct subscribing *subscribing)
 {
+    const struct mr_shard *shard = subscribing->client->shard;
     struct mr_span rest = subscribing->packet.raw;
     struct mr_mqtt_subscription wanted;
 
+    subscribing->is_first = !subscribing->client->session->brings;
     for (size_t i = 0; mr_mqtt_subscription_next(&rest, &wanted); i++) {
         subscribing->codes[i] =
             subscribe_make(subscribing->client, &wanted, &subscribing->is_new[i]);
-        if (subscribing->codes[i] < MR_MQTT_UNSPECIFIED) {
-            struct mr_control_filter filter = filter_of(subscribing, &wanted);
-            subscribing->at = mr_control_filter_put(subscribing->at, MR_CONTROL_SUBSCRIBE, &filter);
+        if (shard->retained_count != 0 && brings_retained(subscribing, &wanted, i) &&
+            !subscribe_bring(subscribing, &wanted, i)) {
+            subscribing->codes[i] = MR_MQTT_QUOTA_EXCEEDED;
         }
+        subscribing->granted += subscribing->codes[i] < MR_MQTT_UNSPECIFIED;
     }
 }
 
@@ -104,116 +131,18 @@ static void subscribe_undo(struct subscribing *subscribing)
     struct mr_span rest = subscribing->packet.raw;
     struct mr_mqtt_subscription wanted;
 
+    if (subscribing->is_first) {
+        bring_drop(subscribing->client->shard, session);
+    }
     for (size_t i = 0; mr_mqtt_subscription_next(&rest, &wanted); i++) {
         struct mr_sub *sub = mr_subtree_find(tree, wanted.filter, &session->subs);
         if (subscribing->is_new[i] && sub != NULL) {
             if (sub->is_shared) {
                 share_leave(subscribing->client->shard, session, wanted.filter);
             }
+            bring_cancel(subscribing->client->shard, sub);
             mr_subtree_remove(tree, sub, &session->subs);
         }
-    }
-}
-
-/* Does this filter bring its retained messages?  3.8.3.1: 0 always, 1 if it is new. */
-static bool brings_retained(const struct subscribing *subscribing,
-                            const struct mr_mqtt_subscription *wanted, size_t index)
-{
-    return subscribing->codes[index] < MR_MQTT_UNSPECIFIED && wanted->retain_handling != 2 &&
-           !share_is(wanted->filter) && /* 4.8.2: no retained messages */
-           (wanted->retain_handling == 0 || subscribing->is_new[index]);
-}
-
-static void each_retained(struct subscribing *subscribing,
-                          void (*found)(void *arg, struct kept *kept))
-{
-    struct mr_span rest = subscribing->packet.raw;
-    struct mr_mqtt_subscription wanted;
-
-    subscribing->sourced =
-        access_asks_sources(subscribing->client->shard, subscribing->client->session);
-    for (size_t i = 0; mr_mqtt_subscription_next(&rest, &wanted); i++) {
-        if (brings_retained(subscribing, &wanted, i)) {
-            subscribing->filter = filter_of(subscribing, &wanted);
-            subscribing->guarded =
-                access_covers(subscribing->client->shard, subscribing->client->session,
-                              wanted.filter) != MR_ACL_COVERS_ALL;
-            retained_match(subscribing->client->shard, wanted.filter, found, subscribing);
-        }
-    }
-}
-
-/* The QoS in which it is sent; what has no seq cannot be queued. */
-static uint8_t retained_qos(const struct subscribing *subscribing, const struct kept *kept)
-{
-    bool persistent = subscribing->client->session->keep != NULL;
-    uint8_t qos = kept->qos < subscribing->filter.qos ? kept->qos : subscribing->filter.qos;
-
-    return persistent && kept->state == KEPT_EXEMPT ? 0 : qos;
-}
-
-/* A retained message that the rules keep from this client. */
-static bool retained_is_hidden(const struct subscribing *subscribing, const struct kept *kept)
-{
-    struct mr_shard *shard = subscribing->client->shard;
-    struct mr_message message;
-
-    if (MR_LIKELY(!subscribing->guarded && !subscribing->sourced)) {
-        return false;
-    }
-    return !kept_read(shard, kept, &message) ||
-           (subscribing->guarded &&
-            !access_may(shard, subscribing->client->session, message.topic, MR_ACL_READ)) ||
-           (subscribing->sourced && !access_source_may(shard, &message));
-}
-
-static void retained_note(void *arg, struct kept *kept)
-{
-    struct subscribing *subscribing = arg;
-    struct mr_control_ref ref = {
-        .seq = kept->seq, .lane = kept->lane, .qos = retained_qos(subscribing, kept)};
-
-    if (ref.qos == 0 || retained_is_hidden(subscribing, kept)) {
-        return;
-    }
-    if (subscribing->refs != NULL) {
-        uint8_t *at = subscribing->refs + subscribing->refs_bytes;
-        subscribing->refs_bytes = (size_t)(mr_control_ref_put(at, &ref) - subscribing->refs);
-    }
-    subscribing->refs_count += 1;
-}
-
-/* Send it now, or queue it: in the same order as it was noted. */
-static void retained_send(void *arg, struct kept *kept)
-{
-    struct subscribing *subscribing = arg;
-    struct client *client = subscribing->client;
-    struct mr_shard *shard = client->shard;
-    struct mr_message message;
-    struct mr_mqtt_props props;
-    struct mr_mqtt_why why;
-    uint8_t qos = retained_qos(subscribing, kept);
-
-    if (retained_is_hidden(subscribing, kept)) {
-        return;
-    }
-    if (client->session->keep != NULL && qos != 0) {
-        struct delivery how = {
-            .subscription_id = subscribing->filter.subscription_id, .qos = qos, .retain = true};
-        queue_push(shard, client->session->keep, kept, &how);
-        return;
-    }
-    struct outgoing outgoing = {.message = &message,
-                                .subscription_id = subscribing->filter.subscription_id,
-                                .qos = qos,
-                                .retain = true}; /* [MQTT-3.3.1-8] */
-    if (kept_read(shard, kept, &message)) {
-        if (message.props.len != 0 &&
-            mr_mqtt_props_decode(message.props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props,
-                                 &why) == MR_OK) {
-            outgoing.props = &props;
-        }
-        deliver_retained(client, &outgoing);
     }
 }
 
@@ -230,36 +159,44 @@ static void subscribe_send_sys(const struct subscribing *subscribing)
     }
 }
 
+/* The record's list, behind bring_first(), which has looked how much there is. */
+static void list_put(struct subscribing *subscribing)
+{
+    struct session *session = subscribing->client->session;
+    struct mr_span rest = subscribing->packet.raw;
+    struct mr_mqtt_subscription wanted;
+
+    for (size_t i = 0; mr_mqtt_subscription_next(&rest, &wanted); i++) {
+        if (subscribing->codes[i] < MR_MQTT_UNSPECIFIED) {
+            const struct mr_sub *sub =
+                mr_subtree_find(subscribing->client->shard->subtree, wanted.filter, &session->subs);
+            struct mr_control_filter filter = filter_of(subscribing, &wanted);
+            filter.brings = !bring_is_ended(sub);
+            subscribing->at = mr_control_filter_put(subscribing->at, MR_CONTROL_SUBSCRIBE, &filter);
+        }
+    }
+}
+
 /* The record of a persistent session.  FULL: nothing was appended, later perhaps.
- * REJECT: so many retained messages that no record can name them.
+ * REJECT: no record can name it all.
  */
 static enum mr_err subscribe_record(struct subscribing *subscribing, uint64_t *seq)
 {
     struct client *client = subscribing->client;
-    struct mr_shard *shard = client->shard;
-    size_t capacity = 0;
+    uint8_t refs[BRING_REFS_BYTES_MAX];
+    size_t refs_len = 0;
 
-    each_retained(subscribing, retained_note);
-    subscribing->refs_first = subscribing->refs_count;
-    if (subscribing->refs_count != 0) {
-        subscribing->refs = mr_bufpool_take(
-            &shard->pool, subscribing->refs_count * MR_CONTROL_REF_BYTES_MAX, &capacity);
-        if (subscribing->refs == NULL) {
-            return MR_ERR_REJECT; /* to wait for so much could be to wait for ever */
-        }
-        each_retained(subscribing, retained_note);
+    if (subscribing->is_first) {
+        bring_first(client->shard, client->session);
+        refs_len = bring_refs(client->shard, client->session, refs);
     }
-    kept_read_end(shard);
+    list_put(subscribing);
     struct mr_control control = {
         .kind = MR_CONTROL_SUBSCRIBE,
         .client = session_id(client->session),
         .list = mr_span_make(subscribing->list, (size_t)(subscribing->at - subscribing->list)),
-        .retained = mr_span_make(subscribing->refs, subscribing->refs_bytes)};
-    enum mr_err err = control_append(shard, &control, seq);
-    if (subscribing->refs != NULL) {
-        mr_bufpool_give(&shard->pool, subscribing->refs, capacity);
-    }
-    return err;
+        .retained = mr_span_make(refs, refs_len)};
+    return control_append(client->shard, &control, seq);
 }
 
 /* Options as they are from now on [MQTT-3.8.4-3], then what is retained. */
@@ -276,10 +213,13 @@ static void subscribe_finish(struct subscribing *subscribing, uint64_t seq)
         if (subscribing->codes[i] >= MR_MQTT_UNSPECIFIED || sub == NULL) {
             continue;
         }
+        struct mr_control_filter filter = filter_of(subscribing, &wanted);
+        bring_set(sub, &filter);
         sub->qos = wanted.qos;
         sub->no_local = wanted.no_local;
         sub->retain_as_published = wanted.retain_as_published;
         sub->subscription_id = subscribing->subscription_id;
+        sub->brings = session->keep != NULL && !bring_is_ended(sub);
         sub->is_stored = false;
         if (subscribing->is_new[i] && session->keep != NULL) {
             sub_number(session, sub);
@@ -287,16 +227,15 @@ static void subscribe_finish(struct subscribing *subscribing, uint64_t seq)
     }
     if (session->keep != NULL) {
         keep_mark(shard, session->keep);
-        if (subscribing->refs_count != 0) {
-            session->keep->brought_seq = seq;
+        if (subscribing->is_first) {
+            bring_recorded(shard, session, seq);
         }
     }
-    each_retained(subscribing, retained_send);
-    kept_read_end(shard);
+    bring_start(shard, session);
     subscribe_send_sys(subscribing);
 }
 
-/* What it brings is too much: each filter is refused, which says so at least to 5.0. */
+/* It is too much: each filter is refused, which says so at least to 5.0. */
 static void subscribe_refuse(struct subscribing *subscribing)
 {
     static struct mr_log_limit limit;
@@ -306,10 +245,10 @@ static void subscribe_refuse(struct subscribing *subscribing)
     memset(subscribing->codes, MR_MQTT_QUOTA_EXCEEDED, subscribing->packet.filter_count);
     if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
         mr_log(MR_LOG_WARN, "mqtt",
-               "%s: a SUBSCRIBE that brings %zu retained messages was refused, that is more than "
-               "a record of the journal can name (%llu more); let it use narrower filters, or set "
-               "a larger `max_packet_size`",
-               client_label(subscribing->client, &label), subscribing->refs_first,
+               "%s: a SUBSCRIBE of %u filters was refused, for a record of the journal cannot hold "
+               "them all (%llu more); let it use several SUBSCRIBEs, or set a larger "
+               "`max_packet_size`",
+               client_label(subscribing->client, &label), subscribing->packet.filter_count,
                (unsigned long long)held);
     }
 }
@@ -341,7 +280,7 @@ static enum verdict subscribe_all(struct subscribing *subscribing)
     uint64_t seq = 0;
 
     subscribe_make_all(subscribing);
-    if (client->session->keep != NULL && subscribing->at != subscribing->list) {
+    if (client->session->keep != NULL && subscribing->granted != 0) {
         if (answer_reserve(client, suback_size(client, &answer)) != MR_OK) {
             shard_stall(shard);
             subscribe_undo(subscribing);

@@ -16,6 +16,7 @@ static uint8_t unsubscribe_one(struct client *client, struct mr_span filter)
     if (session->keep != NULL) {
         sub_forget(client->shard, session->keep, sub);
     }
+    bring_cancel(client->shard, sub);
     mr_subtree_remove(tree, sub, &session->subs);
     return MR_MQTT_SUCCESS;
 }

@@ -13,6 +13,7 @@
  *     layout.c, rehome.c, rehome_copy.c  another number of shards
  *     expiry.c    sessions and wills whose time has come
  *     retained.c  the tree of retained messages; cleared.c  those that were cleared lately
+ *     retained_walk.c  what a filter matches there; bring.c  to whom it is brought
  *
  * Thread: the shard's.   Memory: lent by the shard's pool; see MEMORY.md.
  */
@@ -153,6 +154,7 @@ struct keep {
     bool settling;
     bool dirty;
     bool close_owed; /* the journal had no room for the close record */
+    bool may_bring;  /* retained messages of some subscription may not have been brought */
 };
 
 /* A matching message: the next ordinal.  `kept` NULL: no memory for it, settle it. */
@@ -245,12 +247,55 @@ int64_t retained_time(const struct mr_shard *shard, struct mr_span topic);
 
 /* That it was cleared at `received_us` needs not be known any more. */
 void retained_forget_cleared(struct mr_shard *shard, struct mr_span topic, int64_t received_us);
-/* Each retained message whose topic matches, in the order of (lane, seq). */
-void retained_match(struct mr_shard *shard, struct mr_span filter,
-                    void (*found)(void *arg, struct kept *kept), void *arg);
+
+/* A message of this topic has been delivered that is not in the tree yet: walks that have not
+ * come to what is there pass it over.
+ */
+void retained_outdate(struct mr_shard *shard, struct mr_span topic);
 /* All there are, of topics with a `$` too, in no order. */
 void retained_each(struct mr_shard *shard, void (*each)(void *arg, struct kept *kept), void *arg);
 void retained_close(struct mr_shard *shard);
+
+/* ---- bring.c, bring_turn.c ---- */
+
+enum { BRING_STEPS = 2048 }; /* of all SUBSCRIBEs in one turn; what is left takes turns */
+
+/* The retained messages of a subscription are to be brought to its session, from the first on,
+ * also if that is under way.  False: no memory.
+ */
+bool bring_add(struct mr_shard *shard, struct mr_sub *sub, const struct mr_control_filter *filter);
+
+/* What is under way for it goes on with these options. */
+void bring_set(struct mr_sub *sub, const struct mr_control_filter *filter);
+void bring_cancel(struct mr_shard *shard, struct mr_sub *sub); /* it is removed */
+
+/* Of a persistent session that had nothing under way: look for the first ones, which the
+ * SUBSCRIBE's record is to name, as far as the turn's steps reach.
+ */
+void bring_first(struct mr_shard *shard, struct session *session);
+enum { BRING_REFS_BYTES_MAX = 4096 };
+size_t bring_refs(const struct mr_shard *shard, const struct session *session,
+                  uint8_t out[BRING_REFS_BYTES_MAX]);
+void bring_recorded(struct mr_shard *shard, struct session *session, uint64_t seq);
+bool bring_is_ended(const struct mr_sub *sub); /* nothing of it is left to look for */
+
+/* Begin to send, as far as the turn's steps reach. */
+void bring_start(struct mr_shard *shard, struct session *session);
+
+/* Its socket or its window may have room again, or its connection has begun. */
+void bring_wake(struct mr_shard *shard, struct session *session);
+
+/* A connection goes on with the session: with what was under way, too. */
+void bring_resume(struct mr_shard *shard, struct session *session);
+
+/* This live message of QoS 0 does not reach the client: if it is retained, and its topic's turn is
+ * still to come, it is brought.
+ */
+void bring_missed(struct client *client, const struct mr_message *message);
+
+void bring_turn(struct mr_shard *shard); /* each in turn, about a millisecond in all */
+void bring_drop(struct mr_shard *shard, struct session *session);
+void bring_close(struct mr_shard *shard); /* all sessions have been freed */
 
 /* ---- cleared.c ---- */
 

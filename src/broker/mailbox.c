@@ -238,6 +238,9 @@ static void take_message(struct mr_shard *shard, const struct mail *mail)
                          mr_span_make(filter, from->filter_len));
         return;
     }
+    if (MR_UNLIKELY(message.retain && shard->bringing_count != 0)) {
+        retained_outdate(shard, message.topic); /* the lane's reader brings it to the tree later */
+    }
     deliver_now(shard, &message, false);
 }
 

@@ -10,6 +10,16 @@
 
 #include "broker/shard_internal.h"
 
+/* ---- deliver.c ---- */
+
+/* May a retained message be sent now, of a session that is not persistent, or with QoS 0?  Else
+ * outbound_drain() is called when it may.
+ */
+bool deliver_may_bring(struct client *client, uint8_t qos);
+
+/* Send one, if deliver_may_bring(): neither dropped nor queued.  FULL: not now. */
+enum mr_err deliver_retained(struct client *client, struct outgoing *outgoing) MR_MUST_USE;
+
 /* ---- merge.c ---- */
 
 /* Each delivery that the message means here: a subscription, or all of a session in one. */

@@ -398,6 +398,7 @@ void queue_kick(struct mr_shard *shard, uint64_t durable_seq)
         struct client *client = keep->session->client;
         if (client != NULL) {
             queue_drain(client, durable_seq);
+            bring_wake(shard, keep->session);
         }
         uint32_t young = queue_young(shard, keep, durable_seq);
         queue_trim(shard, keep, young);

@@ -13,6 +13,7 @@
 #include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
 #include "broker/outgoing_internal.h"
+#include "broker/retained_internal.h"
 
 #include "os/clock.h"
 
@@ -194,6 +195,7 @@ enum mr_err restore_state(struct mr_shard *shard, uint64_t cursor_seq, uint64_t 
         err = apply_tail(shard, seq + 1, upto, &out->records, why);
     }
     shard->restoring = false;
+    retained_find_end(shard);
     return !loaded || shard->restore_short ? restore_fault(shard, why) : err;
 }
 

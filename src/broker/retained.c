@@ -6,38 +6,15 @@
  * (parent, level) for a level that is known and by a list for '+' and '#'.  So a
  * SUBSCRIBE without wildcards costs a few look-ups, and one with them what it finds.
  *
- * What a filter finds is handed out in the order of (lane, seq), because that order is
- * the same live and at start, whatever the history of the tree.
- *
  * INVARIANTS
  *
- *   (1) A node other than the root has a message, a child, or was cleared lately.
+ *   (1) A node other than the root has a message, a child, or was cleared lately, or a walk
+ *       pauses there (retained_walk.c).
  *   (2) count is the number of nodes with a message, bytes the sum of theirs.
  */
-#include "broker/keep_internal.h"
+#include "broker/retained_internal.h"
 
 enum { TABLE_FIRST = 64 };
-
-struct retained_node {
-    struct retained_node *table_next;
-    struct retained_node *parent;
-    struct retained_node *children; /* a list by `next` and `prev` */
-    struct retained_node *next;
-    struct retained_node *prev;
-    struct kept *kept;
-    int64_t cleared_us; /* there was one until then; 0: that does not matter (any more) */
-    uint64_t hash;
-    uint32_t capacity; /* as lent by the pool */
-    uint16_t level_len;
-    uint8_t level[];
-};
-
-struct retained {
-    struct retained_node *root;
-    struct retained_node **table; /* mr_alloc, as the table of sessions */
-    size_t slots;
-    size_t nodes;
-};
 
 static uint64_t node_hash(const struct mr_shard *shard, const struct retained_node *parent,
                           struct mr_span level)
@@ -48,8 +25,8 @@ static uint64_t node_hash(const struct mr_shard *shard, const struct retained_no
     return mr_siphash(&key, level.at, level.len);
 }
 
-static struct retained_node *child_find(const struct mr_shard *shard,
-                                        const struct retained_node *parent, struct mr_span level)
+struct retained_node *retained_child(const struct mr_shard *shard,
+                                     const struct retained_node *parent, struct mr_span level)
 {
     const struct retained *tree = shard->retained;
     uint64_t hash = node_hash(shard, parent, level);
@@ -114,13 +91,12 @@ static struct retained_node *child_make(struct mr_shard *shard, struct retained_
     return node;
 }
 
-/* Take away what (1) does not allow, from `node` upwards. */
-static void node_prune(struct mr_shard *shard, struct retained_node *node)
+void retained_prune(struct mr_shard *shard, struct retained_node *node)
 {
     struct retained *tree = shard->retained;
 
     while (node->parent != NULL && node->kept == NULL && node->cleared_us == 0 &&
-           node->children == NULL) {
+           node->children == NULL && node->walks == 0) { /* (1) */
         struct retained_node *parent = node->parent;
         struct retained_node **at = &tree->table[node->hash & (tree->slots - 1)];
 
@@ -149,7 +125,7 @@ static struct retained_node *node_find(const struct mr_shard *shard, struct mr_s
     struct mr_span level;
 
     while (node != NULL && mr_topic_level_next(&rest, &level)) {
-        node = child_find(shard, node, level);
+        node = retained_child(shard, node, level);
     }
     return node;
 }
@@ -161,12 +137,12 @@ static struct retained_node *node_make(struct mr_shard *shard, struct mr_span to
     struct mr_span level;
 
     while (mr_topic_level_next(&rest, &level)) {
-        struct retained_node *child = child_find(shard, node, level);
+        struct retained_node *child = retained_child(shard, node, level);
         if (child == NULL) {
             child = child_make(shard, node, level);
         }
         if (child == NULL) {
-            node_prune(shard, node);
+            retained_prune(shard, node);
             return NULL;
         }
         node = child;
@@ -188,6 +164,9 @@ static void node_clear(struct mr_shard *shard, struct retained_node *node)
     if (node->kept != NULL) {
         shard->retained_count -= 1;
         shard->retained_bytes -= node->kept->bytes;
+        if (MR_UNLIKELY(shard->retained->index != NULL)) {
+            retained_index_remove(shard->retained->index, node->kept);
+        }
         kept_not_retained(shard, node->kept);
         node->kept = NULL;
     }
@@ -200,8 +179,12 @@ static void node_set(struct mr_shard *shard, struct retained_node *node, struct 
     node->kept = kept;
     kept->refs += 1;
     kept->is_retained = true;
+    node->stamp = ++shard->retained_stamp;
     shard->retained_count += 1;
     shard->retained_bytes += kept->bytes;
+    if (MR_UNLIKELY(shard->retained->index != NULL)) {
+        retained_index_add(shard->retained->index, kept);
+    }
 }
 
 /* Not retained, although it should be. */
@@ -266,7 +249,7 @@ static void node_remember(struct mr_shard *shard, struct retained_node *node, st
     if (received_us != 0 && !cleared_add(shard, topic, received_us, seq, is_stored)) {
         node->cleared_us = 0;
     }
-    node_prune(shard, node);
+    retained_prune(shard, node);
 }
 
 /* [MQTT-3.3.1-6].  With several shards it is remembered for a while, even if there was none. */
@@ -291,7 +274,7 @@ void retained_forget_cleared(struct mr_shard *shard, struct mr_span topic, int64
 
     if (node != NULL && node->cleared_us == received_us) {
         node->cleared_us = 0;
-        node_prune(shard, node);
+        retained_prune(shard, node);
     }
 }
 
@@ -341,6 +324,18 @@ void retained_apply(struct mr_shard *shard, const struct mr_message *message, st
         return;
     }
     node_set(shard, node, *kept);
+    if (from == RETAINED_FOREIGN && message->qos == 0) {
+        node->stamp = 0; /* it came live before, perhaps to nobody */
+    }
+}
+
+void retained_outdate(struct mr_shard *shard, struct mr_span topic)
+{
+    struct retained_node *node = shard->retained == NULL ? NULL : node_find(shard, topic);
+
+    if (node != NULL && node->kept != NULL) {
+        node->stamp = ++shard->retained_stamp;
+    }
 }
 
 bool retained_restore(struct mr_shard *shard, struct kept *kept, struct mr_span topic)
@@ -354,125 +349,6 @@ bool retained_restore(struct mr_shard *shard, struct kept *kept, struct mr_span 
     node_set(shard, node, kept);
     kept->retained_row = true;
     return true;
-}
-
-/* ---- matching ---- */
-
-struct finding {
-    struct kept **found; /* NULL: only count */
-    size_t count;
-};
-
-static void finding_add(struct finding *finding, const struct retained_node *node)
-{
-    if (node->kept != NULL) {
-        if (finding->found != NULL) {
-            finding->found[finding->count] = node->kept;
-        }
-        finding->count += 1;
-    }
-}
-
-static bool is_level(struct mr_span level, char c)
-{
-    return level.len == 1 && level.at[0] == (uint8_t)c;
-}
-
-/* May a wildcard of the first level stand for it?  [MQTT-4.7.2-1] */
-static bool node_is_open(const struct mr_shard *shard, const struct retained_node *node)
-{
-    return node->parent != shard->retained->root || node->level_len == 0 || node->level[0] != '$';
-}
-
-/* All below `top`, without it. */
-static void finding_below(const struct mr_shard *shard, struct finding *finding,
-                          const struct retained_node *top)
-{
-    const struct retained_node *node = top->children;
-
-    while (node != NULL) {
-        bool open = node_is_open(shard, node);
-        if (open) {
-            finding_add(finding, node);
-        }
-        if (open && node->children != NULL) {
-            node = node->children;
-            continue;
-        }
-        while (node->next == NULL && node->parent != top) {
-            node = node->parent;
-        }
-        node = node->next;
-    }
-}
-
-/* A filter of many '+' visits as many levels as topics have; recursion would be as deep
- * as the filter, which a device chooses: at most max_topic_levels, frames of ~100 bytes.
- */
-static void finding_walk(const struct mr_shard *shard, struct finding *finding,
-                         const struct retained_node *node, struct mr_span rest)
-{
-    struct mr_span level;
-
-    if (!mr_topic_level_next(&rest, &level)) {
-        finding_add(finding, node);
-        return;
-    }
-    if (is_level(level, '#')) {
-        if (node->parent != NULL) {
-            finding_add(finding, node); /* "sport/#" finds "sport" too */
-        }
-        finding_below(shard, finding, node);
-        return;
-    }
-    if (!is_level(level, '+')) {
-        node = child_find(shard, node, level);
-        if (node != NULL) {
-            finding_walk(shard, finding, node, rest);
-        }
-        return;
-    }
-    for (node = node->children; node != NULL; node = node->next) {
-        if (node_is_open(shard, node)) {
-            finding_walk(shard, finding, node, rest);
-        }
-    }
-}
-
-static int kept_compare(const void *a, const void *b)
-{
-    const struct kept *x = *(struct kept *const *)a;
-    const struct kept *y = *(struct kept *const *)b;
-
-    if (x->lane != y->lane) {
-        return x->lane < y->lane ? -1 : 1;
-    }
-    return x->seq < y->seq ? -1 : x->seq > y->seq;
-}
-
-void retained_match(struct mr_shard *shard, struct mr_span filter,
-                    void (*found)(void *arg, struct kept *kept), void *arg)
-{
-    struct finding finding = {.found = NULL};
-
-    if (shard->retained_count == 0) {
-        return;
-    }
-    finding_walk(shard, &finding, shard->retained->root, filter);
-    if (finding.count == 0) {
-        return;
-    }
-    /* Not of the pool, which may have no more: what a SUBSCRIBE brings is looked for three
-     * times, and has to be the same each time, or ordinals and record would differ.
-     */
-    finding.found = mr_alloc(finding.count * sizeof(struct kept *));
-    finding.count = 0;
-    finding_walk(shard, &finding, shard->retained->root, filter);
-    qsort(finding.found, finding.count, sizeof(*finding.found), kept_compare);
-    for (size_t i = 0; i < finding.count; i++) {
-        found(arg, finding.found[i]);
-    }
-    mr_free(finding.found);
 }
 
 void retained_each(struct mr_shard *shard, void (*each)(void *arg, struct kept *kept), void *arg)
@@ -503,8 +379,9 @@ void retained_close(struct mr_shard *shard)
             node = node->children;
         }
         node_clear(shard, node);
-        node_prune(shard, node);
+        retained_prune(shard, node);
     }
+    retained_index_free(tree->index);
     mr_free(tree->root);
     mr_free(tree->table);
     mr_free(tree);

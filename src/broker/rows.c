@@ -103,7 +103,8 @@ void row_sub_put(struct mr_store *store, const struct keep *keep, const struct m
     uint8_t *at =
         mr_store_put_room(store, MR_STORE_SUBSCRIPTIONS, mr_span_make(key, sizeof(key)), 5 + len);
     at[0] = (uint8_t)(sub->qos | (sub->no_local ? ROW_NO_LOCAL : 0) |
-                      (sub->retain_as_published ? ROW_RETAIN_AS_PUBLISHED : 0));
+                      (sub->retain_as_published ? ROW_RETAIN_AS_PUBLISHED : 0) |
+                      (sub->brings ? ROW_BRINGS : 0));
     mr_put_u32(at + 1, sub->subscription_id);
     mr_subtree_filter_put(sub, at + 5);
 }

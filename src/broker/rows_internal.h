@@ -34,6 +34,7 @@ enum {
     ROW_RELEASED = 8, /* of a delivery */
     ROW_NO_LOCAL = 4,
     ROW_RETAIN_AS_PUBLISHED = 8,
+    ROW_BRINGS = 16, /* of a subscription: not all retained messages are in records */
 };
 
 #define VECTOR_LANE_ROUTE UINT32_MAX          /* the last entry's: how far groups were given it */

@@ -232,6 +232,8 @@ static bool load_subscription(void *arg, struct mr_span key, struct mr_span valu
     sub->qos = value.at[0] & ROW_QOS;
     sub->no_local = (value.at[0] & ROW_NO_LOCAL) != 0;
     sub->retain_as_published = (value.at[0] & ROW_RETAIN_AS_PUBLISHED) != 0;
+    sub->brings = (value.at[0] & ROW_BRINGS) != 0;
+    keep->may_bring |= sub->brings;
     sub->subscription_id = mr_get_u32(value.at + 1);
     sub->row = mr_get_be32(key.at + SESSION_KEY_BYTES);
     sub->is_stored = true;

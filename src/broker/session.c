@@ -121,6 +121,7 @@ void session_free(struct mr_shard *shard, struct session *session)
         stored_free(&shard->pool, session->will);
     }
     share_end(shard, session);
+    bring_drop(shard, session);
     keep_free(shard, session);
     inbound_drop(&shard->pool, &session->inbound);
     if (session->username != NULL) {

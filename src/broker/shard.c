@@ -215,7 +215,8 @@ static int64_t shard_patience(const struct mr_shard *shard, int64_t submit_ns)
                 shard->keeps_count == 0 && !checkpoint_pends(shard) && shard->log_held == 0;
     int64_t wait_ns = idle && !shard->stopping ? idle_patience(shard, tick_ns) : tick_ns;
 
-    if (MR_UNLIKELY(shard->mail_left || shard->foreign_left || shard->route_left)) {
+    if (MR_UNLIKELY(shard->mail_left || shard->foreign_left || shard->route_left ||
+                    (shard->bring_left && !shard->stopping))) {
         return 0;
     }
 
@@ -287,6 +288,10 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
         return false;
     }
     shard_release(shard); /* what waited only for its turn */
+    if (MR_UNLIKELY(shard->bringing_first != NULL) && !shard->stopping) {
+        bring_turn(shard);
+    }
+    shard->bring_steps = BRING_STEPS;
     foreign_follow(shard);
     share_follow(shard);
     mailbox_ring(shard);

@@ -135,6 +135,7 @@ struct session {
     uint16_t username_len;
     uint16_t listener; /* its client's, or LISTENER_UNKNOWN */
     bool had_rules;    /* its client's login brought rules, or may have: listener unknown */
+    bool brings;       /* retained messages are on their way to it (bring.c) */
     uint8_t text[];    /* client id, user name */
 };
 _Static_assert(offsetof(struct session, text) + 32 <= 128, "an id of 32 bytes fits the buffer");
@@ -280,7 +281,14 @@ struct mr_shard {
     struct retained *retained; /* NULL: none yet */
     uint64_t retained_count;
     uint64_t retained_bytes;
-    struct cleared *cleared_first; /* cleared lately (cleared.c) */
+    uint64_t retained_stamp;         /* goes up with each that is set */
+    struct bringing *bringing_first; /* those that may go on */
+    struct bringing *bringing_last;
+    struct bringing **bringing_table; /* by session; NULL: there was none yet */
+    uint64_t bringing_count;          /* sessions */
+    uint32_t bring_steps;             /* that SUBSCRIBEs may still go in this turn */
+    bool bring_left;                  /* there is more than a turn's worth */
+    struct cleared *cleared_first;    /* cleared lately (cleared.c) */
     struct cleared *cleared_last;
     struct cleared *cleared_new; /* the first that is not in the store */
     uint32_t cleared_count;

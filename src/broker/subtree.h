@@ -29,6 +29,7 @@ struct mr_sub {
     struct mr_sub *owner_prev;
     struct subtree_node *node;
     void *owner;
+    void *bring;              /* its retained messages are on their way (bring.c), or NULL */
     size_t capacity;          /* as lent by the pool */
     uint32_t subscription_id; /* 0: none */
     uint32_t row;             /* of a persistent session: its number in the store */
@@ -36,6 +37,7 @@ struct mr_sub {
     bool no_local;
     bool retain_as_published;
     bool is_stored;       /* the store knows it as it is */
+    bool brings;          /* of a persistent session: not all retained messages are in records */
     bool is_shared;       /* "$share/…": its owner is a member of a group */
     uint32_t owner_count; /* of the first in the owner's list: how long that is */
     uint32_t acl_free;    /* the version of the rules that let it read all it matches */

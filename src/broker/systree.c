@@ -352,7 +352,7 @@ void systree_send(struct client *client, struct mr_span filter, uint32_t subscri
             struct mr_message message = leaf_message(shard, leaf);
             struct outgoing outgoing = {
                 .message = &message, .subscription_id = subscription_id, .retain = true};
-            deliver_retained(client, &outgoing);
+            deliver_one(client, &outgoing);
         }
     }
 }

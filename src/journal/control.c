@@ -7,6 +7,7 @@ enum {
     FILTER_QOS = 0x03,
     FILTER_NO_LOCAL = 0x04,
     FILTER_RETAIN_AS_PUBLISHED = 0x08,
+    FILTER_BRINGS = 0x10,
 };
 
 static size_t lengthed_size(struct mr_span span)
@@ -233,7 +234,8 @@ uint8_t *mr_control_filter_put(uint8_t *out, uint8_t kind, const struct mr_contr
         return out;
     }
     *out++ = (uint8_t)(filter->qos | (filter->no_local ? FILTER_NO_LOCAL : 0) |
-                       (filter->retain_as_published ? FILTER_RETAIN_AS_PUBLISHED : 0));
+                       (filter->retain_as_published ? FILTER_RETAIN_AS_PUBLISHED : 0) |
+                       (filter->brings ? FILTER_BRINGS : 0));
     return mr_put_varint(out, filter->subscription_id);
 }
 
@@ -249,6 +251,7 @@ bool mr_control_filter_next(struct mr_take *take, uint8_t kind, struct mr_contro
         out->qos = options & FILTER_QOS;
         out->no_local = (options & FILTER_NO_LOCAL) != 0;
         out->retain_as_published = (options & FILTER_RETAIN_AS_PUBLISHED) != 0;
+        out->brings = (options & FILTER_BRINGS) != 0;
         out->subscription_id = take_u32(take);
         take->failed |= out->qos > 2;
     }

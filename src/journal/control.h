@@ -86,6 +86,7 @@ struct mr_control_filter {
     uint8_t qos;
     bool no_local;
     bool retain_as_published;
+    bool brings; /* more of its retained messages follow, in records of their own */
 };
 size_t mr_control_filter_size(uint8_t kind, const struct mr_control_filter *filter);
 uint8_t *mr_control_filter_put(uint8_t *out, uint8_t kind, const struct mr_control_filter *filter);

@@ -723,37 +723,6 @@ static void test_retained_of_two_filters(void)
     kit_close(&kit);
 }
 
-/* Retained messages that no record can name: refused, and nobody waits for it. */
-static void test_retained_too_many_for_a_record(void)
-{
-    enum { FILTERS = 200, MESSAGES = 100 }; /* 20,000 references in a record of 16 KiB */
-    struct kit kit;
-    struct peer pub;
-    struct peer sub;
-    struct mr_mqtt_publish got;
-    struct mr_mqtt_subscription wanted[FILTERS];
-    char topic[16];
-
-    kit_open(&kit, &(struct kit_options){.segment_bytes = 64 << 10});
-    peer_join(&pub, &kit, "pub", 5);
-    for (int i = 0; i < MESSAGES; i++) {
-        (void)snprintf(topic, sizeof(topic), "r/%d", i);
-        retain(&pub, topic, "x", 1);
-    }
-    join_as(&sub, &kit, &scada, false);
-    for (int i = 0; i < FILTERS; i++) {
-        wanted[i] = (struct mr_mqtt_subscription){.filter = mr_span_of("#"), .qos = 1};
-    }
-    subscribe_many(&sub, wanted, FILTERS, MR_MQTT_QUOTA_EXCEEDED);
-    tell(&pub, "r/0", "y");
-    mr_assert(subscribe(&sub, "r/7", 1) == 1);
-    peer_expect_publish(&sub, "r/7", "x", 1, &got);
-    peer_quiet(&sub);
-    peer_close(&pub);
-    leave(&sub, 0);
-    kit_close(&kit);
-}
-
 /* ---- little memory ---- */
 
 /* A queue larger than the memory, in a small gateway: it goes to the store in time, and
@@ -877,7 +846,6 @@ int main(void)
     test_will_once_through_a_checkpoint();
     test_store_and_journal();
     test_retained_of_two_filters();
-    test_retained_too_many_for_a_record();
     test_queue_larger_than_memory();
     test_full_with_acks_waiting();
     printf("ok\n");
