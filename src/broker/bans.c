@@ -4,6 +4,8 @@
  * or none, bytes that are no MQTT, no CONNECT in time, and TLS that fails.  A device whose
  * password is remembered comes in all the same (login.c), so that behind one address one
  * guesser does not lock out a site.
+ *
+ * Here too: how many connections its address has (crowd.h).
  */
 #include "broker/login_internal.h"
 
@@ -13,6 +15,52 @@ static const char *peer_of(struct client *client)
 {
     return mr_conn_peer(client_conn(client));
 }
+
+/* ---- how many its address has ---- */
+
+/* It counts from now on, where there is such a limit.  False: there are far too many. */
+static bool crowd_take(struct client *client, uint32_t max)
+{
+    uint32_t listener = mr_conn_listener(client_conn(client));
+
+    if (max == 0) {
+        return true;
+    }
+    enum crowd_says says =
+        crowd_enter(client->shard->broker->crowd, listener, peer_of(client), max);
+    client->in_crowd = says == CROWD_FITS || says == CROWD_BEYOND;
+    client->is_surplus = says == CROWD_BEYOND;
+    return says != CROWD_SHUT;
+}
+
+void crowd_drop(struct client *client)
+{
+    if (client->in_crowd) {
+        crowd_leave(client->shard->broker->crowd, mr_conn_listener(client_conn(client)),
+                    peer_of(client));
+        client->in_crowd = false;
+    }
+}
+
+void crowd_reloaded(struct client *client)
+{
+    if (client_limits(client)->address_connections_max == 0) {
+        crowd_drop(client);
+    } else if (!client->in_crowd) {
+        (void)crowd_take(client, UINT32_MAX); /* it is there already */
+    }
+}
+
+bool crowd_refuses(struct client *client)
+{
+    uint32_t max = client_limits(client)->address_connections_max;
+
+    return client->is_surplus && max != 0 &&
+           crowd_is_beyond(client->shard->broker->crowd, mr_conn_listener(client_conn(client)),
+                           peer_of(client), max);
+}
+
+/* ---- bans ---- */
 
 bool bans_let_in(struct client *client)
 {
@@ -28,9 +76,8 @@ bool bans_let_in(struct client *client)
     case MR_GUARD_GO:
         break;
     }
-    return true;
+    return crowd_take(client, client_limits(client)->address_connections_max);
 }
-
 bool bans_address(struct client *client)
 {
     return mr_guard_bans_address(client->shard->broker->guard, peer_of(client),

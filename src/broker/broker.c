@@ -196,6 +196,7 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
         broker->run.memory_bytes = MEMORY_LEAST;
     }
     broker->guard = mr_guard_open();
+    broker->crowd = crowd_open();
     mr_guard_set(broker->guard, &broker->limits.ban, &broker->limits.flapping);
     broker->listeners = mr_alloc((run->listener_count + 1) * sizeof(*broker->listeners));
     broker->shard_count = mr_journal_lane_count(run->journal);
@@ -364,6 +365,7 @@ void mr_broker_close(struct mr_broker *broker)
     mr_mutex_fini(&broker->foreign_mutex);
     mr_auth_close(broker->auth);
     mr_guard_close(broker->guard);
+    crowd_close(broker->crowd);
     listeners_close(broker);
     mr_free(broker);
 }

@@ -54,6 +54,7 @@ struct mr_broker_limits {
     uint64_t max_conn_rate;     /* per listener, a second */
     uint64_t max_conn_burst;    /* ... and at once; 0: those of one second */
     uint64_t max_conn_rate_per_address;
+    uint64_t max_connections_per_address;
     uint64_t packet_timeout_us; /* for a packet that was begun */
     struct mr_ban_conf ban;
     struct mr_flapping_conf flapping;

@@ -105,6 +105,12 @@ bool bans_let_in(struct client *client);
 uint8_t bans_check(struct client *client, const struct mr_mqtt_connect *packet, const char **what);
 bool bans_address(struct client *client); /* is it banned? */
 
+/* It has ended: it does not count among those of its address any more. */
+void crowd_drop(struct client *client);
+void crowd_reloaded(struct client *client); /* the limit may be another */
+/* Has its address more connections than it may, and it came when it had? */
+bool crowd_refuses(struct client *client);
+
 /* How its attempt to connect has ended; `reason` is what a refused one is told. */
 void bans_note_refused(struct client *client, uint8_t reason);
 void bans_note_accepted(struct client *client);

@@ -212,6 +212,7 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
     }
     login_drop(client);
     exchange_drop(client);
+    crowd_drop(client);
     mr_metric_add(shard->metrics.disconnects[client->end], 1);
     mr_acks_drop(shard->gate, &client->acks);
     topics_drop(client);

@@ -2,14 +2,14 @@
 #include "broker/guard.h"
 
 #include "base/hash.h"
-#include "base/text.h"
+#include "broker/peer_name.h"
 #include "os/process.h"
 #include "os/thread.h"
 
 enum {
     PLACE_WAYS = 4,
     PLACE_SETS = 1024,
-    PLACE_NAME = 64,
+    PLACE_NAME = MR_PEER_NAME_BYTES,
     BANS_MAX = 20,  /* doublings that are counted */
     SHUT_RATE = 10, /* connections a second of a banned address that are answered */
     SHUT_BURST = 50,
@@ -72,75 +72,6 @@ void mr_guard_set(struct mr_guard *guard, const struct mr_ban_conf *ban,
     if (flapping->enable) {
         atomic_store(&guard->clients_counted, true);
     }
-}
-
-/* ---- names ---- */
-
-/* The eight groups of a v6 address; false: it is none. */
-static bool groups_parse(const char *text, size_t len, uint32_t groups[8])
-{
-    uint32_t found[8] = {0};
-    size_t count = 0;
-    size_t gap = 8; /* before which of `found` the "::" stands */
-
-    for (size_t i = 0; i < len && count < 8;) {
-        if (text[i] == ':' && i + 1 < len && text[i + 1] == ':') {
-            gap = count;
-            i += 2;
-            continue;
-        }
-        i += text[i] == ':';
-        size_t digits = 0;
-        for (; i < len && digits < 4 && text[i] != ':'; i++, digits++) {
-            char c = text[i];
-            uint32_t value = c >= '0' && c <= '9'   ? (uint32_t)(c - '0')
-                             : c >= 'a' && c <= 'f' ? (uint32_t)(c - 'a') + 10
-                                                    : 16;
-            if (value > 15) {
-                return false;
-            }
-            found[count] = found[count] << 4 | value;
-        }
-        if (digits == 0) {
-            break;
-        }
-        count += 1;
-    }
-    for (size_t i = 0; i < 8; i++) {
-        size_t behind = count - (gap < count ? gap : count);
-        groups[i] = i < gap ? found[i] : i + behind >= 8 ? found[i + count - 8] : 0;
-    }
-    return count == 8 || gap < 8;
-}
-
-/* "10.0.0.7", "2001:db8:1:2::/64"; empty for a peer without an address. */
-static struct mr_span address_of(const char *peer, char name[PLACE_NAME])
-{
-    struct mr_text text = mr_text_over(name, PLACE_NAME);
-    const char *end = strchr(peer, ']');
-    uint32_t groups[8];
-
-    if (peer[0] == '[' && end != NULL) {
-        const char *zone = memchr(peer, '%', (size_t)(end - peer));
-        const char *last = zone != NULL ? zone : end;
-        const char *mapped = strrchr(peer, '.') != NULL ? strstr(peer, "ffff:") : NULL;
-        if (mapped != NULL && mapped < last) { /* v4 on a socket of both */
-            mr_text_bytes(&text, mapped + 5, (size_t)(last - mapped) - 5);
-        } else if (strncmp(peer, "[::1]", 5) == 0) {
-            mr_text_add(&text, "::1");
-        } else if (groups_parse(peer + 1, (size_t)(last - peer) - 1, groups)) {
-            mr_text_fmt(&text, "%x:%x:%x:%x::/64", groups[0], groups[1], groups[2], groups[3]);
-        }
-    } else if (peer[0] >= '0' && peer[0] <= '9') {
-        mr_text_bytes(&text, peer, strcspn(peer, ":"));
-    }
-    return mr_span_make(name, text.len);
-}
-
-static bool is_loopback(struct mr_span name)
-{
-    return (name.len >= 4 && memcmp(name.at, "127.", 4) == 0) ||
-           (name.len == 3 && memcmp(name.at, "::1", 3) == 0);
 }
 
 /* ---- places ---- */
@@ -226,7 +157,7 @@ enum mr_guard_says mr_guard_knock(struct mr_guard *guard, const char *peer, uint
     if (rate == 0 && !atomic_load_explicit(&guard->addresses_known, memory_order_relaxed)) {
         return MR_GUARD_GO;
     }
-    struct mr_span name = address_of(peer, text);
+    struct mr_span name = mr_peer_name(peer, text);
     if (name.len == 0) {
         return MR_GUARD_GO;
     }
@@ -249,7 +180,7 @@ bool mr_guard_bans_address(struct mr_guard *guard, const char *peer, int64_t now
     if (!atomic_load_explicit(&guard->addresses_known, memory_order_relaxed)) {
         return false;
     }
-    struct mr_span name = address_of(peer, text);
+    struct mr_span name = mr_peer_name(peer, text);
     mr_mutex_lock(&guard->mutex);
     const struct place *place = name.len == 0 ? NULL : place_find(guard, &guard->addresses, name);
     bool is_banned = place != NULL && place->until_ns > now_ns;
@@ -279,12 +210,12 @@ static uint32_t place_ban(struct place *place, const struct mr_ban_conf *conf, i
 uint32_t mr_guard_failed(struct mr_guard *guard, const char *peer, int64_t now_ns)
 {
     char text[PLACE_NAME];
-    struct mr_span name = address_of(peer, text);
+    struct mr_span name = mr_peer_name(peer, text);
     uint32_t seconds = 0;
 
     mr_mutex_lock(&guard->mutex);
     if (guard->ban.max_failures != 0 && name.len != 0 &&
-        (guard->ban.loopback || !is_loopback(name))) {
+        (guard->ban.loopback || !mr_peer_name_is_loopback(name))) {
         struct place *place = place_make(guard, &guard->addresses, name, now_ns);
         place_age(place, now_ns);
         place->level += place->until_ns <= now_ns;
@@ -304,7 +235,7 @@ void mr_guard_succeeded(struct mr_guard *guard, const char *peer, int64_t now_ns
     if (!atomic_load_explicit(&guard->addresses_known, memory_order_relaxed)) {
         return;
     }
-    struct mr_span name = address_of(peer, text);
+    struct mr_span name = mr_peer_name(peer, text);
     mr_mutex_lock(&guard->mutex);
     struct place *place = name.len == 0 ? NULL : place_find(guard, &guard->addresses, name);
     if (place != NULL) {

@@ -107,6 +107,10 @@ static uint8_t connect_check_limits(struct client *client, const struct mr_mqtt_
         *what = "the listener has `max_connections` clients";
         return MR_MQTT_QUOTA_EXCEEDED;
     }
+    if (crowd_refuses(client) && !takes_over) {
+        *what = "its address has `max_connections_per_address` connections";
+        return MR_MQTT_QUOTA_EXCEEDED;
+    }
     if (packet->version == MR_MQTT_5 && packet->has_will &&
         client->shard->limits.validate_payload_format &&
         !mr_mqtt_payload_format_holds(&packet->will_props, packet->will_payload)) {

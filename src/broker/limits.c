@@ -84,6 +84,8 @@ static void listener_limits_set(struct mr_shard *shard, uint32_t index)
             (uint32_t)limit_of(own->topic_alias_maximum, common->topic_alias_maximum),
         .connections_per_address =
             (uint32_t)limit_of(own->max_conn_rate_per_address, common->max_conn_rate_per_address),
+        .address_connections_max = (uint32_t)limit_of(own->max_connections_per_address,
+                                                      common->max_connections_per_address),
     };
     rates_set(out, own, common);
     mr_net_set_max(shard->net, index, conf->max_connections);

@@ -20,6 +20,7 @@ struct client_limits {
     int64_t kibibyte_ns;        /* what 1,024 bytes cost; 0: nothing */
     int64_t bytes_ahead_ns;
     uint32_t connections_per_address; /* a second; 0: any number */
+    uint32_t address_connections_max; /* ... at a time */
 };
 
 #endif

@@ -42,6 +42,7 @@ struct mr_listener_limits {
     uint64_t max_conn_rate;
     uint64_t max_conn_burst;
     uint64_t max_conn_rate_per_address;
+    uint64_t max_connections_per_address;
 };
 
 /* One listener; rows in mr_listener_options. */

@@ -37,6 +37,8 @@ enum mail_kind { MAIL_CLIENT, MAIL_MESSAGE };
 struct mail_client {
     struct mr_conn_parcel parcel;
     uint8_t *unread; /* mr_alloc; the reader frees it */
+    bool in_crowd;   /* as the client's */
+    bool is_surplus;
 };
 
 /* Topic, properties and payload stand behind it, or in `large`. */
@@ -103,7 +105,10 @@ enum mr_err mailbox_send_client(struct client *client, struct mr_span unread)
         return MR_ERR_FULL;
     }
     uint32_t to = client->home;
-    *mail = (struct mail){.kind = MAIL_CLIENT, .client.unread = mr_alloc(unread.len)};
+    *mail = (struct mail){.kind = MAIL_CLIENT,
+                          .client = {.unread = mr_alloc(unread.len),
+                                     .in_crowd = client->in_crowd,
+                                     .is_surplus = client->is_surplus}};
     memcpy(mail->client.unread, unread.at, unread.len);
     mr_acks_drop(shard->gate, &client->acks);
     mr_conn_detach(client_conn(client), (uint32_t)unread.len, &mail->client.parcel);
@@ -202,9 +207,15 @@ static void take_client(struct mr_shard *shard, const struct mail_client *mail)
     }
     unread_free(mail);
     if (conn != NULL) {
+        struct client *client = mr_conn_user(conn);
         client_begin(shard, conn);
+        client->in_crowd = mail->in_crowd;
+        client->is_surplus = mail->is_surplus;
         mr_conn_resume(conn);
     } else {
+        if (mail->in_crowd) {
+            crowd_leave(shard->broker->crowd, mail->parcel.listener, mail->parcel.peer);
+        }
         mr_metric_add(shard->metrics.disconnects[shard->stopping ? END_SHUTDOWN : END_MEMORY], 1);
     }
 }

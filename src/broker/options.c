@@ -170,6 +170,7 @@ const struct mr_option mr_listener_options[] = {
     LIMIT_ROW(max_conn_rate, MR_OPT_U64, RATE_MAX, "0: that one"),
     LIMIT_ROW(max_conn_burst, MR_OPT_U64, RATE_MAX, "0: that one"),
     LIMIT_ROW(max_conn_rate_per_address, MR_OPT_U64, RATE_MAX, "0: that one"),
+    LIMIT_ROW(max_connections_per_address, MR_OPT_U64, 1 << 24, "0: that one"),
     {.name = "proxy_protocol",
      .type = MR_OPT_BOOL,
      .offset = offsetof(struct mr_listener_conf, proxy_protocol),
@@ -349,6 +350,9 @@ const struct mr_option mr_broker_options[] = {
     ROW(max_conn_rate_per_address, MR_OPT_U64, "0", 0, RATE_MAX,
         "New connections a second from one address (v6: one /64), CONNACK 0x9F beyond; 0: no "
         "limit."),
+    ROW(max_connections_per_address, MR_OPT_U64, "0", 0, 1 << 24,
+        "Connections of one address (v6: one /64) to one listener at a time, CONNACK 0x97 beyond; "
+        "0: no limit."),
     {.name = "packet_timeout",
      .type = MR_OPT_DURATION,
      .offset = offsetof(struct mr_broker_limits, packet_timeout_us),

@@ -185,6 +185,7 @@ static void client_reloaded(void *arg, struct mr_conn *conn)
     struct client *client = mr_conn_user(conn);
 
     topics_drop(client);
+    crowd_reloaded(client);
     if (client->session == NULL) {
         login_reloaded(client);
         return;

@@ -21,6 +21,7 @@
 #include "base/ring.h"
 #include "broker/ackgate.h"
 #include "broker/broker.h"
+#include "broker/crowd.h"
 #include "broker/foreign_internal.h"
 #include "broker/limits_internal.h"
 #include "broker/message.h"
@@ -204,6 +205,8 @@ struct client {
     bool ends_at_once : 1; /* 5.0: CONNECT asked for Session Expiry Interval 0 */
     bool wants_detail : 1; /* 5.0: reason strings (problem information) */
     bool enhanced : 1;     /* 5.0: CONNECT had an Authentication Method: SCRAM-SHA-256 */
+    bool in_crowd : 1;     /* it counts among those of its address (crowd.h) */
+    bool is_surplus : 1;   /* ... and was too many when it came */
 };
 _Static_assert(sizeof(struct client) <= 144, "docs/MEMORY.md, the idle connection");
 
@@ -354,6 +357,7 @@ struct mr_broker {
     struct broker_listener *listeners;
     struct mr_auth *auth; /* NULL: no listener has ever asked who its clients are */
     struct mr_guard *guard;
+    struct crowd *crowd;
     struct shares *shares;
     struct mr_shard **shards;
     uint32_t shard_count;

@@ -23,6 +23,7 @@ listeners:
   thin: { bind: "127.0.0.1:0", bytes_rate: 2KiB, bytes_burst: 2KiB }
   full: { bind: "127.0.0.1:0", max_connections: 2 }
   fair: { bind: "127.0.0.1:0", max_conn_rate_per_address: 2 }
+  crowd: { bind: "127.0.0.1:0", max_connections_per_address: 2 }
   calm: { bind: "127.0.0.1:0", max_conn_rate: 10, max_conn_burst: 5 }
 """
 
@@ -174,6 +175,33 @@ class Sizes(unittest.TestCase):
                     self.assertEqual(kind >> 4, PUBACK if number == most else DISCONNECT)
                 self.assertEqual(body[0], 0x94)
 
+    def test_an_address_has_so_many_connections(self):
+        """More are told so, or closed if they are many; others, and who comes back, come in."""
+        to, one = port("crowd"), {"source": "127.0.0.7"}
+        there = [answer(to, f"crowd-{n}", **one) for n in range(2)]
+        self.assertEqual([code for code, _ in there], [0, 0])
+        for version, expected in ((5, 0x97), (4, 3)):
+            code, wire = answer(to, "crowd-3", version, **one)
+            self.assertEqual(code, expected)
+            self.assertEqual(wire.read_until_closed(), [])
+        code, other = answer(to, "crowd-4", source="127.0.0.8")
+        self.assertEqual(code, 0)
+        other.sock.close()
+        code, again = answer(to, "crowd-1", **one)  # takes its own place over
+        self.assertEqual(code, 0)
+        self.assertEqual(there[1][1].read()[1][0], 0x8E)
+        silent = [Wire(to, **one) for _ in range(20)]
+        until(lambda: sum(self.is_closed(wire) for wire in silent) >= 20 - 8, "most to be closed")
+        for wire in (*silent, there[0][1], there[1][1], again):
+            wire.sock.close()
+
+        def comes_in():
+            code, wire = answer(to, "crowd-5", **one)
+            wire.sock.close()
+            return code == 0
+
+        until(comes_in, "the address to have a place again")
+
     def test_connections_beyond_the_maximum_are_told_so(self):
         first, second = Wire(port("full"), "one", 5), Wire(port("full"), "two", 5)
         for version, expected in ((5, 0x97), (4, 3)):
@@ -187,6 +215,16 @@ class Sizes(unittest.TestCase):
         second.sock.close()
         until(self.comes_in, "a place to be free again")
         again.sock.close()
+
+    @staticmethod
+    def is_closed(wire):
+        wire.sock.setblocking(False)
+        try:
+            return wire.sock.recv(1) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
 
     def comes_in(self):
         code, wire = answer(port("full"), "three")
