@@ -235,6 +235,7 @@ class Mosquitto(unittest.TestCase):
 class Emqx(unittest.TestCase):
     def test_connectors_actions_and_rules(self):
         path = prepared("emqx.conf")
+        (temp.path / "rules.acl").write_text("pattern readwrite #\n", encoding="utf-8")
         out, notes = imported(path)
         found = keys(out)
         for key, value in {
@@ -257,6 +258,7 @@ class Emqx(unittest.TestCase):
             "listeners.ssl-default.tls.require_certificate": "true",
             "listeners.ssl-default.tls.tls_version": "tlsv1.2",
             "auth.password_file": "users.passwd",
+            "auth.acl_file": "rules.acl",
             "mqtt.max_packet_size": "1MiB",
             "mqtt.max_topic_levels": "128",
             "mqtt.topic_alias_maximum": "1000",
@@ -452,6 +454,46 @@ class Emqx(unittest.TestCase):
             done = millrace("import", written("emqx-bad.conf", 'include "loop.conf"'), check=False)
             self.assertEqual((done.returncode, done.stdout), (65, ""), lines)
             self.assertRegex(done.stderr, why)
+
+    def test_rules_of_acl_conf(self):
+        """Those that mean the same here; the others are named, and refuse rather than allow."""
+        path = written(
+            "acl.conf", "%% as shipped, and more", '{allow, {username, "press-7"}, publish,',
+            '  ["plant/press/#", {eq, "plant/x"}]}.',
+            '{allow, {user, "desk"}, pubsub, ["desk/#"]}.',
+            '{allow, all, subscribe, ["own/${username}/${clientid}/#", "news/%c"]}.',
+            '{deny, {username, "desk"}, all, ["desk/vault/#"]}.',
+            '{allow, {username, {re, "^dash"}}, subscribe, ["$SYS/#"]}.',
+            '{allow, {ipaddr, "127.0.0.1"}, all, ["$SYS/#", "#"]}.',
+            "{allow, {'and', [{clientid, \"c\"}, {username, \"u\"}]}, publish, [\"a\"]}.",
+            '{deny, all, subscribe, ["$SYS/#", {eq, "#"}, {eq, "+/#"}]}.',
+            '{allow, all, {publish, [{qos, 1}]}, ["b"]}.', '{allow, all, publish, [{eq, "a/#"}]}.',
+            '{allow, {username, "u"}, publish, ["${cert}/a", "of/%c"]}.',
+            '{deny, all, all, ["secret/#"]}.', '{allow, {username, "boss"}, all, ["secret/#"]}.',
+            "{deny, all}.", "{allow, all}.")
+        done = millrace("import", path)
+        rules = [line for line in done.stdout.splitlines() if line[:1] != "#"]
+        self.assertEqual(rules, [
+            "user press-7", "topic write plant/press/#", "user press-7", "topic write plant/x",
+            "user desk", "topic readwrite desk/#", "pattern read own/%u/%c/#",
+            "pattern read news/%c", "user desk", "topic deny desk/vault/#",
+            "pattern deny secret/#"])
+        for line, why in ((6, "also for what a rule above allows"), (7, "no equivalent"),
+                          (8, "no equivalent"), (9, "no equivalent"), (10, "for reading and"),
+                          (11, "QoS or retain"), (12, "a/#: this topic cannot be said"),
+                          (13, r"\$\{cert\}/a: this topic"), (13, "of/%c: this topic"),
+                          (15, "denies something to all"), (17, "denies everything to all")):
+            self.assertRegex(done.stderr, rf"acl\.conf:{line}: .*{why}")
+            self.assertRegex(done.stdout, rf"# acl\.conf:{line}: .*{why}")
+        (temp.path / "rules.acl").write_text(done.stdout, encoding="utf-8")
+        config = f"auth: {{ acl_file: {temp.path}/rules.acl }}\n"
+        (temp.path / "out.yaml").write_text(config, encoding="utf-8")
+        self.assertEqual(check().returncode, 0, check().stderr)
+        for text, why in (("{allow, all}", "no `.`"), ('{allow, "x', "does not end"),
+                          ("{{" * 20, "within each other"), ("{allow, ,}.", "was expected")):
+            done = millrace("import", written("acl.conf", text), check=False)
+            self.assertEqual(done.returncode, 65, text)
+            self.assertRegex(done.stderr, rf"acl\.conf:\d+: .*{why}")
 
     def test_what_is_no_hocon_is_said_with_its_line(self):
         for text, why in (("a {\n b = 1\n", "does not end"), ("a = [1, 2", "does not end"),

@@ -384,8 +384,8 @@ static void out_notes(const struct import *import)
 
 /* ---- the command ---- */
 
-static const char *const formats[] = {"auto", "mosquitto", "emqx", NULL};
-enum format { FORMAT_AUTO, FORMAT_MOSQUITTO, FORMAT_EMQX };
+static const char *const formats[] = {"auto", "mosquitto", "emqx", "emqx-acl", NULL};
+enum format { FORMAT_AUTO, FORMAT_MOSQUITTO, FORMAT_EMQX, FORMAT_ACL };
 
 static bool ends_in(const char *text, const char *end)
 {
@@ -401,6 +401,9 @@ static enum format format_of(struct mr_cli *cli, const char *path)
 
     if (format != FORMAT_AUTO) {
         return format;
+    }
+    if (ends_in(path, "acl.conf")) {
+        return FORMAT_ACL;
     }
     return strstr(path, "emqx") != NULL || ends_in(path, ".hocon") ? FORMAT_EMQX : FORMAT_MOSQUITTO;
 }
@@ -456,7 +459,12 @@ static int import_run(struct mr_cli *cli)
     struct import import = {.cli = cli, .root = mr_alloc(sizeof(struct import_node))};
     int code = MR_EXIT_DATA;
 
-    if (read_all(&import)) {
+    if (format_of(cli, mr_cli_argument(cli, 0)) == FORMAT_ACL) {
+        if (import_acl(&import, mr_cli_argument(cli, 0))) {
+            code = MR_EXIT_OK;
+            out_notes(&import);
+        }
+    } else if (read_all(&import)) {
         code = MR_EXIT_OK;
         (void)mr_cli_out(cli,
                          "# Made by `millrace import` from %s.\n"
@@ -491,12 +499,14 @@ const struct mr_command mr_command_import = {
     .help =
         "Mosquitto: mosquitto.conf, with what its include_dir names, or a folder of .conf files.\n"
         "EMQX 5: emqx.conf, and cluster.hocon if there is one; later files win.\n"
+        "EMQX's acl.conf becomes an ACL file, by itself.\n"
         "\n"
         "The configuration goes to stdout, with the line behind each key that it comes from. A\n"
         "line that has no equivalent is named on stderr, and as a comment at the top, with what\n"
         "to do instead (-q: only as a comment). Nothing else is read or changed.\n"
         "\n"
         "  millrace import /etc/mosquitto/mosquitto.conf > millrace.yaml\n"
+        "  millrace import /etc/emqx/acl.conf > rules.acl\n"
         "  millrace check -c millrace.yaml\n",
     .options = import_options,
     .arguments_min = 1,

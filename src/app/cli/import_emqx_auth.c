@@ -295,6 +295,29 @@ bool emqx_has_authentication(const struct hocon_value *root)
     return false;
 }
 
+/* Their file becomes one of ours by a command of its own. */
+static void rules_source(struct emqx *emqx, const struct hocon_value *one)
+{
+    const char *type = emqx_text(one, "type");
+    const char *path = emqx_text(one, "path");
+
+    if (emqx_is_off(one)) {
+        emqx_note(emqx, one, "authorization.sources", "switched off, so it is left out");
+    } else if (type != NULL && strcmp(type, "file") == 0) {
+        import_set(emqx->import, NULL, "auth.acl_file", IMPORT_TEXT, "rules.acl", one->place);
+        import_note(
+            emqx->import, one->place, "authorization.sources",
+            "the rules are terms of Erlang; make the ACL file that `auth.acl_file` names "
+            "with `millrace import --format emqx-acl %s > rules.acl`, and read what it says",
+            path == NULL ? "acl.conf" : path);
+    } else {
+        import_note(emqx->import, one->place, "authorization.sources",
+                    "rules of this kind are not looked up there from here: %s; write them as an "
+                    "ACL file (user, topic, pattern), `auth.acl_file`: see docs/MIGRATING.md",
+                    type == NULL ? "?" : type);
+    }
+}
+
 void emqx_authorization(struct emqx *emqx, const struct hocon_value *value,
                         struct import_node *into)
 {
@@ -303,17 +326,7 @@ void emqx_authorization(struct emqx *emqx, const struct hocon_value *value,
     (void)into;
     for (const struct hocon_value *one = sources == NULL ? NULL : sources->first; one != NULL;
          one = one->next) {
-        const char *type = emqx_text(one, "type");
-        const char *path = emqx_text(one, "path");
-        import_note(emqx->import, one->place, "authorization.sources", "%s%s%s",
-                    type != NULL && strcmp(type, "file") == 0
-                        ? "the rules are terms of Erlang, in "
-                        : "rules of this kind are not looked up there from here: ",
-                    path != NULL   ? path
-                    : type == NULL ? "?"
-                                   : type,
-                    "; write them as an ACL file of Mosquitto (user, topic, pattern), which is "
-                    "`auth.acl_file`: see docs/MIGRATING.md");
+        rules_source(emqx, one);
     }
     for (const struct hocon_value *one = value->first; one != NULL; one = one->next) {
         struct emqx_path at;

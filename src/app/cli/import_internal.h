@@ -100,4 +100,7 @@ void import_mosquitto_end(struct import *import);
 
 bool import_emqx(struct import *import, const char *const *paths, size_t count);
 
+/* acl.conf of EMQX; the rules go to stdout as they are read, what has no equivalent is noted. */
+bool import_acl(struct import *import, const char *path);
+
 #endif
