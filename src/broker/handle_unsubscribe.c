@@ -21,6 +21,21 @@ static uint8_t unsubscribe_one(struct client *client, struct mr_span filter)
     return MR_MQTT_SUCCESS;
 }
 
+/* What it has of the groups that it leaves.  False: not yet. */
+static bool groups_leave(struct client *client, const struct mr_mqtt_subscribe *packet)
+{
+    struct session *session = client->session;
+    struct mr_span rest = packet->raw;
+    struct mr_span filter;
+    bool done = true;
+
+    while (done && session->share != NULL && mr_mqtt_unsubscription_next(&rest, &filter)) {
+        const struct mr_sub *sub = mr_subtree_find(client->shard->subtree, filter, &session->subs);
+        done = sub == NULL || share_leaving(client->shard, session, sub);
+    }
+    return done;
+}
+
 /* The record of a persistent session: all filters, whether there are such or not. */
 static enum mr_err unsubscribe_record(struct client *client, const struct mr_mqtt_subscribe *packet,
                                       uint8_t *list, uint64_t *seq)
@@ -66,6 +81,8 @@ enum verdict handle_unsubscribe(struct client *client, const struct mr_mqtt_fram
     if (client->session->keep != NULL) {
         if (answer_reserve(client, suback_size(client, &answer)) != MR_OK) {
             shard_stall(shard);
+            verdict = PACKET_LATER;
+        } else if (!groups_leave(client, &packet)) {
             verdict = PACKET_LATER;
         } else if (unsubscribe_record(client, &packet, codes + packet.filter_count, &seq) !=
                    MR_OK) {

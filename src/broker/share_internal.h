@@ -33,6 +33,12 @@ void share_load(const struct mr_shard *shard, struct session *session);
  */
 bool share_hand_over(struct mr_shard *shard, struct session *session) MR_MUST_USE;
 
+/* It is about to unsubscribe: what it was not sent goes to others, away or not, if there are any;
+ * what it was sent stays with it, for it may be acknowledging it.  False: no room, not yet.
+ */
+bool share_leaving(struct mr_shard *shard, struct session *session,
+                   const struct mr_sub *sub) MR_MUST_USE;
+
 /* The session ends: out of its groups; one that is not persistent leaves what it has to others. */
 void share_end(struct mr_shard *shard, struct session *session);
 

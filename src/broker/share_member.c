@@ -250,7 +250,9 @@ static enum mr_err delivery_move(struct mr_shard *shard, struct session *session
     return err;
 }
 
-void share_shift(struct mr_shard *shard, struct session *session, enum share_who who)
+/* Of the subscription with slot `only` (0: of all); `unsent`: what this connection was not sent. */
+static void shift(struct mr_shard *shard, struct session *session, enum share_who who, uint8_t only,
+                  bool unsent)
 {
     struct keep *keep = session->keep;
     bool tried[SLOTS + 1] = {false}; /* in vain */
@@ -260,7 +262,8 @@ void share_shift(struct mr_shard *shard, struct session *session, enum share_who
         struct delivery *delivery = queue_at(keep, i);
         uint32_t before = keep->count;
 
-        if (!delivery_moves(shard, keep, delivery, who) || tried[delivery->share]) {
+        if (!delivery_moves(shard, keep, delivery, who) || tried[delivery->share] ||
+            (only != 0 && delivery->share != only) || (unsent && i < keep->next)) {
             i += 1;
             continue;
         }
@@ -270,6 +273,19 @@ void share_shift(struct mr_shard *shard, struct session *session, enum share_who
         /* What is taken out of the front is gone, what is taken out behind it stays as DONE. */
         i = keep->count < before ? 0 : i + 1;
     }
+}
+
+void share_shift(struct mr_shard *shard, struct session *session, enum share_who who)
+{
+    shift(shard, session, who, 0, false);
+}
+
+bool share_leaving(struct mr_shard *shard, struct session *session, const struct mr_sub *sub)
+{
+    if (session->keep != NULL && sub->is_shared) {
+        shift(shard, session, SHARE_ANYONE, sub_slot(sub), true);
+    }
+    return !shard->stalled;
 }
 
 bool share_hand_over(struct mr_shard *shard, struct session *session)

@@ -3,7 +3,8 @@
  *
  * Goal:   a persistent session has at most 255 shared subscriptions, whatever it had before; and
  *         what it is still owed of a group that it left never goes to another group, however many
- *         subscriptions come and go meanwhile, and after a crash.
+ *         subscriptions come and go meanwhile, and after a crash; what it was not sent goes to the
+ *         others of the group that it leaves.
  * Method: one member that subscribes and unsubscribes, one of another group that must get nothing.
  */
 #include "broker_peer.h"
@@ -112,12 +113,60 @@ static void test_left_group(bool crashes)
     kit_close(&kit);
 }
 
+/* A member that reads slowly leaves the group, and then its session ends: others have what it was
+ * not sent.
+ */
+static void test_leaves_and_ends(bool crashes)
+{
+    struct kit kit;
+    struct peer leaves;
+    struct peer stays;
+    struct peer pub;
+    struct mr_mqtt_publish got;
+    struct mr_mqtt_connack connack;
+
+    kit_open(&kit, &(struct kit_options){.checkpoint_ms = crashes ? 100000 : 5});
+    (void)join(&kit, &stays, "stays", 3600);
+    mr_assert(subscribe(&stays, "$share/g/q") == 1);
+    peer_close(&stays);
+    peer_open(&leaves, &kit);
+    peer_send_connect(&leaves, &(struct peer_connect){.client_id = "leaves",
+                                                      .version = 5,
+                                                      .keep_session = true,
+                                                      .expiry_s = 3600,
+                                                      .receive_max = 1});
+    peer_expect_connack(&leaves, &connack);
+    mr_assert(subscribe(&leaves, "$share/g/q") == 1);
+    peer_join(&pub, &kit, "pub", 5);
+    peer_publish(&pub, "q", "sent", 1, 1);
+    mr_assert(peer_expect_puback(&pub, 1) == 0);
+    peer_publish(&pub, "q", "not sent", 1, 2);
+    mr_assert(peer_expect_puback(&pub, 2) == 0);
+    peer_close(&pub);
+    peer_expect_publish(&leaves, "q", "sent", 1, &got);
+    peer_quiet(&leaves);
+    unsubscribe(&leaves, "$share/g/q");
+    if (crashes) {
+        kit_crash(&kit);
+    }
+    peer_close(&leaves);
+    peer_join(&leaves, &kit, "leaves", 5);
+    mr_assert(join(&kit, &stays, "stays", 3600));
+    peer_expect_publish(&stays, "q", "not sent", 1, &got);
+    peer_quiet(&stays);
+    peer_close(&stays);
+    peer_close(&leaves);
+    kit_close(&kit);
+}
+
 int main(void)
 {
     test_most(0);
     test_most(3600);
     test_left_group(false);
     test_left_group(true);
+    test_leaves_and_ends(false);
+    test_leaves_and_ends(true);
     printf("ok\n");
     return 0;
 }
