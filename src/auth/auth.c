@@ -355,8 +355,12 @@ bool mr_auth_scram_find(struct mr_auth *auth, uint32_t realm, struct mr_span use
                         struct mr_scram_keys *out)
 {
     struct realm_files files = realm_files_hold(auth, realm);
-    bool known = mr_passfile_scram_find(files.passfile, user, out);
+    bool known = false;
 
+    *out = (struct mr_scram_keys){0};
+    if (files.passfile != NULL) { /* a reload may have taken it away since it was offered */
+        known = mr_passfile_scram_find(files.passfile, user, out);
+    }
     realm_files_drop(files);
     return known;
 }

@@ -56,6 +56,9 @@ const char *exchange_begin(struct client *client, struct mr_span data)
     if (fault != NULL) {
         return fault;
     }
+    if (!login_asks(client) || !mr_auth_offers_scram(auth, login_realm(client))) {
+        return "no password file has any user of SCRAM any more"; /* by a reload */
+    }
     exchange->user_len = (uint16_t)user.len;
     bool known = mr_auth_scram_find(auth, login_realm(client), user, &keys);
     mr_os_random(nonce, sizeof(nonce));

@@ -149,6 +149,24 @@ class Revoked(unittest.TestCase):
                 codes.append(peer.read()[1][1])
             self.assertEqual(codes, [0x87, 0x87, 0])
 
+    def test_a_reload_that_takes_the_file_away_leaves_nobody_to_ask(self):
+        """Half-way in: refused.  In: it stays where everybody may, and cannot do it again."""
+        with Gateway(f"auth: {{ password_file: {users} }}\n") as mine, \
+                wire.Wire(mine.mqtt_port) as half, wire.Wire(mine.mqtt_port) as there:
+            join(there, client="there")
+            scram = Scram("press", "pencil")
+            challenge = begin(half, scram, client="half")
+            mine.config.write_text("", encoding="utf-8")
+            os.kill(mine.pid(), signal.SIGHUP)
+            mine.wait_log("reload: done")
+            half.send(auth(CONTINUE, scram.final(challenge)))
+            self.assertEqual(half.read()[1][1], 0x8C)
+            there.send(wire.publish("enhanced/still", b"1", 1, 7, version=5))
+            self.assertEqual(there.read()[0] >> 4, wire.PUBACK)
+            there.send(auth(AGAIN, Scram("press", "pencil").first))
+            kind, body = there.read()
+            self.assertEqual((kind >> 4, body[0]), (wire.DISCONNECT, 0x87))
+
 
 class Connecting(unittest.TestCase):
     def refused(self, peer, code):
