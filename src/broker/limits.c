@@ -20,6 +20,19 @@
 
 #define SECOND_NS 1000000000
 
+/* No cost and no burst is longer, so that no sum of them leaves 64 bits; and no timer is set
+ * further ahead, for when it comes the client is looked at again.
+ */
+#define YEAR_NS ((int64_t)365 * 24 * 3600 * SECOND_NS)
+#define WAIT_MAX_NS ((int64_t)24 * 3600 * SECOND_NS)
+
+/* What `count` events cost that take `cost_ns` each. */
+static int64_t cost_of(uint64_t count, int64_t cost_ns)
+{
+    return cost_ns != 0 && count > (uint64_t)(YEAR_NS / cost_ns) ? YEAR_NS
+                                                                 : (int64_t)count * cost_ns;
+}
+
 /* What `mqtt` says, unless the listener says otherwise. */
 static uint64_t limit_of(uint64_t own, uint64_t common)
 {
@@ -39,10 +52,10 @@ static uint32_t lower_of(uint64_t own, uint64_t common)
  */
 static int64_t ahead_of(uint64_t burst, int64_t cost_ns)
 {
-    uint64_t most = burst == 0 ? 0 : (burst - 1) * (uint64_t)cost_ns;
+    int64_t most = burst == 0 ? 0 : cost_of(burst - 1, cost_ns);
     int64_t least = (int64_t)2 * MR_NET_TICK_NS;
 
-    return most > (uint64_t)least ? (int64_t)most : least;
+    return most > least ? most : least;
 }
 
 static void rates_set(struct client_limits *out, const struct mr_listener_limits *own,
@@ -152,6 +165,13 @@ static void charge(int64_t *due_ns, int64_t cost_ns, int64_t now_ns)
 bool rate_admits(struct client *client, const struct mr_mqtt_frame *frame)
 {
     const struct client_limits *limits = client_limits(client);
+/* Rounded to what 1,024 bytes cost only where that is a year's worth. */
+static int64_t bytes_cost_of(uint32_t bytes, const struct client_limits *limits)
+{
+    return cost_of(bytes / 1024, limits->kibibyte_ns) +
+           (int64_t)(bytes % 1024) * limits->kibibyte_ns / 1024;
+}
+
     struct mr_shard *shard = client->shard;
     int64_t wait_ns = wait_of(client->rate->bytes_due_ns, limits->bytes_ahead_ns, shard->now_ns);
 
@@ -166,6 +186,7 @@ bool rate_admits(struct client *client, const struct mr_mqtt_frame *frame)
     client->rate_waits = true;
     mr_conn_hold(client_conn(client));
     mr_conn_set_timer(client_conn(client), shard->tick + (uint32_t)(wait_ns / MR_NET_TICK_NS) + 1);
+    wait_ns = wait_ns > WAIT_MAX_NS ? WAIT_MAX_NS : wait_ns;
     return false;
 }
 
@@ -174,8 +195,7 @@ void rate_charge(struct client *client, const struct mr_mqtt_frame *frame)
     const struct client_limits *limits = client_limits(client);
     int64_t now_ns = client->shard->now_ns;
 
-    charge(&client->rate->bytes_due_ns, (int64_t)frame->total_bytes * limits->kibibyte_ns / 1024,
-           now_ns);
+    charge(&client->rate->bytes_due_ns, bytes_cost_of(frame->total_bytes, limits), now_ns);
     if (frame->type == MR_MQTT_PUBLISH) {
         charge(&client->rate->messages_due_ns, limits->message_ns, now_ns);
     }

@@ -20,6 +20,7 @@ listeners:
     max_packet_size: 1KiB
     topic_alias_maximum: 2
   slow: { bind: "127.0.0.1:0", messages_rate: 20, messages_burst: 20 }
+  vast: { bind: "127.0.0.1:0", bytes_rate: 1, bytes_burst: 1TiB }
   thin: { bind: "127.0.0.1:0", bytes_rate: 2KiB, bytes_burst: 2KiB }
   full: { bind: "127.0.0.1:0", max_connections: 2 }
   fair: { bind: "127.0.0.1:0", max_conn_rate_per_address: 2 }
@@ -110,6 +111,13 @@ class Rates(unittest.TestCase):
         code, wire = answer(port("fair"), "later", source="127.0.0.7")
         wire.sock.close()
         return code == 0
+    def test_a_burst_of_years_is_one(self):
+        """A mebibyte of a burst of a tebibyte at a byte a second: its time has more than 64 bits."""
+        with Wire(port("vast"), "vast") as wire:
+            wire.send(b"".join(publish("rate/v", b"x" * 16384, 1, n + 1) for n in range(64)))
+            ids = [struct.unpack(">H", wire.read()[1][:2])[0] for _ in range(64)]
+        self.assertEqual(ids, list(range(1, 65)))
+
 
 
 class Sizes(unittest.TestCase):
