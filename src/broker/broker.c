@@ -23,6 +23,7 @@ enum {
     DESCRIPTORS_RESERVED = 128, /* journal, sinks, admin, logs */
     DESCRIPTORS_LEFT = 32,      /* ... even if they need more than that */
     CONNECTIONS_LEAST = 16,
+    MOVING_SHARE = 16,       /* of a shard's memory, for connections on their way to others */
     GATE_ENTRY_SHARE = 4096, /* one entry per so many bytes of memory */
     GATE_ENTRIES_LEAST = 1024,
     GATE_ENTRIES_MOST = 1 << 20,
@@ -80,8 +81,10 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
 
     memory = memory < MEMORY_LEAST ? MEMORY_LEAST : memory;
     broker->shards[index] = shard;
-    shard_state_open(shard, broker, index, memory);
+    uint64_t moving = broker->shard_count > 1 ? memory / MOVING_SHARE : 0;
+    shard_state_open(shard, broker, index, memory - moving);
     if (broker->shard_count > 1) {
+        shard->moving_max = moving / (broker->shard_count - 1);
         shard->interest = mr_alloc(sizeof(*shard->interest));
         shard->interest->key = broker->interest_key;
         shard->interest->version = &broker->interest_version;

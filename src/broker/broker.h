@@ -35,6 +35,7 @@ enum mr_overlapping { MR_OVERLAPPING_EACH, MR_OVERLAPPING_MERGED };
 /* Limits of all listeners; rows in mr_broker_options. */
 struct mr_broker_limits {
     uint64_t max_packet_size;       /* bytes; a larger packet ends its connection with 0x95 */
+    uint64_t max_connect_size;      /* the same of a CONNECT, and of all before it is let in */
     uint64_t receive_maximum;       /* QoS 1 and 2 publishes a client may have unacknowledged */
     uint64_t max_inflight_messages; /* ... and we towards a 3.x subscriber */
     uint64_t max_queued_messages;   /* per subscriber; beyond it new ones are dropped */

@@ -206,7 +206,8 @@ void outbound_drop(struct mr_shard *shard, struct session *session);
 /* From one shard to another: a ring, made when it is first needed. */
 struct mailbox {
     _Atomic(struct mr_ring *) ring;
-    _Atomic uint64_t large_bytes; /* of messages that lie beside the ring */
+    _Atomic uint64_t large_bytes;  /* of messages that lie beside the ring */
+    _Atomic uint64_t moving_bytes; /* of connections on their way, what they sent and is unread */
 };
 
 /* Send the connection, whose CONNECT is at the front of `unread`, to its home.  FULL:

@@ -125,7 +125,7 @@ void client_begin(struct mr_shard *shard, struct mr_conn *conn)
 
     client->shard = shard;
     client->listener = (uint8_t)mr_conn_listener(conn);
-    client->packet_told = client_limits(client)->packet_max;
+    client->packet_told = client_limits(client)->connect_max;
     client->end = END_CLOSED;
     patience_begin(shard, conn);
 }

@@ -41,12 +41,30 @@ static const char *stranger_name(struct mr_span bytes)
     return NULL;
 }
 
+/* The version that a CONNECT names of which only the beginning may be here; 0: not known. */
+static uint8_t version_named(const struct mr_mqtt_frame *frame, struct mr_span rest)
+{
+    size_t head = 1; /* type and length: up to the byte without its highest bit */
+
+    while (head < rest.len && (rest.at[head] & 0x80) != 0) {
+        head += 1;
+    }
+    size_t at = head + 1 + 2 + 4; /* behind "MQTT" */
+    bool is_here = frame->type == MR_MQTT_CONNECT && rest.len > at &&
+                   memcmp(rest.at + head + 1, "\0\4MQTT", 6) == 0;
+    return is_here ? rest.at[at] : 0;
+}
+
 /* A frame that cannot be followed any further. */
 static enum verdict frame_refuse(struct client *client, enum mr_err err,
                                  const struct mr_mqtt_frame *frame, struct mr_span rest)
 {
     const char *what = client->session == NULL ? stranger_name(rest) : NULL;
 
+    if (err == MR_ERR_FULL && client->session == NULL && what == NULL) {
+        return connect_refuse(client, version_named(frame, rest), MR_MQTT_PACKET_TOO_LARGE,
+                              "its CONNECT is larger than `max_connect_size`");
+    }
     if (what == NULL) {
         what = err == MR_ERR_AGAIN ? "the first packet is not CONNECT" : frame->what;
     }
@@ -102,7 +120,6 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
 {
     struct mr_shard *shard = arg;
     struct client *client = mr_conn_user(conn);
-    const uint32_t packet_max = client->packet_told;
     struct mr_span rest = bytes;
     struct mr_mqtt_frame frame;
     enum verdict verdict = PACKET_DONE;
@@ -115,7 +132,7 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
         client->joining = false;
     }
     while (rest.len != 0 && verdict == PACKET_DONE) {
-        enum mr_err err = mr_mqtt_frame(rest, packet_max, &frame);
+        enum mr_err err = mr_mqtt_frame(rest, client->packet_told, &frame);
         if (MR_UNLIKELY(err == MR_ERR_AGAIN) && !begins_wrong(client, rest)) {
             mr_conn_need(conn, frame.total_bytes);
             break;

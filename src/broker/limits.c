@@ -85,9 +85,12 @@ static void listener_limits_set(struct mr_shard *shard, uint32_t index)
     struct client_limits *out = &shard->listener_limits[index];
     uint64_t topic_bytes = limit_of(own->max_topic_length, common->max_topic_length);
     uint64_t subscriptions = limit_of(own->max_subscriptions, common->max_subscriptions);
+    uint32_t packet_max = lower_of(own->max_packet_size, common->max_packet_size);
+    uint32_t connect_max = (uint32_t)limit_of(own->max_connect_size, common->max_connect_size);
 
     *out = (struct client_limits){
-        .packet_max = lower_of(own->max_packet_size, common->max_packet_size),
+        .packet_max = packet_max,
+        .connect_max = connect_max < packet_max ? connect_max : packet_max,
         .topic_bytes_max = topic_bytes == 0 ? UINT16_MAX : (uint32_t)topic_bytes,
         .topic_levels_max = lower_of(own->max_topic_levels, common->max_topic_levels),
         .client_id_max =
@@ -162,9 +165,6 @@ static void charge(int64_t *due_ns, int64_t cost_ns, int64_t now_ns)
     *due_ns = (*due_ns > now_ns ? *due_ns : now_ns) + cost_ns;
 }
 
-bool rate_admits(struct client *client, const struct mr_mqtt_frame *frame)
-{
-    const struct client_limits *limits = client_limits(client);
 /* Rounded to what 1,024 bytes cost only where that is a year's worth. */
 static int64_t bytes_cost_of(uint32_t bytes, const struct client_limits *limits)
 {
@@ -172,6 +172,9 @@ static int64_t bytes_cost_of(uint32_t bytes, const struct client_limits *limits)
            (int64_t)(bytes % 1024) * limits->kibibyte_ns / 1024;
 }
 
+bool rate_admits(struct client *client, const struct mr_mqtt_frame *frame)
+{
+    const struct client_limits *limits = client_limits(client);
     struct mr_shard *shard = client->shard;
     int64_t wait_ns = wait_of(client->rate->bytes_due_ns, limits->bytes_ahead_ns, shard->now_ns);
 
@@ -183,10 +186,10 @@ static int64_t bytes_cost_of(uint32_t bytes, const struct client_limits *limits)
     if (wait_ns == 0) {
         return true;
     }
+    wait_ns = wait_ns > WAIT_MAX_NS ? WAIT_MAX_NS : wait_ns;
     client->rate_waits = true;
     mr_conn_hold(client_conn(client));
     mr_conn_set_timer(client_conn(client), shard->tick + (uint32_t)(wait_ns / MR_NET_TICK_NS) + 1);
-    wait_ns = wait_ns > WAIT_MAX_NS ? WAIT_MAX_NS : wait_ns;
     return false;
 }
 

@@ -9,7 +9,8 @@
 
 /* What the clients of a listener may, in this shard (limits.c). */
 struct client_limits {
-    uint32_t packet_max; /* bytes */
+    uint32_t packet_max;  /* bytes */
+    uint32_t connect_max; /* of a CONNECT, and of all before it is let in; not above packet_max */
     uint32_t topic_bytes_max;
     uint32_t topic_levels_max;
     uint32_t client_id_max;

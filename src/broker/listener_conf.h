@@ -31,6 +31,7 @@ struct mr_listener_tls {
 /* What the clients of one listener may; 0: what `mqtt` says for all. */
 struct mr_listener_limits {
     uint64_t max_packet_size;
+    uint64_t max_connect_size;
     uint64_t max_topic_length;
     uint64_t max_topic_levels;
     uint64_t max_subscriptions;

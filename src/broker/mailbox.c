@@ -11,7 +11,8 @@
  * and its session is touched by one thread.  What travels is the parcel of net/move.c
  * and the bytes that were read and not consumed, CONNECT first; the home parses them
  * anew.  When the ring is full the connection waits as for a full journal: unparsed,
- * paused, tried again at the next tick.
+ * paused, tried again at the next tick; and so when what is on its way would be more than
+ * the part of `gateway.memory` that is kept for it.
  *
  * Messages with QoS 0, and those that are not journaled, go to every other shard that
  * may have a subscriber for them (interest.h), at once.  They lie in the ring itself, or
@@ -96,9 +97,12 @@ enum mr_err mailbox_send_client(struct client *client, struct mr_span unread)
 {
     struct mr_shard *shard = client->shard;
     struct mr_ring *ring = ring_to(shard, client->home);
+    struct mailbox *box = mailbox_of(shard->broker, shard->index, client->home);
+    uint64_t moving = atomic_load_explicit(&box->moving_bytes, memory_order_relaxed);
+    bool fits = moving == 0 || moving + unread.len <= shard->moving_max;
     struct mail *mail = NULL;
 
-    if (mr_conn_may_detach(client_conn(client))) {
+    if (fits && mr_conn_may_detach(client_conn(client))) {
         mail = (struct mail *)(void *)mr_ring_reserve(ring, sizeof(*mail));
     }
     if (mail == NULL) {
@@ -110,6 +114,7 @@ enum mr_err mailbox_send_client(struct client *client, struct mr_span unread)
                                      .in_crowd = client->in_crowd,
                                      .is_surplus = client->is_surplus}};
     memcpy(mail->client.unread, unread.at, unread.len);
+    atomic_fetch_add_explicit(&box->moving_bytes, unread.len, memory_order_relaxed);
     mr_acks_drop(shard->gate, &client->acks);
     mr_conn_detach(client_conn(client), (uint32_t)unread.len, &mail->client.parcel);
     mail_sent(shard, ring, sizeof(*mail), to);
@@ -190,13 +195,14 @@ void mailbox_send_shared(struct mr_shard *shard, const struct mr_message *messag
 }
 
 /* It is a CONNECT, perhaps with a password. */
-static void unread_free(const struct mail_client *mail)
+static void unread_free(struct mailbox *box, const struct mail_client *mail)
 {
+    atomic_fetch_sub_explicit(&box->moving_bytes, mail->parcel.unread_bytes, memory_order_relaxed);
     mr_wipe(mail->unread, mail->parcel.unread_bytes);
     mr_free(mail->unread);
 }
 
-static void take_client(struct mr_shard *shard, const struct mail_client *mail)
+static void take_client(struct mr_shard *shard, struct mailbox *box, const struct mail_client *mail)
 {
     struct mr_conn *conn = NULL;
 
@@ -205,7 +211,7 @@ static void take_client(struct mr_shard *shard, const struct mail_client *mail)
     } else {
         conn = mr_net_attach(shard->net, &mail->parcel, mail->unread);
     }
-    unread_free(mail);
+    unread_free(box, mail);
     if (conn != NULL) {
         struct client *client = mr_conn_user(conn);
         client_begin(shard, conn);
@@ -269,7 +275,7 @@ static void mailbox_take(struct mr_shard *shard, struct mailbox *box, struct mr_
         bytes += entry.len;
         if (mail->kind == MAIL_CLIENT) {
             bytes += mail->client.parcel.unread_bytes;
-            take_client(shard, &mail->client);
+            take_client(shard, box, &mail->client);
         } else {
             bytes += mail->message.large != NULL ? mail->message.payload_len : 0;
             take_message(shard, mail);
@@ -316,7 +322,7 @@ static void mailbox_empty(struct mr_broker *broker, struct mailbox *box, struct 
         const struct mail *mail = (const struct mail *)(const void *)entry.at;
         if (mail->kind == MAIL_CLIENT) {
             mr_conn_parcel_close(&mail->client.parcel, &broker->net_shared);
-            unread_free(&mail->client);
+            unread_free(box, &mail->client);
         } else {
             large_free(box, &mail->message);
         }

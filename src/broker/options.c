@@ -159,6 +159,7 @@ const struct mr_option mr_listener_options[] = {
      .help = "Connections at a time; a further one is refused (5.0: 0x97) unless its client is "
              "there already; 0: as many as descriptors allow."},
     LIMIT_ROW(max_packet_size, MR_OPT_SIZE, 256 << 20, "the smaller of both holds"),
+    LIMIT_ROW(max_connect_size, MR_OPT_SIZE, 256 << 20, "0: that one"),
     LIMIT_ROW(max_topic_length, MR_OPT_U64, 65535, "0: that one"),
     LIMIT_ROW(max_topic_levels, MR_OPT_U64, 1000, "the smaller of both holds"),
     LIMIT_ROW(max_subscriptions, MR_OPT_U64, 100000000, "0: that one"),
@@ -294,6 +295,9 @@ static const struct mr_option flapping_options[] = {
 const struct mr_option mr_broker_options[] = {
     ROW_AT_START(max_packet_size, MR_OPT_SIZE, "1MiB", 128, 256 << 20,
                  "Largest packet a client may send; a larger one ends its connection."),
+    ROW(max_connect_size, MR_OPT_SIZE, "128KiB", 128, 256 << 20,
+        "Largest CONNECT, and largest packet of a client that has not been let in; a larger one "
+        "ends its connection."),
     ROW(receive_maximum, MR_OPT_U64, "1000", 1, 65535,
         "QoS 1 and 2 publishes that a 5.0 client may have unacknowledged."),
     ROW(max_inflight_messages, MR_OPT_U64, "20", 1, 1024,

@@ -255,8 +255,9 @@ struct mr_shard {
 
     bool posted[SHARDS_MAX]; /* to whom something was sent in this turn */
     bool posted_any;
-    struct mr_interest *interest;  /* of its subscribers, for the others; NULL: one shard */
-    struct foreign_lane *foreign;  /* what was read of the other lanes; NULL: one shard */
+    uint64_t moving_max;          /* bytes on their way to another shard, beyond one connection's */
+    struct mr_interest *interest; /* of its subscribers, for the others; NULL: one shard */
+    struct foreign_lane *foreign; /* what was read of the other lanes; NULL: one shard */
     _Atomic uint64_t retained_seq; /* of the last event with RETAIN in its lane */
     bool foreign_left;             /* more was read there than a turn takes */
     bool mail_left;                /* more came from other shards than a turn takes */

@@ -31,7 +31,41 @@ static void bytes_free(struct mr_conn *conn)
     if (MR_UNLIKELY(conn->secret != SECRET_NONE)) {
         mr_wipe(in->bytes, in->capacity);
     }
+    if (in->unproven) {
+        conn->net->unproven_bytes -= in->capacity;
+        in->unproven = false;
+    }
     mr_bufpool_give(conn->net->options.pool, in->bytes, in->capacity);
+    in->bytes = NULL;
+    in->capacity = 0;
+}
+
+/* Let `bytes` be where it has what was received, in place of what it had. */
+static void bytes_set(struct mr_conn *conn, uint8_t *bytes, size_t capacity)
+{
+    struct conn_in *in = conn->in;
+
+    if (in->bytes != NULL) {
+        bytes_free(conn);
+    }
+    in->bytes = bytes;
+    in->capacity = (uint32_t)capacity;
+    in->unproven = conn->secret == SECRET_MAYBE;
+    conn->net->unproven_bytes += in->unproven ? capacity : 0;
+}
+
+/* A buffer for what it sends.  NULL: there is none, or not for one more that has not been let
+ * in: those who only begin packets must not take the memory of everybody.
+ */
+static uint8_t *bytes_take(struct mr_conn *conn, size_t size, size_t *capacity)
+{
+    struct mr_net *net = conn->net;
+    size_t share = net->options.pool->limit_bytes / CONN_UNPROVEN_SHARE;
+
+    if (conn->secret == SECRET_MAYBE && net->unproven_bytes + size > share) {
+        return NULL;
+    }
+    return mr_bufpool_take(net->options.pool, size, capacity);
 }
 
 void conn_in_drop(struct mr_conn *conn)
@@ -47,7 +81,7 @@ void conn_in_drop(struct mr_conn *conn)
     conn->in = NULL;
 }
 
-bool conn_in_begin(struct mr_conn *conn)
+static bool in_begin(struct mr_conn *conn)
 {
     size_t capacity = 0;
 
@@ -69,7 +103,8 @@ static uint32_t in_wanted(const struct mr_conn *conn, uint32_t len, uint32_t nee
     if (need <= CONN_DIRECT || conn->paused) {
         return len;
     }
-    uint32_t wanted = len < CONN_DIRECT ? 4 * CONN_DIRECT : 4 * len;
+    uint32_t first = conn->secret == SECRET_MAYBE ? CONN_UNPROVEN_FIRST : CONN_DIRECT_FIRST;
+    uint32_t wanted = len < first / 4 ? first : 4 * len;
     return wanted > need ? need : wanted;
 }
 
@@ -83,14 +118,14 @@ static bool in_keep(struct mr_conn *conn, const uint8_t *at, uint32_t len, uint3
         conn_in_drop(conn);
         return true;
     }
-    if (!conn_in_begin(conn)) {
+    if (!in_begin(conn)) {
         return false;
     }
     struct conn_in *in = conn->in;
     uint32_t wanted = in_wanted(conn, len, need);
     bool fits = in->capacity >= wanted;
     if (!fits || in->capacity / 8 > wanted) { /* too small, or a waste */
-        bytes = mr_bufpool_take(conn->net->options.pool, wanted, &capacity);
+        bytes = bytes_take(conn, wanted, &capacity);
     }
     if (bytes == NULL && !fits) {
         return false; /* the connection ends, and `in` with it */
@@ -100,15 +135,16 @@ static bool in_keep(struct mr_conn *conn, const uint8_t *at, uint32_t len, uint3
         memmove(in->bytes, at, len);
     } else {
         memcpy(bytes, at, len);
-        if (in->bytes != NULL) {
-            bytes_free(conn);
-        }
-        in->bytes = bytes;
-        in->capacity = (uint32_t)capacity;
+        bytes_set(conn, bytes, capacity);
     }
     in->len = len;
     in->need = need;
     return true;
+}
+
+bool conn_in_fill(struct mr_conn *conn, const uint8_t *at, uint32_t len)
+{
+    return in_keep(conn, at, len, 0);
 }
 
 /* Nothing is left in the slab of what may have been secret; from the owner's word on nothing is. */
@@ -265,6 +301,25 @@ static bool layers_have_more(const struct mr_conn *conn)
            (conn_tls(conn) != NULL && tls_has_more(conn_tls(conn)));
 }
 
+/* A WebSocket within a frame, of which there is no packet begun, is watched like one within a
+ * packet (partial.c): its frame holds memory too.
+ */
+static void frame_watch(struct mr_conn *conn)
+{
+    const struct conn_ws *ws = conn_ws(conn);
+
+    if (conn->state != CONN_OPEN || ws == NULL || (conn->in != NULL && conn->in->len != 0)) {
+        return;
+    }
+    if (!ws_is_within(ws)) {
+        conn_in_drop(conn);
+    } else if (in_begin(conn)) {
+        partial_note(conn, false);
+    } else {
+        conn_end(conn, MR_CLOSE_MEMORY);
+    }
+}
+
 /* No readiness tells of what TLS has received and not been read, or of a WebSocket that is
  * over: take all of it.
  */
@@ -275,6 +330,7 @@ static void in_read_inside(struct mr_conn *conn, uint32_t max)
             break;
         }
     }
+    frame_watch(conn);
 }
 
 /* Not open: what comes has nowhere to go, or is a PROXY header. */

@@ -236,6 +236,11 @@ enum mr_err ws_take(struct mr_conn *conn, uint8_t *into, size_t len, size_t *got
     return MR_ERR_REJECT;
 }
 
+bool ws_is_within(const struct conn_ws *ws)
+{
+    return ws->frames.reader != NULL;
+}
+
 bool ws_has_more(const struct conn_ws *ws)
 {
     return ws->over;

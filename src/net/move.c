@@ -65,12 +65,7 @@ struct mr_conn *mr_net_attach(struct mr_net *net, const struct mr_conn_parcel *p
     if (parcel->unread_bytes == 0) {
         return conn;
     }
-    size_t capacity = 0;
-    uint8_t *bytes = mr_bufpool_take(net->options.pool, parcel->unread_bytes, &capacity);
-    if (bytes == NULL || !conn_in_begin(conn)) {
-        if (bytes != NULL) {
-            mr_bufpool_give(net->options.pool, bytes, capacity);
-        }
+    if (!conn_in_fill(conn, unread, parcel->unread_bytes)) {
         conn_pause_end(conn);
         conn->state = CONN_LINGER;
         net->stats.open -= 1;
@@ -78,9 +73,6 @@ struct mr_conn *mr_net_attach(struct mr_net *net, const struct mr_conn_parcel *p
         conn_free(conn);
         return NULL;
     }
-    memcpy(bytes, unread, parcel->unread_bytes);
-    *conn->in = (struct conn_in){
-        .bytes = bytes, .capacity = (uint32_t)capacity, .len = parcel->unread_bytes};
     return conn;
 }
 

@@ -17,6 +17,9 @@ enum {
     CONN_CHUNK = 256,       /* connections allocated at once */
     CONN_SLAB = 256 << 10,  /* default slab */
     CONN_DIRECT = 16 << 10, /* a packet above it is read straight into its own buffer */
+    CONN_DIRECT_FIRST = 4 * CONN_DIRECT, /* its first buffer */
+    CONN_UNPROVEN_FIRST = 4 << 10,       /* the same of one that has not been let in */
+    CONN_UNPROVEN_SHARE = 4,             /* of the pool, for all of those together */
     CONN_GREETINGS = 16,    /* steps of handshakes a turn: 20 ms of CPU with RSA, less with EC */
     CONN_ACCEPT_BURST = 64, /* per listener and turn, so that a storm starves no one */
     CONN_LITTLE = 4 << 10,  /* bytes per read of a connection that is often held */
@@ -51,6 +54,7 @@ struct conn_in {
     uint32_t since;    /* tick */
     uint32_t len_then; /* `len` at that tick */
     bool listed;
+    bool unproven; /* counted in net->unproven_bytes */
 };
 
 /* A million of them are idle at a time: what only some have, or all only for a while, is lent
@@ -127,6 +131,7 @@ struct mr_net {
     uint32_t partial_last;
     uint32_t patience_ticks; /* 0: for ever */
     uint32_t accept_again;   /* tick; 0: accepting */
+    uint64_t unproven_bytes; /* lent for what those sent who have not been let in */
     uint32_t greetings;      /* of this turn */
     uint32_t need;           /* what on_bytes, which is running, has said by mr_conn_need() */
     struct mr_wheel wheel;
@@ -182,7 +187,7 @@ enum mr_err conn_take_wire(struct mr_conn *conn, uint8_t *into, size_t len, size
                            bool inside) MR_MUST_USE;
 enum mr_err conn_put_wire(struct mr_conn *conn, const void *at, size_t len,
                           size_t *sent) MR_MUST_USE;
-bool conn_in_begin(struct mr_conn *conn); /* have an `in`; false: no memory */
+bool conn_in_fill(struct mr_conn *conn, const uint8_t *at, uint32_t len); /* false: no memory */
 void conn_in_drop(struct mr_conn *conn);
 void conn_out_drop(struct mr_conn *conn);
 

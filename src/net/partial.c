@@ -6,7 +6,8 @@
  * began; a tick looks at the front of it.  Who has brought enough meanwhile, or is not
  * read by our own doing, goes to its end.
  *
- * A connection whose packets arrive whole is never in it.
+ * A connection whose packets arrive whole is never in it.  One with a WebSocket is in it within
+ * a frame too, and begins anew with each packet of that frame.
  */
 #include "net/net_internal.h"
 

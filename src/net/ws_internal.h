@@ -19,7 +19,8 @@ void ws_free(struct conn_ws *ws, struct mr_bufpool *pool);
  */
 enum mr_err ws_take(struct mr_conn *conn, uint8_t *into, size_t len, size_t *got,
                     bool inside) MR_MUST_USE;
-bool ws_has_more(const struct conn_ws *ws); /* the next ws_take() has something to say */
+bool ws_is_within(const struct conn_ws *ws); /* a frame has begun and not ended */
+bool ws_has_more(const struct conn_ws *ws);  /* the next ws_take() has something to say */
 enum mr_close_why ws_close_why(struct mr_conn *conn);
 
 /* Send from the queue of the connection, control frames first; *sent counts both. */

@@ -1,10 +1,11 @@
 """Attacks on a WebSocket listener while a healthy pair goes on beside it (attack.py)."""
 
 import struct
+import time
 import unittest
 
 import attack
-from wire import CONNACK, PUBACK, connect, publish
+from wire import CONNACK, DISCONNECT, PINGRESP, PUBACK, connect, publish
 from ws import BINARY, CLOSE, CONT, PING, TEXT, Ws, frame, request
 
 
@@ -37,6 +38,32 @@ listeners:
             for data, code in cases:
                 for joined in (False, True):
                     self.assertEqual(self.code(data, joined), code, data[:8])
+
+    def test_frames_that_stop_half_way(self):
+        """Without a keep alive: within a header, behind it, within a ping, behind a packet."""
+        ping = b"\xc0\x00"
+        halves = (b"\x82", b"\x82\xfe\x01", frame(ping * 2)[:6], frame(ping * 2)[:8],
+                  frame(b"x" * 100, PING)[:20])
+        for half in halves:
+            with Ws(self.port()) as ws:
+                ws.send(frame(connect("half", 5, keep_alive=0)))
+                self.assertEqual(ws.packet()[0] >> 4, CONNACK)
+                ws.send(half)
+                kind, body = ws.packet()
+                while kind >> 4 == PINGRESP:
+                    kind, body = ws.packet()
+                self.assertEqual((kind >> 4, body[0]), (DISCONNECT, 0x8D), half)
+
+    def test_a_frame_goes_on_as_long_as_packets_come(self):
+        ping = b"\xc0\x00"
+        whole = frame(ping * 4)
+        with Ws(self.port()) as ws:
+            ws.send(frame(connect("slowly", 5, keep_alive=0)))
+            self.assertEqual(ws.packet()[0] >> 4, CONNACK)
+            for end in (8, 10, 12, 14):
+                ws.send(whole[0 if end == 8 else end - 2:end])
+                self.assertEqual(ws.packet()[0] >> 4, PINGRESP)
+                time.sleep(0.6)  # sleep: the whole frame takes longer than packet_timeout
 
     def test_frames_that_claim_more_than_there_is_memory(self):
         before = self.resident()

@@ -53,6 +53,46 @@ def answer(to, client, version=5, source=None, **more):
     return (got[1][1] if got else None), wire
 
 
+class BeforeTheLogin(unittest.TestCase):
+    """`max_connect_size`, 128 KiB."""
+
+    def test_a_large_will_comes_in_and_large_packets_behind_it(self):
+        for version in (4, 5):
+            large = publish("large/1", b"x" * 500000, 1, 7, version)
+            whole = connect("large", version, will=("large/will", b"w" * 65535, 0))
+            with Wire(gateway.mqtt_port) as wire:
+                wire.send(whole + large)
+                self.assertEqual(wire.read()[1][1], 0)
+                self.assertEqual(wire.read()[1][:2], b"\x00\x07")
+
+    def test_a_larger_connect_is_refused_before_its_body(self):
+        whole = connect("larger", 5, will=("w", b"w" * 65535, 0),
+                        properties=(b"\x26" + text("k") + text("v" * 65000)) * 2)
+        self.assertGreater(len(whole), 128 * 1024)
+        with Wire(gateway.mqtt_port) as wire:
+            wire.send(whole[:64])
+            kind, body = wire.read()
+            self.assertEqual((kind >> 4, body[1]), (CONNACK, 0x95))
+            self.assertEqual(wire.read_until_closed(), [])
+
+    def test_many_that_begin_a_connect_do_not_take_the_memory_of_all(self):
+        """Each announces 120 KiB and sends little of it."""
+        before = gateway.metric("millrace_mqtt_buffer_bytes")
+        whole = connect("begun", 5, will=("w", b"w" * 60000, 0), properties=b"\x26" + text("k")
+                        + text("v" * 60000))
+        wires = [Wire(gateway.mqtt_port) for _ in range(100)]
+        for wire in wires:
+            wire.send(whole[:100])
+        until(lambda: gateway.metric("millrace_mqtt_buffer_bytes") - before > 0, 10)
+        with Wire(gateway.mqtt_port, "other") as other:
+            other.send(publish("large/o", b"x", 1, 1))
+            self.assertEqual(other.read()[0] >> 4, PUBACK)
+        self.assertLess(gateway.metric("millrace_mqtt_buffer_bytes") - before,
+                        100 * (4096 + 64) + 65536)
+        for wire in wires:
+            wire.__exit__()
+
+
 class Rates(unittest.TestCase):
     def test_messages_beyond_the_rate_wait_and_none_is_lost(self):
         with Wire(port("slow"), "rated") as wire:
@@ -70,6 +110,13 @@ class Rates(unittest.TestCase):
             for _ in range(80):
                 self.assertEqual(wire.read()[0] >> 4, PUBACK)
         self.assertLess(time.monotonic() - begun, 60)
+
+    def test_a_burst_of_years_is_one(self):
+        """A burst of a tebibyte at a byte a second: its time has more than 64 bits."""
+        with Wire(port("vast"), "vast") as wire:
+            wire.send(b"".join(publish("rate/v", b"x" * 16384, 1, n + 1) for n in range(64)))
+            ids = [struct.unpack(">H", wire.read()[1][:2])[0] for _ in range(64)]
+        self.assertEqual(ids, list(range(1, 65)))
 
     def test_a_client_that_is_held_is_not_called_silent(self):
         """8 KiB at 2 KiB/s are 3 s of waiting, three times the keep alive; a packet larger
@@ -111,13 +158,6 @@ class Rates(unittest.TestCase):
         code, wire = answer(port("fair"), "later", source="127.0.0.7")
         wire.sock.close()
         return code == 0
-    def test_a_burst_of_years_is_one(self):
-        """A mebibyte of a burst of a tebibyte at a byte a second: its time has more than 64 bits."""
-        with Wire(port("vast"), "vast") as wire:
-            wire.send(b"".join(publish("rate/v", b"x" * 16384, 1, n + 1) for n in range(64)))
-            ids = [struct.unpack(">H", wire.read()[1][:2])[0] for _ in range(64)]
-        self.assertEqual(ids, list(range(1, 65)))
-
 
 
 class Sizes(unittest.TestCase):

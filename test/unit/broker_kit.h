@@ -80,6 +80,12 @@ static inline void kit_remove(void *arg, const char *name)
     }
 }
 
+static inline _Noreturn void kit_fail(const char *what, const struct mr_error *why)
+{
+    fprintf(stderr, "%s: %s\n", what, why->text);
+    abort();
+}
+
 /* Journal and broker on what lies in kit->folder; not started. */
 static inline void kit_ready(struct kit *kit)
 {
@@ -98,8 +104,7 @@ static inline void kit_ready(struct kit *kit)
         .manual = options->manual,
     };
     if (mr_journal_open(&kit->journal, &journal, &recovery, &why) != MR_OK) {
-        fprintf(stderr, "journal: %s\n", why.text);
-        abort();
+        kit_fail("journal", &why);
     }
     kit->lane = mr_journal_lane(kit->journal, 0);
     kit->listener = (struct mr_listener_conf){
@@ -123,6 +128,7 @@ static inline void kit_ready(struct kit *kit)
         .checkpoint_ms = options->checkpoint_ms,
         .sessions_path = options->no_store ? NULL : kit->sessions,
         .limits = {.max_packet_size = options->max_packet_size ? options->max_packet_size : 1 << 20,
+                   .max_connect_size = 128 << 10,
                    .receive_maximum = options->receive_maximum ? options->receive_maximum : 1000,
                    .max_inflight_messages = 20,
                    .max_queued_messages =
@@ -150,8 +156,7 @@ static inline void kit_ready(struct kit *kit)
         run.journal_exclude = (struct mr_list){.items = kit->excluded, .count = 1};
     }
     if (mr_broker_open(&kit->broker, &run, &why) != MR_OK) {
-        fprintf(stderr, "broker: %s\n", why.text);
-        abort();
+        kit_fail("broker", &why);
     }
 }
 
