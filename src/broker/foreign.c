@@ -33,12 +33,9 @@
 #include "broker/foreign_internal.h"
 #include "broker/keep_internal.h"
 
-#include "os/clock.h"
-
 enum {
     VIEW_BYTES = 64 << 10,
     VIEWS_PER_TURN = 4, /* of each lane: acks and reads must not wait for more */
-    ROOM_TRIES = 6000,  /* of 10 ms, at start: a minute */
 };
 
 /* Kept in a name's slot: the tree's version it holds for, and whether it is wanted. */
@@ -379,39 +376,30 @@ enum mr_err foreign_cursors_open(struct mr_shard *shard, struct mr_error *why)
     return err;
 }
 
-bool shard_room_wait(struct mr_shard *shard)
-{
-    (void)mr_lane_submit(shard->lane, mr_clock_mono_ns());
-    (void)mr_wake_wait(&shard->wake, 10000000);
-    shard->stalled = false;
-    return mr_lane_state(shard->lane) != MR_LANE_FULL;
-}
-
-/* Everything behind the position that is durable now, before anybody is accepted. */
+/* Everything behind the position that is durable now, before anybody is accepted, as far as
+ * there is room for it: only the turns of the shard make more (commits, checkpoints), so what is
+ * left is read in them, like what is new.
+ */
 static void catch_up(struct mr_shard *shard, uint32_t lane)
 {
     struct foreign_lane *foreign = &shard->foreign[lane];
     uint64_t durable_seq = lane_durable(shard, lane);
-    int tries = 0;
 
     if (foreign->pos >= durable_seq) {
         return;
     }
     foreign_open(shard, lane);
-    while (foreign->pos < durable_seq && tries < ROOM_TRIES) {
-        enum mr_err err = foreign->view_open ? MR_OK : view_next(foreign);
+    while (foreign->pos < durable_seq) {
+        enum mr_err err = view_next(foreign);
 
-        if (err == MR_OK && view_take(shard, lane, false) != MR_OK && !shard_room_wait(shard)) {
-            return; /* full: the rest when there is room, as live */
+        if (err == MR_OK && view_take(shard, lane, false) != MR_OK) {
+            return; /* the end of the stall calls again */
         }
         if (err != MR_OK && err != MR_ERR_CORRUPT) {
             break;
         }
-        tries += foreign->view_open;
     }
-    if (!foreign->view_open) {
-        foreign_end(shard, lane);
-    }
+    foreign_end(shard, lane);
 }
 
 void foreign_restored(struct mr_shard *shard)

@@ -29,9 +29,4 @@ struct ended_lane {
     uint32_t lane;
 };
 
-struct mr_shard;
-
-/* At start, when an append had no room: wait for the commit thread.  False: there is none. */
-bool shard_room_wait(struct mr_shard *shard);
-
 #endif

@@ -200,9 +200,6 @@ void share_ended_catch_up(struct mr_shard *shard)
         }
         while (err == MR_OK && !ended_is_done(shard, ended)) {
             err = route_next(shard, &ended->route, ended->lane);
-            if (err == MR_ERR_FULL && shard_room_wait(shard)) {
-                err = MR_OK;
-            }
         }
         if (ended_is_done(shard, ended)) {
             route_close(&ended->route);
