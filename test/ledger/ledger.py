@@ -30,7 +30,7 @@ def options():
     add("--rounds", type=int, default=10, help="faults to be made")
     add("--seconds", type=float, default=0, help="no new fault after so long; 0: all rounds")
     add("--faults", default=usual, help=f"of {', '.join(known)}; none: load alone")
-    add("--delivery", default="at_least_once", choices=("at_least_once", "exactly_once"))
+    add("--delivery", default="exactly_once", choices=("at_least_once", "exactly_once"))
     add("--devices", type=int, default=20)
     add("--rate", type=float, default=10_000, help="events a second, all devices together")
     add("--window", type=int, default=50, help="unacknowledged events of a device")

@@ -20,6 +20,9 @@ RETRY_S = 0.05
 EXPIRY_NEVER = b"\x11\xff\xff\xff\xff"  # session expiry interval: the session outlives everything
 RECEIVE_MAXIMUM = b"\x21\xff\xff"
 CHUNK = 65536
+DISCONNECTED = wire.DISCONNECT << 4
+# Malformed, protocol error, not authorized, Receive Maximum, alias, too large.
+OUR_FAULT = (0x81, 0x82, 0x87, 0x93, 0x94, 0x95)
 
 
 class Lost(ConnectionError):
@@ -106,11 +109,19 @@ class Peer:
                 break
             kind = data[at]
             at, body = body + length, data[body : body + length]
-            if self.joined:
+            if kind == DISCONNECTED:
+                self.told_to_go(body)
+            elif self.joined:
                 self.take(kind, body)
             else:
                 self.join(kind, body)
         return data[at:]
+
+    def told_to_go(self, body):
+        """A 5.0 gateway says why; that we broke the protocol is never true."""
+        if body and body[0] in OUR_FAULT:
+            self.faults.append(f"{self.name}: DISCONNECT with reason {body[0]:#x}")
+        raise Lost("told to go")
 
     def join(self, kind, body):
         if kind != 0x20 or body[1] != 0:

@@ -68,8 +68,13 @@ class Report:
                 f"build {build_of()}; {counts[journal.SENT]:,} sent, "
                 f"{counts[journal.RESENT]:,} again, {counts[journal.ACKED]:,} acknowledged, "
                 f"{counts[journal.UNKNOWN]:,} unknown for a while; {seen}; {found}; "
-                f"allowed: dup_client {sums['DUP_CLIENT']:,}, replay {sums['REPLAY']:,}; "
+                f"allowed copies: {self.copies()}; "
                 f"{len(self.windows)} faults made")
+
+    def copies(self):
+        return ", ".join(f"{name} {one.counts['DUP_CLIENT']:,} by devices and "
+                         f"{one.counts['REPLAY']:,} by the gateway"
+                         for name, one in self.checkers.items())
 
     def offenders(self, path):
         """Lines for people: the first offences of each reader."""

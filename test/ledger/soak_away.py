@@ -29,7 +29,8 @@ tearDownModule = harness.kafka_down
 class Away(unittest.TestCase):
     def test_nothing_is_lost_while_kafka_is_away_for_long(self):
         plan = Plan(seed=1, rounds=0, faults=(), devices=DEVICES, rate=PER_SECOND, window=1,
-                    qos=(1,), churn=0, name="away", replays=True)
+                    qos=(1,), churn=0, name="away", delivery="at_least_once",
+                    replays=True)
         with World(plan, kafka()) as world:
             world.start_load()
             world.rest(30)  # first some of it with Kafka

@@ -40,7 +40,7 @@ class Plan:
     rounds: int = 10
     seconds: float = 0.0  # at most; 0: all rounds
     faults: tuple = ("kill",)
-    delivery: str = "at_least_once"
+    delivery: str = "exactly_once"
     replays: bool = False  # allowed at at_least_once although no fault of the schedule asks for it
     devices: int = 20
     rate: float = 10_000.0
@@ -89,7 +89,8 @@ class World:
     def config(self):
         more = self.plan.config
         if self.plan.delivery != "at_least_once":
-            more = f"    delivery: {self.plan.delivery}\n{more}"
+            more = (f"    delivery: {self.plan.delivery}\n"
+                    f"    auto_create: {{ enable: true }}\n{more}")  # millrace.positions
         return CONFIG.format(servers=self.kafka.bootstrap, topic=self.topic, more=more,
                              headers="id" if self.plan.identity else "none")
 
@@ -195,7 +196,8 @@ class World:
             self.gateway.wait_drained("kafka", DRAIN_PATIENCE_S)
             return True
         except AssertionError:
-            say(f"  not drained: {self.gateway.bridge('kafka')}")
+            said = [line for line in self.gateway.log.all if "component=mqtt" not in line]
+            say("\n".join([f"  not drained: {self.gateway.bridge('kafka')}", *said[-20:]]))
             return False
 
     def check_kafka(self, books, drained, publisher_done, windows):

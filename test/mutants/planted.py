@@ -1,0 +1,161 @@
+"""planted - faults that a developer could make, one each: where it stands and who has to notice.
+
+`old` must stand in the file exactly once (test_planted.py), so a change of the code that takes a
+fault's place away is noticed at once.  `tests` are CTest names in the order in which they are
+tried; the first that fails has caught it.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass
+class Mutant:
+    name: str
+    what: str  # the fault, as a sentence that ends a row of docs/RELIABILITY.md
+    file: str
+    old: str
+    new: str
+    tests: tuple
+
+
+JOURNAL = ("unit/test_journal_model", "unit/test_journal_torn", "unit/test_journal_damage",
+           "unit/test_journal_format", "unit/test_journal", "unit/test_journal_pressure",
+           "unit/test_journal_epochs")
+BROKER = ("unit/test_ackgate", "unit/test_broker", "unit/test_session_qos2", "unit/test_session",
+          "unit/test_session_model", "unit/test_broker_pressure")
+PIPELINE = ("unit/test_pipeline", "unit/test_pipeline_epochs", "unit/test_pipeline_room")
+LEDGER = ("ledger/ledger",)
+
+MUTANTS = (
+    # ---- what is said to be on the disk ----
+    Mutant("fsync-skipped", "a commit is reported durable without fdatasync",
+           "src/journal/commit.c",
+           "err = mr_file_sync(&run->segment->file) == MR_OK ? MR_OK : MR_ERR_IO;",
+           "err = MR_OK;", JOURNAL),
+    Mutant("fsync-repeated", "a failed fdatasync is tried again, and the second success believed",
+           "src/journal/commit.c",
+           "err = mr_file_sync(&run->segment->file) == MR_OK ? MR_OK : MR_ERR_IO;",
+           "err = mr_file_sync(&run->segment->file) == MR_OK ||\n"
+           "                      mr_file_sync(&run->segment->file) == MR_OK\n"
+           "                  ? MR_OK\n                  : MR_ERR_IO;", JOURNAL),
+    Mutant("name-not-synced", "a new segment's name is not flushed before its events are durable",
+           "src/journal/commit.c",
+           "if (mr_dir_sync(lane->folder.text) != MR_OK) {\n        return MR_ERR_IO;",
+           "if (lane->folder.text[0] == '\\0') {\n        return MR_ERR_IO;", JOURNAL),
+    Mutant("full-disk-believed", "a write that found no room counts as written",
+           "src/journal/commit.c",
+           "if (err == MR_ERR_FULL) {\n            commit_no_room(lane);\n            return true;",
+           "if (err == MR_ERR_FULL) {\n            commit_no_room(lane);\n"
+           "            commit_done(lane, &run);\n            return true;",
+           JOURNAL + ("unit/test_broker_pressure",)),
+    Mutant("meta-not-synced", "meta is renamed into place before its bytes are flushed",
+           "src/journal/meta.c",
+           "if (err == MR_OK && mr_file_sync(&file) != MR_OK) {",
+           "if (err == MR_OK && file.fd < 0) {", JOURNAL),
+    Mutant("meta-name-not-synced", "the folder is not flushed behind the rename of meta",
+           "src/journal/meta.c",
+           "err = mr_dir_sync(journal->folder.text);", "err = MR_OK;", JOURNAL),
+    # ---- what is believed of the disk ----
+    Mutant("crc-ignored", "a batch is accepted whatever its CRC says",
+           "src/journal/format.c",
+           "mr_crc32c(0, bytes.at + BATCH_LENGTH_AT, out->byte_length - BATCH_LENGTH_AT) "
+           "!= out->crc) {",
+           "out->crc == 0) {", JOURNAL),
+    Mutant("salt-ignored", "a batch of an earlier life of a recycled file is accepted",
+           "src/journal/format.c",
+           "out->salt != segment->salt ||\n        out->epoch", "out->epoch", JOURNAL),
+    Mutant("recovery-cuts-one-byte", "recovery cuts the last segment one byte too early",
+           "src/journal/recover.c",
+           "r->used = pos + header.byte_length;", "r->used = pos + header.byte_length - 1;",
+           JOURNAL),
+    Mutant("recovery-numbers-again", "the first seq behind a recovered batch is given twice",
+           "src/journal/recover.c",
+           "lane->seq_next = seq_end;", "lane->seq_next = seq_end > 1 ? seq_end - 1 : seq_end;",
+           JOURNAL),
+    Mutant("recovery-not-rewritten", "what recovery accepted from the page cache is not written "
+           "once more, so that a failed fdatasync of the last life is believed",
+           "src/journal/recover.c",
+           "if (r->used != 0) {\n        err = recover_rewrite(r, &file);",
+           "if (r->used == 1) {\n        err = recover_rewrite(r, &file);", JOURNAL),
+    Mutant("rot-taken-for-torn", "damage before durable batches is cut like a torn tail",
+           "src/journal/recover.c",
+           "} else if (proof) {", "} else if (proof && first_seq == 0) {", JOURNAL),
+    # ---- what is given back ----
+    Mutant("segment-retired-early", "a segment is recycled one event before it is settled",
+           "src/journal/keeper.c",
+           "oldest->seq_end > settled + 1)", "oldest->seq_end > settled + 2)", JOURNAL),
+    Mutant("cursor-in-place", "a cursor overwrites its newer copy, so a torn write loses it",
+           "src/journal/cursor.c",
+           "uint8_t copy = !cursor->newer_copy;", "uint8_t copy = cursor->newer_copy;", JOURNAL),
+    Mutant("cursor-not-synced", "segments are recycled for cursors that are not on the medium",
+           "src/journal/cursor.c",
+           "if (err == MR_OK && any) {\n"
+           "        err = mr_file_sync(&journal->cursor_file) == MR_OK ? MR_OK : MR_ERR_IO;\n"
+           "        for",
+           "if (err == MR_OK && any) {\n        for", JOURNAL),
+    # ---- acknowledgements ----
+    Mutant("ack-early", "a PUBACK leaves one event before its own is durable",
+           "src/broker/ackgate.c",
+           "gate->ring[gate->tail & gate->mask].seq <= durable_seq;",
+           "gate->ring[gate->tail & gate->mask].seq <= durable_seq + 1;", BROKER),
+    Mutant("connack-early", "CONNACK says that a session is kept before its record is durable",
+           "src/broker/send_connack.c",
+           "answer_hold(client, seq, bytes, (size_t)len);",
+           "answer_hold(client, seq == 0 ? 0 : seq - 1, bytes, (size_t)len);", BROKER),
+    Mutant("ack-after-failure", "acknowledgements go on when the journal has failed",
+           "src/broker/shard.c",
+           "if (MR_UNLIKELY(shard_has_failed(shard))) {\n        return; /* (2)",
+           "if (MR_UNLIKELY(shard_has_failed(shard) && durable_seq == 0)) {\n"
+           "        return; /* (2)", BROKER),
+    # ---- QoS 2 ----
+    Mutant("duplicate-check-dropped", "a QoS 2 PUBLISH that comes again makes a second event",
+           "src/broker/handle_publish.c",
+           "if (MR_UNLIKELY(packet.qos == 2 && inbound_has(client->session->inbound, "
+           "packet.packet_id))) {",
+           "if (MR_UNLIKELY(packet.qos == 3 && inbound_has(client->session->inbound, "
+           "packet.packet_id))) {", BROKER),
+    Mutant("qos2-id-forgotten", "a restart forgets which QoS 2 ids await their PUBREL",
+           "src/broker/restore.c",
+           "if (event->qos == 2 && !event->will) {", "if (event->qos == 3 && !event->will) {",
+           BROKER),
+    Mutant("qos2-id-kept", "PUBREL is not journaled, so that after a crash a new event under "
+           "its id is taken for the old one",
+           "src/broker/handle_pubrel.c",
+           "if (known && session->keep != NULL) {\n        if (pubrel_record",
+           "if (known && session->keep != NULL && seq != 0) {\n        if (pubrel_record", BROKER),
+    Mutant("pubcomp-early", "PUBCOMP leaves before the release of its id is durable",
+           "src/broker/handle_pubrel.c",
+           "seq < last ? last : seq, bytes, (uint32_t)len);",
+           "last, bytes, (uint32_t)len);", BROKER),
+    # ---- the way to Kafka ----
+    Mutant("cursor-too-far", "the cursor covers what the sink has not confirmed yet",
+           "src/pipeline/flight.c",
+           "mr_cursor_set(b->cursor, b->seq_cursor);", "mr_cursor_set(b->cursor, b->seq_done);",
+           PIPELINE + LEDGER),
+    Mutant("verdict-ignored", "a span that the target refused for now counts as delivered",
+           "src/pipeline/flight.c",
+           "atomic_load_explicit(&flight->failed, memory_order_relaxed) ||\n            "
+           "!mr_dead",
+           "!mr_dead", PIPELINE + LEDGER),
+    Mutant("letter-not-awaited", "the cursor passes an event whose dead letter is not durable",
+           "src/pipeline/flight.c",
+           "!mr_dead_durable(b, flight->dead_seq) ||", "false ||", PIPELINE),
+    Mutant("order-after-failure", "the bridge goes back before the sink has settled what it holds",
+           "src/pipeline/worker.c",
+           "if (b->state == WORKER_DRAINING && mr_flight_settled(b)) {",
+           "if (b->state == WORKER_DRAINING) {", PIPELINE + LEDGER),
+    Mutant("epoch-not-awaited", "with another number of shards a device's new events overtake "
+           "its old ones",
+           "src/pipeline/group.c",
+           "if (group == NULL || lane == group->lane_count) {",
+           "if (group == NULL || lane <= group->lane_count) {", PIPELINE + LEDGER),
+    Mutant("kafka-failure-believed", "a record that Kafka did not take counts as delivered",
+           "src/sink/kafka/report.c",
+           "is_poison(message->err) ? MR_VERDICT_SUSPECT : MR_VERDICT_RETRY;",
+           "is_poison(message->err) ? MR_VERDICT_SUSPECT : MR_VERDICT_DONE;",
+           ("unit/test_kafka", "behaviour/kafka_away", "ledger/ledger")),
+    Mutant("kafka-acks-one", "Kafka is asked to answer before its replicas have the record",
+           "src/sink/kafka/options.c",
+           '{"acks", "all", "kafka"},', '{"acks", "1", "kafka"},',
+           ("unit/test_kafka", "behaviour/kafka")),
+)
