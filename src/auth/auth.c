@@ -222,7 +222,7 @@ void mr_auth_close(struct mr_auth *auth)
     }
     mr_auth_stop(auth);
     for (uint32_t i = 0; i < REALMS_ROOM; i++) {
-        realm_close(&auth->realms[i]);
+        realm_close(auth, &auth->realms[i]);
     }
     mr_mutex_fini(&auth->mutex);
     EVP_MAC_free(auth->hmac);

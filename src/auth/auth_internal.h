@@ -98,7 +98,7 @@ static inline void realm_let_go(struct realm *realm)
 /* Its files as they are now; realm_files_drop() when done. */
 struct realm_files realm_files_hold(struct mr_auth *auth, uint32_t realm);
 void realm_files_drop(struct realm_files files);
-void realm_close(struct realm *realm); /* free from then on; nobody looks at it */
+void realm_close(struct mr_auth *auth, struct realm *realm); /* free; nobody asks it any more */
 
 /* ---- auth.c ---- */
 

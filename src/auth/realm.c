@@ -198,15 +198,23 @@ static enum mr_err realm_open(struct mr_auth *auth, struct realm *realm,
                : http_open(&realm->http, &realm->conf.http, worker_http_answered, auth, why);
 }
 
-void realm_close(struct realm *realm)
+void realm_close(struct mr_auth *auth, struct realm *realm)
 {
     http_close(realm->http);
-    realm_files_drop(realm->files);
-    if (realm->text != NULL) { /* a service's `authorization` is in it */
-        mr_secret_wipe(realm->text, realm->text_len);
-        mr_free(realm->text);
-    }
+    /* A client that came in by it, and to whose listener nobody says any more who is who, may
+     * still look for its files, and finds none.
+     */
+    mr_mutex_lock(&auth->mutex);
+    struct realm_files files = realm->files;
+    char *text = realm->text;
+    size_t text_len = realm->text_len;
     *realm = (struct realm){.state = REALM_FREE};
+    mr_mutex_unlock(&auth->mutex);
+    realm_files_drop(files);
+    if (text != NULL) { /* a service's `authorization` is in it */
+        mr_secret_wipe(text, text_len);
+        mr_free(text);
+    }
 }
 
 /* ---- changes ---- */
@@ -231,7 +239,7 @@ static void realms_sweep(struct mr_auth *auth)
     for (uint32_t i = 0; i < REALMS_ROOM; i++) {
         struct realm *realm = &auth->realms[i];
         if (realm->state == REALM_LEFT && atomic_load(&realm->pins) == 0) {
-            realm_close(realm);
+            realm_close(auth, realm);
         }
     }
 }
@@ -337,7 +345,7 @@ void mr_auth_abandon(struct mr_auth_plan *plan)
     }
     for (uint32_t i = 0; i < REALMS_ROOM; i++) {
         if (plan->auth->realms[i].state == REALM_PLANNED) {
-            realm_close(&plan->auth->realms[i]);
+            realm_close(plan->auth, &plan->auth->realms[i]);
         }
     }
     plan_free(plan);
