@@ -12,6 +12,7 @@
 
 #include "auth/grant.h"
 #include "auth/passhash.h"
+#include "base/bytes.h"
 #include "base/log.h"
 #include "codec/json.h"
 #include "os/clock.h"
@@ -149,13 +150,9 @@ static size_t on_bytes(char *bytes, size_t size, size_t count, void *arg)
 {
     struct job *job = arg;
     size_t len = size * count;
+    bool fits = mr_append(job->answer, ANSWER_MAX, &job->answer_len, bytes, len);
 
-    if (len > ANSWER_MAX - job->answer_len) {
-        return 0; /* curl ends the request */
-    }
-    memcpy(job->answer + job->answer_len, bytes, len);
-    job->answer_len += len;
-    return len;
+    return fits ? len : 0; /* then curl ends the request */
 }
 
 /* ---- one request ---- */

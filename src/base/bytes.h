@@ -48,6 +48,18 @@ static inline uint64_t mr_get_u64(const uint8_t *at)
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "the disk format is little-endian and written with memcpy");
 
+/* Put `count` bytes behind the *len that `into` has, of `size`; false: they do not fit, none was.
+ */
+static inline bool mr_append(void *into, size_t size, size_t *len, const void *at, size_t count)
+{
+    if (count > size - *len) {
+        return false;
+    }
+    memcpy((uint8_t *)into + *len, at, count);
+    *len += count;
+    return true;
+}
+
 static inline void mr_put_be16(uint8_t *at, uint16_t v)
 {
     at[0] = (uint8_t)(v >> 8);

@@ -10,6 +10,7 @@
 #include "base/rng.h"
 #include "net/net.h"
 #include "net/tls.h"
+#include "net_kit.h"
 #include "os/file.h"
 #include "os/sim.h"
 #include "tls_kit.h"
@@ -56,11 +57,6 @@ struct owner {
     char fault[256];
 };
 
-static uint8_t pattern(uint64_t at)
-{
-    return (uint8_t)(at * 31 + (at >> 8) + (at >> 16) * 7);
-}
-
 static bool owner_open(void *arg, struct mr_conn *conn)
 {
     struct owner *owner = arg;
@@ -90,7 +86,7 @@ static size_t owner_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
             return used;
         }
         for (size_t i = 0; i < block; i++) {
-            mr_assert(bytes.at[used + i] == pattern(owner->received + i));
+            mr_assert(bytes.at[used + i] == net_pattern(owner->received + i));
         }
         owner->received += block;
         used += block;
@@ -101,12 +97,6 @@ static size_t owner_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
                               : mr_conn_send_now(conn, answer, sizeof(answer));
         mr_assert(err == MR_OK);
     }
-}
-
-static void owner_nothing(void *arg, struct mr_conn *conn)
-{
-    (void)arg;
-    (void)conn;
 }
 
 static void owner_close(void *arg, struct mr_conn *conn, enum mr_close_why why)
@@ -122,15 +112,13 @@ static void owner_close(void *arg, struct mr_conn *conn, enum mr_close_why why)
 
 static const struct mr_net_handler handler = {.on_open = owner_open,
                                               .on_bytes = owner_bytes,
-                                              .on_drained = owner_nothing,
-                                              .on_timer = owner_nothing,
+                                              .on_drained = net_nothing,
+                                              .on_timer = net_nothing,
                                               .on_close = owner_close};
 
 struct world {
     struct owner owner;
-    struct mr_bufpool pool;
-    struct mr_loop *loop;
-    struct mr_net *net;
+    struct net_side at;
     struct mr_tls *tls;
     struct mr_address address;
     char certfile[320]; /* as long as `tls` */
@@ -140,7 +128,6 @@ struct world {
 static void world_open(struct world *world, uint64_t seed)
 {
     struct mr_error why = {.text = ""};
-    int fd = -1;
 
     *world = (struct world){0};
     mr_sim_start(seed);
@@ -148,18 +135,8 @@ static void world_open(struct world *world, uint64_t seed)
     sim_touch(tls_path("now.crt"));
     sim_touch(tls_path("now.key"));
     mr_rng_seed(&world->owner.rng, seed);
-    mr_bufpool_init(&world->pool, 64 << 20, 1 << 20);
-    mr_assert(mr_loop_open(&world->loop, &why) == MR_OK);
-    struct mr_net_options options = {.loop = world->loop,
-                                     .pool = &world->pool,
-                                     .slab_bytes = 64 << 10,
-                                     .connections_max = 100,
-                                     .handler = &handler,
-                                     .arg = &world->owner};
-    mr_assert(mr_net_open(&world->net, &options, &why) == MR_OK);
-    mr_assert(mr_socket_listen("127.0.0.1:0", &(struct mr_listen_options){0}, &fd, &world->address,
-                               &why) == MR_OK);
-    mr_assert(mr_net_listen(world->net, fd, 0, 0, &why) == MR_OK);
+    net_side_open(&world->at, &handler, &world->owner, NULL);
+    net_side_listen(&world->at, &world->address);
     (void)snprintf(world->certfile, sizeof(world->certfile), "%s", tls_path("now.crt"));
     (void)snprintf(world->keyfile, sizeof(world->keyfile), "%s", tls_path("now.key"));
     struct mr_tls_options tls = {
@@ -168,33 +145,20 @@ static void world_open(struct world *world, uint64_t seed)
         fprintf(stderr, "%s\n", why.text);
         abort();
     }
-    mr_net_secure(world->net, 0, world->tls);
+    mr_net_secure(world->at.net, 0, world->tls);
 }
 
 static void world_close(struct world *world)
 {
-    mr_net_close(world->net);
+    net_side_close(&world->at);
     mr_tls_close(world->tls);
-    mr_assert(world->pool.lent_bytes == 0);
-    mr_bufpool_fini(&world->pool);
-    mr_loop_close(world->loop);
     mr_sim_stop();
 }
 
 static void world_turn(struct world *world)
 {
-    struct mr_ready events[16];
-
     mr_sim_advance(100000);
-    size_t count = mr_loop_wait(world->loop, events, 16, 0, NULL, NULL);
-    for (size_t i = 0; i < count; i++) {
-        mr_net_event(world->net, &events[i]);
-    }
-    struct mr_conn *conn = mr_net_paused_first(world->net);
-    if (conn != NULL) {
-        mr_conn_resume(conn);
-    }
-    mr_net_flush(world->net);
+    net_side_turn(&world->at);
 }
 
 /* ---- the client ---- */
@@ -295,7 +259,7 @@ static void test_stream(uint64_t seed, int version, bool pauses)
             BIO_ctrl_pending(SSL_get_wbio(peer.ssl)) < MOST) {
             size_t len = 1 + mr_rng_below(&rng, mr_rng_below(&rng, 4) == 0 ? MOST : 300);
             for (size_t at = 0; at < len; at++) {
-                block[at] = pattern(made + at);
+                block[at] = net_pattern(made + at);
             }
             mr_assert(SSL_write_ex(peer.ssl, block, len, &got) == 1 && got == len);
             made += len;
@@ -353,7 +317,7 @@ static void test_reload_touches_nobody(void)
     peer_greet(&after, &world);
     mr_assert(peer_serial(&after) == 2);
 
-    uint8_t byte = pattern(0);
+    uint8_t byte = net_pattern(0);
     size_t got = 0;
     mr_assert(SSL_write_ex(before.ssl, &byte, 1, &got) == 1); /* still there, still works */
     for (int i = 0; i < 20; i++) {

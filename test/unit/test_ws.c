@@ -12,6 +12,7 @@
 #include "net/move.h"
 #include "net/websocket.h"
 #include "net/ws_frames_internal.h"
+#include "net_kit.h"
 #include "os/sim.h"
 
 #include <stdio.h>
@@ -38,9 +39,7 @@ struct owner {
 
 struct side {
     struct owner owner;
-    struct mr_bufpool pool;
-    struct mr_loop *loop;
-    struct mr_net *net;
+    struct net_side at;
 };
 
 static struct side sides[2];
@@ -52,11 +51,6 @@ static const char *const origins[] = {"https://plant.example"};
 static struct mr_conn_parcel parcel;
 static uint8_t *unread;
 static bool on_the_way;
-
-static uint8_t pattern(uint64_t at)
-{
-    return (uint8_t)(at * 31 + (at >> 8) + (at >> 16) * 7);
-}
 
 static bool owner_open(void *arg, struct mr_conn *conn)
 {
@@ -107,7 +101,7 @@ static size_t owner_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
             return used;
         }
         for (size_t i = 0; i < block; i++) {
-            mr_assert(bytes.at[used + i] == pattern(owner->received + i));
+            mr_assert(bytes.at[used + i] == net_pattern(owner->received + i));
         }
         owner->received += block;
         used += block;
@@ -119,12 +113,6 @@ static size_t owner_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
                                                             : mr_conn_send_now(conn, answer, len);
         mr_assert(err == MR_OK);
     }
-}
-
-static void owner_nothing(void *arg, struct mr_conn *conn)
-{
-    (void)arg;
-    (void)conn;
 }
 
 static void owner_close(void *arg, struct mr_conn *conn, enum mr_close_why why)
@@ -140,15 +128,12 @@ static void owner_close(void *arg, struct mr_conn *conn, enum mr_close_why why)
 
 static const struct mr_net_handler handler = {.on_open = owner_open,
                                               .on_bytes = owner_bytes,
-                                              .on_drained = owner_nothing,
-                                              .on_timer = owner_nothing,
+                                              .on_drained = net_nothing,
+                                              .on_timer = net_nothing,
                                               .on_close = owner_close};
 
 static void world_open(uint64_t seed)
 {
-    struct mr_error why = {.text = ""};
-    int fd = -1;
-
     mr_sim_start(seed);
     on_the_way = false;
     shared = (struct mr_net_shared){.connections_max = 100};
@@ -161,30 +146,16 @@ static void world_open(uint64_t seed)
         struct side *side = &sides[i];
         *side = (struct side){0};
         mr_rng_seed(&side->owner.rng, seed + (uint64_t)i);
-        mr_bufpool_init(&side->pool, 64 << 20, 1 << 20);
-        mr_assert(mr_loop_open(&side->loop, &why) == MR_OK);
-        struct mr_net_options options = {.loop = side->loop,
-                                         .pool = &side->pool,
-                                         .slab_bytes = 64 << 10,
-                                         .connections_max = 100,
-                                         .shared = &shared,
-                                         .handler = &handler,
-                                         .arg = &side->owner};
-        mr_assert(mr_net_open(&side->net, &options, &why) == MR_OK);
+        net_side_open(&side->at, &handler, &side->owner, &shared);
     }
-    mr_assert(mr_socket_listen("127.0.0.1:0", &(struct mr_listen_options){0}, &fd, &address,
-                               &why) == MR_OK);
-    mr_assert(mr_net_listen(sides[0].net, fd, 0, 0, &why) == MR_OK);
-    mr_net_websocket(sides[0].net, 0, &websocket);
+    net_side_listen(&sides[0].at, &address);
+    mr_net_websocket(sides[0].at.net, 0, &websocket);
 }
 
 static void world_close(void)
 {
     for (int i = 0; i < 2; i++) {
-        mr_net_close(sides[i].net);
-        mr_assert(sides[i].pool.lent_bytes == 0);
-        mr_bufpool_fini(&sides[i].pool);
-        mr_loop_close(sides[i].loop);
+        net_side_close(&sides[i].at);
     }
     mr_assert(shared.connections == 0);
     mr_sim_stop();
@@ -192,21 +163,9 @@ static void world_close(void)
 
 static void world_turn(void)
 {
-    struct mr_ready events[16];
-
     mr_sim_advance(100000);
-    for (int i = 0; i < 2; i++) {
-        struct mr_net *net = sides[i].net;
-        size_t count = mr_loop_wait(sides[i].loop, events, 16, 0, NULL, NULL);
-        for (size_t n = 0; n < count; n++) {
-            mr_net_event(net, &events[n]);
-        }
-        struct mr_conn *conn = mr_net_paused_first(net);
-        if (conn != NULL) {
-            mr_conn_resume(conn);
-        }
-        mr_net_flush(net);
-    }
+    net_side_turn(&sides[0].at);
+    net_side_turn(&sides[1].at);
 }
 
 /* ---- the client ---- */
@@ -332,7 +291,7 @@ static void stream_make(struct stream *stream)
     }
     len = len < STREAM - stream->made ? len : STREAM - stream->made;
     for (size_t i = 0; i < len; i++) {
-        payload[i] = pattern(stream->made + i);
+        payload[i] = net_pattern(stream->made + i);
     }
     stream->made += len;
     uint8_t first = (uint8_t)((last ? 0x80 : 0) | (stream->in_message ? 0 : 2));
@@ -395,7 +354,7 @@ static void stream_read(struct stream *stream, int fd)
 
 static void parcel_arrives(void)
 {
-    struct mr_conn *conn = mr_net_attach(sides[1].net, &parcel, unread);
+    struct mr_conn *conn = mr_net_attach(sides[1].at.net, &parcel, unread);
 
     mr_assert(conn != NULL);
     mr_free(unread);

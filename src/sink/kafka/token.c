@@ -17,6 +17,7 @@
  */
 #include "sink/kafka/kafka_internal.h"
 
+#include "base/bytes.h"
 #include "codec/json.h"
 #include "os/clock.h"
 
@@ -157,13 +158,9 @@ static size_t on_answer(char *bytes, size_t size, size_t count, void *arg)
 {
     struct fetch *fetch = arg;
     size_t len = size * count;
+    bool fits = mr_append(fetch->answer, ANSWER_MAX, &fetch->len, bytes, len);
 
-    if (len > ANSWER_MAX - fetch->len) {
-        return 0; /* curl ends the request */
-    }
-    memcpy(fetch->answer + fetch->len, bytes, len);
-    fetch->len += len;
-    return len;
+    return fits ? len : 0; /* then curl ends the request */
 }
 
 static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
