@@ -43,6 +43,8 @@ PROFILE_EVENTS = 1_000_000
 class Runs(Beside, Subjects):
     """Each run_* starts its own servers and verifies what came out."""
 
+    delivery = "at_least_once"
+
     def count(self, load, subject):
         """Events of this run: at least a few full windows."""
         return max(int(COUNTS[load, subject] * self.args.scale), 20_000)
@@ -116,6 +118,14 @@ class Runs(Beside, Subjects):
         if kafka_before is not None:
             result["kafka_cpu_ns"] = (kafka_after - kafka_before) / count
         return result
+
+    def run_exactly(self, function):
+        """The same with transactions; the consumers are at read_committed anyway."""
+        self.delivery = "exactly_once"
+        try:
+            return function()
+        finally:
+            self.delivery = "at_least_once"
 
     def run_profile(self, profile):
         """The same under `millrace simulate`: topics, sizes and devices as a site has them.

@@ -104,6 +104,8 @@ bridges:
     topic: {topic}
     message_key: "${{clientid}}"
     value_encoder: raw
+    delivery: {self.delivery}
+    auto_create: {{ enable: {str(self.delivery == "exactly_once").lower()} }}
 """
         path = folder / "bench.yaml"
         path.write_text(config)

@@ -1,18 +1,23 @@
 """`delivery: exactly_once`: a reader at read_committed finds every event once, in order.
 
 A real Kafka; the reader is confluent-kafka at its default, isolation.level=read_committed.
+Failures of Kafka and of the process are in test_kafka_exactly_away.py and test/crash.
 """
 
 import json
+import random
+import shutil
 import unittest
 
 import harness
-from harness import Gateway, kafka, millrace, mosquitto_pub, until
+from harness import PATIENCE, Gateway, kafka, millrace, mosquitto_pub, until
 
 setUpModule = harness.kafka_up
 tearDownModule = harness.kafka_down
 
 POSITIONS = "millrace.positions"
+# A record batch is compressed before its size is judged; this does not compress below 4,000.
+BIG = random.Random(1).randbytes(4000).hex()
 
 
 def config(topic, keys="", create=True):
@@ -28,29 +33,28 @@ bridges:
 """
 
 
-def send(gateway, numbers, client="d"):
-    lines = "".join(f"{number}\n" for number in numbers).encode()
-    mosquitto_pub(gateway.mqtt_port, "-i", client, "-q", "1", "-t", "t/1", "-l", payload=lines)
+def send(gateway, lines, client="d"):
+    text = "".join(f"{line}\n" for line in lines).encode()
+    mosquitto_pub(gateway.mqtt_port, "-i", client, "-q", "1", "-t", "t/1", "-l", payload=text)
 
 
 def values(topic, count=None):
     return [int(record.value()) for record in kafka().records(topic, count)]
 
 
-def positions(gateway):
-    """Of this gateway's journal: [(lane, {...})], newest last."""
-    status = json.loads(gateway.http("/api/v1/status")[1])
-    journal = status["journal"]["id"]
-    found = [(record.key().decode().split("/"), json.loads(record.value()))
-             for record in kafka().records(POSITIONS)]
-    return [(int(key[2]), value) for key, value in found if key[0] == journal]
+def journal_id(gateway):
+    return json.loads(gateway.http("/api/v1/status")[1])["journal_id"]
 
 
-class Once(unittest.TestCase):
-    def setUp(self):
-        kafka().start()
+def positions(journal):
+    """The position records of this journal, oldest first: (lane, what it says, partition)."""
+    found = [(record.key().decode().split("/"), record) for record in kafka().records(POSITIONS)]
+    return [(int(key[2]), json.loads(record.value()), record.partition())
+            for key, record in found if key[0] == journal and key[1] == "kafka"]
 
-    def test_across_restarts_and_crashes_nothing_is_doubled(self):
+
+class Positions(unittest.TestCase):
+    def test_a_restart_and_a_crash_double_nothing(self):
         kafka().create_topic("once", partitions=1)
         with Gateway(config("once")) as gateway:
             send(gateway, range(500))
@@ -65,6 +69,168 @@ class Once(unittest.TestCase):
             self.assertEqual(values("once", 1200), list(range(1200)))
             self.assertGreater(gateway.metric("millrace_sink_transactions_committed_total"), 0)
             self.assertEqual(gateway.metric("millrace_sink_position_seq"), 1200)
+            lane, last, _ = positions(journal_id(gateway))[-1]
+            self.assertEqual((lane, last["v"], last["seq"], last["epoch"]), (0, 1, 1200, 1))
+
+    def test_the_topic_is_compacted_or_its_lack_is_said(self):
+        from confluent_kafka.admin import ConfigResource
+
+        topic = "positions.other"
+        kafka().create_topic("lack", partitions=1)
+        with Gateway(config("lack", f"positions_topic: {topic}", create=False)) as gateway:
+            send(gateway, range(3))
+            said = gateway.wait_log(rf"topic '{topic}' does not exist; .*")[0]
+            self.assertIn("--config cleanup.policy=compact", said)
+            kafka().create_topic(topic, partitions=2, cleanup_policy="delete")
+            self.assertEqual(values("lack", 3), [0, 1, 2])
+            said = gateway.wait_log(rf"topic '{topic}' has cleanup.policy=delete.*")[0]
+            self.assertIn("--add-config cleanup.policy=compact", said)
+        kafka().create_topic("made", partitions=1)
+        with Gateway(config("made", "positions_topic: positions.made")) as gateway:
+            send(gateway, range(3))
+            self.assertEqual(values("made", 3), [0, 1, 2])
+            resource = ConfigResource("topic", "positions.made")
+            answer = kafka().admin.describe_configs([resource])[resource].result(PATIENCE)
+            self.assertEqual(answer["cleanup.policy"].value, "compact")
+
+    def test_without_the_record_it_goes_on_at_the_cursor_and_says_so(self):
+        keys = "positions_topic: positions.gone"
+        kafka().create_topic("gone", partitions=1)
+        with Gateway(config("gone", keys)) as gateway:
+            send(gateway, range(50))
+            gateway.wait_drained("kafka")
+            gateway.stop()
+            for done in kafka().admin.delete_topics(["positions.gone"]).values():
+                done.result(PATIENCE)
+            gateway.start()
+            send(gateway, range(50, 100))
+            gateway.wait_log(r"level=warn .*the target has lost the position of lane 0")
+            gateway.wait_drained("kafka")
+            self.assertEqual(values("gone", 100), list(range(100)))
+
+    def test_a_neighbours_open_transaction_is_waited_for(self):
+        from confluent_kafka import Producer
+
+        kafka().create_topic("neighbour", partitions=1)
+        with Gateway(config("neighbour")) as gateway:
+            send(gateway, range(10))
+            gateway.wait_drained("kafka")
+            _, _, partition = positions(journal_id(gateway))[-1]
+            other = Producer({"bootstrap.servers": kafka().bootstrap, "transactional.id": "other"})
+            other.init_transactions(PATIENCE)
+            other.begin_transaction()
+            other.produce(POSITIONS, b"{}", b"other/kafka/0", partition)
+            other.flush(PATIENCE)
+            # Our next position stands behind it, out of sight of a reader at read_committed.
+            send(gateway, range(10, 20))
+            gateway.wait_drained("kafka")
+            gateway.restart()
+            gateway.wait_log(r"waits for another producer's open transaction")
+            self.assertIsNone(gateway.log.find("goes on behind record"))
+            other.commit_transaction(PATIENCE)
+            gateway.wait_log(r"goes on behind record 20 \(position record")
+            self.assertEqual(values("neighbour", 20), list(range(20)))
+
+    def test_an_older_copy_of_the_data_stops_until_the_operator_decides(self):
+        kafka().create_topic("older", partitions=1)
+        with Gateway(config("older")) as gateway:
+            send(gateway, range(20))
+            gateway.wait_drained("kafka")
+            gateway.stop()
+            copy = gateway.temp.path / "copy"
+            shutil.copytree(gateway.data, copy)
+            gateway.start()
+            send(gateway, range(20, 40))
+            gateway.wait_drained("kafka")
+            gateway.stop()
+            gateway.data = copy
+            gateway.start()
+            said = gateway.wait_log(r"level=error .*names record 40 .*")[0]
+            self.assertIn("the newest of this journal is 20", said)
+            send(gateway, range(100, 103))  # taken, and kept
+            gateway.stop()
+            millrace("bridge", "seek", "kafka", "--data", copy, "--to", "21", "--yes")
+            gateway.start()
+            gateway.wait_drained("kafka")
+            self.assertEqual(values("older", 43), [*range(40), *range(100, 103)])
+
+
+class Operator(unittest.TestCase):
+    def test_a_seek_repeats_once_and_holds_through_a_crash(self):
+        kafka().create_topic("seek", partitions=1)
+        with Gateway(config("seek"), sets=["journal.keep=1h"]) as gateway:
+            send(gateway, range(5))
+            gateway.wait_drained("kafka")
+            millrace("bridge", "seek", "kafka", "-c", gateway.config, "--data", gateway.data,
+                     "--set", f"admin.bind=127.0.0.1:{gateway.admin_port}", "--to", "3", "--yes")
+            self.assertEqual(values("seek", 8), [0, 1, 2, 3, 4, 2, 3, 4])
+            gateway.kill()
+            gateway.start()
+            send(gateway, [5])
+            gateway.wait_drained("kafka")
+            self.assertEqual(values("seek", 9), [0, 1, 2, 3, 4, 2, 3, 4, 5])
+
+    def test_what_went_at_least_once_in_between_is_not_repeated(self):
+        kafka().create_topic("modes", partitions=1)
+        text = config("modes")
+        with Gateway(text) as gateway:
+            send(gateway, range(10))
+            gateway.wait_drained("kafka")
+            gateway.stop()
+            gateway.config.write_text(text.replace("exactly_once", "at_least_once"), "utf-8")
+            gateway.start()
+            send(gateway, range(10, 20))
+            gateway.wait_drained("kafka")
+            gateway.stop()
+            gateway.config.write_text(text, "utf-8")
+            gateway.start()
+            send(gateway, range(20, 30))
+            gateway.wait_drained("kafka")
+            self.assertEqual(values("modes", 30), list(range(30)))
+
+
+class Poison(unittest.TestCase):
+    def test_what_the_topic_refuses_is_a_dead_letter_and_the_rest_arrives_once(self):
+        kafka().create_topic("poison", partitions=1, max_message_bytes=2000)
+        with Gateway(config("poison")) as gateway:
+            send(gateway, [*range(20), BIG, *range(20, 60)])
+            gateway.wait_drained("kafka")
+            self.assertEqual(values("poison", 60), list(range(60)))
+            self.assertEqual(gateway.metric("millrace_sink_dead_letters_total"), 1)
+            gateway.restart()
+            send(gateway, [60])
+            gateway.wait_drained("kafka")
+            self.assertEqual(values("poison", 61), list(range(61)))
+
+
+class Zombie(unittest.TestCase):
+    def test_of_two_copies_the_older_stops_and_says_so(self):
+        kafka().create_topic("zombie", partitions=1)
+        with Gateway(config("zombie")) as gateway:
+            send(gateway, range(10))
+            gateway.wait_drained("kafka")
+            gateway.stop()
+            copy = gateway.temp.path / "copy"
+            shutil.copytree(gateway.data, copy)
+            gateway.start()
+            send(gateway, range(10, 20))
+            gateway.wait_drained("kafka")
+            with Gateway(config("zombie"), data=copy) as other:
+                # The position is beyond what the copy has, so the copy stops at once ...
+                other.wait_log(r"level=error .*names record 20")
+            with Gateway(config("zombie"), data=copy) as other:
+                send(other, range(100, 110))
+                other.stop()
+                other.start()  # ... until it has as much
+                send(other, range(110, 120))
+                other.wait_drained("kafka")
+                send(gateway, [20])
+                gateway.wait_log(r"level=error .*another process delivers under the same "
+                                 r"transactional id")
+                self.assertIn("stopped", gateway.http("/api/v1/status")[1])
+                send(other, [120])
+                other.wait_drained("kafka")
+            self.assertEqual(values("zombie", 31), [*range(20), *range(110, 121)])
 
 
 if __name__ == "__main__":

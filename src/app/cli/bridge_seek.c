@@ -231,8 +231,12 @@ static int plan_carry_out(struct plan *plan, struct mr_journal *journal)
     for (size_t i = 0; i < plan->count && code == MR_EXIT_OK; i++) {
         const struct place *place = &plan->places[i];
         place_show(plan->cli, place);
-        if (yes && place->target != place->cursor) {
-            code = plan->running ? move_running(plan, place) : move_stopped(plan, journal, place);
+        if (yes && !plan->running) {
+            /* Where the cursor is already, it says so once more: the operator's word counts,
+             * whatever the target's position is. */
+            code = move_stopped(plan, journal, place);
+        } else if (yes && place->target != place->cursor) {
+            code = move_running(plan, place);
         }
     }
     if (code == MR_EXIT_OK && !yes) {

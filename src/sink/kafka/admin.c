@@ -13,7 +13,7 @@
  *            (a.b beside a_b) must not hold the bridge: its records are dead letters.
  *   limits   DescribeConfigs, once per topic: does max.message.bytes hold what devices
  *            may send?  Only a warning: events that fit are delivered, the others are
- *            dead letters with a reason.
+ *            dead letters with a reason.  Is the topic of positions compacted?
  *   growth   the metadata of our topics, every topic.metadata.refresh.interval.ms.
  */
 #include "sink/kafka/kafka_internal.h"
@@ -204,34 +204,59 @@ static void limits_judge(struct kafka *k, const struct topic *topic, uint64_t to
     }
 }
 
-static void limits_answer(struct kafka *k, rd_kafka_event_t *event)
+/* The value of `name` in the answer, borrowed from it; NULL: it is not there. */
+static const char *config_of(rd_kafka_event_t *event, const char *name, rd_kafka_resp_err_t *err)
 {
     const rd_kafka_DescribeConfigs_result_t *result = rd_kafka_event_DescribeConfigs_result(event);
-    rd_kafka_resp_err_t err = rd_kafka_event_error(event);
-    uint64_t bytes = 0;
     size_t count = 0;
 
-    if (err == RD_KAFKA_RESP_ERR_NO_ERROR && result != NULL) {
-        const rd_kafka_ConfigResource_t **resources =
-            rd_kafka_DescribeConfigs_result_resources(result, &count);
-        if (count == 1) {
-            err = rd_kafka_ConfigResource_error(resources[0]);
-            const rd_kafka_ConfigEntry_t **entries =
-                rd_kafka_ConfigResource_configs(resources[0], &count);
-            for (size_t i = 0; i < count; i++) {
-                const char *value = rd_kafka_ConfigEntry_value(entries[i]);
-                if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), "max.message.bytes") == 0 &&
-                    value != NULL && mr_parse_u64(mr_span_of(value), UINT32_MAX, &bytes) != MR_OK) {
-                    bytes = 0;
-                }
-            }
+    *err = rd_kafka_event_error(event);
+    if (*err != RD_KAFKA_RESP_ERR_NO_ERROR || result == NULL) {
+        return NULL;
+    }
+    const rd_kafka_ConfigResource_t **resources =
+        rd_kafka_DescribeConfigs_result_resources(result, &count);
+    if (count != 1) {
+        return NULL;
+    }
+    *err = rd_kafka_ConfigResource_error(resources[0]);
+    const rd_kafka_ConfigEntry_t **entries = rd_kafka_ConfigResource_configs(resources[0], &count);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), name) == 0) {
+            return rd_kafka_ConfigEntry_value(entries[i]);
         }
     }
-    if (bytes != 0) {
+    return NULL;
+}
+
+/* A topic that forgets by time or size forgets the positions of bridges that rest. */
+static void policy_judge(const struct kafka *k, const char *policy)
+{
+    if (policy != NULL && strstr(policy, "compact") == NULL) {
+        mr_log(MR_LOG_WARN, "kafka",
+               "%s: topic '%s' has cleanup.policy=%s, so that the position of a bridge that rests "
+               "is forgotten after a while; correct it: kafka-configs.sh --bootstrap-server %s "
+               "--alter --topic %s --add-config cleanup.policy=compact",
+               mr_sink_bridge_name(k->port), k->conf->positions_topic, policy, k->conf->servers,
+               k->conf->positions_topic);
+    }
+}
+
+/* Without the permission to ask (DescribeConfigs) nothing is wrong. */
+static void limits_answer(struct kafka *k, rd_kafka_event_t *event)
+{
+    rd_kafka_resp_err_t err;
+    uint64_t bytes = 0;
+
+    if (k->admin_topic == &k->tx.positions) {
+        policy_judge(k, config_of(event, "cleanup.policy", &err));
+        return;
+    }
+    const char *value = config_of(event, "max.message.bytes", &err);
+    if (value != NULL && mr_parse_u64(mr_span_of(value), UINT32_MAX, &bytes) == MR_OK) {
         limits_judge(k, k->admin_topic, bytes);
         return;
     }
-    /* Without the permission to ask (DescribeConfigs) nothing is wrong. */
     mr_log(MR_LOG_DEBUG, "kafka",
            "%s: topic '%s': max.message.bytes cannot be compared with mqtt.max_packet_size: %s",
            mr_sink_bridge_name(k->port), k->admin_topic->name, rd_kafka_err2str(err));
@@ -323,6 +348,8 @@ void mr_kafka_admin_tick(struct kafka *k, int64_t now_ns)
 {
     if (k->admin_task != ADMIN_NONE) {
         (void)admin_take(k, 0);
+    } else if (k->tx.positions.partitions != 0 && !k->tx.positions.limits_asked && k->answered) {
+        limits_ask(k, &k->tx.positions);
     } else if (k->limits_wanted && k->answered) {
         struct topic *topic = k->topics;
         while (topic != NULL && (topic->limits_asked || topic->partitions == 0)) {

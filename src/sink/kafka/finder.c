@@ -36,7 +36,7 @@ enum {
     STEP_MS = 200,
     POLL_MS = 20,
     METADATA_MS = 400,
-    SAY_AFTER_MS = 5000,
+    SAY_AFTER_MS = 2000,
 };
 
 struct finder {

@@ -8,7 +8,8 @@
  *     refusal.c   what Kafka refuses, in words
  *     topic.c     topics: legal names, partitions
  *     admin.c     topics that are made, looked at for limits, and grow
- *     transaction.c  exactly once: transactions, and what becomes of one that failed
+ *     transaction.c  exactly once: transactions
+ *     takeover.c  exactly once: a new producer, and what became of the one before
  *     finder.c    exactly once: the position record, read back
  *
  * Thread: everything on the bridge's worker, except the log callback and token.c.
@@ -116,6 +117,7 @@ struct tx {
     int64_t again_at_ns; /* CLOSED, FENCED: when to go on */
     int64_t fenced_ns;
     int64_t opened_ns;
+    int64_t commit_ns;
     int64_t behind_ns; /* since when the position could be moved without records; 0: not */
     char reason[TEXT_MAX];
     struct mr_metric *committed;
@@ -215,11 +217,18 @@ void mr_tx_opened(struct kafka *k); /* there is a new producer */
 bool mr_tx_takes(const struct kafka *k);
 bool mr_tx_enter(struct kafka *k, const struct mr_batch *batch); /* before its first record */
 void mr_tx_entered(struct kafka *k, const struct mr_batch *batch, uint32_t count);
-void mr_tx_note(struct kafka *k, void *token, enum mr_verdict verdict, const char *reason);
-void mr_tx_note_error(struct kafka *k, rd_kafka_resp_err_t err);
 void mr_tx_place(void *state, uint64_t seq, uint32_t epoch);
 void mr_tx_tick(struct kafka *k, int64_t now_ns);
 void mr_tx_close(struct kafka *k, int64_t patience_ns);
+
+/* takeover.c */
+void mr_tx_note(struct kafka *k, void *token, enum mr_verdict verdict, const char *reason);
+void mr_tx_note_error(struct kafka *k, rd_kafka_resp_err_t err);
+/* Takes `error`; false: the same call is to be made again. */
+bool mr_tx_failed(struct kafka *k, rd_kafka_error_t *error, const char *doing);
+void mr_tx_settle(struct kafka *k, bool done);
+void mr_tx_fail_over(struct kafka *k, int64_t now_ns);
+void mr_tx_take_over(struct kafka *k, int64_t now_ns); /* a step on the way to FOUND */
 
 /* finder.c */
 enum find_result {

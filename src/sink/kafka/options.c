@@ -360,7 +360,7 @@ rd_kafka_conf_t *mr_kafka_conf_make_reader(const struct mr_kafka_conf *conf, str
         {"enable.auto.commit", "false", "kafka"},
         {"auto.offset.reset", "earliest", "kafka"},
         {"allow.auto.create.topics", "false", "kafka"},
-        {"fetch.wait.max.ms", "50", "kafka"},
+        {"fetch.wait.max.ms", "10", "kafka"},
         {"reconnect.backoff.ms", "100", "kafka"},
         {"reconnect.backoff.max.ms", "1000", "kafka"},
         {"log.connection.close", "false", "kafka"},
@@ -376,15 +376,37 @@ rd_kafka_conf_t *mr_kafka_conf_make_reader(const struct mr_kafka_conf *conf, str
     return rk_conf;
 }
 
-static enum mr_err positions_check(const struct mr_kafka_conf *conf, struct mr_error *why)
+/* A transaction must be over long before the brokers give it up. */
+static enum mr_err interval_check(const struct mr_kafka_conf *conf, rd_kafka_conf_t *rk_conf,
+                                  struct mr_error *why)
 {
-    const char *fault = conf->delivery != MR_KAFKA_EXACTLY_ONCE
-                            ? NULL
-                            : mr_kafka_topic_refused(mr_span_of(conf->positions_topic));
+    char text[32] = "";
+    size_t size = sizeof(text);
+    uint64_t timeout_ms = 0;
 
-    return fault == NULL ? MR_OK
-                         : mr_error_set(why, MR_ERR_CONFIG, "positions_topic: '%s' cannot be: %s",
-                                        conf->positions_topic, fault);
+    (void)rd_kafka_conf_get(rk_conf, "transaction.timeout.ms", text, &size);
+    if (mr_parse_u64(mr_span_of(text), UINT32_MAX, &timeout_ms) != MR_OK ||
+        conf->commit_interval_us <= timeout_ms * 1000 / 2) {
+        return MR_OK;
+    }
+    return mr_error_set(why, MR_ERR_CONFIG,
+                        "commit_interval: is more than half of transaction.timeout.ms (%" PRIu64
+                        " ms), after which Kafka gives a transaction up",
+                        timeout_ms);
+}
+
+static enum mr_err exactly_check(const struct mr_kafka_conf *conf, rd_kafka_conf_t *rk_conf,
+                                 struct mr_error *why)
+{
+    if (conf->delivery != MR_KAFKA_EXACTLY_ONCE) {
+        return MR_OK;
+    }
+    const char *fault = mr_kafka_topic_refused(mr_span_of(conf->positions_topic));
+    if (fault != NULL) {
+        return mr_error_set(why, MR_ERR_CONFIG, "positions_topic: '%s' cannot be: %s",
+                            conf->positions_topic, fault);
+    }
+    return interval_check(conf, rk_conf, why);
 }
 
 enum mr_err mr_kafka_check(const void *conf_of, struct mr_error *why)
@@ -402,9 +424,6 @@ enum mr_err mr_kafka_check(const void *conf_of, struct mr_error *why)
         return mr_error_set(why, MR_ERR_CONFIG, "servers: is empty; name a broker, as kafka:9092");
     }
     enum mr_err err = mr_kafka_security_check(conf, why);
-    if (err == MR_OK) {
-        err = positions_check(conf, why);
-    }
     if (err != MR_OK) {
         return err;
     }
@@ -414,8 +433,9 @@ enum mr_err mr_kafka_check(const void *conf_of, struct mr_error *why)
     if (rk_conf == NULL) {
         return MR_ERR_CONFIG;
     }
+    err = exactly_check(conf, rk_conf, why);
     rd_kafka_conf_destroy(rk_conf);
-    return MR_OK;
+    return err;
 }
 
 /* What produceva accepts of key, value and headers together. */

@@ -165,6 +165,7 @@ static void on_fatal(struct kafka *k, rd_kafka_t *rk)
         struct topic *topic = k->topics;
         mr_kafka_refused(k, err, topic, topic != NULL ? topic->name : k->conf->topic);
     }
+    mr_tx_note(k, NULL, MR_VERDICT_RETRY, text);
     mr_tx_note_error(k, err);
     mr_kafka_fail(k);
 }
