@@ -143,6 +143,7 @@ struct peer_connect {
     const char *will_payload;
     uint8_t will_qos;
     uint16_t receive_max;
+    uint16_t alias_max; /* 5.0: topic aliases it lets the broker use */
     bool keep_session;
     uint32_t expiry_s; /* 5.0 */
     uint32_t will_delay_s;
@@ -187,6 +188,10 @@ static inline void peer_send_connect(struct peer *peer, const struct peer_connec
     if (how->receive_max != 0) {
         packet.props.receive_max = how->receive_max;
         mr_mqtt_set(&packet.props, MR_MQTT_PROP_RECEIVE_MAX);
+    }
+    if (how->alias_max != 0) {
+        packet.props.topic_alias_max = how->alias_max;
+        mr_mqtt_set(&packet.props, MR_MQTT_PROP_TOPIC_ALIAS_MAX);
     }
     peer->version = how->version;
     ptrdiff_t len = mr_mqtt_connect_encode(&packet, bytes, sizeof(bytes));

@@ -15,7 +15,7 @@
 
 #include <stdarg.h>
 
-enum { CLIENTS = 4, TOPICS = 6, OWED_MAX = 4096, DUMP_BYTES = 4 << 20 };
+enum { CLIENTS = 4, TOPICS = 6, OWED_MAX = 4096, DUMP_BYTES = 4 << 20, ALIASES_OUT = 4 };
 
 struct owed {
     uint8_t type; /* of the ack that is due */
@@ -30,13 +30,17 @@ struct actor {
     uint16_t inbound[64]; /* QoS 2 ids it has under way */
     size_t inbound_count;
     uint16_t id_next;
+    bool aliased[TOPICS];            /* our alias n + 1 stands for topic n */
+    char names[ALIASES_OUT + 1][16]; /* what the broker's aliases stand for */
 };
 
 static struct mr_rng rng;
 static struct kit kit;
 static struct actor actors[CLIENTS];
 static uint64_t published;
-static uint64_t compared; /* lines */
+static uint8_t topics_of[100000]; /* of what was published, by number */
+static uint64_t aliases_met;      /* messages whose topic was the broker's alias alone */
+static uint64_t compared;         /* lines */
 
 static bool chance(uint64_t percent)
 {
@@ -206,6 +210,32 @@ static struct lines *dump(struct mr_broker *broker)
 
 /* ---- clients ---- */
 
+/* What the broker's alias stands for; its topic must be the one that the message was published to.
+ */
+static void actor_topic(struct actor *actor, const struct mr_mqtt_publish *publish)
+{
+    struct mr_span topic = publish->topic;
+
+    if (mr_mqtt_has(&publish->props, MR_MQTT_PROP_TOPIC_ALIAS)) {
+        uint16_t alias = publish->props.topic_alias;
+        mr_assert(alias >= 1 && alias <= ALIASES_OUT && topic.len < sizeof(actor->names[0]));
+        if (topic.len != 0) {
+            memset(actor->names[alias], 0, sizeof(actor->names[alias]));
+            memcpy(actor->names[alias], topic.at, topic.len);
+        } else {
+            aliases_met += 1;
+        }
+        topic = mr_span_of(actor->names[alias]);
+    }
+    mr_assert(topic.len != 0);
+    if (topic.at[0] == 't' && publish->payload.len != 0) { /* no will */
+        char text[24] = "";
+        memcpy(text, publish->payload.at, publish->payload.len);
+        uint64_t number = strtoull(text, NULL, 10);
+        mr_assert(number < published && topic.at[topic.len - 1] == '0' + topics_of[number]);
+    }
+}
+
 static void actor_frame(struct actor *actor, const struct mr_mqtt_frame *frame)
 {
     struct mr_mqtt_mode mode = {.version = actor->peer.version, .from = MR_MQTT_FROM_SERVER};
@@ -218,6 +248,7 @@ static void actor_frame(struct actor *actor, const struct mr_mqtt_frame *frame)
         mr_assert(mr_mqtt_publish_decode(frame, mode, &publish, &why) == MR_OK);
         owed.type = publish.qos == 1 ? MR_MQTT_PUBACK : publish.qos == 2 ? MR_MQTT_PUBREC : 0;
         owed.packet_id = publish.packet_id;
+        actor_topic(actor, &publish);
     } else if (frame->type == MR_MQTT_PUBREL) {
         mr_assert(mr_mqtt_ack_decode(frame, mode, &ack, &why) == MR_OK);
         owed = (struct owed){.type = MR_MQTT_PUBCOMP, .packet_id = ack.packet_id};
@@ -265,7 +296,8 @@ static void actor_connect(struct actor *actor, size_t index)
                                .version = index % 2 == 0 ? 5 : 4,
                                .keep_session = !chance(8),
                                .expiry_s = index % 2 == 0 ? 1000 : 0,
-                               .receive_max = index % 2 == 0 ? 7 : 0};
+                               .receive_max = index % 2 == 0 ? 7 : 0,
+                               .alias_max = index % 2 == 0 ? ALIASES_OUT : 0};
     if (index % 2 == 0 && chance(30)) {
         how.will_topic = "w/x";
         how.will_payload = "gone";
@@ -289,6 +321,8 @@ static void actor_connect(struct actor *actor, size_t index)
     }
     actor->connected = true;
     actor->owed_count = 0;
+    memset(actor->aliased, 0, sizeof(actor->aliased));
+    memset(actor->names, 0, sizeof(actor->names));
 }
 
 /* The end of its stream, and the broker's: then all it wrote has been handled, and so has the end
@@ -311,7 +345,8 @@ static void actor_leave(struct actor *actor)
 
 static void actor_subscribe(struct actor *actor)
 {
-    static const char *const filters[] = {"t/0", "t/1", "t/+", "#", "t/2", "+/3", "t/#"};
+    static const char *const filters[] = {"topic/0", "topic/1", "topic/+", "#",
+                                          "topic/2", "+/3",     "topic/#"};
     struct mr_mqtt_subscription filter = {
         .filter = mr_span_of(filters[mr_rng_below(&rng, MR_COUNT_OF(filters))]),
         .qos = (uint8_t)mr_rng_below(&rng, 3)};
@@ -328,8 +363,8 @@ static void actor_unsubscribe(struct actor *actor)
 {
     uint8_t filters[32];
     uint8_t bytes[64];
-    ptrdiff_t len =
-        mr_mqtt_unsubscription_put(mr_span_of(chance(50) ? "t/+" : "#"), filters, sizeof(filters));
+    ptrdiff_t len = mr_mqtt_unsubscription_put(mr_span_of(chance(50) ? "topic/+" : "#"), filters,
+                                               sizeof(filters));
     struct mr_mqtt_subscribe packet = {.packet_id = 3, .raw = mr_span_make(filters, (size_t)len)};
 
     len = mr_mqtt_unsubscribe_encode(&packet, actor->peer.version, bytes, sizeof(bytes));
@@ -338,7 +373,7 @@ static void actor_unsubscribe(struct actor *actor)
 
 static void actor_publish(struct actor *actor)
 {
-    char topic[8];
+    char topic[16];
     char payload[32];
     uint8_t bytes[256];
     struct mr_mqtt_publish packet = {.qos = (uint8_t)mr_rng_below(&rng, 3), .retain = chance(35)};
@@ -346,9 +381,18 @@ static void actor_publish(struct actor *actor)
     if (packet.qos == 2 && actor->inbound_count == MR_COUNT_OF(actor->inbound)) {
         return;
     }
-    (void)snprintf(topic, sizeof(topic), "t/%u", (unsigned)mr_rng_below(&rng, TOPICS));
-    (void)snprintf(payload, sizeof(payload), "%llu", (unsigned long long)published++);
+    size_t which = (size_t)mr_rng_below(&rng, TOPICS);
+    (void)snprintf(topic, sizeof(topic), "topic/%u", (unsigned)which);
+    (void)snprintf(payload, sizeof(payload), "%llu", (unsigned long long)published);
+    mr_assert(published < MR_COUNT_OF(topics_of));
+    topics_of[published++] = (uint8_t)which;
     packet.topic = mr_span_of(topic);
+    if (actor->peer.version == 5 && chance(50)) { /* its name once, then the alias alone */
+        mr_mqtt_set(&packet.props, MR_MQTT_PROP_TOPIC_ALIAS);
+        packet.props.topic_alias = (uint16_t)(which + 1);
+        packet.topic = actor->aliased[which] ? (struct mr_span){0} : packet.topic;
+        actor->aliased[which] = true;
+    }
     packet.payload = packet.retain && chance(30) ? (struct mr_span){0} : mr_span_of(payload);
     if (packet.qos != 0) {
         actor->id_next = actor->id_next == UINT16_MAX ? 1 : (uint16_t)(actor->id_next + 1);
@@ -536,9 +580,12 @@ static void begin_and_compare(struct lines *before)
 static void walk(uint64_t seed, const struct kit_options *options, int steps,
                  void (*crash_and_compare)(void))
 {
+    struct kit_options with_aliases = *options;
+
+    with_aliases.topic_aliases = ALIASES_OUT;
     mr_rng_seed(&rng, seed);
     memset(actors, 0, sizeof(actors));
-    kit_open(&kit, options);
+    kit_open(&kit, &with_aliases);
     for (int step = 0; step < steps; step++) {
         size_t index = mr_rng_below(&rng, CLIENTS);
         actor_act(&actors[index], index);
