@@ -66,6 +66,7 @@ struct gateway {
         struct mr_metric *reload_ok;
         struct mr_metric *reload_time;
     } metrics;
+    struct mr_broker_bridge *ack_bridges; /* what the broker knows of the bridges */
     char sessions_path[GATEWAY_PATH_BYTES];
 };
 

@@ -247,6 +247,16 @@ static bool bridges_start_changed(struct gateway *gateway, struct gateway_conf *
     return ok;
 }
 
+static bool from_equal(const struct mr_list *a, const struct mr_list *b)
+{
+    bool equal = a->count == b->count;
+
+    for (size_t i = 0; equal && i < a->count; i++) {
+        equal = strcmp(a->items[i], b->items[i]) == 0;
+    }
+    return equal;
+}
+
 static void say_bridges(const struct mr_settings *before, const struct mr_settings *after)
 {
     for (uint32_t i = 0; i < after->bridge_count; i++) {
@@ -257,6 +267,31 @@ static void say_bridges(const struct mr_settings *before, const struct mr_settin
             (void)mr_settings_compare_bridge(old, &after->bridges[i], say_bridge_changed, NULL);
         }
     }
+}
+
+/* Acknowledgements wait for these bridges, for the events of their `from`: neither can change
+ * while devices are connected.
+ */
+static bool acks_hold(const struct gateway *gateway, const struct mr_settings *after)
+{
+    const struct mr_settings *start = &gateway->settings;
+    bool hold = true;
+
+    for (uint32_t i = 0; i < start->listener_count; i++) {
+        const struct mr_listener_conf *listener = &start->listeners[i];
+        const char *name = listener->ack == NULL ? "disk" : listener->ack;
+        const struct mr_bridge_settings *was = bridge_named(start, name);
+        const struct mr_bridge_settings *is = bridge_named(after, name);
+        if (was != NULL && (is == NULL || !from_equal(&was->conf.from, &is->conf.from))) {
+            mr_log(MR_LOG_ERROR, "gateway",
+                   "reload: acknowledgements of listener '%s' wait for bridge '%s', which %s; that "
+                   "needs a restart",
+                   listener->name, name,
+                   is == NULL ? "is gone from the configuration" : "has another `from`");
+            hold = false;
+        }
+    }
+    return hold;
 }
 
 /* ---- the reload ---- */
@@ -336,6 +371,12 @@ static bool apply(struct gateway *gateway, struct gateway_conf *conf)
     return ok;
 }
 
+static void reload_refuse(struct gateway_conf *conf)
+{
+    mr_settings_close(&conf->settings);
+    mr_free(conf);
+}
+
 void mr_reload(struct gateway *gateway)
 {
     struct gateway_conf *conf = mr_alloc(sizeof(*conf));
@@ -347,13 +388,17 @@ void mr_reload(struct gateway *gateway)
                "reload: the configuration has %zu faults and is not put in force; the old one runs "
                "on",
                mr_config_problem_count(conf->settings.config));
-        mr_settings_close(&conf->settings);
-        mr_free(conf);
+        reload_refuse(conf);
+        return;
+    }
+    if (!acks_hold(gateway, &conf->settings)) {
+        mr_metric_set(gateway->metrics.reload_ok, 0);
+        mr_log(MR_LOG_ERROR, "gateway", "reload: nothing of it is put in force");
+        reload_refuse(conf);
         return;
     }
     if (!broker_reload(gateway, conf)) {
-        mr_settings_close(&conf->settings);
-        mr_free(conf);
+        reload_refuse(conf);
         return;
     }
     bool ok = apply(gateway, conf);

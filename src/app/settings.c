@@ -273,6 +273,39 @@ static void fill_bridges(struct mr_settings *settings)
     }
 }
 
+/* `ack` of a listener names a bridge, unless it is one of the two words. */
+static void check_acks(struct mr_settings *settings)
+{
+    const char **names = mr_alloc((settings->bridge_count + 3) * sizeof(*names));
+    struct mr_node *root = mr_config_root(settings->config);
+    struct mr_node *map = root == NULL ? NULL : mr_node_child(root, "listeners");
+
+    names[0] = "disk";
+    names[1] = "memory";
+    for (uint32_t i = 0; i < settings->bridge_count; i++) {
+        names[i + 2] = settings->bridges[i].name;
+    }
+    for (uint32_t i = 0; i < settings->listener_count; i++) {
+        const struct mr_listener_conf *listener = &settings->listeners[i];
+        size_t at = 0;
+        while (listener->ack != NULL && names[at] != NULL &&
+               strcmp(names[at], listener->ack) != 0) {
+            at += 1;
+        }
+        if (listener->ack != NULL && names[at] == NULL) {
+            const char *nearest = mr_config_nearest(listener->ack, names);
+            mr_config_problem(settings->config,
+                              mr_node_child(mr_node_child(map, listener->name), "ack"), NULL,
+                              "listeners.%s.ack is disk, memory or the name of a bridge, and "
+                              "there is no bridge '%s'%s%s%s",
+                              listener->name, listener->ack,
+                              nearest == NULL ? "" : "; did you mean '",
+                              nearest == NULL ? "" : nearest, nearest == NULL ? "" : "'?");
+        }
+    }
+    mr_free(names);
+}
+
 static void check_admin(struct mr_settings *settings)
 {
     struct mr_node *root = mr_config_root(settings->config);
@@ -316,6 +349,7 @@ enum mr_err mr_settings_open(struct mr_settings *out, const struct mr_settings_s
     fill(out, "mqtt", mr_broker_options, &out->broker);
     fill_listeners(out);
     fill_bridges(out);
+    check_acks(out);
     check_admin(out);
     if (source->data != NULL) {
         out->gateway.data = source->data;

@@ -254,18 +254,33 @@ static enum mr_err start_bridges(struct gateway *gateway, struct mr_error *why)
     return err;
 }
 
+/* The bridges as the broker has to know them. */
+static void name_bridges(struct gateway *gateway)
+{
+    const struct mr_settings *settings = &gateway->settings;
+
+    gateway->ack_bridges = mr_alloc((settings->bridge_count + 1) * sizeof(*gateway->ack_bridges));
+    for (uint32_t i = 0; i < settings->bridge_count; i++) {
+        gateway->ack_bridges[i] = (struct mr_broker_bridge){.name = settings->bridges[i].name,
+                                                            .from = settings->bridges[i].conf.from};
+    }
+}
+
 static enum mr_err start_broker(struct gateway *gateway, struct mr_error *why)
 {
     const struct mr_settings *settings = &gateway->settings;
     uint64_t memory = settings->gateway.memory_bytes;
 
     mr_gateway_path(gateway, "sessions", gateway->sessions_path);
+    name_bridges(gateway);
     enum mr_err err =
         mr_broker_open(&gateway->broker,
                        &(struct mr_broker_run){
                            .journal = gateway->journal,
                            .listeners = settings->listeners,
                            .listener_count = settings->listener_count,
+                           .bridges = gateway->ack_bridges,
+                           .bridge_count = settings->bridge_count,
                            .limits = settings->broker,
                            .journal_exclude = settings->journal.exclude,
                            .sessions_path = gateway->sessions_path,
@@ -393,6 +408,7 @@ static enum mr_err stop(struct gateway *gateway)
     if (gateway->broker != NULL) {
         mr_broker_close(gateway->broker);
     }
+    mr_free(gateway->ack_bridges);
     mr_reload_free(gateway);
     mr_free(gateway->bridge_confs);
     if (gateway->journal != NULL) {

@@ -8,6 +8,7 @@
  * Memory is shared equally: the hash of the client ids spreads sessions evenly, and a
  * pool that several threads took from would need a lock.
  */
+#include "broker/gates_internal.h"
 #include "broker/keep_internal.h"
 #include "broker/layout_internal.h"
 #include "broker/login_internal.h"
@@ -91,8 +92,6 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
         mr_subtree_show(shard->subtree, shard->interest);
     }
     shard_metrics_make(shard, index);
-    err = mr_ackgate_open(&shard->gate, &shard->pool, gate_entries(memory));
-    mr_assert(err == MR_OK);
     err = mr_loop_open(&shard->loop, why);
     if (err != MR_OK) {
         return err;
@@ -100,6 +99,10 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
     err = mr_wake_open(&shard->wake, why);
     if (err != MR_OK) {
         shard->wake.fd = -1;
+        return err;
+    }
+    err = gates_open(shard, gate_entries(memory), why);
+    if (err != MR_OK) {
         return err;
     }
     mr_auth_port_open(&shard->auth_port, &shard->wake);
@@ -216,6 +219,7 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     broker->shares =
         shares_open(broker->run.memory_bytes, (uint32_t)broker->limits.max_topic_levels);
     broker->net_shared.connections_max = connections_max();
+    err = gates_choose(broker, why);
     for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {
         err = shard_open(broker, i, why);
     }
@@ -293,7 +297,7 @@ static void shard_forget(void *arg, struct mr_conn *conn)
     struct mr_shard *shard = arg;
     struct client *client = mr_conn_user(conn);
 
-    mr_acks_drop(shard->gate, &client->acks);
+    mr_acks_drop(shard->gates[GATE_DISK], &client->acks);
     topics_drop(client);
     limits_end(client);
     aliases_drop(client);
@@ -335,7 +339,7 @@ static void shard_close(struct mr_shard *shard)
     stored_free_all(&shard->pool, &shard->wills_first, &shard->wills_last);
     foreign_close(shard);
     policy_close(shard);
-    mr_ackgate_close(shard->gate);
+    gates_close(shard);
     systree_close(shard);
     shard_state_close(shard);
     mr_free(shard->interest);

@@ -4,8 +4,8 @@
  *                               └▶ subscription tree ─▶ live subscribers
  *
  * Every QoS 1 publish is in the journal, durable, before its PUBACK leaves
- * (docs/ACKGATE.md).  The broker knows neither bridges nor sinks; they read the
- * journal.
+ * (docs/ACKGATE.md), unless its listener says otherwise.  The broker knows neither bridges
+ * nor sinks; they read the journal, and their cursors say how far they are.
  *
  * There is one shard per lane of the journal.  A client belongs to the shard that its
  * id hashes to, so its events are in one lane, in order; a connection that was accepted
@@ -71,11 +71,19 @@ struct mr_broker_limits {
 };
 extern const struct mr_option mr_broker_options[];
 
+/* Somebody whose cursor in the journal acknowledgements may wait for (a listener's `ack`). */
+struct mr_broker_bridge {
+    const char *name;    /* of the bridge, hence of its cursors */
+    struct mr_list from; /* topic filters of what it carries; empty: everything */
+};
+
 struct mr_broker_run {
     struct mr_journal *journal;               /* open; stays the caller's */
     const struct mr_listener_conf *listeners; /* these and their strings outlive the broker */
     size_t listener_count;
     struct mr_broker_limits limits;
+    const struct mr_broker_bridge *bridges; /* they run already, in this journal; outlive it too */
+    size_t bridge_count;
     struct mr_list journal_exclude; /* topic filters of events that are not journaled */
     const char *sessions_path;      /* the session store; NULL: the journal alone */
     uint32_t checkpoint_ms;         /* how often the store is written; 0: 2,000 */

@@ -370,4 +370,15 @@ enum verdict pubrel_unknown(struct client *client, uint16_t packet_id);
 /* REJECT: larger than the client accepts, or expired: do not send.  FULL: no room. */
 enum mr_err send_publish(struct client *client, const struct outgoing *outgoing);
 
+static inline uint32_t broker_shard_count(const struct mr_broker *broker)
+{
+    return broker->shard_count;
+}
+
+static inline struct mr_shard *broker_shard(struct mr_broker *broker, uint32_t index)
+{
+    mr_assert(index < broker->shard_count);
+    return broker->shards[index];
+}
+
 #endif

@@ -214,7 +214,7 @@ static void client_closed(void *arg, struct mr_conn *conn, enum mr_close_why why
     exchange_drop(client);
     crowd_drop(client);
     mr_metric_add(shard->metrics.disconnects[client->end], 1);
-    mr_acks_drop(shard->gate, &client->acks);
+    mr_acks_drop(shard->gates[GATE_DISK], &client->acks);
     topics_drop(client);
     limits_end(client);
     aliases_drop(client);

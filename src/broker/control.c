@@ -1,4 +1,5 @@
 /* control.c - control records into the journal, and answers that wait for them. */
+#include "broker/gates_internal.h"
 #include "broker/keep_internal.h"
 
 enum { CONTROL_STACK_BYTES = 256 };
@@ -38,18 +39,23 @@ enum mr_err control_append(struct mr_shard *shard, const struct mr_control *cont
 
 enum mr_err answer_reserve(struct client *client, size_t len)
 {
-    return mr_ackgate_reserve(client->shard->gate, &client->acks, (uint32_t)len);
+    return mr_ackgate_reserve(client->shard->gates[gate_of_answer(client)], &client->acks,
+                              (uint32_t)len);
 }
 
-void answer_hold(struct client *client, uint64_t seq, const void *bytes, size_t len)
+void answer_hold_at(struct client *client, uint8_t gate, uint64_t seq, const void *bytes,
+                    size_t len)
 {
-    struct mr_ackgate *gate = client->shard->gate;
-    uint64_t last = mr_ackgate_seq_last(gate);
+    uint64_t last = mr_ackgate_seq_last(client->shard->gates[gate]);
 
     if (mr_acks_held(&client->acks) == 0) {
         client->plain_held = 0;
     }
     client->plain_held += 1;
-    mr_ackgate_hold(gate, &client->acks, mr_conn_id(client_conn(client)), seq < last ? last : seq,
-                    bytes, (uint32_t)len);
+    gate_hold(client, gate, seq < last ? last : seq, bytes, len);
+}
+
+void answer_hold(struct client *client, uint64_t seq, const void *bytes, size_t len)
+{
+    answer_hold_at(client, gate_of_answer(client), seq, bytes, len);
 }

@@ -1,5 +1,6 @@
 /* dispatch.c - cut what was received into packets and hand each to its handler. */
 #include "broker/enhanced_internal.h"
+#include "broker/gates_internal.h"
 
 /* Whoever begins with anything but CONNECT is closed at its first byte, whatever length
  * it claims [MQTT-3.1.0-1].  (During an exchange of AUTH packets CONNECT lies behind it.)
@@ -169,6 +170,6 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
             mr_conn_pause(conn); /* what it sent behind its CONNECT waits */
         }
     }
-    mr_ackgate_cut(shard->gate);
+    gates_cut(shard);
     return bytes.len - rest.len;
 }

@@ -11,6 +11,7 @@
  * If it is memory of the shard that lacks, all publishers wait (shard_stall): whoever
  * was read in full meanwhile would have to be kept in that same memory.
  */
+#include "broker/gates_internal.h"
 #include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
 
@@ -68,13 +69,13 @@ static enum verdict publish_refuse(struct client *client, const struct mr_mqtt_p
     uint8_t bytes[ACK_BYTES_MAX];
 
     if (packet->qos != 0) {
-        if (mr_ackgate_reserve(shard->gate, &client->acks, sizeof(bytes)) != MR_OK) {
+        uint8_t gate = gate_of_answer(client);
+        if (mr_ackgate_reserve(shard->gates[gate], &client->acks, sizeof(bytes)) != MR_OK) {
             return publish_later(shard);
         }
         ptrdiff_t len = mr_mqtt_ack_encode(&ack, client->version, bytes, sizeof(bytes));
         mr_assert(len > 0);
-        mr_ackgate_hold(shard->gate, &client->acks, mr_conn_id(client_conn(client)),
-                        mr_ackgate_seq_last(shard->gate), bytes, (uint32_t)len);
+        gate_hold(client, gate, mr_ackgate_seq_last(shard->gates[gate]), bytes, (size_t)len);
     }
     mr_metric_add(shard->metrics.dropped_refused, 1);
     if (reason == MR_MQTT_NOT_AUTHORIZED && topic_refused(shard, packet->topic) == 0) {
@@ -98,20 +99,20 @@ static enum verdict publish_again(struct client *client, uint16_t packet_id)
     return PACKET_DONE;
 }
 
-/* The ack of an accepted PUBLISH, held behind `seq`. */
-static void publish_hold(struct client *client, const struct mr_message *message, uint64_t seq,
-                         uint16_t packet_id)
+/* The ack of an accepted PUBLISH, held at `gate` behind `seq`. */
+static void publish_hold(struct client *client, const struct mr_message *message, uint8_t gate,
+                         uint64_t seq, uint16_t packet_id)
 {
     struct mr_shard *shard = client->shard;
     uint8_t ack[MR_MQTT_ACK_BYTES];
 
     if (MR_LIKELY(message->qos == 1)) {
         (void)mr_mqtt_ack_put(ack, MR_MQTT_PUBACK, packet_id);
-        mr_ackgate_hold(shard->gate, &client->acks, message->publisher, seq, ack, sizeof(ack));
+        gate_hold(client, gate, seq, ack, sizeof(ack));
         return;
     }
     (void)mr_mqtt_ack_put(ack, MR_MQTT_PUBREC, packet_id);
-    answer_hold(client, seq, ack, sizeof(ack));
+    answer_hold_at(client, gate, seq, ack, sizeof(ack));
     inbound_add(client->session->inbound, packet_id);
     if (client->session->keep != NULL) {
         keep_mark(shard, client->session->keep);
@@ -126,8 +127,9 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
     struct stored *pending = NULL;
     struct mr_appended at;
 
+    uint8_t gate = gate_of_publish(client, topic);
     if (message->qos != 0 &&
-        mr_ackgate_reserve(shard->gate, &client->acks, MR_MQTT_ACK_BYTES) != MR_OK) {
+        mr_ackgate_reserve(shard->gates[gate], &client->acks, MR_MQTT_ACK_BYTES) != MR_OK) {
         return publish_later(shard);
     }
     if (MR_UNLIKELY(message->qos == 2 &&
@@ -139,7 +141,7 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
                   pending_new(shard, message, &pending) != MR_OK)) {
         return publish_later(shard);
     }
-    at.seq = mr_ackgate_seq_last(shard->gate); /* excluded: nothing to wait for */
+    at.seq = mr_ackgate_seq_last(shard->gates[gate]); /* excluded: nothing to wait for */
     if (MR_LIKELY(!topic->excluded)) {
         enum mr_err err = message_append(shard, message, &topic->name, &at);
         if (MR_UNLIKELY(err != MR_OK)) {
@@ -153,7 +155,7 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
         }
     }
     if (message->qos != 0) {
-        publish_hold(client, message, at.seq, packet_id);
+        publish_hold(client, message, gate, at.seq, packet_id);
     }
     mr_metric_add(shard->metrics.publish_received[message->qos], 1);
     client->received += 1;

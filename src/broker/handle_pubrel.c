@@ -1,6 +1,7 @@
 /* handle_pubrel.c - PUBREL from a publisher (section 3.6): its exchange ends, and the
  * packet id is free again, once that is durable.
  */
+#include "broker/gates_internal.h"
 #include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
 
@@ -34,7 +35,7 @@ enum verdict handle_pubrel(struct client *client, const struct mr_mqtt_frame *fr
     if (known && session->keep != NULL && shard->stalled) {
         return PACKET_LATER;
     }
-    if (mr_ackgate_reserve(shard->gate, &client->acks, sizeof(bytes)) != MR_OK) {
+    if (answer_reserve(client, sizeof(bytes)) != MR_OK) {
         shard_stall(shard);
         return PACKET_LATER;
     }
@@ -52,12 +53,12 @@ enum verdict handle_pubrel(struct client *client, const struct mr_mqtt_frame *fr
                                                : MR_MQTT_PACKET_ID_NOT_FOUND};
     ptrdiff_t len = mr_mqtt_ack_encode(&answer, client->version, bytes, sizeof(bytes));
     mr_assert(len > 0);
-    uint64_t last = mr_ackgate_seq_last(shard->gate);
     if (!known) {
         answer_hold(client, 0, bytes, (size_t)len);
     } else { /* counts against Receive Maximum until it has left */
-        mr_ackgate_hold(shard->gate, &client->acks, mr_conn_id(client_conn(client)),
-                        seq < last ? last : seq, bytes, (uint32_t)len);
+        uint8_t gate = gate_of_answer(client);
+        uint64_t last = mr_ackgate_seq_last(shard->gates[gate]);
+        gate_hold(client, gate, seq < last ? last : seq, bytes, (size_t)len);
     }
     return PACKET_DONE;
 }

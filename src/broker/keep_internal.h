@@ -198,6 +198,8 @@ enum mr_err control_append(struct mr_shard *shard, const struct mr_control *cont
 /* Hold `len` bytes for the client until `seq` is durable; 0: until its turn. */
 enum mr_err answer_reserve(struct client *client, size_t len) MR_MUST_USE;
 void answer_hold(struct client *client, uint64_t seq, const void *bytes, size_t len);
+void answer_hold_at(struct client *client, uint8_t gate, uint64_t seq, const void *bytes,
+                    size_t len);
 
 /* ---- apply.c ---- */
 

@@ -89,6 +89,7 @@ static void listener_limits_set(struct mr_shard *shard, uint32_t index)
     uint32_t connect_max = (uint32_t)limit_of(own->max_connect_size, common->max_connect_size);
 
     *out = (struct client_limits){
+        .gate = shard->broker->listeners[index].gate,
         .packet_max = packet_max,
         .connect_max = connect_max < packet_max ? connect_max : packet_max,
         .topic_bytes_max = topic_bytes == 0 ? UINT16_MAX : (uint32_t)topic_bytes,

@@ -22,6 +22,7 @@ struct client_limits {
     int64_t bytes_ahead_ns;
     uint32_t connections_per_address; /* a second; 0: any number */
     uint32_t address_connections_max; /* ... at a time */
+    uint8_t gate;                     /* enum gate: what acknowledgements wait for */
 };
 
 #endif

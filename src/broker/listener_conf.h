@@ -50,6 +50,7 @@ struct mr_listener_limits {
 struct mr_listener_conf {
     const char *name;         /* its key under `listeners`; set by the caller, not by the table */
     const char *bind;         /* "127.0.0.1:1883"; port 0: any free one */
+    const char *ack;          /* disk (or NULL), memory, or the name of a bridge */
     uint32_t allow_anonymous; /* enum mr_anonymous */
     uint64_t max_connections; /* 0: as many as descriptors allow */
     struct mr_listener_limits limits;

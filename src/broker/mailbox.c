@@ -115,7 +115,7 @@ enum mr_err mailbox_send_client(struct client *client, struct mr_span unread)
                                      .is_surplus = client->is_surplus}};
     memcpy(mail->client.unread, unread.at, unread.len);
     atomic_fetch_add_explicit(&box->moving_bytes, unread.len, memory_order_relaxed);
-    mr_acks_drop(shard->gate, &client->acks);
+    mr_acks_drop(shard->gates[GATE_DISK], &client->acks);
     mr_conn_detach(client_conn(client), (uint32_t)unread.len, &mail->client.parcel);
     mail_sent(shard, ring, sizeof(*mail), to);
     return MR_OK;

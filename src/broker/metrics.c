@@ -3,7 +3,7 @@
  * Counters of events are added to where they happen; what net counts itself and
  * all gauges are copied once per turn.
  */
-#include "broker/broker_internal.h"
+#include "broker/gates_internal.h"
 
 /* Each shard writes its own; `more` are labels beside the shard's number. */
 static struct mr_metric *shard_metric(uint32_t index, enum mr_metric_kind kind, const char *name,
@@ -161,7 +161,7 @@ void shard_metrics_update(struct mr_shard *shard)
     const struct mr_net_stats *net = mr_net_stats(shard->net);
     struct shard_metrics *m = &shard->metrics;
     struct shard_stats *s = &shard->stats;
-    uint64_t held = mr_ackgate_held(shard->gate);
+    uint64_t held = gates_held(shard);
     uint64_t subscriptions = mr_subtree_count(shard->subtree);
 
     mr_metric_set(m->connections, (int64_t)net->open);

@@ -143,6 +143,13 @@ const struct mr_option mr_listener_options[] = {
      .required = true,
      .help = "Address and port to listen on, as in 0.0.0.0:1883, [::]:1883 (v4 too), or "
              "unix:/run/millrace.sock."},
+    {.name = "ack",
+     .type = MR_OPT_STR,
+     .offset = offsetof(struct mr_listener_conf, ack),
+     .default_text = "disk",
+     .help =
+         "When a publish is acknowledged: disk: it is durable; memory: it was received, and may "
+         "be lost; the name of a bridge: that bridge has delivered it."},
     {.name = "allow_anonymous",
      .type = MR_OPT_CHOICE,
      .offset = offsetof(struct mr_listener_conf, allow_anonymous),

@@ -19,6 +19,7 @@
  *       seq_released have been handed to their connections.
  *   (2) After a failure of the lane nothing is released any more.
  */
+#include "broker/gates_internal.h"
 #include "broker/keep_internal.h"
 #include "broker/login_internal.h"
 #include "broker/outgoing_internal.h"
@@ -28,36 +29,6 @@
 enum {
     TURN_BYTES = 1 << 20, /* read before acks are looked at again; a journal block */
 };
-
-/* Connections of one release, seen twice: first allow all, then send once each. */
-static void release_acks(struct mr_shard *shard, uint64_t durable_seq)
-{
-    size_t count;
-
-    do {
-        count = mr_ackgate_release(shard->gate, durable_seq, shard->owed, SHARD_OWED);
-        for (size_t i = 0; i < count; i++) {
-            struct mr_conn *conn = mr_net_find(shard->net, shard->owed[i].conn_id);
-            if (conn != NULL) {
-                struct client *client = mr_conn_user(conn);
-                mr_acks_allow(&client->acks, &shard->owed[i]);
-            }
-        }
-        for (size_t i = 0; i < count; i++) {
-            struct mr_conn *conn = mr_net_find(shard->net, shard->owed[i].conn_id);
-            struct client *client = conn == NULL ? NULL : mr_conn_user(conn);
-            struct mr_span due = client == NULL ? (struct mr_span){0} : mr_acks_due(&client->acks);
-            if (due.len == 0) {
-                continue; /* gone, or sent with an earlier entry */
-            }
-            if (mr_conn_send_now(conn, due.at, due.len) == MR_OK) {
-                mr_acks_left(shard->gate, &client->acks);
-            } else {
-                client_end(client, END_MEMORY);
-            }
-        }
-    } while (count == SHARD_OWED);
-}
 
 void shard_stall(struct mr_shard *shard)
 {
@@ -101,9 +72,7 @@ static void shard_release(struct mr_shard *shard)
     if (MR_UNLIKELY(shard_has_failed(shard))) {
         return; /* (2): an append may have found out in this very turn */
     }
-    if (mr_ackgate_is_due(shard->gate, durable_seq)) {
-        release_acks(shard, durable_seq);
-    }
+    gates_release(shard, durable_seq);
     if (durable_seq == shard->seq_released) {
         return;
     }
@@ -341,12 +310,12 @@ static void shard_stop(struct mr_shard *shard)
     shard->stopping = true;
     mr_net_listen_end(shard->net);
     mr_net_each(shard->net, stop_reading, shard);
-    while (mr_ackgate_held(shard->gate) != 0 || shard->pending_first != NULL) {
+    while (gates_held(shard) != 0 || shard->pending_first != NULL) {
         int64_t left_ns = deadline_ns - mr_clock_mono_ns();
         if (left_ns <= 0) {
             mr_log(MR_LOG_WARN, "mqtt",
-                   "stopped before %llu publishes were durable; they were not acknowledged",
-                   (unsigned long long)mr_ackgate_held(shard->gate));
+                   "stopped before %llu publishes could be acknowledged; they were not",
+                   (unsigned long long)gates_held(shard));
             break;
         }
         if (!shard_turn(shard, next_ns >= 0 && next_ns < left_ns ? next_ns : left_ns, &next_ns)) {

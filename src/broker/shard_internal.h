@@ -19,7 +19,7 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/ring.h"
-#include "broker/ackgate.h"
+#include "broker/ack_internal.h"
 #include "broker/broker.h"
 #include "broker/crowd.h"
 #include "broker/foreign_internal.h"
@@ -52,7 +52,7 @@ enum {
     LOG_EVERY_US = 10000000,       /* one line per kind in 10 s */
     LOG_CONNECTIONS_MAX = 50,      /* lines a second of clients that come and go */
     DISCONNECT_BYTES_MAX = 256,    /* our DISCONNECT with a reason string */
-    TOPIC_CACHED_MAX = 101,        /* bytes of a topic that the cache can hold */
+    TOPIC_CACHED_MAX = 100,        /* bytes of a topic that the cache can hold */
     LISTENER_SURPLUS = 64,         /* connections that are let in to be told that it is full */
     CLOCK_STEPS = 16,              /* of the wall clock that are remembered */
     TOPICS_MAX = 4,                /* entries of the cache once there are several topics */
@@ -70,6 +70,7 @@ struct topic_entry {
     bool shared;     /* a group wants it */
     bool excluded;   /* not journaled */
     bool abroad;     /* someone may be listening in another shard */
+    bool bridged;    /* its acknowledgement waits for the listener's bridge */
     uint8_t text[TOPIC_CACHED_MAX];
 };
 _Static_assert(sizeof(struct topic_entry) == 128, "fits a buffer class of the pool");
@@ -207,6 +208,7 @@ struct client {
     bool enhanced : 1;     /* 5.0: CONNECT had an Authentication Method: SCRAM-SHA-256 */
     bool in_crowd : 1;     /* it counts among those of its address (crowd.h) */
     bool is_surplus : 1;   /* ... and was too many when it came */
+    uint8_t gate;          /* enum gate: where the newest of `acks` is held */
 };
 _Static_assert(sizeof(struct client) <= 144, "docs/MEMORY.md, the idle connection");
 
@@ -214,9 +216,7 @@ enum checkpoint_state { CHECKPOINT_NONE, CHECKPOINT_SEALED, CHECKPOINT_WRITING }
 
 struct shard_call; /* call.c */
 
-/* The wall clock was set: `before_us` and `after_us` are the same moment.  Equal at the start
- * of the process, before which nobody knows.
- */
+/* The wall clock was set: both are the same moment.  Equal at the start: before it nobody knows. */
 struct clock_step {
     int64_t before_us;
     int64_t after_us;
@@ -234,7 +234,8 @@ struct mr_shard {
     struct policy policy;
     struct mr_net *net;
     struct mr_lane *lane;
-    struct mr_ackgate *gate;
+    struct mr_ackgate *gates[GATES_MAX]; /* NULL: no listener wants it */
+    struct settled settled[GATES_MAX - GATE_BRIDGES];
     struct mr_subtree *subtree;
     struct mr_bufpool pool;
     struct mr_thread *thread;
@@ -349,6 +350,7 @@ struct broker_listener {
     struct mr_tls *tls;                    /* NULL: no TLS */
     struct mr_websocket_options websocket; /* path NULL: no WebSocket */
     bool unlink;                           /* a Unix socket's file is ours */
+    uint8_t gate;                          /* enum gate */
 };
 
 struct mailbox; /* broker_internal.h */
@@ -358,6 +360,8 @@ struct mr_broker {
     struct broker_listener *listeners;
     struct mr_auth *auth; /* NULL: no listener has ever asked who its clients are */
     struct mr_guard *guard;
+    const struct mr_broker_bridge *ack_bridges[GATES_MAX - GATE_BRIDGES];
+    uint32_t ack_bridge_count;
     struct crowd *crowd;
     struct shares *shares;
     struct mr_shard **shards;
@@ -384,17 +388,6 @@ struct mr_broker {
 static inline bool kept_has_memory(const struct mr_shard *shard, size_t bytes)
 {
     return shard->pool.lent_bytes + bytes < shard->pool.limit_bytes / 16 * 13;
-}
-
-static inline uint32_t broker_shard_count(const struct mr_broker *broker)
-{
-    return broker->shard_count;
-}
-
-static inline struct mr_shard *broker_shard(struct mr_broker *broker, uint32_t index)
-{
-    mr_assert(index < broker->shard_count);
-    return broker->shards[index];
 }
 
 #endif

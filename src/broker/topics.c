@@ -13,7 +13,7 @@
  * tree and of the groups, and asked again when that has changed; "does anyone in another shard"
  * with the version of all shards' interests.
  */
-#include "broker/broker_internal.h"
+#include "broker/gates_internal.h"
 
 /* Levels below $SYS are ours alone, as Mosquitto has it. */
 static bool topic_is_ours(struct mr_span topic)
@@ -86,6 +86,7 @@ static void entry_fill(struct client *client, struct topic_entry *entry, struct 
         entry->refused = MR_MQTT_NOT_AUTHORIZED;
     }
     entry->excluded = topic_is_excluded(shard, topic);
+    entry->bridged = !entry->excluded && gate_wants(client, topic);
 }
 
 /* Room for `count` entries instead of those there are.  False: no memory. */

@@ -485,11 +485,52 @@ uint64_t mr_cursor_get(const struct mr_cursor *cursor)
     return atomic_load_explicit(&cursor->seq, memory_order_relaxed);
 }
 
+/* Under a mutex, so that nobody rings a wake that its owner has closed. */
+static void watcher_ring(struct mr_cursor *cursor)
+{
+    struct mr_mutex *mutex = &cursor->lane->journal->watch_mutex;
+
+    mr_mutex_lock(mutex);
+    struct mr_wake *wake = atomic_load(&cursor->watcher);
+    if (wake != NULL) {
+        mr_wake_ring(wake);
+    }
+    mr_mutex_unlock(mutex);
+}
+
 void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq)
 {
     mr_assert(seq >= atomic_load_explicit(&cursor->seq, memory_order_relaxed));
     mr_assert(seq <= mr_lane_durable(cursor->lane));
     atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
+    if (atomic_load_explicit(&cursor->watcher, memory_order_relaxed) != NULL) {
+        watcher_ring(cursor);
+    }
+}
+
+enum mr_err mr_cursor_watch(struct mr_journal *journal, const char *name, uint32_t lane,
+                            struct mr_wake *wake, struct mr_cursor **out)
+{
+    struct mr_cursor *unused;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    struct mr_cursor *cursor = cursor_find(journal, name, lane, &unused);
+    mr_mutex_unlock(&journal->cursor_mutex);
+    if (cursor == NULL || atomic_load(&cursor->watcher) != NULL) {
+        return MR_ERR_REJECT;
+    }
+    atomic_store(&cursor->watcher, wake);
+    *out = cursor;
+    return MR_OK;
+}
+
+void mr_cursor_unwatch(struct mr_cursor *cursor)
+{
+    struct mr_mutex *mutex = &cursor->lane->journal->watch_mutex;
+
+    mr_mutex_lock(mutex);
+    atomic_store(&cursor->watcher, NULL);
+    mr_mutex_unlock(mutex);
 }
 
 enum mr_cursor_rule mr_cursor_rule(const struct mr_cursor *cursor)

@@ -44,6 +44,13 @@ void mr_cursor_close(struct mr_cursor *cursor);
 
 uint64_t mr_cursor_get(const struct mr_cursor *cursor);
 
+/* Look at the cursor of somebody else: `wake` is rung whenever it is set, until unwatch().  One
+ * watcher a cursor.  REJECT: there is no cursor of that name in `lane`, or it is watched.
+ */
+enum mr_err mr_cursor_watch(struct mr_journal *journal, const char *name, uint32_t lane,
+                            struct mr_wake *wake, struct mr_cursor **out) MR_MUST_USE;
+void mr_cursor_unwatch(struct mr_cursor *cursor);
+
 /* Never backwards (asserted), never beyond durable. */
 void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq);
 

@@ -261,6 +261,7 @@ enum mr_err mr_journal_open(struct mr_journal **out, const struct mr_journal_opt
     journal->cursor_file.fd = -1;
     journal->keeper_wake.fd = -1;
     mr_mutex_init(&journal->cursor_mutex);
+    mr_mutex_init(&journal->watch_mutex);
     options_take(journal, options);
     err = folder_take(journal, why);
     if (err != MR_OK) {

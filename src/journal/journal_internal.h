@@ -184,6 +184,7 @@ struct mr_cursor {
     bool opened; /* in this life: its bridge runs */
     _Atomic bool paused;
     _Atomic uint8_t rule; /* enum mr_cursor_rule */
+    struct mr_wake *_Atomic watcher; /* changed and rung under watch_mutex */
     char name[MR_CURSOR_NAME_MAX + 1];
 };
 
@@ -225,6 +226,7 @@ struct mr_journal {
     struct mr_lane *lanes;
     struct mr_file lock;
     struct mr_mutex cursor_mutex; /* the table and its file */
+    struct mr_mutex watch_mutex;  /* the cursors' watchers */
     struct mr_cursor *cursors;
     struct mr_file cursor_file;
     bool cursors_failed; /* a write or sync of the file failed: never again */

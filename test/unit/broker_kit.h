@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "broker/broker.h"
+#include "journal/cursor.h"
 #include "journal/reader.h"
 #include "os/clock.h"
 #include "os/file.h"
@@ -55,6 +56,9 @@ struct kit_options {
     uint32_t session_takeover;
     bool use_username_as_clientid;
     struct mr_listener_tls tls;
+    const char *ack;    /* of the listener */
+    const char *bridge; /* there is one of this name, which carries what `from` matches */
+    const char *from;
 };
 
 struct kit {
@@ -67,6 +71,9 @@ struct kit {
     struct mr_listener_conf listener;
     struct mr_broker_limits limits;
     const char *excluded[1];
+    const char *from[1];
+    struct mr_broker_bridge bridge;
+    struct mr_cursor *cursor; /* of the bridge in lane 0 */
 };
 
 static inline void kit_remove(void *arg, const char *name)
@@ -84,6 +91,52 @@ static inline _Noreturn void kit_fail(const char *what, const struct mr_error *w
 {
     fprintf(stderr, "%s: %s\n", what, why->text);
     abort();
+}
+
+/* A cursor for the bridge, in each lane; whoever wants something settled sets it. */
+static inline void kit_bridge(struct kit *kit)
+{
+    const char *name = kit->options.bridge;
+    bool is_new = false;
+
+    if (name == NULL) {
+        return;
+    }
+    kit->bridge.name = name;
+    if (kit->options.from != NULL) {
+        kit->from[0] = kit->options.from;
+        kit->bridge.from = (struct mr_list){.items = kit->from, .count = 1};
+    }
+    for (uint32_t lane = mr_journal_lane_count(kit->journal); lane-- > 0;) {
+        mr_assert(mr_cursor_open(kit->journal, name, lane, MR_START_OLDEST, &kit->cursor, &is_new,
+                                 NULL) == MR_OK);
+    }
+}
+
+/* What `options` say of limits, and what suits tests for the rest. */
+static inline struct mr_broker_limits kit_limits(const struct kit_options *options)
+{
+    return (struct mr_broker_limits){
+        .max_packet_size = options->max_packet_size ? options->max_packet_size : 1 << 20,
+        .max_connect_size = 128 << 10,
+        .receive_maximum = options->receive_maximum ? options->receive_maximum : 1000,
+        .max_inflight_messages = 20,
+        .max_queued_messages = options->max_queued_messages ? options->max_queued_messages : 1000,
+        .max_queued_bytes = 16 << 20,
+        .max_sessions = options->max_sessions ? options->max_sessions : 100000,
+        .max_session_expiry_us = options->max_session_expiry_us,
+        .max_retained_messages =
+            options->max_retained_messages ? options->max_retained_messages : 10000,
+        .max_retained_bytes = 16 << 20,
+        .max_topic_levels = 200,
+        .topic_alias_maximum = 10,
+        .max_topic_alias_broker = options->topic_aliases,
+        .overlapping = options->overlapping,
+        .validate_payload_format = options->validate_payload_format,
+        .response_information = options->response_information,
+        .server_reference = options->server_reference,
+        .max_keepalive_us = options->max_keepalive_us,
+        .connect_timeout_us = options->connect_timeout_us ? options->connect_timeout_us : 10000000};
 }
 
 /* Journal and broker on what lies in kit->folder; not started. */
@@ -107,12 +160,14 @@ static inline void kit_ready(struct kit *kit)
         kit_fail("journal", &why);
     }
     kit->lane = mr_journal_lane(kit->journal, 0);
+    kit_bridge(kit);
     kit->listener = (struct mr_listener_conf){
         .name = "test",
         .bind = options->bind != NULL ? options->bind : "127.0.0.1:0",
         .allow_anonymous = options->allow_anonymous,
         .max_connections = options->max_connections,
         .tls = options->tls,
+        .ack = options->ack,
         .auth = {.password_file = options->password_file,
                  .acl_file = options->acl_file,
                  .client_id_pattern = options->client_id_pattern,
@@ -124,33 +179,13 @@ static inline void kit_ready(struct kit *kit)
         .journal = kit->journal,
         .listeners = &kit->listener,
         .listener_count = 1,
+        .bridges = &kit->bridge,
+        .bridge_count = options->bridge != NULL ? 1 : 0,
         .memory_bytes = options->memory_bytes,
         .checkpoint_ms = options->checkpoint_ms,
         .sessions_path = options->no_store ? NULL : kit->sessions,
-        .limits = {.max_packet_size = options->max_packet_size ? options->max_packet_size : 1 << 20,
-                   .max_connect_size = 128 << 10,
-                   .receive_maximum = options->receive_maximum ? options->receive_maximum : 1000,
-                   .max_inflight_messages = 20,
-                   .max_queued_messages =
-                       options->max_queued_messages ? options->max_queued_messages : 1000,
-                   .max_queued_bytes = 16 << 20,
-                   .max_sessions = options->max_sessions ? options->max_sessions : 100000,
-                   .max_session_expiry_us = options->max_session_expiry_us,
-                   .max_retained_messages =
-                       options->max_retained_messages ? options->max_retained_messages : 10000,
-                   .max_retained_bytes = 16 << 20,
-                   .max_topic_levels = 200,
-                   .topic_alias_maximum = 10,
-                   .max_topic_alias_broker = options->topic_aliases,
-                   .overlapping = options->overlapping,
-                   .validate_payload_format = options->validate_payload_format,
-                   .response_information = options->response_information,
-                   .server_reference = options->server_reference,
-                   .max_keepalive_us = options->max_keepalive_us,
-                   .connect_timeout_us =
-                       options->connect_timeout_us ? options->connect_timeout_us : 10000000},
+        .limits = kit_limits(options),
     };
-    kit->limits = run.limits;
     if (options->exclude != NULL) {
         kit->excluded[0] = options->exclude;
         run.journal_exclude = (struct mr_list){.items = kit->excluded, .count = 1};

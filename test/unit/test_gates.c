@@ -1,0 +1,193 @@
+/* test_gates.c
+ * links: broker net auth store journal codec config os base
+ *
+ * Goal:   acknowledgements wait for what their listener says: the disk, nothing, or a bridge's
+ *         cursor; in the order of the publishes whichever gates they wait at; a client can come,
+ *         and subscribe, while the bridge's target is away.
+ * Method: a journal that commits by hand and a cursor that is set by hand; between the steps a
+ *         PINGRESP proves that nothing else was sent.
+ */
+#include "broker_peer.h"
+
+static void send_subscribe(struct peer *peer)
+{
+    peer_send_subscribe(peer, &(struct mr_mqtt_subscription){.filter = mr_span_of("s"), .qos = 1},
+                        0);
+}
+
+static void expect_suback(struct peer *peer)
+{
+    struct mr_mqtt_frame frame;
+
+    mr_assert(peer_frame(peer, &frame) && frame.type == MR_MQTT_SUBACK);
+}
+
+static void settle(struct kit *kit, uint64_t seq)
+{
+    mr_cursor_set(kit->cursor, seq);
+}
+
+static void test_disk(void)
+{
+    struct kit kit;
+    struct peer peer;
+
+    kit_open(&kit, &(struct kit_options){.manual = true, .ack = "disk"});
+    peer_join(&peer, &kit, "a", 4);
+    peer_publish(&peer, "t", "1", 1, 5);
+    peer_quiet(&peer);
+    kit_commit(&kit, 1);
+    mr_assert(peer_expect_puback(&peer, 5) == 0);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+static void test_memory(void)
+{
+    struct kit kit;
+    struct peer peer;
+
+    kit_open(&kit, &(struct kit_options){.manual = true, .ack = "memory"});
+    peer_join(&peer, &kit, "a", 4);
+    for (uint16_t i = 1; i <= 100; i++) {
+        peer_publish(&peer, "t", "1", 1, i);
+        mr_assert(peer_expect_puback(&peer, i) == 0);
+    }
+    mr_assert(mr_lane_durable(kit.lane) == 0);
+    kit_commit(&kit, 100); /* it is in the journal all the same */
+    peer_quiet(&peer);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+static void quiet_end(struct kit *kit, struct peer *peer, uint64_t seq)
+{
+    peer_close(peer); /* its session's close record */
+    kit_commit(kit, seq);
+    kit_close(kit);
+}
+
+/* A session is the disk's, and what comes behind its SUBACK keeps its turn. */
+static void test_memory_behind_a_session(void)
+{
+    struct kit kit;
+    struct peer peer;
+    struct mr_mqtt_connack connack;
+
+    kit_open(&kit, &(struct kit_options){.manual = true, .ack = "memory"});
+    peer_open(&peer, &kit);
+    peer_send_connect(
+        &peer, &(struct peer_connect){.client_id = "keeps", .version = 4, .keep_session = true});
+    kit_commit(&kit, 1);
+    peer_expect_connack(&peer, &connack);
+    peer_publish(&peer, "t", "1", 1, 1);
+    mr_assert(peer_expect_puback(&peer, 1) == 0);
+    send_subscribe(&peer);
+    peer_publish(&peer, "t", "2", 1, 2);
+    peer_quiet(&peer);
+    kit_commit(&kit, 4);
+    expect_suback(&peer);
+    mr_assert(peer_expect_puback(&peer, 2) == 0);
+    peer_publish(&peer, "t", "3", 1, 3);
+    mr_assert(peer_expect_puback(&peer, 3) == 0);
+    quiet_end(&kit, &peer, 6);
+}
+
+static void test_bridge(void)
+{
+    struct kit kit;
+    struct peer peer;
+    struct peer other;
+
+    kit_open(&kit, &(struct kit_options){
+                       .manual = true, .ack = "kafka", .bridge = "kafka", .from = "plant/#"});
+    peer_join(&peer, &kit, "a", 4);
+    peer_publish(&peer, "plant/1", "1", 1, 1);
+    peer_quiet(&peer); /* two reads: acks of one read leave together */
+    peer_publish(&peer, "plant/1", "2", 1, 2);
+    kit_commit(&kit, 2);
+    peer_quiet(&peer); /* durable is not enough */
+    settle(&kit, 1);
+    mr_assert(peer_expect_puback(&peer, 1) == 0);
+    peer_quiet(&peer);
+
+    /* What the bridge does not carry waits for the disk; of the same client, for its turn too. */
+    peer_join(&other, &kit, "b", 4);
+    peer_publish(&other, "else", "1", 1, 9);
+    peer_publish(&peer, "else", "1", 1, 3);
+    kit_commit(&kit, 4);
+    mr_assert(peer_expect_puback(&other, 9) == 0);
+    peer_quiet(&peer);
+    settle(&kit, 4);
+    mr_assert(peer_expect_puback(&peer, 2) == 0);
+    mr_assert(peer_expect_puback(&peer, 3) == 0);
+    peer_quiet(&peer);
+    peer_close(&other);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+/* Nothing is settled, and nothing of that is in the way of who comes. */
+static void test_sessions_do_not_wait_for_the_bridge(void)
+{
+    struct kit kit;
+    struct peer peer;
+    struct peer late;
+    struct mr_mqtt_connack connack;
+
+    kit_open(&kit, &(struct kit_options){.manual = true, .ack = "kafka", .bridge = "kafka"});
+    peer_join(&peer, &kit, "a", 4);
+    peer_publish(&peer, "plant/1", "1", 1, 1);
+    kit_commit(&kit, 1);
+    peer_quiet(&peer);
+    peer_open(&late, &kit);
+    peer_send_connect(
+        &late, &(struct peer_connect){.client_id = "keeps", .version = 4, .keep_session = true});
+    kit_commit(&kit, 2);
+    peer_expect_connack(&late, &connack);
+    send_subscribe(&late);
+    kit_commit(&kit, 3);
+    expect_suback(&late);
+    settle(&kit, 3);
+    mr_assert(peer_expect_puback(&peer, 1) == 0);
+    peer_close(&peer);
+    quiet_end(&kit, &late, 4);
+}
+
+/* PUBREC waits for the bridge, PUBCOMP for the disk; a cursor put back takes nothing back. */
+static void test_qos2(void)
+{
+    struct kit kit;
+    struct peer peer;
+
+    kit_open(&kit, &(struct kit_options){.manual = true, .ack = "kafka", .bridge = "kafka"});
+    peer_join(&peer, &kit, "a", 4);
+    peer_publish(&peer, "plant/1", "1", 2, 1);
+    kit_commit(&kit, 1);
+    peer_quiet(&peer);
+    settle(&kit, 1);
+    peer_expect_ack(&peer, MR_MQTT_PUBREC, 1);
+    mr_assert(mr_cursor_seek(kit.cursor, 0) == MR_OK);
+    peer_send_ack(&peer, MR_MQTT_PUBREL, 1);
+    peer_expect_ack(&peer, MR_MQTT_PUBCOMP, 1);
+    peer_publish(&peer, "plant/1", "2", 1, 2);
+    kit_commit(&kit, 2);
+    settle(&kit, 1);
+    peer_quiet(&peer);
+    settle(&kit, 2);
+    mr_assert(peer_expect_puback(&peer, 2) == 0);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+int main(void)
+{
+    test_disk();
+    test_memory();
+    test_memory_behind_a_session();
+    test_bridge();
+    test_sessions_do_not_wait_for_the_bridge();
+    test_qos2();
+    (void)puts("gates: ok");
+    return 0;
+}
