@@ -21,11 +21,15 @@
  * a later sync that succeeds says nothing about them, even if reads still show
  * them.  Space is occupied by sectors written, not by holes.
  *
- * WAITING.  Nothing blocks: mr_wake_wait() and mr_loop_wait() report what is
- * ready and return, whatever their time-out; the driver advances the time.
- * Threads cannot be started; the driver calls each part's steps.
+ * THREADS.  Those that are started have a stack each and take turns: the driver,
+ * who has called mr_sim_start(), lets one run by mr_sim_turn() until it waits, and
+ * the seed chooses which.  So whole programs run, with every interleaving of their
+ * waits and their calls to the disk.  Nothing blocks the driver itself: on its own
+ * stack mr_wake_wait() and mr_loop_wait() report what is ready and return.  Time moves
+ * when the driver says so; for a thread that looks at the clock, by 200 ns.
  *
- * Thread: one.   Memory: heap, returned by stop.   Time: mr_sim_advance().
+ * Thread: one.   Memory: heap, returned by stop; what threads had allocated is lost
+ * with them in a crash.   Time: mr_sim_advance().
  */
 #ifndef MR_OS_SIM_H
 #define MR_OS_SIM_H
@@ -70,6 +74,33 @@ uint64_t mr_sim_calls(enum mr_sim_call call); /* made so far, to choose `nth` */
  */
 bool mr_sim_run(void (*step)(void *arg), void *arg);
 
+/* Let one thread run until it waits.  IDLE: none can, before mr_sim_next_ns().  CRASHED: a
+ * MR_SIM_FAULT_CRASH hit, mr_sim_crash() has been done.
+ */
+enum mr_sim_turn { MR_SIM_IDLE, MR_SIM_RAN, MR_SIM_CRASHED };
+enum mr_sim_turn mr_sim_turn(void);
+
+/* When, by the clock, a thread's wait is over or bytes arrive; INT64_MAX: never. */
+int64_t mr_sim_next_ns(void);
+
+/* Threads meet at the disk: each of its calls gives up the turn in `percent` of 100 cases,
+ * and a sync takes between nothing and `sync_ns_max`.
+ */
+void mr_sim_disk_pace(unsigned percent, int64_t sync_ns_max);
+
+/* In `per_mille` of 1,000 cases a sync does nothing and says that it did: a device that
+ * lies, to see whether anybody notices.
+ */
+void mr_sim_sync_lie(unsigned per_mille);
+
+/* A hash of all that happened so far: every turn, call, byte written and sent. */
+uint64_t mr_sim_trace_hash(void);
+
+/* The process dies now (kill -9): its threads, handles and streams are gone, what it has
+ * written is still seen, and not yet on the medium.
+ */
+void mr_sim_kill(void);
+
 /* Power cut now: decide the fate of everything unsynced, close all handles.
  * Closing one of them again afterwards is harmless, any other use is a bug.
  */
@@ -91,5 +122,10 @@ enum mr_err mr_sim_file_cut(const char *path, uint64_t bytes) MR_MUST_USE;
  */
 void mr_sim_stream_shape(int fd, int64_t delay_ns, size_t piece_max);
 void mr_sim_stream_break(int fd);
+
+/* This end belongs to another machine: when ours dies, it still gets what is on its way,
+ * then the end.
+ */
+void mr_sim_stream_outlives(int fd);
 
 #endif

@@ -401,17 +401,9 @@ static void test_damage(void)
     mr_sim_stop();
 }
 
-static void never_runs(void *arg)
-{
-    (void)arg;
-    mr_assert(false);
-}
-
 static void test_time_moves_when_told(void)
 {
     struct mr_wake wake;
-    struct mr_thread *thread = NULL;
-    struct mr_error why;
 
     mr_sim_start(1);
     int64_t mono = mr_clock_mono_ns();
@@ -425,7 +417,6 @@ static void test_time_moves_when_told(void)
     mr_sim_wall_jump(-3600000000);
     mr_assert(mr_clock_mono_ns() == mono + 5000);
     mr_assert(mr_clock_wall_us() == wall + 5 - 3600000000);
-    mr_assert(mr_thread_start(&thread, "commit", never_runs, NULL, &why) == MR_ERR_CONFIG);
     mr_wake_close(&wake);
     mr_sim_stop();
 }

@@ -45,6 +45,10 @@ static struct {
     struct handle *handles;
     size_t handle_count;
     size_t handles_max;
+    unsigned pause_percent; /* of the calls to the disk */
+    int64_t sync_ns_max;
+    unsigned lies_per_mille;
+    uint64_t trace;
     jmp_buf machine;
 } sim;
 
@@ -66,6 +70,7 @@ void mr_sim_stop(void)
 {
     mr_assert(sim.started && !sim.running);
     mr_sim_crash();
+    sim_threads_stop();
     sim_net_stop();
     sim_names_stop();
     mr_free(sim.handles);
@@ -110,6 +115,33 @@ void mr_sim_wall_jump(int64_t us)
 void mr_sim_disk_limit(uint64_t bytes)
 {
     sim_disk_set_limit(bytes);
+}
+
+void mr_sim_disk_pace(unsigned percent, int64_t sync_ns_max)
+{
+    sim.pause_percent = percent;
+    sim.sync_ns_max = sync_ns_max;
+}
+
+void mr_sim_sync_lie(unsigned per_mille)
+{
+    sim.lies_per_mille = per_mille;
+}
+
+bool sim_sync_lies(void)
+{
+    return sim.lies_per_mille != 0 && mr_rng_below(&sim.rng, 1000) < sim.lies_per_mille;
+}
+
+void sim_trace(enum sim_trace what, uint64_t value)
+{
+    sim.trace = (sim.trace ^ value ^ (uint64_t)what << 56) * UINT64_C(0x9e3779b97f4a7c15);
+    sim.trace ^= sim.trace >> 29;
+}
+
+uint64_t mr_sim_trace_hash(void)
+{
+    return sim.trace;
 }
 
 /* ---- handles ---- */
@@ -171,10 +203,24 @@ uint64_t mr_sim_calls(enum mr_sim_call call)
     return sim.calls[call];
 }
 
+static void disk_takes_time(enum mr_sim_call call)
+{
+    if (!sim_in_thread()) {
+        return;
+    }
+    if (sim.sync_ns_max != 0 && call == MR_SIM_SYNC) {
+        sim_thread_pause((int64_t)mr_rng_below(&sim.rng, (uint64_t)sim.sync_ns_max));
+    } else if (sim.pause_percent != 0 && mr_rng_below(&sim.rng, 100) < sim.pause_percent) {
+        sim_thread_pause(0);
+    }
+}
+
 enum mr_sim_fault sim_fault_of(enum mr_sim_call call)
 {
     mr_assert(sim.started);
     sim.calls[call] += 1;
+    sim_trace(SIM_TRACE_CALL, (uint64_t)call);
+    disk_takes_time(call);
     for (size_t i = 0; i < sim.rule_count; i++) {
         const struct rule *rule = &sim.rules[i];
         if (rule->call == call && rule->first <= sim.calls[call] && sim.calls[call] <= rule->last) {
@@ -221,25 +267,16 @@ bool mr_sim_run(void (*step)(void *arg), void *arg)
 
 void sim_crash_here(void)
 {
+    if (sim_in_thread()) {
+        sim_thread_crash();
+    }
     mr_assert(sim.running); /* MR_SIM_FAULT_CRASH needs mr_sim_run() around it */
     longjmp(sim.machine, 1);
 }
 
-void mr_sim_crash(void)
+/* What belongs to the process is gone. */
+static void process_ends(void)
 {
-    /* The extremes, nothing and everything, are worth as much as all between. */
-    unsigned keep_of_4 = (unsigned)mr_rng_below(sim_rng(), 5);
-    size_t kept = 0;
-
-    /* A machine that crashed for a rule must not crash for it again. */
-    for (size_t i = 0; i < sim.rule_count; i++) {
-        if (sim.rules[i].fault != MR_SIM_FAULT_CRASH) {
-            sim.rules[kept] = sim.rules[i];
-            kept += 1;
-        }
-    }
-    sim.rule_count = kept;
-
     for (size_t i = 0; i < sim.handle_count; i++) {
         struct handle *handle = &sim.handles[i];
         if (handle->kind == SIM_FILE || handle->kind == SIM_FILE_READ || handle->kind == SIM_LOCK) {
@@ -250,6 +287,31 @@ void mr_sim_crash(void)
             handle->kind = SIM_CLOSED;
         }
     }
-    sim_net_crash();
+    sim_net_crash(sim_threads_forget());
+}
+
+void mr_sim_kill(void)
+{
+    mr_assert(!sim_in_thread());
+    sim_trace(SIM_TRACE_CRASH, 1);
+    process_ends();
+}
+
+void mr_sim_crash(void)
+{
+    /* The extremes, nothing and everything, are worth as much as all between. */
+    unsigned keep_of_4 = (unsigned)mr_rng_below(sim_rng(), 5);
+    size_t kept = 0;
+
+    sim_trace(SIM_TRACE_CRASH, keep_of_4);
+    /* A machine that crashed for a rule must not crash for it again. */
+    for (size_t i = 0; i < sim.rule_count; i++) {
+        if (sim.rules[i].fault != MR_SIM_FAULT_CRASH) {
+            sim.rules[kept] = sim.rules[i];
+            kept += 1;
+        }
+    }
+    sim.rule_count = kept;
+    process_ends();
     sim_names_crash(keep_of_4);
 }

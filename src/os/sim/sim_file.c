@@ -1,4 +1,5 @@
 /* sim_file.c - file.h in the simulated world: faults around sim_inode.c. */
+#include "base/hash.h"
 #include "os/file.h"
 #include "os/sim/sim_internal.h"
 
@@ -100,10 +101,12 @@ enum mr_err mr_file_write(struct mr_file *file, const struct mr_span *parts, siz
     /* A write that fails has done any part of its work, none and all included. */
     uint64_t allowed = fault == MR_SIM_FAULT_NONE ? total : mr_rng_below(sim_rng(), total + 1);
     bool full = false;
+    sim_trace(SIM_TRACE_WRITE, pos);
     for (size_t i = 0; i < part_count && allowed > 0 && !full; i++) {
         uint64_t piece = parts[i].len < allowed ? parts[i].len : allowed;
         uint64_t done = sim_inode_write(inode, parts[i].at, piece, pos);
         full = done < piece;
+        sim_trace(SIM_TRACE_WRITE, mr_crc32c(0, parts[i].at, (size_t)done));
         pos += done;
         allowed -= done;
     }
@@ -136,12 +139,14 @@ enum mr_err mr_file_read(struct mr_file *file, void *into, size_t len, uint64_t 
 
 enum mr_err mr_file_sync(struct mr_file *file)
 {
-    struct sim_inode *inode = file_inode(file);
     enum mr_sim_fault fault = sim_fault_of(MR_SIM_SYNC);
+    struct sim_inode *inode = file_inode(file);
 
     switch (fault) {
     case MR_SIM_FAULT_NONE:
-        sim_inode_sync(inode);
+        if (!sim_sync_lies()) {
+            sim_inode_sync(inode);
+        }
         return MR_OK;
     case MR_SIM_FAULT_CRASH:
         if (sim_coin()) {

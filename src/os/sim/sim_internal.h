@@ -5,7 +5,8 @@
  *     sim_names.c   folders and names, certain only after a sync
  *     sim_file.c    file.h on top of the two
  *     sim_net.c     loop.h: streams in memory
- *     sim_process.c clock.h, thread.h, process.h
+ *     sim_thread.c  thread.h: stacks that take turns
+ *     sim_process.c clock.h, process.h
  */
 #ifndef MR_OS_SIM_SIM_INTERNAL_H
 #define MR_OS_SIM_SIM_INTERNAL_H
@@ -33,6 +34,16 @@ void *sim_handle_get(int fd, enum sim_kind kind); /* asserts that it is open and
 enum sim_kind sim_handle_kind(int fd);            /* SIM_CLOSED if it is not open */
 void sim_handle_close(int fd);
 
+/* What happened, for the hash that compares two runs. */
+enum sim_trace {
+    SIM_TRACE_TURN = 1, /* the thread's number */
+    SIM_TRACE_CALL,     /* enum mr_sim_call */
+    SIM_TRACE_WRITE,    /* CRC of the bytes, and where */
+    SIM_TRACE_SEND,     /* CRC of the bytes */
+    SIM_TRACE_CRASH,
+};
+void sim_trace(enum sim_trace what, uint64_t value);
+
 struct mr_rng *sim_rng(void);
 bool sim_coin(void);
 int64_t sim_now_ns(void);
@@ -44,7 +55,10 @@ enum mr_sim_fault sim_fault_of(enum mr_sim_call call);
 /* Remember what mr_file_last_cause() tells; returns `err`. */
 enum mr_err sim_note_cause(enum mr_err err);
 
-/* The machine stops; control goes to mr_sim_run(). */
+/* The sync that is asked for is a lie: say that it is done and do nothing. */
+bool sim_sync_lies(void);
+
+/* The machine stops; control goes to mr_sim_run(), or mr_sim_turn(). */
 _Noreturn void sim_crash_here(void);
 
 /* ---- sim_inode.c ---- */
@@ -86,9 +100,30 @@ bool sim_dir_exists(const char *path);
 bool sim_dir_of_exists(const char *path);                        /* the folder it would be in */
 void sim_name_create(const char *path, struct sim_inode *inode); /* not there before */
 
+/* ---- sim_thread.c ---- */
+
+struct mr_loop;
+struct mr_wake;
+
+bool sim_in_thread(void); /* false: the driver runs */
+
+/* The running thread waits so long, or gives up its turn; nothing for the driver. */
+void sim_thread_pause(int64_t ns);
+void sim_thread_wait_loop(const struct mr_loop *loop, const struct mr_wake *wake,
+                          int64_t timeout_ns);
+_Noreturn void sim_thread_crash(void);
+
+bool sim_threads_forget(void); /* true: there were some */
+void sim_threads_stop(void);
+
 /* ---- sim_net.c ---- */
 
-void sim_net_crash(void); /* streams and watches are gone; loops may still be closed */
+/* Streams and watches are gone, but for the ends of other machines; `loops` too, else
+ * they may still be closed.
+ */
+void sim_net_crash(bool loops);
+bool sim_loop_is_ready(const struct mr_loop *loop);
+int64_t sim_net_next_ns(void); /* when more can be read; INT64_MAX: nothing is on its way */
 void sim_net_stop(void);
 
 #endif

@@ -19,6 +19,7 @@
  *   (2) The times of pieces do not decrease from first to last.
  *   (3) An end is freed when neither its handle nor its peer refers to it.
  */
+#include "base/hash.h"
 #include "os/loop.h"
 #include "os/sim/sim_internal.h"
 
@@ -50,6 +51,9 @@ struct end {
     bool broken;       /* reset */
     bool shutdown;     /* this end has sent all it will */
     int64_t finish_ns; /* when the end of the stream can be read */
+    bool outlives;     /* a crash */
+    uint64_t news;     /* what may be reported anew, beside bytes that arrive */
+    uint64_t taken;    /* bytes read from it so far */
     int64_t delay_ns;  /* shape of what this end writes */
     size_t piece_max;
     struct mr_address address;
@@ -67,6 +71,7 @@ struct watch {
     int fd;
     uint32_t what;
     uint64_t tag;
+    uint64_t reported; /* EDGE: end_news() at the last report; UINT64_MAX: none yet */
 };
 
 struct mr_loop {
@@ -140,6 +145,7 @@ static void end_break(struct end *end)
 {
     end_discard(end);
     end->broken = true;
+    end->news += 1;
 }
 
 static bool end_readable(const struct end *end)
@@ -148,6 +154,18 @@ static bool end_readable(const struct end *end)
         return end->first->readable_ns <= sim_now_ns();
     }
     return end->finished && end->finish_ns <= sim_now_ns();
+}
+
+/* Grows with everything that EDGE reports: bytes that can be read, the end, room. */
+static uint64_t end_news(const struct end *end)
+{
+    uint64_t news = end->news + end->taken;
+
+    for (const struct piece *piece = end->first;
+         piece != NULL && piece->readable_ns <= sim_now_ns(); piece = piece->next) {
+        news += piece->len - piece->taken;
+    }
+    return news + (end->finished && end->finish_ns <= sim_now_ns() ? 1 : 0);
 }
 
 static size_t end_room(const struct end *end)
@@ -162,6 +180,7 @@ static void end_send(const struct end *from_end, const uint8_t *from, size_t len
     int64_t readable_ns = sim_now_ns() + from_end->delay_ns;
     struct piece *piece = mr_alloc(sizeof(*piece) + len);
 
+    sim_trace(SIM_TRACE_SEND, mr_crc32c(0, from, len));
     piece->len = len;
     piece->alone = from_end->piece_max > 0;
     piece->readable_ns = max_ns(readable_ns, end->last == NULL ? 0 : end->last->readable_ns);
@@ -221,7 +240,8 @@ enum mr_err mr_loop_add(struct mr_loop *loop, int fd, uint32_t what, uint64_t ta
         loop->watches_max = loop->watches_max == 0 ? 16 : 2 * loop->watches_max;
         loop->watches = mr_realloc(loop->watches, loop->watches_max * sizeof(loop->watches[0]));
     }
-    loop->watches[loop->watch_count] = (struct watch){.fd = fd, .what = what, .tag = tag};
+    loop->watches[loop->watch_count] =
+        (struct watch){.fd = fd, .what = what, .tag = tag, .reported = UINT64_MAX};
     loop->watch_count += 1;
     return MR_OK;
 }
@@ -233,6 +253,7 @@ void mr_loop_change(struct mr_loop *loop, int fd, uint32_t what, uint64_t tag)
     mr_assert(tag != UINT64_MAX && watch != NULL);
     watch->what = what;
     watch->tag = tag;
+    watch->reported = UINT64_MAX;
 }
 
 void mr_loop_remove(struct mr_loop *loop, int fd)
@@ -253,47 +274,88 @@ static uint32_t watch_ready(const struct watch *watch)
         ready = listener->waiting_count > 0 ? MR_READY_READ : 0;
     } else {
         const struct end *end = end_of(watch->fd);
+        if ((watch->what & MR_READY_EDGE) != 0 && watch->reported == end_news(end)) {
+            return 0;
+        }
         ready |= end->broken || end_readable(end) ? MR_READY_READ : 0u;
         ready |= end->broken || end_room(end) > 0 ? MR_READY_WRITE : 0u;
         ready &= watch->what;
+        if ((ready & MR_READY_READ) != 0 && end->finished && end->finish_ns <= sim_now_ns()) {
+            ready |= MR_READY_END;
+        }
         ready |= end->broken ? MR_READY_GONE : 0u;
         return ready;
     }
     return ready & watch->what;
 }
 
+bool sim_loop_is_ready(const struct mr_loop *loop)
+{
+    for (size_t i = 0; i < loop->watch_count; i++) {
+        if (watch_ready(&loop->watches[i]) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int64_t sim_net_next_ns(void)
+{
+    int64_t next_ns = INT64_MAX;
+
+    for (const struct end *end = ends; end != NULL; end = end->next) {
+        int64_t at_ns = end->first != NULL ? end->first->readable_ns
+                        : end->finished    ? end->finish_ns
+                                           : INT64_MAX;
+        if (at_ns > sim_now_ns() && at_ns < next_ns) {
+            next_ns = at_ns;
+        }
+    }
+    return next_ns;
+}
+
 size_t mr_loop_wait(struct mr_loop *loop, struct mr_ready *events, size_t max, int64_t timeout_ns,
                     struct mr_wake *wake, bool *woken)
 {
     size_t count = 0;
-    size_t start = loop->watch_count == 0 ? 0 : mr_rng_below(sim_rng(), loop->watch_count);
 
-    (void)timeout_ns;
     mr_assert(max > 0);
+    sim_thread_wait_loop(loop, wake, timeout_ns);
+    size_t start = loop->watch_count == 0 ? 0 : mr_rng_below(sim_rng(), loop->watch_count);
     for (size_t step = 0; step < loop->watch_count && count < max; step++) {
-        const struct watch *watch = &loop->watches[(start + step) % loop->watch_count];
+        struct watch *watch = &loop->watches[(start + step) % loop->watch_count];
         uint32_t ready = watch_ready(watch);
         if (ready != 0) {
+            if ((watch->what & MR_READY_EDGE) != 0) {
+                watch->reported = end_news(end_of(watch->fd));
+            }
             events[count] = (struct mr_ready){.tag = watch->tag, .what = ready};
             count += 1;
         }
     }
     if (wake != NULL) {
-        *woken = mr_wake_wait(wake, 0);
+        *woken = atomic_exchange(&wake->rung, 0) != 0;
     }
     return count;
 }
 
 /* ---- sockets ---- */
 
+/* One of those who listen there, as the seed says: with several shards it is the kernel's
+ * choice.
+ */
 static struct listener *listener_at(const char *address)
 {
+    struct listener *found = NULL;
+    uint64_t count = 0;
+
     for (struct listener *one = listeners; one != NULL; one = one->next) {
         if (strcmp(one->address.text, address) == 0) {
-            return one;
+            count += 1;
+            found = count == 1 || mr_rng_below(sim_rng(), count) == 0 ? one : found;
         }
     }
-    return NULL;
+    return found;
 }
 
 static unsigned port_next(void)
@@ -406,6 +468,7 @@ enum mr_err mr_socket_read(int fd, void *into, size_t len, size_t *got)
         return MR_ERR_IO;
     }
     if (end->cut || !end_readable(end)) {
+        end->news += end->cut ? 1 : 0; /* the next piece may have been there all the time */
         end->cut = false;
         return MR_ERR_AGAIN;
     }
@@ -424,11 +487,16 @@ enum mr_err mr_socket_read(int fd, void *into, size_t len, size_t *got)
             break;
         }
         end->cut = piece->alone;
+        end->news += end->cut ? 1 : 0; /* the read is short, and yet there may be more */
         end->first = piece->next;
         end->last = end->first == NULL ? NULL : end->last;
         mr_free(piece);
         piece = end->first;
     }
+    if (end->peer != NULL && *got > 0) {
+        end->peer->news += end_room(end->peer) == 0 ? 1 : 0;
+    }
+    end->taken += *got;
     end->queued_bytes -= *got;
     return MR_OK;
 }
@@ -563,29 +631,61 @@ void mr_sim_stream_break(int fd)
     }
 }
 
+void mr_sim_stream_outlives(int fd)
+{
+    end_of(fd)->outlives = true;
+}
+
 /* ---- the end of the world ---- */
 
-void sim_net_crash(void)
+static void listener_crash(struct listener *listener)
 {
-    while (listeners != NULL) {
-        mr_socket_close(listeners->fd);
+    listeners = listener->next;
+    sim_handle_close(listener->fd);
+    mr_free(listener);
+}
+
+/* Of the peer, which is no more, it learns after what is on its way. */
+static void end_crash(struct end *end)
+{
+    if (end->fd >= 0) {
+        sim_handle_close(end->fd);
     }
-    while (ends != NULL) {
-        if (ends->fd >= 0) {
-            sim_handle_close(ends->fd);
+    if (end->peer != NULL) {
+        if (end->peer->outlives) {
+            end_finish(end->peer, end->delay_ns);
         }
-        if (ends->peer != NULL) {
-            ends->peer->peer = NULL;
+        end->peer->peer = NULL;
+    }
+    end_free(end);
+}
+
+void sim_net_crash(bool with_loops)
+{
+    struct end *next;
+
+    while (listeners != NULL) {
+        listener_crash(listeners);
+    }
+    for (struct end *end = ends; end != NULL; end = next) {
+        next = end->next;
+        if (!end->outlives) {
+            end_crash(end);
         }
-        end_free(ends);
     }
     for (struct mr_loop *loop = loops; loop != NULL; loop = loop->next) {
         loop->watch_count = 0;
+    }
+    while (with_loops && loops != NULL) {
+        mr_loop_close(loops);
     }
 }
 
 void sim_net_stop(void)
 {
+    while (ends != NULL) {
+        end_crash(ends);
+    }
     while (loops != NULL) {
         mr_loop_close(loops);
     }

@@ -1,16 +1,18 @@
-/* sim_process.c - clock.h, thread.h and process.h in the simulated world.
- *
- * One thread: whoever drives the simulation calls the steps of each part by
- * hand.  So a thread cannot be started, a wake is a flag, and a wait never
- * blocks: what it would wait for can only happen after it has returned.
- */
+/* sim_process.c - clock.h and process.h in the simulated world. */
 #include "os/clock.h"
 #include "os/process.h"
 #include "os/sim/sim_internal.h"
-#include "os/thread.h"
+
+/* To look at the clock takes a thread a little time, so that what it does until a time
+ * has come to an end comes to an end.
+ */
+enum { LOOK_NS = 200 };
 
 int64_t mr_clock_mono_ns(void)
 {
+    if (sim_in_thread()) {
+        mr_sim_advance(LOOK_NS);
+    }
     return sim_now_ns();
 }
 
@@ -22,83 +24,6 @@ int64_t mr_clock_wall_us(void)
 int64_t mr_clock_cpu_ns(void)
 {
     return sim_now_ns();
-}
-
-/* ---- thread.h ---- */
-
-enum mr_err mr_thread_start(struct mr_thread **out, const char *name, void (*run)(void *arg),
-                            void *arg, struct mr_error *why)
-{
-    (void)run;
-    (void)arg;
-    *out = NULL;
-    return mr_error_set(why, MR_ERR_CONFIG,
-                        "cannot start thread '%s': the simulator has one thread; run its steps by "
-                        "hand",
-                        name);
-}
-
-void mr_thread_join(struct mr_thread *thread)
-{
-    mr_assert(thread == NULL); /* none was ever started */
-}
-
-enum mr_err mr_wake_open(struct mr_wake *wake, struct mr_error *why)
-{
-    (void)why;
-    atomic_init(&wake->rung, 0);
-    atomic_init(&wake->waiting, 0);
-    wake->fd = sim_handle_open(SIM_WAKE, NULL);
-    return MR_OK;
-}
-
-void mr_wake_close(struct mr_wake *wake)
-{
-    if (sim_handle_kind(wake->fd) == SIM_WAKE) { /* a crash has closed it already */
-        sim_handle_close(wake->fd);
-    }
-    wake->fd = -1;
-}
-
-void mr_wake_ring(struct mr_wake *wake)
-{
-    atomic_store(&wake->rung, 1);
-}
-
-bool mr_wake_wait(struct mr_wake *wake, int64_t timeout_ns)
-{
-    (void)timeout_ns;
-    return atomic_exchange(&wake->rung, 0) != 0;
-}
-
-int mr_wake_fd(const struct mr_wake *wake)
-{
-    return wake->fd;
-}
-
-/* With one thread a mutex that is taken twice would never be given back, so it
- * remembers that it is taken.
- */
-void mr_mutex_init(struct mr_mutex *mutex)
-{
-    mutex->opaque[0] = 0;
-}
-
-void mr_mutex_fini(struct mr_mutex *mutex)
-{
-    mr_assert(mutex->opaque[0] == 0);
-}
-
-void mr_mutex_lock(struct mr_mutex *mutex)
-{
-    mr_assert(mutex->opaque[0] == 0);
-    mutex->opaque[0] = 1;
-}
-
-void mr_mutex_unlock(struct mr_mutex *mutex)
-{
-    mr_assert(mutex->opaque[0] == 1);
-    mutex->opaque[0] = 0;
 }
 
 /* ---- process.h ---- */
