@@ -68,7 +68,10 @@ void checkpoint_forget(struct mr_shard *shard, struct keep *keep)
 {
     uint8_t key[SESSION_KEY_BYTES];
 
-    if (shard->store == NULL) {
+    /* One that could not begin has no rows: to delete them would be a change, and bring on a
+     * checkpoint, which wakes the shard, which tries again, for as long as there is no room.
+     */
+    if (shard->store == NULL || keep->number == KEEP_NOT_BEGUN) {
         return;
     }
     for (const struct mr_sub *sub = keep->session->subs; sub != NULL; sub = sub->owner_next) {

@@ -194,7 +194,7 @@ static struct joined join_persistent(struct client *client, const struct mr_mqtt
         }
         session->will = will_before;
         if (!goes_on) {
-            session->keep->number = UINT64_MAX; /* no row has this name */
+            session->keep->number = KEEP_NOT_BEGUN;
             session_free(shard, session);
         }
         return fits ? (struct joined){.later = true} : join_no_memory();

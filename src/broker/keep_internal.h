@@ -118,6 +118,8 @@ struct run {
     uint64_t count;
 };
 
+#define KEEP_NOT_BEGUN UINT64_MAX /* number: the journal had no room for its open record */
+
 struct keep {
     struct session *session; /* NULL: it has ended, and only lists still know it */
     uint64_t number;         /* seq of its first open record ... */
