@@ -123,6 +123,9 @@ enum mr_err mr_sim_file_cut(const char *path, uint64_t bytes) MR_MUST_USE;
 void mr_sim_stream_shape(int fd, int64_t delay_ns, size_t piece_max);
 void mr_sim_stream_break(int fd);
 
+/* As shape, for what the peer of `fd` writes. */
+void mr_sim_stream_shape_peer(int fd, int64_t delay_ns, size_t piece_max);
+
 /* This end belongs to another machine: when ours dies, it still gets what is on its way,
  * then the end.
  */

@@ -621,6 +621,16 @@ void mr_sim_stream_shape(int fd, int64_t delay_ns, size_t piece_max)
     end->piece_max = piece_max;
 }
 
+void mr_sim_stream_shape_peer(int fd, int64_t delay_ns, size_t piece_max)
+{
+    struct end *peer = end_of(fd)->peer;
+
+    if (peer != NULL) {
+        peer->delay_ns = delay_ns;
+        peer->piece_max = piece_max;
+    }
+}
+
 void mr_sim_stream_break(int fd)
 {
     struct end *end = end_of(fd);

@@ -1,0 +1,324 @@
+/* ledger.c - the books: what was sent, acknowledged, delivered, and what must hold of it.
+ *
+ * INVARIANTS, each checked when it could first be broken:
+ *
+ *   (1) What was acknowledged is in the journal after every start, or at every target
+ *       (delivered, or refused for ever).
+ *   (2) A target that is delivered to exactly once never gets a record twice, and of each
+ *       lane only rising ones.
+ *   (3) First deliveries of a device's events are in the order in which it sent them, at
+ *       every target and every subscriber.
+ *   (4) What a device of a session that outlives its connection sends with QoS 2 is one record.
+ *   (5) Nothing arrives that was not sent, and nothing altered.
+ *   (6) In the end everything acknowledged has arrived, everywhere.
+ */
+#include "world.h"
+
+#include "base/bytes.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { MAGIC = 0x5eed1e55, HEAD_BYTES = 16 };
+
+struct entry {
+    uint16_t sent; /* times */
+    bool acked;
+    uint16_t in_journal; /* records, at the last scan */
+    bool delivered[BRIDGES_MAX];
+    bool rejected[BRIDGES_MAX];
+    bool received[SUBSCRIBERS_MAX];
+    bool due[SUBSCRIBERS_MAX]; /* first sent when this one was subscribed */
+    uint64_t seq[BRIDGES_MAX]; /* of the first delivery */
+};
+
+static struct entry entries[DEVICES_MAX][EVENTS_MAX];
+static uint32_t newest[DEVICES_MAX];                    /* number sent last, and one more */
+static uint32_t first_at[BRIDGES_MAX][DEVICES_MAX];     /* ... of first deliveries */
+static uint32_t first_to[SUBSCRIBERS_MAX][DEVICES_MAX]; /* ... and receptions */
+static uint64_t position[BRIDGES_MAX][LANES_MAX];       /* newest seq, exactly once */
+static bool is_subscribed[SUBSCRIBERS_MAX];
+
+static struct entry *entry_of(struct event_id id)
+{
+    mr_assert(id.device < DEVICES_MAX && id.number < EVENTS_MAX);
+    return &entries[id.device][id.number];
+}
+
+/* ---- events ---- */
+
+static uint32_t mix(struct event_id id, uint32_t salt)
+{
+    uint32_t x = id.device * 0x9e3779b9u ^ id.number * 0x85ebca6bu ^ salt * 0xc2b2ae35u;
+
+    x ^= x >> 15;
+    x *= 0x2c1b3c6du;
+    x ^= x >> 12;
+    return x;
+}
+
+size_t event_payload(struct event_id id, uint8_t out[PAYLOAD_MAX])
+{
+    size_t len = HEAD_BYTES + mix(id, 1) % (plan.payload_max - HEAD_BYTES);
+
+    mr_put_u32(out, MAGIC);
+    mr_put_u32(out + 4, id.device);
+    mr_put_u32(out + 8, id.number);
+    mr_put_u32(out + 12, (uint32_t)len);
+    for (size_t i = HEAD_BYTES; i < len; i++) {
+        out[i] = (uint8_t)(mix(id, 2) + i * 7);
+    }
+    return len;
+}
+
+void event_topic(struct event_id id, char out[32])
+{
+    (void)snprintf(out, 32, "%s/%u/k%u", event_is_wanted(id) ? "s" : "x", id.device,
+                   mix(id, 3) % 3);
+}
+
+uint8_t event_qos(struct event_id id)
+{
+    return device_qos(id.device, mix(id, 4) % 100);
+}
+
+bool event_is_wanted(struct event_id id)
+{
+    return mix(id, 5) % 11 != 0;
+}
+
+bool event_is_rejected(struct event_id id)
+{
+    return plan.with_rejects && mix(id, 6) % 23 == 0;
+}
+
+bool event_is_poison(struct event_id id)
+{
+    return plan.with_rejects && !event_is_rejected(id) && mix(id, 7) % 31 == 0;
+}
+
+struct event_id event_read(struct mr_span topic, struct mr_span payload, uint8_t qos)
+{
+    uint8_t expected[PAYLOAD_MAX];
+    char name[32];
+
+    if (payload.len < HEAD_BYTES || mr_get_u32(payload.at) != MAGIC) {
+        broken("phantom: %zu bytes that no device has sent", payload.len);
+    }
+    struct event_id id = {.device = mr_get_u32(payload.at + 4),
+                          .number = mr_get_u32(payload.at + 8)};
+    if (id.device >= plan.devices || id.number >= EVENTS_MAX || entry_of(id)->sent == 0) {
+        broken("phantom: event %u of device %u was not sent", id.number, id.device);
+    }
+    event_topic(id, name);
+    size_t len = event_payload(id, expected);
+    if (!mr_span_equal(payload, mr_span_make(expected, len)) || !mr_span_is(topic, name) ||
+        qos > event_qos(id)) {
+        broken("corrupt: event %u of device %u: '%.*s', %zu bytes, QoS %u", id.number, id.device,
+               (int)topic.len, (const char *)topic.at, payload.len, qos);
+    }
+    return id;
+}
+
+/* Sent with QoS 2 in a session that outlives its connection: one record. */
+static bool is_once(struct event_id id)
+{
+    return event_qos(id) == 2 && device_is_persistent(id.device);
+}
+
+/* ---- devices ---- */
+
+void ledger_sent(struct event_id id)
+{
+    struct entry *entry = entry_of(id);
+
+    if (entry->sent == 0) {
+        mr_assert(id.number == newest[id.device]);
+        newest[id.device] = id.number + 1;
+        memcpy(entry->due, is_subscribed, sizeof(entry->due));
+        tally.sent += 1;
+    }
+    entry->sent += 1;
+}
+
+void ledger_acked(struct event_id id)
+{
+    struct entry *entry = entry_of(id);
+
+    mr_assert(entry->sent != 0);
+    tally.acked += entry->acked ? 0 : 1;
+    entry->acked = true;
+}
+
+bool ledger_is_acked(struct event_id id)
+{
+    return entry_of(id)->acked;
+}
+
+/* ---- targets ---- */
+
+void ledger_delivered(uint32_t bridge, uint32_t lane, uint64_t seq, struct event_id id)
+{
+    struct entry *entry = entry_of(id);
+
+    say("bridge %u has record %llu: event %u of device %u", bridge, (unsigned long long)seq,
+        id.number, id.device);
+    if (plan.exactly_once[bridge]) {
+        if (seq <= position[bridge][lane]) {
+            broken("doubled: record %llu of lane %u came to target %u again, behind %llu",
+                   (unsigned long long)seq, lane, bridge,
+                   (unsigned long long)position[bridge][lane]);
+        }
+        position[bridge][lane] = seq;
+    }
+    if (!entry->delivered[bridge]) {
+        if (id.number < first_at[bridge][id.device]) {
+            broken("reordered: event %u of device %u came to target %u behind event %u", id.number,
+                   id.device, bridge, first_at[bridge][id.device] - 1);
+        }
+        first_at[bridge][id.device] = id.number + 1;
+        entry->seq[bridge] = seq;
+        entry->delivered[bridge] = true;
+        tally.delivered += 1;
+        return;
+    }
+    tally.doubled += 1;
+    if (seq != entry->seq[bridge] && is_once(id)) {
+        broken("doubled: event %u of device %u, QoS 2, is records %llu and %llu", id.number,
+               id.device, (unsigned long long)entry->seq[bridge], (unsigned long long)seq);
+    }
+}
+
+void ledger_rejected(uint32_t bridge, struct event_id id)
+{
+    mr_assert(event_is_rejected(id) || event_is_poison(id));
+    entry_of(id)->rejected[bridge] = true;
+}
+
+/* Bridge `bridge` needs it no more. */
+static bool is_done_by(const struct entry *entry, uint32_t bridge)
+{
+    return entry->delivered[bridge] || entry->rejected[bridge];
+}
+
+static bool is_done_by_all(const struct entry *entry, struct event_id id)
+{
+    bool done = true;
+
+    for (uint32_t i = 0; i < plan.bridges && event_is_wanted(id); i++) {
+        done = done && is_done_by(entry, i);
+    }
+    return done;
+}
+
+/* ---- the journal ---- */
+
+void ledger_scan_begin(void)
+{
+    for (uint32_t d = 0; d < plan.devices; d++) {
+        for (uint32_t n = 0; n < newest[d]; n++) {
+            entries[d][n].in_journal = 0;
+        }
+    }
+}
+
+void ledger_scan_event(struct event_id id)
+{
+    struct entry *entry = entry_of(id);
+
+    entry->in_journal += 1;
+    if (entry->in_journal > (is_once(id) ? 1 : entry->sent)) {
+        broken("doubled: event %u of device %u, sent %u times with QoS %u, is in the journal %u "
+               "times",
+               id.number, id.device, entry->sent, event_qos(id), entry->in_journal);
+    }
+}
+
+void ledger_scan_end(void)
+{
+    for (uint32_t d = 0; d < plan.devices; d++) {
+        for (uint32_t n = 0; n < newest[d]; n++) {
+            const struct entry *entry = &entries[d][n];
+            struct event_id id = {.device = d, .number = n};
+            /* What no bridge wants may have been retired. */
+            if (entry->acked && entry->in_journal == 0 && event_is_wanted(id) &&
+                !is_done_by_all(entry, id)) {
+                broken("lost: event %u of device %u, QoS %u, was acknowledged; it is not in the "
+                       "journal, and not at every target",
+                       n, d, event_qos(id));
+            }
+        }
+    }
+}
+
+/* ---- subscribers ---- */
+
+void ledger_subscribed(uint32_t subscriber)
+{
+    is_subscribed[subscriber] = true;
+}
+
+void ledger_received(uint32_t subscriber, struct event_id id, bool is_repeat)
+{
+    struct entry *entry = entry_of(id);
+    uint32_t *first = &first_to[subscriber][id.device];
+
+    if (is_repeat) {
+        return;
+    }
+    if (entry->received[subscriber]) {
+        if (event_qos(id) == 2 && is_once(id) && subscriber_qos(subscriber) == 2) {
+            broken("doubled: event %u of device %u, QoS 2, came to subscriber %u twice", id.number,
+                   id.device, subscriber);
+        }
+        return;
+    }
+    entry->received[subscriber] = true;
+    /* QoS 0 overtakes: it waits for no disk. */
+    if (event_qos(id) == 0 || subscriber_qos(subscriber) == 0) {
+        return;
+    }
+    if (id.number < *first) {
+        broken("reordered: event %u of device %u came to subscriber %u behind event %u", id.number,
+               id.device, subscriber, *first - 1);
+    }
+    *first = id.number + 1;
+}
+
+/* ---- the end ---- */
+
+static bool entry_is_settled(const struct entry *entry, struct event_id id, bool tell)
+{
+    if (!entry->acked) {
+        return true;
+    }
+    for (uint32_t i = 0; i < plan.bridges && event_is_wanted(id); i++) {
+        if (!is_done_by(entry, i)) {
+            if (tell) {
+                say("event %u of device %u has not come to target %u", id.number, id.device, i);
+            }
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < plan.subscribers; i++) {
+        if (entry->due[i] && event_qos(id) != 0 && !entry->received[i]) {
+            if (tell) {
+                say("event %u of device %u has not come to subscriber %u", id.number, id.device, i);
+            }
+            return false;
+        }
+    }
+    return true;
+}
+
+bool ledger_is_settled(bool tell)
+{
+    for (uint32_t d = 0; d < plan.devices; d++) {
+        for (uint32_t n = 0; n < newest[d]; n++) {
+            if (!entry_is_settled(&entries[d][n], (struct event_id){d, n}, tell)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}

@@ -1,0 +1,439 @@
+/* machine.c - the gateway as src/app/wire.c puts it together, in the simulated world.
+ *
+ * Its main thread opens and starts everything, waits for an order or a failure, stops.  A
+ * crash takes it away at any point; the world starts it again, as a service manager would.
+ */
+#include "world.h"
+
+#include "base/log.h"
+#include "broker/broker.h"
+#include "journal/reader.h"
+#include "os/clock.h"
+#include "os/file.h"
+#include "os/sim.h"
+#include "pipeline/bridge.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { WORKERS_MAX = BRIDGES_MAX * LANES_MAX };
+
+enum order { ORDER_NONE, ORDER_STOP, ORDER_PAUSE, ORDER_RESUME, ORDER_SEEK_BACK, ORDER_RELOAD };
+
+static struct {
+    struct mr_thread *thread; /* NULL: there is no process */
+    bool up;
+    bool ended;
+    enum mr_err code; /* how it has ended */
+    bool faulty;      /* a fault was in force when it began to start */
+    enum order order;
+    uint32_t order_bridge;
+    struct mr_wake wake;
+    struct mr_journal *journal;
+    struct mr_bridge_group *groups[BRIDGES_MAX];
+    struct mr_bridge *bridges[WORKERS_MAX];
+    uint32_t bridge_of[WORKERS_MAX];
+    struct model_conf sink_confs[WORKERS_MAX];
+    uint32_t bridge_count;
+    struct mr_broker *broker;
+} machine;
+
+static const char *const bridge_names[BRIDGES_MAX] = {"first", "second"};
+static const char *from_items[] = {"s/#"};
+static const struct mr_bridge_conf bridge_conf = {
+    .from = {.items = from_items, .count = 1},
+    .inflight_records = 1000,
+    .retry_min_us = 10000,
+    .retry_max_us = 200000,
+};
+static const struct mr_listener_conf listener = {.name = "mqtt", .bind = "127.0.0.1:1883"};
+
+/* ---- start ---- */
+
+static enum mr_err start_journal(struct mr_error *why)
+{
+    return mr_journal_open(&machine.journal,
+                           &(struct mr_journal_options){
+                               .path = "data/journal",
+                               .name = "journal",
+                               .lane_count = plan.lanes,
+                               .max_bytes = plan.journal_bytes,
+                               .segment_bytes = plan.segment_bytes,
+                               .block_bytes = plan.block_bytes,
+                               .block_count = 8,
+                               .record_bytes_max = 8 << 10,
+                               .commit_delay_us_max = plan.commit_delay_us,
+                           },
+                           NULL, why);
+}
+
+/* What does the journal hold now?  The ledger looks for what it lacks. */
+static enum mr_err scan_lane(uint32_t lane, struct mr_error *why)
+{
+    struct mr_reader *reader = NULL;
+    struct mr_view view;
+    struct mr_event event;
+    enum mr_err err = mr_reader_open(&reader, machine.journal, lane, 1,
+                                     &(struct mr_reader_options){.holds = false}, why);
+
+    while (err == MR_OK && (err = mr_reader_next(reader, &view)) == MR_OK) {
+        struct mr_view_at at = mr_view_begin(&view);
+        while (mr_view_event(&view, &at, &event)) {
+            ledger_scan_event(event_read(event.topic, event.payload, event.qos));
+        }
+        mr_view_unpin(&view);
+    }
+    if (reader != NULL) {
+        mr_reader_close(reader);
+    }
+    if (err == MR_ERR_CORRUPT) {
+        broken("records %llu to %llu of lane %u do not read back",
+               (unsigned long long)view.seq_first, (unsigned long long)view.seq_last, lane);
+    }
+    return err == MR_ERR_AGAIN ? MR_OK : mr_error_set(why, err, "the journal cannot be read");
+}
+
+static enum mr_err scan(struct mr_error *why)
+{
+    enum mr_err err = MR_OK;
+
+    ledger_scan_begin();
+    for (uint32_t lane = 0; lane < mr_journal_lane_total(machine.journal) && err == MR_OK; lane++) {
+        err = scan_lane(lane, why);
+    }
+    if (err == MR_OK) {
+        ledger_scan_end();
+    }
+    return err;
+}
+
+static enum mr_err start_bridge(uint32_t index, struct mr_error *why)
+{
+    enum mr_err err = mr_bridge_group_open(&machine.groups[index], machine.journal,
+                                           bridge_names[index], &bridge_conf, why);
+    char path[64];
+
+    (void)snprintf(path, sizeof(path), "data/dead-letters/%s", bridge_names[index]);
+    for (uint32_t lane = 0; lane < mr_journal_lane_total(machine.journal) && err == MR_OK; lane++) {
+        uint32_t at = machine.bridge_count;
+        if (!mr_bridge_group_needs(machine.groups[index], lane)) {
+            continue;
+        }
+        machine.sink_confs[at] = (struct model_conf){.bridge = index, .lane = lane};
+        machine.bridge_of[at] = index;
+        err = mr_bridge_create(&machine.bridges[at],
+                               &(struct mr_bridge_options_run){
+                                   .group = machine.groups[index],
+                                   .name = bridge_names[index],
+                                   .gateway_name = "sim",
+                                   .journal = machine.journal,
+                                   .lane = lane,
+                                   .conf = &bridge_conf,
+                                   .sink = &model_sink,
+                                   .sink_conf = &machine.sink_confs[at],
+                                   .dead_letters_path = path,
+                                   .dead_letters_bytes_max = 8 << 20,
+                                   .record_bytes_max = 8 << 10,
+                               },
+                               why);
+        if (err == MR_OK) {
+            machine.bridge_count += 1;
+            err = mr_bridge_start(machine.bridges[at], why);
+        }
+    }
+    return err;
+}
+
+static struct mr_broker_limits limits(void)
+{
+    return (struct mr_broker_limits){.max_packet_size = 4096,
+                                     .receive_maximum = 100,
+                                     .max_inflight_messages = 20,
+                                     .max_queued_messages = 100000,
+                                     .max_queued_bytes = 64 << 20,
+                                     .max_sessions = 1000,
+                                     .max_retained_messages = 1000,
+                                     .max_retained_bytes = 1 << 20,
+                                     .max_topic_levels = 20,
+                                     .topic_alias_maximum = 10,
+                                     .connect_timeout_us = 10000000};
+}
+
+static enum mr_err start_broker(struct mr_error *why)
+{
+    enum mr_err err = mr_broker_open(&machine.broker,
+                                     &(struct mr_broker_run){
+                                         .journal = machine.journal,
+                                         .listeners = &listener,
+                                         .listener_count = 1,
+                                         .limits = limits(),
+                                         .sessions_path = "data/sessions",
+                                         .checkpoint_ms = plan.checkpoint_ms,
+                                         .memory_bytes = (uint64_t)plan.lanes * (8 << 20),
+                                         .failed_wake = &machine.wake,
+                                     },
+                                     why);
+
+    return err == MR_OK ? mr_broker_start(machine.broker, why) : err;
+}
+
+static enum mr_err start(struct mr_error *why)
+{
+    enum mr_err err = mr_dir_create("data/dead-letters", why);
+
+    if (err == MR_OK) {
+        err = start_journal(why);
+    }
+    if (err == MR_OK) {
+        err = scan(why);
+    }
+    for (uint32_t i = 0; i < plan.bridges && err == MR_OK; i++) {
+        err = start_bridge(i, why);
+    }
+    return err == MR_OK ? start_broker(why) : err;
+}
+
+/* ---- orders ---- */
+
+static void seek_back(uint32_t index)
+{
+    struct mr_error why;
+    uint64_t out = 0;
+
+    for (uint32_t i = 0; i < machine.bridge_count; i++) {
+        struct mr_bridge_stats stats;
+        if (machine.bridge_of[i] != index) {
+            continue;
+        }
+        mr_bridge_stats(machine.bridges[i], &stats);
+        uint64_t to = stats.cursor_seq - roll(stats.cursor_seq < 50 ? stats.cursor_seq + 1 : 50);
+        enum mr_err err = mr_bridge_seek(machine.bridges[i], to, &out, &why);
+        say("seek of bridge %u back to %llu: %s", index, (unsigned long long)to,
+            err == MR_OK ? "done" : why.text);
+    }
+}
+
+static void obey(void)
+{
+    enum order order = machine.order;
+    const char *name = bridge_names[machine.order_bridge];
+
+    machine.order = ORDER_NONE;
+    switch (order) {
+    case ORDER_PAUSE:
+    case ORDER_RESUME:
+        say("bridge %s is to %s", name, order == ORDER_PAUSE ? "pause" : "resume");
+        if (mr_cursor_pause(machine.journal, name, order == ORDER_PAUSE) != MR_OK) {
+            say("it cannot be noted");
+        }
+        for (uint32_t i = 0; i < machine.bridge_count; i++) {
+            mr_bridge_nudge(machine.bridges[i]);
+        }
+        break;
+    case ORDER_SEEK_BACK:
+        seek_back(machine.order_bridge);
+        break;
+    case ORDER_RELOAD: {
+        struct mr_broker_limits anew = limits();
+        say("reload");
+        if (mr_broker_reload(machine.broker, &anew, false) != MR_OK) {
+            say("the broker is ending");
+        }
+        break;
+    }
+    case ORDER_STOP:
+    case ORDER_NONE:
+        break;
+    }
+}
+
+/* ---- the main thread ---- */
+
+static enum mr_err wait_for_end(struct mr_error *why)
+{
+    for (;;) {
+        enum mr_err err = mr_broker_failed(machine.broker, why);
+        if (err != MR_OK || machine.order == ORDER_STOP) {
+            return err;
+        }
+        obey();
+        if (machine.order == ORDER_NONE) {
+            (void)mr_wake_wait(&machine.wake, -1);
+        }
+    }
+}
+
+static enum mr_err stop(void)
+{
+    int64_t patience_ns = (int64_t)roll(3) * 500 * NS_PER_MS;
+    enum mr_err err = MR_OK;
+
+    if (machine.broker != NULL) {
+        mr_broker_stop(machine.broker, patience_ns);
+    }
+    for (uint32_t i = 0; i < machine.bridge_count; i++) {
+        mr_bridge_stop_begin(machine.bridges[i], patience_ns);
+    }
+    for (uint32_t i = 0; i < machine.bridge_count; i++) {
+        mr_bridge_stop(machine.bridges[i], patience_ns);
+        mr_bridge_destroy(machine.bridges[i]);
+    }
+    for (uint32_t i = 0; i < plan.bridges; i++) {
+        mr_bridge_group_close(machine.groups[i]);
+    }
+    if (machine.broker != NULL) {
+        mr_broker_close(machine.broker);
+    }
+    if (machine.journal != NULL) {
+        err = mr_journal_close(machine.journal);
+    }
+    return err;
+}
+
+static void machine_main(void *arg)
+{
+    struct mr_error why = {.code = MR_OK};
+
+    (void)arg;
+    mr_assert(mr_wake_open(&machine.wake, &why) == MR_OK);
+    enum mr_err err = start(&why);
+    if (err == MR_OK) {
+        say("the gateway is up");
+        machine.up = true;
+        err = wait_for_end(&why);
+        machine.up = false;
+    } else if (err == MR_ERR_CONFIG || err == MR_ERR_CORRUPT || err == MR_ERR_REJECT ||
+               !machine.faulty) {
+        broken("the gateway does not start: %s", why.text);
+    }
+    say("the gateway stops%s%s", err == MR_OK ? "" : ": ", err == MR_OK ? "" : why.text);
+    enum mr_err closed = stop();
+    machine.code = err == MR_OK ? closed : err;
+    mr_wake_close(&machine.wake);
+    machine.ended = true;
+}
+
+/* ---- the world's side ---- */
+
+static void machine_forget(void)
+{
+    struct mr_thread *thread = machine.thread;
+
+    memset(&machine, 0, sizeof(machine));
+    machine.thread = thread;
+}
+
+void machine_start(void)
+{
+    mr_assert(!machine_is_there());
+    machine_forget();
+    machine.faulty = world_has_faults();
+    say("the gateway starts");
+    mr_assert(mr_thread_start(&machine.thread, "main", machine_main, NULL, NULL) == MR_OK);
+}
+
+bool machine_is_there(void)
+{
+    if (machine.thread != NULL && machine.ended) {
+        mr_thread_join(machine.thread);
+        machine.thread = NULL;
+        say("the gateway has ended: %d", machine.code);
+        mr_sim_kill(); /* what the end of a process closes */
+    }
+    return machine.thread != NULL;
+}
+
+void machine_note_fault(void)
+{
+    machine.faulty = true;
+}
+
+bool machine_is_up(void)
+{
+    return machine_is_there() && machine.up && machine.order != ORDER_STOP;
+}
+
+void machine_is_gone(void)
+{
+    targets_forget();
+    machine.thread = NULL;
+    machine_forget();
+}
+
+static void give_order(enum order order, uint32_t bridge)
+{
+    if (machine_is_up() && machine.order == ORDER_NONE) {
+        machine.order = order;
+        machine.order_bridge = bridge;
+        mr_wake_ring(&machine.wake);
+    }
+}
+
+void machine_wants_stop(void)
+{
+    give_order(ORDER_STOP, 0);
+}
+
+void machine_operate(void)
+{
+    uint32_t bridge = (uint32_t)roll(plan.bridges);
+
+    switch (roll(4)) {
+    case 0:
+        give_order(ORDER_PAUSE, bridge);
+        break;
+    case 1:
+        give_order(ORDER_RESUME, bridge);
+        break;
+    case 2:
+        if (!plan.exactly_once[bridge]) {
+            give_order(ORDER_SEEK_BACK, bridge);
+        }
+        break;
+    default:
+        give_order(ORDER_RELOAD, bridge);
+        break;
+    }
+}
+
+/* A bridge that waits for the operator, as after an I/O error of its dead letters, goes on with
+ * the next start; one that he has paused, when he resumes it.
+ */
+void machine_calm(uint32_t bridge)
+{
+    for (uint32_t i = 0; machine_is_up() && i < machine.bridge_count; i++) {
+        struct mr_bridge_stats stats;
+        mr_bridge_stats(machine.bridges[i], &stats);
+        if (stats.state == MR_BRIDGE_STOPPED) {
+            say("bridge %s has stopped: %s", stats.name, stats.last_error);
+            machine_wants_stop();
+        }
+        if (stats.state == MR_BRIDGE_PAUSED && machine.bridge_of[i] == bridge) {
+            give_order(ORDER_RESUME, bridge);
+        }
+    }
+}
+
+bool machine_has_settled(void)
+{
+    bool settled = machine_is_up();
+
+    for (uint32_t i = 0; settled && i < machine.bridge_count; i++) {
+        struct mr_bridge_stats stats;
+        mr_bridge_stats(machine.bridges[i], &stats);
+        settled = stats.cursor_seq >= stats.durable_seq;
+    }
+    return settled;
+}
+
+void machine_check_bounds(void)
+{
+    for (uint32_t lane = 0; machine_is_up() && lane < plan.lanes; lane++) {
+        struct mr_lane_stats stats;
+        mr_lane_stats(mr_journal_lane(machine.journal, lane), &stats);
+        if (stats.bytes_used > stats.bytes_max) {
+            broken("lane %u occupies %llu bytes, allowed are %llu", lane,
+                   (unsigned long long)stats.bytes_used, (unsigned long long)stats.bytes_max);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+/* plan.c - what a seed means: how large the world is, and what goes wrong in it. */
+#include "world.h"
+
+enum { STEPS_DEFAULT = 300 };
+
+static uint64_t pick(struct mr_rng *rng, uint64_t low, uint64_t high)
+{
+    return low + mr_rng_below(rng, high - low + 1);
+}
+
+/* Each kind of fault is there in some seeds, rarely or often, and not at all in others, so
+ * that every pair of them meets alone too.
+ */
+static unsigned rate(struct mr_rng *rng, unsigned often)
+{
+    switch (mr_rng_below(rng, 3)) {
+    case 0:
+        return 0;
+    case 1:
+        return 1 + often / 5;
+    default:
+        return often;
+    }
+}
+
+void plan_make(struct plan *p, uint64_t seed, uint32_t steps, enum plant plant)
+{
+    struct mr_rng rng;
+
+    mr_rng_seed(&rng, seed * 2 + 1);
+    *p = (struct plan){.seed = seed, .steps = steps != 0 ? steps : STEPS_DEFAULT, .plant = plant};
+    p->lanes = 1;
+    p->devices = (uint32_t)pick(&rng, 1, DEVICES_MAX);
+    p->subscribers = (uint32_t)pick(&rng, 0, SUBSCRIBERS_MAX);
+    p->bridges = (uint32_t)pick(&rng, 1, BRIDGES_MAX);
+    for (uint32_t i = 0; i < p->bridges; i++) {
+        p->exactly_once[i] = mr_rng_below(&rng, 2) == 0;
+    }
+    p->with_rejects = mr_rng_below(&rng, 4) == 0;
+    p->segment_bytes = 64 << 10;
+    p->journal_bytes = (uint64_t)p->segment_bytes * p->lanes * pick(&rng, 4, 16);
+    p->block_bytes = mr_rng_below(&rng, 2) == 0 ? 4 << 10 : 32 << 10;
+    p->payload_max = mr_rng_below(&rng, 2) == 0 ? 100 : PAYLOAD_MAX;
+    p->commit_delay_us = (uint32_t)pick(&rng, 1, 3000);
+    p->checkpoint_ms = (uint32_t)pick(&rng, 50, 2000);
+    p->crash = rate(&rng, 30);
+    p->kill = rate(&rng, 30);
+    p->stop = rate(&rng, 10);
+    p->disk_fault = rate(&rng, 60);
+    p->disk_full = rate(&rng, 20);
+    p->network = rate(&rng, 100);
+    p->operator_ = rate(&rng, 30);
+    p->clock_jump = rate(&rng, 20);
+    p->pause_percent = mr_rng_below(&rng, 2) == 0 ? 0 : 50;
+    p->sync_ns_max = (int64_t)(mr_rng_below(&rng, 3) * 30 * NS_PER_MS);
+    p->delay_ns_max = (int64_t)(mr_rng_below(&rng, 3) * 20 * NS_PER_MS);
+}
+
+void plan_say(const struct plan *p)
+{
+    say("plan: %u steps, %u lanes, %u devices, %u subscribers, %u bridges (%s, %s)%s", p->steps,
+        p->lanes, p->devices, p->subscribers, p->bridges,
+        p->exactly_once[0] ? "exactly once" : "at least once",
+        p->exactly_once[1] ? "exactly once" : "at least once", p->with_rejects ? ", rejects" : "");
+    say("plan: journal %llu bytes, blocks %u, payloads to %u, syncs to %lld ms, network to %lld ms",
+        (unsigned long long)p->journal_bytes, p->block_bytes, p->payload_max,
+        (long long)p->sync_ns_max / NS_PER_MS, (long long)p->delay_ns_max / NS_PER_MS);
+    say("plan: per 1,000 steps %u crashes, %u kills, %u stops, %u disk faults, %u full disks, %u "
+        "network faults, %u orders, %u clock jumps",
+        p->crash, p->kill, p->stop, p->disk_fault, p->disk_full, p->network, p->operator_,
+        p->clock_jump);
+}

@@ -1,0 +1,352 @@
+/* store_model.c - store.h without LMDB: tables in memory that outlive the gateway.
+ *
+ * What LMDB promises is all there is: a delta is applied as a whole or not at all, and it
+ * is there for good when that has been told.  A crash between may leave either.
+ */
+#include "world.h"
+
+#include "base/bytes.h"
+#include "os/sim.h"
+#include "os/thread.h"
+#include "store/store.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { STORES_MAX = LANES_MAX, PATH_BYTES = 64, RETRY_NS = 1000 * NS_PER_MS };
+
+struct row {
+    uint8_t key[MR_STORE_KEY_MAX];
+    size_t key_len;
+    uint8_t *value;
+    size_t value_len;
+};
+
+struct table {
+    struct row *rows; /* by key */
+    size_t count;
+    size_t room;
+};
+
+/* The file. */
+struct disk {
+    char path[PATH_BYTES];
+    struct table tables[MR_STORE_TABLES];
+};
+
+struct op {
+    struct op *next;
+    enum mr_store_table table;
+    bool is_put;
+    struct row row;
+};
+
+struct delta {
+    struct op *first;
+    struct op **last;
+    size_t bytes;
+};
+
+struct mr_store {
+    struct disk *disk;
+    struct delta gathering;
+    struct delta sealed;
+    bool is_sealed;
+    bool submitted;
+    bool written;
+    bool failing;
+    bool stopping;
+    struct mr_thread *thread;
+    struct mr_wake wake;
+    struct mr_wake *owner;
+};
+
+static struct disk disks[STORES_MAX];
+static bool fails;
+
+void store_model_fail(bool on)
+{
+    fails = on;
+}
+
+static struct disk *disk_at(const char *path)
+{
+    for (size_t i = 0; i < STORES_MAX; i++) {
+        if (disks[i].path[0] == '\0') {
+            (void)snprintf(disks[i].path, sizeof(disks[i].path), "%s", path);
+        }
+        if (strcmp(disks[i].path, path) == 0) {
+            return &disks[i];
+        }
+    }
+    broken("more stores than lanes: %s", path);
+}
+
+/* ---- rows ---- */
+
+static int key_compare(const struct row *a, const uint8_t *key, size_t len)
+{
+    int order = memcmp(a->key, key, a->key_len < len ? a->key_len : len);
+
+    return order != 0 ? order : (a->key_len > len) - (a->key_len < len);
+}
+
+/* The first row that is not below `key`. */
+static size_t table_find(const struct table *table, const uint8_t *key, size_t len, bool *found)
+{
+    size_t low = 0;
+    size_t high = table->count;
+
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (key_compare(&table->rows[middle], key, len) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    *found = low < table->count && key_compare(&table->rows[low], key, len) == 0;
+    return low;
+}
+
+static void table_apply(struct table *table, struct op *op)
+{
+    bool found;
+    size_t at = table_find(table, op->row.key, op->row.key_len, &found);
+
+    if (found) {
+        mr_free(table->rows[at].value);
+    }
+    if (!op->is_put) {
+        if (found) {
+            table->count -= 1;
+            memmove(&table->rows[at], &table->rows[at + 1],
+                    (table->count - at) * sizeof(table->rows[0]));
+        }
+        return;
+    }
+    if (!found) {
+        if (table->count == table->room) {
+            table->room = table->room == 0 ? 64 : 2 * table->room;
+            table->rows = mr_realloc(table->rows, table->room * sizeof(table->rows[0]));
+        }
+        memmove(&table->rows[at + 1], &table->rows[at],
+                (table->count - at) * sizeof(table->rows[0]));
+        table->count += 1;
+    }
+    table->rows[at] = op->row; /* and its value */
+    op->row.value = NULL;
+}
+
+static void delta_open(struct delta *delta)
+{
+    *delta = (struct delta){.first = NULL};
+    delta->last = &delta->first;
+}
+
+static void delta_close(struct delta *delta)
+{
+    while (delta->first != NULL) {
+        struct op *op = delta->first;
+        delta->first = op->next;
+        mr_free(op->row.value);
+        mr_free(op);
+    }
+    delta_open(delta);
+}
+
+/* ---- the writer ---- */
+
+static bool delta_write(struct mr_store *store)
+{
+    if (plan.sync_ns_max != 0) {
+        (void)mr_wake_wait(&store->wake, (int64_t)roll((uint64_t)plan.sync_ns_max));
+    }
+    if (fails && !world_is_calm) {
+        store->failing = true;
+        return false;
+    }
+    for (struct op *op = store->sealed.first; op != NULL; op = op->next) {
+        table_apply(&store->disk->tables[op->table], op);
+    }
+    (void)mr_wake_wait(&store->wake, 0); /* a crash here: done, and nobody was told */
+    store->failing = false;
+    store->submitted = false;
+    store->written = true;
+    if (store->owner != NULL) {
+        mr_wake_ring(store->owner);
+    }
+    return true;
+}
+
+static void store_run(void *arg)
+{
+    struct mr_store *store = arg;
+
+    while (!store->stopping) {
+        bool failed = store->submitted && !delta_write(store);
+        if (!store->stopping && (!store->submitted || failed)) { /* a write takes rings too */
+            (void)mr_wake_wait(&store->wake, failed ? RETRY_NS : -1);
+        }
+    }
+}
+
+/* ---- store.h ---- */
+
+enum mr_err mr_store_open(struct mr_store **out, const struct mr_store_options *options,
+                          struct mr_error *why)
+{
+    struct mr_store *store = mr_alloc(sizeof(*store));
+
+    store->disk = disk_at(options->path);
+    store->owner = options->owner;
+    delta_open(&store->gathering);
+    delta_open(&store->sealed);
+    mr_assert(mr_wake_open(&store->wake, why) == MR_OK);
+    *out = store;
+    return mr_thread_start(&store->thread, "sessions", store_run, store, why);
+}
+
+void mr_store_close(struct mr_store *store)
+{
+    if (store == NULL) {
+        return;
+    }
+    store->stopping = true;
+    mr_wake_ring(&store->wake);
+    mr_thread_join(store->thread);
+    store->owner = NULL;
+    if (store->submitted) {
+        (void)delta_write(store);
+    }
+    mr_wake_close(&store->wake);
+    delta_close(&store->gathering);
+    delta_close(&store->sealed);
+    mr_free(store);
+}
+
+bool mr_store_each(struct mr_store *store, enum mr_store_table table,
+                   bool (*each)(void *arg, struct mr_span key, struct mr_span value), void *arg)
+{
+    const struct table *rows = &store->disk->tables[table];
+
+    for (size_t i = 0; i < rows->count; i++) {
+        const struct row *row = &rows->rows[i];
+        if (!each(arg, mr_span_make(row->key, row->key_len),
+                  mr_span_make(row->value, row->value_len))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool mr_store_clear(struct mr_store *store)
+{
+    for (int i = 0; i < MR_STORE_TABLES; i++) {
+        struct table *table = &store->disk->tables[i];
+        for (size_t j = 0; j < table->count; j++) {
+            mr_free(table->rows[j].value);
+        }
+        table->count = 0;
+    }
+    return true;
+}
+
+static struct op *op_new(struct mr_store *store, enum mr_store_table table, struct mr_span key)
+{
+    struct op *op = mr_alloc(sizeof(*op));
+
+    mr_assert(key.len <= MR_STORE_KEY_MAX);
+    op->table = table;
+    op->row.key_len = key.len;
+    memcpy(op->row.key, key.at, key.len);
+    *store->gathering.last = op;
+    store->gathering.last = &op->next;
+    store->gathering.bytes += 12 + key.len;
+    return op;
+}
+
+uint8_t *mr_store_put_room(struct mr_store *store, enum mr_store_table table, struct mr_span key,
+                           size_t len)
+{
+    struct op *op = op_new(store, table, key);
+
+    op->is_put = true;
+    op->row.value = mr_alloc(len);
+    op->row.value_len = len;
+    store->gathering.bytes += len;
+    return op->row.value;
+}
+
+void mr_store_put(struct mr_store *store, enum mr_store_table table, struct mr_span key,
+                  struct mr_span value)
+{
+    uint8_t *room = mr_store_put_room(store, table, key, value.len);
+
+    if (value.len != 0) {
+        memcpy(room, value.at, value.len);
+    }
+}
+
+void mr_store_delete(struct mr_store *store, enum mr_store_table table, struct mr_span key)
+{
+    (void)op_new(store, table, key);
+}
+
+size_t mr_store_gathered(const struct mr_store *store)
+{
+    return store->gathering.bytes;
+}
+
+void mr_store_seal(struct mr_store *store)
+{
+    mr_assert(!store->is_sealed && store->sealed.first == NULL);
+    store->sealed = store->gathering;
+    if (store->sealed.first == NULL) {
+        delta_open(&store->sealed);
+    }
+    delta_open(&store->gathering);
+    store->is_sealed = true;
+}
+
+void mr_store_submit(struct mr_store *store)
+{
+    mr_assert(store->is_sealed);
+    store->submitted = true;
+    mr_wake_ring(&store->wake);
+}
+
+bool mr_store_is_failing(const struct mr_store *store)
+{
+    return store->failing;
+}
+
+bool mr_store_take_written(struct mr_store *store)
+{
+    if (!store->written) {
+        return false;
+    }
+    store->written = false;
+    store->is_sealed = false;
+    delta_close(&store->sealed);
+    return true;
+}
+
+enum mr_err mr_store_get(struct mr_store *store, enum mr_store_table table, struct mr_span key,
+                         struct mr_span *value)
+{
+    const struct table *rows = &store->disk->tables[table];
+    bool found;
+    size_t at = table_find(rows, key.at, key.len, &found);
+
+    if (!found) {
+        return MR_ERR_REJECT;
+    }
+    *value = mr_span_make(rows->rows[at].value, rows->rows[at].value_len);
+    return MR_OK;
+}
+
+void mr_store_read_end(struct mr_store *store)
+{
+    (void)store;
+}

@@ -1,0 +1,217 @@
+/* world.h - one simulated run: a gateway, its disk, devices, subscribers, targets.
+ *
+ *     seed ─▶ plan ─▶ world: actions, faults, turns of the machine's threads
+ *                       │
+ *         devices ══ os_sim streams ══ gateway (the real journal, broker, bridges)
+ *                       │                        │
+ *                    ledger ◀── what was sent, acknowledged, delivered ── model targets
+ *
+ * Everything random comes from the seed; nothing runs beside the driver.  One process
+ * lives one run (main.c forks), so the state of a run is static.
+ *
+ * Thread: one.   Memory: static; what the gateway had in a crash is lost.   Time: os/sim.h.
+ */
+#ifndef MR_TEST_SIM_WORLD_H
+#define MR_TEST_SIM_WORLD_H
+
+#include "base/base.h"
+#include "base/rng.h"
+#include "base/span.h"
+
+enum {
+    DEVICES_MAX = 5,
+    SUBSCRIBERS_MAX = 2,
+    BRIDGES_MAX = 2,
+    LANES_MAX = 3,
+    EVENTS_MAX = 2048, /* of one device */
+    PAYLOAD_MAX = 1400,
+    NS_PER_MS = 1000000,
+};
+
+/* What is wrong on purpose, to see that it is found. */
+enum plant {
+    PLANT_NONE,
+    PLANT_LYING_DISK,    /* some syncs do nothing */
+    PLANT_LOSING_SINK,   /* a sink settles DONE what the target never had: the cursor is too far */
+    PLANT_DOUBLING_TXN,  /* a target applies a transaction and forgets the position */
+    PLANT_SWAPPING_SINK, /* a sink sends two records in the wrong order */
+    PLANTS
+};
+
+/* What a seed means.  Made by plan_make(), shown by plan_say(). */
+struct plan {
+    uint64_t seed;
+    uint32_t steps;
+    enum plant plant;
+    uint32_t lanes;
+    uint32_t devices;
+    uint32_t subscribers;
+    uint32_t bridges;
+    bool exactly_once[BRIDGES_MAX];
+    bool with_rejects; /* some events can never be delivered */
+    uint64_t journal_bytes;
+    uint32_t segment_bytes;
+    uint32_t block_bytes;
+    uint32_t payload_max;
+    uint32_t commit_delay_us;
+    uint32_t checkpoint_ms;
+    /* per 1,000 steps */
+    unsigned crash;
+    unsigned kill;
+    unsigned stop;
+    unsigned disk_fault;
+    unsigned disk_full;
+    unsigned network;
+    unsigned operator_;
+    unsigned clock_jump;
+    unsigned pause_percent; /* of calls to the disk */
+    int64_t sync_ns_max;
+    int64_t delay_ns_max; /* of bytes on the network */
+};
+void plan_make(struct plan *plan, uint64_t seed, uint32_t steps, enum plant plant);
+void plan_say(const struct plan *plan);
+
+/* ---- world.c ---- */
+
+extern struct plan plan;
+
+/* The world's own dice: not those of os_sim, so that both can be followed alone. */
+uint64_t roll(uint64_t below);
+bool chance(unsigned per_mille);
+
+/* A line of the story, if somebody listens. */
+void say(const char *fmt, ...) MR_PRINTF(1, 2);
+extern bool world_is_told;
+
+/* The run has failed: what was promised did not hold. */
+_Noreturn void broken(const char *fmt, ...) MR_PRINTF(1, 2);
+
+/* Everything is calm from now on: no faults, and all have to come to an end. */
+extern bool world_is_calm;
+
+/* What came out of a run. */
+struct tally {
+    uint64_t hash;
+    uint64_t turns;
+    uint64_t sent;
+    uint64_t acked;
+    uint64_t delivered;
+    uint64_t doubled; /* deliveries of what had been delivered, by sinks that may */
+    uint64_t crashes;
+    uint64_t kills;
+    uint64_t faults;
+    uint64_t simulated_ms;
+};
+extern struct tally tally;
+
+bool world_has_faults(void); /* something is in force that may end a process */
+
+void world_run(const struct plan *with);
+
+/* ---- ledger.c: what was sent, acknowledged, delivered; and what must hold ---- */
+
+struct event_id {
+    uint32_t device;
+    uint32_t number;
+};
+
+/* The bytes and names of an event follow from its id. */
+size_t event_payload(struct event_id id, uint8_t out[PAYLOAD_MAX]);
+void event_topic(struct event_id id, char out[32]);
+uint8_t event_qos(struct event_id id);
+bool event_is_wanted(struct event_id id);   /* by the bridges */
+bool event_is_rejected(struct event_id id); /* by every target, for ever */
+bool event_is_poison(struct event_id id);   /* the whole request with it */
+
+/* Which event has these bytes; the run ends if they are of none that was sent. */
+struct event_id event_read(struct mr_span topic, struct mr_span payload, uint8_t qos);
+
+void ledger_sent(struct event_id id);
+void ledger_acked(struct event_id id);
+bool ledger_is_acked(struct event_id id);
+
+/* Bridge `bridge` has it at its target, as record `seq` of `lane`. */
+void ledger_delivered(uint32_t bridge, uint32_t lane, uint64_t seq, struct event_id id);
+void ledger_rejected(uint32_t bridge, struct event_id id);
+
+/* The journal was opened: begin(), each event that it holds, end(). */
+void ledger_scan_begin(void);
+void ledger_scan_event(struct event_id id);
+void ledger_scan_end(void);
+
+/* A subscriber has been told that it is subscribed; what is sent from now on is its. */
+void ledger_subscribed(uint32_t subscriber);
+void ledger_received(uint32_t subscriber, struct event_id id, bool is_repeat);
+
+/* Has everything arrived?  Else say what lacks, if `tell`. */
+bool ledger_is_settled(bool tell);
+
+/* ---- link.c: the client's end of a connection ---- */
+
+enum { LINK_BYTES = 64 << 10 };
+
+struct link {
+    int fd;        /* -1: none */
+    bool cut_soon; /* what is being sent is its last, and not all of it */
+    size_t in_len;
+    size_t out_len;
+    uint8_t in[LINK_BYTES];
+    uint8_t out[LINK_BYTES];
+};
+
+bool link_open(struct link *link); /* false: nobody listens */
+void link_cut(struct link *link, const char *why);
+bool link_has_room(const struct link *link, size_t bytes);
+void link_put(struct link *link, const uint8_t *bytes, size_t len);
+void link_flush(struct link *link);
+
+struct mr_mqtt_frame;
+/* Take what came, packet by packet.  False: the connection is over. */
+bool link_read(struct link *link, void (*each)(void *arg, const struct mr_mqtt_frame *frame),
+               void *arg);
+
+/* ---- device.c, subscriber.c ---- */
+
+void devices_open(void);
+uint8_t device_qos(uint32_t index, uint32_t percent); /* of an event whose dice say `percent` */
+bool device_is_persistent(uint32_t index);            /* its session outlives its connection */
+void device_act(uint32_t index);                      /* something a device does, as the dice say */
+void devices_pump(void);                              /* take what came, send what waits */
+void devices_calm(void);                              /* connect, and finish what was begun */
+bool devices_are_done(void);
+
+void subscribers_open(void);
+uint8_t subscriber_qos(uint32_t index);
+void subscriber_act(uint32_t index);
+void subscribers_pump(void);
+void subscribers_calm(void);
+
+/* ---- target.c: where the bridges deliver to ---- */
+
+extern const struct mr_sink_ops model_sink;
+struct model_conf {
+    uint32_t bridge;
+    uint32_t lane;
+};
+void target_turn(uint32_t bridge); /* its state changes, as the dice say */
+void targets_forget(void);         /* a crash has taken the sinks */
+void targets_pump(void);           /* what is on its way to them arrives */
+
+/* ---- store_model.c: the session store of the machine ---- */
+
+void store_model_fail(bool on); /* no transaction succeeds */
+
+/* ---- machine.c: the gateway ---- */
+
+void machine_start(void);
+bool machine_is_up(void);    /* it serves */
+bool machine_is_there(void); /* its process runs */
+void machine_wants_stop(void);
+void machine_note_fault(void);      /* something is in force from now on that may end it */
+void machine_is_gone(void);         /* a crash has taken it */
+void machine_operate(void);         /* what an operator does, as the dice say */
+void machine_calm(uint32_t bridge); /* the operator takes back what he did */
+bool machine_has_settled(void);     /* cursors have reached the end */
+void machine_check_bounds(void);
+
+#endif
