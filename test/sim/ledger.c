@@ -37,6 +37,7 @@ static uint32_t newest[DEVICES_MAX];                    /* number sent last, and
 static uint32_t first_at[BRIDGES_MAX][DEVICES_MAX];     /* ... of first deliveries */
 static uint32_t first_to[SUBSCRIBERS_MAX][DEVICES_MAX]; /* ... and receptions */
 static uint64_t position[BRIDGES_MAX][LANES_MAX];       /* newest seq, exactly once */
+static uint32_t sought[BRIDGES_MAX]; /* how often the operator may still be obeyed */
 static bool is_subscribed[SUBSCRIBERS_MAX];
 
 static struct entry *entry_of(struct event_id id)
@@ -193,6 +194,23 @@ void ledger_rejected(uint32_t bridge, struct event_id id)
 {
     mr_assert(event_is_rejected(id) || event_is_poison(id));
     entry_of(id)->rejected[bridge] = true;
+}
+
+void ledger_sought(uint32_t bridge)
+{
+    sought[bridge] += 1;
+}
+
+void ledger_placed(uint32_t bridge, uint32_t lane, uint64_t seq)
+{
+    if (seq < position[bridge][lane]) {
+        if (sought[bridge] == 0) {
+            broken("target %u is sent back from record %llu to %llu of lane %u by nobody", bridge,
+                   (unsigned long long)position[bridge][lane], (unsigned long long)seq, lane);
+        }
+        sought[bridge] -= 1;
+    }
+    position[bridge][lane] = seq;
 }
 
 /* Bridge `bridge` needs it no more. */

@@ -129,7 +129,7 @@ static enum mr_err start_bridge(uint32_t index, struct mr_error *why)
                                    .journal = machine.journal,
                                    .lane = lane,
                                    .conf = &bridge_conf,
-                                   .sink = &model_sink,
+                                   .sink = plan.exactly_once[index] ? &vault_sink : &plain_sink,
                                    .sink_conf = &machine.sink_confs[at],
                                    .dead_letters_path = path,
                                    .dead_letters_bytes_max = 8 << 20,
@@ -207,10 +207,22 @@ static void seek_back(uint32_t index)
         }
         mr_bridge_stats(machine.bridges[i], &stats);
         uint64_t to = stats.cursor_seq - roll(stats.cursor_seq < 50 ? stats.cursor_seq + 1 : 50);
+        ledger_sought(index);
         enum mr_err err = mr_bridge_seek(machine.bridges[i], to, &out, &why);
         say("seek of bridge %u back to %llu: %s", index, (unsigned long long)to,
             err == MR_OK ? "done" : why.text);
     }
+}
+
+static void reload(void)
+{
+    const struct mr_listener_conf *const listeners[] = {&listener};
+    struct mr_error why;
+    enum mr_err err = mr_broker_reload(
+        machine.broker, &(struct mr_broker_reloaded){.listeners = listeners, .limits = limits()},
+        &why);
+
+    say("reload: %s", err == MR_OK ? "done" : why.text);
 }
 
 static void obey(void)
@@ -233,14 +245,9 @@ static void obey(void)
     case ORDER_SEEK_BACK:
         seek_back(machine.order_bridge);
         break;
-    case ORDER_RELOAD: {
-        struct mr_broker_limits anew = limits();
-        say("reload");
-        if (mr_broker_reload(machine.broker, &anew, false) != MR_OK) {
-            say("the broker is ending");
-        }
+    case ORDER_RELOAD:
+        reload();
         break;
-    }
     case ORDER_STOP:
     case ORDER_NONE:
         break;
@@ -386,9 +393,7 @@ void machine_operate(void)
         give_order(ORDER_RESUME, bridge);
         break;
     case 2:
-        if (!plan.exactly_once[bridge]) {
-            give_order(ORDER_SEEK_BACK, bridge);
-        }
+        give_order(ORDER_SEEK_BACK, bridge);
         break;
     default:
         give_order(ORDER_RELOAD, bridge);

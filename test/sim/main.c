@@ -2,6 +2,7 @@
  *
  *     sim --seed N [--trace] [--steps S]     one run; --trace tells its story
  *     sim --seeds FROM..TO [--jobs J]        many; says which have failed, exit 1 if any has
+ *     sim --seeds-of FILE                    the numbers at the beginnings of its lines
  *         --twice                            each twice, and both must be the same
  *         --plant NAME                       something is wrong on purpose: exit 1 is expected
  *         --expect-find                      exit 0 if a seed has failed, and stop there
@@ -26,8 +27,9 @@
 enum { JOBS_MAX = 64, FAILED_SHOWN = 20 };
 
 struct options {
+    uint64_t *seeds; /* NULL: from `from` on */
     uint64_t from;
-    uint64_t to;
+    uint64_t count;
     uint32_t steps;
     uint32_t jobs;
     enum plant plant;
@@ -65,8 +67,10 @@ static struct {
 
 static _Noreturn void usage(void)
 {
-    (void)fprintf(stderr, "sim: --seed N | --seeds FROM..TO, and --trace, --steps S, --jobs J, "
-                          "--twice, --plant NAME, --expect-find, --quiet\n");
+    (void)fprintf(
+        stderr,
+        "sim: --seed N | --seeds FROM..TO | --seeds-of FILE, and --trace, --steps S, --jobs J, "
+        "--twice, --plant NAME, --expect-find, --quiet\n");
     exit(64);
 }
 
@@ -146,7 +150,7 @@ static bool job_ended(struct job *job, int status)
 
 static bool more_to_do(void)
 {
-    return sim.next <= sim.options.to && !(sim.options.expect_find && sim.failed != 0);
+    return sim.next < sim.options.count && !(sim.options.expect_find && sim.failed != 0);
 }
 
 static struct job *job_of(pid_t pid)
@@ -166,7 +170,8 @@ static void run_all(void)
         int status = 0;
 
         if (job != NULL) {
-            job_start(job, sim.next, false);
+            const uint64_t *seeds = sim.options.seeds;
+            job_start(job, seeds != NULL ? seeds[sim.next] : sim.options.from + sim.next, false);
             sim.next += 1;
             continue;
         }
@@ -203,7 +208,6 @@ static int run_many(void)
                                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         mr_assert(sim.jobs[i].tally != MAP_FAILED);
     }
-    sim.next = sim.options.from;
     run_all();
     const struct tally *sum = &sim.sum;
     double took_s = now_s() - begin_s;
@@ -240,7 +244,33 @@ static void take_seeds(const char *text)
     if (strncmp(end, "..", 2) != 0) {
         usage();
     }
-    sim.options.to = number(end + 2, &end);
+    uint64_t to = number(end + 2, &end);
+    if (to < sim.options.from) {
+        usage();
+    }
+    sim.options.count = to - sim.options.from + 1;
+}
+
+static void take_seeds_of(const char *path)
+{
+    enum { SEEDS_MAX = 1000 };
+    FILE *file = fopen(path, "r");
+    char line[256];
+
+    if (file == NULL) {
+        (void)fprintf(stderr, "sim: %s cannot be read\n", path);
+        exit(66);
+    }
+    sim.options.seeds = mr_alloc(SEEDS_MAX * sizeof(uint64_t));
+    while (fgets(line, sizeof(line), file) != NULL) {
+        char *end;
+        if (line[0] != '#' && line[0] != '\n') {
+            mr_assert(sim.options.count < SEEDS_MAX);
+            sim.options.seeds[sim.options.count] = number(line, &end);
+            sim.options.count += 1;
+        }
+    }
+    (void)fclose(file);
 }
 
 static void take_plant(const char *name)
@@ -257,7 +287,7 @@ static void take_plant(const char *name)
 
 static void take_options(int argc, char **argv)
 {
-    sim.options = (struct options){.from = 1, .to = 0, .jobs = 1};
+    sim.options = (struct options){.from = 1, .jobs = 1};
     for (int i = 1; i < argc; i++) {
         const char *name = argv[i];
         bool has_value = i + 1 < argc;
@@ -273,9 +303,11 @@ static void take_options(int argc, char **argv)
             sim.options.quiet = true;
         } else if (strcmp(name, "--seed") == 0 && has_value) {
             sim.options.from = number(argv[++i], &end);
-            sim.options.to = sim.options.from;
+            sim.options.count = 1;
         } else if (strcmp(name, "--seeds") == 0 && has_value) {
             take_seeds(argv[++i]);
+        } else if (strcmp(name, "--seeds-of") == 0 && has_value) {
+            take_seeds_of(argv[++i]);
         } else if (strcmp(name, "--steps") == 0 && has_value) {
             sim.options.steps = (uint32_t)number(argv[++i], &end);
         } else if (strcmp(name, "--jobs") == 0 && has_value) {
@@ -286,7 +318,7 @@ static void take_options(int argc, char **argv)
             usage();
         }
     }
-    if (sim.options.to < sim.options.from || sim.options.jobs == 0 || sim.options.jobs > JOBS_MAX) {
+    if (sim.options.count == 0 || sim.options.jobs == 0 || sim.options.jobs > JOBS_MAX) {
         usage();
     }
 }

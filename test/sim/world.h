@@ -134,6 +134,10 @@ bool ledger_is_acked(struct event_id id);
 void ledger_delivered(uint32_t bridge, uint32_t lane, uint64_t seq, struct event_id id);
 void ledger_rejected(uint32_t bridge, struct event_id id);
 
+/* The target's position is `seq` now.  It goes back only if the operator has said so. */
+void ledger_placed(uint32_t bridge, uint32_t lane, uint64_t seq);
+void ledger_sought(uint32_t bridge);
+
 /* The journal was opened: begin(), each event that it holds, end(). */
 void ledger_scan_begin(void);
 void ledger_scan_event(struct event_id id);
@@ -186,9 +190,10 @@ void subscriber_act(uint32_t index);
 void subscribers_pump(void);
 void subscribers_calm(void);
 
-/* ---- target.c: where the bridges deliver to ---- */
+/* ---- target.c, vault.c: where the bridges deliver to ---- */
 
-extern const struct mr_sink_ops model_sink;
+extern const struct mr_sink_ops plain_sink; /* at least once */
+extern const struct mr_sink_ops vault_sink; /* exactly once */
 struct model_conf {
     uint32_t bridge;
     uint32_t lane;
