@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "broker/broker.h"
+#include "config/config.h"
 #include "journal/reader.h"
 #include "os/clock.h"
 #include "os/file.h"
@@ -144,19 +145,21 @@ static enum mr_err start_bridge(uint32_t index, struct mr_error *why)
     return err;
 }
 
+/* What the configuration says by default, but for what would be too large for so small a world. */
 static struct mr_broker_limits limits(void)
 {
-    return (struct mr_broker_limits){.max_packet_size = 4096,
-                                     .receive_maximum = 100,
-                                     .max_inflight_messages = 20,
-                                     .max_queued_messages = 100000,
-                                     .max_queued_bytes = 64 << 20,
-                                     .max_sessions = 1000,
-                                     .max_retained_messages = 1000,
-                                     .max_retained_bytes = 1 << 20,
-                                     .max_topic_levels = 20,
-                                     .topic_alias_maximum = 10,
-                                     .connect_timeout_us = 10000000};
+    struct mr_broker_limits limits = {.max_packet_size = 0};
+    const struct mr_fill fill = {.table = mr_broker_options, .into = &limits};
+    struct mr_config *config = mr_config_open_text("defaults", "");
+
+    mr_config_fill(config, NULL, "mqtt", &fill, 1);
+    mr_assert(mr_config_problem_count(config) == 0);
+    mr_config_close(config);
+    limits.max_packet_size = 4096;
+    limits.receive_maximum = 100;
+    limits.max_queued_messages = 100000;
+    limits.sys_interval_us = 0; /* nobody looks at it, and it wakes the shard */
+    return limits;
 }
 
 static enum mr_err start_broker(struct mr_error *why)
