@@ -294,13 +294,12 @@ static void check_acks(struct mr_settings *settings)
         }
         if (listener->ack != NULL && names[at] == NULL) {
             const char *nearest = mr_config_nearest(listener->ack, names);
-            mr_config_problem(settings->config,
-                              mr_node_child(mr_node_child(map, listener->name), "ack"), NULL,
-                              "listeners.%s.ack is disk, memory or the name of a bridge, and "
-                              "there is no bridge '%s'%s%s%s",
-                              listener->name, listener->ack,
-                              nearest == NULL ? "" : "; did you mean '",
-                              nearest == NULL ? "" : nearest, nearest == NULL ? "" : "'?");
+            mr_config_problem(
+                settings->config, mr_node_child(mr_node_child(map, listener->name), "ack"), NULL,
+                "listeners.%s.ack is disk, memory or the name of a bridge, and "
+                "there is no bridge '%s'%s%s%s",
+                listener->name, listener->ack, nearest == NULL ? "" : "; did you mean '",
+                nearest == NULL ? "" : nearest, nearest == NULL ? "" : "'?");
         }
     }
     mr_free(names);

@@ -183,7 +183,7 @@ struct mr_cursor {
     bool used;
     bool opened; /* in this life: its bridge runs */
     _Atomic bool paused;
-    _Atomic uint8_t rule; /* enum mr_cursor_rule */
+    _Atomic uint8_t rule;            /* enum mr_cursor_rule */
     struct mr_wake *_Atomic watcher; /* changed and rung under watch_mutex */
     char name[MR_CURSOR_NAME_MAX + 1];
 };
