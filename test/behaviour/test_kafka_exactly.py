@@ -1,7 +1,7 @@
 """`delivery: exactly_once`: a reader at read_committed finds every event once, in order.
 
 A real Kafka; the reader is confluent-kafka at its default, isolation.level=read_committed.
-Failures of Kafka and of the process are in test_kafka_exactly_away.py and test/crash.
+Failures of Kafka and of the process are in test_kafka_exactly_away.py and test/ledger.
 """
 
 import json

@@ -123,6 +123,7 @@ static void report_failure(struct kafka *k, const rd_kafka_message_t *message)
     }
     mr_kafka_fail(k);
     if (k->tx.state != TX_OFF) {
+        k->inflight += message->_private == NULL; /* a position record was never counted */
         mr_tx_note(k, message->_private, verdict, text);
         mr_tx_note_error(k, message->err);
         return;

@@ -152,6 +152,10 @@ void mr_tx_fail_over(struct kafka *k, int64_t now_ns)
            tx->in_doubt ? ", which will tell how the last commit went" : "",
            tx->reason[0] == '\0' ? "no reason given" : tx->reason);
     mr_finder_end(k);
+    if (k->inflight != 0) { /* else librdkafka warns that something is still in its queue */
+        rd_kafka_purge(k->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+        rd_kafka_poll(k->rk, 0);
+    }
     mr_kafka_producer_drop(k);
     k->failing = false;
     k->inflight = 0;

@@ -36,6 +36,7 @@
 enum {
     FLUSH_MS = 200,
     COMMIT_MS = 400,
+    ABORT_MS = 200,
     LONG_MS = 1000, /* with a backlog */
     POSITION_ONLY_MS = 1000,
     LETTERS_PATIENCE_MS = 20000,
@@ -118,7 +119,6 @@ static bool tx_put_position(struct kafka *k, uint64_t seq, uint32_t epoch)
         mr_kafka_fail(k);
         return false;
     }
-    k->inflight += 1;
     return true;
 }
 
@@ -315,8 +315,8 @@ void mr_tx_tick(struct kafka *k, int64_t now_ns)
     }
 }
 
-/* Commit what is open if that can be done in time; else it is aborted by whoever comes
- * next with our id.
+/* Commit what is open if that can be done in time; else abort it, so that no reader has to
+ * wait until Kafka does.
  */
 void mr_tx_close(struct kafka *k, int64_t patience_ns)
 {
@@ -332,6 +332,11 @@ void mr_tx_close(struct kafka *k, int64_t patience_ns)
     }
     while (tx->state == TX_COMMIT && !k->failing && mr_clock_mono_ns() < until_ns) {
         tx_commit_step(k);
+    }
+    if ((tx->state == TX_OPEN || tx->state == TX_COMMIT) && !k->failing) {
+        rd_kafka_error_t *error = rd_kafka_abort_transaction(k->rk, ABORT_MS);
+        rd_kafka_error_destroy(error); /* if it could not be: the next one with our id does */
+        mr_metric_add(tx->aborted, 1);
     }
     mr_finder_end(k);
     mr_kafka_producer_drop(k);
