@@ -1,20 +1,12 @@
 """`millrace prove`: what it says of a disk is so, and a disk that lies is found out."""
 
-import fcntl
 import json
 import os
 import subprocess
 import unittest
 
-from harness import BUILD, PATIENCE, RELEASE, Gateway, Lines, Temp, cannot, millrace, popen, program
-
-EXT4_IOC_SHUTDOWN = 0x8004587D
-NOLOGFLUSH = 2  # nothing more reaches the disk, not even the file system's own journal
-
-
-def run(command, **kwargs):
-    return subprocess.run([str(word) for word in command], capture_output=True, text=True,
-                          check=False, **kwargs)
+from disk import Disk, run
+from harness import BUILD, PATIENCE, RELEASE, Gateway, Lines, Temp, cannot, popen, program
 
 
 class Memory(unittest.TestCase):
@@ -23,7 +15,7 @@ class Memory(unittest.TestCase):
             cannot("there is no file system in memory")
         temp = Temp("prove", where="/dev/shm")
         self.addCleanup(temp.remove)
-        said = run([BUILD / "millrace", "prove", "--json", "-n", "10", temp.path])
+        said = run(BUILD / "millrace", "prove", "--json", "-n", "10", temp.path)
         self.assertEqual(said.returncode, 1, said.stderr)
         said = json.loads(said.stdout)
         self.assertEqual((said["promise"], said["filesystem"]), ("broken", "tmpfs"))
@@ -33,7 +25,7 @@ class Memory(unittest.TestCase):
             self.assertIsNotNone(said, gateway.log.text())
 
     def test_a_folder_that_is_not_there(self):
-        said = run([BUILD / "millrace", "prove", "/no/such/folder"])
+        said = run(BUILD / "millrace", "prove", "/no/such/folder")
         self.assertEqual(said.returncode, 66)
         self.assertIn("name a folder that exists", said.stderr)
 
@@ -42,44 +34,22 @@ class PowerCut(unittest.TestCase):
     """An ext4 of its own whose power can be cut."""
 
     def setUp(self):
-        if os.geteuid() != 0:
-            cannot("a disk of its own needs root (mount -o loop)")
-        self.temp = Temp("prove")
-        self.addCleanup(self.temp.remove)
-        self.image = self.temp.path / "image"
-        self.disk = self.temp.path / "disk"
-        self.disk.mkdir()
-        with self.image.open("wb") as file:
-            file.truncate(48 << 20)
-        for command in ([program("mkfs.ext4"), "-q", self.image], self.mounting()):
-            done = run(command)
-            if done.returncode != 0:
-                cannot(f"a disk of its own cannot be made here: {done.stderr.strip()}")
-        self.addCleanup(run, ["umount", "-l", self.disk])
-
-    def mounting(self):
-        return ["mount", "-o", "loop", self.image, self.disk]
-
-    def cut_power(self):
-        fd = os.open(self.disk, os.O_RDONLY)
-        try:
-            fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, NOLOGFLUSH.to_bytes(4, "little"))
-        finally:
-            os.close(fd)
+        self.disk = Disk("prove")
+        self.addCleanup(self.disk.remove)
+        self.disk.mount()
 
     def prove_by_the_plug(self, prefix=()):
         """Pull the plug when a number above 200 has been read; what --after says of it."""
-        process = popen([*prefix, RELEASE / "millrace", "prove", "--cut", self.disk],
+        process = popen([*prefix, RELEASE / "millrace", "prove", "--cut", self.disk.path],
                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         lines = Lines(process.stdout)
         lines.wait(r"^\d{3,}$")
         seen = int(lines.all[-1])
-        self.cut_power()
+        self.disk.cut_power()
         process.wait(PATIENCE)
-        for command in (["umount", self.disk], self.mounting()):
-            done = run(command)
-            self.assertEqual(done.returncode, 0, done.stderr)
-        return run([RELEASE / "millrace", "prove", "--after", seen, self.disk])
+        self.disk.unmount()
+        self.disk.mount()
+        return run(RELEASE / "millrace", "prove", "--after", seen, self.disk.path)
 
     def test_an_honest_disk_has_all_that_was_confirmed(self):
         said = self.prove_by_the_plug()

@@ -6,13 +6,14 @@ makes the same run.  A module that adds faults defines further classes and is li
 
     world.gateway   harness.Gateway              world.start_gateway()
     world.kafka     harness.Kafka                world.shards: what a restart may choose from
+    world.disk      disk.Disk with the gateway's data, for a fault with needs_disk; else None
 """
 
 import importlib
 import os
 import signal
 
-MODULES = ("faults",)
+MODULES = ("faults", "faults_disk")
 REGISTRY = {}
 
 
@@ -22,6 +23,7 @@ class Fault:
     lasts = (0.0, 1.0)  # seconds between begin and end
     replays = True  # at_least_once: what was in flight may be delivered again
     default = True  # part of a run that names no faults
+    needs_disk = False  # the gateway's data lie on a disk of their own; root only
 
     def __init_subclass__(cls):
         REGISTRY[cls.name] = cls

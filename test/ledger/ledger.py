@@ -10,6 +10,7 @@ import argparse
 import pathlib
 import random
 import sys
+import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "behaviour")]
@@ -38,6 +39,7 @@ def options():
     add("--shards", default="1", help="numbers that a restart may choose from, as in 1,2,3")
     add("--churn", type=float, default=2, help="connections that devices lose a second")
     add("--watched", type=int, default=0, help="so many devices are also read over MQTT")
+    add("--segment", default="4MiB", help="size of a segment of the journal")
     add("--binary", type=pathlib.Path, help="the program (default: build/release/millrace)")
     return parser.parse_args(), known
 
@@ -52,6 +54,7 @@ def plan_of(given, known):
         rounds=given.rounds if names else 0, faults=names, devices=given.devices,
         seconds=given.seconds or (0 if names else 10), rate=given.rate, window=given.window,
         size=given.size, churn=given.churn, watched=given.watched, binary=given.binary,
+        segment=given.segment,
         shards=tuple(int(one) for one in given.shards.split(",")))
 
 
@@ -67,7 +70,7 @@ def main():
                 print(line)
             print(f"all of it: {path.relative_to(harness.ROOT)}")
             return report.exit_code()
-    except (AssertionError, OSError) as why:
+    except (AssertionError, OSError, unittest.SkipTest) as why:
         say(f"./dev ledger: the run did not come about: {why}\n  --seed {plan.seed} repeats it")
         return DID_NOT_RUN
     finally:

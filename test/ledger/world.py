@@ -19,6 +19,7 @@ import faults
 import harness
 import subscriber
 from checker import Checker, Group, Rules
+from disk import Disk
 from event import Maker
 from helper import Helper
 from kafka_reader import Reader
@@ -26,6 +27,7 @@ from nemesis import GAP_S, Nemesis, schedule
 from report import Report
 
 ACK_PATIENCE_S, DRAIN_PATIENCE_S = 60, 120
+DISK_MIB = 4096  # of a file that takes only what is written
 
 
 def say(text):
@@ -53,6 +55,7 @@ class Plan:
     watched: int = 0  # so many devices are read over MQTT too
     identity: bool = True  # records have the header millrace_id
     gap: tuple = GAP_S
+    segment: str = "4MiB"
     binary: pathlib.Path = None
     name: str = "kafka"
     config: str = ""  # further YAML
@@ -60,7 +63,7 @@ class Plan:
 
 CONFIG = """\
 mqtt: {{ max_queued_messages: 1000000, max_queued_bytes: 1GiB }}
-journal: {{ max_size: 4GiB, segment_size: 4MiB }}
+journal: {{ max_size: 4GiB, segment_size: {segment} }}
 bridges:
   kafka:
     servers: "{servers}"
@@ -79,9 +82,20 @@ class World:
         self.temp = harness.Temp("ledger")
         self.journal_path = self.temp.path / "publisher.journal"
         self.takings_path = self.temp.path / "subscriber.takings"
+        self.disk = self.disk_of_its_own()
         self.gateway = harness.Gateway(self.config(), binary=self.binary(),
+                                       data=self.disk and self.disk.path / "data",
                                        sets=[f"gateway.shards={plan.shards[0]}"])
         self.publisher = self.subscriber = None
+
+    def disk_of_its_own(self):
+        """Mounted; None when no fault of the plan asks for one."""
+        known = faults.known()
+        if not any(known[name].needs_disk for name in self.plan.faults):
+            return None
+        disk = Disk("ledger", DISK_MIB)
+        disk.mount()
+        return disk
 
     def binary(self):
         return self.plan.binary or harness.RELEASE / "millrace"
@@ -92,6 +106,7 @@ class World:
             more = (f"    delivery: {self.plan.delivery}\n"
                     f"    auto_create: {{ enable: true }}\n{more}")  # millrace.positions
         return CONFIG.format(servers=self.kafka.bootstrap, topic=self.topic, more=more,
+                             segment=self.plan.segment,
                              headers="id" if self.plan.identity else "none")
 
     # ---- for faults ----
@@ -116,11 +131,15 @@ class World:
     # ---- the run ----
 
     def __enter__(self):
-        self.kafka.start()
-        self.kafka.create_topic(self.topic, partitions=4)
-        self.reader = Reader(self.kafka.bootstrap, self.topic)
-        self.reader.begin()
-        self.gateway.start()
+        try:
+            self.kafka.start()
+            self.kafka.create_topic(self.topic, partitions=4)
+            self.reader = Reader(self.kafka.bootstrap, self.topic)
+            self.reader.begin()
+            self.gateway.start()
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(self, kind, *rest):
@@ -130,6 +149,8 @@ class World:
         try:
             self.gateway.__exit__(kind, *rest)
         finally:
+            if self.disk is not None:
+                self.disk.remove()
             self.temp.remove()
 
     def start_load(self):
