@@ -370,6 +370,7 @@ static void batch_push(struct mr_shard *shard, struct bringing *bringing, uint64
     struct keep *keep = bringing->session->keep;
     uint16_t left = 0;
 
+    mr_assert(keep != NULL);
     for (uint16_t i = 0; i < bringing->count; i++) {
         struct brought one = bringing->batch[i];
         if (one.qos == 0) {

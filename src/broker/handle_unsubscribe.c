@@ -82,10 +82,9 @@ enum verdict handle_unsubscribe(struct client *client, const struct mr_mqtt_fram
         if (answer_reserve(client, suback_size(client, &answer)) != MR_OK) {
             shard_stall(shard);
             verdict = PACKET_LATER;
-        } else if (!groups_leave(client, &packet)) {
-            verdict = PACKET_LATER;
-        } else if (unsubscribe_record(client, &packet, codes + packet.filter_count, &seq) !=
-                   MR_OK) {
+        } else if (!groups_leave(client, &packet) ||
+                   unsubscribe_record(client, &packet, codes + packet.filter_count, &seq) !=
+                       MR_OK) {
             verdict = PACKET_LATER;
         }
     }
