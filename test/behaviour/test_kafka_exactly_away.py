@@ -35,9 +35,12 @@ class Away(unittest.TestCase):
             until(lambda: gateway.metric("millrace_sink_inflight_records") == 300, "a transaction")
             kafka().kill()
             send(gateway, range(300, 600))
+            gateway.kill()  # and the next life begins while Kafka is away
+            gateway.start()
+            send(gateway, range(600, 900))
             kafka().start()
             gateway.wait_drained("kafka", 90)
-            self.assertEqual(values("killed", 600), list(range(600)))
+            self.assertEqual(values("killed", 900), list(range(900)))
 
     def test_paused_in_the_middle_of_transactions(self):
         kafka().create_topic("paused", partitions=1)

@@ -32,7 +32,8 @@ def permit_transactions(principal):
 
 class Permissions(unittest.TestCase):
     def test_each_that_is_missing_is_named_and_enough_once_given(self):
-        topic_for("locked", "User:plain")
+        kafka().create_topic("locked", 2)
+        permit("User:plain", "DESCRIBE", "locked")
         with Gateway(config("locked", sasl(), "delivery: exactly_once"), sets=QUICK) as gateway:
             publish(gateway)
             gateway.wait_log(r"level=warn.*'User:plain' may not use the transactional id "
@@ -42,8 +43,13 @@ class Permissions(unittest.TestCase):
             gateway.wait_log(rf"level=warn.*topic '{POSITIONS}' may not be read by 'User:plain'.*"
                              rf"Allow it: kafka-acls.sh .*--operation Read --operation Write "
                              rf"--topic {POSITIONS}")
-            for operation in ("READ", "WRITE"):
-                permit("User:plain", operation, POSITIONS)
+            permit("User:plain", "READ", POSITIONS)
+            gateway.wait_log(rf"level=warn.*topic '{POSITIONS}' may not be written to by "
+                             rf"'User:plain', .*--operation Write --topic {POSITIONS}")
+            permit("User:plain", "WRITE", POSITIONS)
+            gateway.wait_log(r"level=warn.*topic 'locked' may not be written to by 'User:plain', "
+                             r".*--operation Write --topic locked")
+            permit("User:plain", "WRITE", "locked")
             self.assertEqual(values("locked", 1), ["1"])
             gateway.wait_drained("kafka")
 

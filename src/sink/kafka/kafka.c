@@ -388,6 +388,7 @@ static void kafka_fini(void *state)
 
     mr_finder_end(k);
     mr_kafka_producer_drop(k);
+    mr_tx_fini(k); /* librdkafka's threads have ended */
     mr_kafka_topics_free(k);
 }
 

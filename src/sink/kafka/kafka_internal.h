@@ -19,6 +19,7 @@
 
 #include "base/metric.h"
 #include "base/text.h"
+#include "os/thread.h"
 #include "sink/kafka/kafka.h"
 
 #include <librdkafka/rdkafka.h>
@@ -120,6 +121,8 @@ struct tx {
     int64_t commit_ns;
     int64_t behind_ns; /* since when the position could be moved without records; 0: not */
     char reason[TEXT_MAX];
+    struct mr_mutex said_mutex; /* librdkafka's threads write: */
+    char said[TEXT_MAX];        /* why a partition could not take part in the transaction */
     struct mr_metric *committed;
     struct mr_metric *aborted;
     struct mr_metric *seconds;
@@ -213,6 +216,7 @@ void mr_kafka_producer_drop(struct kafka *k); /* librdkafka holds no value any m
 
 /* transaction.c */
 void mr_tx_init(struct kafka *k);
+void mr_tx_fini(struct kafka *k);
 void mr_tx_opened(struct kafka *k); /* there is a new producer */
 bool mr_tx_takes(const struct kafka *k);
 bool mr_tx_enter(struct kafka *k, const struct mr_batch *batch); /* before its first record */
@@ -224,6 +228,7 @@ void mr_tx_close(struct kafka *k, int64_t patience_ns);
 /* takeover.c */
 void mr_tx_note(struct kafka *k, void *token, enum mr_verdict verdict, const char *reason);
 void mr_tx_note_error(struct kafka *k, rd_kafka_resp_err_t err);
+void mr_tx_note_partition(struct kafka *k, const char *text); /* any thread */
 /* Takes `error`; false: the same call is to be made again. */
 bool mr_tx_failed(struct kafka *k, rd_kafka_error_t *error, const char *doing);
 void mr_tx_settle(struct kafka *k, bool done);

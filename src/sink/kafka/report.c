@@ -123,7 +123,10 @@ static void report_failure(struct kafka *k, const rd_kafka_message_t *message)
     }
     mr_kafka_fail(k);
     if (k->tx.state != TX_OFF) {
-        k->inflight += message->_private == NULL; /* a position record was never counted */
+        if (message->_private == NULL) { /* the position's: it was never counted */
+            k->inflight += 1;
+            k->tx.blocked = mr_kafka_is_refusal(message->err);
+        }
         mr_tx_note(k, message->_private, verdict, text);
         mr_tx_note_error(k, message->err);
         return;
@@ -231,7 +234,9 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
     bool known = strstr(text, "enable.gapless.guarantee") != NULL ||
                  (strcmp(facility, "GETPID") == 0 && strstr(text, "retrying") != NULL);
 
-    (void)rk;
+    if (strcmp(facility, "ADDPARTS") == 0) {
+        mr_tx_note_partition(rd_kafka_opaque(rk), text);
+    }
     if (level > 4 || connection || known) {
         mr_log(MR_LOG_DEBUG, "kafka", "librdkafka: %s: %s", facility, text);
     } else if (mr_log_allowed(&limit, 60 * (int64_t)1000000, &held_back)) {

@@ -59,6 +59,44 @@ void mr_tx_note_error(struct kafka *k, rd_kafka_resp_err_t err)
     k->tx.fenced = k->tx.fenced || is_fence(err);
 }
 
+/* Which partition it was is only to be had from the log. */
+void mr_tx_note_partition(struct kafka *k, const char *text)
+{
+    mr_mutex_lock(&k->tx.said_mutex);
+    snprintf(k->tx.said, sizeof(k->tx.said), "%s", text);
+    mr_mutex_unlock(&k->tx.said_mutex);
+}
+
+/* A topic that may not be written to keeps its partitions out of every transaction, and of
+ * its records only the abort is reported.
+ */
+static void tx_explain(struct kafka *k)
+{
+    char said[TEXT_MAX];
+    char *name = said;
+    struct topic *topic = k->topics;
+
+    mr_mutex_lock(&k->tx.said_mutex);
+    memcpy(said, k->tx.said, sizeof(said));
+    k->tx.said[0] = '\0';
+    mr_mutex_unlock(&k->tx.said_mutex);
+    if (said[0] == '\0') {
+        return;
+    }
+    mr_tx_note(k, NULL, MR_VERDICT_RETRY, said);
+    (void)strsep(&name, "\"");
+    const char *quoted = strsep(&name, "\"");
+    if (quoted == NULL || name == NULL ||
+        strstr(name, rd_kafka_err2str(RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)) == NULL) {
+        return;
+    }
+    while (topic != NULL && strcmp(topic->name, quoted) != 0) {
+        topic = topic->next;
+    }
+    k->tx.blocked = k->tx.blocked || topic == NULL;
+    mr_kafka_refused(k, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, topic, quoted);
+}
+
 /* For the operator, until a transaction can be begun again. */
 static void tx_blocked(struct kafka *k, const char *why)
 {
@@ -146,6 +184,7 @@ void mr_tx_fail_over(struct kafka *k, int64_t now_ns)
 
     if (tx->state == TX_OPEN || tx->state == TX_COMMIT) {
         mr_metric_add(tx->aborted, 1);
+        tx_explain(k);
     }
     mr_log(MR_LOG_DEBUG, "kafka", "%s: lane %" PRIu32 ": a new producer%s: %s",
            mr_sink_bridge_name(k->port), mr_sink_lane(k->port),

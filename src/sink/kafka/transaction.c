@@ -51,6 +51,7 @@ void mr_tx_init(struct kafka *k)
     uint64_t by;
     char labels[TX_NAME_MAX];
 
+    mr_mutex_init(&tx->said_mutex);
     if (k->conf->delivery != MR_KAFKA_EXACTLY_ONCE) {
         return;
     }
@@ -68,6 +69,11 @@ void mr_tx_init(struct kafka *k)
                       "Transactions that were given up; their records are offered again.", labels);
     tx->seconds = mr_metric_new(MR_METRIC_HISTOGRAM, "millrace_sink_transaction_seconds",
                                 "From the first record of a transaction to its commit.", labels);
+}
+
+void mr_tx_fini(struct kafka *k)
+{
+    mr_mutex_fini(&k->tx.said_mutex);
 }
 
 void mr_tx_opened(struct kafka *k)
