@@ -13,7 +13,7 @@ import importlib
 import os
 import signal
 
-MODULES = ("faults", "faults_disk")
+MODULES = ("faults", "faults_disk", "faults_point")
 REGISTRY = {}
 
 
@@ -30,6 +30,10 @@ class Fault:
 
     def __init__(self, rng):
         self.rng = rng
+
+    def title(self):
+        """For people."""
+        return self.name
 
     def begin(self, world):
         raise NotImplementedError

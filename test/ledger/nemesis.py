@@ -79,7 +79,7 @@ class Nemesis:
         window = {"fault": fault.name, "begin": time.time(), "end": None,
                   "acked": self.world.acked()}
         self.windows.append(window)
-        self.say(f"  {len(self.windows)}: {fault.name} after {window['acked']:,} acknowledged")
+        self.say(f"  {len(self.windows)}: {fault.title()} after {window['acked']:,} acknowledged")
         return window
 
     def finish(self, fault, window):

@@ -55,14 +55,15 @@ class Plan:
     watched: int = 0  # so many devices are read over MQTT too
     identity: bool = True  # records have the header millrace_id
     gap: tuple = GAP_S
-    segment: str = "4MiB"
+    segment: str = "4MiB"  # at least so large as a packet, and 128 KiB
+    packet: str = "1MiB"  # at most
     binary: pathlib.Path = None
     name: str = "kafka"
     config: str = ""  # further YAML
 
 
 CONFIG = """\
-mqtt: {{ max_queued_messages: 1000000, max_queued_bytes: 1GiB }}
+mqtt: {{ max_queued_messages: 1000000, max_queued_bytes: 1GiB, max_packet_size: {packet} }}
 journal: {{ max_size: 4GiB, segment_size: {segment} }}
 bridges:
   kafka:
@@ -87,6 +88,7 @@ class World:
                                        data=self.disk and self.disk.path / "data",
                                        sets=[f"gateway.shards={plan.shards[0]}"])
         self.publisher = self.subscriber = None
+        self.points = []  # (point, hit, whether it was reached) of faults_point
 
     def disk_of_its_own(self):
         """Mounted; None when no fault of the plan asks for one."""
@@ -106,7 +108,7 @@ class World:
             more = (f"    delivery: {self.plan.delivery}\n"
                     f"    auto_create: {{ enable: true }}\n{more}")  # millrace.positions
         return CONFIG.format(servers=self.kafka.bootstrap, topic=self.topic, more=more,
-                             segment=self.plan.segment,
+                             segment=self.plan.segment, packet=self.plan.packet,
                              headers="id" if self.plan.identity else "none")
 
     # ---- for faults ----
@@ -117,8 +119,15 @@ class World:
 
     def start_gateway(self, shards=None):
         if shards is not None:
-            self.gateway.sets = [f"gateway.shards={shards}"]
+            self.use_shards(shards)
         self.gateway.start()
+
+    def use_shards(self, shards):
+        """From the next start on."""
+        self.gateway.sets = [f"gateway.shards={shards}"]
+
+    def shards_now(self):
+        return int(self.gateway.sets[0].split("=")[1])
 
     def mqtt_port(self):
         """Where devices find the gateway."""
@@ -167,11 +176,13 @@ class World:
             churn=plan.churn)
         self.publisher.wait_first_word()
 
-    def run(self):
+    def run(self, steps=None):
+        """`steps`: of the nemesis; None: those that the plan's seed makes."""
         say(f"\n  ledger: --seed {self.plan.seed} --faults {','.join(self.plan.faults) or 'none'}"
             f" --rounds {self.plan.rounds} --delivery {self.plan.delivery}")
         self.start_load()
-        steps = schedule(self.plan.seed, self.plan.faults, self.plan.rounds, self.plan.gap)
+        if steps is None:
+            steps = schedule(self.plan.seed, self.plan.faults, self.plan.rounds, self.plan.gap)
         until = time.monotonic() + self.plan.seconds if self.plan.seconds else None
         nemesis = Nemesis(self, steps, say)
         windows = nemesis.run(until)
