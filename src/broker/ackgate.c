@@ -177,6 +177,11 @@ void mr_ackgate_cut(struct mr_ackgate *gate)
     gate->open = false;
 }
 
+bool mr_ackgate_is_crowded(const struct mr_ackgate *gate)
+{
+    return gate->head - gate->tail > gate->mask / 4 * 3;
+}
+
 bool mr_ackgate_is_due(const struct mr_ackgate *gate, uint64_t durable_seq)
 {
     return gate->head != gate->tail && gate->ring[gate->tail & gate->mask].seq <= durable_seq;

@@ -69,6 +69,9 @@ void mr_ackgate_close(struct mr_ackgate *gate);
 enum mr_err mr_ackgate_reserve(struct mr_ackgate *gate, struct mr_acks *acks,
                                uint32_t len) MR_MUST_USE;
 
+/* Three quarters of the entries are in use: what comes of its own accord had better wait. */
+bool mr_ackgate_is_crowded(const struct mr_ackgate *gate);
+
 /* Hold one ack of `len` bytes (reserved before) until `seq` is durable.  In
  * journal order: `seq` may not be lower than that of any earlier call.
  */

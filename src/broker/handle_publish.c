@@ -85,17 +85,21 @@ static enum verdict publish_refuse(struct client *client, const struct mr_mqtt_p
 }
 
 /* A QoS 2 PUBLISH whose id awaits PUBREL is the one we have [MQTT-4.3.3-10]; its PUBREC
- * waits behind whatever the first one waits for.
+ * waits behind whatever the first one waits for, which may have come over a connection, or in a
+ * run of the gateway, before this one: so behind all that is in the lane.
  */
-static enum verdict publish_again(struct client *client, uint16_t packet_id)
+static enum verdict publish_again(struct client *client, const struct topic_entry *topic,
+                                  uint16_t packet_id)
 {
+    struct mr_shard *shard = client->shard;
+    uint8_t gate = gate_of_publish(client, topic);
     uint8_t ack[MR_MQTT_ACK_BYTES];
 
-    if (answer_reserve(client, sizeof(ack)) != MR_OK) {
-        return publish_later(client->shard);
+    if (mr_ackgate_reserve(shard->gates[gate], &client->acks, sizeof(ack)) != MR_OK) {
+        return publish_later(shard);
     }
     (void)mr_mqtt_ack_put(ack, MR_MQTT_PUBREC, packet_id);
-    answer_hold(client, 0, ack, sizeof(ack));
+    answer_hold_at(client, gate, mr_lane_next_seq(shard->lane) - 1, ack, sizeof(ack));
     return PACKET_DONE;
 }
 
@@ -128,6 +132,10 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
     struct mr_appended at;
 
     uint8_t gate = gate_of_publish(client, topic);
+    if (MR_UNLIKELY(gate >= GATE_BRIDGES) && message->qos != 0 &&
+        mr_ackgate_is_crowded(shard->gates[gate])) {
+        return PACKET_LATER; /* what a bridge holds up is nobody else's */
+    }
     if (message->qos != 0 &&
         mr_ackgate_reserve(shard->gates[gate], &client->acks, MR_MQTT_ACK_BYTES) != MR_OK) {
         return publish_later(shard);
@@ -224,10 +232,10 @@ enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *f
     if (MR_UNLIKELY(mr_acks_held(&client->acks) >= CLIENT_ACKS_MAX)) {
         return PACKET_LATER;
     }
-    if (MR_UNLIKELY(packet.qos == 2 && inbound_has(client->session->inbound, packet.packet_id))) {
-        return publish_again(client, packet.packet_id);
-    }
     struct topic_entry *topic = topic_look_up(client, packet.topic);
+    if (MR_UNLIKELY(packet.qos == 2 && inbound_has(client->session->inbound, packet.packet_id))) {
+        return publish_again(client, topic, packet.packet_id);
+    }
     if (MR_UNLIKELY(topic->refused != 0)) {
         return publish_refuse(client, &packet, topic->refused);
     }

@@ -180,6 +180,103 @@ static void test_qos2(void)
     kit_close(&kit);
 }
 
+/* Nothing may arrive, nor was on its way behind that. */
+static void quiet_for_long(struct peer *peer)
+{
+    peer_quiet(peer);
+    peer_quiet(peer);
+}
+
+/* Commit what there is, and take what has come for `peer`. */
+static void step(struct kit *kit, struct peer *peer, int64_t deadline)
+{
+    (void)mr_lane_step_commit(kit->lane);
+    mr_journal_step_keeper(kit->journal);
+    peer_receive(peer, 200000);
+    kit_patience(deadline, "an acknowledgement");
+}
+
+/* A persistent session, which makes a record when it comes. */
+static bool come_back(struct peer *peer, struct kit *kit)
+{
+    int64_t deadline = kit_deadline();
+    struct mr_mqtt_connack connack;
+
+    peer_open(peer, kit);
+    peer_send_connect(
+        peer, &(struct peer_connect){.client_id = "keeps", .version = 4, .keep_session = true});
+    while (peer->begin == peer->end) {
+        step(kit, peer, deadline);
+    }
+    peer_expect_connack(peer, &connack);
+    return connack.session_present;
+}
+
+/* Who comes back and sends it once more waits for what the first one waits for; after a crash,
+ * too.
+ */
+static void test_qos2_again(void)
+{
+    struct kit kit;
+    struct peer peer;
+
+    kit_open(&kit, &(struct kit_options){
+                       .manual = true, .ack = "kafka", .bridge = "kafka", .from = "plant/#"});
+    mr_assert(!come_back(&peer, &kit));
+    peer_publish(&peer, "plant/1", "1", 2, 1);
+    kit_commit(&kit, 2);
+    quiet_for_long(&peer);
+    peer_close(&peer);
+    kit_commit(&kit, 3);
+    mr_assert(come_back(&peer, &kit));
+    peer_publish(&peer, "plant/1", "1", 2, 1);
+    quiet_for_long(&peer);
+    kit_crash(&kit);
+    peer_close(&peer);
+    mr_assert(come_back(&peer, &kit));
+    peer_publish(&peer, "plant/1", "1", 2, 1);
+    quiet_for_long(&peer);
+    settle(&kit, mr_lane_durable(kit.lane));
+    peer_expect_ack(&peer, MR_MQTT_PUBREC, 1);
+    quiet_end(&kit, &peer, mr_lane_durable(kit.lane) + 1);
+}
+
+/* However much a bridge that stands still holds up: what waits for the disk alone goes on. */
+static void test_bridge_holds_up_nobody_else(void)
+{
+    enum { BEYOND = 1100 }; /* a gate's entries, and more */
+    struct kit kit;
+    struct peer peer;
+    struct peer other;
+    int64_t deadline = kit_deadline();
+
+    kit_open(&kit, &(struct kit_options){.manual = true,
+                                         .ack = "kafka",
+                                         .bridge = "kafka",
+                                         .from = "plant/#",
+                                         .memory_bytes = 4 << 20});
+    peer_join(&peer, &kit, "a", 4);
+    peer_join(&other, &kit, "b", 4);
+    for (uint16_t id = 1; id <= BEYOND; id++) {
+        peer_publish(&peer, "plant/1", "1", 1, id);
+        peer_publish(&other, "else", "1", 1, id);
+        while (other.begin == other.end) {
+            step(&kit, &other, deadline);
+        }
+        mr_assert(peer_expect_puback(&other, id) == 0);
+    }
+    for (uint16_t id = 1; id <= BEYOND; id++) {
+        while (peer.begin == peer.end) {
+            settle(&kit, mr_lane_durable(kit.lane));
+            step(&kit, &peer, deadline);
+        }
+        mr_assert(peer_expect_puback(&peer, id) == 0);
+    }
+    peer_close(&other);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
 int main(void)
 {
     test_disk();
@@ -188,6 +285,8 @@ int main(void)
     test_bridge();
     test_sessions_do_not_wait_for_the_bridge();
     test_qos2();
+    test_qos2_again();
+    test_bridge_holds_up_nobody_else();
     (void)puts("gates: ok");
     return 0;
 }
