@@ -1,9 +1,10 @@
 /* merge.c - overlapping subscriptions of one session: a copy for each, or one for all.
  *
  * [MQTT-3.3.4-2] leaves the choice.  `overlapping: each` is what Mosquitto and EMQX do and
- * costs nothing here.  `merged` finds all matches first and gathers, in a lent buffer, what
- * they come to for each session, which meanwhile has its place in it; then there is one
- * delivery for each, with the highest QoS.  Without memory for that there are several.  If
+ * costs nothing here.  `merged` walks the tree twice: once to gather in each session what its
+ * matches come to, and once to deliver that at its first match, with the highest QoS.  It is
+ * one number a session, so there is nothing to run out of: a delivery more or less, depending
+ * on the memory, would be an ordinal that a start does not count.  If
  * several of the subscriptions have an identifier, the copy has all of them: they
  * are looked up again when it is sent, because a queue has room for one number only.
  *
@@ -13,25 +14,17 @@
 #include "broker/keep_internal.h"
 #include "broker/outgoing_internal.h"
 
-/* What a session's matches come to. */
-struct merged {
-    struct session *session;
-    uint32_t subscription_id;
-    uint8_t qos;
-    bool retain_as_published;
-};
-
 struct merging {
     const struct mr_message *message;
-    struct mr_bufpool *pool;
-    struct merged *all; /* lent */
-    size_t capacity;    /* of `all`, bytes */
-    uint32_t count;
     void (*found)(void *arg, const struct mr_sub *sub);
     void *arg;
 };
 
-enum { MERGED_FIRST = 32 };
+/* What a session's matches come to, in session->merged; 0: none. */
+enum { MERGED_ID_BITS = 28, MERGED_QOS_SHIFT = 30 };                   /* the QoS and one */
+static const uint32_t merged_id = (UINT32_C(1) << MERGED_ID_BITS) - 1; /* the identifier */
+static const uint32_t merged_ids = UINT32_C(1) << MERGED_ID_BITS;      /* several have one */
+static const uint32_t merged_retain = UINT32_C(2) << MERGED_ID_BITS;   /* Retain As Published */
 
 /* [MQTT-3.8.3-3], for what is live and for what is queued. */
 static bool is_own(const struct session *session, const struct mr_sub *sub,
@@ -46,77 +39,58 @@ static bool is_own(const struct session *session, const struct mr_sub *sub,
     return mr_conn_id(client_conn(session->client)) == message->publisher;
 }
 
-/* Room for one more; false: no memory. */
-static bool merging_reserve(struct merging *merging)
+static void merge_gather(void *arg, const struct mr_sub *sub)
 {
-    size_t wanted =
-        merging->all == NULL ? MERGED_FIRST * sizeof(*merging->all) : merging->capacity * 2;
-    size_t capacity = 0;
-
-    if ((merging->count + 1) * sizeof(*merging->all) <= merging->capacity) {
-        return true;
-    }
-    struct merged *all = (struct merged *)(void *)mr_bufpool_take(merging->pool, wanted, &capacity);
-    if (all == NULL) {
-        return false;
-    }
-    if (merging->all != NULL) {
-        memcpy(all, merging->all, merging->count * sizeof(*all));
-        mr_bufpool_give(merging->pool, (uint8_t *)merging->all, merging->capacity);
-    }
-    merging->all = all;
-    merging->capacity = capacity;
-    return true;
-}
-
-static void merge_found(void *arg, const struct mr_sub *sub)
-{
-    struct merging *merging = arg;
+    const struct merging *merging = arg;
     struct session *session = sub->owner;
+    uint32_t merged = session->merged;
+    uint32_t qos = sub->qos + UINT32_C(1);
 
     if (is_own(session, sub, merging->message)) {
         return;
     }
-    if (session->merged == 0) {
-        if (!merging_reserve(merging)) {
-            merging->found(merging->arg, sub);
-            return;
-        }
-        merging->all[merging->count] = (struct merged){.session = session};
-        session->merged = ++merging->count;
+    if (qos > merged >> MERGED_QOS_SHIFT) {
+        merged = (merged & ((UINT32_C(1) << MERGED_QOS_SHIFT) - 1)) | qos << MERGED_QOS_SHIFT;
     }
-    struct merged *merged = &merging->all[session->merged - 1];
-    merged->qos = sub->qos > merged->qos ? sub->qos : merged->qos;
-    merged->retain_as_published |= sub->retain_as_published;
+    if (sub->retain_as_published) {
+        merged |= merged_retain;
+    }
     if (sub->subscription_id != 0) {
-        merged->subscription_id =
-            merged->subscription_id == 0 ? sub->subscription_id : SUBSCRIPTION_IDS_ALL;
+        merged |= (merged & merged_id) == 0 ? sub->subscription_id : merged_ids;
     }
+    session->merged = merged;
+}
+
+static void merge_found(void *arg, const struct mr_sub *sub)
+{
+    const struct merging *merging = arg;
+    struct session *session = sub->owner;
+    uint32_t merged = session->merged;
+
+    if (merged == 0) {
+        return; /* it has its copy, or is the publisher */
+    }
+    session->merged = 0;
+    merging->found(merging->arg,
+                   &(struct mr_sub){.owner = session,
+                                    .subscription_id = (merged & merged_ids) != 0
+                                                           ? SUBSCRIPTION_IDS_ALL
+                                                           : merged & merged_id,
+                                    .qos = (uint8_t)((merged >> MERGED_QOS_SHIFT) - 1),
+                                    .retain_as_published = (merged & merged_retain) != 0});
 }
 
 void merge_match(struct mr_shard *shard, const struct mr_message *message,
                  void (*found)(void *arg, const struct mr_sub *sub), void *arg)
 {
-    struct merging merging = {.message = message, .pool = &shard->pool, .found = found, .arg = arg};
+    struct merging merging = {.message = message, .found = found, .arg = arg};
 
     if (MR_LIKELY(!shard->merges)) {
         mr_subtree_match(shard->subtree, message->topic, found, arg);
         return;
     }
+    mr_subtree_match(shard->subtree, message->topic, merge_gather, &merging);
     mr_subtree_match(shard->subtree, message->topic, merge_found, &merging);
-    for (uint32_t i = 0; i < merging.count; i++) {
-        merging.all[i].session->merged = 0;
-    }
-    for (uint32_t i = 0; i < merging.count; i++) {
-        const struct merged *merged = &merging.all[i];
-        found(arg, &(struct mr_sub){.owner = merged->session,
-                                    .subscription_id = merged->subscription_id,
-                                    .qos = merged->qos,
-                                    .retain_as_published = merged->retain_as_published});
-    }
-    if (merging.all != NULL) {
-        mr_bufpool_give(merging.pool, (uint8_t *)merging.all, merging.capacity);
-    }
 }
 
 /* ---- which of the two ---- */

@@ -132,7 +132,7 @@ struct session {
     uint32_t username_capacity;
     uint32_t hash;
     uint32_t capacity; /* as lent by the pool */
-    uint32_t merged;   /* its place among one message's matches, from 1 (merge.c); 0: none */
+    uint32_t merged;   /* what one message's matches come to (merge.c); 0: none */
     uint16_t id_len;
     uint16_t username_len;
     uint16_t listener; /* its client's, or LISTENER_UNKNOWN */
