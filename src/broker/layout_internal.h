@@ -25,7 +25,7 @@ enum mr_err layout_decide(const char *sessions, struct mr_error *why) MR_MUST_US
 /* Remove stores of shards from `lanes` on, which hold nothing of this journal. */
 enum mr_err layout_trim(const char *sessions, uint32_t lanes, struct mr_error *why) MR_MUST_USE;
 
-/* ---- rehome.c, rehome_copy.c ---- */
+/* ---- rehome.c, rehome_copy.c, rehome_left.c ---- */
 
 /* A change of layout under way. */
 struct moving {
@@ -40,6 +40,11 @@ struct moving {
     uint64_t *routes; /* by lane, of all there ever were: as far as groups have been given it */
     bool failed;
     struct clock_step steps[CLOCK_STEPS]; /* of an old shard */
+    struct left **left;                   /* rehome_left.c; mr_alloc */
+    size_t left_count;
+    size_t left_room;
+    bool left_here; /* some of it is of the old shard that is being made */
+    bool again;     /* the old shards are being made for the second time, and all is known */
 };
 
 /* What of this old shard is at home in the new `lane`, into its store. */
@@ -47,5 +52,19 @@ void moving_copy(struct moving *moving, struct mr_shard *shard, uint32_t lane);
 
 /* Write what was gathered for `lane`, if that is more than `at_bytes`. */
 void moving_flush(struct moving *moving, uint32_t lane, size_t at_bytes);
+
+/* The record `seq` of `lane` gives something to members at home in this old shard: note those
+ * who have left.
+ */
+void left_note(struct moving *moving, struct mr_shard *shard, const struct mr_control *give,
+               uint32_t lane, uint64_t seq);
+
+/* What was noted goes to members in this old shard, in place of those.  IO: `why` says it. */
+enum mr_err left_place(struct moving *moving, struct mr_shard *shard,
+                       struct mr_error *why) MR_MUST_USE;
+
+/* All old shards have been made.  True: not all was placed, and they are to be made again. */
+bool left_again(struct moving *moving);
+void left_end(struct moving *moving);
 
 #endif

@@ -73,7 +73,7 @@ static uint64_t cursor_seq(struct mr_journal *journal, const char *name, uint32_
 
 /* ---- a shard as it was ---- */
 
-static enum mr_err old_take_event(struct mr_shard *shard, uint32_t lane,
+static enum mr_err old_take_event(struct moving *moving, struct mr_shard *shard, uint32_t lane,
                                   const struct mr_event *event)
 {
     struct mr_message message = message_of(event);
@@ -81,6 +81,7 @@ static enum mr_err old_take_event(struct mr_shard *shard, uint32_t lane,
 
     if (share_get(event, &give)) {
         share_apply(shard, &give, lane, event->seq);
+        left_note(moving, shard, &give, lane, event->seq);
     } else if (event->type == MR_RECORD_EVENT &&
                (event->retain || event_is_owed(shard, &message))) {
         event_apply(shard, &message, lane, event->seq, true);
@@ -90,8 +91,8 @@ static enum mr_err old_take_event(struct mr_shard *shard, uint32_t lane,
 }
 
 /* What it was owed from `lane` when the epoch ended. */
-static enum mr_err old_take_lane(struct mr_shard *shard, uint32_t lane, uint64_t upto,
-                                 struct mr_error *why)
+static enum mr_err old_take_lane(struct moving *moving, struct mr_shard *shard, uint32_t lane,
+                                 uint64_t upto, struct mr_error *why)
 {
     struct foreign_lane *foreign = &shard->foreign[lane];
     struct mr_reader *reader = NULL;
@@ -108,14 +109,16 @@ static enum mr_err old_take_lane(struct mr_shard *shard, uint32_t lane, uint64_t
         if (err == MR_OK) {
             struct mr_view_at at = mr_view_begin(&view);
             while (err == MR_OK && mr_view_record(&view, &at, &event) && event.seq <= upto) {
-                err = old_take_event(shard, lane, &event);
+                err = old_take_event(moving, shard, lane, &event);
             }
             mr_view_unpin(&view);
         }
         if (err == MR_OK || err == MR_ERR_CORRUPT) {
             foreign->pos = view.seq_last < upto ? view.seq_last : upto;
-            restore_relieve(
-                shard, lane_end(shard->broker->run.journal, shard->broker->epoch, shard->index));
+            if (!moving->left_here) { /* only the journal has it, if this start is cut short */
+                restore_relieve(shard, lane_end(shard->broker->run.journal, shard->broker->epoch,
+                                                shard->index));
+            }
             err = MR_OK; /* the journal has said what is lost */
         }
     }
@@ -125,7 +128,7 @@ static enum mr_err old_take_lane(struct mr_shard *shard, uint32_t lane, uint64_t
                : MR_OK;
 }
 
-static enum mr_err old_restore(struct mr_shard *shard, struct mr_error *why)
+static enum mr_err old_restore(struct moving *moving, struct mr_shard *shard, struct mr_error *why)
 {
     const struct mr_broker *old = shard->broker;
     struct mr_journal *journal = old->run.journal;
@@ -134,6 +137,7 @@ static enum mr_err old_restore(struct mr_shard *shard, struct mr_error *why)
                                     lane_end(journal, old->epoch, shard->index), &restored, why);
 
     shard->restoring = true;
+    moving->left_here = false;
     for (uint32_t lane = 0; shard->foreign != NULL && lane < old->shard_count && err == MR_OK;
          lane++) {
         uint64_t seq = cursor_seq(journal, FOREIGN_CURSOR, lane);
@@ -141,8 +145,11 @@ static enum mr_err old_restore(struct mr_shard *shard, struct mr_error *why)
         if (lane != shard->index) {
             shard->foreign[lane].pos =
                 seq > shard->foreign[lane].pos ? seq : shard->foreign[lane].pos;
-            err = old_take_lane(shard, lane, lane_end(journal, old->epoch, lane), why);
+            err = old_take_lane(moving, shard, lane, lane_end(journal, old->epoch, lane), why);
         }
+    }
+    if (err == MR_OK) {
+        err = left_place(moving, shard, why);
     }
     return err == MR_OK && shard->restore_short ? restore_fault(shard, why) : err;
 }
@@ -188,7 +195,7 @@ static enum mr_err old_move(struct moving *moving, uint32_t index, struct mr_err
     shard_metrics_make(shard, 0);
     enum mr_err err = old_store_open(moving, shard, why);
     if (err == MR_OK) {
-        err = old_restore(shard, why);
+        err = old_restore(moving, shard, why);
     }
     routes_note(moving, shard);
     memcpy(moving->steps, shard->steps, sizeof(moving->steps));
@@ -223,10 +230,11 @@ static enum mr_err stores_open(struct moving *moving, struct mr_error *why)
 
 static void stores_close(struct moving *moving)
 {
-    for (uint32_t lane = 0; lane < moving->lanes; lane++) {
+    for (uint32_t lane = 0; moving->stores != NULL && lane < moving->lanes; lane++) {
         mr_store_close(moving->stores[lane]);
     }
     mr_free(moving->stores);
+    moving->stores = NULL;
 }
 
 /* Lanes that are none any more and have not been given to groups to their ends: each is the task
@@ -263,15 +271,32 @@ static void vectors_write(struct moving *moving)
     }
 }
 
+/* All old shards, into stores that are made for it. */
+static enum mr_err old_move_all(struct moving *moving, struct mr_error *why)
+{
+    enum mr_err err = stores_open(moving, why);
+
+    moving->sessions = 0;
+    moving->deliveries = 0;
+    for (uint32_t lane = 0; lane < moving->old->shard_count && err == MR_OK && !moving->failed;
+         lane++) {
+        err = old_move(moving, lane, why);
+    }
+    return err;
+}
+
 /* The state of all old shards, in the stores of the new ones, which take their place. */
 static enum mr_err move(struct moving *moving, struct mr_error *why)
 {
     const char *sessions = moving->broker->run.sessions_path;
-    enum mr_err err = stores_open(moving, why);
+    enum mr_err err = old_move_all(moving, why);
 
-    for (uint32_t lane = 0; lane < moving->old->shard_count && err == MR_OK && !moving->failed;
-         lane++) {
-        err = old_move(moving, lane, why);
+    if (err == MR_OK && !moving->failed && left_again(moving)) {
+        stores_close(moving);
+        err = layout_settle(sessions, why); /* what was written is of no worth */
+        if (err == MR_OK) {
+            err = old_move_all(moving, why);
+        }
     }
     if (err == MR_OK) {
         vectors_write(moving);
@@ -319,6 +344,7 @@ static enum mr_err layout_move(struct mr_broker *broker, struct vector *layout, 
     layout->lanes = moving.lanes;
     layout->epoch = epoch;
     shares_close(old->shares);
+    left_end(&moving);
     mr_free(moving.routes);
     mr_free(old);
     return err;

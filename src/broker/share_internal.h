@@ -66,7 +66,7 @@ struct giving {
     uint64_t ordinal;
     uint64_t seq; /* the record of `lane` that brings it about; 0: none */
     uint32_t lane;
-    bool recorded; /* a record of another lane says already what a live taker gets */
+    bool recorded; /* a record of another lane says already that nothing is kept for them */
 };
 
 /* Give it, with a record where one is needed.  FULL: nothing has happened. */
@@ -78,6 +78,9 @@ enum mr_err share_give(struct mr_shard *shard, const struct giving *giving) MR_M
 void share_apply(struct mr_shard *shard, const struct mr_control *give, uint32_t lane,
                  uint64_t seq);
 bool share_get(const struct mr_event *record, struct mr_control *give); /* is it one? */
+
+/* The subscription that a taker with `keeps` has here.  NULL: it is at home elsewhere, or gone. */
+struct mr_sub *share_taker(struct mr_shard *shard, const struct mr_control_taker *taker);
 
 /* A record of another lane, in case it is a GIVE.  FULL: not now. */
 enum mr_err share_take(struct mr_shard *shard, uint32_t lane, const struct mr_event *record,

@@ -273,6 +273,16 @@ enum mr_err share_give(struct mr_shard *shard, const struct giving *giving)
     return MR_OK;
 }
 
+struct mr_sub *share_taker(struct mr_shard *shard, const struct mr_control_taker *taker)
+{
+    struct session *session = session_find(shard, taker->client);
+    struct mr_sub *sub = session == NULL || session->keep == NULL
+                             ? NULL
+                             : mr_subtree_find(shard->subtree, taker->filter, &session->subs);
+
+    return sub != NULL && sub->qos != 0 ? sub : NULL;
+}
+
 void share_apply(struct mr_shard *shard, const struct mr_control *give, uint32_t lane, uint64_t seq)
 {
     struct mr_take take = mr_take_from(give->list);
@@ -291,13 +301,11 @@ void share_apply(struct mr_shard *shard, const struct mr_control *give, uint32_t
         keep_mark(shard, from->keep);
     }
     while (mr_control_taker_next(&take, &taker)) {
-        struct session *session = taker.keeps ? session_find(shard, taker.client) : NULL;
-        struct mr_sub *sub = session == NULL || session->keep == NULL
-                                 ? NULL
-                                 : mr_subtree_find(shard->subtree, taker.filter, &session->subs);
-        if (sub == NULL || sub->qos == 0) {
-            continue; /* at home elsewhere, or gone */
+        struct mr_sub *sub = taker.keeps ? share_taker(shard, &taker) : NULL;
+        if (sub == NULL) {
+            continue;
         }
+        struct session *session = sub->owner;
         if (kept == NULL) {
             kept = kept_new(shard, &message, lane, seq, KEPT_FRESH);
         }

@@ -5,14 +5,15 @@
  *         machine stops before its lane was read for groups: with the same, a smaller and a larger
  *         number of shards at the next start, before the first checkpoint, and if that start
  *         is cut short too.  What a session that ends at the start leaves goes to members in
- *         any shard.
+ *         any shard.  So it is with what was given to a member that has left when its shard reads
+ *         of it, with another number of shards.
  * Method: a journal that commits by hand, so that an event is durable and the record that gives
  *         it is not; crashes by a copy of the disk.
  */
 #include "broker/keep_internal.h"
 #include "broker_peer.h"
 
-enum { MESSAGES = 24, PATIENCE_NS = 500000 };
+enum { MESSAGES = 24, PATIENCE_NS = 500000, ALL = 1000 };
 
 static const char shared[] = "$share/g/q/+";
 
@@ -24,18 +25,28 @@ static void commit_all(struct kit *kit)
     mr_journal_step_keeper(kit->journal);
 }
 
-/* The next packet, while what the broker hands over is committed. */
-static bool next_packet(struct kit *kit, struct peer *peer, struct mr_mqtt_frame *frame)
+/* The next packet, while what the broker hands over to `lane` (or ALL) is committed. */
+static bool next_packet_of(struct kit *kit, struct peer *peer, struct mr_mqtt_frame *frame,
+                           uint32_t lane)
 {
     int64_t deadline = kit_deadline();
 
     while (mr_mqtt_frame(mr_span_make(peer->in + peer->begin, peer->end - peer->begin),
                          MR_MQTT_PACKET_MAX, frame) != MR_OK) {
-        commit_all(kit);
+        if (lane == ALL) {
+            commit_all(kit);
+        } else {
+            (void)mr_lane_step_commit(mr_journal_lane(kit->journal, lane));
+        }
         peer_receive(peer, PATIENCE_NS);
         kit_patience(deadline, "a packet");
     }
     return peer_frame(peer, frame);
+}
+
+static bool next_packet(struct kit *kit, struct peer *peer, struct mr_mqtt_frame *frame)
+{
+    return next_packet_of(kit, peer, frame, ALL);
 }
 
 /* "NAME-n", at home in `lane` of `lanes`. */
@@ -76,6 +87,45 @@ static void join_group(struct kit *kit, struct peer *peer, const char *id)
     mr_assert(frame.body.at[frame.body.len - 1] == 2);
 }
 
+static void nothing_waits(struct mr_shard *shard, void *arg)
+{
+    bool *quiet = arg;
+
+    *quiet = *quiet && shard->settling == NULL &&
+             mr_lane_next_seq(shard->lane) - 1 == mr_lane_durable(shard->lane);
+}
+
+/* Until all that has been appended is durable. */
+static void commit_quiet(struct kit *kit)
+{
+    int64_t deadline = kit_deadline();
+    bool quiet = false;
+
+    while (!quiet) {
+        commit_all(kit);
+        quiet = true;
+        for (uint32_t i = 0; i < kit->broker->shard_count; i++) {
+            mr_assert(shard_call(kit->broker->shards[i], nothing_waits, &quiet) == MR_OK);
+        }
+        kit_patience(deadline, "the lanes to be quiet");
+    }
+}
+
+/* Its connection has ended for the broker, too, and the record that says so is durable. */
+static void leave(struct kit *kit, struct peer *peer)
+{
+    int64_t deadline = kit_deadline();
+
+    mr_socket_shutdown(peer->fd);
+    while (!peer->closed) {
+        peer->begin = peer->end;
+        peer_receive(peer, PATIENCE_NS);
+        kit_patience(deadline, "the end of a connection");
+    }
+    peer_close(peer);
+    commit_quiet(kit);
+}
+
 /* Event `number` of a client of `lane`, acknowledged; only what was handed over up to the event
  * is committed, so that the record that gives it is not durable.
  */
@@ -109,30 +159,6 @@ static void crash_to(struct kit *kit, uint32_t lanes)
 {
     kit->options.lanes = lanes;
     kit_crash(kit);
-}
-
-static void nothing_waits(struct mr_shard *shard, void *arg)
-{
-    bool *quiet = arg;
-
-    *quiet = *quiet && shard->settling == NULL &&
-             mr_lane_next_seq(shard->lane) - 1 == mr_lane_durable(shard->lane);
-}
-
-/* Until all that has been appended is durable. */
-static void commit_quiet(struct kit *kit)
-{
-    int64_t deadline = kit_deadline();
-    bool quiet = false;
-
-    while (!quiet) {
-        commit_all(kit);
-        quiet = true;
-        for (uint32_t i = 0; i < kit->broker->shard_count; i++) {
-            mr_assert(shard_call(kit->broker->shards[i], nothing_waits, &quiet) == MR_OK);
-        }
-        kit_patience(deadline, "the lanes to be quiet");
-    }
 }
 
 /* All that `member` gets until it has `count`, each once. */
@@ -176,7 +202,7 @@ static void test_not_given(uint32_t before, uint32_t between, uint32_t after, ui
                                          .checkpoint_ms = 100000});
     id_at(&kit, id, "member", before, home);
     join_group(&kit, &member, id);
-    peer_close(&member);
+    leave(&kit, &member);
     for (uint32_t lane = 0; lane < before; lane++) {
         publish_barely(&kit, lane, (int)lane);
     }
@@ -213,14 +239,93 @@ static void test_ended_at_start(void)
     id_at(&kit, ends_id, "ends", 3, 0);
     id_at(&kit, stays_id, "stays", 3, 2);
     join_group(&kit, &ends, ends_id);
-    peer_close(&ends);
+    leave(&kit, &ends);
     mr_assert(join(&kit, &ends, ends_id, 0)); /* goes on, for as long as the connection */
     publish_barely(&kit, 1, 0);
     mr_assert(next_packet(&kit, &ends, &frame) && frame.type == MR_MQTT_PUBLISH);
     join_group(&kit, &stays, stays_id);
-    peer_close(&stays);
+    leave(&kit, &stays);
     crash_to(&kit, 3);
     peer_close(&ends);
+    mr_assert(join(&kit, &stays, stays_id, 3600));
+    expect_all(&kit, &stays, 1);
+    peer_close(&stays);
+    commit_quiet(&kit);
+    kit_close(&kit);
+}
+
+static void is_appended(struct mr_shard *shard, void *arg)
+{
+    *(bool *)arg = mr_lane_next_seq(shard->lane) - 1 > mr_lane_durable(shard->lane);
+}
+
+/* Until there is a record in the lane that is not durable. */
+static void wait_for_record(struct kit *kit, uint32_t lane)
+{
+    int64_t deadline = kit_deadline();
+    bool appended = false;
+
+    while (!appended) {
+        mr_assert(shard_call(kit->broker->shards[lane], is_appended, &appended) == MR_OK);
+        kit_patience(deadline, "a record");
+    }
+}
+
+static void unsubscribe(struct kit *kit, struct peer *peer, uint32_t lane)
+{
+    uint8_t filters[32];
+    uint8_t bytes[64];
+    struct mr_mqtt_frame frame;
+    ptrdiff_t len = mr_mqtt_unsubscription_put(mr_span_of(shared), filters, sizeof(filters));
+    struct mr_mqtt_subscribe packet = {.packet_id = 3, .raw = mr_span_make(filters, (size_t)len)};
+
+    len = mr_mqtt_unsubscribe_encode(&packet, 5, bytes, sizeof(bytes));
+    peer_write(peer, bytes, (size_t)len);
+    mr_assert(next_packet_of(kit, peer, &frame, lane) && frame.type == MR_MQTT_UNSUBACK);
+}
+
+/* A new session takes the place of the one that it had. */
+static void end_session(struct kit *kit, struct peer *peer, const char *id, uint32_t lane)
+{
+    struct mr_mqtt_frame frame;
+
+    peer_close(peer);
+    peer_open(peer, kit);
+    peer_send_connect(peer, &(struct peer_connect){.client_id = id, .version = 5});
+    mr_assert(next_packet_of(kit, peer, &frame, lane) && frame.type == MR_MQTT_CONNACK);
+}
+
+/* Lane 2 gives a message to a member at home in lane 1, which leaves before its shard reads that;
+ * the one that stays is at home in a shard that is moved before that one, with it or after it.
+ */
+static void test_taker_has_left(uint32_t home, bool ends)
+{
+    struct kit kit;
+    struct peer leaves;
+    struct peer stays;
+    char leaves_id[32];
+    char stays_id[32];
+
+    printf("a taker has left; the other member in %u\n", home);
+    kit_open(&kit,
+             &(struct kit_options){
+                 .manual = true, .lanes = 3, .segment_bytes = 1 << 20, .checkpoint_ms = 100000});
+    id_at(&kit, leaves_id, "leaves", 3, 1);
+    id_at(&kit, stays_id, "stays", 3, home);
+    join_group(&kit, &stays, stays_id);
+    leave(&kit, &stays);
+    join_group(&kit, &leaves, leaves_id);
+    publish_barely(&kit, 2, 0);
+    wait_for_record(&kit, 2);
+    if (ends) {
+        end_session(&kit, &leaves, leaves_id, 1);
+    } else {
+        unsubscribe(&kit, &leaves, 1);
+    }
+    while (!mr_lane_step_commit(mr_journal_lane(kit.journal, 2))) {
+    }
+    crash_to(&kit, 2);
+    peer_close(&leaves);
     mr_assert(join(&kit, &stays, stays_id, 3600));
     expect_all(&kit, &stays, 1);
     peer_close(&stays);
@@ -238,6 +343,9 @@ int main(void)
     test_not_given(5, 2, 3, 4);
     test_not_given(3, 1, 5, 1);
     test_ended_at_start();
+    test_taker_has_left(0, false);
+    test_taker_has_left(1, true);
+    test_taker_has_left(2, true);
     printf("ok\n");
     return 0;
 }
