@@ -363,9 +363,11 @@ enum mr_err share_take(struct mr_shard *shard, uint32_t lane, const struct mr_ev
     }
     struct mr_message message = copy_message(&give);
     struct mr_take take = mr_take_from(give.list);
+    bool kept = false; /* a start finds another for it */
     while (count < SHARE_TARGETS_MAX && mr_control_taker_next(&take, &taker)) {
         if (mr_journal_home(shard->broker->run.journal, taker.client) == shard->index) {
             count += taker_find(shard, &taker, message.topic, live, &targets[count]);
+            kept |= taker.keeps;
         }
     }
     if (count != 0) {
@@ -374,7 +376,7 @@ enum mr_err share_take(struct mr_shard *shard, uint32_t lane, const struct mr_ev
                                 .count = count,
                                 .lane = lane,
                                 .seq = record->seq,
-                                .recorded = true};
+                                .recorded = !kept};
         err = share_give(shard, &giving);
         if (err == MR_OK) {
             share_passed(shard, lane, record->seq);

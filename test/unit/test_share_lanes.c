@@ -6,7 +6,7 @@
  *         number of shards at the next start, before the first checkpoint, and if that start
  *         is cut short too.  What a session that ends at the start leaves goes to members in
  *         any shard.  So it is with what was given to a member that has left when its shard reads
- *         of it, with another number of shards.
+ *         of it, with another number of shards; who takes its place gets it, and nobody else.
  * Method: a journal that commits by hand, so that an event is durable and the record that gives
  *         it is not; crashes by a copy of the disk.
  */
@@ -333,6 +333,50 @@ static void test_taker_has_left(uint32_t home, bool ends)
     kit_close(&kit);
 }
 
+/* Who takes its place has no persistent session, and acknowledges; then the machine stops: nobody
+ * gets it again.
+ */
+static void test_taker_replaced(void)
+{
+    struct mr_mqtt_subscription wanted = {.filter = mr_span_of(shared), .qos = 2};
+    struct kit kit;
+    struct peer leaves;
+    struct peer stays;
+    struct peer live;
+    struct mr_mqtt_frame frame;
+    char leaves_id[32];
+    char stays_id[32];
+    char live_id[32];
+
+    kit_open(&kit,
+             &(struct kit_options){
+                 .manual = true, .lanes = 3, .segment_bytes = 1 << 20, .checkpoint_ms = 100000});
+    id_at(&kit, leaves_id, "leaves", 3, 1);
+    id_at(&kit, live_id, "live", 3, 1);
+    id_at(&kit, stays_id, "stays", 3, 0);
+    join_group(&kit, &stays, stays_id);
+    leave(&kit, &stays);
+    join_group(&kit, &leaves, leaves_id);
+    mr_assert(!join(&kit, &live, live_id, 0));
+    publish_barely(&kit, 2, 0);
+    wait_for_record(&kit, 2);
+    unsubscribe(&kit, &leaves, 1);
+    peer_send_subscribe(&live, &wanted, 0);
+    mr_assert(next_packet_of(&kit, &live, &frame, 1) && frame.type == MR_MQTT_SUBACK);
+    expect_all(&kit, &live, 1);
+    crash_to(&kit, 3);
+    peer_close(&leaves);
+    peer_close(&live);
+    mr_assert(join(&kit, &stays, stays_id, 3600));
+    for (int lane = 0; lane < 3; lane++) { /* from one to the next, were there anything */
+        commit_quiet(&kit);
+    }
+    peer_quiet(&stays);
+    peer_close(&stays);
+    commit_quiet(&kit);
+    kit_close(&kit);
+}
+
 int main(void)
 {
     mr_log_set_level(MR_LOG_ERROR);
@@ -346,6 +390,7 @@ int main(void)
     test_taker_has_left(0, false);
     test_taker_has_left(1, true);
     test_taker_has_left(2, true);
+    test_taker_replaced();
     printf("ok\n");
     return 0;
 }
