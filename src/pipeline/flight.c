@@ -219,10 +219,14 @@ bool mr_flight_settled(const struct mr_bridge *b)
 }
 
 /* Forget all spans, settled or not, and the view being filled from.  The sink must
- * hold nothing any more.
+ * hold nothing any more.  Rejects for which there was no room in the dead letters lie in
+ * spans that are forgotten; who offers their records again hears of them again.
  */
 void mr_flight_drop_all(struct mr_bridge *b)
 {
+    mr_mutex_lock(&b->mutex);
+    b->reject_count = 0;
+    mr_mutex_unlock(&b->mutex);
     for (; b->flight_tail != b->flight_head; b->flight_tail++) {
         struct flight *flight = mr_flight_at(b, b->flight_tail);
         if (flight->ends_view) {

@@ -437,9 +437,6 @@ void mr_worker_close(struct mr_bridge *b, int64_t patience_ns)
         }
     }
     mr_flight_retire(b);
-    mr_mutex_lock(&b->mutex);
-    b->reject_count = 0; /* what could not be written is offered again next time */
-    mr_mutex_unlock(&b->mutex);
     mr_flight_drop_all(b);
     if (b->reader != NULL) {
         mr_reader_close(b->reader);
