@@ -292,8 +292,10 @@ void ledger_received(uint32_t subscriber, struct event_id id, bool is_repeat)
         return;
     }
     entry->received[subscriber] = true;
-    /* QoS 0 overtakes: it waits for no disk. */
-    if (event_qos(id) == 0 || subscriber_qos(subscriber) == 0) {
+    /* QoS 0 overtakes: it waits for no disk.  And of what was sent before the subscription, the
+     * first copy that comes may be a second one.
+     */
+    if (event_qos(id) == 0 || !entry->due[subscriber]) {
         return;
     }
     if (id.number < *first) {
