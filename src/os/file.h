@@ -75,7 +75,7 @@ enum mr_err mr_dir_list(const char *path, void (*each)(void *arg, const char *na
 
 /* A renamed file replaces `to`.  MR_ERR_REJECT: `from` is not there. */
 enum mr_err mr_path_rename(const char *from, const char *to) MR_MUST_USE;
-/* A file, or a folder in which there is nothing (os/sim: a file).  MR_ERR_REJECT: not there. */
+/* A file, or a folder in which there is nothing.  MR_ERR_REJECT: not there. */
 enum mr_err mr_path_remove(const char *path) MR_MUST_USE;
 bool mr_path_exists(const char *path);
 

@@ -49,6 +49,8 @@ static const struct mr_bridge_conf bridge_conf = {
 };
 static const struct mr_listener_conf listener = {.name = "mqtt", .bind = "127.0.0.1:1883"};
 
+static uint32_t lanes_now; /* outlives the gateway: the configuration says it */
+
 /* ---- start ---- */
 
 static enum mr_err start_journal(struct mr_error *why)
@@ -57,7 +59,7 @@ static enum mr_err start_journal(struct mr_error *why)
                            &(struct mr_journal_options){
                                .path = "data/journal",
                                .name = "journal",
-                               .lane_count = plan.lanes,
+                               .lane_count = lanes_now,
                                .max_bytes = plan.journal_bytes,
                                .segment_bytes = plan.segment_bytes,
                                .block_bytes = plan.block_bytes,
@@ -172,7 +174,7 @@ static enum mr_err start_broker(struct mr_error *why)
                                          .limits = limits(),
                                          .sessions_path = "data/sessions",
                                          .checkpoint_ms = plan.checkpoint_ms,
-                                         .memory_bytes = (uint64_t)plan.lanes * (8 << 20),
+                                         .memory_bytes = (uint64_t)LANES_MAX * (8 << 20),
                                          .failed_wake = &machine.wake,
                                      },
                                      why);
@@ -312,8 +314,7 @@ static void machine_main(void *arg)
         machine.up = true;
         err = wait_for_end(&why);
         machine.up = false;
-    } else if (err == MR_ERR_CONFIG || err == MR_ERR_CORRUPT || err == MR_ERR_REJECT ||
-               !machine.faulty) {
+    } else if (err == MR_ERR_CORRUPT || err == MR_ERR_REJECT || !machine.faulty) {
         broken("the gateway does not start: %s", why.text);
     }
     say("the gateway stops%s%s", err == MR_OK ? "" : ": ", err == MR_OK ? "" : why.text);
@@ -338,6 +339,12 @@ void machine_start(void)
     mr_assert(!machine_is_there());
     machine_forget();
     machine.faulty = world_has_faults();
+    if (lanes_now == 0) {
+        lanes_now = plan.lanes;
+    } else if (chance(plan.relane)) {
+        lanes_now = 1 + (uint32_t)roll(LANES_MAX);
+        say("the configuration wants %u lanes now", lanes_now);
+    }
     say("the gateway starts");
     mr_assert(mr_thread_start(&machine.thread, "main", machine_main, NULL, NULL) == MR_OK);
 }
@@ -436,12 +443,15 @@ bool machine_has_settled(void)
 
 void machine_check_bounds(void)
 {
-    for (uint32_t lane = 0; machine_is_up() && lane < plan.lanes; lane++) {
+    uint64_t used = 0;
+
+    for (uint32_t i = 0; machine_is_up() && i < mr_journal_lane_total(machine.journal); i++) {
         struct mr_lane_stats stats;
-        mr_lane_stats(mr_journal_lane(machine.journal, lane), &stats);
-        if (stats.bytes_used > stats.bytes_max) {
-            broken("lane %u occupies %llu bytes, allowed are %llu", lane,
-                   (unsigned long long)stats.bytes_used, (unsigned long long)stats.bytes_max);
-        }
+        mr_lane_stats(mr_journal_lane(machine.journal, i), &stats);
+        used += stats.bytes_used;
+    }
+    if (used > plan.journal_bytes) {
+        broken("the journal occupies %llu bytes, allowed are %llu", (unsigned long long)used,
+               (unsigned long long)plan.journal_bytes);
     }
 }

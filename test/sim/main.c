@@ -2,7 +2,8 @@
  *
  *     sim --seed N [--trace] [--steps S]     one run; --trace tells its story
  *     sim --seeds FROM..TO [--jobs J]        many; says which have failed, exit 1 if any has
- *     sim --seeds-of FILE                    the numbers at the beginnings of its lines
+ *     sim --seeds-of FILE                    world and number at the beginnings of its lines
+ *         --world W                          an older world than the newest, with less in it
  *         --twice                            each twice, and both must be the same
  *         --plant NAME                       something is wrong on purpose: exit 1 is expected
  *         --expect-find                      exit 0 if a seed has failed, and stop there
@@ -28,6 +29,8 @@ enum { JOBS_MAX = 64, FAILED_SHOWN = 20 };
 
 struct options {
     uint64_t *seeds; /* NULL: from `from` on */
+    uint32_t *worlds;
+    uint32_t world;
     uint64_t from;
     uint64_t count;
     uint32_t steps;
@@ -51,6 +54,7 @@ static const char *const plant_names[PLANTS] = {
 struct job {
     pid_t pid; /* 0: none */
     uint64_t seed;
+    uint32_t world;
     bool again;          /* the second of two */
     struct tally *tally; /* shared with it */
     uint64_t hash;
@@ -69,25 +73,25 @@ static _Noreturn void usage(void)
 {
     (void)fprintf(
         stderr,
-        "sim: --seed N | --seeds FROM..TO | --seeds-of FILE, and --trace, --steps S, --jobs J, "
+        "sim: --seed N | --seeds FROM..TO | --seeds-of FILE, and --trace, --world W, --steps S, "
+        "--jobs J, "
         "--twice, --plant NAME, --expect-find, --quiet\n");
     exit(64);
 }
 
 /* ---- one run ---- */
 
-static void run(uint64_t seed)
+static void run(uint64_t seed, uint32_t world)
 {
     struct plan with;
 
-    plan_make(&with, seed, sim.options.steps, sim.options.plant);
+    plan_make(&with, seed, world, sim.options.steps, sim.options.plant);
     world_is_told = sim.options.trace;
     world_run(&with);
 }
 
-static void job_start(struct job *job, uint64_t seed, bool again)
+static void job_start(struct job *job, bool again)
 {
-    job->seed = seed;
     job->again = again;
     memset(job->tally, 0, sizeof(*job->tally));
     (void)fflush(NULL);
@@ -97,7 +101,7 @@ static void job_start(struct job *job, uint64_t seed, bool again)
         if (sim.options.quiet) {
             mr_assert(freopen("/dev/null", "w", stderr) != NULL);
         }
-        run(seed);
+        run(job->seed, job->world);
         *job->tally = tally;
         (void)fflush(stdout);
         _exit(0);
@@ -121,8 +125,9 @@ static void job_failed(const struct job *job, const char *how)
 {
     sim.failed += 1;
     if (!sim.options.quiet && sim.failed <= FAILED_SHOWN) {
-        (void)fprintf(stderr, "sim: seed %llu %s; see it with: ./dev sim --seed %llu --trace\n",
-                      (unsigned long long)job->seed, how, (unsigned long long)job->seed);
+        (void)fprintf(
+            stderr, "sim: seed %llu %s; see it with: ./dev sim --world %u --seed %llu --trace\n",
+            (unsigned long long)job->seed, how, job->world, (unsigned long long)job->seed);
     }
 }
 
@@ -170,8 +175,10 @@ static void run_all(void)
         int status = 0;
 
         if (job != NULL) {
-            const uint64_t *seeds = sim.options.seeds;
-            job_start(job, seeds != NULL ? seeds[sim.next] : sim.options.from + sim.next, false);
+            bool listed = sim.options.seeds != NULL;
+            job->seed = listed ? sim.options.seeds[sim.next] : sim.options.from + sim.next;
+            job->world = listed ? sim.options.worlds[sim.next] : sim.options.world;
+            job_start(job, false);
             sim.next += 1;
             continue;
         }
@@ -186,7 +193,7 @@ static void run_all(void)
         if (job_ended(job, status)) {
             sim.done += 1;
         } else {
-            job_start(job, job->seed, true);
+            job_start(job, true);
         }
     }
 }
@@ -262,11 +269,13 @@ static void take_seeds_of(const char *path)
         exit(66);
     }
     sim.options.seeds = mr_alloc(SEEDS_MAX * sizeof(uint64_t));
+    sim.options.worlds = mr_alloc(SEEDS_MAX * sizeof(uint32_t));
     while (fgets(line, sizeof(line), file) != NULL) {
         char *end;
         if (line[0] != '#' && line[0] != '\n') {
             mr_assert(sim.options.count < SEEDS_MAX);
-            sim.options.seeds[sim.options.count] = number(line, &end);
+            sim.options.worlds[sim.options.count] = (uint32_t)number(line, &end);
+            sim.options.seeds[sim.options.count] = number(end, &end);
             sim.options.count += 1;
         }
     }
@@ -287,7 +296,7 @@ static void take_plant(const char *name)
 
 static void take_options(int argc, char **argv)
 {
-    sim.options = (struct options){.from = 1, .jobs = 1};
+    sim.options = (struct options){.from = 1, .jobs = 1, .world = WORLD_NEWEST};
     for (int i = 1; i < argc; i++) {
         const char *name = argv[i];
         bool has_value = i + 1 < argc;
@@ -308,6 +317,8 @@ static void take_options(int argc, char **argv)
             take_seeds(argv[++i]);
         } else if (strcmp(name, "--seeds-of") == 0 && has_value) {
             take_seeds_of(argv[++i]);
+        } else if (strcmp(name, "--world") == 0 && has_value) {
+            sim.options.world = (uint32_t)number(argv[++i], &end);
         } else if (strcmp(name, "--steps") == 0 && has_value) {
             sim.options.steps = (uint32_t)number(argv[++i], &end);
         } else if (strcmp(name, "--jobs") == 0 && has_value) {

@@ -23,12 +23,27 @@ static unsigned rate(struct mr_rng *rng, unsigned often)
     }
 }
 
-void plan_make(struct plan *p, uint64_t seed, uint32_t steps, enum plant plant)
+/* Of its own dice, so that what the seed means in the first world stays. */
+static void plan_lanes(struct plan *p)
+{
+    struct mr_rng rng;
+
+    mr_rng_seed(&rng, p->seed * 2 + 1000003);
+    if (mr_rng_below(&rng, 2) == 0) {
+        return;
+    }
+    p->lanes = (uint32_t)pick(&rng, 1, LANES_MAX);
+    p->relane = rate(&rng, 300);
+    p->journal_bytes *= p->relane != 0 ? LANES_MAX : p->lanes;
+}
+
+void plan_make(struct plan *p, uint64_t seed, uint32_t world, uint32_t steps, enum plant plant)
 {
     struct mr_rng rng;
 
     mr_rng_seed(&rng, seed * 2 + 1);
-    *p = (struct plan){.seed = seed, .steps = steps != 0 ? steps : STEPS_DEFAULT, .plant = plant};
+    *p = (struct plan){
+        .seed = seed, .world = world, .steps = steps != 0 ? steps : STEPS_DEFAULT, .plant = plant};
     p->lanes = 1;
     p->devices = (uint32_t)pick(&rng, 1, DEVICES_MAX);
     p->subscribers = (uint32_t)pick(&rng, 0, SUBSCRIBERS_MAX);
@@ -54,6 +69,9 @@ void plan_make(struct plan *p, uint64_t seed, uint32_t steps, enum plant plant)
     p->pause_percent = mr_rng_below(&rng, 2) == 0 ? 0 : 50;
     p->sync_ns_max = (int64_t)(mr_rng_below(&rng, 3) * 30 * NS_PER_MS);
     p->delay_ns_max = (int64_t)(mr_rng_below(&rng, 3) * 20 * NS_PER_MS);
+    if (world >= WORLD_LANES) {
+        plan_lanes(p);
+    }
 }
 
 void plan_say(const struct plan *p)
@@ -66,7 +84,8 @@ void plan_say(const struct plan *p)
         (unsigned long long)p->journal_bytes, p->block_bytes, p->payload_max,
         (long long)p->sync_ns_max / NS_PER_MS, (long long)p->delay_ns_max / NS_PER_MS);
     say("plan: per 1,000 steps %u crashes, %u kills, %u stops, %u disk faults, %u full disks, %u "
-        "network faults, %u orders, %u clock jumps",
+        "network faults, %u orders, %u clock jumps; per 1,000 starts %u with another number of "
+        "lanes",
         p->crash, p->kill, p->stop, p->disk_fault, p->disk_full, p->network, p->operator_,
-        p->clock_jump);
+        p->clock_jump, p->relane);
 }

@@ -6,6 +6,7 @@
 #include "world.h"
 
 #include "base/bytes.h"
+#include "os/file.h"
 #include "os/sim.h"
 #include "os/thread.h"
 #include "store/store.h"
@@ -13,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { STORES_MAX = LANES_MAX, PATH_BYTES = 64, RETRY_NS = 1000 * NS_PER_MS };
+enum { STORES_MAX = 1024, PATH_BYTES = 96, RETRY_NS = 1000 * NS_PER_MS };
 
 struct row {
     uint8_t key[MR_STORE_KEY_MAX];
@@ -28,9 +29,10 @@ struct table {
     size_t room;
 };
 
-/* The file. */
+/* What is in the file; the file itself, of the simulated disk, says only which one it is, so
+ * that it moves and goes with its folder.
+ */
 struct disk {
-    char path[PATH_BYTES];
     struct table tables[MR_STORE_TABLES];
 };
 
@@ -62,6 +64,7 @@ struct mr_store {
 };
 
 static struct disk disks[STORES_MAX];
+static uint32_t disk_count;
 static bool fails;
 
 void store_model_fail(bool on)
@@ -69,17 +72,55 @@ void store_model_fail(bool on)
     fails = on;
 }
 
-static struct disk *disk_at(const char *path)
+static enum mr_err file_make(struct mr_file *file, const char *folder, const char *path)
 {
-    for (size_t i = 0; i < STORES_MAX; i++) {
-        if (disks[i].path[0] == '\0') {
-            (void)snprintf(disks[i].path, sizeof(disks[i].path), "%s", path);
-        }
-        if (strcmp(disks[i].path, path) == 0) {
-            return &disks[i];
-        }
+    uint8_t number[4];
+    struct mr_span part = mr_span_make(number, sizeof(number));
+
+    mr_assert(disk_count < STORES_MAX);
+    mr_put_u32(number, disk_count);
+    disk_count += 1; /* never again, even if the file comes to nothing */
+    enum mr_err err = mr_file_open(file, path, MR_FILE_CREATE, NULL);
+    if (err == MR_OK) {
+        err = mr_file_write(file, &part, 1, 0);
     }
-    broken("more stores than lanes: %s", path);
+    if (err == MR_OK) {
+        err = mr_file_sync(file);
+    }
+    if (err == MR_OK) {
+        err = mr_dir_sync(folder);
+    }
+    return err;
+}
+
+/* A file that a crash has left without its number is a new one. */
+static enum mr_err disk_open(const char *folder, struct disk **out)
+{
+    struct mr_file file;
+    char path[PATH_BYTES];
+    uint8_t number[4];
+    size_t got = 0;
+    enum mr_err err = mr_dir_create(folder, NULL);
+
+    (void)snprintf(path, sizeof(path), "%s/data.mdb", folder);
+    if (err == MR_OK && mr_path_exists(path)) {
+        err = mr_file_open(&file, path, MR_FILE_READ, NULL);
+        if (err == MR_OK) {
+            err = mr_file_read(&file, number, sizeof(number), 0, &got);
+            mr_file_close(&file);
+        }
+        if (err == MR_OK && got == sizeof(number)) {
+            *out = &disks[mr_get_u32(number)];
+            return MR_OK;
+        }
+        err = err == MR_OK ? mr_path_remove(path) : err;
+    }
+    if (err == MR_OK) {
+        *out = &disks[disk_count];
+        err = file_make(&file, folder, path);
+        mr_file_close(&file);
+    }
+    return err;
 }
 
 /* ---- rows ---- */
@@ -198,12 +239,19 @@ enum mr_err mr_store_open(struct mr_store **out, const struct mr_store_options *
 {
     struct mr_store *store = mr_alloc(sizeof(*store));
 
-    store->disk = disk_at(options->path);
+    if (disk_open(options->path, &store->disk) != MR_OK) {
+        mr_free(store);
+        return mr_error_set(why, MR_ERR_CONFIG, "%s: the session store cannot be opened: %s",
+                            options->path, mr_file_last_cause());
+    }
     store->owner = options->owner;
     delta_open(&store->gathering);
     delta_open(&store->sealed);
     mr_assert(mr_wake_open(&store->wake, why) == MR_OK);
     *out = store;
+    if (options->manual) {
+        return MR_OK;
+    }
     return mr_thread_start(&store->thread, "sessions", store_run, store, why);
 }
 
@@ -214,7 +262,9 @@ void mr_store_close(struct mr_store *store)
     }
     store->stopping = true;
     mr_wake_ring(&store->wake);
-    mr_thread_join(store->thread);
+    if (store->thread != NULL) {
+        mr_thread_join(store->thread);
+    }
     store->owner = NULL;
     if (store->submitted) {
         (void)delta_write(store);
@@ -313,7 +363,11 @@ void mr_store_submit(struct mr_store *store)
 {
     mr_assert(store->is_sealed);
     store->submitted = true;
-    mr_wake_ring(&store->wake);
+    if (store->thread != NULL) {
+        mr_wake_ring(&store->wake);
+    } else {
+        (void)delta_write(store);
+    }
 }
 
 bool mr_store_is_failing(const struct mr_store *store)

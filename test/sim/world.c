@@ -173,6 +173,7 @@ static void disk_fault(void)
     uint64_t count = fault == MR_SIM_FAULT_FULL ? 1 + roll(20) : 1 + roll(3);
 
     mr_sim_inject_clear();
+    store_model_fail(false);
     if (chance(300)) {
         faults = false;
         return;

@@ -38,9 +38,17 @@ enum plant {
     PLANTS
 };
 
+/* A world has more in it than those before; a seed means the same in its world for ever. */
+enum {
+    WORLD_FIRST = 1,
+    WORLD_LANES = 2, /* several shards, and another number of them at a start */
+    WORLD_NEWEST = WORLD_LANES,
+};
+
 /* What a seed means.  Made by plan_make(), shown by plan_say(). */
 struct plan {
     uint64_t seed;
+    uint32_t world;
     uint32_t steps;
     enum plant plant;
     uint32_t lanes;
@@ -64,11 +72,12 @@ struct plan {
     unsigned network;
     unsigned operator_;
     unsigned clock_jump;
+    unsigned relane;        /* per 1,000 starts: with another number of lanes */
     unsigned pause_percent; /* of calls to the disk */
     int64_t sync_ns_max;
     int64_t delay_ns_max; /* of bytes on the network */
 };
-void plan_make(struct plan *plan, uint64_t seed, uint32_t steps, enum plant plant);
+void plan_make(struct plan *plan, uint64_t seed, uint32_t world, uint32_t steps, enum plant plant);
 void plan_say(const struct plan *plan);
 
 /* ---- world.c ---- */

@@ -250,6 +250,38 @@ static void test_names_by_hand(void)
     mr_sim_stop();
 }
 
+static void make_file(const char *path, uint8_t with)
+{
+    struct mr_file file;
+
+    mr_assert(mr_file_open(&file, path, MR_FILE_CREATE, NULL) == MR_OK);
+    write_fill(&file, with, 4, 0);
+    mr_assert(mr_file_sync(&file) == MR_OK);
+    mr_file_close(&file);
+}
+
+/* A folder takes along what is in it; one that goes takes along what a crash would bring back. */
+static void test_folders_move_and_go(void)
+{
+    uint8_t found[8];
+
+    mr_sim_start(3);
+    mr_assert(mr_dir_create("s/old", NULL) == MR_OK && mr_dir_create("s/new/a", NULL) == MR_OK);
+    make_file("s/old/x", 1);
+    make_file("s/new/a/x", 2);
+    mr_assert(mr_dir_sync("s/old") == MR_OK && mr_dir_sync("s/new/a") == MR_OK);
+    mr_assert(mr_path_remove("s/old") == MR_ERR_IO); /* there is something in it */
+    mr_assert(mr_path_rename("s/new/a", "s/old") == MR_ERR_IO);
+    mr_assert(mr_path_remove("s/old/x") == MR_OK && mr_path_remove("s/old") == MR_OK);
+    mr_assert(mr_path_rename("s/new/a", "s/old") == MR_OK);
+    mr_assert(!mr_path_exists("s/new/a") && mr_path_exists("s/new"));
+    mr_sim_crash();
+    mr_assert(file_content("s/old/x", found, sizeof(found)) == 4 && found[0] == 2);
+    mr_assert(mr_path_rename("s", "t") == MR_OK);
+    mr_assert(mr_path_exists("t/old/x") && mr_path_exists("t/new") && !mr_path_exists("s/old/x"));
+    mr_sim_stop();
+}
+
 static void test_disk_limit(void)
 {
     uint64_t free_bytes = 0;
@@ -583,6 +615,7 @@ int main(int argc, char **argv)
     test_names_need_a_folder_sync();
     test_a_renamed_file_is_somewhere();
     test_names_by_hand();
+    test_folders_move_and_go();
     test_disk_limit();
     test_truncated_bytes_do_not_come_back();
     test_faults_come_at_the_nth_call();

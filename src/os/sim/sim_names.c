@@ -13,7 +13,8 @@
  * promises that much and no more.
  *
  * Folders themselves are certain when mr_dir_create() returns: the contract
- * says that it syncs them.
+ * says that it syncs them.  So are their renames and removals, which a file system
+ * would let wait.
  *
  * INVARIANTS
  *
@@ -407,6 +408,92 @@ static enum mr_err error_of_fault(enum mr_sim_fault fault)
     return fault == MR_SIM_FAULT_FULL ? MR_ERR_FULL : MR_ERR_IO;
 }
 
+/* ---- folders that move and go ----
+ *
+ * Both are certain when the call returns, as making them is.
+ */
+
+/* `path` if it is `from` or below it, with `to` in that place. */
+static void path_move(char *path, const char *from, const char *to)
+{
+    char moved[SIM_PATH_MAX];
+    size_t len = strlen(from);
+
+    if (strncmp(path, from, len) != 0 || (path[len] != '/' && path[len] != '\0')) {
+        return;
+    }
+    int wanted = snprintf(moved, sizeof(moved), "%s%s", to, path + len);
+    mr_assert(wanted > 0 && (size_t)wanted < sizeof(moved));
+    memcpy(path, moved, (size_t)wanted + 1);
+}
+
+static void folder_move(const char *from, const char *to)
+{
+    for (size_t i = 0; i < folder_count; i++) {
+        path_move(folders[i].path, from, to);
+    }
+    for (size_t i = 0; i < name_count; i++) {
+        path_move(names[i].path, from, to);
+    }
+    for (size_t i = 0; i < operation_count; i++) {
+        path_move(operations[i].path, from, to);
+        path_move(operations[i].to, from, to);
+    }
+}
+
+static bool folder_is_empty(const char *normalized)
+{
+    for (size_t i = 0; i < folder_count; i++) {
+        if (path_is_in(folders[i].path, normalized)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < name_count; i++) {
+        if (names[i].seen != NULL && path_is_in(names[i].path, normalized)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* With it goes what a crash might have brought back in it. */
+static enum mr_err folder_drop(const char *normalized)
+{
+    size_t kept = 0;
+
+    if (!folder_is_empty(normalized)) {
+        return sim_note_cause(MR_ERR_IO);
+    }
+    for (size_t i = 0; i < operation_count; i++) {
+        if (path_is_in(operations[i].path, normalized)) {
+            operation_forget(&operations[i]);
+        } else {
+            operations[kept] = operations[i];
+            kept += 1;
+        }
+    }
+    operation_count = kept;
+    kept = 0;
+    for (size_t i = 0; i < name_count; i++) {
+        if (path_is_in(names[i].path, normalized)) {
+            name_set_medium(names[i].path, NULL);
+        } else {
+            names[kept] = names[i];
+            kept += 1;
+        }
+    }
+    name_count = kept;
+    kept = 0;
+    for (size_t i = 0; i < folder_count; i++) {
+        if (strcmp(folders[i].path, normalized) != 0) {
+            folders[kept] = folders[i];
+            kept += 1;
+        }
+    }
+    folder_count = kept;
+    return MR_OK;
+}
+
 enum mr_err mr_path_rename(const char *from, const char *to)
 {
     char path[SIM_PATH_MAX];
@@ -416,8 +503,12 @@ enum mr_err mr_path_rename(const char *from, const char *to)
     path_normalize(path, from);
     path_normalize(target, to);
     struct sim_inode *inode = sim_name_find(path);
-    if (inode == NULL || !sim_dir_of_exists(target)) {
+    bool is_folder = inode == NULL && folder_exists(path);
+    if ((inode == NULL && !is_folder) || !sim_dir_of_exists(target)) {
         return sim_note_cause(MR_ERR_REJECT);
+    }
+    if (is_folder && (folder_exists(target) || sim_name_find(target) != NULL)) {
+        return sim_note_cause(MR_ERR_IO);
     }
     if (fault == MR_SIM_FAULT_FULL || fault == MR_SIM_FAULT_IO) {
         return error_of_fault(fault);
@@ -425,7 +516,9 @@ enum mr_err mr_path_rename(const char *from, const char *to)
     if (fault == MR_SIM_FAULT_CRASH && sim_coin()) {
         sim_crash_here();
     }
-    if (strcmp(path, target) != 0) {
+    if (is_folder) {
+        folder_move(path, target);
+    } else if (strcmp(path, target) != 0) {
         operation_remember(OPERATION_RENAME, path, target, inode);
         name_set_seen(target, inode);
         name_set_seen(path, NULL);
@@ -442,7 +535,8 @@ enum mr_err mr_path_remove(const char *path)
     enum mr_sim_fault fault = sim_fault_of(MR_SIM_REMOVE);
 
     path_normalize(normalized, path);
-    if (sim_name_find(normalized) == NULL) {
+    bool is_folder = sim_name_find(normalized) == NULL && folder_exists(normalized);
+    if (!is_folder && sim_name_find(normalized) == NULL) {
         return sim_note_cause(MR_ERR_REJECT);
     }
     if (fault == MR_SIM_FAULT_FULL || fault == MR_SIM_FAULT_IO) {
@@ -451,8 +545,15 @@ enum mr_err mr_path_remove(const char *path)
     if (fault == MR_SIM_FAULT_CRASH && sim_coin()) {
         sim_crash_here();
     }
-    operation_remember(OPERATION_REMOVE, normalized, "", NULL);
-    name_set_seen(normalized, NULL);
+    if (is_folder) {
+        enum mr_err err = folder_drop(normalized);
+        if (err != MR_OK) {
+            return err;
+        }
+    } else {
+        operation_remember(OPERATION_REMOVE, normalized, "", NULL);
+        name_set_seen(normalized, NULL);
+    }
     if (fault == MR_SIM_FAULT_CRASH) {
         sim_crash_here();
     }
