@@ -20,6 +20,7 @@
 #include "base/metric.h"
 #include "base/text.h"
 #include "journal/cursor.h"
+#include "journal/forecast.h"
 #include "journal/journal.h"
 #include "journal/names_internal.h"
 #include "journal/reader.h"
@@ -51,6 +52,7 @@ struct lane_metrics {
     struct mr_metric *segments;
     struct mr_metric *corrupt_ranges;
     struct mr_metric *state;
+    struct mr_metric *seconds_to_full;
 };
 
 struct mr_lane {
@@ -81,6 +83,7 @@ struct mr_lane {
     uint32_t block_count;
     struct path folder;
     struct lane_metrics metrics;
+    struct mr_forecast forecast; /* keeper */
     struct mr_thread *thread;
     struct mr_wake commit_wake;
     _Atomic bool stopping;

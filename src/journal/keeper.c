@@ -335,6 +335,44 @@ static void keep_metrics(struct mr_lane *lane)
     mr_metric_set(lane->metrics.state, (int64_t)mr_lane_state(lane));
 }
 
+/* Bytes that the lane can still take: what its share of the journal leaves, or the disk. */
+static uint64_t lane_room(struct mr_lane *lane, uint64_t held)
+{
+    uint64_t bytes_free = UINT64_MAX;
+    uint64_t there = lane_bytes(lane);
+    uint64_t quota = lane->max_bytes > held ? lane->max_bytes - held : 0;
+
+    if (mr_disk_free(lane->folder.text, &bytes_free) != MR_OK) {
+        return quota;
+    }
+    uint64_t disk = bytes_free + (there > held ? there - held : 0); /* what is there is recycled */
+    return quota < disk ? quota : disk;
+}
+
+/* How long the rest lasts, for whoever watches, and in the log before it is too late. */
+static void keep_forecast(struct mr_lane *lane, uint64_t settled, bool has_cursors)
+{
+    uint64_t held = has_cursors ? mr_lane_bytes_behind(lane, settled) : 0;
+    int64_t seconds =
+        mr_forecast_step(&lane->forecast, mr_clock_mono_ns(), held, lane_room(lane, held));
+    enum mr_forecast_news news = mr_forecast_news(&lane->forecast);
+    struct holder holder;
+
+    mr_metric_set(lane->metrics.seconds_to_full, seconds);
+    if (news == MR_FORECAST_WARN && mr_cursors_holder(lane->journal, lane->index, &holder)) {
+        mr_log(MR_LOG_WARN, "journal",
+               "%s: lane %u is full in about %lld %s at the present rate; then nothing is "
+               "acknowledged "
+               "any more: '%s' needs what is behind record %llu",
+               lane->journal->name, lane->index,
+               (long long)(seconds < 120 ? seconds : seconds / 60), seconds < 120 ? "s" : "min",
+               holder.name, (unsigned long long)holder.seq);
+    } else if (news == MR_FORECAST_OVER) {
+        mr_log(MR_LOG_INFO, "journal", "%s: lane %u is not filling up any more",
+               lane->journal->name, lane->index);
+    }
+}
+
 void mr_lane_keep(struct mr_lane *lane)
 {
     bool has_cursors;
@@ -346,6 +384,9 @@ void mr_lane_keep(struct mr_lane *lane)
             spare_keep_ready(lane, settled, has_cursors);
         }
         retire_settled(lane, settled, has_cursors);
+        if (!lane->dropped) {
+            keep_forecast(lane, settled, has_cursors);
+        }
     }
     keep_metrics(lane);
 }

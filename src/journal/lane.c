@@ -29,6 +29,9 @@ static void lane_metrics_open(struct mr_lane *lane)
                                  "Bound of millrace_journal_bytes.", labels);
     m->segments = mr_metric_new(MR_METRIC_GAUGE, "millrace_journal_segments",
                                 "Segment files that hold events.", labels);
+    m->seconds_to_full =
+        mr_metric_new(MR_METRIC_GAUGE, "millrace_journal_seconds_to_full",
+                      "Until the lane is full at the present rate; -1: never.", labels);
     m->corrupt_ranges = mr_metric_new(MR_METRIC_COUNTER, "millrace_journal_corrupt_ranges_total",
                                       "Ranges of durable events that do not read back.", labels);
     m->state = mr_metric_new(MR_METRIC_GAUGE, "millrace_journal_state",
