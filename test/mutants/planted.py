@@ -23,8 +23,10 @@ JOURNAL = ("unit/test_journal_model", "unit/test_journal_torn", "unit/test_journ
            "unit/test_journal_epochs")
 BROKER = ("unit/test_ackgate", "unit/test_broker", "unit/test_session_qos2", "unit/test_session",
           "unit/test_session_model", "unit/test_broker_pressure")
-PIPELINE = ("unit/test_pipeline", "unit/test_pipeline_epochs", "unit/test_pipeline_room")
+PIPELINE = ("unit/test_pipeline", "unit/test_pipeline_position", "unit/test_pipeline_epochs",
+            "unit/test_pipeline_room")
 LEDGER = ("ledger/ledger",)
+EXACTLY = ("unit/test_pipeline_position", "behaviour/kafka_exactly", *LEDGER)
 
 MUTANTS = (
     # ---- what is said to be on the disk ----
@@ -154,6 +156,32 @@ MUTANTS = (
            "is_poison(message->err) ? MR_VERDICT_SUSPECT : MR_VERDICT_RETRY;",
            "is_poison(message->err) ? MR_VERDICT_SUSPECT : MR_VERDICT_DONE;",
            ("unit/test_kafka", "behaviour/kafka_away", "ledger/ledger")),
+    # ---- exactly once ----
+    Mutant("position-ignored", "what Kafka has is not asked, the bridge goes on at its own cursor",
+           "src/pipeline/position.c",
+           "bool leads = mr_cursor_rule(b->cursor) == MR_CURSOR_LEADS;",
+           "bool leads = mr_cursor_rule(b->cursor) != MR_CURSOR_FOLLOWS || p->known;", EXACTLY),
+    Mutant("position-left-out", "a transaction with records is committed without the position",
+           "src/sink/kafka/transaction.c",
+           "if (tx_put_position(k, seq, epoch)) {",
+           "if (k->tx.held_count != 0 || tx_put_position(k, seq, epoch)) {", EXACTLY),
+    Mutant("position-uncommitted", "the position is read from transactions that were aborted, too",
+           "src/sink/kafka/options.c",
+           '{"isolation.level", "read_committed", "kafka"},',
+           '{"isolation.level", "read_uncommitted", "kafka"},', EXACTLY),
+    Mutant("commit-not-awaited", "a commit that Kafka has not answered yet counts as done",
+           "src/sink/kafka/transaction.c",
+           "if (error == NULL) {\n        tx_committed(k);",
+           "if (error == NULL || rd_kafka_error_is_retriable(error)) {\n        tx_committed(k);",
+           EXACTLY),
+    Mutant("doubt-believed", "a commit of unknown outcome counts as done without asking",
+           "src/sink/kafka/transaction.c",
+           "tx_settle(k, tx->in_doubt && found->is && found->seq >= tx->pending);",
+           "tx_settle(k, tx->in_doubt);", EXACTLY),
+    Mutant("older-copy-accepted", "a data folder restored from a backup goes on behind what was "
+           "delivered from the newer one",
+           "src/pipeline/position.c",
+           "if (is_beyond(b)) {", "if (is_beyond(b) && p->found_seq == 0) {", EXACTLY),
     Mutant("kafka-acks-one", "Kafka is asked to answer before its replicas have the record",
            "src/sink/kafka/options.c",
            '{"acks", "all", "kafka"},', '{"acks", "1", "kafka"},',
