@@ -77,7 +77,7 @@ class Nemesis:
 
     def open_window(self, fault):
         window = {"fault": fault.name, "begin": time.time(), "end": None,
-                  "acked": self.world.acked()}
+                  "acked": self.world.acked(), **self.world.dropped()}
         self.windows.append(window)
         self.say(f"  {len(self.windows)}: {fault.title()} after {window['acked']:,} acknowledged")
         return window

@@ -55,7 +55,7 @@ class Reader(Peer):
         prefix = f"$share/{group}/" if group else ""
         self.filters = [prefix + topic(options.run, device) for device in options.devices]
         self.view = group or self.label
-        self.held = set()  # QoS 2: packet ids between PUBLISH and PUBREL
+        self.held = {}  # QoS 2: what came under a packet id that awaits its PUBREL
         self.subscribed = False
 
     def ready(self):
@@ -72,7 +72,7 @@ class Reader(Peer):
         if what == wire.PUBLISH:
             self.take_publish(kind >> 1 & 3, body)
         elif what == wire.PUBREL:
-            self.held.discard(PACKET_ID.unpack_from(body)[0])
+            self.held.pop(body[:2], None)
             self.say(wire.packet(7, 0, body[:2]))
         elif what == wire.SUBACK:
             self.subscribed = True
@@ -87,13 +87,17 @@ class Reader(Peer):
         at += 2 if qos else 0
         if self.version == 5:
             at += body[at] + 1  # properties: short here
+        payload = body[at:]
         if qos == 2:
             if packet_id not in self.held:
-                self.shared.store(self, body[at:])
-            self.held.add(packet_id)
+                self.held[packet_id] = payload
+                self.shared.store(self, payload)
+            elif self.held[packet_id] != payload:
+                self.faults.append(f"{self.name}: packet id {packet_id.hex()} is used for another "
+                                   "event before its PUBREL")
             self.say(wire.packet(wire.PUBREC, 0, packet_id))
         else:
-            self.shared.store(self, body[at:])
+            self.shared.store(self, payload)
             if qos:
                 self.say(wire.packet(wire.PUBACK, 0, packet_id))
 
@@ -159,6 +163,7 @@ class Subscriber:
     def tell(self, done):
         faults = [fault for one in self.readers for fault in one.faults]
         print(json.dumps({"done": done, "faults": faults[:20],
+                          "held": {one.label: len(one.held) for one in self.readers},
                           "connections": sum(one.connections for one in self.readers)}),
               flush=True)
 

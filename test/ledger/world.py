@@ -137,6 +137,15 @@ class World:
         self.publisher.check()
         return self.publisher.said().get("acked", 0)
 
+    def dropped(self):
+        """What the gateway dropped since its start, by reason; {} when it does not answer."""
+        try:
+            found = self.gateway.metrics()
+        except (OSError, AssertionError):
+            return {}
+        return {name: value for name, value in found.items()
+                if name.startswith("millrace_mqtt_messages_dropped_total") and value}
+
     # ---- the run ----
 
     def __enter__(self):
@@ -204,13 +213,15 @@ class World:
         taken = self.end_subscriber(books)
         drained = self.drain()
         healed_s = time.monotonic() - nemesis_over
+        dropped = self.dropped()
         self.gateway.stop()
         checkers = {"kafka": self.check_kafka(books, drained, publisher_done, windows)}
         checkers["kafka"].session_faults(said["faults"])
         self.check_journal(checkers["kafka"])
         if taken is not None:
             checkers.update(check_subscribers(books, self.takings_path, self.plan, taken))
-        more = {"healed_s": round(healed_s, 1), "connections": said["connections"]}
+        more = {"healed_s": round(healed_s, 1), "connections": said["connections"],
+                "dropped": dropped, "subscriber": taken}
         return Report(self.plan.name, self.plan.seed, books.counts, checkers, windows, more)
 
     def end_subscriber(self, books):

@@ -104,11 +104,11 @@ MUTANTS = (
            "src/broker/send_connack.c",
            "answer_hold(client, seq, bytes, (size_t)len);",
            "answer_hold(client, seq == 0 ? 0 : seq - 1, bytes, (size_t)len);", BROKER),
-    Mutant("ack-after-failure", "acknowledgements go on when the journal has failed",
-           "src/broker/shard.c",
-           "if (MR_UNLIKELY(shard_has_failed(shard))) {\n        return; /* (2)",
-           "if (MR_UNLIKELY(shard_has_failed(shard) && durable_seq == 0)) {\n"
-           "        return; /* (2)", BROKER),
+    Mutant("failure-believed", "a commit that failed for good counts as durable",
+           "src/journal/commit.c",
+           "commit_failed(lane, run.segment, what);\n            return true;",
+           "commit_failed(lane, run.segment, what);\n            commit_done(lane, &run);\n"
+           "            return true;", JOURNAL + BROKER),
     # ---- QoS 2 ----
     Mutant("duplicate-check-dropped", "a QoS 2 PUBLISH that comes again makes a second event",
            "src/broker/handle_publish.c",
@@ -127,8 +127,8 @@ MUTANTS = (
            "if (known && session->keep != NULL && seq != 0) {\n        if (pubrel_record", BROKER),
     Mutant("pubcomp-early", "PUBCOMP leaves before the release of its id is durable",
            "src/broker/handle_pubrel.c",
-           "seq < last ? last : seq, bytes, (uint32_t)len);",
-           "last, bytes, (uint32_t)len);", BROKER),
+           "gate_hold(client, gate, seq < last ? last : seq,",
+           "gate_hold(client, gate, last,", BROKER),
     # ---- the way to Kafka ----
     Mutant("cursor-too-far", "the cursor covers what the sink has not confirmed yet",
            "src/pipeline/flight.c",
@@ -175,9 +175,9 @@ MUTANTS = (
            "if (error == NULL || rd_kafka_error_is_retriable(error)) {\n        tx_committed(k);",
            EXACTLY),
     Mutant("doubt-believed", "a commit of unknown outcome counts as done without asking",
-           "src/sink/kafka/transaction.c",
-           "tx_settle(k, tx->in_doubt && found->is && found->seq >= tx->pending);",
-           "tx_settle(k, tx->in_doubt);", EXACTLY),
+           "src/sink/kafka/takeover.c",
+           "settle(k, tx->in_doubt && found->is && found->seq >= tx->pending);",
+           "settle(k, tx->in_doubt);", EXACTLY),
     Mutant("older-copy-accepted", "a data folder restored from a backup goes on behind what was "
            "delivered from the newer one",
            "src/pipeline/position.c",

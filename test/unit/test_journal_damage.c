@@ -492,6 +492,32 @@ static void test_foreign_and_newer_files_are_refused(void)
     stop();
 }
 
+/* An epoch that has begun has begun for good: its segments would not fit the one before. */
+static void test_power_cut_behind_a_new_epoch(void)
+{
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct mr_journal_options options = options_of();
+
+        mr_sim_start(seed);
+        options.lane_count = 2;
+        mr_assert(mr_journal_open(&journal, &options, NULL, NULL) == MR_OK);
+        lane = mr_journal_lane(journal, 0);
+        append_to(10);
+        close_journal();
+
+        options.lane_count = 1;
+        mr_assert(mr_journal_open(&journal, &options, NULL, NULL) == MR_OK);
+        mr_assert(mr_journal_epoch(journal) == 2);
+        mr_sim_crash();
+
+        mr_assert(open_again(NULL, NULL) == MR_OK); /* with as many lanes as there are */
+        mr_assert(mr_journal_epoch(journal) == 2 && mr_journal_lane_count(journal) == 1);
+        mr_assert(read_all(10).events == 10);
+        close_journal();
+        mr_sim_stop();
+    }
+}
+
 static uint64_t looped;
 static bool loop_with_cursor;
 
@@ -687,6 +713,7 @@ int main(int argc, char **argv)
     test_cursor_beyond_the_end();
     test_one_copy_of_a_cursor_is_enough();
     test_foreign_and_newer_files_are_refused();
+    test_power_cut_behind_a_new_epoch();
     test_crash_loop(true);
     test_crash_loop(false);
     test_restart_after_failed_sync();

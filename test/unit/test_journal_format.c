@@ -238,6 +238,19 @@ static void test_predicate_rules(void)
     header.record_count = 1000000;
     mr_batch_header_put(&header, bytes);
     mr_assert(check(bytes, len, BATCH_POS, BATCH_SEQ) == MR_ERR_CORRUPT);
+
+    /* Whole, but of an earlier life of the file, or of another layout. */
+    header.record_count = 3;
+    header.salt = segment.salt + 1;
+    mr_batch_header_put(&header, bytes);
+    mr_assert(check(bytes, len, BATCH_POS, BATCH_SEQ) == MR_ERR_CORRUPT);
+    header.salt = segment.salt;
+    header.epoch = segment.epoch + 1;
+    mr_batch_header_put(&header, bytes);
+    mr_assert(check(bytes, len, BATCH_POS, BATCH_SEQ) == MR_ERR_CORRUPT);
+    header.epoch = segment.epoch;
+    mr_batch_header_put(&header, bytes);
+    mr_assert(check(bytes, len, BATCH_POS, BATCH_SEQ) == MR_OK);
 }
 
 /* A gap is one record for many seqs: rule 3 asks for one record only. */

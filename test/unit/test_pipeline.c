@@ -14,6 +14,7 @@
 #include "journal/scan.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "pipeline/bridge_internal.h"
 #include "pipeline_kit.h"
 
 #include <signal.h>
@@ -24,14 +25,25 @@
 
 /* ---- helpers ---- */
 
-/* Everything the cursor has passed is delivered, skipped or meant to be dead. */
-static void check_passed(uint64_t *checked, const struct mr_bridge_stats *stats)
+/* Everything the cursor has passed is delivered, skipped or meant to be dead; and of what is dead
+ * and was passed since `begin` the letters are durable, of which the n-th has seq n.
+ */
+struct passed {
+    uint64_t begin;
+    uint64_t seq;
+    uint64_t dead;
+};
+
+static void check_passed(const struct mr_bridge *bridge, struct passed *passed,
+                         const struct mr_bridge_stats *stats)
 {
-    for (; *checked < stats->cursor_seq; *checked += 1) {
-        uint64_t seq = *checked + 1;
+    for (; passed->seq < stats->cursor_seq; passed->seq += 1) {
+        uint64_t seq = passed->seq + 1;
         bool must_be_there = fate_of(seq) == FATE_SEND;
         mr_assert(delivered[seq] == must_be_there);
+        passed->dead += seq > passed->begin && is_dead(seq);
     }
+    mr_assert(passed->dead == 0 || mr_lane_durable(bridge->dead.lane) >= passed->dead);
 }
 
 /* Step until the cursor is at `last`. */
@@ -40,14 +52,16 @@ static void run_to(struct mr_bridge *bridge, uint64_t last)
     struct mr_bridge_stats stats;
     int64_t now_ns = mr_clock_mono_ns();
     int64_t until_ns = now_ns + (int64_t)120 * 1000000000;
-    uint64_t checked = 0;
+    struct passed passed = {.seq = 0};
 
+    mr_bridge_stats(bridge, &stats);
+    passed.begin = stats.cursor_seq;
     do {
         int64_t sleep_ns = mr_bridge_step(bridge, now_ns);
         now_ns += sleep_ns > 5000000 ? 5000000 : sleep_ns + 1000; /* the bridge's time */
         mr_bridge_stats(bridge, &stats);
         mr_assert(stats.cursor_seq <= last);
-        check_passed(&checked, &stats);
+        check_passed(bridge, &passed, &stats);
         mr_assert(mr_clock_mono_ns() < until_ns);
     } while (stats.cursor_seq < last);
 }
