@@ -227,6 +227,7 @@ struct mr_bridge {
     struct position position;
     int64_t tick_at_ns; /* the sink wants to be called by then; 0: it does not say */
     bool held_up;       /* no room for more before something is settled */
+    bool caught_up;     /* the last turn read everything there was */
     struct mr_rng rng;
     uint32_t attempt; /* failures since something was delivered */
     int64_t pause_until_ns;

@@ -228,7 +228,7 @@ void mr_sink_reach(struct mr_sink_port *port, struct mr_reach *out)
     *out = (struct mr_reach){
         .seq = b->seq_cursor,
         .epoch = b->epoch,
-        .more = !paused && b->seq_done < mr_lane_durable(b->lane),
+        .more = !paused && !b->caught_up && b->seq_done < mr_lane_durable(b->lane),
         .failing = atomic_load(&b->failing),
     };
     out->hurry = b->held_up || paused || b->seq_done >= b->seq_epoch_end ||

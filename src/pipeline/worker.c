@@ -216,6 +216,7 @@ static bool worker_read(struct mr_bridge *b)
         b->held_up = true;
         return false;
     case MR_ERR_AGAIN:
+        b->caught_up = true;
         return false;
     default:
         snprintf(why, sizeof(why), "the journal cannot be read: %s", mr_file_last_cause());
@@ -400,6 +401,7 @@ int64_t mr_bridge_step(struct mr_bridge *b, int64_t now_ns)
     } else if (b->state == WORKER_FLOWING && b->opened && mr_position_turn(b) &&
                !worker_is_held(b)) {
         b->held_up = false;
+        b->caught_up = false;
         for (int i = 0;
              i < TURN_VIEWS_MAX && b->state == WORKER_FLOWING &&
              !atomic_load_explicit(&b->failing, memory_order_relaxed) && worker_flow(b, now_ns);

@@ -220,7 +220,7 @@ void mr_sink_stands(struct mr_sink_port *port, uint64_t seq);
 struct mr_reach {
     uint64_t seq;
     uint32_t epoch;
-    bool more;    /* there is more to submit at once: a longer transaction is worth it */
+    bool more;    /* there is a backlog: a longer transaction is worth it */
     bool hurry;   /* nothing more comes before something is settled */
     bool failing; /* something was not accepted: give everything back */
 };
