@@ -9,6 +9,7 @@
  */
 #include "broker_peer.h"
 #include "journal/cursor.h"
+#include "peer_burst.h"
 
 static void join_as(struct peer *peer, struct kit *kit, const struct peer_connect *how,
                     bool present)
@@ -730,12 +731,9 @@ static void test_retained_of_two_filters(void)
  */
 static void test_queue_larger_than_memory(void)
 {
-    enum { MESSAGES = 4000, WINDOW = 900 }; /* more comes than the disk takes */
     struct kit kit;
     struct peer pub;
     struct peer sub;
-    struct mr_mqtt_publish got;
-    char payload[1501];
 
     kit_open(&kit, &(struct kit_options){.checkpoint_ms = 60000,
                                          .memory_bytes = 4 << 20,
@@ -744,27 +742,11 @@ static void test_queue_larger_than_memory(void)
     mr_assert(subscribe(&sub, "q", 1) == 1);
     leave(&sub, 0);
     peer_join(&pub, &kit, "pub", 5);
-    memset(payload, 'x', sizeof(payload) - 1);
-    payload[sizeof(payload) - 1] = '\0';
-    for (int i = 0; i < MESSAGES + WINDOW; i++) {
-        if (i < MESSAGES) {
-            (void)snprintf(payload, 16, "%06d", i);
-            payload[6] = 'x';
-            peer_publish(&pub, "q", payload, 1, (uint16_t)(i + 1));
-        }
-        if (i >= WINDOW) {
-            mr_assert(peer_expect_puback(&pub, (uint16_t)(i - WINDOW + 1)) == 0);
-        }
-    }
+    peer_publish_burst(&pub, "q");
     peer_close(&pub);
     kit_crash(&kit);
     join_as(&sub, &kit, &scada, true);
-    for (int i = 0; i < MESSAGES; i++) {
-        (void)snprintf(payload, 16, "%06d", i);
-        payload[6] = 'x';
-        peer_expect_publish(&sub, "q", payload, 1, &got);
-        peer_ack(&sub, got.packet_id);
-    }
+    peer_expect_burst(&sub, "q");
     leave(&sub, 0);
     kit_close(&kit);
 }

@@ -8,6 +8,7 @@
  *         gateway; a crash by a copy of the disk.
  */
 #include "broker_peer.h"
+#include "peer_burst.h"
 
 static const char shared[] = "$share/g/q";
 
@@ -96,16 +97,13 @@ static void test_end_before_durable(uint8_t qos)
 /* A group whose only member is away is owed more than the memory holds. */
 static void test_larger_than_memory(void)
 {
-    enum { MESSAGES = 4000, WINDOW = 900 };
     struct kit kit;
     struct peer pub;
     struct peer sub;
-    struct mr_mqtt_publish got;
     struct mr_mqtt_connack connack;
     struct mr_mqtt_subscription wanted = {.filter = mr_span_of(shared), .qos = 1};
     const struct peer_connect how = {
         .client_id = "away", .version = 5, .keep_session = true, .expiry_s = 3600};
-    char payload[1501];
 
     kit_open(&kit, &(struct kit_options){.checkpoint_ms = 60000,
                                          .memory_bytes = 4 << 20,
@@ -116,28 +114,12 @@ static void test_larger_than_memory(void)
     mr_assert(peer_subscribe(&sub, &wanted, 0) == 1);
     peer_close(&sub);
     peer_join(&pub, &kit, "pub", 5);
-    memset(payload, 'x', sizeof(payload) - 1);
-    payload[sizeof(payload) - 1] = '\0';
-    for (int i = 0; i < MESSAGES + WINDOW; i++) {
-        if (i < MESSAGES) {
-            (void)snprintf(payload, 16, "%06d", i);
-            payload[6] = 'x';
-            peer_publish(&pub, "q", payload, 1, (uint16_t)(i + 1));
-        }
-        if (i >= WINDOW) {
-            mr_assert(peer_expect_puback(&pub, (uint16_t)(i - WINDOW + 1)) == 0);
-        }
-    }
+    peer_publish_burst(&pub, "q");
     peer_close(&pub);
     peer_open(&sub, &kit);
     peer_send_connect(&sub, &how);
     peer_expect_connack(&sub, &connack);
-    for (int i = 0; i < MESSAGES; i++) {
-        (void)snprintf(payload, 16, "%06d", i);
-        payload[6] = 'x';
-        peer_expect_publish(&sub, "q", payload, 1, &got);
-        peer_ack(&sub, got.packet_id);
-    }
+    peer_expect_burst(&sub, "q");
     peer_close(&sub);
     kit_close(&kit);
 }
