@@ -115,7 +115,7 @@ static void apply_read(struct mr_shard *shard, const struct mr_control *control)
     uint64_t seq = 0;
 
     while (mr_control_position_next(&take, &lane, &seq)) {
-        foreign_is_read(shard, lane, seq);
+        share_passed(shard, lane, seq);
     }
 }
 

@@ -277,8 +277,9 @@ struct mr_shard {
     struct foreign_lane route; /* the own lane, read for groups (share_lanes.c) */
     struct ended_lane *ended;  /* lanes that are none any more; mr_alloc */
     uint32_t ended_count;
-    bool route_left; /* more was read there than a turn takes */
-    bool closing;    /* sessions go without a record */
+    uint64_t route_version; /* of the groups of which the own lane knows where they begin */
+    bool route_left;        /* more was read there than a turn takes */
+    bool closing;           /* sessions go without a record */
 
     /* persistent sessions and retained messages (keep_internal.h) */
     struct mr_store *store; /* NULL: the journal alone */

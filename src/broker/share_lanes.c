@@ -3,7 +3,9 @@
  * DESIGN
  *
  * The shard reads its own lane behind the commit, as it reads the others' (foreign.c), so
- * every QoS 1 and 2 event is seen once, in order, and a crash goes on where it was.
+ * every QoS 1 and 2 event is seen once, in order, and a crash goes on where it was.  Where that
+ * is, GIVE records say, the store, and a READ record when there is another group, which else would
+ * be given what was published before there was it.
  *
  * If the number of shards shrinks after a crash, a lane that is no more may hold events that no
  * group has been given.  Its position stands in the vector of a shard that goes on
@@ -188,6 +190,7 @@ enum mr_err share_ended_open(struct mr_shard *shard, struct mr_error *why)
 
 void share_ended_catch_up(struct mr_shard *shard)
 {
+    shard->route_version = shares_version(shares_of(shard)); /* these groups are in the journal */
     for (uint32_t i = 0; i < shard->ended_count; i++) {
         struct ended_lane *ended = &shard->ended[i];
         enum mr_err err = MR_OK;
@@ -240,6 +243,31 @@ void share_route_again(struct mr_shard *shard)
     }
 }
 
+/* There are other groups than before: nothing that was published until now is for those that are
+ * new, after a crash neither.  Without room the record comes later; nothing is lost by that.
+ */
+static void route_note(struct mr_shard *shard)
+{
+    struct foreign_lane *route = &shard->route;
+    uint64_t version = shares_version(shares_of(shard));
+    uint8_t list[MR_CONTROL_POSITION_BYTES_MAX];
+    uint64_t seq = 0;
+
+    if (MR_LIKELY(version == shard->route_version) || shard->stalled || shard->stopping) {
+        return;
+    }
+    if (route->pos > route->pos_told) {
+        const uint8_t *end = mr_control_position_put(list, shard->index, route->pos);
+        struct mr_control read = {.kind = MR_CONTROL_READ,
+                                  .list = mr_span_make(list, (size_t)(end - list))};
+        if (control_append(shard, &read, &seq) != MR_OK) {
+            return;
+        }
+        route->pos_told = route->pos;
+    }
+    shard->route_version = version;
+}
+
 void share_follow(struct mr_shard *shard)
 {
     struct foreign_lane *route = &shard->route;
@@ -256,6 +284,7 @@ void share_follow(struct mr_shard *shard)
         route_open(shard, route, shard->index);
         shard->route_left = true; /* a commit since then has not rung for us */
     }
+    route_note(shard);
 }
 
 void share_lanes_close(struct mr_shard *shard)
@@ -280,6 +309,7 @@ void share_passed(struct mr_shard *shard, uint32_t lane, uint64_t seq)
         foreign_is_read(shard, lane, seq);
     } else if (seq > route->pos) {
         route->pos = seq;
+        route->pos_told = seq;
     }
 }
 

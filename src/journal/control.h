@@ -25,7 +25,7 @@ enum mr_control_kind {
     MR_CONTROL_SETTLE = 6,      /* `list`: ordinals that are not owed any more */
     MR_CONTROL_RELEASE = 7,     /* `list`: ordinals whose PUBREC has come (QoS 2) */
     MR_CONTROL_COPY = 8,        /* an event of another lane that this one needs */
-    MR_CONTROL_READ = 9,        /* `list`: positions up to which other lanes were read */
+    MR_CONTROL_READ = 9,        /* `list`: positions up to which lanes were read */
     MR_CONTROL_GIVE = 10,       /* a message that goes to members of groups ($share) */
     MR_CONTROL_OVERLAP = 11,    /* how overlapping subscriptions count from here on */
     MR_CONTROL_KINDS
