@@ -24,21 +24,6 @@ void retained_walk_begin(const struct mr_shard *shard, struct retained_walk *wal
     *walk = (struct retained_walk){.at = shard->retained == NULL ? NULL : shard->retained->root};
 }
 
-/* May a wildcard of the first level stand for it?  [MQTT-4.7.2-1] */
-static bool node_is_open(const struct mr_shard *shard, const struct retained_node *node)
-{
-    return node->parent != shard->retained->root || node->level_len == 0 || node->level[0] != '$';
-}
-
-/* This one, or the first behind it for which a wildcard may stand. */
-static struct retained_node *node_open(const struct mr_shard *shard, struct retained_node *node)
-{
-    while (node != NULL && !node_is_open(shard, node)) {
-        node = node->next;
-    }
-    return node;
-}
-
 static bool is_wildcard(struct mr_span filter, size_t level)
 {
     return level < filter.len && (filter.at[level] == '+' || filter.at[level] == '#');
@@ -79,7 +64,7 @@ static bool walk_down(const struct mr_shard *shard, struct retained_walk *walk,
     }
     size_t end = level_end(filter, walk->level);
     if (is_wildcard(filter, walk->level)) {
-        child = node_open(shard, walk->at->children);
+        child = walk->at->children;
     } else {
         child = retained_child(shard, walk->at,
                                mr_span_make(filter.at + walk->level, end - walk->level));
@@ -97,13 +82,12 @@ static bool walk_down(const struct mr_shard *shard, struct retained_walk *walk,
 }
 
 /* To the next one that is not below: a sibling, or one of a node above.  NULL: none. */
-static void walk_on(const struct mr_shard *shard, struct retained_walk *walk, struct mr_span filter)
+static void walk_on(struct retained_walk *walk, struct mr_span filter)
 {
     while (walk->at->parent != NULL) {
         size_t level =
             walk->below != 0 ? walk->level : level_before(filter, walk->level); /* it matched */
-        struct retained_node *next =
-            is_wildcard(filter, level) ? node_open(shard, walk->at->next) : NULL;
+        struct retained_node *next = is_wildcard(filter, level) ? walk->at->next : NULL;
         if (next != NULL) {
             walk->at = next;
             return;
@@ -118,6 +102,18 @@ static void walk_on(const struct mr_shard *shard, struct retained_walk *walk, st
     walk->at = NULL;
 }
 
+/* No wildcard of the first level stands for it [MQTT-4.7.2-1].  It costs a step like any other, for
+ * there may be very many.
+ */
+static bool is_shut(const struct mr_shard *shard, const struct retained_walk *walk,
+                    struct mr_span filter)
+{
+    const struct retained_node *node = walk->at;
+
+    return node->parent == shard->retained->root && node->level_len != 0 && node->level[0] == '$' &&
+           is_wildcard(filter, 0);
+}
+
 struct kept *retained_walk_next(struct mr_shard *shard, struct retained_walk *walk,
                                 struct mr_span filter, uint32_t *steps)
 {
@@ -126,10 +122,11 @@ struct kept *retained_walk_next(struct mr_shard *shard, struct retained_walk *wa
     while (walk->at != NULL && *steps != 0 && found == NULL) {
         struct retained_node *left = walk->at;
         *steps -= 1;
-        if (!walk_down(shard, walk, filter)) {
-            walk_on(shard, walk, filter);
+        if (is_shut(shard, walk, filter) || !walk_down(shard, walk, filter)) {
+            walk_on(walk, filter);
         }
-        if (walk->at != NULL && (walk->level > filter.len || is_rest(filter, walk->level))) {
+        if (walk->at != NULL && !is_shut(shard, walk, filter) &&
+            (walk->level > filter.len || is_rest(filter, walk->level))) {
             found = walk->at->kept; /* "sport/#" finds "sport" too */
             walk->stamp = walk->at->stamp;
         }

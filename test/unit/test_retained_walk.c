@@ -179,6 +179,28 @@ static void history(struct world *world)
     }
 }
 
+/* Names that `#` does not stand for cost steps too. */
+static void test_shut(struct world *world)
+{
+    enum { SHUT = 500 };
+    struct retained_walk walk;
+    struct topic topic;
+    uint32_t steps = 10;
+
+    retained_walk_begin(world->shard, &walk);
+    world->shard->limits.max_retained_messages += SHUT;
+    for (unsigned i = 0; i < SHUT; i++) {
+        (void)snprintf(topic.text, TEXT, "$shut-%u", i);
+        change(world, &topic, true);
+    }
+    mr_assert(retained_walk_next(world->shard, &walk, mr_span_of("#"), &steps) == NULL);
+    mr_assert(steps == 0 && walk.at != NULL);
+    for (unsigned i = 0; i < SHUT; i++) {
+        (void)snprintf(topic.text, TEXT, "$shut-%u", i);
+        change(world, &topic, false);
+    }
+}
+
 /* The same by record, as at a start. */
 static void test_index(struct world *world)
 {
@@ -212,6 +234,7 @@ int main(int argc, char **argv)
             retained_walk_end(world->shard, &world->walkers[i].walk);
         }
     }
+    test_shut(world);
     test_index(world);
     for (size_t i = 0; i < TOPICS; i++) {
         change(world, &world->topics[i], false);
