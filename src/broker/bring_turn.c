@@ -220,6 +220,11 @@ static void bring_again(struct mr_shard *shard, struct session *session)
             mr_bufpool_give(&shard->pool, filter, capacity);
         }
         session->keep->may_bring |= !added; /* at its next CONNECT, perhaps */
+        if (added && sub->bring == NULL) {  /* none is retained any more: it is over */
+            sub->brings = false;
+            sub->is_stored = false;
+            keep_mark(shard, session->keep);
+        }
     }
 }
 

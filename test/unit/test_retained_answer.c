@@ -527,6 +527,42 @@ static void test_move(uint32_t from, uint32_t to, bool clean)
     kit_close(&kit);
 }
 
+/* By the time it is back nothing is retained any more, so it is over, and stays so. */
+static void test_nothing_left(void)
+{
+    const struct peer_connect stays = {.client_id = "stays",
+                                       .version = MR_MQTT_5,
+                                       .receive_max = WINDOW,
+                                       .keep_session = true,
+                                       .expiry_s = 3600};
+    struct taker taker;
+    struct peer pub;
+    struct kit kit;
+
+    begin(&kit, &pub, &(struct kit_options){.max_queued_messages = 40}, 1);
+    join(&taker, &kit, &stays, 1);
+    subscribe(&taker, "r/#", 1, (struct mr_mqtt_subscription){0});
+    hold(&taker);
+    for (unsigned marker = MANY; marker < MANY + 2; marker++) {
+        peer_close(&taker.peer);
+        peer_close(&pub);
+        kit_end(&kit, 5000000000);
+        kit_begin(&kit);
+        peer_join(&pub, &kit, "pub", MR_MQTT_5);
+        if (marker == MANY) {
+            retain(&pub, 0, MANY, 1, &(struct what){.payload = "", .qos = 0});
+        }
+        join(&taker, &kit, &stays, 1);
+        retain(&pub, marker, marker + 1, 1, &(struct what){.payload = "new", .qos = 1});
+        while (taker.live[marker] == 0) {
+            take(&taker, false);
+        }
+    }
+    expect_end(&taker);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
 int main(void)
 {
     mr_log_set_level(MR_LOG_ERROR);
@@ -544,6 +580,7 @@ int main(void)
     test_move(1, 3, true);
     test_move(3, 2, false);
     test_move(2, 1, true);
+    test_nothing_left();
     (void)puts("retained answer: ok");
     return 0;
 }
