@@ -18,6 +18,7 @@ struct merging {
     const struct mr_message *message;
     void (*found)(void *arg, const struct mr_sub *sub);
     void *arg;
+    uint32_t acl_version;
 };
 
 /* What a session's matches come to, in session->merged; 0: none. */
@@ -71,11 +72,13 @@ static void merge_found(void *arg, const struct mr_sub *sub)
         return; /* it has its copy, or is the publisher */
     }
     session->merged = 0;
+    /* It is no filter of the tree, so the rules are asked for the topic alone: acl_asked. */
     merging->found(merging->arg,
                    &(struct mr_sub){.owner = session,
                                     .subscription_id = (merged & merged_ids) != 0
                                                            ? SUBSCRIPTION_IDS_ALL
                                                            : merged & merged_id,
+                                    .acl_asked = merging->acl_version,
                                     .qos = (uint8_t)((merged >> MERGED_QOS_SHIFT) - 1),
                                     .retain_as_published = (merged & merged_retain) != 0});
 }
@@ -83,7 +86,8 @@ static void merge_found(void *arg, const struct mr_sub *sub)
 void merge_match(struct mr_shard *shard, const struct mr_message *message,
                  void (*found)(void *arg, const struct mr_sub *sub), void *arg)
 {
-    struct merging merging = {.message = message, .found = found, .arg = arg};
+    struct merging merging = {
+        .message = message, .found = found, .arg = arg, .acl_version = shard->acl_version};
 
     if (MR_LIKELY(!shard->merges)) {
         mr_subtree_match(shard->subtree, message->topic, found, arg);

@@ -121,6 +121,39 @@ static void test_overlapping(uint32_t overlapping, bool persistent)
     kit_close(&kit);
 }
 
+/* One copy for all of them, and only of what may be read. */
+static void test_overlapping_with_rules(void)
+{
+    const char *base = getenv("TMPDIR");
+    char path[256];
+    struct kit kit;
+    struct peer sub;
+    struct peer pub;
+    struct mr_mqtt_publish got;
+
+    (void)snprintf(path, sizeof(path), "%s/mr-acl-XXXXXX", base == NULL ? "/tmp" : base);
+    int fd = mkstemp(path);
+    mr_assert(fd >= 0 && dprintf(fd, "topic readwrite a/b\ntopic write a/hidden\n") > 0);
+    mr_assert(close(fd) == 0);
+    kit_open(&kit, &(struct kit_options){.overlapping = MR_OVERLAPPING_MERGED, .acl_file = path});
+    peer_join(&sub, &kit, "sub", 5);
+    peer_join(&pub, &kit, "pub", 5);
+    subscribe(&sub, "a/#", 1, 1);
+    subscribe(&sub, "a/+", 1, 2);
+    for (uint16_t round = 1; round <= 2; round++) {
+        peer_publish(&pub, "a/hidden", "x", 0, 0);
+        peer_publish(&pub, "a/b", "x", 1, round);
+        (void)peer_expect_puback(&pub, round);
+        take(&sub, &got);
+        mr_assert(mr_span_is(got.topic, "a/b") && ids_of(&got) == 3);
+    }
+    peer_quiet(&sub);
+    peer_close(&sub);
+    peer_close(&pub);
+    kit_close(&kit);
+    mr_assert(unlink(path) == 0);
+}
+
 /* More sessions than the first buffer of merge.c has room for: each gets its one copy. */
 static void test_overlapping_many(void)
 {
@@ -504,6 +537,7 @@ int main(void)
         test_overlapping(MR_OVERLAPPING_EACH, persistent != 0);
         test_overlapping(MR_OVERLAPPING_MERGED, persistent != 0);
     }
+    test_overlapping_with_rules();
     test_overlapping_many();
     test_aliases(10, 3);
     test_aliases(0, 3);
