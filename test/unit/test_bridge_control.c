@@ -198,6 +198,55 @@ static void a_seek_forward_passes_over_even_what_is_in_flight(void)
     journal_remove(journal);
 }
 
+static _Atomic bool said_no_room;
+
+static void look_for_no_room(const char *line, size_t len)
+{
+    static const char text[] = "no room for dead letters";
+
+    (void)fwrite(line, 1, len, stderr);
+    if (memmem(line, len, text, sizeof(text) - 1) != NULL) {
+        atomic_store(&said_no_room, true);
+    }
+}
+
+/* A rejected record whose letter has no place yet lies in a span that the seek forgets. */
+static void a_seek_forgets_what_was_rejected_without_a_place(void)
+{
+    struct mr_journal *journal = journal_make();
+    struct mr_bridge *bridge;
+    struct mr_file lock;
+    struct mr_error why;
+    uint64_t now_at = 0;
+    uint64_t end = 1;
+
+    while (!is_dead(end + 1)) { /* no other event needs the dead letters */
+        end += 1;
+    }
+    for (seq_to_reject = end; fate_of(seq_to_reject) == FATE_SKIP; seq_to_reject--) {
+    }
+    mr_assert(mr_dir_create(dead_path, &why) == MR_OK);
+    mr_assert(mr_dir_lock(dead_path, &lock, &why) == MR_OK); /* somebody has them */
+    append_all(mr_journal_lane(journal, 0), 1, end);
+    mr_log_set_writer(look_for_no_room);
+    bridge = bridge_make(journal, &plain);
+    bridge_begin(bridge);
+    int64_t until_ns = mr_clock_mono_ns() + (int64_t)60 * 1000000000;
+    while (!atomic_load(&said_no_room)) {
+        mr_assert(mr_clock_mono_ns() < until_ns);
+        mr_bridge_nudge(bridge);
+        mr_wake_wait(&owner, 1000000);
+    }
+    mr_assert(mr_bridge_seek(bridge, 0, &now_at, &why) == MR_OK && now_at == 0);
+    mr_file_close(&lock);
+    wait_cursor(bridge, end);
+    bridge_end(bridge);
+    mr_log_set_writer(NULL);
+    mr_assert(letters_count() == 1);
+    seq_to_reject = 0;
+    journal_remove(journal);
+}
+
 /* It moves, and stays where it is. */
 static void a_paused_bridge_can_seek(void)
 {
@@ -231,6 +280,7 @@ int main(void)
     a_paused_bridge_keeps_its_place_through_a_restart();
     a_seek_back_repeats_all_behind_it_and_no_dead_letter();
     a_seek_forward_passes_over_even_what_is_in_flight();
+    a_seek_forgets_what_was_rejected_without_a_place();
     a_paused_bridge_can_seek();
     mr_wake_close(&owner);
     return 0;
