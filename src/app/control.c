@@ -11,6 +11,7 @@
  * listens there now.
  */
 #include "app/gateway_internal.h"
+#include "app/ledger.h"
 
 #include "base/log.h"
 #include "codec/json.h"
@@ -55,6 +56,15 @@ static enum mr_admin_status answer_bridges(struct gateway *gateway,
     mr_text_add(page, "{");
     mr_status_bridges(gateway, page);
     mr_text_add(page, "}\n");
+    return MR_ADMIN_OK;
+}
+
+static enum mr_admin_status answer_ledger(struct gateway *gateway,
+                                          const struct mr_admin_request *request,
+                                          struct mr_text *page)
+{
+    (void)request;
+    mr_ledger_page(gateway, page);
     return MR_ADMIN_OK;
 }
 
@@ -444,7 +454,8 @@ static enum mr_admin_status answer_partitions(struct gateway *gateway,
 }
 
 static const struct page_row pages[] = {
-    {"status", false, answer_status},
+    {"status", false, answer_status}, /* of the gateway, then of its parts */
+    {"ledger", false, answer_ledger},
     {"bridges", false, answer_bridges},
     {"bridges/partitions", false, answer_partitions},
     {"bridges/pause", true, answer_pause},

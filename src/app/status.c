@@ -4,6 +4,7 @@
  * nothing waits, and nothing is asked of a shard or a bridge.
  */
 #include "app/gateway_internal.h"
+#include "app/ledger.h"
 
 #include "base/log.h"
 #include "codec/json.h"
@@ -90,9 +91,14 @@ bool mr_status_ready(void *arg, struct mr_text *page)
     bool listening = is_listening(gateway);
     bool writable = is_writable(gateway);
 
-    /* A target that is away is degraded, not unready: the journal is the product. */
-    mr_text_fmt(page, "{\"ready\":%s,\"checks\":{\"listeners\":%s,\"journal\":%s},\"bridges\":{",
-                yes_no(listening && writable), yes_no(listening), yes_no(writable));
+    /* A target that is away is degraded, not unready: the journal is the product.  Nor is a
+     * gateway whose books do not balance: turning devices away would lose more.
+     */
+    mr_text_fmt(page,
+                "{\"ready\":%s,\"checks\":{\"listeners\":%s,\"journal\":%s,\"ledger\":%s},"
+                "\"bridges\":{",
+                yes_no(listening && writable), yes_no(listening), yes_no(writable),
+                yes_no(mr_ledger_balances(gateway)));
     mr_mutex_lock(&gateway->mutex);
     for (uint32_t i = 0; i < gateway->bridge_count;) {
         bool first = i == 0;

@@ -24,12 +24,14 @@ enum {
     SLOT_UPDATED_AT = 32,
     SLOT_NAME_LEN_AT = 40,
     SLOT_NAME_AT = 41,
+    SLOT_BOOKS_AT = 172,
     SLOT_CRC_AT = MR_CURSOR_SLOT_BYTES - 4,
 
     SLOT_FORGOTTEN = 1,
     SLOT_PAUSED = 2,
     SLOT_LEADS = 4,
     SLOT_FOLLOWS = 8,
+    SLOT_COUNTED = 16, /* the books are there: an older version wrote none */
     CURSOR_FILE_BYTES = 2 * MR_CURSORS_MAX * MR_CURSOR_SLOT_BYTES,
 };
 
@@ -39,7 +41,7 @@ static uint32_t slot_flags(const struct mr_cursor *cursor, bool forgotten)
         [MR_CURSOR_NEW] = 0, [MR_CURSOR_LEADS] = SLOT_LEADS, [MR_CURSOR_FOLLOWS] = SLOT_FOLLOWS};
 
     return (forgotten ? SLOT_FORGOTTEN : 0) | (mr_cursor_is_paused(cursor) ? SLOT_PAUSED : 0) |
-           rules[mr_cursor_rule(cursor)];
+           SLOT_COUNTED | rules[mr_cursor_rule(cursor)];
 }
 
 static enum mr_cursor_rule rule_of(uint32_t flags)
@@ -50,8 +52,15 @@ static enum mr_cursor_rule rule_of(uint32_t flags)
     return (flags & SLOT_FOLLOWS) != 0 ? MR_CURSOR_FOLLOWS : MR_CURSOR_NEW;
 }
 
-static void slot_put(const struct mr_cursor *cursor, uint64_t generation, uint64_t seq,
-                     bool forgotten, uint8_t out[MR_CURSOR_SLOT_BYTES])
+/* What a slot says beside what stays. */
+struct slot {
+    uint64_t seq;
+    struct mr_books books;
+    bool forgotten;
+};
+
+static void slot_put(const struct mr_cursor *cursor, uint64_t generation, const struct slot *slot,
+                     uint8_t out[MR_CURSOR_SLOT_BYTES])
 {
     size_t len = strlen(cursor->name);
 
@@ -60,12 +69,13 @@ static void slot_put(const struct mr_cursor *cursor, uint64_t generation, uint64
     mr_put_u16(out + SLOT_VERSION_AT, MR_FORMAT_VERSION);
     mr_put_u16(out + SLOT_LANE_AT, (uint16_t)cursor->lane_index);
     mr_put_u32(out + SLOT_EPOCH_AT, cursor->epoch);
-    mr_put_u32(out + SLOT_FLAGS_AT, slot_flags(cursor, forgotten));
+    mr_put_u32(out + SLOT_FLAGS_AT, slot_flags(cursor, slot->forgotten));
     mr_put_u64(out + SLOT_GENERATION_AT, generation);
-    mr_put_u64(out + SLOT_SEQ_AT, seq);
+    mr_put_u64(out + SLOT_SEQ_AT, slot->seq);
     mr_put_u64(out + SLOT_UPDATED_AT, (uint64_t)mr_clock_wall_us());
     out[SLOT_NAME_LEN_AT] = (uint8_t)len;
     memcpy(out + SLOT_NAME_AT, cursor->name, len);
+    mr_books_put(&slot->books, out + SLOT_BOOKS_AT);
     mr_put_u32(out + SLOT_CRC_AT, mr_crc32c(0, out, SLOT_CRC_AT));
 }
 
@@ -114,9 +124,14 @@ static void slot_load(struct mr_journal *journal, uint32_t index, const uint8_t 
     memcpy(cursor->name, slot + SLOT_NAME_AT, slot[SLOT_NAME_LEN_AT]);
     cursor->name[slot[SLOT_NAME_LEN_AT]] = '\0';
     cursor->lane = &journal->lanes[cursor->lane_index];
-    atomic_store_explicit(&cursor->seq, mr_get_u64(slot + SLOT_SEQ_AT), memory_order_relaxed);
-    atomic_store_explicit(&cursor->seq_on_disk, mr_get_u64(slot + SLOT_SEQ_AT),
-                          memory_order_relaxed);
+    uint64_t seq = mr_get_u64(slot + SLOT_SEQ_AT);
+    atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
+    atomic_store_explicit(&cursor->seq_on_disk, seq, memory_order_relaxed);
+    cursor->books = (struct mr_books){.begin = seq};
+    if ((mr_get_u32(slot + SLOT_FLAGS_AT) & SLOT_COUNTED) != 0) {
+        mr_books_get(slot + SLOT_BOOKS_AT, &cursor->books);
+    }
+    cursor->books_on_disk = cursor->books;
     atomic_store_explicit(&cursor->paused, (mr_get_u32(slot + SLOT_FLAGS_AT) & SLOT_PAUSED) != 0,
                           memory_order_relaxed);
     atomic_store_explicit(&cursor->rule, rule_of(mr_get_u32(slot + SLOT_FLAGS_AT)),
@@ -203,6 +218,7 @@ enum mr_err mr_cursors_open(struct mr_journal *journal, struct mr_error *why)
     journal->cursors = mr_alloc(MR_CURSORS_MAX * sizeof(*journal->cursors));
     for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
         journal->cursors[i].newer_copy = 1;
+        mr_mutex_init(&journal->cursors[i].books_mutex);
     }
     if (!mr_path_exists(path.text)) {
         if (journal->read_only) {
@@ -227,18 +243,21 @@ void mr_cursors_close(struct mr_journal *journal)
     if (journal->cursor_file.fd >= 0) {
         mr_file_close(&journal->cursor_file);
     }
+    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+        mr_mutex_fini(&journal->cursors[i].books_mutex);
+    }
     mr_free(journal->cursors);
 }
 
-/* Write `seq` to the older copy; not synced yet. */
-static enum mr_err cursor_write(struct mr_journal *journal, struct mr_cursor *cursor, uint64_t seq,
-                                bool forgotten)
+/* Write `said` to the older copy; not synced yet. */
+static enum mr_err cursor_write(struct mr_journal *journal, struct mr_cursor *cursor,
+                                const struct slot *said)
 {
     uint8_t slot[MR_CURSOR_SLOT_BYTES];
     uint32_t index = (uint32_t)(cursor - journal->cursors);
     uint8_t copy = !cursor->newer_copy;
 
-    slot_put(cursor, cursor->generation + 1, seq, forgotten, slot);
+    slot_put(cursor, cursor->generation + 1, said, slot);
     struct mr_span part = mr_span_make(slot, sizeof(slot));
     enum mr_err err = mr_file_write(&journal->cursor_file, &part, 1, slot_pos(index, copy));
     if (err == MR_OK) {
@@ -248,34 +267,61 @@ static enum mr_err cursor_write(struct mr_journal *journal, struct mr_cursor *cu
     return err;
 }
 
-enum mr_err mr_cursors_write(struct mr_journal *journal)
+/* What was written is on the disk now. */
+static void cursor_written(struct mr_cursor *cursor, const struct slot *slot)
 {
-    uint64_t written[MR_CURSORS_MAX];
+    atomic_store_explicit(&cursor->seq_on_disk, slot->seq, memory_order_relaxed);
+    cursor->books_on_disk = slot->books;
+}
+
+/* As it is now; true: the disk has another one. */
+static bool cursor_changed(struct mr_cursor *cursor, struct slot *out)
+{
+    *out = (struct slot){.forgotten = false};
+    out->seq = mr_cursor_books(cursor, &out->books);
+    return out->seq != atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed) ||
+           memcmp(&out->books, &cursor->books_on_disk, sizeof(out->books)) != 0;
+}
+
+/* In rounds of a few slots, so that no table of them all is needed. */
+enum { SLOTS_PER_ROUND = 64 };
+
+static enum mr_err cursors_write_round(struct mr_journal *journal, uint32_t first)
+{
+    struct slot slots[SLOTS_PER_ROUND];
+    bool changed[SLOTS_PER_ROUND] = {false};
     bool any = false;
     enum mr_err err = MR_OK;
 
-    mr_mutex_lock(&journal->cursor_mutex);
-    err = journal->cursors_failed ? MR_ERR_IO : MR_OK;
-    for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
-        struct mr_cursor *cursor = &journal->cursors[i];
+    for (uint32_t i = 0; i < SLOTS_PER_ROUND && err == MR_OK; i++) {
+        struct mr_cursor *cursor = &journal->cursors[first + i];
 
-        if (!cursor->used) {
-            continue;
-        }
-        written[i] = atomic_load_explicit(&cursor->seq, memory_order_relaxed);
-        if (written[i] != atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed)) {
-            err = cursor_write(journal, cursor, written[i], false);
+        changed[i] = cursor->used && cursor_changed(cursor, &slots[i]);
+        if (changed[i]) {
+            err = cursor_write(journal, cursor, &slots[i]);
             any = true;
         }
     }
-    if (err == MR_OK && any) {
-        err = mr_file_sync(&journal->cursor_file) == MR_OK ? MR_OK : MR_ERR_IO;
-        for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
-            if (journal->cursors[i].used) {
-                atomic_store_explicit(&journal->cursors[i].seq_on_disk, written[i],
-                                      memory_order_relaxed);
-            }
+    if (err != MR_OK || !any) {
+        return err;
+    }
+    if (mr_file_sync(&journal->cursor_file) != MR_OK) {
+        return MR_ERR_IO;
+    }
+    for (uint32_t i = 0; i < SLOTS_PER_ROUND; i++) {
+        if (changed[i]) {
+            cursor_written(&journal->cursors[first + i], &slots[i]);
         }
+    }
+    return MR_OK;
+}
+
+enum mr_err mr_cursors_write(struct mr_journal *journal)
+{
+    mr_mutex_lock(&journal->cursor_mutex);
+    enum mr_err err = journal->cursors_failed ? MR_ERR_IO : MR_OK;
+    for (uint32_t first = 0; first < MR_CURSORS_MAX && err == MR_OK; first += SLOTS_PER_ROUND) {
+        err = cursors_write_round(journal, first);
     }
     if (err == MR_ERR_FULL) {
         err = MR_OK; /* no room: tried again next time */
@@ -409,7 +455,8 @@ static enum mr_err cursor_make(struct mr_journal *journal, struct mr_cursor *cur
     cursor->epoch = journal->epoch;
     atomic_store_explicit(&cursor->paused, name_is_paused(journal, name), memory_order_relaxed);
     atomic_store_explicit(&cursor->rule, MR_CURSOR_NEW, memory_order_relaxed);
-    err = cursor_write(journal, cursor, seq, false);
+    const struct slot slot = {.seq = seq, .books = {.begin = seq}};
+    err = cursor_write(journal, cursor, &slot);
     if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
         err = MR_ERR_IO;
     }
@@ -419,7 +466,8 @@ static enum mr_err cursor_make(struct mr_journal *journal, struct mr_cursor *cur
                             journal->name, name, mr_file_last_cause());
     }
     atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
-    atomic_store_explicit(&cursor->seq_on_disk, seq, memory_order_relaxed);
+    cursor->books = slot.books;
+    cursor_written(cursor, &slot);
     cursor->used = true;
     return MR_OK;
 }
@@ -544,14 +592,19 @@ enum mr_err mr_cursor_put(struct mr_cursor *cursor, uint64_t seq, enum mr_cursor
 
     mr_mutex_lock(&journal->cursor_mutex);
     enum mr_cursor_rule before = mr_cursor_rule(cursor);
+    struct slot slot = {.seq = seq};
+    mr_books_move(&slot.books, mr_cursor_books(cursor, &slot.books), seq, rule);
     atomic_store_explicit(&cursor->rule, rule, memory_order_relaxed);
-    enum mr_err err = cursor_write(journal, cursor, seq, false);
+    enum mr_err err = cursor_write(journal, cursor, &slot);
     if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
         err = MR_ERR_IO;
     }
     if (err == MR_OK) {
+        mr_mutex_lock(&cursor->books_mutex);
         atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
-        atomic_store_explicit(&cursor->seq_on_disk, seq, memory_order_relaxed);
+        cursor->books = slot.books;
+        mr_mutex_unlock(&cursor->books_mutex);
+        cursor_written(cursor, &slot);
     } else {
         atomic_store_explicit(&cursor->rule, before, memory_order_relaxed);
     }
@@ -581,9 +634,10 @@ enum mr_err mr_cursor_pause(struct mr_journal *journal, const char *name, bool p
         if (cursor->used && strcmp(cursor->name, name) == 0) {
             atomic_store_explicit(&cursor->paused, paused, memory_order_relaxed);
             /* With the seq that is on disk: what is newer is the keeper's to write. */
-            err = cursor_write(journal, cursor,
-                               atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed),
-                               false);
+            const struct slot slot = {
+                .seq = atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed),
+                .books = cursor->books_on_disk};
+            err = cursor_write(journal, cursor, &slot);
             any = true;
         }
     }
@@ -597,7 +651,10 @@ enum mr_err mr_cursor_pause(struct mr_journal *journal, const char *name, bool p
 /* The slot is free from now on; not synced yet. */
 static enum mr_err cursor_free(struct mr_journal *journal, struct mr_cursor *cursor)
 {
-    enum mr_err err = cursor_write(journal, cursor, mr_cursor_get(cursor), true);
+    struct slot slot = {.forgotten = true};
+
+    slot.seq = mr_cursor_books(cursor, &slot.books);
+    enum mr_err err = cursor_write(journal, cursor, &slot);
 
     cursor->used = err != MR_OK;
     return err;

@@ -62,7 +62,8 @@ enum mr_cursor_rule {
 };
 enum mr_cursor_rule mr_cursor_rule(const struct mr_cursor *cursor);
 
-/* Put it anywhere, backwards too, together with the rule; on disk when this returns.  The
+/* Put it anywhere, backwards too, together with the rule; on disk when this returns.  Its books
+ * (books.h) say what was passed over: given up if it leads, else confirmed; or repeated.  The
  * caller knows that the lane holds what is behind `seq`, and that nobody sets it meanwhile.
  */
 enum mr_err mr_cursor_put(struct mr_cursor *cursor, uint64_t seq,

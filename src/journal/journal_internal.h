@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/text.h"
+#include "journal/books.h"
 #include "journal/cursor.h"
 #include "journal/forecast.h"
 #include "journal/journal.h"
@@ -179,7 +180,10 @@ struct mr_cursor {
     struct mr_lane *lane;
     _Atomic uint64_t seq;
     _Atomic uint64_t seq_on_disk;
-    uint64_t generation; /* of the newer copy on disk; keeper, under the mutex */
+    struct mr_mutex books_mutex;
+    struct mr_books books;         /* of `seq`, changed with it under books_mutex */
+    struct mr_books books_on_disk; /* of `seq_on_disk`; under the journal's cursor_mutex */
+    uint64_t generation;           /* of the newer copy on disk; keeper, under the mutex */
     uint32_t lane_index;
     uint32_t epoch;
     uint8_t newer_copy;
@@ -253,6 +257,15 @@ enum mr_err mr_epoch_begin(struct mr_journal *journal, uint32_t lane_count,
 
 /* The last seq that `lane` had when the epoch before this one ended. */
 uint64_t mr_epoch_floor(const struct mr_journal *journal, uint32_t lane);
+
+/* ---- books.c ---- */
+
+/* The 72 bytes of a slot. */
+void mr_books_put(const struct mr_books *books, uint8_t *out);
+void mr_books_get(const uint8_t *in, struct mr_books *out);
+
+/* The cursor was put from `from` to `to`, as mr_cursor_put() says. */
+void mr_books_move(struct mr_books *books, uint64_t from, uint64_t to, enum mr_cursor_rule rule);
 
 /* ---- cursor.c ---- */
 

@@ -639,6 +639,26 @@ static inline bool view_name(const struct mr_view *view, struct mr_event *out)
     return true;
 }
 
+/* The record at `seq` says nothing about itself and `more` behind it: so many are lost to the
+ * view, as far as they are its own.
+ */
+static void view_lose(const struct mr_view *view, struct mr_view_at *at, uint64_t seq,
+                      uint64_t more)
+{
+    const struct view_pin *pin = view->pin;
+    uint64_t first = seq > pin->seq_from ? seq : pin->seq_from;
+    uint64_t last = seq + more < pin->seq_to ? seq + more : pin->seq_to;
+
+    at->lost += last >= first ? last - first + 1 : 0;
+}
+
+/* A gap is alone in its batch and stands for all of it. */
+static void view_gap(const struct mr_view *view, struct mr_view_at *at, uint64_t seq)
+{
+    view_lose(view, at, seq, at->left);
+    at->records.at = at->records.end;
+}
+
 /* The next record of the view that is its own, decoded into out->raw; false: none. */
 static inline bool view_next(const struct mr_view *view, struct mr_view_at *at,
                              struct mr_event *out)
@@ -657,12 +677,16 @@ static inline bool view_next(const struct mr_view *view, struct mr_view_at *at,
         if (MR_UNLIKELY(mr_record_get(&at->records, at->time_base_us, &out->raw) != MR_OK)) {
             mr_log(MR_LOG_ERROR, "journal", "record %llu of lane %u does not parse; please report",
                    (unsigned long long)seq, view->lane);
+            view_lose(view, at, seq, at->left);
             at->records.at = at->records.end;
             continue;
         }
         if (seq >= pin->seq_from && seq <= pin->seq_to) {
             out->seq = seq;
             return true;
+        }
+        if (out->raw.type == MR_RECORD_GAP) {
+            view_gap(view, at, seq);
         }
     }
 }
@@ -691,8 +715,15 @@ static inline bool raw_is_event(const struct mr_record_raw *raw)
 bool mr_view_event(const struct mr_view *view, struct mr_view_at *at, struct mr_event *out)
 {
     while (view_next(view, at, out)) {
-        if (raw_is_event(&out->raw) && view_event_fill(view, out)) {
-            return true;
+        if (MR_LIKELY(raw_is_event(&out->raw))) {
+            if (MR_LIKELY(view_event_fill(view, out))) {
+                return true;
+            }
+            view_lose(view, at, out->seq, 0);
+        } else if (out->raw.type == MR_RECORD_GAP) {
+            view_gap(view, at, out->seq);
+        } else {
+            at->control += 1;
         }
     }
     return false;
@@ -709,6 +740,8 @@ bool mr_view_record(const struct mr_view *view, struct mr_view_at *at, struct mr
             out->type = out->raw.type;
             out->received_us = out->raw.received_us;
             return true;
+        } else {
+            view_gap(view, at, out->seq);
         }
     }
     return false;

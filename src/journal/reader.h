@@ -86,6 +86,8 @@ struct mr_view_at {
     int64_t time_base_us;
     uint32_t left;
     const uint8_t *next_batch;
+    uint64_t control; /* records passed over so far that are no events */
+    uint64_t lost;    /* ... and those of a gap, or that do not parse */
 };
 
 struct mr_view_at mr_view_begin(const struct mr_view *view);

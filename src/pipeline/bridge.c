@@ -150,6 +150,22 @@ static struct mr_metric *metric(const struct mr_bridge *b, enum mr_metric_kind k
     return mr_metric_new(kind, name, help, labels);
 }
 
+static void create_ledger(struct mr_bridge *b)
+{
+    char labels[MR_CURSOR_NAME_MAX + 96];
+
+    for (size_t i = 0; i < MR_COLUMNS; i++) {
+        snprintf(labels, sizeof(labels), "bridge=\"%s\",lane=\"%u\",column=\"%s\"", b->name,
+                 b->options.lane, mr_column_names[i]);
+        b->metrics.ledger[i] = mr_metric_new(
+            MR_METRIC_COUNTER, "millrace_ledger_records_total",
+            "What became of the records that the cursor has passed, over restarts.", labels);
+    }
+    b->metrics.unbalanced =
+        metric(b, MR_METRIC_GAUGE, "millrace_ledger_unbalanced",
+               "1 if what became of the records does not add up to what the cursor has passed.");
+}
+
 static void create_metrics(struct mr_bridge *b)
 {
     b->metrics = (struct bridge_metrics){
@@ -180,6 +196,7 @@ static void create_metrics(struct mr_bridge *b)
         .committed_seq = metric(b, MR_METRIC_GAUGE, "millrace_sink_committed_seq",
                                 "Everything at or below this seq is settled."),
     };
+    create_ledger(b);
     if (b->shape.keeps_position) {
         b->metrics.position = metric(b, MR_METRIC_GAUGE, "millrace_sink_position_seq",
                                      "The target's own position: it has everything up to here.");
@@ -436,6 +453,12 @@ void mr_bridge_stats(struct mr_bridge *b, struct mr_bridge_stats *out)
 
 void mr_bridge_refresh(struct mr_bridge *b)
 {
-    mr_metric_set(b->metrics.lag_bytes,
-                  (int64_t)mr_lane_bytes_behind(b->lane, mr_cursor_get(b->cursor)));
+    struct mr_books books;
+    uint64_t seq = mr_cursor_books(b->cursor, &books);
+
+    mr_metric_set(b->metrics.lag_bytes, (int64_t)mr_lane_bytes_behind(b->lane, seq));
+    for (size_t i = 0; i < MR_COLUMNS; i++) {
+        mr_metric_set(b->metrics.ledger[i], (int64_t)books.columns[i]);
+    }
+    mr_metric_set(b->metrics.unbalanced, mr_books_difference(&books, seq) != 0);
 }

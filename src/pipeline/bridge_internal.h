@@ -28,6 +28,7 @@
 #include "base/metric.h"
 #include "base/rng.h"
 #include "codec/timestamp.h"
+#include "journal/books.h"
 #include "pipeline/bridge.h"
 #include "pipeline/operate_internal.h"
 #include "pipeline/position_internal.h"
@@ -81,15 +82,20 @@ struct dests {
 struct flight {
     struct mr_bridge *bridge;
     struct mr_batch batch;
-    struct mr_view view;   /* what its records borrow from */
-    bool ends_view;        /* unpin when retired */
-    bool submitted;        /* the sink has it */
-    _Atomic uint32_t left; /* records without a verdict */
-    _Atomic bool failed;   /* some RETRY or SUSPECT */
-    _Atomic bool suspect;  /* some SUSPECT */
-    uint32_t rejected;     /* records that became dead letters after submit */
-    uint32_t dead;         /* dead letters made while filling */
+    struct mr_view view; /* what its records borrow from */
+    bool ends_view;      /* unpin when retired */
+    bool submitted;      /* the sink has it */
+    /* Records without a verdict, and from VERDICT_DONE on those with DONE from the target: one
+     * number, so that a verdict is one subtraction.
+     */
+    _Atomic uint64_t verdicts;
+    _Atomic bool failed;  /* some RETRY or SUSPECT */
+    _Atomic bool suspect; /* some SUSPECT */
+    uint32_t rejected;    /* records that became dead letters after submit */
+    uint32_t dead;        /* dead letters made while filling */
     uint32_t skipped;
+    uint64_t control;          /* no events, or another bridge's letters */
+    uint64_t lost;             /* the journal could not read them back */
     uint32_t times_replaced;   /* records whose event time was of no use */
     int64_t received_first_us; /* of its first and last event */
     int64_t received_last_us;
@@ -98,6 +104,13 @@ struct flight {
     uint64_t records_end; /* ring positions behind it */
     uint64_t bytes_end;
 };
+
+#define VERDICT_DONE ((uint64_t)1 << 32)
+
+static inline uint32_t flight_left(const struct flight *flight)
+{
+    return (uint32_t)atomic_load_explicit(&flight->verdicts, memory_order_acquire);
+}
 
 struct reject {
     struct flight *flight;
@@ -178,7 +191,9 @@ struct bridge_metrics {
     struct mr_metric *lag_seconds;
     struct mr_metric *lag_bytes; /* written by refresh */
     struct mr_metric *committed_seq;
-    struct mr_metric *position; /* of a target that keeps one */
+    struct mr_metric *position;           /* of a target that keeps one */
+    struct mr_metric *ledger[MR_COLUMNS]; /* written by refresh, as what follows */
+    struct mr_metric *unbalanced;
 };
 
 struct mr_bridge {
@@ -237,6 +252,7 @@ struct mr_bridge {
     uint32_t isolate_chunk;
     int64_t settled_ms; /* time of the last record that was settled */
     bool said_paused;
+    bool said_unbalanced;
 
     /* ---- shared ---- */
     struct mr_thread *thread;
@@ -330,7 +346,7 @@ enum fill_result mr_fill_span(struct mr_bridge *bridge, uint32_t records_max, in
 struct flight *mr_flight_at(struct mr_bridge *bridge, uint64_t index);
 struct flight *mr_flight_open(struct mr_bridge *bridge); /* NULL: no room */
 void mr_flight_close(struct mr_bridge *bridge, struct flight *flight, uint64_t seq_last);
-void mr_flight_pass(struct mr_bridge *bridge, uint64_t seq_last); /* a range without records */
+void mr_flight_lose(struct mr_bridge *bridge, uint64_t seq_last, uint64_t lost); /* up to there */
 bool mr_flight_retire(struct mr_bridge *bridge);
 bool mr_flight_settled(const struct mr_bridge *bridge); /* the sink owes no verdict */
 bool mr_flight_absorb(struct mr_bridge *bridge, const struct flight *flight, uint64_t seq_last);
@@ -368,6 +384,7 @@ void mr_worker_close(struct mr_bridge *bridge, int64_t patience_ns);
 bool mr_worker_rewind(struct mr_bridge *bridge); /* false: it had to stop */
 
 /* port.c */
+void mr_port_settled(struct flight *flight, uint32_t count, uint32_t done);
 void mr_port_fail(struct mr_bridge *bridge, struct flight *flight, enum mr_verdict verdict,
                   const char *reason);
 void mr_port_error(struct mr_bridge *bridge, const char *text);

@@ -350,7 +350,7 @@ void mr_dead_take_rejects(struct mr_bridge *b)
         b->reject_count -= 1;
         memmove(&b->rejects[0], &b->rejects[1], b->reject_count * sizeof(b->rejects[0]));
         mr_mutex_unlock(&b->mutex);
-        mr_sink_settle(&b->port, reject.flight, 1, MR_VERDICT_DONE, NULL);
+        mr_port_settled(reject.flight, 1, 0);
     }
 }
 

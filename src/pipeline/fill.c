@@ -133,6 +133,7 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
     size_t room = mr_flight_records_room(b);
     struct flight *flight = room == 0 ? NULL : mr_flight_open(b);
     uint64_t seq_last = b->seq_done;
+    struct mr_view_at began = b->view_at;
     int64_t first_us = 0;
     int64_t last_us = 0;
     struct mr_event event;
@@ -162,11 +163,15 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
                 b->view_at = before;
                 break;
             }
+        } else {
+            flight->control += 1;
         }
         seq_last = event.seq;
         last_us = event.received_us;
         first_us = first_us == 0 ? last_us : first_us;
     }
+    flight->control += b->view_at.control - began.control;
+    flight->lost += b->view_at.lost - began.lost;
     flight->received_first_us = first_us;
     flight->received_last_us = last_us;
     if (err == MR_ERR_IO) {

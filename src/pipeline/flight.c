@@ -4,13 +4,17 @@
  *
  * A view is cut into spans: contiguous ranges of seqs, each with the records that
  * the sink got.  Spans stand in a ring in the order of the journal.  A verdict
- * only counts down `left` of its span; which record it was for does not matter,
+ * only counts down those of its span; which record it was for does not matter,
  * because the cursor moves by whole spans.  So settling costs one atomic
  * subtraction for any number of records, from any thread, in any order.
  *
  * Everything a span needs (records, encoded values, routes of nameless events)
  * is taken from two rings in the same order in which spans retire, so giving it
  * back is moving a tail.
+ *
+ * The books (journal/books.h) take from each span what was counted where it was decided:
+ * verdicts, letters, what was skipped or no event.  None of it is derived from the cursor,
+ * so that the two check each other.
  *
  * Rejected: a bit per record, to repeat only what failed.  After a failure the
  * records behind it are repeated anyway, for the order; a span bounds the rest.
@@ -25,6 +29,8 @@
  *   (5) Of a target that keeps a position no span retires behind that.
  */
 #include "pipeline/bridge_internal.h"
+
+#include <inttypes.h>
 
 static void flight_check(const struct mr_bridge *b)
 {
@@ -106,7 +112,7 @@ void mr_flight_close(struct mr_bridge *b, struct flight *flight, uint64_t seq_la
     flight->batch.seq_last = seq_last;
     flight->records_end = b->records_head;
     flight->bytes_end = b->bytes.head;
-    atomic_store_explicit(&flight->left, flight->batch.record_count, memory_order_relaxed);
+    atomic_store_explicit(&flight->verdicts, flight->batch.record_count, memory_order_relaxed);
     b->seq_done = seq_last;
     b->flight_head += 1;
     flight_check(b);
@@ -130,6 +136,8 @@ bool mr_flight_absorb(struct mr_bridge *b, const struct flight *flight, uint64_t
     newest->batch.seq_last = seq_last;
     newest->batch.epoch = flight->batch.epoch;
     newest->skipped += flight->skipped;
+    newest->control += flight->control;
+    newest->lost += flight->lost;
     newest->dead += flight->dead;
     newest->times_replaced += flight->times_replaced;
     newest->dead_seq = flight->dead_seq > newest->dead_seq ? flight->dead_seq : newest->dead_seq;
@@ -139,17 +147,20 @@ bool mr_flight_absorb(struct mr_bridge *b, const struct flight *flight, uint64_t
     return true;
 }
 
-void mr_flight_pass(struct mr_bridge *b, uint64_t seq_last)
+void mr_flight_lose(struct mr_bridge *b, uint64_t seq_last, uint64_t lost)
 {
     struct flight *flight = mr_flight_open(b);
 
     mr_assert(flight != NULL);
+    flight->lost = lost;
     mr_flight_close(b, flight, seq_last);
 }
 
-static void flight_count(struct mr_bridge *b, const struct flight *flight)
+static void flight_count(struct mr_bridge *b, const struct flight *flight,
+                         uint64_t columns[MR_COLUMNS])
 {
-    uint64_t sent = flight->batch.record_count - flight->rejected;
+    uint64_t sent = atomic_load_explicit(&flight->verdicts, memory_order_relaxed) / VERDICT_DONE;
+    uint64_t dead = (uint64_t)flight->dead + flight->rejected;
 
     if (sent != 0) {
         b->attempt = 0;
@@ -157,29 +168,54 @@ static void flight_count(struct mr_bridge *b, const struct flight *flight)
     }
     atomic_fetch_add_explicit(&b->delivered, sent, memory_order_relaxed);
     atomic_fetch_add_explicit(&b->skipped, flight->skipped, memory_order_relaxed);
-    atomic_fetch_add_explicit(&b->dead_count, flight->dead + flight->rejected,
-                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&b->dead_count, dead, memory_order_relaxed);
     mr_metric_add(b->metrics.records, sent);
     mr_metric_add(b->metrics.bytes, flight->value_bytes);
     mr_metric_add(b->metrics.skipped, flight->skipped);
-    mr_metric_add(b->metrics.dead_letters, flight->dead + flight->rejected);
+    mr_metric_add(b->metrics.dead_letters, dead);
     mr_metric_add(b->metrics.times_replaced, flight->times_replaced);
+    mr_metric_add(b->metrics.lost, flight->lost);
+    columns[MR_COLUMN_DELIVERED] += sent;
+    columns[MR_COLUMN_SKIPPED] += flight->skipped;
+    columns[MR_COLUMN_DEAD_LETTERS] += dead;
+    columns[MR_COLUMN_LOST] += flight->lost;
+    columns[MR_COLUMN_CONTROL] += flight->control;
+}
+
+static void say_unbalanced(struct mr_bridge *b)
+{
+    struct mr_books books;
+    uint64_t seq = mr_cursor_books(b->cursor, &books);
+    int64_t difference = mr_books_difference(&books, seq);
+
+    if (!b->said_unbalanced && difference != 0) {
+        b->said_unbalanced = true;
+        mr_log(MR_LOG_ERROR, "bridge",
+               "%s: the books of lane %u do not balance at record %" PRIu64 ": %" PRIu64
+               " records too %s are accounted for; events may be lost or doubled: `millrace audit "
+               "%s` shows the columns, `millrace audit --kafka` compares with the target; please "
+               "report it",
+               b->name, b->options.lane, seq,
+               difference < 0 ? 0 - (uint64_t)difference : (uint64_t)difference,
+               difference < 0 ? "few" : "many", b->name);
+    }
 }
 
 /* Retire settled spans from the oldest on; true: the cursor moved. */
 bool mr_flight_retire(struct mr_bridge *b)
 {
     uint64_t before = b->seq_cursor;
+    uint64_t columns[MR_COLUMNS] = {0};
 
     while (b->flight_tail != b->flight_head) {
         struct flight *flight = mr_flight_at(b, b->flight_tail);
-        if (atomic_load_explicit(&flight->left, memory_order_acquire) != 0 ||
+        if (flight_left(flight) != 0 ||
             atomic_load_explicit(&flight->failed, memory_order_relaxed) ||
             !mr_dead_durable(b, flight->dead_seq) ||
             (b->shape.keeps_position && flight->batch.seq_last > b->position.seq)) {
             break;
         }
-        flight_count(b, flight);
+        flight_count(b, flight, columns);
         b->seq_cursor = flight->batch.seq_last;
         b->records_tail = flight->records_end;
         b->bytes.tail = flight->bytes_end;
@@ -198,8 +234,8 @@ bool mr_flight_retire(struct mr_bridge *b)
     if (b->seq_cursor >= b->isolate_until) {
         b->isolate_until = 0;
     }
-    if (b->seq_cursor > mr_cursor_get(b->cursor)) {
-        mr_cursor_set(b->cursor, b->seq_cursor);
+    if (MR_UNLIKELY(!mr_cursor_settle(b->cursor, b->seq_cursor, columns))) {
+        say_unbalanced(b);
     }
     if (MR_UNLIKELY(b->seq_cursor >= b->seq_epoch_end)) {
         mr_group_settled(b);
@@ -211,7 +247,7 @@ bool mr_flight_settled(const struct mr_bridge *b)
 {
     for (uint64_t i = b->flight_tail; i != b->flight_head; i++) {
         const struct flight *flight = &b->flights[i & (FLIGHTS_MAX - 1)];
-        if (flight->submitted && atomic_load_explicit(&flight->left, memory_order_acquire) != 0) {
+        if (flight->submitted && flight_left(flight) != 0) {
             return false;
         }
     }

@@ -39,9 +39,11 @@ void mr_port_fail(struct mr_bridge *b, struct flight *flight, enum mr_verdict ve
     atomic_store(&b->failing, true);
 }
 
-static void port_count_down(struct flight *flight, uint32_t count)
+/* `count` records have their verdict; `done` of them, the target has. */
+void mr_port_settled(struct flight *flight, uint32_t count, uint32_t done)
 {
-    uint32_t left = atomic_fetch_sub_explicit(&flight->left, count, memory_order_acq_rel);
+    uint32_t left = (uint32_t)atomic_fetch_sub_explicit(
+        &flight->verdicts, count - done * VERDICT_DONE, memory_order_acq_rel);
 
     mr_assert(left >= count); /* each record is settled once */
     if (left == count) {
@@ -58,7 +60,7 @@ void mr_sink_settle(struct mr_sink_port *port, void *token, uint32_t count, enum
     if (verdict != MR_VERDICT_DONE) {
         mr_port_fail(port->bridge, flight, verdict, reason);
     }
-    port_count_down(flight, count);
+    mr_port_settled(flight, count, verdict == MR_VERDICT_DONE ? count : 0);
 }
 
 /* The worker writes the letter, then counts the record as settled.  Without a free

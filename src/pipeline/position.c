@@ -129,6 +129,12 @@ static bool go_where_found(struct mr_bridge *b)
                "journal does not hold them any more",
                b->name, b->position.found_seq + 1, seq, b->options.lane);
         mr_metric_add(b->metrics.lost, seq - b->position.found_seq);
+        /* The move has counted only what comes again. */
+        const uint64_t columns[MR_COLUMNS] = {
+            [MR_COLUMN_LOST] = seq - b->position.found_seq,
+            [MR_COLUMN_REPEATED] = seq - b->position.found_seq,
+        };
+        (void)!mr_cursor_settle(b->cursor, seq, columns);
     }
     return true;
 }

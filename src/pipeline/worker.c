@@ -187,6 +187,20 @@ static void worker_drained(struct mr_bridge *b, int64_t now_ns)
 
 /* ---- flowing ---- */
 
+/* Up to `seq_last` nothing can be read back. */
+static void worker_lose(struct mr_bridge *b, uint64_t seq_first, uint64_t seq_last)
+{
+    uint64_t first = seq_first > b->seq_done ? seq_first : b->seq_done + 1;
+
+    mr_log(MR_LOG_ERROR, "bridge",
+           "%s: records %" PRIu64 " to %" PRIu64 " of lane %u are lost (see the journal's "
+           "message); going on behind them",
+           b->name, seq_first, seq_last, b->options.lane);
+    if (seq_last > b->seq_done) {
+        mr_flight_lose(b, seq_last, seq_last - first + 1);
+    }
+}
+
 /* Read the next view.  True: there is one, or something to pass. */
 static bool worker_read(struct mr_bridge *b)
 {
@@ -198,19 +212,15 @@ static bool worker_read(struct mr_bridge *b)
 
     switch (mr_reader_next(b->reader, &b->view)) {
     case MR_OK:
+        if (MR_UNLIKELY(b->view.seq_first > b->seq_done + 1)) {
+            worker_lose(b, b->seq_done + 1, b->view.seq_first - 1);
+        }
         b->view_at = mr_view_begin(&b->view);
         b->view_open = true;
         mr_names_on_drop(b->view.names, mr_route_drop, b);
         return true;
     case MR_ERR_CORRUPT:
-        mr_log(MR_LOG_ERROR, "bridge",
-               "%s: records %" PRIu64 " to %" PRIu64 " of lane %u are lost (see the journal's "
-               "message); going on behind them",
-               b->name, b->view.seq_first, b->view.seq_last, b->options.lane);
-        mr_metric_add(b->metrics.lost, b->view.seq_last - b->view.seq_first + 1);
-        if (b->view.seq_last > b->seq_done) {
-            mr_flight_pass(b, b->view.seq_last);
-        }
+        worker_lose(b, b->view.seq_first, b->view.seq_last);
         return true;
     case MR_ERR_FULL:
         b->held_up = true;

@@ -25,6 +25,7 @@ BROKER = ("unit/test_ackgate", "unit/test_broker", "unit/test_session_qos2", "un
           "unit/test_session_model", "unit/test_broker_pressure")
 PIPELINE = ("unit/test_pipeline", "unit/test_pipeline_position", "unit/test_pipeline_epochs",
             "unit/test_pipeline_room")
+BOOKS = ("unit/test_books",)
 LEDGER = ("ledger/ledger",)
 EXACTLY = ("unit/test_pipeline_position", "behaviour/kafka_exactly", *LEDGER)
 
@@ -91,10 +92,8 @@ MUTANTS = (
            "uint8_t copy = !cursor->newer_copy;", "uint8_t copy = cursor->newer_copy;", JOURNAL),
     Mutant("cursor-not-synced", "segments are recycled for cursors that are not on the medium",
            "src/journal/cursor.c",
-           "if (err == MR_OK && any) {\n"
-           "        err = mr_file_sync(&journal->cursor_file) == MR_OK ? MR_OK : MR_ERR_IO;\n"
-           "        for",
-           "if (err == MR_OK && any) {\n        for", JOURNAL),
+           "if (mr_file_sync(&journal->cursor_file) != MR_OK) {",
+           "if (journal->cursors_failed) {", JOURNAL),
     # ---- acknowledgements ----
     Mutant("ack-early", "a PUBACK leaves one event before its own is durable",
            "src/broker/ackgate.c",
@@ -132,8 +131,16 @@ MUTANTS = (
     # ---- the way to Kafka ----
     Mutant("cursor-too-far", "the cursor covers what the sink has not confirmed yet",
            "src/pipeline/flight.c",
-           "mr_cursor_set(b->cursor, b->seq_cursor);", "mr_cursor_set(b->cursor, b->seq_done);",
-           PIPELINE + LEDGER),
+           "mr_cursor_settle(b->cursor, b->seq_cursor, columns)",
+           "mr_cursor_settle(b->cursor, b->seq_done, columns)", PIPELINE + LEDGER),
+    Mutant("skipped-uncounted", "an event that no filter matches is in no column of the books",
+           "src/pipeline/fill.c", "flight->skipped += 1;", "(void)flight;", BOOKS),
+    Mutant("letter-counted-twice", "a dead letter is in the books as delivered too",
+           "src/pipeline/dead.c",
+           "mr_port_settled(reject.flight, 1, 0);", "mr_port_settled(reject.flight, 1, 1);", BOOKS),
+    Mutant("books-forgotten", "the books of a bridge begin anew at each start",
+           "src/journal/cursor.c",
+           "mr_books_get(slot + SLOT_BOOKS_AT, &cursor->books);", "(void)mr_books_get;", BOOKS),
     Mutant("verdict-ignored", "a span that the target refused for now counts as delivered",
            "src/pipeline/flight.c",
            "atomic_load_explicit(&flight->failed, memory_order_relaxed) ||\n            "

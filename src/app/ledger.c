@@ -1,0 +1,88 @@
+/* ledger.c - see ledger.h. */
+#include "app/ledger.h"
+
+#include "app/gateway_internal.h"
+#include "codec/json.h"
+
+#include <inttypes.h>
+
+/* Modulo 2^64 where a journal was put back to an older state; then it does not balance. */
+uint64_t mr_ledger_received(const struct mr_ledger_row *row)
+{
+    return row->newest - row->books.begin;
+}
+
+uint64_t mr_ledger_pending(const struct mr_ledger_row *row)
+{
+    return row->newest > row->seq ? row->newest - row->seq : 0;
+}
+
+/* `null` where the lane's end cannot be told. */
+static void put_end(struct mr_text *out, const char *name, const struct mr_ledger_row *row,
+                    uint64_t value)
+{
+    if (row->newest == UINT64_MAX) {
+        mr_text_fmt(out, ",\"%s\":null", name);
+    } else {
+        mr_text_fmt(out, ",\"%s\":%" PRIu64, name, value);
+    }
+}
+
+void mr_ledger_put(struct mr_text *out, const struct mr_ledger_row *row)
+{
+    int64_t difference = mr_books_difference(&row->books, row->seq);
+
+    mr_text_add(out, "{\"bridge\":");
+    mr_json_add_string(out, mr_span_of(row->name));
+    mr_text_fmt(out, ",\"lane\":%" PRIu32 ",\"begin\":%" PRIu64 ",\"cursor\":%" PRIu64, row->lane,
+                row->books.begin, row->seq);
+    put_end(out, "durable", row, row->newest);
+    put_end(out, "received", row, mr_ledger_received(row));
+    for (size_t i = 0; i < MR_COLUMNS; i++) {
+        mr_text_fmt(out, ",\"%s\":%" PRIu64, mr_column_names[i], row->books.columns[i]);
+    }
+    put_end(out, "pending", row, mr_ledger_pending(row));
+    mr_text_fmt(out, ",\"balanced\":%s,\"difference\":%" PRId64 "}",
+                difference == 0 ? "true" : "false", difference);
+}
+
+struct page {
+    struct mr_text *text; /* NULL: only whether they balance */
+    bool any;
+    bool balances;
+};
+
+static void on_row(void *arg, const struct mr_books_row *found)
+{
+    struct page *page = arg;
+    struct mr_ledger_row row = {
+        .lane = found->lane_index, .seq = found->seq, .books = found->books};
+    struct mr_text name = mr_text_over(row.name, sizeof(row.name));
+
+    page->balances = page->balances && mr_books_difference(&row.books, row.seq) == 0;
+    if (page->text == NULL) {
+        return;
+    }
+    mr_text_add(&name, found->name);
+    row.newest = mr_lane_durable(found->lane); /* after the cursor, so not below it */
+    mr_text_add(page->text, page->any ? "," : "");
+    mr_ledger_put(page->text, &row);
+    page->any = true;
+}
+
+void mr_ledger_page(struct gateway *gateway, struct mr_text *text)
+{
+    struct page page = {.text = text, .balances = true};
+
+    mr_text_fmt(text, "{\"journal_id\":\"%s\",\"ledger\":[", gateway->journal_id);
+    mr_books_list(gateway->journal, on_row, &page);
+    mr_text_fmt(text, "],\"balanced\":%s}\n", page.balances ? "true" : "false");
+}
+
+bool mr_ledger_balances(struct gateway *gateway)
+{
+    struct page page = {.balances = true};
+
+    mr_books_list(gateway->journal, on_row, &page);
+    return page.balances;
+}

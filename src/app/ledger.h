@@ -1,0 +1,33 @@
+/* ledger.h - what became of every record, per bridge and lane: for /api/v1/ledger and audit.
+ *
+ *     cursors and their books (journal/books.h) ─▶ rows ─▶ JSON, a table
+ *
+ * Thread: any.   Memory: the caller's.   Time: a look at each cursor.
+ */
+#ifndef MR_APP_LEDGER_H
+#define MR_APP_LEDGER_H
+
+#include "base/text.h"
+#include "journal/books.h"
+
+struct mr_ledger_row {
+    char name[MR_CURSOR_NAME_MAX + 1];
+    uint32_t lane;
+    uint64_t seq;    /* the cursor */
+    uint64_t newest; /* durable in the lane; UINT64_MAX: cannot be told */
+    struct mr_books books;
+};
+
+uint64_t mr_ledger_received(const struct mr_ledger_row *row);
+uint64_t mr_ledger_pending(const struct mr_ledger_row *row);
+
+/* One JSON object. */
+void mr_ledger_put(struct mr_text *out, const struct mr_ledger_row *row);
+
+struct gateway;
+
+/* /api/v1/ledger */
+void mr_ledger_page(struct gateway *gateway, struct mr_text *page);
+bool mr_ledger_balances(struct gateway *gateway);
+
+#endif
