@@ -200,35 +200,6 @@ struct clients_page {
     uint64_t count;
 };
 
-/* `*` stands for anything.  Iterative, so that a pattern cannot choose how deep. */
-static bool glob_matches(const char *pattern, struct mr_span text)
-{
-    const char *star = NULL;
-    size_t star_at = 0;
-    size_t i = 0;
-
-    while (i < text.len) {
-        if (*pattern == '*') {
-            star = pattern;
-            star_at = i;
-            pattern += 1;
-        } else if ((uint8_t)*pattern == text.at[i]) {
-            pattern += 1;
-            i += 1;
-        } else if (star != NULL) {
-            pattern = star + 1;
-            star_at += 1;
-            i = star_at;
-        } else {
-            return false;
-        }
-    }
-    while (*pattern == '*') {
-        pattern += 1;
-    }
-    return *pattern == '\0';
-}
-
 static void put_client(void *arg, const struct mr_client_info *info)
 {
     static const char *const versions[] = {[3] = "3.1", [4] = "3.1.1", [5] = "5.0"};
@@ -236,7 +207,7 @@ static void put_client(void *arg, const struct mr_client_info *info)
     struct mr_text *page = clients->page;
     struct mr_span id = info->client;
 
-    if (clients->filter != NULL && !glob_matches(clients->filter, id)) {
+    if (clients->filter != NULL && !mr_text_glob(clients->filter, id)) {
         return;
     }
     id.len = id.len < CLIENT_ID_SHOWN ? id.len : CLIENT_ID_SHOWN;

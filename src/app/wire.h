@@ -17,6 +17,7 @@ extern const struct mr_command mr_command_run;
 extern const struct mr_command mr_command_check;
 extern const struct mr_command mr_command_config;
 extern const struct mr_command mr_command_explain;  /* explain.c */
+extern const struct mr_command mr_command_audit;    /* audit.c */
 extern const struct mr_command mr_command_simulate; /* cli/simulate.c */
 
 /* Every kind of sink; ends with NULL. */

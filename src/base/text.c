@@ -285,3 +285,32 @@ unsigned mr_text_distance(const char *a, const char *b)
     }
     return rows[a_len % 3][b_len];
 }
+
+/* Iterative, so that a pattern cannot choose how deep. */
+bool mr_text_glob(const char *pattern, struct mr_span text)
+{
+    const char *star = NULL;
+    size_t star_at = 0;
+    size_t i = 0;
+
+    while (i < text.len) {
+        if (*pattern == '*') {
+            star = pattern;
+            star_at = i;
+            pattern += 1;
+        } else if ((uint8_t)*pattern == text.at[i]) {
+            pattern += 1;
+            i += 1;
+        } else if (star != NULL) {
+            pattern = star + 1;
+            star_at += 1;
+            i = star_at;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*') {
+        pattern += 1;
+    }
+    return *pattern == '\0';
+}

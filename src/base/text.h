@@ -60,4 +60,7 @@ bool mr_utf8_valid(struct mr_span span);
  */
 unsigned mr_text_distance(const char *a, const char *b);
 
+/* Does the whole of `text` match?  `*` in the pattern stands for anything, nothing included. */
+bool mr_text_glob(const char *pattern, struct mr_span text);
+
 #endif

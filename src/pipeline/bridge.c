@@ -423,11 +423,15 @@ const char *mr_bridge_state_name(enum mr_bridge_state state)
 
 void mr_bridge_stats(struct mr_bridge *b, struct mr_bridge_stats *out)
 {
+    struct mr_books books;
+    uint64_t seq = mr_cursor_books(b->cursor, &books);
+
     *out = (struct mr_bridge_stats){
         .name = b->name,
         .type = b->options.sink->name,
         .lane = b->options.lane,
-        .cursor_seq = mr_cursor_get(b->cursor),
+        .cursor_seq = seq,
+        .balanced = mr_books_difference(&books, seq) == 0,
         .durable_seq = mr_lane_durable(b->lane),
         .delivered = atomic_load_explicit(&b->delivered, memory_order_relaxed),
         .skipped = atomic_load_explicit(&b->skipped, memory_order_relaxed),

@@ -153,6 +153,7 @@ struct mr_bridge_stats {
     uint64_t lag_bytes;   /* about what they take in the journal */
     uint64_t lag_s;       /* age of the oldest of them */
     bool up;
+    bool balanced;        /* the books are (journal/books.h) */
     char last_error[512]; /* "": none since it was last up */
 };
 void mr_bridge_stats(struct mr_bridge *bridge, struct mr_bridge_stats *out); /* any thread */

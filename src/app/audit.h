@@ -1,0 +1,34 @@
+/* audit.h - what the files of `millrace audit` share.
+ *
+ *     audit.c        the books
+ *     audit_kafka.c  the topics, read back
+ *
+ * Thread: main.   Memory: a row per cursor; a bit per record while topics are read back.
+ * Time:   the books: one question.  Kafka: everything in the topics goes over the network.
+ */
+#ifndef MR_APP_AUDIT_H
+#define MR_APP_AUDIT_H
+
+#include "app/cli/cli.h"
+#include "app/ledger.h"
+#include "app/settings.h"
+
+struct mr_audit {
+    struct mr_cli *cli;
+    const char *bridge; /* NULL: all */
+    char journal_id[37];
+    char path[4096];            /* of the journal, without a gateway */
+    struct mr_ledger_row *rows; /* by bridge and lane; mr_free() */
+    size_t count;
+};
+
+/* Fill the rows anew, as they are now.  Not MR_EXIT_OK: why was said. */
+int mr_audit_read(struct mr_audit *audit);
+
+/* What has `bridge` in Kafka, by the books that were read before?  MR_EXIT_FAILED: not what they
+ * say; else why it could not be found out was said.
+ */
+int mr_audit_kafka(const struct mr_audit *audit, const struct mr_settings *settings,
+                   const struct mr_bridge_settings *bridge);
+
+#endif

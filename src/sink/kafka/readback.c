@@ -1,0 +1,270 @@
+/* readback.c - see readback.h.
+ *
+ * The end of a partition is the high watermark of the moment in which the reading began.  At
+ * read_committed a transaction that is open there hides what is behind it; it is waited for,
+ * and ends within its own timeout.
+ */
+#include "sink/kafka/readback.h"
+
+#include "os/clock.h"
+#include "sink/kafka/kafka_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum {
+    ASK_MS = 15000, /* metadata, watermarks */
+    POLL_MS = 200,  /* for a message */
+    SILENT_S = 60,  /* without any progress: given up */
+    TOPICS_READ_MAX = 1000,
+};
+
+struct part {
+    int64_t end; /* to be reached */
+    bool done;
+};
+
+struct source {
+    rd_kafka_topic_t *rkt;
+    uint32_t first; /* place of its partition 0 */
+    int32_t partitions;
+};
+
+struct readback {
+    struct kafka as; /* tokens belong to one */
+    rd_kafka_t *rk;
+    rd_kafka_queue_t *queue;
+    struct source sources[TOPICS_READ_MAX];
+    uint32_t source_count;
+    struct part *parts; /* by place */
+    uint32_t part_count;
+    uint32_t left; /* not at their end */
+};
+
+static enum mr_err fail(struct mr_error *why, enum mr_err err, const char *doing, const char *topic,
+                        rd_kafka_resp_err_t cause)
+{
+    return mr_error_set(why, err, "%s%s%s: %s", doing, topic == NULL ? "" : " ",
+                        topic == NULL ? "" : topic, rd_kafka_err2str(cause));
+}
+
+/* ---- life cycle ---- */
+
+/* What goes wrong is said by who asks. */
+static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+{
+    (void)rk;
+    (void)level;
+    (void)facility;
+    (void)text;
+}
+
+static enum mr_err open_reader(struct readback *r, const struct mr_kafka_conf *conf,
+                               struct mr_error *why)
+{
+    char text[TEXT_MAX];
+    rd_kafka_conf_t *rk_conf = mr_kafka_conf_make_reader(conf, why);
+
+    if (rk_conf == NULL) {
+        return MR_ERR_CONFIG;
+    }
+    r->as.conf = conf;
+    rd_kafka_conf_set_opaque(rk_conf, &r->as); /* for tokens */
+    rd_kafka_conf_set_log_cb(rk_conf, on_log);
+    (void)rd_kafka_conf_set(rk_conf, "queued.max.messages.kbytes", "16384", text, sizeof(text));
+    mr_kafka_token_attach(rk_conf, &r->as);
+    r->rk = rd_kafka_new(RD_KAFKA_CONSUMER, rk_conf, text, sizeof(text));
+    if (r->rk == NULL) {
+        rd_kafka_conf_destroy(rk_conf);
+        mr_kafka_token_free(&r->as);
+        return mr_error_set(why, MR_ERR_CONFIG, "librdkafka: %s", text);
+    }
+    mr_kafka_token_begin(&r->as, r->rk);
+    r->queue = rd_kafka_queue_new(r->rk);
+    return MR_OK;
+}
+
+static void close_reader(struct readback *r)
+{
+    for (uint32_t i = 0; i < r->source_count; i++) {
+        for (int32_t partition = 0; partition < r->sources[i].partitions; partition++) {
+            (void)rd_kafka_consume_stop(r->sources[i].rkt, partition);
+        }
+        rd_kafka_topic_destroy(r->sources[i].rkt);
+    }
+    rd_kafka_queue_destroy(r->queue);
+    mr_kafka_token_end(&r->as);
+    rd_kafka_destroy(r->rk);
+    mr_kafka_token_free(&r->as);
+    mr_free(r->parts);
+}
+
+/* ---- beginning ---- */
+
+static enum mr_err begin_part(struct readback *r, const struct source *source, int32_t partition,
+                              uint32_t *cut, struct mr_error *why)
+{
+    const char *topic = rd_kafka_topic_name(source->rkt);
+    struct part *part = &r->parts[source->first + (uint32_t)partition];
+    int64_t low = 0;
+    int64_t high = 0;
+
+    rd_kafka_resp_err_t err =
+        rd_kafka_query_watermark_offsets(r->rk, topic, partition, &low, &high, ASK_MS);
+    if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        return fail(why, MR_ERR_AGAIN, "the ends cannot be asked for of topic", topic, err);
+    }
+    *cut += low > 0;
+    part->end = high;
+    part->done = high <= low;
+    r->left += !part->done;
+    if (!part->done && rd_kafka_consume_start_queue(source->rkt, partition, low, r->queue) != 0) {
+        return fail(why, MR_ERR_CONFIG, "cannot read topic", topic, rd_kafka_last_error());
+    }
+    return MR_OK;
+}
+
+static enum mr_err begin_topic(struct readback *r, const struct rd_kafka_metadata_topic *topic,
+                               const struct mr_kafka_reading *reading, struct mr_error *why)
+{
+    uint32_t cut = 0;
+    enum mr_err err = MR_OK;
+
+    if (topic->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        return fail(why, MR_ERR_CONFIG, "cannot look at topic", topic->topic, topic->err);
+    }
+    if (r->source_count == TOPICS_READ_MAX) {
+        return mr_error_set(why, MR_ERR_CONFIG, "more than %d topics match", TOPICS_READ_MAX);
+    }
+    struct source *source = &r->sources[r->source_count++];
+    *source = (struct source){.rkt = NULL, .first = r->part_count};
+    rd_kafka_topic_conf_t *conf = rd_kafka_topic_conf_new();
+    rd_kafka_topic_conf_set_opaque(conf, source);
+    source->rkt = rd_kafka_topic_new(r->rk, topic->topic, conf);
+    mr_assert(source->rkt != NULL); /* Kafka has named it */
+    source->partitions = topic->partition_cnt;
+    r->part_count += (uint32_t)topic->partition_cnt;
+    r->parts = mr_realloc(r->parts, r->part_count * sizeof(*r->parts));
+    for (int32_t i = 0; i < topic->partition_cnt; i++) {
+        r->parts[source->first + (uint32_t)i] = (struct part){.done = true};
+    }
+    for (int32_t i = 0; i < topic->partition_cnt && err == MR_OK; i++) {
+        err = begin_part(r, source, i, &cut, why);
+    }
+    if (err == MR_OK && reading->began != NULL) {
+        reading->began(reading->arg, topic->topic, (uint32_t)topic->partition_cnt, cut);
+    }
+    return err;
+}
+
+static enum mr_err begin(struct readback *r, const struct mr_kafka_reading *reading,
+                         struct mr_error *why)
+{
+    const struct rd_kafka_metadata *metadata = NULL;
+    rd_kafka_resp_err_t asked = rd_kafka_metadata(r->rk, 1, NULL, &metadata, ASK_MS);
+    enum mr_err err = MR_OK;
+
+    if (asked != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        return fail(why, MR_ERR_AGAIN, "Kafka cannot be asked for its topics", NULL, asked);
+    }
+    for (int i = 0; i < metadata->topic_cnt && err == MR_OK; i++) {
+        if (reading->wants(reading->arg, metadata->topics[i].topic)) {
+            err = begin_topic(r, &metadata->topics[i], reading, why);
+        }
+    }
+    rd_kafka_metadata_destroy(metadata);
+    return err;
+}
+
+/* ---- reading ---- */
+
+static void take(const rd_kafka_message_t *message, const struct mr_kafka_reading *reading)
+{
+    const struct source *source = rd_kafka_topic_opaque(message->rkt);
+    struct mr_kafka_read read = {
+        .topic = rd_kafka_topic_name(message->rkt),
+        .place = source->first + (uint32_t)message->partition,
+        .key = mr_span_make(message->key, message->key_len),
+        .value = mr_span_make(message->payload, message->len),
+    };
+    rd_kafka_headers_t *headers = NULL;
+    const void *id = NULL;
+    size_t len = 0;
+
+    if (rd_kafka_message_headers(message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR &&
+        rd_kafka_header_get_last(headers, "millrace_id", &id, &len) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        read.id = mr_span_make(id, len);
+    }
+    reading->took(reading->arg, &read);
+}
+
+/* Everything before `offset` was given. */
+static void reached(struct readback *r, const rd_kafka_message_t *message, int64_t offset)
+{
+    const struct source *source = rd_kafka_topic_opaque(message->rkt);
+    struct part *part = &r->parts[source->first + (uint32_t)message->partition];
+
+    if (!part->done && offset >= part->end) {
+        part->done = true;
+        r->left -= 1;
+    }
+}
+
+/* True: it is no reason to end. */
+static bool passes(rd_kafka_resp_err_t err)
+{
+    return err != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED &&
+           err != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART &&
+           err != RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC && err != RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
+}
+
+static enum mr_err read_all(struct readback *r, const struct mr_kafka_reading *reading,
+                            struct mr_error *why)
+{
+    int64_t silent_ns = mr_clock_mono_ns();
+
+    while (r->left != 0) {
+        rd_kafka_poll(r->rk, 0);
+        rd_kafka_message_t *message = rd_kafka_consume_queue(r->queue, POLL_MS);
+        if (message == NULL) {
+            if (mr_clock_mono_ns() - silent_ns > SILENT_S * NS_PER_S) {
+                return mr_error_set(why, MR_ERR_AGAIN,
+                                    "nothing has come for %d s, and %" PRIu32
+                                    " partitions are not read to their end: Kafka is away, or a "
+                                    "producer's transaction is open there",
+                                    SILENT_S, r->left);
+            }
+            continue;
+        }
+        rd_kafka_resp_err_t err = message->err;
+        if (err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+            take(message, reading);
+            reached(r, message, message->offset + 1);
+            silent_ns = mr_clock_mono_ns();
+        } else if (err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+            reached(r, message, message->offset);
+        }
+        rd_kafka_message_destroy(message);
+        if (!passes(err)) {
+            return fail(why, MR_ERR_CONFIG, "cannot be read to the end", NULL, err);
+        }
+    }
+    return MR_OK;
+}
+
+enum mr_err mr_kafka_read_back(const struct mr_kafka_conf *conf,
+                               const struct mr_kafka_reading *reading, struct mr_error *why)
+{
+    struct readback *r = mr_alloc(sizeof(*r));
+    enum mr_err err = open_reader(r, conf, why);
+
+    if (err == MR_OK) {
+        err = begin(r, reading, why);
+        if (err == MR_OK) {
+            err = read_all(r, reading, why);
+        }
+        close_reader(r);
+    }
+    mr_free(r);
+    return err;
+}

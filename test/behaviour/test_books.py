@@ -1,0 +1,197 @@
+"""The books: what became of every record adds up, through everything, and Kafka has what they say.
+
+`millrace audit` beside a running gateway and without one, `--kafka` against a real Kafka; and that
+it fails where something is missing, doubled or not ours.
+"""
+
+import json
+import unittest
+
+import harness
+from harness import PATIENCE, Gateway, kafka, millrace, mosquitto_pub
+
+setUpModule = harness.kafka_up
+tearDownModule = harness.kafka_down
+
+SUBTRACTED = "repeated"
+COLUMNS = ("delivered", "skipped", "dead_letters", "lost", "given_up", "control", "confirmed")
+
+
+def config(topic, *keys):
+    lines = [f'servers: "{kafka().bootstrap}"', f'topic: "{topic}"', "value_encoder: raw", *keys]
+    return "\n".join(["bridges:", "  kafka:", *(f"    {line}" for line in lines), ""])
+
+
+def send(gateway, topic, lines):
+    text = "".join(f"{line}\n" for line in lines).encode()
+    mosquitto_pub(gateway.mqtt_port, "-i", "d", "-q", 1, "-t", topic, "-l", payload=text)
+
+
+def operate(gateway, *args):
+    return millrace("bridge", *args, "--data", gateway.data)
+
+
+def audit(gateway, *args, check=True):
+    return millrace("audit", "-c", gateway.config, "--data", gateway.data, *args, check=check)
+
+
+def books(gateway):
+    """The one row; that it adds up is asserted."""
+    (row,) = map(json.loads, audit(gateway, "--json").stdout.splitlines())
+    passed = sum(row[name] for name in COLUMNS) - row[SUBTRACTED]
+    assert passed == row["cursor"] - row["begin"], row
+    assert row["received"] == passed + row["pending"], row
+    assert row["balanced"] and row["difference"] == 0, row
+    return row
+
+
+def columns(row):
+    """Those that are not 0."""
+    return {name: row[name] for name in (*COLUMNS, SUBTRACTED, "pending") if row[name]}
+
+
+def journal_id(gateway):
+    return json.loads(gateway.http("/api/v1/status")[1])["journal_id"]
+
+
+def write(topic, identity):
+    from confluent_kafka import Producer
+
+    producer = Producer({"bootstrap.servers": kafka().bootstrap})
+    producer.produce(topic, "x", headers=[("millrace_id", identity)])
+    assert producer.flush(PATIENCE) == 0
+
+
+class Sums(unittest.TestCase):
+    def test_every_column_through_restarts_seeks_and_a_kill(self):
+        kafka().create_topic("sums_a", partitions=2)
+        with Gateway(config("sums_${topic[1]}", "headers: id", "from: ['in/#']")) as gateway:
+            send(gateway, "in/a", range(100))
+            send(gateway, "out/a", range(7))
+            send(gateway, "in", range(3))  # no level 1: dead letters
+            gateway.wait_drained("kafka")
+            row = books(gateway)
+            delivered = {"delivered": 100, "skipped": 7, "dead_letters": 3}
+            self.assertEqual({name: row[name] for name in delivered}, delivered)
+            audit(gateway, "kafka", "--kafka")
+            gateway.restart()
+            self.assertEqual(books(gateway)["delivered"], 100)
+
+            operate(gateway, "pause", "kafka")
+            send(gateway, "in/a", range(100, 110))
+            self.assertEqual(books(gateway)["pending"], 10)
+            operate(gateway, "seek", "kafka", "--to", "now", "--yes")
+            operate(gateway, "resume", "kafka")
+            gateway.wait_drained("kafka")
+            self.assertEqual(books(gateway)["given_up"], 10)
+            gateway.kill()
+            before = books(gateway)
+            gateway.start()
+            send(gateway, "in/a", range(110, 200))
+            gateway.wait_drained("kafka")
+            row = books(gateway)
+            self.assertEqual(row["delivered"] - before["delivered"], 90)
+            audit(gateway, "--kafka")
+
+            gateway.stop()
+            operate(gateway, "seek", "kafka", "--to", "oldest", "--yes")
+            self.assertEqual(books(gateway)["repeated"], row["cursor"])
+            gateway.start()
+            gateway.wait_drained("kafka")
+            again = books(gateway)
+            self.assertEqual(again["delivered"], row["delivered"] + 200)
+            self.assertEqual(again["dead_letters"], 6)
+            done = audit(gateway, "--kafka")
+            self.assertIn("not checked: order and repetitions, because a seek went back",
+                          done.stderr)
+            page = json.loads(gateway.http("/api/v1/ledger")[1])
+            self.assertEqual((page["balanced"], page["ledger"][0]["delivered"]),
+                             (True, again["delivered"]))
+            self.assertEqual(gateway.metric("millrace_ledger_records_total", 'column="delivered"'),
+                             again["delivered"])
+            self.assertEqual(gateway.metric("millrace_ledger_unbalanced"), 0)
+            self.assertTrue(json.loads(gateway.http("/readyz")[1])["checks"]["ledger"])
+
+    def test_exactly_once_through_kills(self):
+        kafka().create_topic("sums_once", partitions=2)
+        keys = ("headers: id", "delivery: exactly_once", "auto_create: { enable: true }")
+        with Gateway(config("sums_once", *keys)) as gateway:
+            for first in range(0, 900, 300):
+                send(gateway, "t/1", range(first, first + 300))
+                gateway.kill()  # whatever is committed, the cursor on disk is behind
+                books(gateway)
+                gateway.start()
+            gateway.wait_drained("kafka")
+            row = books(gateway)
+            self.assertEqual(row["delivered"] + row["confirmed"] + row["control"], row["cursor"])
+            done = audit(gateway, "--kafka")
+            self.assertIn("900 events found in Kafka", done.stdout)
+            self.assertIn("; 0 repetitions, 0 out of order", done.stdout)
+            gateway.stop()
+            audit(gateway, "--kafka")
+
+            write("sums_once", f"{row_id(gateway)}-0-{row['cursor']}")
+            done = audit(gateway, "--kafka", check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("kafka, lane 0: 1 events are there twice", done.stderr)
+
+
+def row_id(gateway):
+    """The journal's id, without a gateway: of a record that it has delivered."""
+    record = kafka().records("sums_once")[0]
+    return dict(record.headers())["millrace_id"].decode()[:36]
+
+
+class Kafka(unittest.TestCase):
+    def test_what_is_missing_or_not_ours_is_found(self):
+        kafka().create_topic("wrong", partitions=1)
+        with Gateway(config("wrong", "headers: id")) as gateway:
+            send(gateway, "t/1", range(20))
+            gateway.wait_drained("kafka")
+            audit(gateway, "--kafka")
+            identity = journal_id(gateway)
+            write("wrong", "no id of ours")
+            self.assertIn("1 are of other gateways", audit(gateway, "--kafka").stderr)
+            write("wrong", f"{identity}-9-1")
+            done = audit(gateway, "--kafka", check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("1 records name this journal but no lane", done.stderr)
+            write("wrong", f"{identity}-0-1000000")
+            done = audit(gateway, "--kafka", check=False)
+            self.assertIn("beyond this journal's newest", done.stderr)
+            operate(gateway, "pause", "kafka")
+            for done in kafka().admin.delete_topics(["wrong"]).values():
+                done.result(PATIENCE)
+            done = audit(gateway, "--kafka", check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("20 events are missing", done.stderr)
+
+    def test_without_ids_it_counts_and_says_what_it_cannot_tell(self):
+        kafka().create_topic("plain", partitions=1)
+        with Gateway(config("plain")) as gateway:
+            send(gateway, "t/1", range(20))
+            gateway.wait_drained("kafka")
+            done = audit(gateway, "--kafka")
+            self.assertIn("kafka: 20 records in Kafka, at least 20 wanted", done.stdout)
+            self.assertIn("set `headers: id`", done.stderr)
+            self.truncate("plain", 5)
+            self.assertIn("retention has removed records of 1 partitions",
+                          audit(gateway, "--kafka").stderr)
+
+    def truncate(self, topic, offset):
+        from confluent_kafka import TopicPartition
+
+        for done in kafka().admin.delete_records([TopicPartition(topic, 0, offset)]).values():
+            done.result(PATIENCE)
+
+    def test_what_cannot_be_asked_is_said(self):
+        with Gateway('bridges:\n  kafka:\n    servers: "127.0.0.1:1"\n    topic: t\n',
+                     sets=["gateway.drain=100ms"]) as gateway:
+            self.assertEqual(audit(gateway, "nobody", check=False).returncode, 66)
+            done = audit(gateway, "--kafka", check=False)
+            self.assertEqual(done.returncode, 69)
+            self.assertIn("Kafka cannot be asked for its topics", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
