@@ -9,6 +9,7 @@
     DUP_SOURCE  the gateway accepted an event more often than the device sent it; QoS 2: twice
     REORDER     the first appearance of an event comes behind that of a later one of its device
     MISROUTED   a device in two partitions; an event at two members of a shared subscription
+    BOOKS       `millrace audit --kafka` says that the gateway's own books do not add up
     SESSION     what a device was told that no gateway may tell (a session forgotten, a wrong id)
 
 and two that are no fault: DUP_CLIENT, a copy that the device itself sent again with QoS 1, and
@@ -25,7 +26,7 @@ import dataclasses
 import books as of
 
 FAULTS = ("LOST", "STUCK", "PHANTOM", "CORRUPT", "DUP_BROKER", "DUP_SOURCE", "REORDER",
-          "MISROUTED", "SESSION")
+          "MISROUTED", "SESSION", "BOOKS")
 REPORTED = ("DUP_CLIENT", "REPLAY")
 OFFENDERS_MAX = 10
 SEEN = 1

@@ -218,6 +218,7 @@ class World:
         checkers = {"kafka": self.check_kafka(books, drained, publisher_done, windows)}
         checkers["kafka"].session_faults(said["faults"])
         self.check_journal(checkers["kafka"])
+        self.check_books(checkers["kafka"])
         if taken is not None:
             checkers.update(check_subscribers(books, self.takings_path, self.plan, taken))
         more = {"healed_s": round(healed_s, 1), "connections": said["connections"],
@@ -257,6 +258,13 @@ class World:
                                 binary=self.binary(), check=False)
         if done.returncode != 0:
             checker.found("CORRUPT", -1, -1, "the journal", done.stdout + done.stderr)
+
+    def check_books(self, checker):
+        """The gateway's own books add up, and Kafka has what they say."""
+        done = harness.millrace("audit", "-c", self.gateway.config, "--data", self.gateway.data,
+                                "--kafka", binary=self.binary(), check=False)
+        if done.returncode != 0:
+            checker.found("BOOKS", -1, -1, "millrace audit", done.stdout + done.stderr)
 
     def save(self, report, folder):
         """The report as JSON, and the offenders for people."""

@@ -455,3 +455,15 @@ void machine_check_bounds(void)
                (unsigned long long)plan.journal_bytes);
     }
 }
+
+void machine_check_books(void)
+{
+    for (uint32_t i = 0; machine_is_up() && i < machine.bridge_count; i++) {
+        struct mr_bridge_stats stats;
+        mr_bridge_stats(machine.bridges[i], &stats);
+        if (!stats.balanced) {
+            broken("the books of bridge %s do not balance in lane %u at record %llu", stats.name,
+                   stats.lane, (unsigned long long)stats.cursor_seq);
+        }
+    }
+}

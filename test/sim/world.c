@@ -85,6 +85,7 @@ static void pump(void)
     devices_pump();
     subscribers_pump();
     machine_check_bounds();
+    machine_check_books();
 }
 
 /* One turn of the machine, or what time brings before `until_ns`.  False: there is nothing. */

@@ -227,5 +227,6 @@ void machine_operate(void);         /* what an operator does, as the dice say */
 void machine_calm(uint32_t bridge); /* the operator takes back what he did */
 bool machine_has_settled(void);     /* cursors have reached the end */
 void machine_check_bounds(void);
+void machine_check_books(void); /* of the bridges that run */
 
 #endif
