@@ -115,6 +115,7 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
                                      .handler = &client_handler,
                                      .arg = shard};
     shard->seq_released = mr_lane_durable(shard->lane);
+    shard->seq_begin = shard->seq_released;
     shard->start_ns = mr_clock_mono_ns();
     clock_begin(shard);
     shard->tick = 1;

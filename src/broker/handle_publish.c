@@ -85,8 +85,10 @@ static enum verdict publish_refuse(struct client *client, const struct mr_mqtt_p
 }
 
 /* A QoS 2 PUBLISH whose id awaits PUBREL is the one we have [MQTT-4.3.3-10]; its PUBREC
- * waits behind whatever the first one waits for, which may have come over a connection, or in a
- * run of the gateway, before this one: so behind all that is in the lane.
+ * waits behind whatever the first one waits for, which may have come over a connection before
+ * this one: so behind the last of its gate; or in a run before this one: behind all of that.  Not
+ * behind all that is in the lane: a bridge whose target keeps its position passes records that it
+ * does not carry with the next one that it does.
  */
 static enum verdict publish_again(struct client *client, const struct topic_entry *topic,
                                   uint16_t packet_id)
@@ -99,7 +101,7 @@ static enum verdict publish_again(struct client *client, const struct topic_entr
         return publish_later(shard);
     }
     (void)mr_mqtt_ack_put(ack, MR_MQTT_PUBREC, packet_id);
-    answer_hold_at(client, gate, mr_lane_next_seq(shard->lane) - 1, ack, sizeof(ack));
+    answer_hold_at(client, gate, shard->seq_begin, ack, sizeof(ack));
     return PACKET_DONE;
 }
 

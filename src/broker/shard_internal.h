@@ -249,6 +249,7 @@ struct mr_shard {
     bool steps_new;                       /* the store does not have all of them */
     uint32_t tick;
     uint64_t seq_released; /* acks and deliveries up to here are done */
+    uint64_t seq_begin;    /* the lane's last record when this run began */
     bool stalled;          /* the journal said FULL; publishers are paused */
     bool stall_logged;
     bool stopping;
