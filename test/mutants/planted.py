@@ -27,7 +27,8 @@ PIPELINE = ("unit/test_pipeline", "unit/test_pipeline_position", "unit/test_pipe
             "unit/test_pipeline_room")
 BOOKS = ("unit/test_books",)
 LEDGER = ("ledger/ledger",)
-EXACTLY = ("unit/test_pipeline_position", "behaviour/kafka_exactly", *LEDGER)
+EXACTLY = ("unit/test_pipeline_position", "unit/test_kafka_exactly", "behaviour/kafka_exactly",
+           "behaviour/kafka_exactly_away", *LEDGER)
 
 MUTANTS = (
     # ---- what is said to be on the disk ----
