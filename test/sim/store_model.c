@@ -104,9 +104,11 @@ static enum mr_err disk_open(const char *folder, struct disk **out)
 
     (void)snprintf(path, sizeof(path), "%s/data.mdb", folder);
     if (err == MR_OK && mr_path_exists(path)) {
-        err = mr_file_open(&file, path, MR_FILE_READ, NULL);
+        err = mr_file_open(&file, path, MR_FILE_READ_WRITE, NULL);
         if (err == MR_OK) {
             err = mr_file_read(&file, number, sizeof(number), 0, &got);
+            err = err == MR_OK ? mr_file_sync(&file) : err; /* whoever made it may have died */
+            err = err == MR_OK ? mr_dir_sync(folder) : err;
             mr_file_close(&file);
         }
         if (err == MR_OK && got == sizeof(number)) {
