@@ -40,8 +40,8 @@ void mr_position_asked(struct mr_bridge *b)
         b->position.state = POSITION_ASKED;
         return;
     }
-    /* What a target says later, should it begin to keep a position, is older than this. */
-    if (mr_cursor_rule(b->cursor) != MR_CURSOR_LEADS &&
+    /* The position that the target has is out of date from now on. */
+    if (mr_cursor_rule(b->cursor) == MR_CURSOR_FOLLOWS &&
         mr_cursor_put(b->cursor, mr_cursor_get(b->cursor), MR_CURSOR_LEADS) != MR_OK) {
         mr_worker_stop(b, "its cursor cannot be written");
     }
@@ -139,17 +139,27 @@ static bool go_where_found(struct mr_bridge *b)
     return true;
 }
 
+/* A cursor that never followed and is ahead has been moved by deliveries without a position;
+ * what the target says is of an earlier life of it.
+ */
+static bool cursor_leads(const struct mr_bridge *b)
+{
+    enum mr_cursor_rule rule = mr_cursor_rule(b->cursor);
+
+    return rule == MR_CURSOR_LEADS ||
+           (rule == MR_CURSOR_NEW && b->position.found_seq < b->seq_cursor);
+}
+
 /* Where to go on; false: the bridge had to stop. */
 static bool decide(struct mr_bridge *b)
 {
     struct position *p = &b->position;
-    bool leads = mr_cursor_rule(b->cursor) == MR_CURSOR_LEADS;
 
     if (!p->known) {
         say_none(b);
         return true;
     }
-    if (leads) {
+    if (cursor_leads(b)) {
         mr_log(MR_LOG_INFO, "bridge",
                "%s: lane %u goes on behind record %" PRIu64
                ", where its cursor was put; %s (%" PRIu64 ") is overwritten",

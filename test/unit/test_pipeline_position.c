@@ -458,6 +458,30 @@ static void test_does_not_believe_a_position_it_has_left_behind(void)
     journal_remove(journal);
 }
 
+/* A cursor that was forgotten and made anew, and delivered at least once since. */
+static void test_does_not_believe_a_position_of_an_earlier_life(void)
+{
+    struct mr_journal *journal = begin();
+
+    append_all(mr_journal_lane(journal, 0), 1, 300);
+    sink_ops = &scripted_sink;
+    struct mr_bridge *bridge = bridge_make(journal, &conf);
+    believes = false;
+    (void)run(bridge, 300, 0);
+    believes = true;
+    end(bridge);
+    sink_ops = &vault_sink;
+    vault_has = true;
+    vault_seq = 100;
+    append_all(mr_journal_lane(journal, 0), 301, 400);
+    bridge = bridge_make(journal, &conf);
+    deliver_from(bridge, 400);
+    end(bridge);
+    check_copies(1, 300, 0);
+    check_copies(301, 400, 1);
+    journal_remove(journal);
+}
+
 struct asking {
     struct mr_bridge *bridge;
     uint64_t to;
@@ -520,6 +544,7 @@ int main(int argc, char **argv)
     test_goes_back_to_an_older_position();
     test_goes_on_at_the_cursor_when_the_position_is_gone();
     test_does_not_believe_a_position_it_has_left_behind();
+    test_does_not_believe_a_position_of_an_earlier_life();
     test_a_seek_tells_the_target();
     mr_wake_close(&owner);
     return 0;
