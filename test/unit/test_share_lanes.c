@@ -143,7 +143,7 @@ static void publish_barely(struct kit *kit, uint32_t lane, int number)
     id_at(kit, id, "pub", mr_journal_lane_count(kit->journal), lane);
     peer_open(&peer, kit);
     peer_send_connect(&peer, &(struct peer_connect){.client_id = id, .version = 5});
-    mr_assert(next_packet(kit, &peer, &frame) && frame.type == MR_MQTT_CONNACK);
+    mr_assert(next_packet_of(kit, &peer, &frame, lane) && frame.type == MR_MQTT_CONNACK);
     while (mr_lane_step_commit(own)) { /* what came before */
     }
     (void)snprintf(payload, sizeof(payload), "%d ", number);
