@@ -43,10 +43,18 @@ class Disk:
     def mount(self):
         self.done_or_cannot("mount", "-o", "loop", self.image, self.path)
 
-    def remount(self, mode):
-        """`mode`: "ro" or "rw"; open files of a disk that becomes read-only fail to write."""
-        done = run("mount", "-o", f"remount,{mode}", self.path)
+    def give_up(self):
+        """Read-only from here on, for files that are open too, as ext4 is behind a fault of its."""
+        done = run("mount", "-o", "remount,abort", self.path)
         assert done.returncode == 0, done.stderr
+
+    def fill(self, leave_kib):
+        """A file that takes all room but so much; its path."""
+        path = self.path / "filler"
+        free = os.statvfs(self.path)
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - leave_kib * 1024)
+        return path
 
     def unmount(self):
         """Nobody may have a file open."""

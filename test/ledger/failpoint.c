@@ -3,15 +3,15 @@
  *     LD_PRELOAD=failpoint.so FAILPOINT='CALL SUBJECT WHEN HIT ACTION' FAILPOINT_SAID=file program
  *
  *     CALL     a shell pattern of: pwritev, pwrite, write, writev, fdatasync, fsync, rename,
- *              unlink, mkdir, open, ftruncate, send, sendmsg, recvmsg
+ *              unlink, mkdir, open, ftruncate, send, sendmsg, recvmsg, malloc (calloc, realloc)
  *     SUBJECT  a shell pattern.  Of a call on a file: its path (rename: the old one), behind
  *              "dsync:" when it was opened with O_DSYNC.  Of send: mqtt:<first byte, hex>.  Of
  *              sendmsg: kafka:<API key>.  Of recvmsg: kafka:<API key of the last request>, once
- *              for each request.
+ *              for each request.  Of malloc: the file of the program or library that calls.
  *     WHEN     before or after the call
  *     HIT      the n-th such call of the process; with a + behind it from the n-th on
- *     ACTION   kill, lie (it is not done, and succeeds), note (it is only counted), or the number
- *              of an error
+ *     ACTION   kill, lie (it is not done, and succeeds), note (it is only counted), short (pwritev
+ *              writes a part), delay:<ms>, or the number of an error
  *
  * A point that was reached appends a line to FAILPOINT_SAID before anything else happens; "note"
  * one at each hit.  The product has no code for this.  Thread: any; the count is shared by all.
@@ -32,11 +32,14 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
+
+#define DELAY "delay:"
 
 enum { SUBJECT_MAX = 512, FD_MAX = 1024, KAFKA_NONE = -1, KAFKA_KEY_MAX = 100 };
 
-enum verdict { GO_ON, FAIL, LIE };
+enum verdict { GO_ON, FAIL, LIE, SHORT };
 
 static struct {
     bool armed;
@@ -75,6 +78,14 @@ static void say(void)
     }
 }
 
+static void delay(long ms)
+{
+    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    }
+}
+
 /* What happens to this call, now in front of it or behind it. */
 static enum verdict meet(const char *when, const char *subject)
 {
@@ -98,6 +109,13 @@ static enum verdict meet(const char *when, const char *subject)
     }
     if (strcmp(point.action, "lie") == 0) {
         return LIE;
+    }
+    if (strcmp(point.action, "short") == 0) {
+        return SHORT;
+    }
+    if (strncmp(point.action, DELAY, sizeof(DELAY) - 1) == 0) {
+        delay(strtol(point.action + sizeof(DELAY) - 1, NULL, 10));
+        return GO_ON;
     }
     errno = (int)strtol(point.action, NULL, 10);
     return FAIL;
@@ -180,6 +198,12 @@ static size_t sum(const struct iovec *parts, int count)
 
 ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at)
 {
+    struct iovec first = count > 0 ? parts[0] : (struct iovec){NULL, 0};
+
+    first.iov_len = first.iov_len / 2 + 1;
+    if (concerns("pwritev") && count > 0 && strcmp(point.action, "short") == 0) {
+        ON_FD(ssize_t, pwritev, fd, real(fd, &first, 1, at), real(fd, parts, count, at));
+    }
     ON_FD(ssize_t, pwritev, fd, sum(parts, count), real(fd, parts, count, at));
 }
 
@@ -302,4 +326,43 @@ ssize_t recvmsg(int fd, struct msghdr *message, int flags)
     }
     snprintf(subject, sizeof(subject), "kafka:%d", key - 1);
     AROUND(ssize_t, recvmsg, 0, real(fd, message, flags));
+}
+
+/* ---- memory ---- */
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *memory, size_t size);
+
+/* Whether the caller at `from` gets no memory. */
+static bool refused(const void *from)
+{
+    static _Thread_local bool within;
+    Dl_info info;
+    bool is_refused = false;
+
+    if (within || !concerns("malloc")) {
+        return false;
+    }
+    within = true;
+    if (dladdr(from, &info) != 0 && info.dli_fname != NULL) {
+        is_refused = meet("before", info.dli_fname) == FAIL;
+    }
+    within = false;
+    return is_refused;
+}
+
+void *malloc(size_t size)
+{
+    return refused(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size)
+{
+    return refused(__builtin_return_address(0)) ? NULL : __libc_calloc(count, size);
+}
+
+void *realloc(void *memory, size_t size)
+{
+    return refused(__builtin_return_address(0)) ? NULL : __libc_realloc(memory, size);
 }

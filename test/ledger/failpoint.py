@@ -1,8 +1,7 @@
 """failpoint - the moments at which the gateway ends at once, by name (failpoint.c does it).
 
-    at(gateway, point, hit, said)   its next start meets the point
-    clear(gateway)                  its next start is an ordinary one again
-    reached(said)                   whether a process came to its point
+    gateway.prefix = at(point, hit, said)   its next start meets the point
+    reached(said)                           whether it came to it
 
 A point is a call of the program, in front of it or behind it: there is no code for it in the
 product.  A name says what is lost: "cursor: before flush" has written the cursor and not flushed.
@@ -10,6 +9,7 @@ product.  A name says what is lost: "cursor: before flush" has written the curso
 
 import dataclasses
 import functools
+import os
 import pathlib
 import subprocess
 
@@ -81,12 +81,18 @@ POINTS = tuple(
        for point in around("device", what, "send", f"mqtt:{first}")]
 )
 
+IN_FILES = ("pwritev", "*write*", "pwrite", "fdatasync", "fsync", "rename", "open", "mkdir",
+            "unlink")
+FILE_POINTS = tuple(point for point in POINTS if point.call in IN_FILES)
+
 
 @functools.cache
 def library():
     LIBRARY.parent.mkdir(exist_ok=True)
+    mine = LIBRARY.with_suffix(f".{os.getpid()}")  # others may be running with theirs
     subprocess.run(["cc", "-std=c17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
-                    "-o", LIBRARY, HERE / "failpoint.c", "-ldl"], check=True)
+                    "-o", mine, HERE / "failpoint.c", "-ldl"], check=True)
+    mine.replace(LIBRARY)
     return LIBRARY
 
 
@@ -96,12 +102,8 @@ def prefix(said, call, subject, when, hit, action="kill"):
             f"FAILPOINT={call} {subject} {when} {hit} {action}"]
 
 
-def at(gateway, point, hit, said):
-    gateway.prefix = prefix(said, point.call, point.subject, point.when, hit)
-
-
-def clear(gateway):
-    gateway.prefix = []
+def at(point, hit, said, action="kill"):
+    return prefix(said, point.call, point.subject, point.when, hit, action)
 
 
 def reached(said):

@@ -13,7 +13,7 @@ import importlib
 import os
 import signal
 
-MODULES = ("faults", "faults_disk", "faults_point")
+MODULES = ("faults", "faults_disk", "faults_limits", "faults_point")
 REGISTRY = {}
 
 

@@ -129,6 +129,11 @@ class World:
     def shards_now(self):
         return int(self.gateway.sets[0].split("=")[1])
 
+    def same_gateway(self):
+        """It lives on."""
+        code = self.gateway.process.poll()
+        assert code is None, f"it ended with {code}:\n{self.gateway.log.text()}"
+
     def mqtt_port(self):
         """Where devices find the gateway."""
         return self.gateway.mqtt_port
