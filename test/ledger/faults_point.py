@@ -1,5 +1,5 @@
-"""faults_point - at a point of its own work (failpoint.py), under load, the gateway ends, or what it
-asks of the system fails.
+"""faults_point - at a point of its own work (failpoint.py), under load, the gateway ends, or what
+it asks of the system fails.
 """
 
 import errno

@@ -6,11 +6,13 @@
 The publisher's journal lies in a folder of its own, outside of the gateway's data.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import random
+import socket
 import sys
 import time
 
@@ -27,7 +29,17 @@ from nemesis import GAP_S, Nemesis, schedule
 from report import Report
 
 ACK_PATIENCE_S, DRAIN_PATIENCE_S = 60, 120
+STEADY_PORTS = 20_000, 32_000  # below those that the system gives away
 DISK_MIB = 4096  # of a file that takes only what is written
+
+
+def steady_port():
+    """A free port that no connection gets as its own while the gateway is away."""
+    while True:
+        port = random.SystemRandom().randrange(*STEADY_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def say(text):
@@ -57,6 +69,7 @@ class Plan:
     gap: tuple = GAP_S
     segment: str = "4MiB"  # at least so large as a packet, and 128 KiB
     packet: str = "1MiB"  # at most
+    journal: str = "4GiB"  # at most; what is settled goes when there is no more room
     binary: pathlib.Path = None
     name: str = "kafka"
     config: str = ""  # further YAML
@@ -64,7 +77,7 @@ class Plan:
 
 CONFIG = """\
 mqtt: {{ max_queued_messages: 1000000, max_queued_bytes: 1GiB, max_packet_size: {packet} }}
-journal: {{ max_size: 4GiB, segment_size: {segment} }}
+journal: {{ max_size: {journal}, segment_size: {segment} }}
 bridges:
   kafka:
     servers: "{servers}"
@@ -87,6 +100,7 @@ class World:
         self.gateway = harness.Gateway(self.config(), binary=self.binary(),
                                        data=self.disk and self.disk.path / "data",
                                        sets=[f"gateway.shards={plan.shards[0]}"])
+        self.gateway.mqtt_port, self.gateway.admin_port = steady_port(), steady_port()
         self.publisher = self.subscriber = None
         self.points = []  # (point, hit, whether it was reached) of faults_point
 
@@ -109,6 +123,7 @@ class World:
                     f"    auto_create: {{ enable: true }}\n{more}")  # millrace.positions
         return CONFIG.format(servers=self.kafka.bootstrap, topic=self.topic, more=more,
                              segment=self.plan.segment, packet=self.plan.packet,
+                             journal=self.plan.journal,
                              headers="id" if self.plan.identity else "none")
 
     # ---- for faults ----
