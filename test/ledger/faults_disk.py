@@ -58,7 +58,7 @@ class ReadOnly(faults.Fault):
         code = world.gateway.process.wait(harness.PATIENCE)
         log = world.gateway.log
         log.thread.join(harness.PATIENCE)
-        if code != 74 or not log.find("level=error .*read-only"):
+        if code != 74 or not log.find("level=error .*check the disk and restart"):
             raise AssertionError(f"on a read-only disk it ended with {code}:\n{log.text()}")
         world.gateway.kill()
         world.disk.unmount()
