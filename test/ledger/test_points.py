@@ -56,7 +56,8 @@ class Points(unittest.TestCase):
 
     def run_of(self, number, points):
         plan = Plan(seed=SEED + number, name="points", faults=("point",), segment="128KiB",
-                    packet="16KiB", journal="16MiB", size=300, watched=3, binary=RELEASE / "millrace")
+                    packet="16KiB", journal="16MiB", size=300, watched=3,
+                    binary=RELEASE / "millrace")
         with World(plan, harness.kafka()) as world:
             report = world.run(list(steps(points, random.Random(SEED + number))))
             said = "\n".join([report.line(), *report.offenders(world.journal_path)])
