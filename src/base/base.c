@@ -66,14 +66,19 @@ void *mr_arena_alloc(struct mr_arena *arena, size_t size, size_t align)
     return memory;
 }
 
+void mr_memory_refused(size_t size)
+{
+    (void)fprintf(stderr,
+                  "millrace: the system refused %zu bytes of memory; "
+                  "give the process more or lower gateway.memory\n",
+                  size);
+    _Exit(EXIT_NO_MEMORY); /* other threads still use what exit() would take down */
+}
+
 static void *memory_or_exit(void *memory, size_t size)
 {
     if (memory == NULL) {
-        (void)fprintf(stderr,
-                      "millrace: the system refused %zu bytes of memory; "
-                      "give the process more or lower gateway.memory\n",
-                      size);
-        exit(EXIT_NO_MEMORY);
+        mr_memory_refused(size);
     }
     return memory;
 }

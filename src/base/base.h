@@ -72,6 +72,11 @@ void mr_arena_close(struct mr_arena *arena);
  */
 void *mr_arena_alloc(struct mr_arena *arena, size_t size, size_t align) MR_MUST_USE;
 
+/* Ends the process with a message and 71 (EX_OSERR): the system has no `size` bytes for what
+ * cannot be done without.  Nothing is flushed; the journal is recovered at the next start.
+ */
+_Noreturn void mr_memory_refused(size_t size);
+
 /* Start-up and control-plane memory.  Never NULL: a process that cannot get
  * start-up memory ends with a message.  Not for the event path (lint checks).
  * Release with mr_free().

@@ -225,7 +225,9 @@ struct mr_subtree *mr_subtree_open(struct mr_bufpool *pool, const struct mr_hash
     tree->table = (struct subtree_node **)(void *)mr_bufpool_take(
         pool, TABLE_FIRST * sizeof(*tree->table), &tree->table_capacity);
     tree->root = node_new(tree, NULL, (struct mr_span){0});
-    mr_assert(tree->table != NULL && tree->root != NULL); /* a pool that lends nothing */
+    if (tree->table == NULL || tree->root == NULL) { /* a pool at its start lends so much */
+        mr_memory_refused(TABLE_FIRST * sizeof(*tree->table));
+    }
     memset(tree->table, 0, TABLE_FIRST * sizeof(*tree->table));
     return tree;
 }
