@@ -30,8 +30,26 @@ enum {
     TURN_BYTES = 1 << 20, /* read before acks are looked at again; a journal block */
 };
 
+/* A shard with nobody to serve sleeps for ever, and its position in the other lanes with it: a
+ * lane that has no room asks it to move on, for that may be what holds the segments.
+ */
+static void wake_idle_others(const struct mr_shard *shard)
+{
+    const struct mr_broker *broker = shard->broker;
+
+    for (uint32_t i = 0; i < broker->shard_count; i++) {
+        if (i != shard->index && broker->shards[i] != NULL && broker->shards[i]->thread != NULL) {
+            mr_wake_ring(&broker->shards[i]->wake);
+        }
+    }
+}
+
 void shard_stall(struct mr_shard *shard)
 {
+    if (shard->stall_tick != shard->tick) { /* once: two that are stalled would wake each other */
+        shard->stall_tick = shard->tick;
+        wake_idle_others(shard);
+    }
     shard->stalled = true;
     mr_net_set_read_max(shard->net, SHARD_READ_STALLED);
 }

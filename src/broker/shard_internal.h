@@ -250,6 +250,7 @@ struct mr_shard {
     uint32_t tick;
     uint64_t seq_released; /* acks and deliveries up to here are done */
     uint64_t seq_begin;    /* the lane's last record when this run began */
+    uint32_t stall_tick;   /* at which the others were last woken for its stall */
     bool stalled;          /* the journal said FULL; publishers are paused */
     bool stall_logged;
     bool stopping;
