@@ -167,8 +167,8 @@ MUTANTS = (
     # ---- exactly once ----
     Mutant("position-ignored", "what Kafka has is not asked, the bridge goes on at its own cursor",
            "src/pipeline/position.c",
-           "bool leads = mr_cursor_rule(b->cursor) == MR_CURSOR_LEADS;",
-           "bool leads = mr_cursor_rule(b->cursor) != MR_CURSOR_FOLLOWS || p->known;", EXACTLY),
+           "if (cursor_leads(b)) {",
+           "if (cursor_leads(b) || p->known) {", EXACTLY),
     Mutant("position-left-out", "a transaction with records is committed without the position",
            "src/sink/kafka/transaction.c",
            "if (tx_put_position(k, seq, epoch)) {",
