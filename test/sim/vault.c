@@ -167,9 +167,12 @@ static void vault_place(void *state, uint64_t seq, uint32_t epoch)
     if (s->stage == STAGE_FINDING) {
         return; /* it will say found again, and that is the answer to this too */
     }
-    if (s->held_count != 0) {
-        broken("sink %u is told its position while it holds records", s->bridge);
+    for (uint32_t i = 0; i < s->held_count; i++) {
+        if (s->held[i].taken != 0) { /* else all of it was rejected, and is settled thereby */
+            broken("sink %u is told its position while it holds records", s->bridge);
+        }
     }
+    s->held_count = 0;
     txn->state = TXN_ON_ITS_WAY;
     txn->due_ns = target_answer_ns();
     txn->count = 0;
