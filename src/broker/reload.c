@@ -88,6 +88,7 @@ static enum mr_err acls_read(struct change *change, mr_acl_fault *fault, struct 
     struct policy *policy = &change->policy;
     enum mr_err err = MR_OK;
 
+    policy->acl_count = 0;
     for (uint32_t i = 0; i < change->broker->run.listener_count; i++) {
         const char *path = policy->listeners[i].conf->auth.acl_file;
         uint32_t index = 0;
