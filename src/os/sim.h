@@ -67,6 +67,11 @@ void mr_sim_inject(enum mr_sim_call call, uint64_t nth, uint64_t count, enum mr_
 void mr_sim_inject_clear(void);
 uint64_t mr_sim_calls(enum mr_sim_call call); /* made so far, to choose `nth` */
 
+/* While it is on, the disk does what it is told: no fault, no lie, no other thread's turn, and
+ * the calls are not counted.  For a model that keeps its own books on this disk.
+ */
+void mr_sim_spare(bool on);
+
 /* Run `step(arg)` until it returns (true) or a MR_SIM_FAULT_CRASH hits (false:
  * mr_sim_crash() has been done; the stack of `step` is abandoned, so step must
  * own nothing outside the sim).  CRASH faults need this around them, and are

@@ -375,6 +375,28 @@ static void test_faults_come_at_the_nth_call(void)
     mr_sim_stop();
 }
 
+static void test_spared_calls_have_no_faults(void)
+{
+    mr_sim_start(3);
+    mr_sim_inject(MR_SIM_CREATE, 1, 1, MR_SIM_FAULT_CRASH);
+    mr_sim_inject(MR_SIM_SYNC, 2, 1, MR_SIM_FAULT_IO);
+    mr_sim_sync_lie(1000);
+    mr_sim_spare(true);
+    struct mr_file file = file_made("j");
+    write_fill(&file, 7, SECTOR, 0);
+    mr_assert(mr_file_sync(&file) == MR_OK && mr_dir_sync(".") == MR_OK);
+    mr_sim_spare(false);
+    mr_assert(mr_sim_calls(MR_SIM_CREATE) == 0 && mr_sim_calls(MR_SIM_SYNC) == 0);
+    mr_assert(mr_file_sync(&file) == MR_OK); /* the first that counts */
+    mr_assert(mr_file_sync(&file) == MR_ERR_IO);
+    mr_sim_crash();
+
+    uint8_t found[SECTOR];
+    mr_assert(file_content("j", found, sizeof(found)) == sizeof(found));
+    mr_assert(found[0] == 7 && found[SECTOR - 1] == 7);
+    mr_sim_stop();
+}
+
 static bool step_ended;
 
 static void step_writes(void *arg)
@@ -619,6 +641,7 @@ int main(int argc, char **argv)
     test_disk_limit();
     test_truncated_bytes_do_not_come_back();
     test_faults_come_at_the_nth_call();
+    test_spared_calls_have_no_faults();
     test_crash_inside_a_call_returns_to_run();
     test_damage();
     test_time_moves_when_told();
