@@ -30,7 +30,8 @@ struct table {
 };
 
 /* What is in the file; the file itself, of the simulated disk, says only which one it is, so
- * that it moves and goes with its folder.
+ * that it moves and goes with its folder.  It is spared all faults: one that lost its number, or
+ * got it wrong, would be a store that LMDB has mixed up with another one.
  */
 struct disk {
     struct table tables[MR_STORE_TABLES];
@@ -93,22 +94,20 @@ static enum mr_err file_make(struct mr_file *file, const char *folder, const cha
     return err;
 }
 
-/* A file that a crash has left without its number is a new one. */
-static enum mr_err disk_open(const char *folder, struct disk **out)
+/* A file for whose number there was no room is a new one. */
+static enum mr_err file_find(const char *folder, struct disk **out)
 {
     struct mr_file file;
     char path[PATH_BYTES];
     uint8_t number[4];
     size_t got = 0;
-    enum mr_err err = mr_dir_create(folder, NULL);
+    enum mr_err err = MR_OK;
 
     (void)snprintf(path, sizeof(path), "%s/data.mdb", folder);
-    if (err == MR_OK && mr_path_exists(path)) {
-        err = mr_file_open(&file, path, MR_FILE_READ_WRITE, NULL);
+    if (mr_path_exists(path)) {
+        err = mr_file_open(&file, path, MR_FILE_READ, NULL);
         if (err == MR_OK) {
             err = mr_file_read(&file, number, sizeof(number), 0, &got);
-            err = err == MR_OK ? mr_file_sync(&file) : err; /* whoever made it may have died */
-            err = err == MR_OK ? mr_dir_sync(folder) : err;
             mr_file_close(&file);
         }
         if (err == MR_OK && got == sizeof(number)) {
@@ -123,6 +122,22 @@ static enum mr_err disk_open(const char *folder, struct disk **out)
         mr_file_close(&file);
     }
     return err;
+}
+
+/* To open it may fail, and take the machine with it, before there is a file and after. */
+static enum mr_err disk_open(const char *folder, struct disk **out)
+{
+    enum mr_err err = mr_dir_create(folder, NULL);
+
+    if (err == MR_OK) {
+        err = mr_dir_sync(folder);
+    }
+    if (err == MR_OK) {
+        mr_sim_spare(true);
+        err = file_find(folder, out);
+        mr_sim_spare(false);
+    }
+    return err == MR_OK ? mr_dir_sync(folder) : err;
 }
 
 /* ---- rows ---- */
