@@ -87,21 +87,23 @@ static enum mr_err acls_read(struct change *change, mr_acl_fault *fault, struct 
     const char *paths[MR_NET_LISTENERS_MAX];
     struct policy *policy = &change->policy;
     enum mr_err err = MR_OK;
+    uint32_t count = 0;
 
-    policy->acl_count = 0;
     for (uint32_t i = 0; i < change->broker->run.listener_count; i++) {
         const char *path = policy->listeners[i].conf->auth.acl_file;
         uint32_t index = 0;
         struct mr_error local;
 
-        while (path != NULL && index < policy->acl_count && strcmp(paths[index], path) != 0) {
+        while (path != NULL && index < count && strcmp(paths[index], path) != 0) {
             index += 1;
         }
         policy->listeners[i].acl = path == NULL ? ACL_NONE : index;
-        if (path == NULL || index < policy->acl_count) {
+        if (path == NULL || index < count) {
             continue;
         }
-        paths[policy->acl_count++] = path;
+        paths[count] = path;
+        count += 1;
+        policy->acl_count = count;
         if (mr_acl_read(&policy->acls[index], path, fault, NULL, &local) != MR_OK) {
             if (err == MR_OK && why != NULL) {
                 *why = local;
