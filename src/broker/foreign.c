@@ -35,6 +35,7 @@
 
 enum {
     VIEW_BYTES = 64 << 10,
+    RETRY_NS = 1000000000,
     VIEWS_PER_TURN = 4, /* of each lane: acks and reads must not wait for more */
 };
 
@@ -225,7 +226,7 @@ void foreign_follow(struct mr_shard *shard)
             continue;
         }
         bool needed = !shard->stopping && lane_is_needed(shard, lane);
-        if (needed && foreign->reader == NULL) {
+        if (needed && foreign->reader == NULL && shard->now_ns >= foreign->retry_ns) {
             foreign_open(shard, lane);
             shard->foreign_left = true; /* a commit since then has not rung for us */
         } else if (!needed && foreign->reader != NULL) {
@@ -234,21 +235,23 @@ void foreign_follow(struct mr_shard *shard)
     }
 }
 
-/* The disk does not give back what is durable: say so, and go on with what is new. */
-static void foreign_skip(struct mr_shard *shard, uint32_t lane)
+/* The disk does not give back what is durable: say so, and try again at the same place.  What is
+ * damaged the journal says itself (CORRUPT); a read that failed may succeed.
+ */
+static void foreign_wait(struct mr_shard *shard, uint32_t lane)
 {
     static struct mr_log_limit limit;
     uint64_t held = 0;
 
     if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
-        mr_log(MR_LOG_ERROR, "mqtt",
-               "lane %u cannot be read for the subscribers of shard %u, who miss messages; check "
-               "the disk",
-               lane, shard->index);
+        mr_log(
+            MR_LOG_ERROR, "mqtt",
+            "lane %u cannot be read for the subscribers of shard %u, who wait; it is tried again "
+            "every second; check the disk",
+            lane, shard->index);
     }
     foreign_end(shard, lane);
-    shard->foreign[lane].pos = lane_durable(shard, lane);
-    foreign_open(shard, lane);
+    shard->foreign[lane].retry_ns = shard->now_ns + RETRY_NS;
 }
 
 static void deliver_lane(struct mr_shard *shard, uint32_t lane)
@@ -259,7 +262,7 @@ static void deliver_lane(struct mr_shard *shard, uint32_t lane)
         enum mr_err err = foreign->view_open ? MR_OK : view_next(foreign);
 
         if (err == MR_ERR_IO) {
-            foreign_skip(shard, lane);
+            foreign_wait(shard, lane);
             return;
         }
         if (err == MR_OK && view_take(shard, lane, true) != MR_OK) {

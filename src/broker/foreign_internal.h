@@ -19,6 +19,7 @@ struct foreign_lane {
     uint64_t pos_stored;      /* ... as of the last one */
     struct mr_view view;      /* being walked, if `view_open` */
     struct mr_view_at at;
+    int64_t retry_ns; /* the disk refused a read: not before this */
     bool view_open;
 };
 
