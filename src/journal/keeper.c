@@ -114,6 +114,15 @@ static struct segment *oldest_unlink(struct mr_lane *lane)
     return segment;
 }
 
+/* It could not go after all. */
+static void oldest_relink(struct mr_lane *lane, struct segment *segment)
+{
+    mr_mutex_lock(&lane->mutex);
+    segment->next = lane->oldest;
+    lane->oldest = segment;
+    mr_mutex_unlock(&lane->mutex);
+}
+
 static void say_no_cursors(struct mr_lane *lane)
 {
     struct mr_journal *journal = lane->journal;
@@ -126,8 +135,10 @@ static void say_no_cursors(struct mr_lane *lane)
     }
 }
 
-/* Retire the oldest segment: as the spare if there is none, else its file goes. */
-static void retire_oldest(struct mr_lane *lane, bool has_cursors, bool for_room)
+/* Retire the oldest segment: as the spare if there is none, else its file goes.  False: there is no
+ * room to remove it (file systems that copy on write need some); it stays, for another time.
+ */
+static bool retire_oldest(struct mr_lane *lane, bool has_cursors, bool for_room)
 {
     struct segment *segment = oldest_unlink(lane);
     struct path path;
@@ -146,25 +157,31 @@ static void retire_oldest(struct mr_lane *lane, bool has_cursors, bool for_room)
                    lane->journal->name, (unsigned long long)segment->header.seq_first,
                    lane->folder.text);
             mr_segment_free(segment);
-            return;
+            return true;
         }
         if (err != MR_OK) {
             mr_segment_path(lane, segment->header.seq_first, &path);
             mr_lane_fail(lane, path.text, "cannot be made the next segment");
             mr_segment_free(segment);
-            return;
+            return true;
         }
         spare_publish(lane, segment);
-        return;
+        return true;
     }
     /* Synced one by one: a power cut must not bring back an older segment without
      * the one behind it, which would look like lost events.
      */
     mr_segment_path(lane, segment->header.seq_first, &path);
-    if (mr_path_remove(path.text) == MR_ERR_IO || mr_dir_sync(lane->folder.text) != MR_OK) {
+    enum mr_err err = mr_path_remove(path.text);
+    if (err == MR_ERR_FULL) {
+        oldest_relink(lane, segment);
+        return false;
+    }
+    if (err == MR_ERR_IO || mr_dir_sync(lane->folder.text) != MR_OK) {
         mr_lane_fail(lane, path.text, "cannot be removed");
     }
     mr_segment_free(segment);
+    return true;
 }
 
 /* The lane whose events leave no room for another segment of `lane`: itself, or the one
@@ -267,7 +284,9 @@ static void spare_keep_ready(struct mr_lane *lane, uint64_t settled, bool has_cu
         struct segment *oldest = oldest_settled(lane, settled);
 
         if (oldest != NULL && keep_is_over(lane, oldest, has_cursors)) {
-            retire_oldest(lane, has_cursors, false);
+            if (!retire_oldest(lane, has_cursors, false)) {
+                return;
+            }
             continue;
         }
         enum spare_state state = spare_fill(lane, &why);
@@ -278,7 +297,10 @@ static void spare_keep_ready(struct mr_lane *lane, uint64_t settled, bool has_cu
             spare_missing(lane, state, &why);
             return;
         }
-        retire_oldest(lane, has_cursors, true);
+        if (!retire_oldest(lane, has_cursors, true)) {
+            spare_missing(lane, state, &why);
+            return;
+        }
     }
 }
 
@@ -292,7 +314,9 @@ static void retire_settled(struct mr_lane *lane, uint64_t settled, bool has_curs
             atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
             return;
         }
-        retire_oldest(lane, has_cursors, over);
+        if (!retire_oldest(lane, has_cursors, over)) {
+            return;
+        }
     }
 }
 
