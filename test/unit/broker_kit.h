@@ -175,6 +175,7 @@ static inline void kit_ready(struct kit *kit)
                  .use_username_as_clientid = options->use_username_as_clientid},
     };
     (void)snprintf(kit->sessions, sizeof(kit->sessions), "%s/sessions", kit->folder);
+    kit->limits = kit_limits(options);
     struct mr_broker_run run = {
         .journal = kit->journal,
         .listeners = &kit->listener,
@@ -184,7 +185,7 @@ static inline void kit_ready(struct kit *kit)
         .memory_bytes = options->memory_bytes,
         .checkpoint_ms = options->checkpoint_ms,
         .sessions_path = options->no_store ? NULL : kit->sessions,
-        .limits = kit_limits(options),
+        .limits = kit->limits,
     };
     if (options->exclude != NULL) {
         kit->excluded[0] = options->exclude;
