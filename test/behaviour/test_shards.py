@@ -1,13 +1,11 @@
 """Several shards: the same promises, whichever shard a device was accepted by.
 
 Order and completeness per device through reconnects, takeovers, kill -9 and a changed
-number of shards are judged by the crash test's judge, from what a real Kafka has.
+number of shards are judged from what a real Kafka has.
 Subscribers are clients we did not write.
 """
 
 import asyncio
-import pathlib
-import sys
 import threading
 import unittest
 
@@ -15,10 +13,8 @@ import paho.mqtt.client as mqtt
 
 import harness
 import wire
+from devices import Ledger, Publisher, arrival_of, judge, read_packet
 from harness import PATIENCE, Gateway, kafka, millrace, until
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "crash"))
-from ledger import Ledger, Publisher, arrival_of, judge, read_packet  # noqa: E402
 
 DEVICES, WINDOW = 12, 20
 
