@@ -26,6 +26,11 @@ static void sample_take(struct mr_forecast *forecast, int64_t now_ns, uint64_t h
     forecast->sample_held = held;
 }
 
+bool mr_forecast_is_due(const struct mr_forecast *forecast, int64_t now_ns)
+{
+    return forecast->sample_ns == 0 || now_ns - forecast->sample_ns >= SAMPLE_NS;
+}
+
 int64_t mr_forecast_step(struct mr_forecast *forecast, int64_t now_ns, uint64_t held, uint64_t room)
 {
     if (forecast->sample_ns == 0) {

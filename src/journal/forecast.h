@@ -24,6 +24,11 @@ struct mr_forecast {
     uint8_t said;     /* thresholds whose line has been given */
 };
 
+/* Is it time for another sample?  Until then a step only gives the last answer again, and whoever
+ * would have to find out what it asks for can save that.
+ */
+bool mr_forecast_is_due(const struct mr_forecast *forecast, int64_t now_ns);
+
 /* `held`: bytes somebody needs; `room`: how many more there is place for.  The seconds until
  * there is none, MR_FORECAST_NEVER while it does not fill up or nobody can tell yet.
  */

@@ -376,18 +376,21 @@ static uint64_t lane_room(struct mr_lane *lane, uint64_t held)
 /* How long the rest lasts, for whoever watches, and in the log before it is too late. */
 static void keep_forecast(struct mr_lane *lane, uint64_t settled, bool has_cursors)
 {
-    uint64_t held = has_cursors ? mr_lane_bytes_behind(lane, settled) : 0;
-    int64_t seconds =
-        mr_forecast_step(&lane->forecast, mr_clock_mono_ns(), held, lane_room(lane, held));
-    enum mr_forecast_news news = mr_forecast_news(&lane->forecast);
+    int64_t now_ns = mr_clock_mono_ns();
     struct holder holder;
+
+    if (!mr_forecast_is_due(&lane->forecast, now_ns)) {
+        return;
+    }
+    uint64_t held = has_cursors ? mr_lane_bytes_behind(lane, settled) : 0;
+    int64_t seconds = mr_forecast_step(&lane->forecast, now_ns, held, lane_room(lane, held));
+    enum mr_forecast_news news = mr_forecast_news(&lane->forecast);
 
     mr_metric_set(lane->metrics.seconds_to_full, seconds);
     if (news == MR_FORECAST_WARN && mr_cursors_holder(lane->journal, lane->index, &holder)) {
         mr_log(MR_LOG_WARN, "journal",
                "%s: lane %u is full in about %lld %s at the present rate; then nothing is "
-               "acknowledged "
-               "any more: '%s' needs what is behind record %llu",
+               "acknowledged any more: '%s' needs what is behind record %llu",
                lane->journal->name, lane->index,
                (long long)(seconds < 120 ? seconds : seconds / 60), seconds < 120 ? "s" : "min",
                holder.name, (unsigned long long)holder.seq);
