@@ -279,8 +279,7 @@ static enum mr_err recover_header(struct recover *r, const char *path)
     struct segment *segment = mr_segment_new(lane);
     struct mr_scan *scan = NULL;
     struct mr_error why;
-    uint64_t seq = 0;
-    size_t len = strlen(path);
+    uint64_t seq = mr_scan_path_seq(path);
     enum mr_err err = mr_scan_open(&scan, path, &segment->header, &why);
 
     if (err == MR_ERR_REJECT && lane->journal->read_only) {
@@ -288,8 +287,6 @@ static enum mr_err recover_header(struct recover *r, const char *path)
         return MR_OK;
     }
 
-    mr_assert(len > 24 &&
-              mr_parse_u64(mr_span_make(path + len - 24, 20), UINT64_MAX, &seq) == MR_OK);
     if (err == MR_OK) {
         segment->file_bytes = mr_scan_file_bytes(scan);
         mr_scan_close(scan);

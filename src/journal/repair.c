@@ -496,16 +496,6 @@ static enum mr_err segment_repair(struct segment_repair *r, const struct mr_jour
     return err;
 }
 
-/* First seq by the file's name: twenty digits and ".seg" at its end. */
-static uint64_t path_seq(const char *path)
-{
-    uint64_t seq = 0;
-    enum mr_err err = mr_parse_u64(mr_span_make(path + strlen(path) - 24, 20), UINT64_MAX, &seq);
-
-    mr_assert(err == MR_OK); /* mr_scan_list() gives no others */
-    return seq;
-}
-
 static enum mr_err lane_repair(struct segment_repair *r, const struct mr_journal *journal,
                                uint32_t lane)
 {
@@ -523,8 +513,8 @@ static enum mr_err lane_repair(struct segment_repair *r, const struct mr_journal
     for (size_t i = 0; i < count && err == MR_OK; i++) {
         r->path = paths[i];
         r->header.lane = (uint16_t)lane;
-        err = segment_repair(r, journal, lane_path.text, path_seq(paths[i]),
-                             i + 1 < count ? path_seq(paths[i + 1]) : 0);
+        err = segment_repair(r, journal, lane_path.text, mr_scan_path_seq(paths[i]),
+                             i + 1 < count ? mr_scan_path_seq(paths[i + 1]) : 0);
     }
     for (size_t i = 0; i < count; i++) {
         mr_free(paths[i]);

@@ -20,7 +20,7 @@
 
 #include <stdlib.h>
 
-enum { WINDOW_BYTES = 1 << 20 };
+enum { WINDOW_BYTES = 1 << 20, SEGMENT_NAME_CHARS = 24 };
 
 struct mr_scan {
     struct mr_file file;
@@ -248,11 +248,22 @@ static bool segment_name_parse(const char *name, uint64_t *seq)
 {
     struct mr_span span = mr_span_of(name);
 
-    if (span.len != 24 || memcmp(name + 20, ".seg", 4) != 0) {
+    if (span.len != SEGMENT_NAME_CHARS || memcmp(name + 20, ".seg", 4) != 0) {
         return false;
     }
     span.len = 20;
     return mr_parse_u64(span, UINT64_MAX, seq) == MR_OK;
+}
+
+uint64_t mr_scan_path_seq(const char *path)
+{
+    size_t len = strlen(path);
+    uint64_t seq = 0;
+
+    mr_assert(len > SEGMENT_NAME_CHARS);
+    bool parsed = segment_name_parse(path + len - SEGMENT_NAME_CHARS, &seq);
+    mr_assert(parsed);
+    return seq;
 }
 
 static void scan_names_add(void *arg, const char *name)

@@ -35,4 +35,7 @@ enum mr_err mr_scan_resync(struct mr_scan *scan, struct mr_batch_header *header,
  */
 enum mr_err mr_scan_list(const char *lane_path, char ***paths, size_t *count) MR_MUST_USE;
 
+/* First seq of the segment, as the name says it, of a path that mr_scan_list() gave. */
+uint64_t mr_scan_path_seq(const char *path);
+
 #endif

@@ -27,7 +27,7 @@
 #include "journal/scan.h"
 #include "os/file.h"
 
-enum { PATH_BYTES = 4096, SEGMENT_NAME_CHARS = 24, OPEN_TRIES = 8 };
+enum { PATH_BYTES = 4096, OPEN_TRIES = 8 };
 
 struct walk_name {
     uint8_t *bytes; /* of all three */
@@ -232,19 +232,6 @@ void mr_walk_close(struct mr_walk *walk)
     mr_free(walk);
 }
 
-/* First seq as the file's name says it. */
-static uint64_t path_seq(const char *path)
-{
-    size_t len = strlen(path);
-    uint64_t seq = 0;
-
-    mr_assert(len >= SEGMENT_NAME_CHARS);
-    struct mr_span digits = mr_span_make(path + len - SEGMENT_NAME_CHARS, 20);
-    enum mr_err err = mr_parse_u64(digits, UINT64_MAX, &seq);
-    mr_assert(err == MR_OK); /* mr_scan_list() gives no others */
-    return seq;
-}
-
 /* The file to read after the one at hand, or the first one: its path and first
  * seq.  AGAIN: there is none (yet).
  */
@@ -256,7 +243,7 @@ static enum mr_err segment_choose(struct mr_walk *walk, char *path, size_t size,
     enum mr_err err = mr_scan_list(walk->lane_path, &paths, &count);
 
     for (size_t i = 0; err == MR_OK && i < count; i++) {
-        uint64_t first = path_seq(paths[i]);
+        uint64_t first = mr_scan_path_seq(paths[i]);
         if (walk->opened_first == 0) { /* the last that begins at or before seq_from */
             chosen = chosen == SIZE_MAX || first <= walk->seq_from ? i : chosen;
         } else if (chosen == SIZE_MAX && first > walk->opened_first) {
@@ -266,7 +253,7 @@ static enum mr_err segment_choose(struct mr_walk *walk, char *path, size_t size,
     if (chosen != SIZE_MAX) {
         struct mr_text text = mr_text_over(path, size);
         mr_text_add(&text, paths[chosen]);
-        *seq = path_seq(paths[chosen]);
+        *seq = mr_scan_path_seq(paths[chosen]);
     }
     for (size_t i = 0; i < count; i++) {
         mr_free(paths[i]);
