@@ -135,12 +135,7 @@ bool gate_wants(const struct client *client, struct mr_span topic)
         return false;
     }
     const struct mr_list *from = &broker->ack_bridges[gate - GATE_BRIDGES]->from;
-    for (size_t i = 0; i < from->count; i++) {
-        if (mr_topic_matches(mr_span_of(from->items[i]), topic)) {
-            return true;
-        }
-    }
-    return from->count == 0;
+    return from->count == 0 || mr_topic_first_match(from->items, from->count, topic) != NULL;
 }
 
 uint8_t gate_of_publish_other(const struct client *client, const struct topic_entry *topic)

@@ -26,12 +26,7 @@ bool topic_is_excluded(const struct mr_shard *shard, struct mr_span topic)
 {
     const struct mr_list *exclude = &shard->broker->run.journal_exclude;
 
-    for (size_t i = 0; i < exclude->count; i++) {
-        if (mr_topic_matches(mr_span_of(exclude->items[i]), topic)) {
-            return true;
-        }
-    }
-    return false;
+    return mr_topic_first_match(exclude->items, exclude->count, topic) != NULL;
 }
 
 bool topic_is_wanted_abroad(const struct mr_shard *shard, struct mr_span topic)

@@ -131,6 +131,16 @@ bool mr_topic_matches(struct mr_span filter, struct mr_span name)
            (filter.len - f == 2 && filter.at[f] == '/' && filter.at[f + 1] == '#');
 }
 
+const char *mr_topic_first_match(const char *const *filters, size_t count, struct mr_span name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (mr_topic_matches(mr_span_of(filters[i]), name)) {
+            return filters[i];
+        }
+    }
+    return NULL;
+}
+
 enum mr_err mr_topic_share_split(struct mr_span filter, struct mr_span *group,
                                  struct mr_span *inner)
 {

@@ -61,6 +61,9 @@ struct mr_span mr_topic_level(struct mr_span topic, size_t index);
  */
 bool mr_topic_matches(struct mr_span filter, struct mr_span name);
 
+/* The first of `count` filters that matches; NULL: none does.  Borrowed from the list. */
+const char *mr_topic_first_match(const char *const *filters, size_t count, struct mr_span name);
+
 /* Take "$share/<group>/<filter>" apart ([MQTT-4.8.2-1], [MQTT-4.8.2-2]).
  *
  * MR_OK           shared: *group and *inner are set.

@@ -139,14 +139,10 @@ struct mr_dest *mr_dest_of(struct mr_bridge *b, struct mr_span name, struct mr_e
 /* The first filter that matches; without filters NULL, and everything matches. */
 const char *mr_route_filter(const struct mr_list *from, struct mr_span topic, bool *matches)
 {
-    *matches = true;
-    for (size_t i = 0; i < from->count; i++) {
-        if (mr_topic_matches(mr_span_of(from->items[i]), topic)) {
-            return from->items[i];
-        }
-    }
-    *matches = from->count == 0;
-    return NULL;
+    const char *filter = mr_topic_first_match(from->items, from->count, topic);
+
+    *matches = filter != NULL || from->count == 0;
+    return filter;
 }
 
 static struct mr_span put_text(uint8_t **at, struct mr_span text)
