@@ -221,24 +221,17 @@ const struct mr_option mr_listener_options[] = {
      .help = "As `auth`, for this listener alone: a key that is not given here is that of `auth`."},
     {0}};
 
-#define ROW_AT_START(field_, type_, default_, min_, max_, help_) \
-    {.name = #field_,                                            \
-     .type = type_,                                              \
-     .offset = offsetof(struct mr_broker_limits, field_),        \
-     .default_text = default_,                                   \
-     .min = min_,                                                \
-     .max = max_,                                                \
+#define ROW_LIVE(live_, field_, type_, default_, min_, max_, help_) \
+    {.name = #field_,                                               \
+     .type = type_,                                                 \
+     .offset = offsetof(struct mr_broker_limits, field_),           \
+     .default_text = default_,                                      \
+     .min = min_,                                                   \
+     .max = max_,                                                   \
+     .live = live_,                                                 \
      .help = help_}
-
-#define ROW(field_, type_, default_, min_, max_, help_)   \
-    {.name = #field_,                                     \
-     .type = type_,                                       \
-     .offset = offsetof(struct mr_broker_limits, field_), \
-     .default_text = default_,                            \
-     .min = min_,                                         \
-     .max = max_,                                         \
-     .live = true,                                        \
-     .help = help_}
+#define ROW(...) ROW_LIVE(true, __VA_ARGS__)
+#define ROW_AT_START(...) ROW_LIVE(false, __VA_ARGS__)
 
 static const struct mr_option ban_options[] = {
     {.name = "max_failures",
