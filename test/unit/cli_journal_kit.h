@@ -9,7 +9,7 @@
 #ifndef MR_TEST_CLI_JOURNAL_KIT_H
 #define MR_TEST_CLI_JOURNAL_KIT_H
 
-#include "app/cli/cli.h"
+#include "cli_run.h"
 #include "journal/journal.h"
 #include "journal/scan.h"
 #include "os/file.h"
@@ -182,26 +182,9 @@ static inline struct mr_batch_header batch_of(const char *path, size_t index, ui
 
 /* ---- running commands ---- */
 
-static char *out_text;
-static char *err_text;
-
 static inline int run_words(int count, char **words)
 {
-    size_t out_len = 0;
-    size_t err_len = 0;
-    FILE *out = stdout;
-    FILE *err = stderr;
-
-    free(out_text);
-    free(err_text);
-    stdout = open_memstream(&out_text, &out_len);
-    stderr = open_memstream(&err_text, &err_len);
-    int code = mr_cli_main(count, words, commands);
-    (void)fclose(stdout);
-    (void)fclose(stderr);
-    stdout = out;
-    stderr = err;
-    return code;
+    return cli_run(count, words, commands);
 }
 
 static inline int run(const char *line)

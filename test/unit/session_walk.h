@@ -12,6 +12,7 @@
 #include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
 #include "broker_peer.h"
+#include "lanes_kit.h"
 
 #include <stdarg.h>
 
@@ -47,15 +48,9 @@ static bool chance(uint64_t percent)
     return mr_rng_below(&rng, 100) < percent;
 }
 
-/* What gathered in all lanes is on the disk; false: there was nothing. */
 static bool commit_all(void)
 {
-    bool any = false;
-
-    for (uint32_t lane = 0; lane < mr_journal_lane_count(kit.journal); lane++) {
-        any |= mr_lane_step_commit(mr_journal_lane(kit.journal, lane));
-    }
-    return any;
+    return lanes_commit(&kit);
 }
 
 /* ---- the state as text ---- */
@@ -472,32 +467,11 @@ static void probe_next(struct peer *probe, uint8_t type)
     mr_assert(frame.type == type);
 }
 
-/* Nothing of this shard's waits for the disk, and it has read all that the others' lanes have. */
 static void shard_is_quiet(struct mr_shard *shard, void *arg)
 {
     bool *quiet = arg;
 
-    *quiet = *quiet && mr_lane_next_seq(shard->lane) - 1 == mr_lane_durable(shard->lane);
-    for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
-        *quiet = *quiet &&
-                 (lane == shard->index ||
-                  shard->foreign[lane].pos >= mr_lane_durable(mr_journal_lane(kit.journal, lane)));
-    }
-}
-
-/* What one lane has for another may go on to a third: twice quiet. */
-static void wait_for_lanes(void)
-{
-    int64_t deadline = kit_deadline();
-
-    for (int quiet_times = 0; quiet_times < 2;) {
-        bool quiet = !commit_all();
-        for (uint32_t i = 0; i < kit.broker->shard_count; i++) {
-            mr_assert(shard_call(kit.broker->shards[i], shard_is_quiet, &quiet) == MR_OK);
-        }
-        quiet_times = quiet ? quiet_times + 1 : 0;
-        kit_patience(deadline, "the lanes to be quiet");
-    }
+    *quiet = *quiet && shard_has_read_all(shard);
 }
 
 /* Until all that was sent has been handled and is durable: an event that nobody subscribes to (its
@@ -519,7 +493,7 @@ static void settle_down(void)
         probe_next(&probe, MR_MQTT_PUBACK);
     }
     peer_close(&probe);
-    wait_for_lanes();
+    lanes_wait(&kit, commit_all, shard_is_quiet);
 }
 
 /* ---- the machine stops ---- */

@@ -7,7 +7,7 @@
  * Method: commands of our own, called through mr_cli_main() as main() does, with
  *         stdout and stderr in memory.
  */
-#include "app/cli/cli.h"
+#include "cli_run.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,9 +107,6 @@ static const struct mr_command *const commands[] = {&command_probe, &command_dat
 
 /* ---- running it ---- */
 
-static char *out_text;
-static char *err_text;
-
 enum { WORDS_MAX = 16 };
 
 /* Run `line`: words separated by single blanks. */
@@ -118,13 +115,7 @@ static int run(const char *line)
     char copy[512];
     char *words[WORDS_MAX + 1] = {copy};
     int count = 1;
-    size_t out_len = 0;
-    size_t err_len = 0;
-    FILE *out = stdout;
-    FILE *err = stderr;
 
-    free(out_text);
-    free(err_text);
     seen[0] = '\0';
     (void)snprintf(copy, sizeof(copy), "millrace %s", line);
     for (char *blank = strchr(copy, ' '); blank != NULL && blank[1] != '\0';
@@ -134,14 +125,7 @@ static int run(const char *line)
         words[count] = blank + 1;
         count += 1;
     }
-    stdout = open_memstream(&out_text, &out_len);
-    stderr = open_memstream(&err_text, &err_len);
-    int code = mr_cli_main(count, words, commands);
-    (void)fclose(stdout);
-    (void)fclose(stderr);
-    stdout = out;
-    stderr = err;
-    return code;
+    return cli_run(count, words, commands);
 }
 
 static bool begins(const char *text, const char *with)

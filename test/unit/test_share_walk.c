@@ -17,6 +17,7 @@
 #include "broker/foreign_internal.h"
 #include "broker/keep_internal.h"
 #include "broker_peer.h"
+#include "lanes_kit.h"
 
 enum {
     MEMBERS = 5,
@@ -80,11 +81,8 @@ static bool chance(uint64_t percent)
 
 static bool commit_all(void)
 {
-    bool any = false;
+    bool any = lanes_commit(&kit);
 
-    for (uint32_t lane = 0; lane < mr_journal_lane_count(kit.journal); lane++) {
-        any |= mr_lane_step_commit(mr_journal_lane(kit.journal, lane));
-    }
     mr_journal_step_keeper(kit.journal);
     return any;
 }
@@ -403,29 +401,8 @@ static void shard_is_quiet(struct mr_shard *shard, void *arg)
     bool *quiet = arg;
 
     *quiet = *quiet && shard->settling == NULL && shard->pending_first == NULL &&
-             shard->shared_first == NULL &&
-             mr_lane_next_seq(shard->lane) - 1 == mr_lane_durable(shard->lane) &&
+             shard->shared_first == NULL && shard_has_read_all(shard) &&
              shard->route.pos >= mr_lane_durable(shard->lane);
-    for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
-        *quiet = *quiet &&
-                 (lane == shard->index ||
-                  shard->foreign[lane].pos >= mr_lane_durable(mr_journal_lane(kit.journal, lane)));
-    }
-}
-
-/* What one lane has for another may go on to a third: twice quiet. */
-static void wait_for_lanes(void)
-{
-    int64_t deadline = kit_deadline();
-
-    for (int quiet_times = 0; quiet_times < 2;) {
-        bool quiet = !commit_all();
-        for (uint32_t i = 0; i < kit.broker->shard_count; i++) {
-            mr_assert(shard_call(kit.broker->shards[i], shard_is_quiet, &quiet) == MR_OK);
-        }
-        quiet_times = quiet ? quiet_times + 1 : 0;
-        kit_patience(deadline, "the lanes to be quiet");
-    }
 }
 
 /* Sessions that end with their connection end now, and others have what they had. */
@@ -438,7 +415,7 @@ static void end_fragile(void)
         }
     }
     if (fragile) {
-        wait_for_lanes();
+        lanes_wait(&kit, commit_all, shard_is_quiet);
         fragile = false;
     }
 }
