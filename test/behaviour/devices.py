@@ -121,14 +121,14 @@ class Publisher:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(wire.connect(self.name, keep_alive=0))
-            kind, body = await read_packet(reader)
+            kind, body = await wire.read_packet(reader)
             assert (kind, body[1]) == (0x20, 0), f"CONNACK {kind:#x} {body!r}"
             for packet_id, number in self.waiting.items():
                 writer.write(self.publish(packet_id, number, dup=True))
             while not self.quitting or self.waiting:
                 self.fill(writer)
                 await writer.drain()
-                self.take_ack(*await read_packet(reader))
+                self.take_ack(*await wire.read_packet(reader))
                 if self.rest_s:
                     await asyncio.sleep(self.rest_s)  # sleep: the pace of this device
             writer.write(wire.packet(wire.DISCONNECT, 0, b""))
@@ -154,14 +154,3 @@ class Publisher:
         number = self.waiting.pop(packet_id, None)
         assert number is not None, f"{self.name}: PUBACK for {packet_id}, which is not under way"
         self.ledger.acknowledged[self.name].add(number)
-
-
-async def read_packet(reader):
-    kind = (await reader.readexactly(1))[0]
-    length = shift = 0
-    while True:
-        byte = (await reader.readexactly(1))[0]
-        length |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            return kind, await reader.readexactly(length)

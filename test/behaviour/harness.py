@@ -320,6 +320,12 @@ def mosquitto_pub(port, *args, payload=None, check=True):
     return done
 
 
+def published(gateway, topic, lines, client="d"):
+    """One QoS 1 event for each of `lines`, in order, from one client; all acknowledged."""
+    text = "".join(f"{line}\n" for line in lines).encode()
+    mosquitto_pub(gateway.mqtt_port, "-i", client, "-q", "1", "-t", topic, "-l", payload=text)
+
+
 class Kafka:
     """A real Apache Kafka by test/services/kafka.sh; a module shares one."""
 
@@ -448,3 +454,9 @@ def kafka_down():
 
 def kafka():
     return _shared["kafka"]
+
+
+def kafka_bridge(topic, *keys):
+    """The configuration of a bridge `kafka` into the module's Kafka, payloads as they are."""
+    lines = [f'servers: "{kafka().bootstrap}"', f'topic: "{topic}"', "value_encoder: raw", *keys]
+    return "\n".join(["bridges:", "  kafka:", *(f"    {line}" for line in lines), ""])

@@ -8,23 +8,13 @@ import json
 import unittest
 
 import harness
-from harness import PATIENCE, Gateway, kafka, millrace, mosquitto_pub
+from harness import PATIENCE, Gateway, kafka, kafka_bridge, millrace, published
 
 setUpModule = harness.kafka_up
 tearDownModule = harness.kafka_down
 
 SUBTRACTED = "repeated"
 COLUMNS = ("delivered", "skipped", "dead_letters", "lost", "given_up", "control", "confirmed")
-
-
-def config(topic, *keys):
-    lines = [f'servers: "{kafka().bootstrap}"', f'topic: "{topic}"', "value_encoder: raw", *keys]
-    return "\n".join(["bridges:", "  kafka:", *(f"    {line}" for line in lines), ""])
-
-
-def send(gateway, topic, lines):
-    text = "".join(f"{line}\n" for line in lines).encode()
-    mosquitto_pub(gateway.mqtt_port, "-i", "d", "-q", 1, "-t", topic, "-l", payload=text)
 
 
 def operate(gateway, *args):
@@ -65,10 +55,10 @@ def write(topic, identity):
 class Sums(unittest.TestCase):
     def test_every_column_through_restarts_seeks_and_a_kill(self):
         kafka().create_topic("sums_a", partitions=2)
-        with Gateway(config("sums_${topic[1]}", "headers: id", "from: ['in/#']")) as gateway:
-            send(gateway, "in/a", range(100))
-            send(gateway, "out/a", range(7))
-            send(gateway, "in", range(3))  # no level 1: dead letters
+        with Gateway(kafka_bridge("sums_${topic[1]}", "headers: id", "from: ['in/#']")) as gateway:
+            published(gateway, "in/a", range(100))
+            published(gateway, "out/a", range(7))
+            published(gateway, "in", range(3))  # no level 1: dead letters
             gateway.wait_drained("kafka")
             row = books(gateway)
             delivered = {"delivered": 100, "skipped": 7, "dead_letters": 3}
@@ -78,7 +68,7 @@ class Sums(unittest.TestCase):
             self.assertEqual(books(gateway)["delivered"], 100)
 
             operate(gateway, "pause", "kafka")
-            send(gateway, "in/a", range(100, 110))
+            published(gateway, "in/a", range(100, 110))
             self.assertEqual(books(gateway)["pending"], 10)
             operate(gateway, "seek", "kafka", "--to", "now", "--yes")
             operate(gateway, "resume", "kafka")
@@ -87,7 +77,7 @@ class Sums(unittest.TestCase):
             gateway.kill()
             before = books(gateway)
             gateway.start()
-            send(gateway, "in/a", range(110, 200))
+            published(gateway, "in/a", range(110, 200))
             gateway.wait_drained("kafka")
             row = books(gateway)
             self.assertEqual(row["delivered"] - before["delivered"], 90)
@@ -115,9 +105,9 @@ class Sums(unittest.TestCase):
     def test_exactly_once_through_kills(self):
         kafka().create_topic("sums_once", partitions=2)
         keys = ("headers: id", "delivery: exactly_once", "auto_create: { enable: true }")
-        with Gateway(config("sums_once", *keys)) as gateway:
+        with Gateway(kafka_bridge("sums_once", *keys)) as gateway:
             for first in range(0, 900, 300):
-                send(gateway, "t/1", range(first, first + 300))
+                published(gateway, "t/1", range(first, first + 300))
                 gateway.kill()  # whatever is committed, the cursor on disk is behind
                 books(gateway)
                 gateway.start()
@@ -145,8 +135,8 @@ def row_id(gateway):
 class Kafka(unittest.TestCase):
     def test_what_is_missing_or_not_ours_is_found(self):
         kafka().create_topic("wrong", partitions=1)
-        with Gateway(config("wrong", "headers: id")) as gateway:
-            send(gateway, "t/1", range(20))
+        with Gateway(kafka_bridge("wrong", "headers: id")) as gateway:
+            published(gateway, "t/1", range(20))
             gateway.wait_drained("kafka")
             audit(gateway, "--kafka")
             identity = journal_id(gateway)
@@ -168,8 +158,8 @@ class Kafka(unittest.TestCase):
 
     def test_without_ids_it_counts_and_says_what_it_cannot_tell(self):
         kafka().create_topic("plain", partitions=1)
-        with Gateway(config("plain")) as gateway:
-            send(gateway, "t/1", range(20))
+        with Gateway(kafka_bridge("plain")) as gateway:
+            published(gateway, "t/1", range(20))
             gateway.wait_drained("kafka")
             done = audit(gateway, "--kafka")
             self.assertIn("kafka: 20 records in Kafka, at least 20 wanted", done.stdout)

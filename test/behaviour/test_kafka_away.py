@@ -7,7 +7,7 @@ device is kept, memory stays bounded, and the log says it once.
 import unittest
 
 import harness
-from harness import RELEASE, Gateway, kafka, mosquitto_pub, until
+from harness import RELEASE, Gateway, kafka, published, until
 
 setUpModule = harness.kafka_up
 tearDownModule = harness.kafka_down
@@ -24,8 +24,7 @@ bridges:
 
 
 def send(gateway, numbers, client="d", width=0):
-    lines = "".join(f"{number:0{width}d}\n" for number in numbers).encode()
-    mosquitto_pub(gateway.mqtt_port, "-i", client, "-q", "1", "-t", "t/1", "-l", payload=lines)
+    published(gateway, "t/1", (f"{number:0{width}d}" for number in numbers), client)
 
 
 def first_seen(records):

@@ -10,7 +10,7 @@ import shutil
 import unittest
 
 import harness
-from harness import PATIENCE, Gateway, kafka, millrace, mosquitto_pub, until
+from harness import PATIENCE, Gateway, kafka, millrace, published, until
 
 setUpModule = harness.kafka_up
 tearDownModule = harness.kafka_down
@@ -34,8 +34,16 @@ bridges:
 
 
 def send(gateway, lines, client="d"):
-    text = "".join(f"{line}\n" for line in lines).encode()
-    mosquitto_pub(gateway.mqtt_port, "-i", client, "-q", "1", "-t", "t/1", "-l", payload=text)
+    published(gateway, "t/1", lines, client)
+
+
+def copied(gateway):
+    """Stop it, copy its data folder, and start it again; the copy."""
+    gateway.stop()
+    copy = gateway.temp.path / "copy"
+    shutil.copytree(gateway.data, copy)
+    gateway.start()
+    return copy
 
 
 def values(topic, count=None):
@@ -136,10 +144,7 @@ class Positions(unittest.TestCase):
         with Gateway(config("older")) as gateway:
             send(gateway, range(20))
             gateway.wait_drained("kafka")
-            gateway.stop()
-            copy = gateway.temp.path / "copy"
-            shutil.copytree(gateway.data, copy)
-            gateway.start()
+            copy = copied(gateway)
             send(gateway, range(20, 40))
             gateway.wait_drained("kafka")
             gateway.stop()
@@ -209,10 +214,7 @@ class Zombie(unittest.TestCase):
         with Gateway(config("zombie")) as gateway:
             send(gateway, range(10))
             gateway.wait_drained("kafka")
-            gateway.stop()
-            copy = gateway.temp.path / "copy"
-            shutil.copytree(gateway.data, copy)
-            gateway.start()
+            copy = copied(gateway)
             send(gateway, range(10, 20))
             gateway.wait_drained("kafka")
             with Gateway(config("zombie"), data=copy) as other:

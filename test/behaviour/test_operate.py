@@ -5,20 +5,10 @@ import random
 import unittest
 
 import harness
-from harness import Gateway, kafka, millrace, mosquitto_pub, until
+from harness import Gateway, kafka, kafka_bridge, millrace, mosquitto_pub, published, until
 
 setUpModule = harness.kafka_up
 tearDownModule = harness.kafka_down
-
-
-def bridge(topic, *keys):
-    lines = [f'servers: "{kafka().bootstrap}"', f'topic: "{topic}"', "value_encoder: raw", *keys]
-    return "\n".join(["bridges:", "  kafka:", *(f"    {line}" for line in lines), ""])
-
-
-def published(gateway, topic, lines):
-    text = "".join(f"{line}\n" for line in lines).encode()
-    mosquitto_pub(gateway.mqtt_port, "-i", "d", "-q", 1, "-t", topic, "-l", payload=text)
 
 
 def values(topic, count):
@@ -38,7 +28,7 @@ def operate(gateway, *args, check=True):
 class Pause(unittest.TestCase):
     def test_a_paused_bridge_delivers_nothing_until_it_is_resumed_and_stays_so_in_restarts(self):
         kafka().create_topic("paused", partitions=1)
-        with Gateway(bridge("paused")) as gateway:
+        with Gateway(kafka_bridge("paused")) as gateway:
             published(gateway, "t/1", ["a", "b"])
             gateway.wait_drained("kafka")
             operate(gateway, "pause", "kafka")
@@ -57,7 +47,7 @@ class Pause(unittest.TestCase):
 
     def test_it_can_be_paused_and_resumed_while_the_gateway_is_stopped(self):
         kafka().create_topic("stopped", partitions=1)
-        with Gateway(bridge("stopped")) as gateway:
+        with Gateway(kafka_bridge("stopped")) as gateway:
             published(gateway, "t/1", ["a"])
             gateway.wait_drained("kafka")
             gateway.stop()
@@ -72,7 +62,7 @@ class Pause(unittest.TestCase):
             self.assertEqual(values("stopped", 2), ["a", "b"])
 
     def test_a_bridge_that_is_not_there_is_named(self):
-        with Gateway(bridge("t")) as gateway:
+        with Gateway(kafka_bridge("t")) as gateway:
             done = operate(gateway, "pause", "kafak", check=False)
             self.assertEqual(done.returncode, 66)
             self.assertIn("kafak", done.stderr)
@@ -81,7 +71,7 @@ class Pause(unittest.TestCase):
 class Seek(unittest.TestCase):
     def test_back_repeats_and_forward_passes_over(self):
         kafka().create_topic("seek", partitions=1)
-        with Gateway(bridge("seek")) as gateway:
+        with Gateway(kafka_bridge("seek")) as gateway:
             published(gateway, "t/1", range(1, 6))
             gateway.wait_drained("kafka")
             dry = operate(gateway, "seek", "kafka", "--to", "3")
@@ -103,7 +93,7 @@ class Seek(unittest.TestCase):
 
     def test_it_moves_while_the_gateway_is_stopped_too(self):
         kafka().create_topic("cold", partitions=1)
-        with Gateway(bridge("cold")) as gateway:
+        with Gateway(kafka_bridge("cold")) as gateway:
             published(gateway, "t/1", ["a", "b", "c"])
             gateway.wait_drained("kafka")
             gateway.stop()
@@ -120,7 +110,7 @@ class Seek(unittest.TestCase):
             self.assertEqual((state(gateway)["cursor"], state(gateway)["inflight"]), (3, 0))
 
     def test_a_place_that_cannot_be_is_refused(self):
-        with Gateway(bridge("t")) as gateway:
+        with Gateway(kafka_bridge("t")) as gateway:
             for place, code in (("99", 65), ("yesterday", 64)):
                 done = operate(gateway, "seek", "kafka", "--to", place, "--yes", check=False)
                 self.assertEqual(done.returncode, code, done.stderr)
@@ -152,7 +142,7 @@ def letters(gateway, bridge_name="kafka"):
 class Explain(unittest.TestCase):
     def test_the_running_gateway_knows_how_many_partitions_there_are(self):
         kafka().create_topic("counted", partitions=3)
-        with Gateway(bridge("counted")) as gateway:
+        with Gateway(kafka_bridge("counted")) as gateway:
             command = ("explain", "-c", gateway.config, "--data", gateway.data, "plant/1", "x")
             self.assertIn("modulo the number of partitions", millrace(*command).stdout)
             mosquitto_pub(gateway.mqtt_port, "-q", "1", "-t", "plant/1", "-m", "x")
@@ -169,7 +159,7 @@ class DeadLetters(unittest.TestCase):
     def test_a_retried_letter_goes_to_its_bridge_alone_and_is_gone_from_the_dead_letters(self):
         kafka().create_topic("small", partitions=1, max_message_bytes=2000)
         kafka().create_topic("other", partitions=1)
-        config = bridge("small") + "\n".join([
+        config = kafka_bridge("small") + "\n".join([
             "  other:", "    type: kafka", f'    servers: "{kafka().bootstrap}"',
             "    topic: other", "    value_encoder: raw", ""])
         with Gateway(config) as gateway:
@@ -198,7 +188,7 @@ class DeadLetters(unittest.TestCase):
             self.assertIn("no dead letters", dlq(gateway, "ls").stderr)
 
     def test_what_fails_again_becomes_a_new_letter_and_others_stay_where_they_are(self):
-        with Gateway(bridge("lvl_${topic[1]}")) as gateway:
+        with Gateway(kafka_bridge("lvl_${topic[1]}")) as gateway:
             for number in range(5):
                 published(gateway, f"flat{number}", [number])
             gateway.wait_drained("kafka")
@@ -215,7 +205,7 @@ class DeadLetters(unittest.TestCase):
             self.assertEqual(letters(gateway), [])
 
     def test_a_seek_back_writes_no_letter_twice_but_one_that_was_dropped_anew(self):
-        with Gateway(bridge("again_${topic[1]}")) as gateway:
+        with Gateway(kafka_bridge("again_${topic[1]}")) as gateway:
             published(gateway, "one", [1])
             published(gateway, "two", [2])
             gateway.wait_drained("kafka")
@@ -225,7 +215,7 @@ class DeadLetters(unittest.TestCase):
             self.assertEqual([one["topic"] for one in letters(gateway)], ["one", "two"])
 
     def test_what_is_not_there_is_named(self):
-        with Gateway(bridge("t")) as gateway:
+        with Gateway(kafka_bridge("t")) as gateway:
             done = dlq(gateway, "show", "kafak", check=False)
             self.assertEqual(done.returncode, 66)
             self.assertIn("kafak", done.stderr)

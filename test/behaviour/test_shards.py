@@ -13,7 +13,7 @@ import paho.mqtt.client as mqtt
 
 import harness
 import wire
-from devices import Ledger, Publisher, arrival_of, judge, read_packet
+from devices import Ledger, Publisher, arrival_of, judge
 from harness import PATIENCE, Gateway, kafka, millrace, until
 
 DEVICES, WINDOW = 12, 20
@@ -105,7 +105,7 @@ journal:
             before = device.reconnects
             reader, writer = await asyncio.open_connection("127.0.0.1", gateway.mqtt_port)
             writer.write(wire.connect(device.name, keep_alive=0))
-            kind, body = await read_packet(reader)
+            kind, body = await wire.read_packet(reader)
             self.assertEqual((kind, body[1]), (0x20, 0))
             await self.reconnected(device, before)
             writer.close()

@@ -56,6 +56,18 @@ def subscribe(filters, packet_id=1, version=4, qos=1):
     return packet(SUBSCRIBE, 2, body + b"".join(text(one) + bytes([qos]) for one in filters))
 
 
+async def read_packet(reader):
+    """(first byte, body) from a stream of asyncio."""
+    kind = (await reader.readexactly(1))[0]
+    length = shift = 0
+    while True:
+        byte = (await reader.readexactly(1))[0]
+        length |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return kind, await reader.readexactly(length)
+
+
 class Wire:
     """One connection; packets in, packets out."""
 

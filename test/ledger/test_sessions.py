@@ -31,17 +31,6 @@ AHEAD_MAX = 5000  # events; a fast gateway would fill the queues of subscribers 
 CONFIG = "mqtt: { max_queued_messages: 100000 }\njournal: { max_size: 2GiB, segment_size: 4MiB }\n"
 
 
-async def read_packet(reader):
-    kind = (await reader.readexactly(1))[0]
-    length = shift = 0
-    while True:
-        byte = (await reader.readexactly(1))[0]
-        length |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            return kind, await reader.readexactly(length)
-
-
 def ack(kind, packet_id):
     return wire.packet(kind, 2 if kind == wire.PUBREL else 0, packet_id.to_bytes(2, "big"))
 
@@ -65,7 +54,7 @@ class Peer:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(wire.connect(self.name, keep_alive=0, flags=0))
-            kind, body = await read_packet(reader)
+            kind, body = await wire.read_packet(reader)
             assert (kind, body[1]) == (0x20, 0), f"CONNACK {kind:#x} {body!r}"
             assert body[0] == 1 or not self.known, f"{self.name}: its session is gone"
             self.known = True
@@ -106,7 +95,7 @@ class Device(Peer):
                 writer.write(self.publish(packet_id, self.sent))
             await writer.drain()
             if self.under_way:
-                self.take(*await read_packet(reader), writer)
+                self.take(*await wire.read_packet(reader), writer)
             elif not self.quitting:
                 await asyncio.sleep(0.01)  # sleep: until the subscribers have caught up
 
@@ -149,7 +138,7 @@ class Subscriber(Peer):
             writer.write(wire.subscribe(["s/#"], qos=self.qos))
         while not self.is_done():
             try:
-                kind, body = await asyncio.wait_for(read_packet(reader), 0.2)
+                kind, body = await asyncio.wait_for(wire.read_packet(reader), 0.2)
             except TimeoutError:
                 continue
             if kind == 0x90:
