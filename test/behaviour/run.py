@@ -1,13 +1,14 @@
 """run - one test file under CTest: python run.py test_mqtt.py [unittest arguments]
 
-Exit code 77 (CTest: skipped) when nothing of the file could run; with CI=true a
-skipped test is a failed one.
+Says of each test how long it took.  Exit code 77 (CTest: skipped) when nothing of the file
+could run; with CI=true a skipped test is a failed one.
 """
 
 import importlib.util
 import os
 import pathlib
 import sys
+import time
 import unittest
 
 
@@ -21,11 +22,22 @@ def load(path):
     return module
 
 
+class Timed(unittest.TextTestResult):
+    """One line a test, with its time."""
+
+    def startTest(self, test):
+        self.began = time.monotonic()
+        super().startTest(test)
+
+    def stopTest(self, test):
+        self.stream.writeln(f"    {time.monotonic() - self.began:.1f} s")
+        super().stopTest(test)
+
+
 def main():
     module = load(pathlib.Path(sys.argv[1]).resolve())
-    program = unittest.main(
-        module=module, argv=sys.argv[1:], verbosity=2, exit=False, buffer=False
-    )
+    runner = unittest.TextTestRunner(verbosity=2, resultclass=Timed)
+    program = unittest.main(module=module, argv=sys.argv[1:], testRunner=runner, exit=False)
     result = program.result
     if not result.wasSuccessful():
         return 1
