@@ -30,10 +30,13 @@ import unittest
 import urllib.error
 import urllib.request
 
+import ports
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("MR_BUILD", ROOT / "build" / "sanitize"))
 RELEASE = pathlib.Path(os.environ.get("MR_RELEASE", ROOT / "build" / "release"))
 KAFKA_SH = ROOT / "test" / "services" / "kafka.sh"
+KAFKA_LISTENERS = 5  # at most
 IN_CI = os.environ.get("CI") == "true"
 
 # Patience for one thing to happen.  Long, because the machine may be busy; it is
@@ -149,8 +152,8 @@ class Gateway:
         self.prefix = list(prefix)
         self.process = None
         self.log = None
-        self.mqtt_port = 0
-        self.admin_port = 0
+        self.mqtt_port = ports.take()
+        self.admin_port = ports.take()
         self.starts = 0
 
     # ---- life cycle ----
@@ -336,6 +339,7 @@ class Kafka:
         self.temp = Temp("kafka")
         self.env = dict(
             os.environ, KAFKA_DATA=str(self.temp.path / "kafka"), KAFKA_OWNER=str(os.getpid()),
+            KAFKA_PORTS=" ".join(str(ports.take()) for _ in range(KAFKA_LISTENERS)),
             KAFKA_PARTITIONS=str(partitions), **({"KAFKA_TLS": "1"} if tls else {}),
             **({"KAFKA_SECURE": "1"} if secure else {}),
         )

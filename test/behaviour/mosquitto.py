@@ -1,15 +1,9 @@
 """mosquitto - a real Mosquitto beside the gateway, to compare with."""
 
-import socket
 import subprocess
 
+import ports
 from harness import PATIENCE, Lines, Temp, popen, program
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 class Mosquitto:
@@ -17,7 +11,7 @@ class Mosquitto:
 
     def __init__(self, config=""):
         self.temp = Temp("mosquitto")
-        self.port = free_port()
+        self.port = ports.take()
         self.file = self.temp.path / "mosquitto.conf"
         config = config.format(folder=self.temp.path)
         self.file.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n{config}",

@@ -7,11 +7,11 @@ import json
 import os
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import unittest
 
+import ports
 import wire
 from harness import Gateway, Lines, Temp, millrace, popen, program, until
 from test_login import MOSQUITTO, login
@@ -417,9 +417,7 @@ class Files(unittest.TestCase):
         lines = theirs.read_text(encoding="utf-8").splitlines()
         for line in users.read_text(encoding="utf-8").splitlines():
             self.assertIn(line, lines)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = ports.take()
         conf = temp.path / "mosquitto.conf"
         conf.write_text(f"listener {port} 127.0.0.1\npassword_file {theirs}\nuser root\n",
                         encoding="utf-8")

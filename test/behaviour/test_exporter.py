@@ -12,8 +12,9 @@ import unittest
 import urllib.error
 import urllib.request
 
+import ports
 from harness import PATIENCE, Gateway, Lines, mosquitto_pub, popen, until
-from mosquitto import Mosquitto, free_port
+from mosquitto import Mosquitto
 
 SAMPLE = re.compile(r"^(mqtt_\w+)\{([^}]*)\} (\S+)$", re.M)
 RECEIVED = ("mqtt_received", 'topic="$sys_broker_publish_messages"')
@@ -23,7 +24,7 @@ class Exporter:
     """The exporter, subscribed to $SYS/# of the broker on `port`."""
 
     def __init__(self, port):
-        self.port = free_port()
+        self.port = ports.take()
         env = dict(os.environ, MQTT_ADDRESS="127.0.0.1", MQTT_PORT=str(port), MQTT_TOPIC="$SYS/#",
                    KEEP_FULL_TOPIC="true", PROMETHEUS_ADDRESS="127.0.0.1",
                    PROMETHEUS_PORT=str(self.port))

@@ -11,6 +11,7 @@ import unittest
 import wire
 from certs import Pki
 from harness import PATIENCE, Gateway, Temp, mosquitto_pub, popen, program, until
+from ports import take as free_port
 
 V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 
@@ -150,7 +151,7 @@ class Proxied(unittest.TestCase):
 
     def test_haproxy(self):
         """Both versions, TLS passed through behind the header, and a client's certificate."""
-        front = {name: _free_port() for name in ("v1", "v2", "tls")}
+        front = {name: free_port() for name in ("v1", "v2", "tls")}
         config = temp.path / "haproxy.cfg"
         config.write_text(
             "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n"
@@ -181,12 +182,6 @@ class Proxied(unittest.TestCase):
 
 def _haproxy():
     return "/usr/sbin/haproxy" if os.path.exists("/usr/sbin/haproxy") else program("haproxy")
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Files(unittest.TestCase):

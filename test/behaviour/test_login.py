@@ -14,6 +14,7 @@ import termios
 import time
 import unittest
 
+import ports
 import wire
 from harness import (BUILD, PATIENCE, RELEASE, Gateway, Lines, Temp, millrace, mosquitto_pub,
                      popen, program, until)
@@ -259,9 +260,7 @@ class Passwd(unittest.TestCase):
         passwd("-b", self.file, "second", "pass:wörd")
         self.file.chmod(0o644)  # mosquitto changes its user
         conf = temp.path / "mosquitto.conf"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = ports.take()
         conf.write_text(f"listener {port} 127.0.0.1\npassword_file {self.file}\nuser root\n",
                         encoding="utf-8")
         process = popen([MOSQUITTO or program("mosquitto"), "-c", conf],

@@ -6,13 +6,11 @@
 The publisher's journal lies in a folder of its own, outside of the gateway's data.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import random
-import socket
 import sys
 import time
 
@@ -29,17 +27,7 @@ from nemesis import GAP_S, Nemesis, schedule
 from report import Report
 
 ACK_PATIENCE_S, DRAIN_PATIENCE_S = 60, 120
-STEADY_PORTS = 20_000, 32_000  # below those that the system gives away
 DISK_MIB = 4096  # of a file that takes only what is written
-
-
-def steady_port():
-    """A free port that no connection gets as its own while the gateway is away."""
-    while True:
-        port = random.SystemRandom().randrange(*STEADY_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def say(text):
@@ -100,7 +88,6 @@ class World:
         self.gateway = harness.Gateway(self.config(), binary=self.binary(),
                                        data=self.disk and self.disk.path / "data",
                                        sets=[f"gateway.shards={plan.shards[0]}"])
-        self.gateway.mqtt_port, self.gateway.admin_port = steady_port(), steady_port()
         self.publisher = self.subscriber = None
         self.points = []  # (point, hit, whether it was reached) of faults_point
 

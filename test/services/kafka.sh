@@ -22,6 +22,7 @@
 #                         an authorizer: nobody may do anything, but the plaintext listener all
 #                         topics do not come into being by use
 #     KAFKA_OWNER=PID   remove it when this process is gone, however that ended
+#     KAFKA_PORTS       "PORT ...": to take these, one after the other, before any other
 #     KAFKA_PARTITIONS  of topics that come into being by use (default 4)
 #     KAFKA_CACHE       where the jars live (default: ~/.cache/millrace)
 #
@@ -95,23 +96,25 @@ XML
 free_port() {
     local port try
     for try in $(seq 200); do
-        port=$((15000 + (RANDOM * 32768 + RANDOM + try) % 15000))
+        port=$((15000 + (RANDOM * 32768 + RANDOM + try) % 5000))
         if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
             echo "$port"
             return
         fi
     done
-    die "no free port between 15000 and 30000"
+    die "no free port between 15000 and 20000"
 }
 
 choose_ports() {
     [ -f "$PORTS" ] && return
-    {
-        echo "PLAIN_PORT=$(free_port)"
-        echo "CONTROLLER_PORT=$(free_port)"
-        [ -z "${KAFKA_TLS:-}${KAFKA_SECURE:-}" ] || echo "TLS_PORT=$(free_port)"
-        [ -z "${KAFKA_SECURE:-}" ] || printf 'SASL_PORT=%s\nMUTUAL_PORT=%s\n' "$(free_port)" "$(free_port)"
-    } >"$PORTS"
+    local names=(PLAIN CONTROLLER) given name
+    [ -z "${KAFKA_TLS:-}${KAFKA_SECURE:-}" ] || names+=(TLS)
+    [ -z "${KAFKA_SECURE:-}" ] || names+=(SASL MUTUAL)
+    read -ra given <<<"${KAFKA_PORTS:-}"
+    for name in "${names[@]}"; do
+        echo "${name}_PORT=${given[0]:-$(free_port)}"
+        given=("${given[@]:1}")
+    done >"$PORTS"
 }
 
 load_ports() {
