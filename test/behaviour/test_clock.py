@@ -127,9 +127,10 @@ class Steps(unittest.TestCase):
                 with self.subTest(step=step):
                     long, short = f"long-{number}", f"short-{number}"
                     self.leave(clock, long, 600)
-                    self.leave(clock, short, 1, will_delay=600)  # the end of the session is earlier
                     self.send(clock, f"to/{long}", b"stays", 300)
                     self.send(clock, f"to/{long}", b"goes", 1)
+                    # The end of the session is earlier than the delay, and behind that of "goes".
+                    self.leave(clock, short, 1, will_delay=600)
                     clock.set(step)
                     self.assertIn(f"will/{short}".encode(), watch.read()[1])
                     self.assertEqual(self.fetch(clock, short, 0)[0], 0, "it was to end")
