@@ -7,6 +7,7 @@ could run; with CI=true a skipped test is a failed one.
 import importlib.util
 import os
 import pathlib
+import signal
 import sys
 import time
 import unittest
@@ -35,6 +36,8 @@ class Timed(unittest.TextTestResult):
 
 
 def main():
+    # Behind a shell's & it is ignored, and whatever a test starts would ignore it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     module = load(pathlib.Path(sys.argv[1]).resolve())
     runner = unittest.TextTestRunner(verbosity=2, resultclass=Timed)
     program = unittest.main(module=module, argv=sys.argv[1:], testRunner=runner, exit=False)
