@@ -56,6 +56,7 @@ static const struct mr_bridge_conf bridge_conf = {
 /* Lines of the log that matter here, counted. */
 static _Atomic int lines_away;
 static _Atomic int lines_back;
+static _Atomic int lines_stalled;
 
 static void count_lines(const char *line, size_t len)
 {
@@ -64,6 +65,9 @@ static void count_lines(const char *line, size_t len)
     }
     if (memmem(line, len, ": back after ", 13) != NULL) {
         lines_back += 1;
+    }
+    if (memmem(line, len, "has confirmed no event", 22) != NULL) {
+        lines_stalled += 1;
     }
     if (getenv("MR_TEST_LOG") != NULL) {
         fwrite(line, 1, len, stderr);
@@ -114,6 +118,7 @@ static void world_open_brokers(struct world *w, int brokers)
     *w = (struct world){.appended = 0};
     lines_away = 0;
     lines_back = 0;
+    lines_stalled = 0;
     mr_assert(mr_wake_open(&w->owner, &why) == MR_OK);
     world_journal(w);
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -369,6 +374,28 @@ static uint64_t check_but(struct world *w, bool headers, const bool refused[SEQS
 static uint64_t check_all(struct world *w, bool headers)
 {
     return check_but(w, headers, NULL);
+}
+
+/* Brokers answer, but too few replicas are in sync: an operator would only see the lag grow. */
+static void world_stalls(struct world *w)
+{
+    enum { PRODUCE = 0 };
+    static rd_kafka_resp_err_t errors[REFUSALS];
+
+    for (int i = 0; i < REFUSALS; i++) {
+        errors[i] = RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
+    }
+    append_some(w, 500);
+    wait_settled(w);
+    rd_kafka_mock_push_request_errors_array(w->cluster, PRODUCE, REFUSALS, errors);
+    append_some(w, 500);
+    wait_up(w, false);
+    mr_assert(strstr(stats_of(w).last_error, "min.insync.replicas") != NULL);
+    rd_kafka_mock_clear_request_errors(w->cluster, PRODUCE);
+    wait_settled(w);
+    wait_up(w, true);
+    mr_assert(check_all(w, false) == 0);
+    mr_assert(lines_stalled == 1);
 }
 
 #endif

@@ -289,6 +289,20 @@ static void test_checks_the_configuration(void)
     mr_assert(strncmp(fault, "ssl: librdkafka: ssl.ca.location failed", 39) == 0);
 }
 
+static void test_says_that_nothing_is_confirmed(void)
+{
+    struct mr_pair options[] = {quick, {.name = "socket.timeout.ms", .value = "1000"}};
+    struct world w;
+
+    world_open(&w);
+    w.kafka.kafka_options.items = options;
+    w.kafka.kafka_options.count = MR_COUNT_OF(options);
+    world_start(&w);
+    world_stalls(&w);
+    world_close(&w);
+    mr_assert(lines_back == 1);
+}
+
 int main(void)
 {
     mr_log_set_writer(count_lines);
@@ -305,5 +319,6 @@ int main(void)
     test_waits_for_brokers_that_are_down_at_start();
     test_notices_absence_when_idle();
     test_goes_on_after_a_restart();
+    test_says_that_nothing_is_confirmed();
     return 0;
 }

@@ -10,6 +10,8 @@
  */
 #include "kafka_world.h"
 
+#include "sink/kafka/kafka_internal.h"
+
 enum api { API_PRODUCE = 0, API_INIT_PRODUCER_ID = 22, API_ADD_PARTITIONS = 24, API_END_TXN = 26 };
 
 static const struct {
@@ -105,6 +107,47 @@ static void test_goes_on_at_the_position(void)
     world_close(&w);
 }
 
+static void test_says_that_nothing_is_confirmed(void)
+{
+    struct mr_pair options[] = {quick, {.name = "socket.timeout.ms", .value = "1000"}};
+    struct world w;
+
+    exactly_open(&w);
+    w.kafka.kafka_options.items = options;
+    w.kafka.kafka_options.count = MR_COUNT_OF(options);
+    world_start(&w);
+    world_stalls(&w);
+    world_close(&w);
+}
+
+/* A link that carries `rate` bytes a second: how the transactions become, with a backlog. */
+static void link_of(uint64_t rate)
+{
+    static const uint64_t most = 64 << 20;
+    uint64_t room = most;
+
+    for (int i = 0; i < 30; i++) {
+        int64_t took_ns = (int64_t)(room * 1000000 / rate) * 1000;
+        room = mr_tx_room(room, most, room, took_ns);
+        mr_assert(room >= 65536 && room <= most);
+    }
+    printf("%llu bytes a second: transactions of %llu\n", (unsigned long long)rate,
+           (unsigned long long)room);
+    mr_assert(room == most || room / rate <= 10);
+    for (int i = 0; i < 30; i++) { /* and when the link is wide again */
+        room = mr_tx_room(room, most, room, 1000000);
+    }
+    mr_assert(room == most);
+}
+
+static void test_transactions_fit_the_link(void)
+{
+    link_of(15000);
+    link_of(125000);
+    link_of(1250000);
+    link_of(125000000);
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IONBF, 0);
@@ -112,6 +155,8 @@ int main(void)
     test_the_beginning_may_fail();
     test_goes_on_at_the_position();
     test_every_step_may_fail();
+    test_says_that_nothing_is_confirmed();
+    test_transactions_fit_the_link();
     mr_assert(lines_back <= lines_away);
     return 0;
 }

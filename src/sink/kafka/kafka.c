@@ -25,9 +25,6 @@
 #include "os/clock.h"
 
 enum {
-    AWAY_GRACE_MS = 1000, /* a broker that restarts or closes an idle connection is not away */
-    PROBE_EVERY_MS = 2000,
-    PROBE_WAIT_MS = 300,
     SUBMIT_BUDGET_MS = 600,
     PURGE_WAIT_MS = 1000,
 };
@@ -96,7 +93,7 @@ enum mr_err mr_kafka_producer_make(struct kafka *k, struct mr_error *why)
     k->away_since_ns = 0;
     k->answered = false;
     k->opened_ns = mr_clock_mono_ns();
-    k->probe_at_ns = k->opened_ns + AWAY_GRACE_MS * NS_PER_MS;
+    mr_kafka_watch_begin(k);
     if (k->tx.state != TX_OFF) {
         mr_tx_opened(k);
     }
@@ -287,37 +284,6 @@ static enum mr_err kafka_submit(void *state, const struct mr_batch *batch)
 
 /* ---- tick ---- */
 
-/* Tell the port whether Kafka is there.  With records in flight their reports say
- * it; without any, ask.
- */
-static void kafka_watch(struct kafka *k, int64_t now_ns)
-{
-    if (k->heard) {
-        k->heard = false;
-        k->away_since_ns = 0;
-        if (k->denied == NULL) {
-            k->answered = true;
-            mr_sink_up(k->port);
-        }
-    }
-    bool away = k->away_since_ns != 0 && now_ns - k->away_since_ns > AWAY_GRACE_MS * NS_PER_MS;
-    if (away && k->inflight != 0) {
-        mr_kafka_away(k);
-    }
-    if ((away || !k->answered) && k->inflight == 0 && now_ns >= k->probe_at_ns) {
-        k->probe_at_ns = now_ns + PROBE_EVERY_MS * NS_PER_MS;
-        /* A topic that is missing or forbidden keeps us down until it is usable. */
-        bool usable = k->denied == NULL && !k->may_write_nothing && !k->tx.blocked;
-        for (struct topic *t = k->topics; t != NULL; t = t->next) {
-            usable = usable && t->missing_since_ns == 0;
-        }
-        if (usable && mr_kafka_probe(k, NULL, PROBE_WAIT_MS)) {
-            k->answered = true;
-            mr_sink_up(k->port);
-        }
-    }
-}
-
 /* At least once: after a failure everything is given back, then this producer is done for. */
 static void kafka_give_back(struct kafka *k)
 {
@@ -351,7 +317,7 @@ static void kafka_tick(void *state, int64_t now_ns)
     if (k->rk == NULL) {
         return;
     }
-    kafka_watch(k, now_ns);
+    mr_kafka_watch(k, now_ns);
     mr_kafka_admin_tick(k, now_ns);
 }
 

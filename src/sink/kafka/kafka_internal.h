@@ -4,7 +4,8 @@
  *     security.c  TLS, SASL, secrets; who we are to Kafka
  *     token.c     tokens of an identity provider, for OAUTHBEARER
  *     kafka.c     life cycle of the producer, submit, tick, close
- *     report.c    delivery reports, errors, up and down
+ *     report.c    delivery reports, errors
+ *     watch.c     is Kafka there, and does it take anything?
  *     refusal.c   what Kafka refuses, in words
  *     topic.c     topics: legal names, partitions
  *     admin.c     topics that are made, looked at for limits, and grow
@@ -60,6 +61,7 @@ enum {
     TX_HELD_MAX = 256, /* batches in a transaction; the pipeline has no more spans */
     TX_NAME_MAX = 256,
     TX_BY_CHARS = 16,
+    TX_ROOM_MIN = 65536, /* bytes of a transaction, however slow Kafka is */
 };
 
 enum tx_state {
@@ -105,6 +107,7 @@ struct tx {
     uint32_t held_count;
     uint64_t seq_last; /* of the last batch held */
     uint64_t bytes;    /* of their values */
+    uint64_t room;     /* how many of those Kafka takes in time, by what it took last */
     uint64_t position; /* that Kafka has */
     uint64_t pending;  /* that the commit on its way brings */
     bool flushed;
@@ -168,6 +171,9 @@ struct kafka {
     bool heard;            /* a broker answered since the last tick */
     bool answered;         /* the last thing known of the cluster is that it answers */
     int64_t away_since_ns; /* all brokers down; 0: no */
+    int64_t progress_ns;   /* a record was confirmed then, or nothing was on its way */
+    int64_t stall_ns;      /* how long there need be none */
+    bool stalled;          /* none for long, and the port was told; until the next one is */
     int64_t probe_at_ns;   /* when to look again */
     int64_t opened_ns;
     int64_t now_ns;              /* of the last tick */
@@ -224,6 +230,9 @@ void mr_tx_entered(struct kafka *k, const struct mr_batch *batch, uint32_t count
 void mr_tx_place(void *state, uint64_t seq, uint32_t epoch);
 void mr_tx_tick(struct kafka *k, int64_t now_ns);
 void mr_tx_close(struct kafka *k, int64_t patience_ns);
+/* How many bytes the next transaction may have, at most `most`, when this one may have had `room`,
+ * had `bytes`, and needed `took_ns` behind its last record; Kafka takes that in time then. */
+uint64_t mr_tx_room(uint64_t room, uint64_t most, uint64_t bytes, int64_t took_ns);
 
 /* takeover.c */
 void mr_tx_note(struct kafka *k, void *token, enum mr_verdict verdict, const char *reason);
@@ -267,12 +276,17 @@ void mr_kafka_refusal(const struct kafka *k, rd_kafka_resp_err_t err, const stru
 void mr_kafka_connection_text(const struct kafka *k, rd_kafka_resp_err_t err, const char *reason,
                               char *text, size_t size);
 
+/* watch.c */
+void mr_kafka_watch_begin(struct kafka *k); /* there is a new producer */
+void mr_kafka_watch(struct kafka *k, int64_t now_ns);
+void mr_kafka_answered(struct kafka *k); /* up, if nothing but an answer was missing */
+void mr_kafka_away(struct kafka *k);     /* tell the port, with the best reason there is */
+
 /* report.c */
 void mr_kafka_reports_to(rd_kafka_conf_t *rk_conf, struct kafka *k);
 void mr_kafka_flush_told(struct kafka *k);
 bool mr_kafka_is_consequence(rd_kafka_resp_err_t err);
 void mr_kafka_fail(struct kafka *k);
-void mr_kafka_away(struct kafka *k); /* tell the port, with the best reason there is */
 /* Kafka is there and refuses us; only an operator can change that. */
 void mr_kafka_refused(struct kafka *k, rd_kafka_resp_err_t err, struct topic *topic,
                       const char *name);

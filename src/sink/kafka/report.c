@@ -25,8 +25,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { CAUSE_PATIENCE_MS = 3000 };
-
 /* Tell the pipeline what was counted. */
 void mr_kafka_flush_told(struct kafka *k)
 {
@@ -199,27 +197,6 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
     }
 }
 
-void mr_kafka_away(struct kafka *k)
-{
-    char text[TEXT_MAX];
-
-    k->answered = false;
-    if (k->broker_error[0] == '\0') {
-        if (mr_clock_mono_ns() - k->opened_ns < CAUSE_PATIENCE_MS * NS_PER_MS) {
-            return; /* librdkafka will say more than that nobody answers */
-        }
-        snprintf(text, sizeof(text),
-                 "no broker of %s answers (TLS or SASL on one side only looks like this too; see "
-                 "`ssl` and `authentication`)",
-                 k->conf->servers);
-        mr_sink_down(k->port, text);
-    } else if (k->broker_refuses) {
-        mr_sink_refused(k->port, k->broker_error);
-    } else {
-        mr_sink_down(k->port, k->broker_error);
-    }
-}
-
 /* Called by librdkafka's own threads.  Lost connections are told by up and down;
  * what is left is rare and worth a line, but not many.
  */
@@ -228,7 +205,7 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
     static struct mr_log_limit limit;
     uint64_t held_back;
     bool connection = strcmp(facility, "FAIL") == 0 || strcmp(facility, "ERROR") == 0 ||
-                      strcmp(facility, "FATAL") == 0;
+                      strcmp(facility, "FATAL") == 0 || strcmp(facility, "REQTMOUT") == 0;
     /* It calls our own choice experimental each time; and a Kafka that has just started
      * gives no producer id for a moment, which is tried again. */
     bool known = strstr(text, "enable.gapless.guarantee") != NULL ||

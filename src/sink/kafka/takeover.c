@@ -32,6 +32,7 @@ enum {
     AGAIN_MAX_MS = 5000,
     FENCED_WAIT_MS = 5000, /* a newer producer has written its position record by then */
     FENCED_LOOK_MS = 500,
+    SLOW_S = 10,
 };
 
 /* ---- failures ---- */
@@ -177,6 +178,16 @@ static void tx_again(struct kafka *k, int64_t now_ns)
     tx->again_at_ns = now_ns + (pause_ms < AGAIN_MAX_MS ? pause_ms : AGAIN_MAX_MS) * NS_PER_MS;
 }
 
+/* One that did not get through in a long time was perhaps too large for it. */
+static void tx_shrink(struct tx *tx, int64_t now_ns)
+{
+    uint64_t had = tx->bytes < tx->room ? tx->bytes : tx->room;
+
+    if (now_ns - tx->opened_ns > SLOW_S * NS_PER_S) {
+        tx->room = had / 8 < TX_ROOM_MIN ? TX_ROOM_MIN : had / 8;
+    }
+}
+
 /* This producer is done for: drop it, and give back what it certainly did not deliver. */
 void mr_tx_fail_over(struct kafka *k, int64_t now_ns)
 {
@@ -185,6 +196,7 @@ void mr_tx_fail_over(struct kafka *k, int64_t now_ns)
     if (tx->state == TX_OPEN || tx->state == TX_COMMIT) {
         mr_metric_add(tx->aborted, 1);
         tx_explain(k);
+        tx_shrink(tx, now_ns);
     }
     mr_log(MR_LOG_DEBUG, "kafka", "%s: lane %" PRIu32 ": a new producer%s: %s",
            mr_sink_bridge_name(k->port), mr_sink_lane(k->port),

@@ -138,9 +138,8 @@ bool mr_kafka_topic_ready(struct kafka *k, struct mr_dest *dest)
         }
     }
     rd_kafka_metadata_destroy(metadata);
-    if (ready && k->denied == NULL && !k->may_write_nothing) {
-        k->answered = true;
-        mr_sink_up(k->port);
+    if (ready) {
+        mr_kafka_answered(k);
     }
     return ready;
 }

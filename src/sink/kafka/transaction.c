@@ -6,9 +6,10 @@
  * DESIGN
  *
  * A transaction takes batches until it is `commit_interval` old and nothing is behind, or
- * until it is large or long enough.  Then a record with the position goes in, and it is
- * committed.  While that lasts nothing can be produced, so that a backlog is carried in
- * longer transactions.  Verdicts wait for the commit.
+ * until it is large or long enough, which is less where Kafka is slow to take it (a narrow link, a
+ * quota): one that is not through within transaction.timeout.ms would be all for nothing.  Then a
+ * record with the position goes in, and it is committed.  While that lasts nothing can be produced,
+ * so that a backlog is carried in longer transactions.  Verdicts wait for the commit.
  *
  * A commit that takes long is asked about again on the same producer for as long as
  * librdkafka allows.  If it fails in the end its outcome is unknown, and its batches are
@@ -40,6 +41,7 @@ enum {
     LONG_MS = 1000, /* with a backlog */
     POSITION_ONLY_MS = 1000,
     LETTERS_PATIENCE_MS = 20000,
+    FIT_MS = 5000, /* of flush and commit; a transaction may last 60 s */
 };
 
 void mr_tx_init(struct kafka *k)
@@ -56,6 +58,7 @@ void mr_tx_init(struct kafka *k)
         return;
     }
     tx->state = TX_CLOSED;
+    tx->room = k->conf->commit_bytes;
     snprintf(tx->id, sizeof(tx->id), "millrace-%s-%s-%" PRIu32, journal, bridge, lane);
     snprintf(tx->key, sizeof(tx->key), "%s/%s/%" PRIu32, journal, bridge, lane);
     mr_os_random(&by, sizeof(by));
@@ -128,6 +131,15 @@ static bool tx_put_position(struct kafka *k, uint64_t seq, uint32_t epoch)
     return true;
 }
 
+uint64_t mr_tx_room(uint64_t room, uint64_t most, uint64_t bytes, int64_t took_ns)
+{
+    uint64_t fits =
+        took_ns > FIT_MS * NS_PER_MS ? bytes * FIT_MS / (uint64_t)(took_ns / NS_PER_MS) : room * 2;
+
+    fits = fits < TX_ROOM_MIN ? TX_ROOM_MIN : fits;
+    return fits > most ? most : fits;
+}
+
 static void tx_committed(struct kafka *k)
 {
     struct tx *tx = &k->tx;
@@ -145,6 +157,8 @@ static void tx_committed(struct kafka *k)
     k->may_write_nothing = false;
     if (with_records) {
         k->denied = NULL;
+        k->stalled = false;
+        tx->room = mr_tx_room(tx->room, k->conf->commit_bytes, tx->bytes, now_ns - tx->commit_ns);
         tx->failures = 0;
         mr_metric_observe_us(tx->seconds, (uint64_t)((now_ns - tx->opened_ns) / 1000));
     }
@@ -235,7 +249,7 @@ static void tx_open_step(struct kafka *k, int64_t now_ns)
         mr_kafka_fail(k);
         return;
     }
-    bool full = reach.hurry || tx->bytes >= k->conf->commit_bytes || tx->held_count == TX_HELD_MAX;
+    bool full = reach.hurry || tx->bytes >= tx->room || tx->held_count == TX_HELD_MAX;
     int64_t due_ns = reach.more ? long_ns : interval_ns;
     if (!full && age_ns < due_ns) {
         mr_sink_tick_at(k->port, tx->opened_ns + due_ns);
@@ -256,7 +270,7 @@ static void tx_open_step(struct kafka *k, int64_t now_ns)
 bool mr_tx_takes(const struct kafka *k)
 {
     return (k->tx.state == TX_READY || k->tx.state == TX_OPEN) && !k->failing &&
-           !k->tx.place_wanted && k->tx.held_count < TX_HELD_MAX;
+           !k->tx.place_wanted && k->tx.held_count < TX_HELD_MAX && k->tx.bytes < k->tx.room;
 }
 
 bool mr_tx_enter(struct kafka *k, const struct mr_batch *batch)
