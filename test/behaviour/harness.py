@@ -356,7 +356,7 @@ class Kafka:
 
     def start(self):
         said = self.sh("start")
-        self.bootstrap = said["BOOTSTRAP"]
+        self.bootstrap = self.gateway_bootstrap = said["BOOTSTRAP"]
         self.tls_bootstrap = said.get("TLS_BOOTSTRAP")
         self.sasl_bootstrap = said.get("SASL_BOOTSTRAP")
         self.mutual_bootstrap = said.get("MUTUAL_BOOTSTRAP")

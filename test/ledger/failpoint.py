@@ -16,7 +16,6 @@ import subprocess
 import harness
 
 HERE = pathlib.Path(__file__).resolve().parent
-LIBRARY = harness.ROOT / "build" / "failpoint.so"
 HITS = (1, 2, 3, 10)
 
 
@@ -87,18 +86,20 @@ FILE_POINTS = tuple(point for point in POINTS if point.call in IN_FILES)
 
 
 @functools.cache
-def library():
-    LIBRARY.parent.mkdir(exist_ok=True)
-    mine = LIBRARY.with_suffix(f".{os.getpid()}")  # others may be running with theirs
+def preloaded(name):
+    """The library that NAME.c of this folder makes."""
+    made = harness.ROOT / "build" / f"{name}.so"
+    made.parent.mkdir(exist_ok=True)
+    mine = made.with_suffix(f".{os.getpid()}")  # others may be running with theirs
     subprocess.run(["cc", "-std=c17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
-                    "-o", mine, HERE / "failpoint.c", "-ldl"], check=True)
-    mine.replace(LIBRARY)
-    return LIBRARY
+                    "-o", mine, HERE / f"{name}.c", "-ldl"], check=True)
+    mine.replace(made)
+    return made
 
 
 def prefix(said, call, subject, when, hit, action="kill"):
     """Words in front of a program's command line."""
-    return ["env", f"LD_PRELOAD={library()}", f"FAILPOINT_SAID={said}",
+    return ["env", f"LD_PRELOAD={preloaded('failpoint')}", f"FAILPOINT_SAID={said}",
             f"FAILPOINT={call} {subject} {when} {hit} {action}"]
 
 

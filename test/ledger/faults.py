@@ -5,7 +5,7 @@ behind end() the world is whole again.  All chance comes from the `rng` it is gi
 makes the same run.  A module that adds faults defines further classes and is listed in MODULES.
 
     world.gateway   harness.Gateway              world.start_gateway()
-    world.kafka     harness.Kafka                world.shards: what a restart may choose from
+    world.kafka     harness.Kafka, or a Cluster  world.shards: what a restart may choose from
     world.disk      disk.Disk with the gateway's data, for a fault with needs_disk; else None
 """
 
@@ -13,7 +13,8 @@ import importlib
 import os
 import signal
 
-MODULES = ("faults", "faults_disk", "faults_limits", "faults_point")
+MODULES = ("faults", "faults_disk", "faults_limits", "faults_point", "faults_brokers",
+           "faults_network", "faults_topic")
 REGISTRY = {}
 
 
@@ -23,6 +24,9 @@ class Fault:
     lasts = (0.0, 1.0)  # seconds between begin and end
     replays = True  # at_least_once: what was in flight may be delivered again
     default = True  # part of a run that names no faults
+    needs_cluster = False  # world.kafka is a cluster.Cluster of three brokers
+    needs_proxy = False  # a cluster.Cluster whose brokers have proxies
+    needs_slow_log = False  # a cluster.Cluster whose logs can be made slow
     needs_disk = False  # the gateway's data lie on a disk of their own; root only
 
     def __init_subclass__(cls):

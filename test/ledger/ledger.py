@@ -16,6 +16,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "behaviour")]
 import faults  # noqa: E402
 import harness  # noqa: E402
+from cluster import kafka_for  # noqa: E402
 from report import DID_NOT_RUN  # noqa: E402
 from world import Plan, World, say  # noqa: E402
 
@@ -59,8 +60,9 @@ def plan_of(given, known):
 
 
 def main():
-    plan = plan_of(*options())
-    kafka = harness.Kafka()
+    given, known = options()
+    plan = plan_of(given, known)
+    kafka = kafka_for([known[name] for name in plan.faults])
     try:
         with World(plan, kafka) as world:
             report = world.run()

@@ -83,6 +83,7 @@ class Nemesis:
         return window
 
     def finish(self, fault, window):
+        window["lag"] = self.world.lag()  # what it made wait
         fault.end(self.world)
         window["end"] = time.time()
         self.acked = self.world.acked()

@@ -108,7 +108,7 @@ class World:
         if self.plan.delivery != "at_least_once":
             more = (f"    delivery: {self.plan.delivery}\n"
                     f"    auto_create: {{ enable: true }}\n{more}")  # millrace.positions
-        return CONFIG.format(servers=self.kafka.bootstrap, topic=self.topic, more=more,
+        return CONFIG.format(servers=self.kafka.gateway_bootstrap, topic=self.topic, more=more,
                              segment=self.plan.segment, packet=self.plan.packet,
                              journal=self.plan.journal,
                              headers="id" if self.plan.identity else "none")
@@ -143,6 +143,13 @@ class World:
     def acked(self):
         self.publisher.check()
         return self.publisher.said().get("acked", 0)
+
+    def lag(self):
+        """Events that wait for Kafka; None when the gateway does not answer."""
+        try:
+            return self.gateway.bridge("kafka")["lag_records"]
+        except (OSError, AssertionError):
+            return None
 
     def dropped(self):
         """What the gateway dropped since its start, by reason; {} when it does not answer."""

@@ -2,6 +2,7 @@
 # kafka.sh - a real Apache Kafka (KRaft, one node) on this machine, for tests and the demo.
 #
 #     kafka.sh install      fetch the jars (Maven Central), once per user
+#     kafka.sh jars         the same, and where they are
 #     kafka.sh start        a new, empty Kafka on free ports; prints its addresses as NAME=value
 #     kafka.sh stop         end it, keep its data: the next start goes on where it was
 #     kafka.sh kill         the same by SIGKILL
@@ -320,6 +321,7 @@ signal() { alive || die "Kafka is not running"; kill "-$1" "$(pid_of)"; }
 
 case "${1:-}" in
 install) install_jars ;;
+jars) install_jars; echo "$JARS" ;;
 start) start ;;
 stop) stop TERM ;;
 kill) stop KILL ;;
