@@ -32,6 +32,23 @@ static void say_time_replaced(const struct mr_bridge *b, const struct mr_event *
     }
 }
 
+/* A gap that a repair left, or events whose names were lost with another batch; what does not read
+ * at all is worker_lose()'s.
+ */
+static void say_lost(const struct mr_bridge *b, uint64_t first, uint64_t last, uint64_t lost)
+{
+    static struct mr_log_limit limit;
+    uint64_t held_back;
+
+    if (mr_log_allowed(&limit, 1000000, &held_back)) {
+        mr_log(MR_LOG_ERROR, "bridge",
+               "%s: %" PRIu64 " records of lane %u between %" PRIu64 " and %" PRIu64
+               " are lost: the journal was damaged there, or repaired; going on behind them "
+               "(%" PRIu64 " more such lines held back)",
+               b->name, lost, b->options.lane, first, last, held_back);
+    }
+}
+
 /* A value that is the payload needs nothing but this; all else is in record.c. */
 static inline enum put_result put_record(struct mr_bridge *b, const struct mr_event *event,
                                          struct route *route, struct flight *flight,
@@ -172,6 +189,10 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
     }
     flight->control += b->view_at.control - began.control;
     flight->lost += b->view_at.lost - began.lost;
+    if (MR_UNLIKELY(flight->lost != 0)) {
+        say_lost(b, flight->batch.seq_first, flight->ends_view ? b->view.seq_last : seq_last,
+                 flight->lost);
+    }
     flight->received_first_us = first_us;
     flight->received_last_us = last_us;
     if (err == MR_ERR_IO) {

@@ -183,5 +183,62 @@ class Kafka(unittest.TestCase):
             self.assertIn("Kafka cannot be asked for its topics", done.stderr)
 
 
+class Damage(unittest.TestCase):
+    """A byte of a segment that the bridge has not read yet has changed."""
+
+    EVENTS = 1500
+    CONFIG = ("mqtt: { max_packet_size: 16KiB }\n"
+              "journal: { segment_size: 128KiB, max_size: 16MiB }\n")
+
+    def damaged(self, topic):
+        """A gateway that is stopped: nothing was delivered, one batch in the middle is spoilt."""
+        kafka().create_topic(topic, partitions=1)
+        gateway = Gateway(self.CONFIG + kafka_bridge(topic, "headers: id"))
+        self.addCleanup(gateway.__exit__, None)
+        gateway.start()
+        operate(gateway, "pause", "kafka")
+        published(gateway, "t/1", [f"{n:0200}" for n in range(self.EVENTS)])
+        gateway.stop()
+        segments = sorted(gateway.data.glob("journal/lane-00/[0-9]*.seg"))
+        self.assertGreater(len(segments), 2)
+        with segments[1].open("r+b") as file:
+            file.seek(64 << 10)
+            byte = file.read(1)
+            file.seek(64 << 10)
+            file.write(bytes((byte[0] ^ 0xFF,)))
+        return gateway
+
+    def judge(self, gateway, topic, line):
+        operate(gateway, "resume", "kafka")
+        gateway.wait_drained("kafka")
+        gateway.wait_log(line)
+        row = books(gateway)
+        self.assertGreater(row["lost"], 0)
+        self.assertEqual(row["delivered"] + row["lost"], self.EVENTS, row)
+        self.assertEqual(gateway.metric("millrace_sink_records_lost_total"), row["lost"])
+        self.assertEqual(gateway.metric("millrace_ledger_records_total", 'column="lost"'),
+                         row["lost"])
+        arrived = [int(record.value()) for record in kafka().records(topic, row["delivered"])]
+        self.assertEqual(arrived, sorted(set(arrived)))
+        audit(gateway, "--kafka")
+        gateway.stop()
+        audit(gateway, "--kafka")
+        return row["lost"]
+
+    def test_a_start_with_damage_counts_what_is_lost(self):
+        gateway = self.damaged("hurt")
+        gateway.start()
+        self.judge(gateway, "hurt", "level=error .*kafka: .* of lane 0 .*lost")
+
+    def test_the_gap_of_a_repair_is_passed_and_counted(self):
+        gateway = self.damaged("mended")
+        done = millrace("journal", "repair", "--yes", "--json", "--data", gateway.data)
+        said = [json.loads(line) for line in done.stdout.splitlines()]
+        lost = sum(one["seq_last"] - one["seq_first"] + 1 for one in said if "seq_first" in one)
+        gateway.start()
+        self.assertEqual(self.judge(gateway, "mended", "level=error .*records of lane 0 between"),
+                         lost)
+
+
 if __name__ == "__main__":
     unittest.main()
