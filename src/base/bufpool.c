@@ -56,18 +56,20 @@ static uint8_t *bufpool_pop(struct mr_bufpool *pool, unsigned class, size_t capa
     return buffer;
 }
 
+bool mr_bufpool_fits(const struct mr_bufpool *pool, size_t size)
+{
+    return size <= (size_t)1 << MR_BUFPOOL_CLASS_MAX &&
+           (size_t)1 << bufpool_class(size) <= pool->limit_bytes - pool->lent_bytes;
+}
+
 uint8_t *mr_bufpool_take(struct mr_bufpool *pool, size_t size, size_t *capacity)
 {
-    if (size > (size_t)1 << MR_BUFPOOL_CLASS_MAX) {
+    if (!mr_bufpool_fits(pool, size)) {
         return NULL;
     }
 
     unsigned class = bufpool_class(size);
     size_t bytes = (size_t)1 << class;
-    if (bytes > pool->limit_bytes - pool->lent_bytes) {
-        return NULL;
-    }
-
     uint8_t *buffer = bufpool_pop(pool, class, bytes);
     if (buffer == NULL) {
         buffer = malloc(bytes);

@@ -38,6 +38,11 @@ void mr_bufpool_init(struct mr_bufpool *pool, size_t limit_bytes, size_t keep_by
 uint8_t *mr_bufpool_take(struct mr_bufpool *pool, size_t size, size_t *capacity) MR_MUST_USE;
 void mr_bufpool_give(struct mr_bufpool *pool, uint8_t *buffer, size_t capacity);
 
+/* Whether so many bytes more stay within the limit: then take() says NULL only because the system
+ * refuses them.
+ */
+bool mr_bufpool_fits(const struct mr_bufpool *pool, size_t size);
+
 /* Free what is kept.  Everything lent must have been given back. */
 void mr_bufpool_fini(struct mr_bufpool *pool);
 

@@ -83,6 +83,10 @@ static enum mr_err will_append(struct mr_shard *shard, struct stored *will)
     }
     bool wanted = mr_subtree_has(shard->subtree, message->topic);
     bool excluded = topic_is_excluded(shard, message->topic);
+    if (!excluded && !reserve_for(shard, message)) {
+        shard_stall(shard);
+        return MR_ERR_FULL;
+    }
     if (wanted && message->qos != 0 && !excluded &&
         pending_new(shard, message, &pending) != MR_OK) {
         shard_stall(shard);

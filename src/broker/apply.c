@@ -132,6 +132,8 @@ bool keep_make(struct mr_shard *shard, struct session *session, uint32_t lane, u
     }
     *keep = (struct keep){
         .session = session, .lane = lane, .number = number, .capacity = (uint32_t)capacity};
+    keep->ring = &keep->first;
+    keep->ring_capacity = 1;
     session->keep = keep;
     shard->keeps_count += 1;
     return true;
@@ -148,7 +150,7 @@ void keep_mark(struct mr_shard *shard, struct keep *keep)
 
 void keep_let_go(struct mr_shard *shard, struct keep *keep)
 {
-    if (keep->session == NULL && !keep->kicked && !keep->settling && !keep->dirty) {
+    if (keep->session == NULL && !keep->kicked && !keep->settling && !keep->dirty && !keep->tight) {
         mr_bufpool_give(&shard->pool, (uint8_t *)keep, keep->capacity);
     }
 }

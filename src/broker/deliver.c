@@ -282,8 +282,9 @@ enum mr_err pending_new(struct mr_shard *shard, const struct mr_message *message
         (*out)->message.payload = (struct mr_span){.at = NULL, .len = message->payload.len};
         return MR_OK;
     }
-    if (shard->pending_first != NULL) {
-        return MR_ERR_FULL;
+    if (shard->pending_first != NULL ||
+        (room && mr_bufpool_fits(&shard->pool, stored_bytes(message, 0)))) {
+        return MR_ERR_FULL; /* room comes back, or it is the system that refuses it */
     }
     /* Not the disk has the memory, so waiting for it would be waiting for ever. */
     mr_metric_add(shard->metrics.dropped_memory, 1);

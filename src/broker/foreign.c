@@ -74,7 +74,7 @@ static enum mr_err copy_append(struct mr_shard *shard, uint32_t lane, const stru
         .received_us = event->received_us};
     uint64_t seq = 0;
 
-    if (shard->stalled || checkpoint_is_behind(shard, message)) {
+    if (shard->stalled || checkpoint_is_behind(shard, message) || !reserve_for(shard, message)) {
         shard_stall(shard);
         return MR_ERR_FULL;
     }

@@ -147,6 +147,10 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
         return publish_later(shard);
     }
     bool waits = topic->subscribed && message->qos != 0 && !topic->excluded;
+    if (MR_UNLIKELY(message->retain || (waits && shard->keeps_count != 0)) && !topic->excluded &&
+        !reserve_for(shard, message)) {
+        return publish_later(shard);
+    }
     if (waits && (MR_UNLIKELY(checkpoint_is_behind(shard, message)) ||
                   pending_new(shard, message, &pending) != MR_OK)) {
         return publish_later(shard);

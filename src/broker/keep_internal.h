@@ -58,6 +58,8 @@ enum kept_state {
     KEPT_EXEMPT,  /* never stored: its topic is in journal.exclude */
 };
 
+enum { KEPT_BYTES = 64 }; /* of its head, lent by the pool */
+
 /* A message that somebody is owed, or that is retained. */
 struct kept {
     struct kept *next; /* in fresh or writing */
@@ -78,6 +80,7 @@ struct kept {
 /* One reference for the caller.  NULL: no memory. */
 struct kept *kept_new(struct mr_shard *shard, const struct mr_message *message, uint32_t lane,
                       uint64_t seq, enum kept_state state);
+size_t kept_copy_bytes(const struct mr_message *message); /* what its copy is lent */
 struct kept *kept_stored_new(struct mr_shard *shard, uint32_t lane, uint64_t seq, uint32_t bytes);
 void kept_unref(struct mr_shard *shard, struct kept *kept);
 
@@ -142,6 +145,8 @@ struct keep {
     struct keep *kick_next;
     struct keep *settle_next;
     struct keep *dirty_next;
+    struct keep *tight_next;    /* reserve.c */
+    struct delivery first;      /* the ring, until there is a second */
     struct mr_wheel_node timer; /* while it is not connected: the next time to look at it */
     int64_t closed_us;          /* Unix; 0: connected */
     int64_t will_ns;            /* monotonic: when the will is due; INT64_MAX: none is */
@@ -155,13 +160,19 @@ struct keep {
     bool kicked;
     bool settling;
     bool dirty;
+    bool tight;
     bool close_owed; /* the journal had no room for the close record */
     bool may_bring;  /* retained messages of some subscription may not have been brought */
 };
 
+_Static_assert(sizeof(struct keep) <= 256, "a buffer class of the pool");
+
 /* A matching message: the next ordinal.  `kept` NULL: no memory for it, settle it. */
 void queue_push(struct mr_shard *shard, struct keep *keep, struct kept *kept,
                 const struct delivery *how);
+
+/* One more has room, or gateway.memory has none; false: the system refuses it. */
+bool queue_make_room(struct mr_shard *shard, struct keep *keep);
 
 /* ... that the session may not have: its ordinal is settled at once. */
 void queue_skip(struct mr_shard *shard, struct keep *keep);

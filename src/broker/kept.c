@@ -16,7 +16,6 @@
  */
 #include "broker/keep_internal.h"
 
-enum { KEPT_BYTES = 64 };
 _Static_assert(sizeof(struct kept) <= KEPT_BYTES, "a buffer class of the pool");
 
 static void kept_link(struct kept **list, struct kept *kept)
@@ -44,7 +43,7 @@ static void kept_unlink(struct kept **list, struct kept *kept)
 static struct kept *kept_take(struct mr_shard *shard, size_t bytes)
 {
     size_t capacity = 0;
-    struct kept *kept = (struct kept *)(void *)mr_bufpool_take(&shard->pool, KEPT_BYTES, &capacity);
+    struct kept *kept = (struct kept *)(void *)reserve_take_head(shard, KEPT_BYTES, &capacity);
 
     if (kept != NULL) {
         mr_assert(capacity == KEPT_BYTES); /* so that it need not be remembered */
@@ -71,22 +70,29 @@ static unsigned kept_parts(const struct mr_message *message)
     return STORED_PAYLOAD | (message->retain ? STORED_NAMES : 0);
 }
 
+size_t kept_copy_bytes(const struct mr_message *message)
+{
+    return stored_bytes(message, kept_parts(message));
+}
+
 struct kept *kept_new(struct mr_shard *shard, const struct mr_message *message, uint32_t lane,
                       uint64_t seq, enum kept_state state)
 {
     /* A start may use all of it, or what was dropped for lack of memory would prevent it. */
     bool room = shard->restoring || kept_has_memory(shard, 0);
     size_t bytes = message_bytes(message);
+    size_t capacity = 0;
     struct kept *kept = room ? kept_take(shard, bytes) : NULL;
 
     if (kept == NULL) {
         return NULL;
     }
-    kept->copy = stored_new(&shard->pool, message, kept_parts(message));
-    if (kept->copy == NULL) {
+    uint8_t *copy = reserve_take_copy(shard, kept_copy_bytes(message), &capacity);
+    if (copy == NULL) {
         kept_free(shard, kept);
         return NULL;
     }
+    kept->copy = stored_put(copy, capacity, message, kept_parts(message));
     kept->lane = lane;
     kept->seq = seq;
     kept->state = (uint8_t)state;

@@ -51,6 +51,13 @@ enum stored_parts {
     STORED_PAYLOAD = 2, /* the payload too; else its span is empty */
 };
 
+/* How many bytes its copy takes. */
+size_t stored_bytes(const struct mr_message *message, unsigned parts);
+
+/* Copy `message` into a buffer of the pool that has so many. */
+struct stored *stored_put(uint8_t *buffer, size_t capacity, const struct mr_message *message,
+                          unsigned parts);
+
 /* Copy `message`; NULL: the pool has no room. */
 struct stored *stored_new(struct mr_bufpool *pool, const struct mr_message *message,
                           unsigned parts);

@@ -18,7 +18,8 @@
  *
  * INVARIANTS (queue_check)
  *
- *   (1) ordinals ascend; next <= count <= ring_capacity.
+ *   (1) ordinals ascend; next <= count <= ring_capacity.  There is room for one more, so that
+ *       what is appended to the journal has its place; else reserve.c knows of it.
  *   (2) The first delivery of the ring is not DELIVERY_DONE.
  *   (3) under_way = deliveries in front of `next` that are not DONE.
  *   (4) The newest one sent is less than ORDINALS_MAX behind the first one owed, so no two
@@ -45,9 +46,16 @@ static uint16_t packet_id_of(uint64_t ordinal)
     return (uint16_t)(ordinal % ORDINALS_MAX + 1);
 }
 
+static void ring_free(struct mr_shard *shard, struct keep *keep)
+{
+    if (keep->ring != &keep->first) {
+        mr_bufpool_give(&shard->pool, (uint8_t *)keep->ring, keep->ring_bytes);
+    }
+}
+
 static bool ring_grow(struct mr_shard *shard, struct keep *keep)
 {
-    uint32_t wanted = keep->ring_capacity == 0 ? RING_FIRST : keep->ring_capacity * 2;
+    uint32_t wanted = keep->ring_capacity < RING_FIRST ? RING_FIRST : keep->ring_capacity * 2;
     size_t bytes = 0;
 
     if (keep->count < keep->ring_capacity) {
@@ -61,14 +69,18 @@ static bool ring_grow(struct mr_shard *shard, struct keep *keep)
     for (uint32_t i = 0; i < keep->count; i++) {
         ring[i] = *queue_at(keep, i);
     }
-    if (keep->ring != NULL) {
-        mr_bufpool_give(&shard->pool, (uint8_t *)keep->ring, keep->ring_bytes);
-    }
+    ring_free(shard, keep);
     keep->ring = ring;
     keep->ring_bytes = bytes;
     keep->ring_capacity = wanted; /* rounded up to a power of two by the pool, used as asked */
     keep->begin = 0;
     return true;
+}
+
+bool queue_make_room(struct mr_shard *shard, struct keep *keep)
+{
+    return ring_grow(shard, keep) ||
+           !mr_bufpool_fits(&shard->pool, 2 * keep->ring_capacity * sizeof(struct delivery));
 }
 
 bool queue_append(struct mr_shard *shard, struct keep *keep, struct kept *kept,
@@ -85,6 +97,9 @@ bool queue_append(struct mr_shard *shard, struct keep *keep, struct kept *kept,
     keep->bytes += kept->bytes;
     shard->queued += 1;
     shard->unstored += !at->stored;
+    if (MR_UNLIKELY(keep->count == keep->ring_capacity) && !queue_make_room(shard, keep)) {
+        reserve_tight(shard, keep);
+    }
     return true;
 }
 
@@ -279,9 +294,7 @@ void queue_drop(struct mr_shard *shard, struct keep *keep)
     }
     keep->count = 0;
     keep->next = 0;
-    if (keep->ring != NULL) {
-        mr_bufpool_give(&shard->pool, (uint8_t *)keep->ring, keep->ring_bytes);
-    }
+    ring_free(shard, keep);
     if (keep->runs != NULL) {
         mr_bufpool_give(&shard->pool, (uint8_t *)keep->runs,
                         keep->runs_capacity * sizeof(*keep->runs));

@@ -27,6 +27,7 @@
 #include "broker/message.h"
 #include "broker/metrics_internal.h"
 #include "broker/policy_internal.h"
+#include "broker/reserve_internal.h"
 #include "broker/share.h"
 #include "broker/subtree.h"
 #include "codec/mqtt.h"
@@ -311,6 +312,7 @@ struct mr_shard {
     struct keep *kicked;   /* something was pushed */
     struct keep *settling; /* something was settled in this turn */
     struct keep *dirty;    /* differs from the store */
+    struct reserve reserve;
     uint64_t checkpoint_seq;
     int64_t checkpoint_ns;
     struct mr_wheel expiries; /* keep.timer */

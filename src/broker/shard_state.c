@@ -61,6 +61,7 @@ void shard_sessions_close(struct mr_shard *shard)
             session_free(shard, shard->sessions[i]);
         }
     }
+    reserve_close(shard);
     bring_close(shard);
     retained_close(shard);
     kept_drop_all(shard);

@@ -251,7 +251,8 @@ enum mr_err share_give(struct mr_shard *shard, const struct giving *giving)
     size_t size = list_size(shard, giving);
     uint64_t seq = 0;
 
-    if (size != 0 && checkpoint_is_behind(shard, giving->message)) {
+    if (size != 0 &&
+        (checkpoint_is_behind(shard, giving->message) || !reserve_for(shard, giving->message))) {
         shard_stall(shard);
     }
     if (size != 0) {

@@ -3,8 +3,8 @@
 Over a start with sessions, a connect, a subscribe, publishes with QoS 1 and 2 and deliveries.  The
 program says what it could not have and ends with 71 (78 while it reads its configuration), or it
 goes on: a buffer that the system refuses is as one that gateway.memory has no room for.  Behind an
-ordinary start everything is there that was acknowledged, once and in order; what a queue of a
-session had no memory for is missing there, and was counted (docs/MEMORY.md).
+ordinary start everything is there that was acknowledged, once and in order: what a session's queue
+needs is had before the event is journaled, or the event waits.
 
     MR_MEMORY_POINTS  how many n of each (default 5, spread; all: each)
 """
@@ -104,6 +104,7 @@ class Memory(unittest.TestCase):
         for number in numbers:
             with self.subTest(seed=SEED, whose=whose, number=number):
                 received, code, _ = self.trial(whose, number)
+                self.assertEqual(self.dropped, 0, "acknowledged, and dropped from a queue")
                 how[code] = how.get(code, 0) + 1
                 self.assertTrue(code is None or code in ends, f"{code}: {self.gateway.log.text()}")
                 try:
@@ -119,13 +120,25 @@ class Memory(unittest.TestCase):
         with wire:
             wire.patience(PATIENCE)
             self.assertTrue(was_there)
-            owed = BEFORE + len(received) - self.dropped
+            owed = BEFORE + len(received)
             taken = take_exactly(wire, owed)
             self.assertEqual(taken, sorted(set(taken)), "once and in order")
             self.assertLessEqual(set(taken), set(range(BEFORE + len(received))))
 
     def test_an_allocation_of_the_program_is_refused(self):
         self.each("*/millrace", ENDS)
+
+    def test_while_all_is_refused_publishers_wait(self):
+        """From the n-th allocation on, for as long as the gateway lives: no PUBREC without room."""
+        _, _, count = self.trial("*/millrace", "1+", "note")
+        for number in random.Random(SEED).sample(range(max(1, count - 3 * EVENTS), count + 1), 4):
+            with self.subTest(seed=SEED, number=number):
+                received, _, _ = self.trial("*/millrace", f"{number}+")
+                self.assertEqual(self.dropped, 0, "acknowledged, and dropped from a queue")
+                try:
+                    self.judge(received)
+                finally:
+                    self.gateway.kill()
 
     def test_an_allocation_of_a_library_is_refused(self):
         self.each("*/lib*", (*ENDS, 69, 70, 74, -6))
