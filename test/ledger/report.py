@@ -5,6 +5,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 
 import books
@@ -17,6 +18,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def build_of(root=ROOT):
     """What of the source was tested: the commit, and whether it was changed."""
+    if shutil.which("git") is None:  # an archive was unpacked, or a bare machine
+        return "unknown"
     done = subprocess.run(["git", "-C", root, "describe", "--always", "--dirty"],
                           capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
