@@ -72,6 +72,13 @@ uint64_t mr_sim_calls(enum mr_sim_call call); /* made so far, to choose `nth` */
  */
 void mr_sim_spare(bool on);
 
+/* Does the gateway run, on a thread of its own, and outside of this folder?  What it allocates then
+ * is lost in a crash.  What a model allocates between mr_sim_own(true) and (false) is not, whoever
+ * has called it.
+ */
+bool mr_sim_is_gateway(void);
+void mr_sim_own(bool on);
+
 /* Run `step(arg)` until it returns (true) or a MR_SIM_FAULT_CRASH hits (false:
  * mr_sim_crash() has been done; the stack of `step` is abandoned, so step must
  * own nothing outside the sim).  CRASH faults need this around them, and are

@@ -53,6 +53,8 @@ static struct {
     jmp_buf machine;
 } sim;
 
+static int owned; /* allocations are the world's, not the gateway's */
+
 /* Descriptors begin here, so that none is taken for one of the kernel's. */
 #define HANDLE_BASE 1000
 
@@ -77,6 +79,33 @@ void mr_sim_stop(void)
     mr_free(sim.handles);
     sim.handles = NULL;
     sim.started = false;
+}
+
+bool mr_sim_is_gateway(void)
+{
+    return owned == 0 && sim_in_thread();
+}
+
+void mr_sim_own(bool on)
+{
+    owned += on ? 1 : -1;
+    mr_assert(owned >= 0);
+}
+
+void *sim_alloc(size_t size)
+{
+    mr_sim_own(true);
+    void *memory = mr_alloc(size);
+    mr_sim_own(false);
+    return memory;
+}
+
+void *sim_realloc(void *memory, size_t size)
+{
+    mr_sim_own(true);
+    memory = mr_realloc(memory, size);
+    mr_sim_own(false);
+    return memory;
 }
 
 struct mr_rng *sim_rng(void)
@@ -153,7 +182,7 @@ int sim_handle_open(enum sim_kind kind, void *object)
     mr_assert(sim.started && kind != SIM_CLOSED);
     if (sim.handle_count == sim.handles_max) {
         sim.handles_max = sim.handles_max == 0 ? 64 : 2 * sim.handles_max;
-        sim.handles = mr_realloc(sim.handles, sim.handles_max * sizeof(sim.handles[0]));
+        sim.handles = sim_realloc(sim.handles, sim.handles_max * sizeof(sim.handles[0]));
     }
     sim.handles[sim.handle_count] = (struct handle){.kind = kind, .object = object};
     sim.handle_count += 1;

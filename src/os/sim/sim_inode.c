@@ -22,12 +22,14 @@
  *       `medium` at and beyond medium_bytes after every sync and crash.
  *   (2) A sector whose images differ is dirty, or was dropped by a failed sync.
  *   (3) occupied_bytes = SIM_SECTOR * the number of OCCUPIED flags.
+ *   (4) A sector without DATA is zero in both images, and no one has touched their memory there.
+ *   (5) Dirty sectors lie in [dirty_from, dirty_to).
  */
 #include "os/sim/sim_internal.h"
 
 #include <string.h>
 
-enum { FLAG_DIRTY = 1, FLAG_OCCUPIED = 2 };
+enum { FLAG_DIRTY = 1, FLAG_OCCUPIED = 2, FLAG_DATA = 4 };
 
 struct sim_inode {
     struct sim_inode *next; /* list of all, for the disk's fill */
@@ -40,6 +42,8 @@ struct sim_inode {
     uint64_t seen_bytes;
     uint64_t medium_bytes;
     uint64_t occupied_bytes;
+    uint64_t dirty_from;
+    uint64_t dirty_to;
 };
 
 static struct sim_inode *inodes;
@@ -47,9 +51,10 @@ static uint64_t disk_limit;
 
 struct sim_inode *sim_inode_new(void)
 {
-    struct sim_inode *inode = mr_alloc(sizeof(*inode));
+    struct sim_inode *inode = sim_alloc(sizeof(*inode));
 
     inode->refs = 1;
+    inode->dirty_from = UINT64_MAX;
     inode->next = inodes;
     inodes = inode;
     return inode;
@@ -115,9 +120,39 @@ uint64_t sim_disk_free_bytes(void)
 
 static uint8_t *image_grow(uint8_t *image, uint64_t from, uint64_t to)
 {
-    image = mr_realloc(image, to);
-    memset(image + from, 0, to - from);
-    return image;
+    uint8_t *larger = sim_alloc(to);
+
+    if (from != 0) {
+        memcpy(larger, image, from);
+    }
+    mr_free(image);
+    return larger;
+}
+
+static bool sector_has(const struct sim_inode *inode, uint64_t sector, uint8_t flag)
+{
+    return (inode->flags[sector] & flag) != 0;
+}
+
+static void sector_soil(struct sim_inode *inode, uint64_t sector)
+{
+    inode->flags[sector] |= FLAG_DIRTY;
+    inode->dirty_from = inode->dirty_from < sector ? inode->dirty_from : sector;
+    inode->dirty_to = inode->dirty_to > sector ? inode->dirty_to : sector + 1;
+}
+
+/* Zeroes in [from, to) of an image, where there may be anything else. */
+static void image_clear(const struct sim_inode *inode, uint8_t *image, uint64_t from, uint64_t to)
+{
+    while (from < to) {
+        uint64_t sector = from / SIM_SECTOR;
+        uint64_t end = (sector + 1) * SIM_SECTOR < to ? (sector + 1) * SIM_SECTOR : to;
+
+        if (sector_has(inode, sector, FLAG_DATA)) {
+            memset(image + from, 0, end - from);
+        }
+        from = end;
+    }
 }
 
 static void inode_reserve(struct sim_inode *inode, uint64_t bytes)
@@ -148,17 +183,19 @@ uint64_t sim_inode_write(struct sim_inode *inode, const uint8_t *from, uint64_t 
         uint64_t piece = SIM_SECTOR - at % SIM_SECTOR;
         piece = piece < len - done ? piece : len - done;
 
-        if ((inode->flags[sector] & FLAG_OCCUPIED) == 0) {
+        if (!sector_has(inode, sector, FLAG_OCCUPIED)) {
             if (free_bytes < SIM_SECTOR) {
                 break;
             }
             free_bytes -= SIM_SECTOR;
             inode->occupied_bytes += SIM_SECTOR;
         }
-        inode->flags[sector] |= FLAG_OCCUPIED | FLAG_DIRTY;
+        inode->flags[sector] |= FLAG_OCCUPIED;
+        sector_soil(inode, sector);
         if (from == NULL) {
-            memset(inode->seen + at, 0, piece);
+            image_clear(inode, inode->seen, at, at + piece);
         } else {
+            inode->flags[sector] |= FLAG_DATA;
             memcpy(inode->seen + at, from + done, piece);
         }
         done += piece;
@@ -191,7 +228,7 @@ static void inode_release_from(struct sim_inode *inode, uint64_t bytes)
     uint64_t first = (bytes + SIM_SECTOR - 1) / SIM_SECTOR;
 
     for (uint64_t sector = first; sector < inode->capacity / SIM_SECTOR; sector++) {
-        if ((inode->flags[sector] & FLAG_OCCUPIED) != 0) {
+        if (sector_has(inode, sector, FLAG_OCCUPIED)) {
             inode->flags[sector] &= (uint8_t)~FLAG_OCCUPIED;
             inode->occupied_bytes -= SIM_SECTOR;
         }
@@ -204,9 +241,9 @@ void sim_inode_resize(struct sim_inode *inode, uint64_t bytes)
     if (bytes < inode->seen_bytes) {
         uint64_t last = (inode->seen_bytes - 1) / SIM_SECTOR;
 
-        memset(inode->seen + bytes, 0, inode->seen_bytes - bytes);
+        image_clear(inode, inode->seen, bytes, inode->seen_bytes);
         for (uint64_t sector = bytes / SIM_SECTOR; sector <= last; sector++) {
-            inode->flags[sector] |= FLAG_DIRTY; /* the zeroes, should it grow again */
+            sector_soil(inode, sector); /* the zeroes, should it grow again */
         }
         inode_release_from(inode, bytes);
     }
@@ -216,14 +253,28 @@ void sim_inode_resize(struct sim_inode *inode, uint64_t bytes)
 /* Let each dirty sector reach the medium with probability keep_of_4 / 4. */
 static void inode_flush(struct sim_inode *inode, unsigned keep_of_4)
 {
-    for (uint64_t sector = 0; sector < inode->capacity / SIM_SECTOR; sector++) {
-        if ((inode->flags[sector] & FLAG_DIRTY) == 0) {
+    for (uint64_t sector = inode->dirty_from; sector < inode->dirty_to; sector++) {
+        if (!sector_has(inode, sector, FLAG_DIRTY)) {
             continue;
         }
         inode->flags[sector] &= (uint8_t)~FLAG_DIRTY;
-        if (keep_of_4 == 4 || mr_rng_below(sim_rng(), 4) < keep_of_4) {
+        bool kept = keep_of_4 == 4 || mr_rng_below(sim_rng(), 4) < keep_of_4;
+        if (kept && sector_has(inode, sector, FLAG_DATA)) {
             memcpy(inode->medium + sector * SIM_SECTOR, inode->seen + sector * SIM_SECTOR,
                    SIM_SECTOR);
+        }
+    }
+    inode->dirty_from = UINT64_MAX;
+    inode->dirty_to = 0;
+}
+
+/* What is seen is what the medium has, from [0, bytes). */
+static void inode_look_again(struct sim_inode *inode, uint64_t bytes)
+{
+    for (uint64_t at = 0; at < bytes; at += SIM_SECTOR) {
+        uint64_t piece = bytes - at < SIM_SECTOR ? bytes - at : SIM_SECTOR;
+        if (sector_has(inode, at / SIM_SECTOR, FLAG_DATA)) {
+            memcpy(inode->seen + at, inode->medium + at, piece);
         }
     }
 }
@@ -232,16 +283,15 @@ void sim_inode_sync(struct sim_inode *inode)
 {
     inode_flush(inode, 4);
     inode->medium_bytes = inode->seen_bytes;
-    if (inode->capacity > 0) { /* sectors a failed sync dropped may lie behind the end */
-        memset(inode->medium + inode->medium_bytes, 0, inode->capacity - inode->medium_bytes);
-    }
+    /* Sectors that a failed sync dropped may lie behind the end. */
+    image_clear(inode, inode->medium, inode->medium_bytes, inode->capacity);
 }
 
 void sim_inode_sync_failed(struct sim_inode *inode)
 {
     inode_flush(inode, (unsigned)mr_rng_below(sim_rng(), 4)); /* at least some are lost */
-    if (sim_coin() && inode->seen_bytes > 0) {
-        memcpy(inode->seen, inode->medium, inode->seen_bytes); /* not even seen any more */
+    if (sim_coin()) {
+        inode_look_again(inode, inode->seen_bytes); /* not even seen any more */
     }
 }
 
@@ -266,8 +316,8 @@ void sim_inode_crash(struct sim_inode *inode, unsigned keep_of_4)
     default:
         break;
     }
-    memset(inode->medium + inode->medium_bytes, 0, inode->capacity - inode->medium_bytes);
-    memcpy(inode->seen, inode->medium, inode->capacity);
+    image_clear(inode, inode->medium, inode->medium_bytes, inode->capacity);
+    inode_look_again(inode, inode->capacity);
     inode->seen_bytes = inode->medium_bytes;
     inode_release_from(inode, inode->seen_bytes);
 }
@@ -275,6 +325,7 @@ void sim_inode_crash(struct sim_inode *inode, unsigned keep_of_4)
 void sim_inode_damage(struct sim_inode *inode, uint64_t pos, uint8_t xor_with)
 {
     mr_assert(pos < inode->seen_bytes && pos < inode->medium_bytes); /* bytes that are there */
+    inode->flags[pos / SIM_SECTOR] |= FLAG_DATA;
     inode->seen[pos] ^= xor_with;
     inode->medium[pos] ^= xor_with;
 }

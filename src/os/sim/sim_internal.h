@@ -44,6 +44,10 @@ enum sim_trace {
 };
 void sim_trace(enum sim_trace what, uint64_t value);
 
+/* As mr_alloc() and mr_realloc(), of memory that no crash takes. */
+void *sim_alloc(size_t size);
+void *sim_realloc(void *memory, size_t size);
+
 struct mr_rng *sim_rng(void);
 bool sim_coin(void);
 int64_t sim_now_ns(void);

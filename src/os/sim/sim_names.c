@@ -28,7 +28,8 @@
 #include <stdio.h>
 
 struct name {
-    char path[SIM_PATH_MAX];
+    uint32_t hash;            /* of path */
+    char *path;               /* room for SIM_PATH_MAX */
     struct sim_inode *seen;   /* NULL: not there */
     struct sim_inode *medium; /* NULL: not there */
 };
@@ -44,7 +45,8 @@ struct operation {
 };
 
 struct folder {
-    char path[SIM_PATH_MAX];
+    uint32_t hash;
+    char *path;
 };
 
 static struct name *names;
@@ -64,7 +66,7 @@ static void *array_grow(void *array, size_t count, size_t *max, size_t size)
 {
     if (count == *max) {
         *max = *max == 0 ? 16 : 2 * *max;
-        array = mr_realloc(array, *max * size);
+        array = sim_realloc(array, *max * size);
     }
     return array;
 }
@@ -103,6 +105,16 @@ static void path_parent(char *out, const char *path)
     }
 }
 
+static uint32_t path_hash(const char *normalized)
+{
+    uint32_t hash = 2166136261u;
+
+    for (; *normalized != '\0'; normalized++) {
+        hash = (hash ^ (uint8_t)*normalized) * 16777619u;
+    }
+    return hash;
+}
+
 static bool path_is_in(const char *path, const char *folder)
 {
     char parent[SIM_PATH_MAX];
@@ -122,8 +134,10 @@ static const char *path_last(const char *path)
 
 static struct name *name_of(const char *normalized, bool make)
 {
+    uint32_t hash = path_hash(normalized);
+
     for (size_t i = 0; i < name_count; i++) {
-        if (strcmp(names[i].path, normalized) == 0) {
+        if (names[i].hash == hash && strcmp(names[i].path, normalized) == 0) {
             return &names[i];
         }
     }
@@ -133,7 +147,10 @@ static struct name *name_of(const char *normalized, bool make)
     names = array_grow(names, name_count, &names_max, sizeof(names[0]));
     struct name *name = &names[name_count];
     name_count += 1;
-    *name = (struct name){.seen = NULL};
+    name->hash = hash;
+    name->seen = NULL;
+    name->medium = NULL;
+    name->path = sim_alloc(SIM_PATH_MAX);
     memcpy(name->path, normalized, strlen(normalized) + 1);
     return name;
 }
@@ -176,7 +193,9 @@ static void operation_remember(enum operation_kind kind, const char *path, const
     operations = array_grow(operations, operation_count, &operations_max, sizeof(operations[0]));
     struct operation *operation = &operations[operation_count];
     operation_count += 1;
-    *operation = (struct operation){.kind = kind, .inode = inode};
+    operation->kind = kind;
+    operation->lost = false;
+    operation->inode = inode;
     memcpy(operation->path, path, strlen(path) + 1);
     memcpy(operation->to, to, strlen(to) + 1);
     if (inode != NULL) {
@@ -239,6 +258,8 @@ void sim_names_crash(unsigned keep_of_4)
             sim_inode_crash(names[i].seen, keep_of_4);
             names[kept] = names[i];
             kept += 1;
+        } else {
+            mr_free(names[i].path);
         }
     }
     name_count = kept;
@@ -252,6 +273,10 @@ void sim_names_stop(void)
     for (size_t i = 0; i < name_count; i++) {
         name_set_seen(names[i].path, NULL);
         name_set_medium(names[i].path, NULL);
+        mr_free(names[i].path);
+    }
+    for (size_t i = 0; i < folder_count; i++) {
+        mr_free(folders[i].path);
     }
     mr_free(operations);
     mr_free(names);
@@ -280,8 +305,9 @@ static bool folder_exists(const char *normalized)
     if (strcmp(normalized, ".") == 0 || strcmp(normalized, "/") == 0) {
         return true;
     }
+    uint32_t hash = path_hash(normalized);
     for (size_t i = 0; i < folder_count; i++) {
-        if (strcmp(folders[i].path, normalized) == 0) {
+        if (folders[i].hash == hash && strcmp(folders[i].path, normalized) == 0) {
             return true;
         }
     }
@@ -335,6 +361,8 @@ enum mr_err mr_dir_create(const char *path, struct mr_error *why)
         }
         if (!folder_exists(partial)) {
             folders = array_grow(folders, folder_count, &folders_max, sizeof(folders[0]));
+            folders[folder_count].hash = path_hash(partial);
+            folders[folder_count].path = sim_alloc(SIM_PATH_MAX);
             memcpy(folders[folder_count].path, partial, end + 1);
             folder_count += 1;
         }
@@ -386,7 +414,7 @@ enum mr_err mr_dir_list(const char *path, void (*each)(void *arg, const char *na
     }
     for (size_t i = 0; i < folder_count; i++) {
         if (path_is_in(folders[i].path, normalized)) {
-            memcpy(copy, folders[i].path, sizeof(copy));
+            memcpy(copy, folders[i].path, SIM_PATH_MAX);
             each(arg, path_last(copy));
         }
     }
@@ -396,7 +424,7 @@ enum mr_err mr_dir_list(const char *path, void (*each)(void *arg, const char *na
     for (size_t step = 0; step < count; step++) {
         size_t i = backwards ? count - 1 - step : step;
         if (names[i].seen != NULL && path_is_in(names[i].path, normalized)) {
-            memcpy(copy, names[i].path, sizeof(copy));
+            memcpy(copy, names[i].path, SIM_PATH_MAX);
             each(arg, path_last(copy));
         }
     }
@@ -431,9 +459,11 @@ static void folder_move(const char *from, const char *to)
 {
     for (size_t i = 0; i < folder_count; i++) {
         path_move(folders[i].path, from, to);
+        folders[i].hash = path_hash(folders[i].path);
     }
     for (size_t i = 0; i < name_count; i++) {
         path_move(names[i].path, from, to);
+        names[i].hash = path_hash(names[i].path);
     }
     for (size_t i = 0; i < operation_count; i++) {
         path_move(operations[i].path, from, to);
@@ -477,6 +507,7 @@ static enum mr_err folder_drop(const char *normalized)
     for (size_t i = 0; i < name_count; i++) {
         if (path_is_in(names[i].path, normalized)) {
             name_set_medium(names[i].path, NULL);
+            mr_free(names[i].path);
         } else {
             names[kept] = names[i];
             kept += 1;
@@ -488,6 +519,8 @@ static enum mr_err folder_drop(const char *normalized)
         if (strcmp(folders[i].path, normalized) != 0) {
             folders[kept] = folders[i];
             kept += 1;
+        } else {
+            mr_free(folders[i].path);
         }
     }
     folder_count = kept;

@@ -17,7 +17,8 @@
  *   (1) queued_bytes is the sum over the pieces not yet read, and at most
  *       WINDOW_BYTES.
  *   (2) The times of pieces do not decrease from first to last.
- *   (3) An end is freed when neither its handle nor its peer refers to it.
+ *   (3) `arrived` counts the pieces before `late`, and those already read.
+ *   (4) An end is freed when neither its handle nor its peer refers to it.
  */
 #include "base/hash.h"
 #include "os/loop.h"
@@ -45,6 +46,7 @@ struct end {
     int fd;           /* -1: closed */
     struct piece *first;
     struct piece *last;
+    struct piece *late; /* the first that has not been seen to be readable */
     size_t queued_bytes;
     bool cut;          /* a piece was read since the last "nothing now" */
     bool finished;     /* the peer has sent all it will, after the pieces */
@@ -54,6 +56,7 @@ struct end {
     bool outlives;     /* a crash */
     uint64_t news;     /* what may be reported anew, beside bytes that arrive */
     uint64_t taken;    /* bytes read from it so far */
+    uint64_t arrived;  /* ... and those that were seen to be readable */
     int64_t delay_ns;  /* shape of what this end writes */
     size_t piece_max;
     struct mr_address address;
@@ -95,7 +98,7 @@ static struct end *end_of(int fd)
 
 static struct end *end_new(void)
 {
-    struct end *end = mr_alloc(sizeof(*end));
+    struct end *end = sim_alloc(sizeof(*end));
 
     end->fd = -1;
     end->next = ends;
@@ -111,6 +114,8 @@ static void end_discard(struct end *end)
         mr_free(piece);
     }
     end->last = NULL;
+    end->late = NULL;
+    end->arrived = end->taken;
     end->queued_bytes = 0;
 }
 
@@ -156,16 +161,21 @@ static bool end_readable(const struct end *end)
     return end->finished && end->finish_ns <= sim_now_ns();
 }
 
-/* Grows with everything that EDGE reports: bytes that can be read, the end, room. */
-static uint64_t end_news(const struct end *end)
+static void end_look(struct end *end)
 {
-    uint64_t news = end->news + end->taken;
+    int64_t now_ns = sim_now_ns();
 
-    for (const struct piece *piece = end->first;
-         piece != NULL && piece->readable_ns <= sim_now_ns(); piece = piece->next) {
-        news += piece->len - piece->taken;
+    while (end->late != NULL && end->late->readable_ns <= now_ns) {
+        end->arrived += end->late->len;
+        end->late = end->late->next;
     }
-    return news + (end->finished && end->finish_ns <= sim_now_ns() ? 1 : 0);
+}
+
+/* Grows with everything that EDGE reports: bytes that can be read, the end, room. */
+static uint64_t end_news(struct end *end)
+{
+    end_look(end);
+    return end->news + end->arrived + (end->finished && end->finish_ns <= sim_now_ns() ? 1 : 0);
 }
 
 static size_t end_room(const struct end *end)
@@ -178,7 +188,7 @@ static void end_send(const struct end *from_end, const uint8_t *from, size_t len
 {
     struct end *end = from_end->peer;
     int64_t readable_ns = sim_now_ns() + from_end->delay_ns;
-    struct piece *piece = mr_alloc(sizeof(*piece) + len);
+    struct piece *piece = sim_alloc(sizeof(*piece) + len);
 
     sim_trace(SIM_TRACE_SEND, mr_crc32c(0, from, len));
     piece->len = len;
@@ -191,6 +201,7 @@ static void end_send(const struct end *from_end, const uint8_t *from, size_t len
         end->last->next = piece;
     }
     end->last = piece;
+    end->late = end->late == NULL ? piece : end->late;
     end->queued_bytes += len;
 }
 
@@ -198,7 +209,7 @@ static void end_send(const struct end *from_end, const uint8_t *from, size_t len
 
 enum mr_err mr_loop_open(struct mr_loop **out, struct mr_error *why)
 {
-    struct mr_loop *loop = mr_alloc(sizeof(*loop));
+    struct mr_loop *loop = sim_alloc(sizeof(*loop));
 
     (void)why;
     loop->next = loops;
@@ -238,7 +249,7 @@ enum mr_err mr_loop_add(struct mr_loop *loop, int fd, uint32_t what, uint64_t ta
     mr_assert(kind == SIM_STREAM || kind == SIM_LISTENER);
     if (loop->watch_count == loop->watches_max) {
         loop->watches_max = loop->watches_max == 0 ? 16 : 2 * loop->watches_max;
-        loop->watches = mr_realloc(loop->watches, loop->watches_max * sizeof(loop->watches[0]));
+        loop->watches = sim_realloc(loop->watches, loop->watches_max * sizeof(loop->watches[0]));
     }
     loop->watches[loop->watch_count] =
         (struct watch){.fd = fd, .what = what, .tag = tag, .reported = UINT64_MAX};
@@ -273,7 +284,7 @@ static uint32_t watch_ready(const struct watch *watch)
         const struct listener *listener = sim_handle_get(watch->fd, SIM_LISTENER);
         ready = listener->waiting_count > 0 ? MR_READY_READ : 0;
     } else {
-        const struct end *end = end_of(watch->fd);
+        struct end *end = end_of(watch->fd);
         if ((watch->what & MR_READY_EDGE) != 0 && watch->reported == end_news(end)) {
             return 0;
         }
@@ -384,7 +395,7 @@ enum mr_err mr_socket_listen(const char *address, const struct mr_listen_options
                             name.text);
     }
 
-    struct listener *listener = mr_alloc(sizeof(*listener));
+    struct listener *listener = sim_alloc(sizeof(*listener));
     listener->address = name;
     listener->fd = sim_handle_open(SIM_LISTENER, listener);
     listener->next = listeners;
@@ -464,6 +475,7 @@ enum mr_err mr_socket_read(int fd, void *into, size_t len, size_t *got)
 
     mr_assert(len > 0);
     *got = 0;
+    end_look(end); /* what is read is freed */
     if (end->broken) {
         return MR_ERR_IO;
     }

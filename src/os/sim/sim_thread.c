@@ -333,11 +333,7 @@ bool sim_threads_forget(void)
 void sim_threads_stop(void)
 {
     (void)sim_threads_forget();
-    while (stack_count > 0) {
-        stack_count -= 1;
-        mr_assert(munmap(stacks[stack_count], STACK_BYTES) == 0);
-    }
-    started = 0;
+    started = 0; /* stacks are kept for the next start */
 }
 
 /* ---- thread.h ---- */
@@ -345,7 +341,7 @@ void sim_threads_stop(void)
 enum mr_err mr_thread_start(struct mr_thread **out, const char *name, void (*run)(void *arg),
                             void *arg, struct mr_error *why)
 {
-    struct mr_thread *thread = mr_alloc(sizeof(*thread));
+    struct mr_thread *thread = sim_alloc(sizeof(*thread));
     struct mr_thread **link = &threads;
 
     (void)name;
