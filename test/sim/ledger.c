@@ -16,7 +16,6 @@
 
 #include "base/bytes.h"
 
-#include <stdio.h>
 #include <string.h>
 
 enum { MAGIC = 0x5eed1e55, HEAD_BYTES = 16 };
@@ -66,16 +65,19 @@ size_t event_payload(struct event_id id, uint8_t out[PAYLOAD_MAX])
     mr_put_u32(out + 4, id.device);
     mr_put_u32(out + 8, id.number);
     mr_put_u32(out + 12, (uint32_t)len);
-    for (size_t i = HEAD_BYTES; i < len; i++) {
-        out[i] = (uint8_t)(mix(id, 2) + i * 7);
+    uint8_t byte = (uint8_t)(mix(id, 2) + HEAD_BYTES * 7);
+    for (size_t i = HEAD_BYTES; i < len; i++, byte = (uint8_t)(byte + 7)) {
+        out[i] = byte;
     }
     return len;
 }
 
 void event_topic(struct event_id id, char out[32])
 {
-    (void)snprintf(out, 32, "%s/%u/k%u", event_is_wanted(id) ? "s" : "x", id.device,
-                   mix(id, 3) % 3);
+    char name[] = {event_is_wanted(id) ? 's' : 'x', '/', (char)('0' + id.device), '/', 'k',
+                   (char)('0' + mix(id, 3) % 3),    '\0'};
+
+    memcpy(out, name, sizeof(name));
 }
 
 uint8_t event_qos(struct event_id id)

@@ -356,6 +356,7 @@ bool machine_is_there(void)
         machine.thread = NULL;
         say("the gateway has ended: %d", machine.code);
         mr_sim_kill(); /* what the end of a process closes */
+        heap_life_ends();
     }
     return machine.thread != NULL;
 }
@@ -375,6 +376,7 @@ void machine_is_gone(void)
     targets_forget();
     machine.thread = NULL;
     machine_forget();
+    heap_life_ends();
 }
 
 static void give_order(enum order order, uint32_t bridge)

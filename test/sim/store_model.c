@@ -186,7 +186,9 @@ static void table_apply(struct table *table, struct op *op)
     if (!found) {
         if (table->count == table->room) {
             table->room = table->room == 0 ? 64 : 2 * table->room;
+            mr_sim_own(true);
             table->rows = mr_realloc(table->rows, table->room * sizeof(table->rows[0]));
+            mr_sim_own(false);
         }
         memmove(&table->rows[at + 1], &table->rows[at],
                 (table->count - at) * sizeof(table->rows[0]));
@@ -339,7 +341,9 @@ uint8_t *mr_store_put_room(struct mr_store *store, enum mr_store_table table, st
     struct op *op = op_new(store, table, key);
 
     op->is_put = true;
+    mr_sim_own(true); /* it becomes the table's */
     op->row.value = mr_alloc(len);
+    mr_sim_own(false);
     op->row.value_len = len;
     store->gathering.bytes += len;
     return op->row.value;

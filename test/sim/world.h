@@ -215,6 +215,10 @@ void targets_pump(void);           /* what is on its way to them arrives */
 
 void store_model_fail(bool on); /* no transaction succeeds */
 
+/* ---- heap.c ---- */
+
+void heap_life_ends(void); /* what the gateway had is free again */
+
 /* ---- machine.c: the gateway ---- */
 
 void machine_start(void);
