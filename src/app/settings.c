@@ -16,7 +16,7 @@
 #include "base/log.h"
 
 static const char *const level_choices[] = {"debug", "info", "warn", "error", NULL};
-static const char *const full_choices[] = {"backpressure", NULL};
+static const char *const full_choices[] = {"backpressure", "reject", NULL};
 
 #define OPT(conf, field, opt_name, opt_type, opt_default, opt_help)             \
     .name = opt_name, .type = opt_type, .offset = offsetof(struct conf, field), \
@@ -45,7 +45,9 @@ static const struct mr_option journal_options[] = {
          "Hard bound of the journal; 0 is half of the free space when it is made."),
      .max = 1ull << 60},
     {OPT(mr_journal_conf, when_full, "when_full", MR_OPT_CHOICE, "backpressure",
-         "What happens at the bound: acknowledgements are withheld and reading pauses."),
+         "What happens at the bound, when nothing delivered is left to make room of: backpressure "
+         "withholds acknowledgements and reads no more until there is room; reject says so to "
+         "publishers of MQTT 5 (0x97), lets those of 3.x wait and drops QoS 0."),
      .choices = full_choices},
     {OPT(mr_journal_conf, keep_us, "keep", MR_OPT_DURATION, "24h",
          "Delivered events stay this long for replay, as far as there is room."),

@@ -29,7 +29,7 @@ struct mr_journal_conf {
     uint64_t segment_bytes;   /* 0: chosen from max_bytes */
     uint64_t commit_delay_us; /* 0: batches do not gather */
     struct mr_list exclude;
-    uint32_t when_full;
+    uint32_t when_full;              /* enum mr_when_full */
     uint64_t dead_letters_bytes_max; /* per bridge */
 };
 

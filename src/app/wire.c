@@ -133,6 +133,7 @@ static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
             .lane_count_new = shards_auto(),
             .max_bytes = conf->max_bytes,
             .keep_us = conf->keep_us,
+            .when_full = (enum mr_when_full)conf->when_full,
             .segment_bytes = (uint32_t)conf->segment_bytes,
             .record_bytes_max = (uint32_t)gateway->settings.broker.max_packet_size + 131072,
             .commit_delay_us_max =
@@ -282,6 +283,7 @@ static enum mr_err start_broker(struct gateway *gateway, struct mr_error *why)
                            .bridges = gateway->ack_bridges,
                            .bridge_count = settings->bridge_count,
                            .limits = settings->broker,
+                           .refuse_when_full = settings->journal.when_full == MR_WHEN_FULL_REFUSE,
                            .journal_exclude = settings->journal.exclude,
                            .sessions_path = gateway->sessions_path,
                            .memory_bytes = memory != 0 ? memory : mr_memory_total() / 4,

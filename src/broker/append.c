@@ -45,7 +45,9 @@ enum mr_err message_append(struct mr_shard *shard, const struct mr_message *mess
         return MR_OK;
     }
     if (err == MR_ERR_FULL) {
-        shard_stall(shard);
+        if (!shard_refuses(shard)) {
+            shard_stall(shard);
+        }
     } else if (err == MR_ERR_IO) {
         shard_fail(shard);
     }

@@ -84,6 +84,7 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
     broker->shards[index] = shard;
     uint64_t moving = broker->shard_count > 1 ? memory / MOVING_SHARE : 0;
     shard_state_open(shard, broker, index, memory - moving);
+    shard->refuses = broker->run.refuse_when_full;
     if (broker->shard_count > 1) {
         shard->moving_max = moving / (broker->shard_count - 1);
         shard->interest = mr_alloc(sizeof(*shard->interest));

@@ -84,6 +84,7 @@ struct mr_broker_run {
     struct mr_broker_limits limits;
     const struct mr_broker_bridge *bridges; /* they run already, in this journal; outlive it too */
     size_t bridge_count;
+    bool refuse_when_full; /* publishes for which the journal has no room do not wait for it */
     struct mr_list journal_exclude; /* topic filters of events that are not journaled */
     const char *sessions_path;      /* the session store; NULL: the journal alone */
     uint32_t checkpoint_ms;         /* how often the store is written; 0: 2,000 */

@@ -272,10 +272,16 @@ void foreign_checkpointed(struct mr_shard *shard);
 void shard_run(void *arg);
 void shard_fail(struct mr_shard *shard);
 
+/* ---- no_room.c ---- */
+
 /* No room, in the journal or in memory: publishers wait until a commit or the next
  * tick, and what is read until then is little.
  */
 void shard_stall(struct mr_shard *shard);
+void stall_note(struct mr_shard *shard); /* once a turn: say so */
+
+/* Look again: is the journal full, and do publishers not wait for that? */
+bool shard_refuses(struct mr_shard *shard);
 
 /* ---- clock.c ---- */
 

@@ -55,12 +55,9 @@ static const char *publish_check_text(uint8_t reason)
     }
 }
 
-/* A topic that this client may not publish to, or a payload that is not what it says.
- * 5.0 is told so, 3.x has no way to be told but the end of its connection, so it gets a PUBACK as
- * from Mosquitto; the drop is counted.
- */
-static enum verdict publish_refuse(struct client *client, const struct mr_mqtt_publish *packet,
-                                   uint8_t reason)
+/* Hold the ack that says no, behind everything held before it.  False: later. */
+static bool refusal_hold(struct client *client, const struct mr_mqtt_publish *packet,
+                         uint8_t reason)
 {
     struct mr_shard *shard = client->shard;
     struct mr_mqtt_ack ack = {.type = packet->qos == 2 ? MR_MQTT_PUBREC : MR_MQTT_PUBACK,
@@ -71,16 +68,44 @@ static enum verdict publish_refuse(struct client *client, const struct mr_mqtt_p
     if (packet->qos != 0) {
         uint8_t gate = gate_of_answer(client);
         if (mr_ackgate_reserve(shard->gates[gate], &client->acks, sizeof(bytes)) != MR_OK) {
-            return publish_later(shard);
+            return false;
         }
         ptrdiff_t len = mr_mqtt_ack_encode(&ack, client->version, bytes, sizeof(bytes));
         mr_assert(len > 0);
         gate_hold(client, gate, mr_ackgate_seq_last(shard->gates[gate]), bytes, (size_t)len);
     }
+    return true;
+}
+
+/* A topic that this client may not publish to, or a payload that is not what it says.
+ * 5.0 is told so, 3.x has no way to be told but the end of its connection, so it gets a PUBACK as
+ * from Mosquitto; the drop is counted.
+ */
+static enum verdict publish_refuse(struct client *client, const struct mr_mqtt_publish *packet,
+                                   uint8_t reason)
+{
+    struct mr_shard *shard = client->shard;
+
+    if (!refusal_hold(client, packet, reason)) {
+        return publish_later(shard);
+    }
     mr_metric_add(shard->metrics.dropped_refused, 1);
     if (reason == MR_MQTT_NOT_AUTHORIZED && topic_refused(shard, packet->topic) == 0) {
         access_denied_publish(client, packet->topic);
     }
+    return PACKET_DONE;
+}
+
+/* The journal is full, and publishers do not wait for it.  A PUBACK of 3.x would say that the
+ * message is ours, so with QoS 1 and 2 that client waits all the same.
+ */
+static enum verdict publish_no_room(struct client *client, const struct mr_mqtt_publish *packet)
+{
+    if (packet->qos != 0 &&
+        (client->version != MR_MQTT_5 || !refusal_hold(client, packet, MR_MQTT_QUOTA_EXCEEDED))) {
+        return PACKET_LATER;
+    }
+    mr_metric_add(client->shard->metrics.refused_full[packet->qos], 1);
     return PACKET_DONE;
 }
 
@@ -218,7 +243,7 @@ enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *f
     size_t capacity = 0;
     bool no_room = false;
 
-    if (MR_UNLIKELY(shard->stalled)) {
+    if (MR_UNLIKELY(shard->stalled) && !shard->refusing) {
         return PACKET_LATER;
     }
     if (MR_UNLIKELY(mr_mqtt_publish_decode(frame, mode, &packet, &why) != MR_OK)) {
@@ -249,6 +274,9 @@ enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *f
         !mr_mqtt_payload_format_holds(&packet.props, packet.payload)) {
         return publish_refuse(client, &packet, MR_MQTT_PAYLOAD_FORMAT_INVALID);
     }
+    if (MR_UNLIKELY(shard->refusing) && !topic->excluded) {
+        return publish_no_room(client, &packet);
+    }
     struct mr_message message = {.topic = packet.topic,
                                  .payload = packet.payload,
                                  .client = session_id(client->session),
@@ -268,6 +296,9 @@ enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *f
     enum verdict verdict = publish_accept(client, &message, topic, packet.packet_id);
     if (buffer != NULL) {
         mr_bufpool_give(&shard->pool, buffer, capacity);
+    }
+    if (MR_UNLIKELY(verdict == PACKET_LATER) && shard->refusing && !topic->excluded) {
+        return publish_no_room(client, &packet); /* it was the first that found no room */
     }
     return verdict;
 }

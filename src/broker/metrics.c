@@ -86,6 +86,20 @@ static void denied_metrics_make(struct shard_metrics *m, uint32_t index)
     m->denied_will = counter(index, name, help, "action=\"will\"");
 }
 
+/* What came of a full journal where publishers do not wait for it. */
+static void refused_metrics_make(struct shard_metrics *m, uint32_t index)
+{
+    static const char name[] = "millrace_mqtt_publish_refused_full_total";
+    static const char help[] =
+        "publishes that were not taken because the journal was full (QoS 0: dropped)";
+
+    m->refused_full[0] = counter(index, name, help, "qos=\"0\"");
+    m->refused_full[1] = counter(index, name, help, "qos=\"1\"");
+    m->refused_full[2] = counter(index, name, help, "qos=\"2\"");
+    m->refusing = gauge(index, "millrace_mqtt_publish_refusing",
+                        "1 while publishes are refused because the journal is full");
+}
+
 void shard_metrics_make(struct mr_shard *shard, uint32_t index)
 {
     static const char *const logins_help = "passwords checked, by what came of it";
@@ -128,6 +142,7 @@ void shard_metrics_make(struct mr_shard *shard, uint32_t index)
     m->dropped_mailbox =
         counter(index, "millrace_mqtt_messages_dropped_total", drop_help, "reason=\"shard_busy\"");
     denied_metrics_make(m, index);
+    refused_metrics_make(m, index);
     m->dropped_retained = counter(index, "millrace_mqtt_retained_dropped_total",
                                   "messages delivered but not retained for lack of room", "");
     m->sessions = gauge(index, "millrace_mqtt_sessions", "persistent sessions, connected or not");

@@ -44,6 +44,9 @@ struct shard_metrics {
     struct mr_metric *dropped_large;    /* larger than the subscriber accepts, or expired */
     struct mr_metric *dropped_mailbox;  /* another shard does not keep up */
     struct mr_metric *dropped_retained; /* delivered, not retained */
+    struct mr_metric
+        *refused_full[3]; /* by QoS: the journal was full, and publishers do not wait */
+    struct mr_metric *refusing;
     struct mr_metric *sessions;
     struct mr_metric *queued;
     struct mr_metric *retained;

@@ -11,7 +11,7 @@
  * PUBLISH needs, the shard is `stalled`: the PUBLISH that
  * did not fit stays unparsed and its connection is paused; others are read in
  * small pieces, served, and paused at their first PUBLISH.  The wake, or the next
- * tick, ends the stall and resumes the paused ones in the order they paused.
+ * tick, ends the stall and resumes the paused ones in the order they paused (no_room.c).
  *
  * INVARIANTS
  *
@@ -29,30 +29,6 @@
 enum {
     TURN_BYTES = 1 << 20, /* read before acks are looked at again; a journal block */
 };
-
-/* A shard with nobody to serve sleeps for ever, and its position in the other lanes with it: a
- * lane that has no room asks it to move on, for that may be what holds the segments.
- */
-static void wake_idle_others(const struct mr_shard *shard)
-{
-    const struct mr_broker *broker = shard->broker;
-
-    for (uint32_t i = 0; i < broker->shard_count; i++) {
-        if (i != shard->index && broker->shards[i] != NULL && broker->shards[i]->thread != NULL) {
-            mr_wake_ring(&broker->shards[i]->wake);
-        }
-    }
-}
-
-void shard_stall(struct mr_shard *shard)
-{
-    if (shard->stall_tick != shard->tick) { /* once: two that are stalled would wake each other */
-        shard->stall_tick = shard->tick;
-        wake_idle_others(shard);
-    }
-    shard->stalled = true;
-    mr_net_set_read_max(shard->net, SHARD_READ_STALLED);
-}
 
 void shard_fail(struct mr_shard *shard)
 {
@@ -106,30 +82,6 @@ static void shard_release(struct mr_shard *shard)
     }
     shard->seq_released = durable_seq;
     mr_lane_release(shard->lane, durable_seq);
-}
-
-/* Say that publishers wait, and that they go on; a journal at its brim may do so
- * many times a second, then one pair of lines in a while is enough.
- */
-static void stall_note(struct mr_shard *shard)
-{
-    static struct mr_log_limit limit;
-    uint64_t held = 0;
-
-    if (shard->stalled == shard->stall_logged) {
-        return;
-    }
-    if (!shard->stalled) {
-        shard->stall_logged = false;
-        mr_log(MR_LOG_INFO, "mqtt", "the journal has room again; publishers go on");
-        return;
-    }
-    /* BEHIND is a matter of milliseconds and the disk's, not the operator's. */
-    if (mr_lane_state(shard->lane) == MR_LANE_FULL && mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
-        shard->stall_logged = true;
-        mr_log(MR_LOG_WARN, "mqtt", "publishers wait, nothing is lost: %s",
-               mr_lane_state_text(shard->lane));
-    }
 }
 
 /* Try again those who were paused, in the order in which they were. */
@@ -257,6 +209,9 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
     }
     shard_clock(shard);
     shard_release(shard);
+    if (MR_UNLIKELY(shard->refuses)) {
+        (void)shard_refuses(shard);
+    }
     if (woken && !shard->stopping) {
         shard_resume(shard);
         logins_take(shard);

@@ -254,6 +254,8 @@ struct mr_shard {
     uint32_t stall_tick;   /* at which the others were last woken for its stall */
     bool stalled;          /* the journal said FULL; publishers are paused */
     bool stall_logged;
+    bool refuses;  /* when the journal is full: publishers do not wait (no_room.c) */
+    bool refusing; /* ... and it is */
     bool stopping;
     bool drain_again; /* some client's queue waits for memory */
 

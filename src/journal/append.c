@@ -8,6 +8,11 @@
  * Room is asked for with an upper bound of the record's size, because the exact
  * size depends on the segment's names, and the segment on the room.
  *
+ * Where events are refused for lack of room (MR_WHEN_FULL_REFUSE), what speaks for a session
+ * still finds some: without a next segment, events end `reserve_bytes` before the end of this
+ * one.  A record of a session that goes behind that gets room for itself alone, so that the fast
+ * path of the next event cannot follow it there.
+ *
  * Sealing hands a batch to the commit thread.  It happens when the commit thread
  * is free and it is time (mr_lane_submit), or when the block is full.  How long a
  * batch may gather follows the load: not at all while commits carry one record,
@@ -23,6 +28,7 @@
  *   (2) seq_next - batch_seq = records of the open batch.
  *   (3) at - block->memory + block->pos is the segment position of the next byte.
  */
+#include "journal/control.h"
 #include "journal/journal_internal.h"
 
 #include "os/clock.h"
@@ -150,11 +156,38 @@ static bool append_may_seal(struct mr_lane *lane)
     return may;
 }
 
+/* What a session needs to go on: not what it is owed, which may be as large as events are. */
+static bool is_of_session(const struct mr_record_raw *record)
+{
+    return record->type == MR_RECORD_PUBREL ||
+           (record->type == MR_RECORD_SESSION && record->body.len != 0 &&
+            record->body.at[0] != MR_CONTROL_COPY && record->body.at[0] != MR_CONTROL_GIVE);
+}
+
+/* Where `record` must end in the segment that is being written. */
+static uint64_t append_end(const struct mr_lane *lane, bool reserved)
+{
+    uint64_t end = lane->segment->header.segment_bytes;
+    bool last = atomic_load_explicit(&lane->spare_state, memory_order_relaxed) != SPARE_READY;
+
+    return last && !reserved ? end - lane->reserve_bytes : end;
+}
+
+/* How far the block may be written to now. */
+static uint8_t *append_limit(const struct mr_lane *lane, uint64_t end)
+{
+    uint64_t left = end > lane->block->pos ? end - lane->block->pos : 0;
+
+    return lane->block->memory + (left < lane->block->capacity ? left : lane->block->capacity);
+}
+
 /* Afterwards a batch is open with room for `bound` bytes more. */
-static enum mr_err append_make_room(struct mr_lane *lane, size_t bound, int64_t received_us)
+static enum mr_err append_make_room(struct mr_lane *lane, const struct mr_record_raw *record,
+                                    size_t bound)
 {
     size_t bytes = MR_BATCH_HEADER_BYTES + bound + MR_BATCH_ALIGN;
-    bool fits;
+    bool reserved = lane->reserve_bytes != 0 && is_of_session(record);
+    bool fits = false;
 
     if (lane->batch != NULL) {
         if (!append_may_seal(lane)) {
@@ -162,11 +195,14 @@ static enum mr_err append_make_room(struct mr_lane *lane, size_t bound, int64_t 
         }
         mr_lane_seal(lane);
     }
-    fits = lane->block != NULL && (size_t)(lane->limit - lane->at) >= bytes;
+    if (lane->block != NULL) {
+        lane->limit = append_limit(lane, append_end(lane, reserved));
+        fits = lane->limit > lane->at && (size_t)(lane->limit - lane->at) >= bytes;
+    }
     if (!fits) {
         uint64_t pos = lane->block == NULL ? MR_SEGMENT_HEADER_BYTES : append_pos(lane);
 
-        if (lane->segment == NULL || pos + bytes > lane->segment->header.segment_bytes) {
+        if (lane->segment == NULL || pos + bytes > append_end(lane, reserved)) {
             enum mr_err err = append_roll(lane);
             if (err != MR_OK) {
                 return err;
@@ -176,16 +212,18 @@ static enum mr_err append_make_room(struct mr_lane *lane, size_t bound, int64_t 
         if (mr_block_take(lane, bytes, pos) != MR_OK) {
             return append_blocked(lane, BLOCKED_BY_BLOCKS);
         }
-        uint64_t left = lane->segment->header.segment_bytes - pos;
         lane->at = lane->block->memory;
-        lane->limit = lane->at + (left < lane->block->capacity ? left : lane->block->capacity);
+        lane->limit = append_limit(lane, append_end(lane, reserved));
     }
-    if (atomic_load_explicit(&lane->blocked, memory_order_relaxed) != BLOCKED_NOT) {
+    if (lane->at + bytes > append_limit(lane, append_end(lane, false))) {
+        lane->limit = lane->at + bytes; /* it alone, or the first of its segment */
+    }
+    if (!reserved && atomic_load_explicit(&lane->blocked, memory_order_relaxed) != BLOCKED_NOT) {
         atomic_store_explicit(&lane->blocked, BLOCKED_NOT, memory_order_relaxed);
     }
     lane->batch = lane->at;
     lane->at += MR_BATCH_HEADER_BYTES;
-    lane->time_base_us = received_us;
+    lane->time_base_us = record->received_us;
     lane->batch_seq = lane->seq_next;
     return MR_OK;
 }
@@ -215,7 +253,7 @@ enum mr_err mr_lane_append(struct mr_lane *lane, struct mr_record_raw *record,
     }
     if (MR_UNLIKELY(lane->batch == NULL ||
                     (size_t)(lane->limit - lane->at) < bound + MR_BATCH_ALIGN)) {
-        enum mr_err err = append_make_room(lane, bound, record->received_us);
+        enum mr_err err = append_make_room(lane, record, bound);
         if (err != MR_OK) {
             return err;
         }

@@ -141,6 +141,7 @@ static void options_take(struct mr_journal *journal, const struct mr_journal_opt
     text = mr_text_over(journal->name, sizeof(journal->name));
     mr_text_add(&text, options->name == NULL ? "journal" : options->name);
     journal->keep_us = options->keep_us;
+    journal->when_full = options->when_full;
     journal->read_only = options->read_only;
     journal->cursors_only = options->cursors_only;
     journal->manual = options->manual;

@@ -26,6 +26,13 @@ struct mr_lane;
 /* commit_delay_us_max: no gathering, each batch goes when the disk is free. */
 #define MR_COMMIT_AT_ONCE UINT32_MAX
 
+/* What happens when there is no room for another segment. */
+enum mr_when_full {
+    MR_WHEN_FULL_HOLD,   /* append says FULL, and whoever appends waits */
+    MR_WHEN_FULL_REFUSE, /* ... and refuses events: the end of the last segment is kept for the
+                          * records of sessions, so that these go on */
+};
+
 struct mr_journal_options {
     const char *path;             /* the folder of `meta` */
     const char *name;             /* for logs and metrics: "journal", "dead letters of x" */
@@ -38,9 +45,10 @@ struct mr_journal_options {
     uint32_t block_count;         /* per lane; 0: 32 */
     uint32_t record_bytes_max;    /* larger appends are refused with REJECT */
     uint32_t commit_delay_us_max; /* how long a busy lane may gather; 0: 500 */
-    bool read_only;               /* tools: no lock, no recovery writes, no threads */
-    bool cursors_only;            /* tools: lanes stay closed, no recovery; cursor.h works */
-    bool manual;                  /* tests: no threads; the steps below are called by hand */
+    enum mr_when_full when_full;
+    bool read_only;    /* tools: no lock, no recovery writes, no threads */
+    bool cursors_only; /* tools: lanes stay closed, no recovery; cursor.h works */
+    bool manual;       /* tests: no threads; the steps below are called by hand */
 };
 
 /* What recovery found; also what `journal verify` prints. */

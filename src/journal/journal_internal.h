@@ -80,6 +80,7 @@ struct mr_lane {
     bool dropped; /* not of the present epoch: only read, until it is empty */
     uint64_t max_bytes;
     uint32_t segment_bytes;
+    uint32_t reserve_bytes; /* of the last segment, for the records of sessions; 0: none */
     uint32_t block_bytes;
     uint32_t block_count;
     struct path folder;
@@ -217,6 +218,7 @@ struct mr_journal {
     uint32_t block_bytes;
     uint32_t block_count;
     uint32_t record_bytes_max;
+    enum mr_when_full when_full;
     uint32_t epoch;
     uint32_t lane_count; /* of the present epoch */
     uint32_t lane_total;

@@ -272,8 +272,11 @@ static void spare_missing(struct mr_lane *lane, enum spare_state state, const st
     mr_mutex_lock(&lane->mutex);
     struct mr_text text = mr_text_over(lane->spare_text, sizeof(lane->spare_text));
     mr_text_add(&text, why->text);
-    atomic_store_explicit(&lane->spare_state, state, memory_order_relaxed);
+    int before = atomic_exchange_explicit(&lane->spare_state, (int)state, memory_order_relaxed);
     mr_mutex_unlock(&lane->mutex);
+    if (before != (int)state) {
+        mr_lane_ring_owner(lane); /* who waits for it may have something to say to others */
+    }
 }
 
 static void spare_keep_ready(struct mr_lane *lane, uint64_t settled, bool has_cursors)

@@ -1,6 +1,9 @@
 /* lane.c - a lane as a whole: opening, closing, and what it says of itself. */
 #include "journal/journal_internal.h"
 
+/* Of the last segment, kept for sessions: a PUBREL takes some 40 bytes. */
+enum { RESERVE_SHARE = 8, RESERVE_BYTES_MAX = 1 << 20 };
+
 static void lane_metrics_open(struct mr_lane *lane)
 {
     struct lane_metrics *m = &lane->metrics;
@@ -54,6 +57,11 @@ enum mr_err mr_lane_open(struct mr_lane *lane, struct mr_error *why)
 
     mr_text_fmt(&text, "%s/lane-%02u", journal->folder.text, lane->index);
     lane->segment_bytes = journal->segment_bytes;
+    if (journal->when_full == MR_WHEN_FULL_REFUSE) {
+        lane->reserve_bytes = lane->segment_bytes / RESERVE_SHARE;
+        lane->reserve_bytes =
+            lane->reserve_bytes < RESERVE_BYTES_MAX ? lane->reserve_bytes : RESERVE_BYTES_MAX;
+    }
     lane->block_bytes = journal->block_bytes;
     lane->block_count = journal->block_count;
     lane->record_bytes_max = journal->record_bytes_max;

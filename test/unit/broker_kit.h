@@ -31,6 +31,7 @@ struct kit_options {
     uint64_t journal_bytes;
     uint32_t segment_bytes;
     uint32_t block_count;
+    bool refuse_when_full;
     uint32_t lanes; /* hence shards; 0: 1 */
     uint64_t max_connections;
     const char *exclude;
@@ -155,6 +156,7 @@ static inline void kit_ready(struct kit *kit)
         .block_count = options->block_count != 0 ? options->block_count : 16,
         .record_bytes_max = options->segment_bytes != 0 ? options->segment_bytes / 4 : 2 << 20,
         .manual = options->manual,
+        .when_full = options->refuse_when_full ? MR_WHEN_FULL_REFUSE : MR_WHEN_FULL_HOLD,
     };
     if (mr_journal_open(&kit->journal, &journal, &recovery, &why) != MR_OK) {
         kit_fail("journal", &why);
@@ -183,6 +185,7 @@ static inline void kit_ready(struct kit *kit)
         .bridges = &kit->bridge,
         .bridge_count = options->bridge != NULL ? 1 : 0,
         .memory_bytes = options->memory_bytes,
+        .refuse_when_full = options->refuse_when_full,
         .checkpoint_ms = options->checkpoint_ms,
         .sessions_path = options->no_store ? NULL : kit->sessions,
         .limits = kit->limits,
