@@ -30,7 +30,7 @@ class Demo(unittest.TestCase):
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
             start_new_session=True,
         )
-        self.addCleanup(demo.wait)
+        self.addCleanup(self.end, demo)
         lines = Lines(demo.stdout)
         try:
             folder = lines.wait(r"--data (\S+)/data", PATIENCE * 4)[1]
@@ -40,13 +40,19 @@ class Demo(unittest.TestCase):
             raise
         return demo, lines, folder
 
+    def end(self, demo):
+        """Whatever became of the test: it is asked, and has to obey."""
+        if demo.poll() is None:
+            demo.terminate()
+        demo.wait(PATIENCE * 2)
+
     def interrupt(self, demo, lines, folder):
         """As Ctrl-C does: SIGINT to the whole foreground group."""
         self.assertNotEqual(processes_naming(folder), [])
         os.killpg(demo.pid, signal.SIGINT)
         self.assertEqual(demo.wait(PATIENCE * 2), 0, lines.text())
         lines.thread.join(PATIENCE)
-        until(lambda: not processes_naming(folder), "every process to be gone", 5)
+        until(lambda: not processes_naming(folder), "every process to be gone")
         self.assertFalse(pathlib.Path(folder).exists(), "its folder is gone")
 
     def test_ctrl_c_ends_the_journal_only_demo(self):
