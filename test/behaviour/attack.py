@@ -24,6 +24,7 @@ import time
 import unittest
 
 from harness import PATIENCE, Gateway, Lines, popen
+from tally import tally
 from wire import PUBACK, PUBLISH, Wire, publish, subscribe
 
 SECONDS = float(os.environ.get("MR_ATTACK_SECONDS", "0"))
@@ -106,6 +107,7 @@ class Attacked(unittest.TestCase):
         if SECONDS:
             print(f"  {self._testMethodName}: {len(latencies)} healthy messages, p99 {p99:.1f} ms,"
                   f" memory {grown_kib / 1024:+.1f} MiB", file=sys.stderr)
+        tally(self._testMethodName, 1, len(latencies), 0)
         self.assertLess(p99, P99_MS, "p99 of the healthy pair in ms")
         if IS_STRICT:  # else the sanitizer's own memory is in it
             self.assertLess(grown_kib, MEMORY_MIB * 1024 * 1.1)

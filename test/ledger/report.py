@@ -11,6 +11,7 @@ import subprocess
 import books
 import journal
 from checker import FAULTS
+from tally import tally
 
 KEPT, BROKEN, DID_NOT_RUN = 0, 1, 2
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -73,6 +74,11 @@ class Report:
                 f"{counts[journal.UNKNOWN]:,} unknown for a while; {seen}; {found}; "
                 f"allowed copies: {self.copies()}; "
                 f"{len(self.windows)} faults made")
+
+    def tally(self):
+        sums = self.sums()
+        tally(self.name, len(self.windows), self.counts[journal.SENT],
+              sum(sums[fault] for fault in FAULTS))
 
     def copies(self):
         return ", ".join(f"{name} {one.counts['DUP_CLIENT']:,} by devices and "

@@ -41,8 +41,7 @@ class Away(unittest.TestCase):
             said = [line for line in world.gateway.log.all
                     if "level=warn" in line or "level=error" in line]
             report = world.verdict([])
-            self.assertFalse(report.broken, report.line())
-            say(report.line())
+            world.assert_kept(self, report)
             self.judge(looks, said)
 
     def away(self, world):

@@ -10,8 +10,10 @@ import os
 import unittest
 
 import harness
+import journal
 from checker import FAULTS
 from helper import Helper
+from tally import tally
 from world import Plan, World, say
 
 EVERY = int(os.environ.get("MR_LIAR_EVERY", "2000"))
@@ -55,6 +57,7 @@ class Liar(unittest.TestCase):
             wanted = {fault: lies if fault in FOUND[lie] else 0 for fault in FAULTS}
             self.assertEqual({fault: report.sums()[fault] for fault in FAULTS}, wanted)
             self.assertEqual(report.exit_code(), 1)
+            tally(f"{lie}: {lies} lies, all found", lies, report.counts[journal.SENT], 0)
 
     def test_a_dropped_event(self):
         self.found("drop")

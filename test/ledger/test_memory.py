@@ -20,6 +20,7 @@ import unittest
 import failpoint
 import harness
 from harness import PATIENCE, RELEASE, SANITIZER, Gateway, Temp
+from tally import tally
 from test_starts import present, publish_exactly, take_exactly
 from wire import publish, subscribe
 
@@ -112,6 +113,7 @@ class Memory(unittest.TestCase):
                 finally:
                     self.gateway.kill()
         print(f"  {len(numbers)} of {count}: ended with {how} ", end="", flush=True)
+        tally(self._testMethodName, len(numbers), 0, 0)
 
     def judge(self, received):
         """An ordinary start has what was acknowledged."""

@@ -16,6 +16,7 @@ import unittest
 import failpoint
 import harness
 from harness import PATIENCE, RELEASE, Gateway, Temp, millrace
+from tally import tally
 from wire import PUBREC, Wire, connect, packet, publish, subscribe
 
 STEPS = os.environ.get("MR_START_STEPS", "3")
@@ -103,6 +104,7 @@ class Starts(unittest.TestCase):
                 gateway.kill()
                 millrace("journal", "verify", "--data", self.data, binary=gateway.binary)
         print(f"  {len(steps)} ends at {calls} calls ", end="", flush=True)
+        tally(self._testMethodName, len(steps), 0, 0)
 
     def test_the_first_start(self):
         def reset():

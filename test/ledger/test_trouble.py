@@ -17,7 +17,7 @@ from disk import Disk
 from faults_limits import CGROUPS
 from harness import RELEASE
 from nemesis import Step
-from world import Plan, World, say
+from world import Plan, World
 
 SEED = int(os.environ.get("MR_LEDGER_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 TROUBLES = int(os.environ.get("MR_TROUBLES", "5"))
@@ -55,9 +55,7 @@ class Trouble(unittest.TestCase):
                     packet="16KiB", size=300, watched=3, binary=RELEASE / "millrace")
         with World(plan, harness.kafka()) as world:
             report = world.run(list(steps(random.Random(SEED))))
-            said = "\n".join([report.line(), *report.offenders(world.journal_path)])
-            say(said)
-            self.assertFalse(report.broken, said)
+            world.assert_kept(self, report)
 
 
 if __name__ == "__main__":

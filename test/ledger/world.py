@@ -280,6 +280,13 @@ class World:
         if done.returncode != 0:
             checker.found("BOOKS", -1, -1, "millrace audit", done.stdout + done.stderr)
 
+    def assert_kept(self, test, report):
+        """Say what came out; `test` fails where a promise was broken."""
+        said = "\n".join([report.line(), *report.offenders(self.journal_path)])
+        say(said)
+        report.tally()
+        test.assertFalse(report.broken, said)
+
     def save(self, report, folder):
         """The report as JSON, and the offenders for people."""
         os.makedirs(folder, exist_ok=True)
