@@ -5,7 +5,7 @@ the journal, cursors and session store, requests to Kafka and their answers, pac
 steps of a start with another number of shards (test_starts.py has all of them).
 
     MR_LEDGER_SEED  repeat a run (printed at the start)
-    MR_POINTS       how many (default 8 by chance; all: each of them at its hits 1, 2, 3 and 10)
+    MR_POINTS       how many (default 40 by chance; all: each of them at its hits 1, 2, 3 and 10)
 """
 
 import os
@@ -20,7 +20,7 @@ from nemesis import Step
 from world import Plan, World, say
 
 SEED = int(os.environ.get("MR_LEDGER_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
-WANTED = os.environ.get("MR_POINTS", "8")
+WANTED = os.environ.get("MR_POINTS", "40")
 ONE_RUN = 60  # points of a run: then its books are compared
 REACHED_MIN = 0.75
 
@@ -60,9 +60,7 @@ class Points(unittest.TestCase):
                     binary=RELEASE / "millrace")
         with World(plan, harness.kafka()) as world:
             report = world.run(list(steps(points, random.Random(SEED + number))))
-            said = "\n".join([report.line(), *report.offenders(world.journal_path)])
-            say(said)
-            self.assertFalse(report.broken, said)
+            world.assert_kept(self, report)
             return world.points
 
 

@@ -15,29 +15,30 @@ class Look:
     pid: int
     resident_kib: int
     descriptors: int
+    acked: int  # events up to then
 
 
-def look(gateway):
+def look(gateway, acked=0):
     """None when it is not there just now."""
     try:
         pid = gateway.pid()
         return Look(time.monotonic(), pid, gateway.resident_kib(),
-                    len(os.listdir(f"/proc/{pid}/fd")))
+                    len(os.listdir(f"/proc/{pid}/fd")), acked)
     except (OSError, AttributeError, TypeError):
         return None
 
 
 class Watch:
-    """with Watch(gateway) as watch: ...; watch.looks"""
+    """with Watch(gateway, how many events were acknowledged) as watch: ...; watch.looks"""
 
-    def __init__(self, gateway):
-        self.gateway, self.looks = gateway, []
+    def __init__(self, gateway, acked):
+        self.gateway, self.acked, self.looks = gateway, acked, []
         self.over = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
 
     def run(self):
         while not self.over.wait(EVERY_S):
-            one = look(self.gateway)
+            one = look(self.gateway, self.acked())
             if one is not None:
                 self.looks.append(one)
 
