@@ -329,7 +329,62 @@ def published(gateway, topic, lines, client="d"):
     mosquitto_pub(gateway.mqtt_port, "-i", client, "-q", "1", "-t", topic, "-l", payload=text)
 
 
-class Kafka:
+class KafkaClient:
+    """What a client that we did not write does at the Kafka `bootstrap`."""
+
+    bootstrap = None
+
+    @functools.cached_property
+    def admin(self):
+        from confluent_kafka.admin import AdminClient
+
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+
+    def create_topic(self, name, partitions=4, copies=1, if_missing=False, **config):
+        """`copies`: brokers that have it."""
+        from confluent_kafka import KafkaError, KafkaException
+        from confluent_kafka.admin import NewTopic
+
+        config = {key.replace("_", "."): str(value) for key, value in config.items()}
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=copies, config=config)
+        for done in self.admin.create_topics([topic]).values():
+            try:
+                done.result(PATIENCE)
+            except KafkaException as why:
+                if not if_missing or why.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+
+    def delete_topic(self, name):
+        for done in self.admin.delete_topics([name]).values():
+            done.result(PATIENCE)
+
+    def records(self, topic, count=None, patience=PATIENCE):
+        """All records of a topic in order of (partition, offset).
+
+        With `count`: wait until there are so many; more is for the caller to judge.
+        """
+        found = self.each_record(topic, lambda record: record, count, patience)
+        return sorted(found, key=lambda record: (record.partition(), record.offset()))
+
+    def each_record(self, topic, convert, count=None, patience=PATIENCE):
+        """convert(record) of all records, in order within each partition."""
+        from confluent_kafka import Consumer, TopicPartition
+
+        consumer = Consumer({
+            "bootstrap.servers": self.bootstrap, "group.id": "test", "enable.auto.commit": False,
+            "auto.offset.reset": "earliest", "enable.partition.eof": True,
+        })
+        try:
+            # A topic that comes into being by its first record may not be there yet.
+            known = until(lambda: consumer.list_topics(topic, PATIENCE).topics[topic].partitions,
+                          f"topic {topic}")
+            consumer.assign([TopicPartition(topic, number, 0) for number in known])
+            return read_to_end(consumer, len(known), convert, count, patience)
+        finally:
+            consumer.close()
+
+
+class Kafka(KafkaClient):
     """A real Apache Kafka by test/services/kafka.sh; a module shares one."""
 
     def __init__(self, tls=False, partitions=4, secure=False):
@@ -378,47 +433,6 @@ class Kafka:
     def remove(self):
         self.sh("remove")
         self.temp.remove()
-
-    # ---- with a client we did not write ----
-
-    @functools.cached_property
-    def admin(self):
-        from confluent_kafka.admin import AdminClient
-
-        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-
-    def create_topic(self, name, partitions=4, **config):
-        from confluent_kafka.admin import NewTopic
-
-        config = {key.replace("_", "."): str(value) for key, value in config.items()}
-        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config)
-        for done in self.admin.create_topics([topic]).values():
-            done.result(PATIENCE)
-
-    def records(self, topic, count=None, patience=PATIENCE):
-        """All records of a topic in order of (partition, offset).
-
-        With `count`: wait until there are so many; more is for the caller to judge.
-        """
-        found = self.each_record(topic, lambda record: record, count, patience)
-        return sorted(found, key=lambda record: (record.partition(), record.offset()))
-
-    def each_record(self, topic, convert, count=None, patience=PATIENCE):
-        """convert(record) of all records, in order within each partition."""
-        from confluent_kafka import Consumer, TopicPartition
-
-        consumer = Consumer({
-            "bootstrap.servers": self.bootstrap, "group.id": "test", "enable.auto.commit": False,
-            "auto.offset.reset": "earliest", "enable.partition.eof": True,
-        })
-        try:
-            # A topic that comes into being by its first record may not be there yet.
-            known = until(lambda: consumer.list_topics(topic, PATIENCE).topics[topic].partitions,
-                          f"topic {topic}")
-            consumer.assign([TopicPartition(topic, number, 0) for number in known])
-            return read_to_end(consumer, len(known), convert, count, patience)
-        finally:
-            consumer.close()
 
 
 def read_to_end(consumer, partitions, convert, count, patience):

@@ -67,3 +67,9 @@ def times_of(path, wanted):
                 acked = when
             found[key] = sent, acked
     return found
+
+
+def sent_of(path):
+    """{(device, number): the time at which it was first sent} of all events."""
+    return {(device, number): when for kind, _, _, device, number, when in journal.entries(path)
+            if kind == journal.SENT}

@@ -12,8 +12,9 @@
     BOOKS       `millrace audit --kafka` says that the gateway's own books do not add up
     SESSION     what a device was told that no gateway may tell (a session forgotten, a wrong id)
 
-and two that are no fault: DUP_CLIENT, a copy that the device itself sent again with QoS 1, and
-REPLAY, a copy by the gateway where docs/DELIVERY.md allows one: at_least_once, behind a fault.
+and three that are no fault: DUP_CLIENT, a copy that the device itself sent again with QoS 1;
+REPLAY, a copy by the gateway where docs/DELIVERY.md allows one: at_least_once, behind a fault; and
+GONE, what a topic had and nobody had read when it was deleted.
 
 Copies are told apart by the identity that the gateway gave the event when it accepted it (header
 `millrace_id`); where a reader has none, by their number.
@@ -27,7 +28,7 @@ import books as of
 
 FAULTS = ("LOST", "STUCK", "PHANTOM", "CORRUPT", "DUP_BROKER", "DUP_SOURCE", "REORDER",
           "MISROUTED", "SESSION", "BOOKS")
-REPORTED = ("DUP_CLIENT", "REPLAY")
+REPORTED = ("DUP_CLIENT", "REPLAY", "GONE")
 OFFENDERS_MAX = 10
 SEEN = 1
 NO_IDENTITY = 0
@@ -38,6 +39,8 @@ class Rules:
     replays: bool = False  # the gateway may deliver one acceptance twice
     ordered: bool = True
     devices: object = None  # only these are this reader's; None: all
+    moves: int = 0  # so often partitions were added, which may take a device elsewhere
+    gone: object = None  # faults_topic.Gone: what a deleted topic took with it; None: nothing
 
 
 @dataclasses.dataclass
@@ -62,7 +65,7 @@ class Checker:
         self.more = collections.defaultdict(set)  # (device, number): further identities
         self.copies = collections.Counter()  # (device, number): appearances behind the first
         self.highest = collections.Counter()  # device: the last first appearance
-        self.home = {}  # device: its partition
+        self.homes = collections.defaultdict(dict)  # device: {partition: [lowest, highest] number}
         self.counts = collections.Counter(dict.fromkeys(FAULTS + REPORTED, 0))
         self.offences = []
         self.records = 0
@@ -86,9 +89,7 @@ class Checker:
             what = "was refused" if flag & of.REFUSED else "was never sent"
             self.found("PHANTOM", device, number, where, what)
             return
-        if self.home.setdefault(device, partition) != partition:
-            self.found("MISROUTED", device, number, where,
-                       f"its device was in partition {self.home[device]}")
+        self.note_home(device, number, partition, where)
         seen = self.seen.get(device)
         if seen is None:
             size = len(self.books.flags[device])
@@ -99,11 +100,22 @@ class Checker:
             return
         seen[number] = SEEN
         self.identities[device][number] = identity
-        if number > self.highest[device]:
-            self.highest[device] = number
+        # Where devices may move, partitions are in order one by one; finish() compares them.
+        row = (device, partition) if self.rules.moves else device
+        if number > self.highest[row]:
+            self.highest[row] = number
         elif self.rules.ordered:
             self.found("REORDER", device, number, where,
-                       f"first appears behind {self.highest[device]}")
+                       f"first appears behind {self.highest[row]}")
+
+    def note_home(self, device, number, partition, where):
+        homes = self.homes[device]
+        if homes and partition not in homes and len(homes) > self.rules.moves:
+            self.found("MISROUTED", device, number, where,
+                       f"its device was in partition {', '.join(map(str, homes))}")
+            return
+        range_of = homes.setdefault(partition, [number, number])
+        range_of[0], range_of[1] = min(range_of[0], number), max(range_of[1], number)
 
     def again(self, device, number, where, identity):
         if identity == NO_IDENTITY:
@@ -144,17 +156,32 @@ class Checker:
     def finish(self, drained=True, publisher_done=True):
         """`drained`: the gateway says that everything was delivered."""
         missing = "LOST" if drained else "STUCK"
+        self.check_moves()
         for device, flags in self.books.flags.items():
             if self.rules.devices is not None and device not in self.rules.devices:
                 continue
             seen = self.seen.get(device, b"")
             for number in missing_of(flags, seen):
-                self.found(missing, device, number, "-", "acknowledged, and not there")
+                if self.rules.gone is not None and self.rules.gone.took(device, number, seen):
+                    self.counts["GONE"] += 1
+                else:
+                    self.found(missing, device, number, "-", "acknowledged, and not there")
             if not publisher_done and self.books.qos[device]:
                 for number in range(1, len(flags)):
                     if not flags[number] & (of.ACKED | of.REFUSED):
                         self.found("STUCK", device, number, "-", "never acknowledged")
         return self
+
+    def check_moves(self):
+        """A device that moved left nothing behind: all of one partition is older than the next."""
+        for device, homes in self.homes.items():
+            if len(homes) == 1 or not self.rules.moves or not self.rules.ordered:
+                continue
+            ranges = sorted((low, high, partition) for partition, (low, high) in homes.items())
+            for (_, before, old), (after, _, new) in zip(ranges, ranges[1:]):
+                if after <= before:
+                    self.found("REORDER", device, after, str(new),
+                               f"moved from partition {old}, which goes on to {before}")
 
     def session_faults(self, said):
         for fault in said:

@@ -159,7 +159,7 @@ def kafka_for(known):
                    slow_log=any(one.needs_slow_log for one in known))
 
 
-class Cluster:
+class Cluster(harness.KafkaClient):
     """`certificate`: a PEM file of key and certificate; the gateway's addresses speak TLS then.
     `slow_log`: brokers whose logs can be made slow.
     """
@@ -264,27 +264,9 @@ class Cluster:
 
     # ---- with a client we did not write ----
 
-    @functools.cached_property
-    def admin(self):
-        from confluent_kafka.admin import AdminClient
-
-        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-
-    def create_topic(self, name, partitions=4, **config):
-        from confluent_kafka.admin import NewTopic
-
-        config = {key.replace("_", "."): str(value) for key, value in config.items()}
-        topic = NewTopic(name, num_partitions=partitions, replication_factor=self.copies,
-                         config=config)
-        for done in self.admin.create_topics([topic]).values():
-            done.result(harness.PATIENCE)
+    def create_topic(self, name, partitions=4, **more):
+        super().create_topic(name, partitions, self.copies, **more)
         self.wait_whole(name)
-
-    def delete_topic(self, name):
-        """It is gone when this returns."""
-        for done in self.admin.delete_topics([name]).values():
-            done.result(harness.PATIENCE)
-        harness.until(lambda: not self.partitions(name), f"{name} to be gone")
 
     def configure(self, name, **config):
         from confluent_kafka.admin import (AlterConfigOpType, ConfigEntry, ConfigResource,

@@ -1,6 +1,7 @@
 """kafka_reader - everything that a topic got since begin(), given to a checker record by record.
 
     Reader.begin()                     notes where each partition ends now
+    Reader.keep()                      what is there now, kept, because the topic is to be deleted
     Reader.read(maker, checker)        from there to the ends of now; bounded memory
 
 `isolation`: read_committed (default) sees no record of an open or aborted transaction.
@@ -27,7 +28,7 @@ def identity_of(headers):
 class Reader:
     def __init__(self, servers, topic, isolation="read_committed"):
         self.servers, self.topic, self.isolation = servers, topic, isolation
-        self.starts = {}
+        self.starts, self.kept = {}, []
 
     def consumer(self):
         from confluent_kafka import Consumer
@@ -57,8 +58,18 @@ class Reader:
         self.starts = self.ends(consumer)
         consumer.close()
 
+    def keep(self):
+        """The topic begins anew behind this."""
+        self.each(self.kept.append)
+        self.starts = {}
+
     def read(self, maker, checker, patience=300):
         """An AssertionError when the end was not reached in time."""
+        for record in self.kept:
+            take(record, maker, checker)
+        self.each(lambda record: take(record, maker, checker), patience)
+
+    def each(self, take_it, patience=300):
         from confluent_kafka import KafkaError, TopicPartition
 
         consumer = self.consumer()
@@ -74,8 +85,9 @@ class Reader:
                 for record in records:
                     error = record.error()
                     if error is None:
-                        take(record, maker, checker)
-                        ended.discard(record.partition())
+                        take_it(record)
+                        if record.offset() + 1 >= partitions[record.partition()]:
+                            ended.add(record.partition())
                     elif error.code() == KafkaError._PARTITION_EOF:
                         ended.add(record.partition())
                     else:

@@ -10,7 +10,7 @@ import subprocess
 
 import books
 import journal
-from checker import FAULTS
+from checker import FAULTS, REPORTED
 from tally import tally
 
 KEPT, BROKEN, DID_NOT_RUN = 0, 1, 2
@@ -58,7 +58,7 @@ class Report:
         return BROKEN if self.broken else KEPT
 
     def sums(self):
-        sums = dict.fromkeys(FAULTS + ("DUP_CLIENT", "REPLAY"), 0)
+        sums = dict.fromkeys(FAULTS + REPORTED, 0)
         for one in self.checkers.values():
             for fault in sums:
                 sums[fault] += one.counts[fault]
@@ -73,12 +73,17 @@ class Report:
                 f"{counts[journal.RESENT]:,} again, {counts[journal.ACKED]:,} acknowledged, "
                 f"{counts[journal.UNKNOWN]:,} unknown for a while; {seen}; {found}; "
                 f"allowed copies: {self.copies()}; "
+                f"{self.gone()}"
                 f"{len(self.windows)} faults made")
 
     def tally(self):
         sums = self.sums()
         tally(self.name, len(self.windows), self.counts[journal.SENT],
               sum(sums[fault] for fault in FAULTS))
+
+    def gone(self):
+        gone = self.sums()["GONE"]
+        return f"{gone:,} gone with a deleted topic; " if gone else ""
 
     def copies(self):
         return ", ".join(f"{name} {one.counts['DUP_CLIENT']:,} by devices and "

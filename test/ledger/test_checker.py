@@ -7,6 +7,7 @@ import books as of
 import journal
 from checker import FAULTS, Checker, Group, Rules
 from event import Damaged, Maker
+from faults_topic import Gone
 from nemesis import schedule
 from report import Report
 
@@ -95,6 +96,35 @@ class Judged(unittest.TestCase):
         fine = fine_arrivals()
         device, number, partition, identity = fine[-1]
         self.found("MISROUTED", 1, fine[:-1] + [(device, number, partition + 1, identity)])
+
+    def moved(self, number):
+        """Device 1 goes elsewhere with this event, and stays there."""
+        return [(device, one, 7 if device == 1 and one >= number else partition, identity)
+                for device, one, partition, identity in fine_arrivals()]
+
+    def test_a_device_that_moves_when_partitions_were_added(self):
+        once = Rules(moves=1)
+        self.kept(self.moved(5), once)
+        self.found("MISROUTED", 5, self.moved(5))
+        left_behind = [(device, number, 1 if (device, number) == (1, 7) else partition, identity)
+                       for device, number, partition, identity in self.moved(5)]
+        self.found("REORDER", 1, left_behind, once)
+        back = [(device, number, 8 if (device, number) == (1, 9) else partition, identity)
+                for device, number, partition, identity in self.moved(5)]
+        self.found("MISROUTED", 1, back, once)
+
+    def test_what_a_deleted_topic_took_with_it(self):
+        gone = Gone()
+        gone.last, gone.when = [{device: 2 for device in DEVICES}], [100.0]
+        gone.sent = {(device, number): 99.0 for device in DEVICES
+                     for number in range(1, EVENTS + 1)}
+        without = [one for one in fine_arrivals() if one[0] != 1 or one[1] not in (3, 4)]
+        checker = self.kept(without, Rules(gone=gone))
+        self.assertEqual(checker.counts["GONE"], 2)
+        more = [one for one in without if one[:2] != (1, 6)]  # 5 is there
+        self.found("LOST", 1, more, Rules(gone=gone))
+        gone.sent[1, 4] = 101.0  # when everybody knew
+        self.found("LOST", 1, without, Rules(gone=gone))
 
     def test_one_acceptance_delivered_twice(self):
         for one in fine_arrivals():
