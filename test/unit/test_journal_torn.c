@@ -7,6 +7,8 @@
  * Method: a log of 64 records in several commits, one of them of two batches, on
  *         the simulated disk.  It is cut at EVERY byte and EVERY bit of it is
  *         flipped; what must come back is computed from the undamaged batches.
+ *         ./test_journal_torn wide: the same with longer records, 100,000 images and
+ *         more (./dev soak images).
  *
  * links: journal os_sim base
  */
@@ -21,7 +23,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { RECORDS = 64, DEVICES = 7, BATCHES_MAX = 32, FILE_MAX = 16384 };
+enum {
+    RECORDS = 64,
+    DEVICES = 7,
+    BATCHES_MAX = 32,
+    FILE_MAX = 65536,
+    PAYLOAD_MAX = 400,
+    BLOCK_BYTES = 4096,
+};
+
+static uint32_t wide = 1; /* records are so many times as long */
+static uint64_t images;
 
 static const char segment_path[] = "/j/lane-00/00000000000000000001.seg";
 
@@ -44,11 +56,11 @@ static uint64_t device_of(uint64_t seq)
     return seq < 20 ? seq % 4 : seq % DEVICES;
 }
 
-static size_t payload_of(uint64_t seq, char out[128])
+static size_t payload_of(uint64_t seq, char out[PAYLOAD_MAX])
 {
-    int len = snprintf(out, 128, "{\"seq\":%llu,\"v\":%llu}", (unsigned long long)seq,
+    int len = snprintf(out, PAYLOAD_MAX, "{\"seq\":%llu,\"v\":%llu}", (unsigned long long)seq,
                        (unsigned long long)(seq * seq));
-    size_t total = (size_t)len + seq % 75;
+    size_t total = (size_t)len + seq * wide % (75 * wide);
 
     memset(out + len, 'x', total - (size_t)len);
     return total;
@@ -56,7 +68,7 @@ static size_t payload_of(uint64_t seq, char out[128])
 
 static void append_one(struct mr_lane *lane, uint64_t seq)
 {
-    char payload[128];
+    char payload[PAYLOAD_MAX];
     char client[32];
     struct mr_appended out;
 
@@ -79,7 +91,7 @@ static struct mr_journal_options options_of(bool read_only)
         .name = "torn",
         .max_bytes = 1 << 20,
         .segment_bytes = 64 << 10,
-        .block_bytes = 4096,
+        .block_bytes = BLOCK_BYTES * wide,
         .record_bytes_max = 512,
         .manual = true,
         .read_only = read_only,
@@ -227,7 +239,7 @@ static bool expect_event(const struct expected *expected, uint64_t seq)
 
 static void check_event(const struct mr_event *event)
 {
-    char payload[128];
+    char payload[PAYLOAD_MAX];
     char client[32];
     size_t len = payload_of(event->seq, payload);
 
@@ -281,6 +293,7 @@ static void check(const struct expected *expected, bool read_only)
     struct mr_journal *journal;
     struct mr_lane_stats stats;
 
+    images += 1;
     mr_assert(mr_journal_open(&journal, &options, &recovery, NULL) == MR_OK);
     mr_assert((recovery.corrupt_ranges != 0) == expected->damaged);
     if (expected->lost != SIZE_MAX) {
@@ -360,8 +373,9 @@ static void drop_line(const char *line, size_t len)
     (void)len;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    wide = argc > 1 && strcmp(argv[1], "wide") == 0 ? 4 : 1;
     mr_log_set_writer(drop_line); /* tens of thousands of reports are expected */
     mr_sim_start(1);
     write_log();
@@ -374,6 +388,7 @@ int main(void)
     test_every_cut();
     test_every_bit();
     test_recovery_is_stable();
+    printf("%llu images\n", (unsigned long long)images);
     mr_sim_stop();
     return 0;
 }

@@ -7,10 +7,14 @@
  * Method: librdkafka's mock cluster, one error after the other.  It shows records of aborted
  *         transactions too, so that "once" is shown against a real Kafka elsewhere
  *         (test/behaviour/test_kafka_exactly.py); here a repetition tells that we started over.
+ *         A commit that did not hold looks like one that did, until the test writes the position
+ *         before it behind it, which is what a reader at read_committed would find.
  */
 #include "kafka_world.h"
 
 #include "sink/kafka/kafka_internal.h"
+
+enum { MOCK_PARTITIONS = 4, POSITION_MAX = 256, WITHHELD_MS = 3000, REFUSED_STARTS = 1000 };
 
 enum api { API_PRODUCE = 0, API_INIT_PRODUCER_ID = 22, API_ADD_PARTITIONS = 24, API_END_TXN = 26 };
 
@@ -37,7 +41,8 @@ static const struct {
 static void exactly_open(struct world *w)
 {
     world_open(w);
-    mr_assert(rd_kafka_mock_topic_create(w->cluster, "millrace.positions", 4, 1) == 0);
+    mr_assert(rd_kafka_mock_topic_create(w->cluster, "millrace.positions", MOCK_PARTITIONS, 1) ==
+              0);
     w->kafka.delivery = MR_KAFKA_EXACTLY_ONCE;
     w->kafka.commit_interval_us = 20000;
     w->kafka.commit_bytes = 1 << 20;
@@ -148,12 +153,146 @@ static void test_transactions_fit_the_link(void)
     link_of(125000000);
 }
 
+/* A commit holds when Kafka says so, and not while it says nothing. */
+static void test_an_answer_that_takes_long(void)
+{
+    struct world w;
+
+    exactly_open(&w);
+    world_start(&w);
+    append_some(&w, 300);
+    wait_settled(&w);
+    mr_assert(rd_kafka_mock_broker_push_request_error_rtts(
+                  w.cluster, 1, API_END_TXN, 1, RD_KAFKA_RESP_ERR_NO_ERROR, WITHHELD_MS) == 0);
+    int64_t asked_ns = mr_clock_mono_ns();
+    append_some(&w, 300);
+    wait_settled(&w);
+    mr_assert(mr_clock_mono_ns() - asked_ns >= WITHHELD_MS * (int64_t)1000000);
+    mr_assert(stats_of(&w).retries == 0);
+    mr_assert(check_all(&w, false) == 0);
+    world_close(&w);
+}
+
+/* ---- a commit that did not hold ---- */
+
+struct positions {
+    rd_kafka_t *rk;
+    int32_t partition; /* of the last one */
+    char key[POSITION_MAX];
+    char value[POSITION_MAX];
+};
+
+static rd_kafka_t *client(const struct world *w, rd_kafka_type_t type)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    char text[256];
+
+    rd_kafka_conf_set(conf, "bootstrap.servers", w->kafka.servers, text, sizeof(text));
+    if (type == RD_KAFKA_CONSUMER) {
+        rd_kafka_conf_set(conf, "group.id", "test", text, sizeof(text));
+    }
+    rd_kafka_t *rk = rd_kafka_new(type, conf, text, sizeof(text));
+    mr_assert(rk != NULL);
+    return rk;
+}
+
+static void positions_open(struct positions *p, const struct world *w)
+{
+    rd_kafka_topic_partition_list_t *all = rd_kafka_topic_partition_list_new(MOCK_PARTITIONS);
+
+    *p = (struct positions){.rk = client(w, RD_KAFKA_CONSUMER)};
+    rd_kafka_poll_set_consumer(p->rk);
+    for (int i = 0; i < MOCK_PARTITIONS; i++) {
+        rd_kafka_topic_partition_list_add(all, w->kafka.positions_topic, i)->offset =
+            RD_KAFKA_OFFSET_BEGINNING;
+    }
+    mr_assert(rd_kafka_assign(p->rk, all) == 0);
+    rd_kafka_topic_partition_list_destroy(all);
+}
+
+static void positions_close(struct positions *p)
+{
+    rd_kafka_consumer_close(p->rk);
+    rd_kafka_destroy(p->rk);
+}
+
+/* Wait for the position of `seq`. */
+static void positions_await(struct positions *p, uint64_t seq)
+{
+    char wanted[64];
+    bool is = false;
+
+    snprintf(wanted, sizeof(wanted), "\"seq\":%llu,", (unsigned long long)seq);
+    while (!is) {
+        rd_kafka_message_t *m = rd_kafka_consumer_poll(p->rk, WAIT_S * 1000);
+        mr_assert(m != NULL);
+        if (m->err == 0) {
+            mr_assert(m->key_len < POSITION_MAX && m->len < POSITION_MAX);
+            snprintf(p->key, sizeof(p->key), "%.*s", (int)m->key_len, (const char *)m->key);
+            snprintf(p->value, sizeof(p->value), "%.*s", (int)m->len, (const char *)m->payload);
+            p->partition = m->partition;
+            is = strstr(p->value, wanted) != NULL;
+        }
+        rd_kafka_message_destroy(m);
+    }
+}
+
+/* From now on `last` is the newest position, as if what came behind it were aborted. */
+static void positions_put(struct positions *last, const struct world *w)
+{
+    rd_kafka_t *rk = client(w, RD_KAFKA_PRODUCER);
+
+    mr_assert(rd_kafka_producev(
+                  rk, RD_KAFKA_V_TOPIC(w->kafka.positions_topic),
+                  RD_KAFKA_V_PARTITION(last->partition), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+                  RD_KAFKA_V_KEY(last->key, strlen(last->key)),
+                  RD_KAFKA_V_VALUE(last->value, strlen(last->value)), RD_KAFKA_V_END) == 0);
+    mr_assert(rd_kafka_flush(rk, WAIT_S * 1000) == 0);
+    rd_kafka_destroy(rk);
+}
+
+/* Kafka is asked how the commit went, and what it has not is offered again. */
+static void test_a_commit_that_did_not_hold(void)
+{
+    enum { LOST = 200 };
+    struct positions positions;
+    struct positions last;
+    struct world w;
+
+    exactly_open(&w);
+    world_start(&w);
+    positions_open(&positions, &w);
+    append_some(&w, 300);
+    wait_settled(&w);
+    positions_await(&positions, w.appended);
+    last = positions;
+
+    rd_kafka_mock_push_request_errors(w.cluster, API_END_TXN, 1,
+                                      RD_KAFKA_RESP_ERR_INVALID_TXN_STATE);
+    for (int i = 0; i < REFUSED_STARTS; i++) { /* nobody asks before the test is ready */
+        rd_kafka_mock_push_request_errors(w.cluster, API_INIT_PRODUCER_ID, 1,
+                                          RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS);
+    }
+    append_some(&w, LOST);
+    positions_await(&positions, w.appended);
+    positions_put(&last, &w);
+    mr_assert(stats_of(&w).delivered == 300);
+    rd_kafka_mock_clear_request_errors(w.cluster, API_INIT_PRODUCER_ID);
+    wait_settled(&w);
+    mr_assert(stats_of(&w).retries != 0 && stats_of(&w).delivered == w.appended);
+    mr_assert(check_all(&w, false) == LOST); /* the mock shows the aborted ones too */
+    positions_close(&positions);
+    world_close(&w);
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IONBF, 0);
     mr_log_set_writer(count_lines);
     test_the_beginning_may_fail();
     test_goes_on_at_the_position();
+    test_an_answer_that_takes_long();
+    test_a_commit_that_did_not_hold();
     test_every_step_may_fail();
     test_says_that_nothing_is_confirmed();
     test_transactions_fit_the_link();
