@@ -26,6 +26,9 @@ BROKER = ("unit/test_ackgate", "unit/test_broker", "unit/test_session_qos2", "un
 PIPELINE = ("unit/test_pipeline", "unit/test_pipeline_position", "unit/test_pipeline_epochs",
             "unit/test_pipeline_room")
 BOOKS = ("unit/test_books",)
+GATES = ("unit/test_gates",)
+REPAIR = ("unit/test_journal_repair", "unit/test_cli_journal")
+FORECAST = ("unit/test_forecast",)
 LEDGER = ("ledger/ledger",)
 EXACTLY = ("unit/test_pipeline_position", "unit/test_kafka_exactly", "behaviour/kafka_exactly",
            "behaviour/kafka_exactly_away", *LEDGER)
@@ -95,6 +98,23 @@ MUTANTS = (
            "src/journal/cursor.c",
            "if (mr_file_sync(&journal->cursor_file) != MR_OK) {",
            "if (journal->cursors_failed) {", JOURNAL),
+    # ---- repair, and what is told before there is no more room ----
+    Mutant("repair-silent", "a repair does not name the records of a batch that it gave up",
+           "src/journal/repair.c",
+           "lose(r, seq_first, seq_first + run->count - 1, run->parsed);\n        return;",
+           "return;", REPAIR),
+    Mutant("repair-destroys", "a repair replaces a damaged file without putting it aside",
+           "src/journal/repair.c",
+           "err = aside_copy(r);", "err = MR_OK;\n    (void)aside_copy;", REPAIR),
+    Mutant("repair-misnames", "a repair keeps records whose device was named in what was lost",
+           "src/journal/repair.c",
+           "return record->naming != MR_NAMING_REFERENCE || (*byte & bit) != 0;",
+           "return record->naming != MR_NAMING_REFERENCE || byte != NULL;", REPAIR),
+    Mutant("forecast-of-the-full", "the time until the journal is full is that of what it holds",
+           "src/journal/forecast.c",
+           "double seconds = fills ? (double)room / forecast->rate : 0;",
+           "double seconds = fills ? (double)held / forecast->rate : 0;\n        (void)room;",
+           FORECAST),
     # ---- acknowledgements ----
     Mutant("ack-early", "a PUBACK leaves one event before its own is durable",
            "src/broker/ackgate.c",
@@ -109,6 +129,22 @@ MUTANTS = (
            "commit_failed(lane, run.segment, what);\n            return true;",
            "commit_failed(lane, run.segment, what);\n            commit_done(lane, &run);\n"
            "            return true;", JOURNAL + BROKER),
+    Mutant("bridge-not-awaited", "what waits for a bridge is acknowledged as soon as it is "
+           "on the disk",
+           "src/broker/gates.c",
+           "uint64_t seq = settled_seq(&shard->settled[i], durable_seq);",
+           "uint64_t seq = settled_seq(&shard->settled[i], durable_seq) == UINT64_MAX ? 0 "
+           ": durable_seq;", GATES),
+    Mutant("bridge-overtaken", "what speaks for a session overtakes the publishes in front of it "
+           "that wait for a bridge",
+           "src/broker/gates.c",
+           "return held && client->gate >= GATE_BRIDGES ? client->gate : GATE_DISK;",
+           "return held && client->gate > GATE_BRIDGES ? client->gate : GATE_DISK;", GATES),
+    Mutant("disk-overtaken", "a publish that waits for nothing overtakes an answer in front of it "
+           "that waits for the disk",
+           "src/broker/gates.c",
+           "return held && client->gate == GATE_DISK ? GATE_DISK : GATE_MEMORY;",
+           "return held && client->gate > GATE_MEMORY ? GATE_DISK : GATE_MEMORY;", GATES),
     # ---- QoS 2 ----
     Mutant("duplicate-check-dropped", "a QoS 2 PUBLISH that comes again makes a second event",
            "src/broker/handle_publish.c",
@@ -139,6 +175,12 @@ MUTANTS = (
     Mutant("letter-counted-twice", "a dead letter is in the books as delivered too",
            "src/pipeline/dead.c",
            "mr_port_settled(reject.flight, 1, 0);", "mr_port_settled(reject.flight, 1, 1);", BOOKS),
+    Mutant("seek-unbooked", "what an operator passes over is in no column of the books",
+           "src/journal/books.c",
+           "books->columns[rule == MR_CURSOR_LEADS ? MR_COLUMN_GIVEN_UP : MR_COLUMN_CONFIRMED] +=\n"
+           "            to - from;",
+           "books->columns[rule == MR_CURSOR_LEADS ? MR_COLUMN_GIVEN_UP : MR_COLUMN_CONFIRMED] +=\n"
+           "            rule == MR_CURSOR_LEADS ? 0 : to - from;", BOOKS),
     Mutant("books-forgotten", "the books of a bridge begin anew at each start",
            "src/journal/cursor.c",
            "mr_books_get(slot + SLOT_BOOKS_AT, &cursor->books);", "(void)mr_books_get;", BOOKS),

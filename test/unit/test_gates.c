@@ -154,6 +154,32 @@ static void test_sessions_do_not_wait_for_the_bridge(void)
     quiet_end(&kit, &late, 4);
 }
 
+/* An answer for a session takes nothing with it that stands in front of it and waits for the
+ * bridge.
+ */
+static void test_an_answer_keeps_its_turn(void)
+{
+    struct kit kit;
+    struct peer peer;
+    struct mr_mqtt_connack connack;
+
+    kit_open(&kit, &(struct kit_options){.manual = true, .ack = "kafka", .bridge = "kafka"});
+    peer_open(&peer, &kit);
+    peer_send_connect(
+        &peer, &(struct peer_connect){.client_id = "keeps", .version = 4, .keep_session = true});
+    kit_commit(&kit, 1);
+    peer_expect_connack(&peer, &connack);
+    peer_publish(&peer, "plant/1", "1", 1, 1);
+    kit_commit(&kit, 2);
+    send_subscribe(&peer);
+    kit_commit(&kit, 3);
+    peer_quiet(&peer);
+    settle(&kit, 3);
+    mr_assert(peer_expect_puback(&peer, 1) == 0);
+    expect_suback(&peer);
+    quiet_end(&kit, &peer, 4);
+}
+
 /* PUBREC waits for the bridge, PUBCOMP for the disk; a cursor put back takes nothing back. */
 static void test_qos2(void)
 {
@@ -296,6 +322,7 @@ int main(void)
     test_memory_behind_a_session();
     test_bridge();
     test_sessions_do_not_wait_for_the_bridge();
+    test_an_answer_keeps_its_turn();
     test_qos2();
     test_qos2_again();
     test_bridge_holds_up_nobody_else();
