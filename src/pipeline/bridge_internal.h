@@ -221,7 +221,8 @@ struct mr_bridge {
     struct mr_view view; /* being filled from */
     struct mr_view_at view_at;
     bool view_open;
-    uint64_t seq_done; /* last seq that some span covers */
+    uint64_t seq_done;       /* last seq that some span covers */
+    int64_t received_max_us; /* now: what claims to be later came while the clock was ahead */
     uint64_t seq_cursor;
     uint64_t seq_epoch_end; /* the others are told when the cursor gets there */
     uint32_t epoch;         /* the latest whose turn has come */

@@ -12,8 +12,14 @@
  *
  * An event that cannot be sent for what it is goes to the dead letters right here
  * and counts as settled when the letter is durable (flight_retire).
+ *
+ * An event that was received while the clock was ahead, and is sent when it has been put
+ * right, gets the time of now: targets refuse what claims to be of the future, and its own
+ * time is known to be wrong.
  */
 #include "pipeline/bridge_internal.h"
+
+#include "os/clock.h"
 
 #include <inttypes.h>
 
@@ -56,7 +62,9 @@ static inline enum put_result put_record(struct mr_bridge *b, const struct mr_ev
 {
     *record = (struct mr_record){
         .seq = event->seq,
-        .time_ms = event->received_us / 1000,
+        .time_ms = (MR_LIKELY(event->received_us <= b->received_max_us) ? event->received_us
+                                                                        : b->received_max_us) /
+                   1000,
         .route = &route->pub,
         .value = event->payload,
         .payload = event->payload,
@@ -159,6 +167,7 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
     if (flight == NULL) {
         return FILL_FULL;
     }
+    b->received_max_us = mr_clock_wall_us();
     if (room < records_max) {
         records_max = (uint32_t)room;
     }

@@ -209,6 +209,11 @@ uint32_t mr_sink_lane(struct mr_sink_port *port)
     return port->bridge->options.lane;
 }
 
+bool mr_sink_times_are_ours(struct mr_sink_port *port)
+{
+    return port->bridge->shaping.time == NULL;
+}
+
 uint32_t mr_sink_packet_bytes_max(struct mr_sink_port *port)
 {
     return port->bridge->options.packet_bytes_max;

@@ -229,6 +229,11 @@ void mr_sink_reach(struct mr_sink_port *port, struct mr_reach *out);
 /* The largest event a device may send, in bytes of its MQTT packet; 0: not known. */
 uint32_t mr_sink_packet_bytes_max(struct mr_sink_port *port);
 
+/* Whether the time of every record is the one at which it was received: this machine's clock, and
+ * nothing that a device said.
+ */
+bool mr_sink_times_are_ours(struct mr_sink_port *port);
+
 /* Who this is: "<journal id>", and the lane. */
 const char *mr_sink_journal_id(struct mr_sink_port *port);
 uint32_t mr_sink_lane(struct mr_sink_port *port);

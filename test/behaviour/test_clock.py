@@ -3,21 +3,19 @@
 The rule is in docs/SESSIONS.md.  The monotonic clock runs on, as the kernel's does.
 """
 
-import glob
 import struct
 import unittest
 
 import wire
-from harness import RELEASE, Gateway, Temp, cannot, mosquitto_pub, until
+from harness import RELEASE, Gateway, Temp, mosquitto_pub, until
+from wallclock import WallClock
 
 HOUR, YEAR = 3600, 365 * 24 * 3600
 
 
 def setUpModule():
-    global temp, library
+    global temp
     temp = Temp("clock")
-    found = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
-    library = found[0] if found else cannot("no libfaketime (./dev test installs faketime)")
 
 
 def tearDownModule():
@@ -28,25 +26,13 @@ class Clock:
     """A gateway whose wall clock can be set."""
 
     def __init__(self, config=""):
-        self.file = temp.path / "offset"
-        self.offset = 0
-        self.write()
-        fake = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": self.file,
-                "FAKETIME_NO_CACHE": 1, "FAKETIME_DONT_FAKE_MONOTONIC": 1}
-        # A sanitizer has to be the first library, so it is the release program.
-        self.gateway = Gateway(config, binary=RELEASE / "millrace",
-                               prefix=["env", *(f"{key}={value}" for key, value in fake.items())])
-
-    def write(self):
-        new = self.file.with_suffix(".new")
-        new.write_text(f"{self.offset:+d}\n", encoding="utf-8")
-        new.replace(self.file)
+        self.clock = WallClock(temp.path / "offset")
+        self.gateway = Gateway(config, binary=RELEASE / "millrace", prefix=self.clock.prefix)
 
     def set(self, step):
         """Set the clock by `step` seconds; returns when the gateway has seen it."""
         before = self.seen()
-        self.offset += step
-        self.write()
+        self.clock.set(self.clock.offset + step)
         mosquitto_pub(self.gateway.mqtt_port, "-t", "wake", "-m", "x")
         until(lambda: self.seen() > before, "that it notices")
 

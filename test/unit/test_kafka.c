@@ -312,6 +312,7 @@ int main(void)
     test_survives_errors_of_brokers(RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, true);
     test_survives_errors_of_brokers(RD_KAFKA_RESP_ERR_INVALID_RECORD, true);
     test_survives_errors_of_brokers(RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, true);
+    test_survives_errors_of_brokers(RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP, true);
     test_puts_the_impossible_aside();
     test_condemns_what_is_refused_alone();
     test_condemns_only_what_is_refused();

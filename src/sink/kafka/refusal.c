@@ -6,6 +6,8 @@
  */
 #include "sink/kafka/kafka_internal.h"
 
+#include "os/clock.h"
+
 #include <stdio.h>
 
 /* Is it about the topic, rather than a record or the cluster's health? */
@@ -57,6 +59,15 @@ static void say_missing(const struct kafka *k, const struct topic *topic, const 
                 name, k->conf->servers, name);
 }
 
+static void put_clock(struct mr_text *out)
+{
+    mr_text_add(out, ", which is that of its receipt: this machine says that it is ");
+    mr_text_time_us(out, mr_clock_wall_us());
+    mr_text_add(out,
+                "; set its clock if that is wrong, else look at message.timestamp.after.max.ms "
+                "and before.max.ms of the topic");
+}
+
 void mr_kafka_refusal(const struct kafka *k, rd_kafka_resp_err_t err, const struct topic *topic,
                       const char *name, char *text, size_t size)
 {
@@ -87,6 +98,12 @@ void mr_kafka_refusal(const struct kafka *k, rd_kafka_resp_err_t err, const stru
         break;
     case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
         mr_text_fmt(&out, "topic '%s' has a name that the cluster refuses", name);
+        break;
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+        mr_text_fmt(&out, "topic '%s' refuses the time of a record", name);
+        if (mr_sink_times_are_ours(k->port)) {
+            put_clock(&out);
+        }
         break;
     default:
         mr_text_fmt(&out, "topic '%s' %s", name, rd_kafka_err2str(err));

@@ -56,6 +56,12 @@ void mr_kafka_refused(struct kafka *k, rd_kafka_resp_err_t err, struct topic *to
     k->answered = false;
 }
 
+/* Refused for the time of its receipt: the clock is wrong, here or there, and not the record. */
+static bool is_clock(struct kafka *k, rd_kafka_resp_err_t err)
+{
+    return err == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP && mr_sink_times_are_ours(k->port);
+}
+
 /* Refused for what a record is, not for the state of the cluster? */
 static bool is_poison(rd_kafka_resp_err_t err)
 {
@@ -103,7 +109,9 @@ static bool is_of(const rd_kafka_message_t *message, const struct topic *topic)
 
 static void report_failure(struct kafka *k, const rd_kafka_message_t *message)
 {
-    enum mr_verdict verdict = is_poison(message->err) ? MR_VERDICT_SUSPECT : MR_VERDICT_RETRY;
+    bool clock = is_clock(k, message->err);
+    enum mr_verdict verdict =
+        is_poison(message->err) && !clock ? MR_VERDICT_SUSPECT : MR_VERDICT_RETRY;
     const char *name = rd_kafka_topic_name(message->rkt);
     char text[TEXT_MAX] = "";
 
@@ -113,7 +121,7 @@ static void report_failure(struct kafka *k, const rd_kafka_message_t *message)
             t = t->next;
         }
         mr_kafka_refusal(k, message->err, t, name, text, sizeof(text));
-        if (mr_kafka_is_refusal(message->err)) {
+        if (mr_kafka_is_refusal(message->err) || clock) {
             mr_kafka_refused(k, message->err, t, name);
         } else {
             shrink_batches(k, message->err);
@@ -123,7 +131,7 @@ static void report_failure(struct kafka *k, const rd_kafka_message_t *message)
     if (k->tx.state != TX_OFF) {
         if (message->_private == NULL) { /* the position's: it was never counted */
             k->inflight += 1;
-            k->tx.blocked = mr_kafka_is_refusal(message->err);
+            k->tx.blocked = mr_kafka_is_refusal(message->err) || clock;
         }
         mr_tx_note(k, message->_private, verdict, text);
         mr_tx_note_error(k, message->err);
