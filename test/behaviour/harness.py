@@ -295,9 +295,10 @@ class Gateway:
         """Everything durable so far is settled at this bridge."""
         until(lambda: self.bridge(name)["lag_records"] == 0, f"bridge {name} to drain", patience)
 
-    def resident_kib(self):
+    def resident_kib(self, peak=False):
+        """Now, or the most that it ever was."""
         text = pathlib.Path(f"/proc/{self.pid()}/status").read_text(encoding="ascii")
-        return int(re.search(r"VmRSS:\s+(\d+)", text)[1])
+        return int(re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+)", text)[1])
 
 
 def millrace(*args, binary=None, check=True, **options):

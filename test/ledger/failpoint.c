@@ -142,22 +142,22 @@ static void path_of(int fd, char subject[SUBJECT_MAX])
 }
 
 /* A call on `subject` whose success is `good`, its failure -1. */
-#define AROUND(type, name, good, call)                         \
-    do {                                                       \
-        enum verdict verdict = meet("before", subject);        \
-        type done = -1;                                        \
-        int error = errno;                                     \
-        if (verdict != GO_ON) {                                \
-            return verdict == LIE ? (type)(good) : (type) - 1; \
-        }                                                      \
-        done = (call);                                         \
-        error = errno;                                         \
-        verdict = meet("after", subject);                      \
-        if (verdict == FAIL) {                                 \
-            return (type) - 1;                                 \
-        }                                                      \
-        errno = error;                                         \
-        return done;                                           \
+#define AROUND(type, name, good, call)                          \
+    do {                                                        \
+        enum verdict verdict = meet("before", subject);         \
+        type done = -1;                                         \
+        int error = errno;                                      \
+        if (verdict != GO_ON) {                                 \
+            return verdict == FAIL ? (type) - 1 : (type)(good); \
+        }                                                       \
+        done = (call);                                          \
+        error = errno;                                          \
+        verdict = meet("after", subject);                       \
+        if (verdict == FAIL) {                                  \
+            return (type) - 1;                                  \
+        }                                                       \
+        errno = error;                                          \
+        return done;                                            \
     } while (0)
 
 /* The function behind this one. */

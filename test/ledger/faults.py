@@ -14,7 +14,7 @@ import os
 import signal
 
 MODULES = ("faults", "faults_disk", "faults_limits", "faults_point", "faults_brokers",
-           "faults_network", "faults_topic")
+           "faults_network", "faults_topic", "faults_clock")
 REGISTRY = {}
 
 
@@ -30,7 +30,8 @@ class Fault:
     needs_disk = False  # the gateway's data lie on a disk of their own; root only
 
     def __init_subclass__(cls):
-        REGISTRY[cls.name] = cls
+        if cls.name is not None:  # else it is what others have in common
+            REGISTRY[cls.name] = cls
 
     def __init__(self, rng):
         self.rng = rng
@@ -103,6 +104,14 @@ class Pause(Fault):
 
     def end(self, world):
         os.kill(world.gateway.pid(), signal.SIGCONT)
+
+
+class Asleep(Pause):
+    """SIGSTOP for longer than a transaction of Kafka's lasts, as of a machine that sleeps."""
+
+    name = "asleep"
+    default = False
+    lasts = (60.0, 75.0)
 
 
 class Hup(Fault):

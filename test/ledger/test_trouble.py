@@ -1,4 +1,5 @@
-"""A disk that is slow, full, fails or becomes read only; too few descriptors; too little memory.
+"""A disk that is slow, full, fails or becomes read only; too few descriptors; too little memory; a
+wall clock that is set.
 
 Under load; the gateway goes on or ends with a sentence, and behind an ordinary start nothing that
 was acknowledged is gone.  Needs root (mount -o loop, a memory controller).
@@ -22,7 +23,7 @@ from world import Plan, World
 SEED = int(os.environ.get("MR_LEDGER_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 TROUBLES = int(os.environ.get("MR_TROUBLES", "5"))
 KINDS = ("io-error", "io-error", "slow-disk", "full-disk", "read-only", "descriptors", "no-memory",
-         "memory-limit")
+         "memory-limit", "clock")
 
 
 def setUpModule():
