@@ -49,7 +49,7 @@ LIBRARIES = {
     "microhttpd.h": ["admin"],
     "isa-l": ["base"],
     "simdjson.h": ["codec"],
-    "openssl/": ["net", "auth"],
+    "openssl/": ["net", "auth", "sink/kafka"],
     "lmdb.h": ["store"],
     "wslay/": ["net"],
 }

@@ -50,6 +50,22 @@ class Pki:
             self.openssl(*sign, "-not_before", "20200101000000Z", "-not_after", "20200201000000Z")
         return self.folder / f"{file}.crt", self.folder / f"{file}.key"
 
+    def issue_until(self, file, name, end):
+        """The same as issue(), good until `end` (a datetime in UTC), to the second."""
+        self.openssl("req", *EC, "-subj", f"/CN={name}", "-keyout", f"{file}.key",
+                     "-out", f"{file}.csr")
+        (self.folder / "until.conf").write_text(
+            "[ca]\ndefault_ca=one\n[one]\ndatabase=until.txt\ndefault_md=sha256\n"
+            "new_certs_dir=.\nrand_serial=yes\npolicy=any\n[any]\ncommonName=supplied\n",
+            encoding="ascii")
+        (self.folder / "until.txt").touch()
+        (self.folder / "until.txt.attr").write_text("unique_subject = no\n", encoding="ascii")
+        self.openssl("ca", "-config", "until.conf", "-cert", "ca.crt", "-keyfile", "ca.key",
+                     "-batch", "-notext", "-extfile", "san.ext",
+                     "-startdate", "20200101000000Z", "-enddate", f"{end:%Y%m%d%H%M%SZ}",
+                     "-in", f"{file}.csr", "-out", f"{file}.tmp")
+        (self.folder / f"{file}.tmp").replace(self.folder / f"{file}.crt")
+
     def expired_list(self):
         """old-crl.pem, whose time is over; after revoke()."""
         self.openssl("ca", "-config", "ca.conf", "-cert", "ca.crt", "-keyfile", "ca.key", "-gencrl",

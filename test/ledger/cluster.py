@@ -70,6 +70,14 @@ log.cleaner.dedupe.buffer.size=2097152
 {more}
 """
 
+TLS = """\
+ssl.keystore.type=PEM
+ssl.keystore.location={pem}
+ssl.truststore.type=PEM
+ssl.truststore.location={ca}
+ssl.client.auth=required
+"""
+
 
 @functools.cache
 def jars():
@@ -160,17 +168,17 @@ def kafka_for(known):
 
 
 class Cluster(harness.KafkaClient):
-    """`certificate`: a PEM file of key and certificate; the gateway's addresses speak TLS then.
+    """`tls`: a faults_certificate.Tls; the gateway's addresses speak TLS then, and ask for its own.
     `slow_log`: brokers whose logs can be made slow.
     """
 
-    def __init__(self, nodes=3, proxied=False, certificate=None, slow_log=False):
+    def __init__(self, nodes=3, proxied=False, tls=None, slow_log=False):
         for name in ("java", "mvn", "kcat"):
             harness.program(name)
         self.temp = harness.Temp("cluster")
         self.copies, self.in_sync = nodes, min(2, nodes)
         self.nodes = [Node(n, self.temp.path / str(n)) for n in range(1, nodes + 1)]
-        self.certificate = certificate
+        self.tls = tls
         self.slow_switch = self.temp.path / "slow"
         for node in self.nodes:
             if slow_log:
@@ -195,19 +203,19 @@ class Cluster(harness.KafkaClient):
         return ",".join(self.advertised(node) for node in self.nodes)
 
     def advertised(self, node):
-        return f"{'localhost' if self.certificate else '127.0.0.1'}:{node.gateway_port}"
+        return f"{'localhost' if self.tls else '127.0.0.1'}:{node.gateway_port}"
 
     def format(self):
         voters = ",".join(f"{one.number}@127.0.0.1:{one.controller}" for one in self.nodes)
         more = ""
-        if self.certificate:
-            more = f"ssl.keystore.type=PEM\nssl.keystore.location={self.certificate}\n"
+        if self.tls:
+            more = TLS.format(pem=self.tls.pem, ca=self.tls.pki.ca)
         for node in self.nodes:
             (node.folder / "server.properties").write_text(PROPERTIES.format(
                 number=node.number, voters=voters, plain=node.plain, gateway=node.gateway,
                 controller=node.controller, advertised=self.advertised(node), folder=node.folder,
                 copies=self.copies, in_sync=self.in_sync, more=more,
-                protocol="SSL" if self.certificate else "PLAINTEXT"), encoding="ascii")
+                protocol="SSL" if self.tls else "PLAINTEXT"), encoding="ascii")
         cluster_id = secrets.token_urlsafe(16)[:22].replace("-", "A")
         for node, formatted in [(node, node.format(cluster_id)) for node in self.nodes]:
             if formatted.wait(PATIENCE_S) != 0:
@@ -269,13 +277,24 @@ class Cluster(harness.KafkaClient):
         self.wait_whole(name)
 
     def configure(self, name, **config):
+        """A topic's options, as min_insync_replicas=3."""
+        self.alter("TOPIC", name, {key.replace("_", "."): str(value)
+                                   for key, value in config.items()})
+
+    def read_certificate(self):
+        """Each broker reads its certificate again; connections stay."""
+        for node in self.nodes:
+            self.alter("BROKER", str(node.number), {
+                "listener.name.gateway.ssl.keystore.type": "PEM",
+                "listener.name.gateway.ssl.keystore.location": str(self.tls.pem)})
+
+    def alter(self, kind, name, config):
         from confluent_kafka.admin import (AlterConfigOpType, ConfigEntry, ConfigResource,
                                            ResourceType)
 
-        entries = [ConfigEntry(key.replace("_", "."), str(value),
-                               incremental_operation=AlterConfigOpType.SET)
+        entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
                    for key, value in config.items()]
-        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+        resource = ConfigResource(ResourceType[kind], name, incremental_configs=entries)
         for done in self.admin.incremental_alter_configs([resource]).values():
             done.result(harness.PATIENCE)
 

@@ -14,7 +14,7 @@ import os
 import signal
 
 MODULES = ("faults", "faults_disk", "faults_limits", "faults_point", "faults_brokers",
-           "faults_network", "faults_topic", "faults_clock")
+           "faults_network", "faults_topic", "faults_certificate", "faults_clock")
 REGISTRY = {}
 
 

@@ -22,6 +22,8 @@ PARTS = (
     ("points", ["soak", "points"]),
     ("mixed", ["soak", "mixed"]),
     ("trouble", ["soak", "trouble"]),
+    ("kafka", ["soak", "kafka"]),
+    ("backlog", ["soak", "backlog"]),
     ("liar", ["soak", "liar"]),
     ("memory", ["soak", "memory"]),
     ("attacks", ["soak", "attacks"]),

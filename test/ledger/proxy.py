@@ -2,6 +2,7 @@
 
     proxy = Proxy(port of the broker)
     proxy.rule = Cut(...)      from now on, for the connections there are and those to come
+    proxy.cut()                the connections there are
     proxy.heal()               an ordinary network again
 
 A thread for each direction of each connection: what blocks one side holds up nothing else.
@@ -176,8 +177,12 @@ class Proxy:
         if isinstance(rule, Frozen):
             rule.over.set()
 
+    def cut(self):
+        """Each connection there is."""
+        for pair in list(self.pairs):
+            pair.close()
+
     def close(self):
         self.heal()
         self.listener.close()
-        for pair in list(self.pairs):
-            pair.close()
+        self.cut()

@@ -18,6 +18,7 @@ import unittest
 
 import harness
 from harness import RELEASE, Gateway, kafka
+from tally import tally
 from watch import Watch
 from world import say
 
@@ -99,6 +100,7 @@ class Backlog(unittest.TestCase):
         found = bench("consume", servers=kafka().bootstrap, topic="backlog", ledger=ledger,
                       **{"from": "begin"}, timeout=60)
         say("  " + found.strip())
+        tally("backlog", 1, lag, 0)
 
 
 if __name__ == "__main__":

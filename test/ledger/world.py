@@ -90,6 +90,7 @@ class World:
                                        sets=[f"gateway.shards={plan.shards[0]}"])
         self.publisher = self.subscriber = None
         self.moves, self.gone = 0, None  # of faults_topic
+        self.tls = getattr(kafka, "tls", None)  # of faults_certificate
         self.points = []  # (point, hit, whether it was reached) of faults_point
 
     def disk_of_its_own(self):

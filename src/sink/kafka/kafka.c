@@ -47,7 +47,9 @@ static enum mr_err kafka_init(void *state, const void *conf, struct mr_sink_port
     (void)why;
     k->conf = conf;
     k->port = port;
+    mr_mutex_init(&k->certificate.mutex);
     mr_kafka_security_warn(k->conf, mr_sink_bridge_name(port));
+    mr_kafka_certificate_warn(k->conf, mr_sink_bridge_name(port));
     mr_tx_init(k);
     k->batch_bytes = BATCH_BYTES_DEFAULT;
     k->fields[FIELD_TOPIC].vtype = RD_KAFKA_VTYPE_RKT;
@@ -73,6 +75,7 @@ enum mr_err mr_kafka_producer_make(struct kafka *k, struct mr_error *why)
         return MR_ERR_CONFIG;
     }
     mr_kafka_reports_to(rk_conf, k);
+    mr_kafka_certificate_attach(rk_conf, k);
     mr_kafka_token_attach(rk_conf, k);
     k->rk = rd_kafka_new(RD_KAFKA_PRODUCER, rk_conf, text, sizeof(text));
     if (k->rk == NULL) {
@@ -89,6 +92,7 @@ enum mr_err mr_kafka_producer_make(struct kafka *k, struct mr_error *why)
     k->failing = false;
     k->purged = false;
     k->stale = false;
+    k->renew = false;
     k->shrunk = false;
     k->away_since_ns = 0;
     k->answered = false;
@@ -299,6 +303,9 @@ static void kafka_give_back(struct kafka *k)
             k->stale = true;
         }
     }
+    if (k->renew && k->stale) {
+        (void)kafka_renew(k);
+    }
 }
 
 static void kafka_tick(void *state, int64_t now_ns)
@@ -356,6 +363,7 @@ static void kafka_fini(void *state)
     mr_kafka_producer_drop(k);
     mr_tx_fini(k); /* librdkafka's threads have ended */
     mr_kafka_topics_free(k);
+    mr_mutex_fini(&k->certificate.mutex);
 }
 
 static void kafka_shape(const void *conf_of, struct mr_shape *out)

@@ -2,6 +2,7 @@
  *
  *     options.c   the table, checks, librdkafka's configuration
  *     security.c  TLS, SASL, secrets; who we are to Kafka
+ *     certificate.c  certificates: refused, expired, renewed
  *     token.c     tokens of an identity provider, for OAUTHBEARER
  *     kafka.c     life cycle of the producer, submit, tick, close
  *     report.c    delivery reports, errors
@@ -152,6 +153,7 @@ struct kafka {
     bool purged;  /* librdkafka was told */
     bool shrunk;  /* batch_bytes, for the next producer; once in each one's life */
     bool stale;   /* a new producer before the next record */
+    bool renew;   /* not only then, but at once */
 
     /* one request to the cluster's administration at a time (admin.c) */
     rd_kafka_queue_t *admin_queue; /* NULL: none made for this producer */
@@ -162,6 +164,12 @@ struct kafka {
     bool limits_wanted; /* some topic's are not known */
 
     struct token_source *token; /* NULL: no OAUTHBEARER */
+    struct {
+        struct mr_mutex mutex;
+        char said[TEXT_MAX]; /* why a broker's was refused; librdkafka's threads write */
+        uint64_t files_hash; /* of what this producer has read */
+        int64_t look_at_ns;
+    } certificate;
     struct tx tx;
 
     /* reports of one batch that follow each other, told as one verdict */
@@ -209,6 +217,14 @@ void mr_kafka_password_look(struct kafka *k);
 /* "User:press", as ACLs name it. */
 void mr_kafka_principal(const struct mr_kafka_conf *conf, char *out, size_t size);
 const char *mr_kafka_mechanism_name(const struct mr_kafka_conf *conf);
+
+/* certificate.c */
+void mr_kafka_certificate_warn(const struct mr_kafka_conf *conf, const char *bridge);
+void mr_kafka_certificate_attach(rd_kafka_conf_t *rk_conf,
+                                 struct kafka *k); /* before rd_kafka_new */
+/* Why a handshake failed, if it is known; false: nothing was added. */
+bool mr_kafka_certificate_text(struct kafka *k, struct mr_text *out);
+void mr_kafka_certificate_look(struct kafka *k); /* after a refusal: were the files renewed? */
 
 /* token.c */
 void mr_kafka_token_attach(rd_kafka_conf_t *rk_conf, struct kafka *k); /* before rd_kafka_new */
@@ -273,7 +289,7 @@ bool mr_kafka_is_refusal(rd_kafka_resp_err_t err);
 bool mr_kafka_is_tls(rd_kafka_resp_err_t err, const char *reason);
 void mr_kafka_refusal(const struct kafka *k, rd_kafka_resp_err_t err, const struct topic *topic,
                       const char *name, char *text, size_t size);
-void mr_kafka_connection_text(const struct kafka *k, rd_kafka_resp_err_t err, const char *reason,
+void mr_kafka_connection_text(struct kafka *k, rd_kafka_resp_err_t err, const char *reason,
                               char *text, size_t size);
 
 /* watch.c */

@@ -130,7 +130,7 @@ bool mr_kafka_is_tls(rd_kafka_resp_err_t err, const char *reason)
 }
 
 /* librdkafka's words about a connection, with what to do about them. */
-void mr_kafka_connection_text(const struct kafka *k, rd_kafka_resp_err_t err, const char *reason,
+void mr_kafka_connection_text(struct kafka *k, rd_kafka_resp_err_t err, const char *reason,
                               char *text, size_t size)
 {
     static const char no_token[] = "Failed to acquire SASL OAUTHBEARER token: ";
@@ -155,9 +155,11 @@ void mr_kafka_connection_text(const struct kafka *k, rd_kafka_resp_err_t err, co
         mr_text_fmt(&out, "%.*s; check `servers` and the name server", len, reason);
         break;
     default:
-        mr_text_fmt(&out, "%.*s%s", len, reason,
-                    mr_kafka_is_tls(err, reason) ? "; check `ssl` and the brokers' certificates"
-                                                 : "");
+        if (!mr_kafka_is_tls(err, reason)) {
+            mr_text_fmt(&out, "%.*s", len, reason);
+        } else if (!mr_kafka_certificate_text(k, &out)) {
+            mr_text_fmt(&out, "%.*s; check `ssl` and the brokers' certificates", len, reason);
+        }
         break;
     }
 }

@@ -213,7 +213,8 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
     static struct mr_log_limit limit;
     uint64_t held_back;
     bool connection = strcmp(facility, "FAIL") == 0 || strcmp(facility, "ERROR") == 0 ||
-                      strcmp(facility, "FATAL") == 0 || strcmp(facility, "REQTMOUT") == 0;
+                      strcmp(facility, "FATAL") == 0 || strcmp(facility, "REQTMOUT") == 0 ||
+                      strcmp(facility, "CERTVERIFY") == 0;
     /* It calls our own choice experimental each time; and a Kafka that has just started
      * gives no producer id for a moment, which is tried again. */
     bool known = strstr(text, "enable.gapless.guarantee") != NULL ||

@@ -72,6 +72,7 @@ void mr_kafka_away(struct kafka *k)
         mr_sink_down(k->port, text);
     } else if (k->broker_refuses) {
         mr_sink_refused(k->port, k->broker_error);
+        mr_kafka_certificate_look(k);
     } else {
         mr_sink_down(k->port, k->broker_error);
     }
