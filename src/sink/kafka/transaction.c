@@ -41,7 +41,8 @@ enum {
     LONG_MS = 1000, /* with a backlog */
     POSITION_ONLY_MS = 1000,
     LETTERS_PATIENCE_MS = 20000,
-    FIT_MS = 5000, /* of flush and commit; a transaction may last 60 s */
+    FIT_MS = 5000,        /* of flush and commit; a transaction may last 60 s */
+    ROOM_FIRST = 1 << 20, /* until it is known what Kafka takes in time; doubles with each commit */
 };
 
 void mr_tx_init(struct kafka *k)
@@ -58,7 +59,7 @@ void mr_tx_init(struct kafka *k)
         return;
     }
     tx->state = TX_CLOSED;
-    tx->room = k->conf->commit_bytes;
+    tx->room = k->conf->commit_bytes < ROOM_FIRST ? k->conf->commit_bytes : ROOM_FIRST;
     snprintf(tx->id, sizeof(tx->id), "millrace-%s-%s-%" PRIu32, journal, bridge, lane);
     snprintf(tx->key, sizeof(tx->key), "%s/%s/%" PRIu32, journal, bridge, lane);
     mr_os_random(&by, sizeof(by));
