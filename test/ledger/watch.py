@@ -29,9 +29,12 @@ def look(gateway, acked=0):
 
 
 class Watch:
-    """with Watch(gateway, how many events were acknowledged) as watch: ...; watch.looks"""
+    """with Watch(gateway, how many events were acknowledged) as watch: ...; watch.looks
 
-    def __init__(self, gateway, acked):
+    The second may be left out.
+    """
+
+    def __init__(self, gateway, acked=lambda: 0):
         self.gateway, self.acked, self.looks = gateway, acked, []
         self.over = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
