@@ -21,8 +21,9 @@ import subprocess
 
 import harness
 import kafka_wire
+import ports
 from failpoint import preloaded
-from proxy import Proxy, free_port
+from proxy import Proxy
 
 PATIENCE_S = 120
 SLOW_LOG_MS = 100  # for each write, while the switch is on
@@ -93,7 +94,7 @@ class Node:
     def __init__(self, number, folder):
         self.number, self.folder = number, pathlib.Path(folder)
         self.folder.mkdir(parents=True)
-        self.plain, self.gateway, self.controller = free_port(), free_port(), free_port()
+        self.plain, self.gateway, self.controller = ports.take(), ports.take(), ports.take()
         self.proxy = None
         self.process, self.paused = None, False
         self.prefix = []  # words in front of java

@@ -9,24 +9,15 @@ A thread for each direction of each connection: what blocks one side holds up no
 """
 
 import contextlib
-import random
 import socket
 import struct
 import threading
 import time
 
+import ports
+
 CHUNK = 65536
-PORTS = 15_000, 20_000  # below those that the system gives away, beside those of world.py
 TO_KAFKA, TO_GATEWAY = "requests", "answers"
-
-
-def free_port():
-    """One that nobody gets as its own while the broker behind it is away."""
-    while True:
-        port = random.SystemRandom().randrange(*PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class Cutting(Exception):
@@ -150,7 +141,7 @@ class Proxy:
         self.target = port
         self.rule = Rule()
         self.pairs = set()
-        self.listener = socket.create_server(("127.0.0.1", free_port()), backlog=64)
+        self.listener = socket.create_server(("127.0.0.1", ports.take()), backlog=64)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
 
