@@ -12,10 +12,10 @@
 # The long ones begin first, so that the end does not wait for one of them.
 set(mr_tests_alone behaviour/storm)
 set(mr_tests_busy ledger/soak ledger/ledger)
-set(mr_tests_long ledger/soak ledger/ledger ledger/points behaviour/kafka_secure
-    behaviour/templates ledger/power behaviour/kafka_away behaviour/kafka_exactly_away behaviour/kafka_exactly behaviour/login
-    unit/test_kafka sim/seeds behaviour/operate behaviour/commands behaviour/books behaviour/kafka
-    behaviour/demo ledger/trouble)
+set(mr_tests_long ledger/soak ledger/ledger ledger/points ledger/cluster behaviour/kafka_secure
+    behaviour/templates ledger/power behaviour/kafka_away behaviour/kafka_exactly_away
+    behaviour/kafka_exactly behaviour/login unit/test_kafka sim/seeds behaviour/operate
+    behaviour/commands behaviour/books behaviour/kafka behaviour/demo ledger/trouble)
 
 # mr_test(NAME LABEL TIMEOUT COMMAND...): add_test, and its place among the others.
 function(mr_test name label timeout)
