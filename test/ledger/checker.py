@@ -65,7 +65,8 @@ class Checker:
         self.more = collections.defaultdict(set)  # (device, number): further identities
         self.copies = collections.Counter()  # (device, number): appearances behind the first
         self.highest = collections.Counter()  # device: the last first appearance
-        self.homes = collections.defaultdict(dict)  # device: {partition: [lowest, highest] number}
+        self.homes = collections.defaultdict(set)  # device: its partitions
+        self.places = {}  # device, if it may move: its partition + 1 by number
         self.counts = collections.Counter(dict.fromkeys(FAULTS + REPORTED, 0))
         self.offences = []
         self.records = 0
@@ -100,7 +101,9 @@ class Checker:
             return
         seen[number] = SEEN
         self.identities[device][number] = identity
-        # Where devices may move, partitions are in order one by one; finish() compares them.
+        if self.rules.moves:
+            self.places.setdefault(device, bytearray(len(seen)))[number] = partition + 1
+        # Where devices may move, each partition has an order of its own.
         row = (device, partition) if self.rules.moves else device
         if number > self.highest[row]:
             self.highest[row] = number
@@ -110,12 +113,11 @@ class Checker:
 
     def note_home(self, device, number, partition, where):
         homes = self.homes[device]
-        if homes and partition not in homes and len(homes) > self.rules.moves:
+        if not self.rules.moves and homes and partition not in homes:
             self.found("MISROUTED", device, number, where,
                        f"its device was in partition {', '.join(map(str, homes))}")
             return
-        range_of = homes.setdefault(partition, [number, number])
-        range_of[0], range_of[1] = min(range_of[0], number), max(range_of[1], number)
+        homes.add(partition)
 
     def again(self, device, number, where, identity):
         if identity == NO_IDENTITY:
@@ -173,15 +175,13 @@ class Checker:
         return self
 
     def check_moves(self):
-        """A device that moved left nothing behind: all of one partition is older than the next."""
-        for device, homes in self.homes.items():
-            if len(homes) == 1 or not self.rules.moves or not self.rules.ordered:
-                continue
-            ranges = sorted((low, high, partition) for partition, (low, high) in homes.items())
-            for (_, before, old), (after, _, new) in zip(ranges, ranges[1:]):
-                if after <= before:
-                    self.found("REORDER", device, after, str(new),
-                               f"moved from partition {old}, which goes on to {before}")
+        """In the order of its numbers a device changes its partition once for each growth."""
+        for device, places in self.places.items():
+            known = places.translate(None, b"\0")
+            changes = sum(one != other for one, other in zip(known, known[1:]))
+            if changes > self.rules.moves:
+                self.found("MISROUTED", device, -1, "-", f"changed its partition {changes} times; "
+                           f"partitions were added {self.rules.moves} times")
 
     def session_faults(self, said):
         for fault in said:

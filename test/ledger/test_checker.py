@@ -108,7 +108,7 @@ class Judged(unittest.TestCase):
         self.found("MISROUTED", 5, self.moved(5))
         left_behind = [(device, number, 1 if (device, number) == (1, 7) else partition, identity)
                        for device, number, partition, identity in self.moved(5)]
-        self.found("REORDER", 1, left_behind, once)
+        self.found("MISROUTED", 1, left_behind, once)
         back = [(device, number, 8 if (device, number) == (1, 9) else partition, identity)
                 for device, number, partition, identity in self.moved(5)]
         self.found("MISROUTED", 1, back, once)
