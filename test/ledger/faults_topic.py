@@ -92,7 +92,7 @@ class Quota(faults.Fault):
 
     def __init__(self, rng):
         super().__init__(rng)
-        self.per_second = int(10 ** rng.uniform(4.5, 5.5))
+        self.per_second = int(10 ** rng.uniform(4.5, 5))
 
     def title(self):
         return f"{self.name}: {self.per_second:,} bytes a second"

@@ -53,6 +53,8 @@ class Soak(unittest.TestCase):
         with World(self.plan(names, delivery, **more), kafka) as world:
             report = world.run()
             self.judge(world, report)
+            if "quota" in [one["fault"] for one in report.windows]:
+                self.assertTrue(world.gateway.log.find("throttles us, now by"))
             return report
 
     def test_single_brokers(self):

@@ -19,6 +19,7 @@
 #ifndef MR_SINK_KAFKA_KAFKA_INTERNAL_H
 #define MR_SINK_KAFKA_KAFKA_INTERNAL_H
 
+#include "base/log.h"
 #include "base/metric.h"
 #include "base/text.h"
 #include "os/thread.h"
@@ -162,6 +163,8 @@ struct kafka {
     int64_t growth_at_ns; /* when to look for new partitions; 0: never */
     int64_t growth_every_ns;
     bool limits_wanted; /* some topic's are not known */
+
+    struct mr_log_limit throttle_limit;
 
     struct token_source *token; /* NULL: no OAUTHBEARER */
     struct {

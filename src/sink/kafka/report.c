@@ -25,6 +25,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+enum {
+    THROTTLE_MS = 100, /* less than that nobody notices */
+    THROTTLE_SAY_US = 600 * 1000000,
+};
+
 /* Tell the pipeline what was counted. */
 void mr_kafka_flush_told(struct kafka *k)
 {
@@ -205,6 +210,23 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
     }
 }
 
+/* A quota holds us up: nobody else would say why the lag grows. */
+static void on_throttle(rd_kafka_t *rk, const char *broker, int32_t id, int ms, void *opaque)
+{
+    struct kafka *k = opaque;
+    uint64_t held_back;
+
+    (void)rk;
+    (void)id;
+    if (ms >= THROTTLE_MS && mr_log_allowed(&k->throttle_limit, THROTTLE_SAY_US, &held_back)) {
+        mr_log(MR_LOG_WARN, "kafka",
+               "%s: %s throttles us, now by %d ms: a quota on what producers may send; what does "
+               "not go through waits in the journal. Look: kafka-configs.sh --bootstrap-server %s "
+               "--describe --entity-type clients --entity-type users",
+               mr_sink_bridge_name(k->port), broker, ms, k->conf->servers);
+    }
+}
+
 /* Called by librdkafka's own threads.  Lost connections are told by up and down;
  * what is left is rare and worth a line, but not many.
  */
@@ -236,5 +258,6 @@ void mr_kafka_reports_to(rd_kafka_conf_t *rk_conf, struct kafka *k)
     rd_kafka_conf_set_opaque(rk_conf, k);
     rd_kafka_conf_set_dr_msg_cb(rk_conf, on_report);
     rd_kafka_conf_set_error_cb(rk_conf, on_error);
+    rd_kafka_conf_set_throttle_cb(rk_conf, on_throttle);
     rd_kafka_conf_set_log_cb(rk_conf, on_log);
 }
