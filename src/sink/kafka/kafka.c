@@ -27,6 +27,7 @@
 enum {
     SUBMIT_BUDGET_MS = 600,
     PURGE_WAIT_MS = 1000,
+    RENEW_EVERY_MS = 1000,
 };
 
 enum field {
@@ -289,7 +290,7 @@ static enum mr_err kafka_submit(void *state, const struct mr_batch *batch)
 /* ---- tick ---- */
 
 /* At least once: after a failure everything is given back, then this producer is done for. */
-static void kafka_give_back(struct kafka *k)
+static void kafka_give_back(struct kafka *k, int64_t now_ns)
 {
     if (k->failing) {
         if (!k->purged) {
@@ -303,7 +304,9 @@ static void kafka_give_back(struct kafka *k)
             k->stale = true;
         }
     }
-    if (k->renew && k->stale) {
+    /* Certificate and key may be replaced one after the other: not at once again. */
+    if (k->renew && k->stale && now_ns >= k->certificate.look_at_ns) {
+        k->certificate.look_at_ns = now_ns + RENEW_EVERY_MS * NS_PER_MS;
         (void)kafka_renew(k);
     }
 }
@@ -319,7 +322,7 @@ static void kafka_tick(void *state, int64_t now_ns)
     if (k->tx.state != TX_OFF) {
         mr_tx_tick(k, now_ns);
     } else {
-        kafka_give_back(k);
+        kafka_give_back(k, now_ns);
     }
     if (k->rk == NULL) {
         return;
