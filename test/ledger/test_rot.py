@@ -87,28 +87,28 @@ class Rot(unittest.TestCase):
             wire.sock.close()
         self.published += EVENTS
 
-    def segment(self):
-        """A segment with events that wait, and how far it is written; never the newest.
+    def segment(self, done, how):
+        """A segment with events that wait, and how far it is written.
 
-        Of the last commit of all nobody can tell whether it was torn or has changed since.
+        The newest only behind a stop: of the last commit before a kill nobody can tell whether it
+        was torn or has changed since.
         """
-        done = self.gateway_cursor
         named = sorted((self.gateway.data / "journal" / "lane-00").glob("[0-9]*.seg"))
         waiting = [path for path, after in zip(named, named[1:], strict=False)
                    if int(after.stem) > done + 1]
-        path = self.rng.choice(waiting)
+        path = self.rng.choice(waiting + (named[-1:] if how == "stopped" else []))
         return path, end_of(path)
 
     def one(self, round_number):
         self.bridge("pause")
-        self.gateway_cursor = self.published * DEVICES
+        done = self.published * DEVICES
         self.publish()
         how = self.rng.choice(("running", "stopped", "killed"))
         if how == "stopped":
             self.gateway.stop()
         elif how == "killed":
             self.gateway.kill()
-        path, end = self.segment()
+        path, end = self.segment(done, how)
         at, bit = self.rng.randrange(end), self.rng.randrange(8)
         said = f"{round_number}: {how}, {path.name} byte {at} of {end}, bit {bit}, seed {SEED}"
         before = len(self.gateway.log.all) if how == "running" else 0

@@ -385,7 +385,7 @@ static void drop_line(const char *line, size_t len)
 
 int main(int argc, char **argv)
 {
-    wide = argc > 1 && strcmp(argv[1], "wide") == 0 ? 4 : 1;
+    wide = argc > 1 && strcmp(argv[1], "wide") == 0 ? 5 : 1;
     mr_log_set_writer(drop_line); /* tens of thousands of reports are expected */
     mr_sim_start(1);
     write_log();
