@@ -104,7 +104,10 @@ class Rot(unittest.TestCase):
         done = self.published * DEVICES
         self.publish()
         how = self.rng.choice(("running", "stopped", "killed"))
-        if how == "stopped":
+        if how == "running":  # and its memory has nothing of it
+            self.gateway.kill()
+            self.gateway.start()
+        elif how == "stopped":
             self.gateway.stop()
         elif how == "killed":
             self.gateway.kill()

@@ -9,6 +9,9 @@
  */
 #include "kafka_world.h"
 
+#include <dlfcn.h>
+#include <threads.h>
+
 /* ---- the tests ---- */
 
 static void test_delivers_in_order_and_exactly_what_came(void)
@@ -303,9 +306,16 @@ static void test_says_that_nothing_is_confirmed(void)
     mr_assert(lines_back == 1);
 }
 
+/* librdkafka's timed waits are those of os/posix/thread.c. */
+static void test_whose_waits(void)
+{
+    mr_assert(dlsym(RTLD_DEFAULT, "cnd_timedwait") == (void *)(uintptr_t)cnd_timedwait);
+}
+
 int main(void)
 {
     mr_log_set_writer(count_lines);
+    test_whose_waits();
     test_checks_the_configuration();
     test_delivers_in_order_and_exactly_what_came();
     test_survives_errors_of_brokers(RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, false);

@@ -14,9 +14,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <threads.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { ROUNDS = 20000, RINGERS = 3 };
+enum { ROUNDS = 20000, RINGERS = 3, NS = 1000000000 };
 
 struct ping_pong {
     struct mr_wake to_echo;
@@ -149,6 +151,55 @@ static void test_mutex(void)
     mr_mutex_fini(&counter.mutex);
 }
 
+/* ---- the waits of libraries ---- */
+
+struct timed {
+    mtx_t mutex;
+    cnd_t cond;
+    bool said;
+};
+
+/* A wait for so long, by the wall clock as C11 has it. */
+static int timed_wait(struct timed *timed, int64_t ns)
+{
+    int64_t until_ns = mr_clock_wall_us() * 1000 + ns;
+    struct timespec until = {.tv_sec = until_ns / NS, .tv_nsec = until_ns % NS};
+
+    return cnd_timedwait(&timed->cond, &timed->mutex, &until);
+}
+
+static void timed_say(void *arg)
+{
+    struct timed *timed = arg;
+
+    mr_assert(mtx_lock(&timed->mutex) == thrd_success);
+    timed->said = true;
+    mr_assert(cnd_signal(&timed->cond) == thrd_success);
+    mr_assert(mtx_unlock(&timed->mutex) == thrd_success);
+}
+
+static void test_timed_waits(void)
+{
+    struct mr_thread *thread;
+    struct timed timed = {.said = false};
+    int64_t began_ns = mr_clock_mono_ns();
+
+    mr_assert(mtx_init(&timed.mutex, mtx_plain) == thrd_success);
+    mr_assert(cnd_init(&timed.cond) == thrd_success);
+    mr_assert(mtx_lock(&timed.mutex) == thrd_success);
+    mr_assert(timed_wait(&timed, -NS) == thrd_timedout);
+    mr_assert(timed_wait(&timed, NS / 20) == thrd_timedout);
+    mr_assert(mr_clock_mono_ns() - began_ns >= NS / 20 - NS / 1000);
+    mr_assert(mr_thread_start(&thread, "says", timed_say, &timed, NULL) == MR_OK);
+    while (!timed.said) {
+        mr_assert(timed_wait(&timed, 60 * (int64_t)NS) == thrd_success);
+    }
+    mr_assert(mtx_unlock(&timed.mutex) == thrd_success);
+    mr_thread_join(thread);
+    cnd_destroy(&timed.cond);
+    mtx_destroy(&timed.mutex);
+}
+
 static void test_signals_ring(void)
 {
     struct mr_wake wake;
@@ -203,6 +254,7 @@ int main(void)
     test_ping_pong_loses_no_ring();
     test_many_ringers_one_waiter();
     test_mutex();
+    test_timed_waits();
     test_signals_ring();
     test_clocks();
     test_process_facts();

@@ -1,6 +1,12 @@
-/* thread.c - threads, wakes and mutexes on pthreads and eventfd.
+/* thread.c - threads, wakes and mutexes on pthreads and eventfd; the waits of libraries.
  *
  * Why the wake is a handshake and not just an eventfd is told in thread.h.
+ *
+ * C11's cnd_timedwait() waits until a wall time, and librdkafka waits so in all of its threads.
+ * When a clock is set back by an hour (at boot, where it kept local time), a wait of a second
+ * would last an hour: nothing is sent again, nothing is connected again.  So the definition here
+ * takes the place of the C library's for the whole process, its libraries included, and waits for
+ * as long as there was left when it was called (test/behaviour/test_kafka_clock.py).
  */
 #include "os/thread.h"
 #include "os/posix/posix_internal.h"
@@ -10,6 +16,8 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
+#include <threads.h>
+#include <time.h>
 #include <unistd.h>
 
 struct mr_thread {
@@ -146,4 +154,35 @@ void mr_mutex_unlock(struct mr_mutex *mutex)
 {
     int failed = pthread_mutex_unlock(mutex_of(mutex));
     mr_assert(failed == 0);
+}
+
+/* ---- the waits of libraries ---- */
+
+_Static_assert(sizeof(cnd_t) == sizeof(pthread_cond_t) && sizeof(mtx_t) == sizeof(pthread_mutex_t),
+               "glibc's C11 threads are its POSIX ones");
+
+static int64_t ns_of(const struct timespec *time)
+{
+    return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
+}
+
+int cnd_timedwait(cnd_t *restrict cond, mtx_t *restrict mutex,
+                  const struct timespec *restrict until)
+{
+    struct timespec wall;
+    struct timespec mono;
+
+    (void)clock_gettime(CLOCK_REALTIME, &wall);
+    (void)clock_gettime(CLOCK_MONOTONIC, &mono);
+    int64_t left = ns_of(until) - ns_of(&wall);
+    struct timespec end = posix_timespec(ns_of(&mono) + (left > 0 ? left : 0));
+    switch (pthread_cond_clockwait((pthread_cond_t *)(void *)cond, (pthread_mutex_t *)(void *)mutex,
+                                   CLOCK_MONOTONIC, &end)) {
+    case 0:
+        return thrd_success;
+    case ETIMEDOUT:
+        return thrd_timedout;
+    default:
+        return thrd_error;
+    }
 }
