@@ -327,20 +327,39 @@ static void test_going_on(void)
     }
 }
 
-static void drop_line(const char *line, size_t len)
+static int said_both;
+
+static void count_line(const char *line, size_t len)
 {
-    (void)line;
-    (void)len;
+    said_both += memmem(line, len, "damaged in both copies; its bridge begins anew", 46) != NULL;
+}
+
+/* Nothing is left of a cursor: that is said, and the others are as they were. */
+static void test_both_copies(void)
+{
+    bool is_whole[SLOTS][2];
+
+    all_whole(is_whole);
+    for (int half = 0; half < 2; half++) {
+        uint64_t at = (uint64_t)half * HALF_BYTES + 30;
+        mr_assert(mr_sim_file_damage(cursors_path, at, 0x10) == MR_OK);
+        is_whole[0][half] = false;
+    }
+    said_both = 0;
+    check_read_only((const bool(*)[2])is_whole);
+    mr_assert(said_both == 1);
+    restore(cursors_path, pristine, sizeof(pristine));
 }
 
 int main(void)
 {
-    mr_log_set_writer(drop_line);
+    mr_log_set_writer(count_line);
     mr_sim_start(3);
     make();
     test_meta();
     test_every_bit_of_cursors();
     test_every_cut_of_cursors();
+    test_both_copies();
     test_going_on();
     printf("%llu images\n", (unsigned long long)images);
     mr_sim_stop();
