@@ -15,6 +15,7 @@ enum gate { GATE_DISK, GATE_MEMORY, GATE_BRIDGES, GATES_MAX = GATE_BRIDGES + 8 }
 struct settled {
     struct mr_cursor *cursor;
     uint64_t seq;
+    bool past_epochs; /* it has settled what is of earlier epochs, in all lanes */
 };
 
 #endif

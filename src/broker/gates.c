@@ -209,6 +209,21 @@ static void gate_release(struct mr_shard *shard, struct mr_ackgate *gate, uint64
     } while (count == SHARD_OWED);
 }
 
+/* What a device sends again with QoS 2 may be a record of another lane, from an epoch before: so
+ * nothing is settled here, not even seq 0, before all of these are.
+ */
+static bool is_past_epochs(struct mr_shard *shard, uint32_t bridge)
+{
+    const struct mr_broker *broker = shard->broker;
+    struct settled *settled = &shard->settled[bridge];
+
+    if (MR_UNLIKELY(!settled->past_epochs)) {
+        settled->past_epochs =
+            mr_cursors_past_epochs(broker->run.journal, broker->ack_bridges[bridge]->name);
+    }
+    return settled->past_epochs;
+}
+
 /* How far the bridge is; an operator may put its cursor back, which takes nothing back here. */
 static uint64_t settled_seq(struct settled *settled, uint64_t durable_seq)
 {
@@ -233,7 +248,7 @@ void gates_release(struct mr_shard *shard, uint64_t durable_seq)
     for (uint32_t i = 0; i < shard->broker->ack_bridge_count; i++) {
         struct mr_ackgate *gate = shard->gates[GATE_BRIDGES + i];
         uint64_t seq = settled_seq(&shard->settled[i], durable_seq);
-        if (mr_ackgate_is_due(gate, seq)) {
+        if (mr_ackgate_is_due(gate, seq) && is_past_epochs(shard, i)) {
             gate_release(shard, gate, seq);
         }
     }

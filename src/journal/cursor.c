@@ -534,7 +534,7 @@ uint64_t mr_cursor_get(const struct mr_cursor *cursor)
 }
 
 /* Under a mutex, so that nobody rings a wake that its owner has closed. */
-static void watcher_ring(struct mr_cursor *cursor)
+void mr_cursor_ring(struct mr_cursor *cursor)
 {
     struct mr_mutex *mutex = &cursor->lane->journal->watch_mutex;
 
@@ -552,7 +552,7 @@ void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq)
     mr_assert(seq <= mr_lane_durable(cursor->lane));
     atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
     if (atomic_load_explicit(&cursor->watcher, memory_order_relaxed) != NULL) {
-        watcher_ring(cursor);
+        mr_cursor_ring(cursor);
     }
 }
 

@@ -50,6 +50,12 @@ uint64_t mr_cursor_get(const struct mr_cursor *cursor);
 enum mr_err mr_cursor_watch(struct mr_journal *journal, const char *name, uint32_t lane,
                             struct mr_wake *wake, struct mr_cursor **out) MR_MUST_USE;
 void mr_cursor_unwatch(struct mr_cursor *cursor);
+void mr_cursor_ring(struct mr_cursor *cursor); /* its watcher, if there is one */
+
+/* Has `name` settled, in all lanes, what is of earlier epochs than the present one?  Yes stays
+ * yes, but for a seek.  Any thread; looks through the table.
+ */
+bool mr_cursors_past_epochs(struct mr_journal *journal, const char *name);
 
 /* Never backwards (asserted), never beyond durable. */
 void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq);

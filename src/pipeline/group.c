@@ -133,6 +133,7 @@ void mr_group_settled(struct mr_bridge *b)
         if (group->members[lane] != NULL) {
             mr_wake_ring(&group->members[lane]->wake);
         }
+        mr_cursor_ring(group->cursors[lane]); /* acknowledgements may wait for an epoch, too */
     }
     mr_mutex_unlock(&group->mutex);
 }

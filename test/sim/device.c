@@ -52,6 +52,7 @@ void devices_open(void)
         d->qos2_percent = (unsigned)roll(3) * 50;
         d->window = 1 + (uint32_t)roll(WINDOW_MAX);
         d->link.fd = -1;
+        d->link.ack = plan.ack[i];
         d->ghost.fd = -1;
     }
 }
@@ -246,13 +247,13 @@ static void on_ack(struct device *d, const struct mr_mqtt_frame *frame)
         broken("device %u: event %u is refused: 0x%02x", d->index, o->number, ack.reason);
     }
     if (frame->type == MR_MQTT_PUBREC) {
-        ledger_acked(event_of(d, o->number));
+        ledger_acked(event_of(d, o->number), d->link.life);
         o->state = RECEIVED;
         send_ack(d, MR_MQTT_PUBREL, o->id);
         return;
     }
     if (frame->type == MR_MQTT_PUBACK) {
-        ledger_acked(event_of(d, o->number));
+        ledger_acked(event_of(d, o->number), d->link.life);
     }
     outgoing_remove(d, at);
 }

@@ -10,7 +10,10 @@
  *       every target and every subscriber.
  *   (4) What a device of a session that outlives its connection sends with QoS 2 is one record.
  *   (5) Nothing arrives that was not sent, and nothing altered.
- *   (6) In the end everything acknowledged has arrived, everywhere.
+ *   (6) In the end everything acknowledged has arrived, everywhere; of a group at one member, and
+ *       with QoS 2 at no other.
+ *   (7) What a listener acknowledges with `ack: memory` counts as acknowledged until a crash; with
+ *       `ack: BRIDGE` the bridge's target has it, or has refused it for ever.
  */
 #include "world.h"
 
@@ -23,10 +26,13 @@ enum { MAGIC = 0x5eed1e55, HEAD_BYTES = 16 };
 struct entry {
     uint16_t sent; /* times */
     bool acked;
+    bool doubtful;       /* acknowledged before it was durable, and then a crash */
     uint16_t in_journal; /* records, at the last scan */
     bool delivered[BRIDGES_MAX];
     bool rejected[BRIDGES_MAX];
     bool received[SUBSCRIBERS_MAX];
+    bool due_group;
+    bool received_group;
     bool due[SUBSCRIBERS_MAX]; /* first sent when this one was subscribed */
     uint64_t seq[BRIDGES_MAX]; /* of the first delivery */
 };
@@ -38,6 +44,9 @@ static uint32_t first_to[SUBSCRIBERS_MAX][DEVICES_MAX]; /* ... and receptions */
 static uint64_t position[BRIDGES_MAX][LANES_MAX];       /* newest seq, exactly once */
 static uint32_t sought[BRIDGES_MAX]; /* how often the operator may still be obeyed */
 static bool is_subscribed[SUBSCRIBERS_MAX];
+static bool is_grouped;
+static uint64_t crashes;
+static uint64_t crashes_scanned; /* the journal was looked through behind so many */
 
 static struct entry *entry_of(struct event_id id)
 {
@@ -129,6 +138,12 @@ static bool is_once(struct event_id id)
     return event_qos(id) == 2 && device_is_persistent(id.device);
 }
 
+/* Bridge `bridge` needs it no more. */
+static bool is_done_by(const struct entry *entry, uint32_t bridge)
+{
+    return entry->delivered[bridge] || entry->rejected[bridge];
+}
+
 /* ---- devices ---- */
 
 void ledger_sent(struct event_id id)
@@ -139,18 +154,53 @@ void ledger_sent(struct event_id id)
         mr_assert(id.number == newest[id.device]);
         newest[id.device] = id.number + 1;
         memcpy(entry->due, is_subscribed, sizeof(entry->due));
+        entry->due_group = is_grouped;
         tally.sent += 1;
     }
     entry->sent += 1;
 }
 
-void ledger_acked(struct event_id id)
+/* The acknowledgement was sent in a life of the gateway that has crashed since: what it was not
+ * durable for is lost.
+ */
+static void acked_before_crash(struct entry *entry)
+{
+    if (crashes_scanned == crashes) {
+        entry->acked = entry->in_journal != 0;
+    } else {
+        entry->doubtful = true;
+    }
+}
+
+void ledger_acked(struct event_id id, uint64_t life)
 {
     struct entry *entry = entry_of(id);
 
     mr_assert(entry->sent != 0);
     tally.acked += entry->acked ? 0 : 1;
     entry->acked = true;
+    if (plan.ack[id.device] == ACK_MEMORY && life != crashes) {
+        acked_before_crash(entry);
+    }
+    if (plan.ack[id.device] == ACK_BRIDGE && event_is_wanted(id) && !is_done_by(entry, 0)) {
+        broken("early: event %u of device %u was acknowledged before target 0 had it", id.number,
+               id.device);
+    }
+}
+
+uint64_t ledger_life(void)
+{
+    return crashes;
+}
+
+void ledger_crashed(void)
+{
+    crashes += 1;
+    for (uint32_t d = 0; d < plan.devices; d++) {
+        for (uint32_t n = 0; n < newest[d] && plan.ack[d] == ACK_MEMORY; n++) {
+            entries[d][n].doubtful = entries[d][n].acked;
+        }
+    }
 }
 
 bool ledger_is_acked(struct event_id id)
@@ -215,12 +265,6 @@ void ledger_placed(uint32_t bridge, uint32_t lane, uint64_t seq)
     position[bridge][lane] = seq;
 }
 
-/* Bridge `bridge` needs it no more. */
-static bool is_done_by(const struct entry *entry, uint32_t bridge)
-{
-    return entry->delivered[bridge] || entry->rejected[bridge];
-}
-
 static bool is_done_by_all(const struct entry *entry, struct event_id id)
 {
     bool done = true;
@@ -256,10 +300,15 @@ void ledger_scan_event(struct event_id id)
 
 void ledger_scan_end(void)
 {
+    crashes_scanned = crashes;
     for (uint32_t d = 0; d < plan.devices; d++) {
         for (uint32_t n = 0; n < newest[d]; n++) {
-            const struct entry *entry = &entries[d][n];
+            struct entry *entry = &entries[d][n];
             struct event_id id = {.device = d, .number = n};
+            if (entry->doubtful) { /* of `ack: memory` */
+                entry->doubtful = false;
+                entry->acked = entry->in_journal != 0; /* else nobody knows: it may be retired */
+            }
             /* What no bridge wants may have been retired. */
             if (entry->acked && entry->in_journal == 0 && event_is_wanted(id) &&
                 !is_done_by_all(entry, id)) {
@@ -307,6 +356,36 @@ void ledger_received(uint32_t subscriber, struct event_id id, bool is_repeat)
     *first = id.number + 1;
 }
 
+void ledger_subscribers(bool now[SUBSCRIBERS_MAX])
+{
+    memcpy(now, is_subscribed, sizeof(is_subscribed));
+}
+
+/* ---- the group ---- */
+
+void ledger_grouped(void)
+{
+    is_grouped = true;
+}
+
+void ledger_group_received(uint32_t member, struct event_id id, bool is_repeat)
+{
+    struct entry *entry = entry_of(id);
+
+    if (!event_is_wanted(id)) {
+        broken("member %u gets event %u of device %u, which its group does not want", member,
+               id.number, id.device);
+    }
+    if (is_repeat) {
+        return;
+    }
+    if (entry->received_group && is_once(id) && plan.group_qos == 2) {
+        broken("doubled: event %u of device %u, QoS 2, came to the group twice, now to member %u",
+               id.number, id.device, member);
+    }
+    entry->received_group = true;
+}
+
 /* ---- the end ---- */
 
 static bool entry_is_settled(const struct entry *entry, struct event_id id, bool tell)
@@ -329,6 +408,12 @@ static bool entry_is_settled(const struct entry *entry, struct event_id id, bool
             }
             return false;
         }
+    }
+    if (entry->due_group && event_is_wanted(id) && event_qos(id) != 0 && !entry->received_group) {
+        if (tell) {
+            say("event %u of device %u has not come to the group", id.number, id.device);
+        }
+        return false;
     }
     return true;
 }

@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-static const char address[] = "127.0.0.1:1883";
+const char *const listener_addresses[ACK_KINDS] = {"127.0.0.1:1883", "127.0.0.1:1884",
+                                                   "127.0.0.1:1885"};
 
 bool link_open(struct link *link)
 {
@@ -15,7 +16,8 @@ bool link_open(struct link *link)
     link->in_len = 0;
     link->out_len = 0;
     link->cut_soon = false;
-    if (mr_socket_connect(address, &link->fd, NULL) != MR_OK) {
+    link->life = ledger_life();
+    if (mr_socket_connect(listener_addresses[link->ack], &link->fd, NULL) != MR_OK) {
         link->fd = -1;
         return false;
     }

@@ -47,7 +47,10 @@ static const struct mr_bridge_conf bridge_conf = {
     .retry_min_us = 10000,
     .retry_max_us = 200000,
 };
-static const struct mr_listener_conf listener = {.name = "mqtt", .bind = "127.0.0.1:1883"};
+static const char *const ack_names[ACK_KINDS] = {"disk", "memory", "first"};
+static struct mr_listener_conf listeners[ACK_KINDS];
+static const struct mr_broker_bridge ack_bridge = {.name = "first",
+                                                   .from = {.items = from_items, .count = 1}};
 
 static uint32_t lanes_now; /* outlives the gateway: the configuration says it */
 
@@ -70,6 +73,17 @@ static enum mr_err start_journal(struct mr_error *why)
                            NULL, why);
 }
 
+static void scan_event(const struct mr_event *event)
+{
+    if (board_has_topic(event->topic)) {
+        board_check(event->topic, event->payload);
+    } else if (mortal_has_topic(event->topic)) {
+        mortals_scan_will(event->topic, event->payload);
+    } else {
+        ledger_scan_event(event_read(event->topic, event->payload, event->qos));
+    }
+}
+
 /* What does the journal hold now?  The ledger looks for what it lacks. */
 static enum mr_err scan_lane(uint32_t lane, struct mr_error *why)
 {
@@ -82,7 +96,7 @@ static enum mr_err scan_lane(uint32_t lane, struct mr_error *why)
     while (err == MR_OK && (err = mr_reader_next(reader, &view)) == MR_OK) {
         struct mr_view_at at = mr_view_begin(&view);
         while (mr_view_event(&view, &at, &event)) {
-            ledger_scan_event(event_read(event.topic, event.payload, event.qos));
+            scan_event(&event);
         }
         mr_view_unpin(&view);
     }
@@ -101,6 +115,7 @@ static enum mr_err scan(struct mr_error *why)
     enum mr_err err = MR_OK;
 
     ledger_scan_begin();
+    mortals_scan_begin();
     for (uint32_t lane = 0; lane < mr_journal_lane_total(machine.journal) && err == MR_OK; lane++) {
         err = scan_lane(lane, why);
     }
@@ -164,13 +179,24 @@ static struct mr_broker_limits limits(void)
     return limits;
 }
 
+static uint32_t listener_count(void)
+{
+    return plan.world >= WORLD_BROKER ? ACK_KINDS : 1;
+}
+
 static enum mr_err start_broker(struct mr_error *why)
 {
+    for (int i = 0; i < ACK_KINDS; i++) {
+        listeners[i] = (struct mr_listener_conf){
+            .name = ack_names[i], .bind = listener_addresses[i], .ack = ack_names[i]};
+    }
     enum mr_err err = mr_broker_open(&machine.broker,
                                      &(struct mr_broker_run){
                                          .journal = machine.journal,
-                                         .listeners = &listener,
-                                         .listener_count = 1,
+                                         .listeners = listeners,
+                                         .listener_count = listener_count(),
+                                         .bridges = &ack_bridge,
+                                         .bridge_count = 1,
                                          .limits = limits(),
                                          .sessions_path = "data/sessions",
                                          .checkpoint_ms = plan.checkpoint_ms,
@@ -221,11 +247,11 @@ static void seek_back(uint32_t index)
 
 static void reload(void)
 {
-    const struct mr_listener_conf *const listeners[] = {&listener};
+    const struct mr_listener_conf *const conf[ACK_KINDS] = {&listeners[0], &listeners[1],
+                                                            &listeners[2]};
     struct mr_error why;
     enum mr_err err = mr_broker_reload(
-        machine.broker, &(struct mr_broker_reloaded){.listeners = listeners, .limits = limits()},
-        &why);
+        machine.broker, &(struct mr_broker_reloaded){.listeners = conf, .limits = limits()}, &why);
 
     say("reload: %s", err == MR_OK ? "done" : why.text);
 }
@@ -357,6 +383,9 @@ bool machine_is_there(void)
         say("the gateway has ended: %d", machine.code);
         mr_sim_kill(); /* what the end of a process closes */
         heap_life_ends();
+        if (machine.code != MR_OK) {
+            ledger_crashed();
+        }
     }
     return machine.thread != NULL;
 }
@@ -373,6 +402,7 @@ bool machine_is_up(void)
 
 void machine_is_gone(void)
 {
+    ledger_crashed();
     targets_forget();
     machine.thread = NULL;
     machine_forget();

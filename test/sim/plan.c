@@ -37,6 +37,25 @@ static void plan_lanes(struct plan *p)
     p->journal_bytes *= p->relane != 0 ? LANES_MAX : p->lanes;
 }
 
+static void plan_broker(struct plan *p)
+{
+    struct mr_rng rng;
+
+    mr_rng_seed(&rng, p->seed * 2 + 2000003);
+    p->members = mr_rng_below(&rng, 2) == 0 ? 0 : (uint32_t)pick(&rng, 1, MEMBERS_MAX);
+    p->group_qos = (uint8_t)pick(&rng, 1, 2);
+    p->boards = mr_rng_below(&rng, 2) == 0 ? 0 : (uint32_t)pick(&rng, 1, BOARDS_MAX);
+    p->mortals = mr_rng_below(&rng, 2) == 0 ? 0 : (uint32_t)pick(&rng, 1, MORTALS_MAX);
+    bool with_memory = mr_rng_below(&rng, 3) == 0;
+    bool with_bridge = mr_rng_below(&rng, 3) == 0;
+    for (uint32_t i = 0; i < p->devices; i++) {
+        uint64_t which = mr_rng_below(&rng, 3);
+        p->ack[i] = which == 0 && with_memory   ? ACK_MEMORY
+                    : which == 1 && with_bridge ? ACK_BRIDGE
+                                                : ACK_DISK;
+    }
+}
+
 void plan_make(struct plan *p, uint64_t seed, uint32_t world, uint32_t steps, enum plant plant)
 {
     struct mr_rng rng;
@@ -72,6 +91,9 @@ void plan_make(struct plan *p, uint64_t seed, uint32_t world, uint32_t steps, en
     if (world >= WORLD_LANES) {
         plan_lanes(p);
     }
+    if (world >= WORLD_BROKER) {
+        plan_broker(p);
+    }
 }
 
 void plan_say(const struct plan *p)
@@ -88,4 +110,10 @@ void plan_say(const struct plan *p)
         "lanes",
         p->crash, p->kill, p->stop, p->disk_fault, p->disk_full, p->network, p->operator_,
         p->clock_jump, p->relane);
+    if (p->world >= WORLD_BROKER) {
+        say("plan: %u members of a group with QoS %u, %u boards, %u mortals; ack of the devices "
+            "%d %d %d %d %d",
+            p->members, p->group_qos, p->boards, p->mortals, p->ack[0], p->ack[1], p->ack[2],
+            p->ack[3], p->ack[4]);
+    }
 }

@@ -1,4 +1,5 @@
-/* subscriber.c - clients whose sessions are kept, and to whom everything is owed.
+/* subscriber.c - clients whose sessions are kept, and to whom everything is owed; or, together
+ * as members of a group, each event of the bridges' to one of them.
  *
  * They answer late and in pieces, go and come back; a packet id of QoS 2 they remember until
  * PUBREL, as the specification wants it.
@@ -32,15 +33,26 @@ struct subscriber {
     struct link link;
 };
 
-static struct subscriber subscribers[SUBSCRIBERS_MAX];
+/* Those with everything, and behind them the members of the group. */
+static struct subscriber subscribers[SUBSCRIBERS_MAX + MEMBERS_MAX];
+
+static uint32_t count_all(void)
+{
+    return plan.subscribers + plan.members;
+}
+
+static bool is_member(const struct subscriber *s)
+{
+    return s->index >= plan.subscribers;
+}
 
 void subscribers_open(void)
 {
-    for (uint32_t i = 0; i < plan.subscribers; i++) {
+    for (uint32_t i = 0; i < count_all(); i++) {
         struct subscriber *s = &subscribers[i];
         s->index = i;
         s->version = roll(2) == 0 ? MR_MQTT_311 : MR_MQTT_5;
-        s->qos = (uint8_t)(1 + roll(2));
+        s->qos = is_member(s) ? plan.group_qos : (uint8_t)(1 + roll(2));
         s->link.fd = -1;
     }
 }
@@ -79,7 +91,8 @@ static void subscribe(struct subscriber *s)
 {
     uint8_t filters[64];
     uint8_t bytes[128];
-    struct mr_mqtt_subscription filter = {.filter = mr_span_of("#"), .qos = s->qos};
+    const char *name = is_member(s) ? "$share/group/s/#" : "#";
+    struct mr_mqtt_subscription filter = {.filter = mr_span_of(name), .qos = s->qos};
     ptrdiff_t len = mr_mqtt_subscription_put(&filter, filters, sizeof(filters));
 
     mr_assert(len > 0);
@@ -118,6 +131,26 @@ static void on_connack(struct subscriber *s, const struct mr_mqtt_frame *frame)
     }
 }
 
+static void take(const struct subscriber *s, const struct mr_mqtt_publish *packet, bool is_repeat)
+{
+    if (board_has_topic(packet->topic)) {
+        board_check(packet->topic, packet->payload);
+        return;
+    }
+    if (mortal_has_topic(packet->topic)) {
+        mortal_received(s->index, packet->topic, packet->payload, is_repeat);
+        return;
+    }
+    struct event_id id = event_read(packet->topic, packet->payload, packet->qos);
+    say("subscriber %u gets event %u of device %u, QoS %u, id %u%s", s->index, id.number, id.device,
+        packet->qos, packet->packet_id, packet->dup ? ", DUP" : "");
+    if (is_member(s)) {
+        ledger_group_received(s->index - plan.subscribers, id, is_repeat);
+    } else {
+        ledger_received(s->index, id, is_repeat);
+    }
+}
+
 static void on_publish(struct subscriber *s, const struct mr_mqtt_frame *frame)
 {
     struct mr_mqtt_mode mode = {.version = s->version, .from = MR_MQTT_FROM_SERVER};
@@ -127,16 +160,11 @@ static void on_publish(struct subscriber *s, const struct mr_mqtt_frame *frame)
     if (mr_mqtt_publish_decode(frame, mode, &packet, &why) != MR_OK) {
         broken("subscriber %u: a PUBLISH that is none", s->index);
     }
-    struct event_id id = event_read(packet.topic, packet.payload, packet.qos);
-    say("subscriber %u gets event %u of device %u, QoS %u, id %u%s", s->index, id.number, id.device,
-        packet.qos, packet.packet_id, packet.dup ? ", DUP" : "");
+    take(s, &packet, packet.qos == 2 && s->has_id[packet.packet_id]);
     if (packet.qos == 2) {
-        ledger_received(s->index, id, s->has_id[packet.packet_id]);
         s->has_id[packet.packet_id] = true;
         owe(s, MR_MQTT_PUBREC, packet.packet_id);
-        return;
     }
-    ledger_received(s->index, id, false);
     if (packet.qos == 1) {
         owe(s, MR_MQTT_PUBACK, packet.packet_id);
     }
@@ -156,7 +184,11 @@ static void on_frame(void *arg, const struct mr_mqtt_frame *frame)
     case MR_MQTT_SUBACK:
         say("subscriber %u is subscribed", s->index);
         s->subscribed = true;
-        ledger_subscribed(s->index);
+        if (is_member(s)) {
+            ledger_grouped();
+        } else {
+            ledger_subscribed(s->index);
+        }
         break;
     case MR_MQTT_PUBLISH:
         on_publish(s, frame);
@@ -190,7 +222,7 @@ static void answer(struct subscriber *s, uint32_t count)
 
 void subscribers_pump(void)
 {
-    for (uint32_t i = 0; i < plan.subscribers; i++) {
+    for (uint32_t i = 0; i < count_all(); i++) {
         struct subscriber *s = &subscribers[i];
         (void)link_read(&s->link, on_frame, s);
         if (world_is_calm) {
@@ -228,7 +260,7 @@ void subscriber_act(uint32_t index)
 
 void subscribers_calm(void)
 {
-    for (uint32_t i = 0; i < plan.subscribers; i++) {
+    for (uint32_t i = 0; i < count_all(); i++) {
         subscribers[i].link.cut_soon = false;
         if (subscribers[i].state == AWAY) {
             connect(&subscribers[i]);

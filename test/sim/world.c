@@ -84,6 +84,8 @@ static void pump(void)
     targets_pump();
     devices_pump();
     subscribers_pump();
+    boards_pump();
+    mortals_pump();
     machine_check_bounds();
     machine_check_books();
 }
@@ -207,6 +209,22 @@ static void clock_jump(void)
 
 /* ---- a step ---- */
 
+static void act_of_others(void)
+{
+    if (plan.members != 0 && chance(400)) {
+        subscriber_act(plan.subscribers + (uint32_t)roll(plan.members));
+    }
+    if (plan.boards != 0 && chance(300)) {
+        board_act((uint32_t)roll(plan.boards));
+    }
+    if (plan.boards != 0 && chance(100)) {
+        looker_act();
+    }
+    if (plan.mortals != 0 && chance(200)) {
+        mortal_act((uint32_t)roll(plan.mortals));
+    }
+}
+
 static void act(void)
 {
     if (chance(plan.crash)) {
@@ -235,6 +253,7 @@ static void act(void)
     if (plan.subscribers != 0 && chance(400)) {
         subscriber_act((uint32_t)roll(plan.subscribers));
     }
+    act_of_others();
     if (!machine_is_there() && chance(500)) {
         machine_start();
     }
@@ -260,18 +279,23 @@ static void go(void)
 
 /* ---- the end ---- */
 
-/* No more faults: everything has to come to its end, by itself. */
-static void calm_down(void)
+/* What has not come to its end; NULL: nothing. */
+static const char *lacks(bool tell)
+{
+    return !machine_is_up()           ? "the gateway does not serve"
+           : !devices_are_done()      ? "not every device has its acknowledgements"
+           : !machine_has_settled()   ? "a bridge has not reached the end"
+           : !ledger_is_settled(tell) ? "something has not arrived"
+           : !boards_are_done()       ? "not every board has its acknowledgements"
+           : !mortals_are_done(tell)  ? "a will has not come"
+           : !looker_is_right(tell)   ? "something else is retained than was written last"
+                                      : NULL;
+}
+
+static void wait_for_the_end(void)
 {
     int64_t end_ns = mr_clock_mono_ns() + CALM_MS_MAX * (int64_t)NS_PER_MS;
 
-    say("calm");
-    world_is_calm = true;
-    mr_sim_inject_clear();
-    mr_sim_disk_limit(0);
-    mr_sim_disk_pace(0, 0);
-    faults = false;
-    disk_is_full = false;
     do {
         if (!machine_is_there()) {
             machine_start();
@@ -282,18 +306,32 @@ static void calm_down(void)
         }
         devices_calm();
         subscribers_calm();
+        boards_calm();
+        mortals_calm();
         go_for(200 * NS_PER_MS);
         if (mr_clock_mono_ns() > end_ns) {
             world_is_told = true;
-            (void)ledger_is_settled(true);
-            broken("stuck: after %d s of calm %s", CALM_MS_MAX / 1000,
-                   !machine_is_up()         ? "the gateway does not serve"
-                   : !devices_are_done()    ? "not every device has its acknowledgements"
-                   : !machine_has_settled() ? "a bridge has not reached the end"
-                                            : "something has not arrived");
+            broken("stuck: after %d s of calm %s", CALM_MS_MAX / 1000, lacks(true));
         }
-    } while (!machine_is_up() || !devices_are_done() || !machine_has_settled() ||
-             !ledger_is_settled(false));
+    } while (lacks(false) != NULL);
+}
+
+/* No more faults: everything has to come to its end, by itself; and once more after a kill. */
+static void calm_down(void)
+{
+    say("calm");
+    world_is_calm = true;
+    mr_sim_inject_clear();
+    mr_sim_disk_limit(0);
+    mr_sim_disk_pace(0, 0);
+    faults = false;
+    disk_is_full = false;
+    wait_for_the_end();
+    if (plan.world >= WORLD_BROKER) {
+        kill_9();
+        looker_again();
+        wait_for_the_end();
+    }
 }
 
 void world_run(const struct plan *with)
@@ -311,6 +349,8 @@ void world_run(const struct plan *with)
     mr_sim_sync_lie(plan.plant == PLANT_LYING_DISK ? 200 : 0);
     devices_open();
     subscribers_open();
+    boards_open();
+    mortals_open();
     machine_start();
     for (step = 0; step < plan.steps; step++) {
         act();

@@ -21,6 +21,9 @@
 enum {
     DEVICES_MAX = 5,
     SUBSCRIBERS_MAX = 2,
+    MEMBERS_MAX = 3,
+    BOARDS_MAX = 2,
+    MORTALS_MAX = 2,
     BRIDGES_MAX = 2,
     LANES_MAX = 3,
     EVENTS_MAX = 2048, /* of one device */
@@ -41,9 +44,13 @@ enum plant {
 /* A world has more in it than those before; a seed means the same in its world for ever. */
 enum {
     WORLD_FIRST = 1,
-    WORLD_LANES = 2, /* several shards, and another number of them at a start */
-    WORLD_NEWEST = WORLD_LANES,
+    WORLD_LANES = 2,  /* several shards, and another number of them at a start */
+    WORLD_BROKER = 3, /* groups, retained messages, wills, listeners with another `ack` */
+    WORLD_NEWEST = WORLD_BROKER,
 };
+
+/* What the acknowledgements of a listener wait for. */
+enum ack_kind { ACK_DISK, ACK_MEMORY, ACK_BRIDGE, ACK_KINDS };
 
 /* What a seed means.  Made by plan_make(), shown by plan_say(). */
 struct plan {
@@ -56,6 +63,11 @@ struct plan {
     uint32_t subscribers;
     uint32_t bridges;
     bool exactly_once[BRIDGES_MAX];
+    enum ack_kind ack[DEVICES_MAX];
+    uint32_t members; /* of a group */
+    uint8_t group_qos;
+    uint32_t boards;
+    uint32_t mortals;
     bool with_rejects; /* some events can never be delivered */
     uint64_t journal_bytes;
     uint32_t segment_bytes;
@@ -136,7 +148,7 @@ bool event_is_poison(struct event_id id);   /* the whole request with it */
 struct event_id event_read(struct mr_span topic, struct mr_span payload, uint8_t qos);
 
 void ledger_sent(struct event_id id);
-void ledger_acked(struct event_id id);
+void ledger_acked(struct event_id id, uint64_t life); /* ledger_life() of the connection */
 bool ledger_is_acked(struct event_id id);
 
 /* Bridge `bridge` has it at its target, as record `seq` of `lane`. */
@@ -152,8 +164,17 @@ void ledger_scan_begin(void);
 void ledger_scan_event(struct event_id id);
 void ledger_scan_end(void);
 
+/* Nothing is known any more of what was acknowledged before it was durable. */
+void ledger_crashed(void);
+uint64_t ledger_life(void);
+
 /* A subscriber has been told that it is subscribed; what is sent from now on is its. */
 void ledger_subscribed(uint32_t subscriber);
+void ledger_subscribers(bool now[SUBSCRIBERS_MAX]);
+
+/* The same of the group, when its first member has been told. */
+void ledger_grouped(void);
+void ledger_group_received(uint32_t member, struct event_id id, bool is_repeat);
 void ledger_received(uint32_t subscriber, struct event_id id, bool is_repeat);
 
 /* Has everything arrived?  Else say what lacks, if `tell`. */
@@ -164,14 +185,17 @@ bool ledger_is_settled(bool tell);
 enum { LINK_BYTES = 64 << 10 };
 
 struct link {
-    int fd;        /* -1: none */
-    bool cut_soon; /* what is being sent is its last, and not all of it */
+    int fd;            /* -1: none */
+    enum ack_kind ack; /* of the listener */
+    uint64_t life;     /* of the gateway, as the ledger counts */
+    bool cut_soon;     /* what is being sent is its last, and not all of it */
     size_t in_len;
     size_t out_len;
     uint8_t in[LINK_BYTES];
     uint8_t out[LINK_BYTES];
 };
 
+extern const char *const listener_addresses[ACK_KINDS];
 bool link_open(struct link *link); /* false: nobody listens */
 void link_cut(struct link *link, const char *why);
 bool link_has_room(const struct link *link, size_t bytes);
@@ -198,6 +222,30 @@ uint8_t subscriber_qos(uint32_t index);
 void subscriber_act(uint32_t index);
 void subscribers_pump(void);
 void subscribers_calm(void);
+
+/* ---- board.c: retained messages; mortal.c: wills ---- */
+
+void boards_open(void);
+void board_act(uint32_t index);
+void looker_act(void);
+void boards_pump(void);
+void boards_calm(void);
+bool boards_are_done(void);
+bool looker_is_right(bool tell);
+void looker_again(void);
+bool board_has_topic(struct mr_span topic);
+void board_check(struct mr_span topic, struct mr_span payload); /* it was sent so */
+
+void mortals_open(void);
+void mortal_act(uint32_t index);
+void mortals_pump(void);
+void mortals_calm(void);
+bool mortals_are_done(bool tell);
+bool mortal_has_topic(struct mr_span topic);
+void mortal_received(uint32_t subscriber, struct mr_span topic, struct mr_span payload,
+                     bool is_repeat);
+void mortals_scan_begin(void);
+void mortals_scan_will(struct mr_span topic, struct mr_span payload);
 
 /* ---- target.c, vault.c: where the bridges deliver to ---- */
 
