@@ -61,7 +61,7 @@ void event_apply(struct mr_shard *shard, const struct mr_message *message, uint3
                        foreign ? RETAINED_FOREIGN : RETAINED_OWN);
     }
     if (message->qos != 0 && shard->keeps_count != 0) {
-        merge_match(shard, message, event_found, &applied);
+        merge_match(shard, message, 0, event_found, &applied);
     }
     if (applied.kept != NULL) {
         kept_unref(shard, applied.kept);

@@ -13,6 +13,9 @@
  * Deliveries may use three quarters of the pool, those that wait for the disk seven
  * eighths, so that subscribers cannot take the memory that receiving needs.
  *
+ * What waits for the disk while a SUBSCRIBE comes is older than the subscription, and does not come
+ * live: its topic's retained message, which the SUBSCRIBE brings at once, may be newer.
+ *
  * Overlapping subscriptions of one client get one copy each, every one with its
  * own QoS and identifier, or one for all of them (merge.c).
  *
@@ -30,6 +33,7 @@ struct fanout {
     struct mr_shard *shard;
     const struct mr_message *message;
     const struct mr_mqtt_props *props;
+    uint64_t seq; /* of a message that has waited for the disk; else 0 */
     bool journaled;
 };
 
@@ -240,6 +244,9 @@ static void deliver_found(void *arg, const struct mr_sub *sub)
     struct session *session = sub->owner;
     struct client *client = session->client;
 
+    if (sub->since >= fanout->seq && fanout->seq != 0) {
+        return;
+    }
     if (!access_reads(fanout->shard, sub, message->topic)) {
         return;
     }
@@ -258,18 +265,24 @@ static void deliver_found(void *arg, const struct mr_sub *sub)
     deliver_one(client, &outgoing);
 }
 
-void deliver_now(struct mr_shard *shard, const struct mr_message *message, bool journaled)
+static void deliver_behind(struct mr_shard *shard, const struct mr_message *message, bool journaled,
+                           uint64_t seq)
 {
     struct mr_mqtt_props props;
     struct mr_mqtt_why why;
-    struct fanout fanout = {.shard = shard, .message = message, .journaled = journaled};
+    struct fanout fanout = {.shard = shard, .message = message, .seq = seq, .journaled = journaled};
 
     if (message->props.len != 0 &&
         mr_mqtt_props_decode(message->props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props, &why) ==
             MR_OK) {
         fanout.props = &props;
     }
-    merge_match(shard, message, deliver_found, &fanout);
+    merge_match(shard, message, seq, deliver_found, &fanout);
+}
+
+void deliver_now(struct mr_shard *shard, const struct mr_message *message, bool journaled)
+{
+    deliver_behind(shard, message, journaled, 0);
 }
 
 enum mr_err pending_new(struct mr_shard *shard, const struct mr_message *message,
@@ -306,7 +319,7 @@ void pending_deliver(struct mr_shard *shard, uint64_t durable_seq)
         if (MR_UNLIKELY(pending->group != NULL)) {
             share_pending(shard, pending);
         } else {
-            deliver_now(shard, &pending->message, true);
+            deliver_behind(shard, &pending->message, true, pending->seq);
         }
         stored_free(&shard->pool, pending);
     }

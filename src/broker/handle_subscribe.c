@@ -64,6 +64,9 @@ static uint8_t subscribe_make(struct client *client, const struct mr_mqtt_subscr
         return err == MR_ERR_FULL ? MR_MQTT_QUOTA_EXCEEDED : MR_MQTT_TOPIC_FILTER_INVALID;
     }
     *is_new = !existed;
+    if (!existed) {
+        sub->since = mr_lane_next_seq(client->shard->lane) - 1;
+    }
     if (shared == MR_OK) {
         uint8_t reason = share_join(client->shard, session, sub, wanted->filter, wanted->qos);
         if (reason != 0) {

@@ -18,6 +18,7 @@ struct merging {
     const struct mr_message *message;
     void (*found)(void *arg, const struct mr_sub *sub);
     void *arg;
+    uint64_t seq;
     uint32_t acl_version;
 };
 
@@ -47,7 +48,8 @@ static void merge_gather(void *arg, const struct mr_sub *sub)
     uint32_t merged = session->merged;
     uint32_t qos = sub->qos + UINT32_C(1);
 
-    if (is_own(session, sub, merging->message)) {
+    if (is_own(session, sub, merging->message) ||
+        (sub->since >= merging->seq && merging->seq != 0)) {
         return;
     }
     if (qos > merged >> MERGED_QOS_SHIFT) {
@@ -83,11 +85,14 @@ static void merge_found(void *arg, const struct mr_sub *sub)
                                     .retain_as_published = (merged & merged_retain) != 0});
 }
 
-void merge_match(struct mr_shard *shard, const struct mr_message *message,
+void merge_match(struct mr_shard *shard, const struct mr_message *message, uint64_t seq,
                  void (*found)(void *arg, const struct mr_sub *sub), void *arg)
 {
-    struct merging merging = {
-        .message = message, .found = found, .arg = arg, .acl_version = shard->acl_version};
+    struct merging merging = {.message = message,
+                              .found = found,
+                              .arg = arg,
+                              .seq = seq,
+                              .acl_version = shard->acl_version};
 
     if (MR_LIKELY(!shard->merges)) {
         mr_subtree_match(shard->subtree, message->topic, found, arg);

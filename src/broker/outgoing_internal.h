@@ -22,8 +22,10 @@ enum mr_err deliver_retained(struct client *client, struct outgoing *outgoing) M
 
 /* ---- merge.c ---- */
 
-/* Each delivery that the message means here: a subscription, or all of a session in one. */
-void merge_match(struct mr_shard *shard, const struct mr_message *message,
+/* Each delivery that the message means here: a subscription, or all of a session in one.  Of the
+ * latter those are left out that are not older than `seq`; 0: none.
+ */
+void merge_match(struct mr_shard *shard, const struct mr_message *message, uint64_t seq,
                  void (*found)(void *arg, const struct mr_sub *sub), void *arg);
 
 /* What is in force from this record on; at start, when there is room in the journal: what is

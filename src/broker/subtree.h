@@ -31,6 +31,7 @@ struct mr_sub {
     void *owner;
     void *bring;              /* its retained messages are on their way (bring.c), or NULL */
     size_t capacity;          /* as lent by the pool */
+    uint64_t since;           /* of the own lane: up to here nothing comes live (deliver.c) */
     uint32_t subscription_id; /* 0: none */
     uint32_t row;             /* of a persistent session: its number in the store */
     uint8_t qos;
