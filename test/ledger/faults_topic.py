@@ -122,3 +122,44 @@ class SlowLog(faults.Fault):
 
     def end(self, world):
         world.kafka.slow_switch.unlink()
+
+
+USER = "User:plain"  # of kafka.sh with KAFKA_SECURE
+
+
+def permit(kafka, kind, name, *operations, prefixed=False):
+    """To USER."""
+    from confluent_kafka.admin import (AclBinding, AclOperation, AclPermissionType,
+                                       ResourcePatternType, ResourceType)
+
+    pattern = ResourcePatternType.PREFIXED if prefixed else ResourcePatternType.LITERAL
+    acls = [AclBinding(ResourceType[kind], name, pattern, USER, "*", AclOperation[operation],
+                       AclPermissionType.ALLOW) for operation in operations]
+    for done in kafka.admin.create_acls(acls).values():
+        done.result(harness.PATIENCE)
+
+
+class Revoked(faults.Fault):
+    """The permission to write to the topic is taken back, and given again.  Named by tests alone:
+    it needs a Kafka with KAFKA_SECURE, and its user.
+    """
+
+    name = "revoked"
+    target = "kafka"
+    default = False
+    lasts = (1.0, 5.0)
+
+    def begin(self, world):
+        from confluent_kafka.admin import (AclBindingFilter, AclOperation, AclPermissionType,
+                                           ResourcePatternType, ResourceType)
+
+        mine = AclBindingFilter(ResourceType.TOPIC, world.topic, ResourcePatternType.LITERAL, USER,
+                                None, AclOperation.WRITE, AclPermissionType.ALLOW)
+        start = len(world.gateway.log.all)
+        for done in world.kafka.admin.delete_acls([mine]).values():
+            done.result(harness.PATIENCE)
+        world.gateway.wait_log(f"'{world.topic}' may not be written to by '{USER}'", start=start)
+
+    def end(self, world):
+        permit(world.kafka, "TOPIC", world.topic, "WRITE")
+        harness.until(lambda: world.gateway.bridge("kafka")["up"], "the bridge to be up")

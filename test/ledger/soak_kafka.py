@@ -15,6 +15,7 @@ import unittest
 import faults
 import harness
 from cluster import kafka_for
+from faults_topic import permit
 from latency import percentile, waits
 from nemesis import Nemesis, schedule
 from watch import Watch
@@ -76,6 +77,23 @@ class Soak(unittest.TestCase):
         kafka = self.kafka(())
         for delivery in BOTH:
             self.kept(kafka, ("topic-deleted",), delivery)
+
+    def test_a_permission_that_is_taken_back(self):
+        kafka = harness.Kafka(secure=True)
+        self.addCleanup(kafka.remove)
+        permit(kafka, "TOPIC", "ledger_", "READ", "DESCRIBE", prefixed=True)
+        permit(kafka, "TOPIC", "millrace.positions", "WRITE", "READ")
+        permit(kafka, "TRANSACTIONAL_ID", "millrace-", "WRITE", prefixed=True)
+        permit(kafka, "BROKER", "kafka-cluster", "CREATE", "IDEMPOTENT_WRITE")
+        secure = (f"    ssl: {{ enable: true, cacertfile: {kafka.ca_file} }}\n"
+                  "    authentication: { mechanism: plain, username: plain, "
+                  'password: "secret-of-plain" }\n    retry_max: 1s\n')
+        for delivery in BOTH:
+            plan = self.plan(("revoked",), delivery, rounds=max(1, ROUNDS // 2), config=secure)
+            kafka.gateway_bootstrap = kafka.sasl_bootstrap
+            with World(plan, kafka) as world:
+                permit(kafka, "TOPIC", world.topic, "WRITE")
+                self.judge(world, world.run())
 
     def test_more_partitions(self):
         kafka = self.kafka(())
