@@ -1,125 +1,15 @@
 /* audit.c - `millrace audit [BRIDGE]`: do the books balance?
  *
- * Beside a running gateway it asks /api/v1/ledger, without one it reads the table of cursors
- * and the ends of the lanes.
+ * And what the operator has to say to it (--accept).
  */
 #include "app/audit.h"
 
-#include "app/cli/ask.h"
 #include "app/cli/ends.h"
-#include "app/cli/walk.h"
 #include "app/gateway_internal.h"
 #include "sink/kafka/kafka.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
-
-/* ---- reading ---- */
-
-static struct mr_ledger_row *row_add(struct mr_audit *audit, const char *name)
-{
-    if ((audit->bridge != NULL && strcmp(audit->bridge, name) != 0) ||
-        audit->count == MR_CURSORS_MAX) {
-        return NULL;
-    }
-    struct mr_ledger_row *row = &audit->rows[audit->count++];
-    struct mr_text text = mr_text_over(row->name, sizeof(row->name));
-
-    mr_text_add(&text, name);
-    return row;
-}
-
-static void row_from_answer(struct mr_audit *audit, struct mr_span object)
-{
-    char name[MR_CURSOR_NAME_MAX + 1];
-    struct mr_ledger_row *row =
-        row_add(audit, mr_answer_text(object, "bridge", name, sizeof(name)));
-
-    if (row == NULL) {
-        return;
-    }
-    row->lane = (uint32_t)mr_answer_u64(object, "lane");
-    row->seq = mr_answer_u64(object, "cursor");
-    row->newest = mr_answer_u64(object, "durable");
-    row->books.begin = mr_answer_u64(object, "begin");
-    for (size_t i = 0; i < MR_COLUMNS; i++) {
-        row->books.columns[i] = mr_answer_u64(object, mr_column_names[i]);
-    }
-}
-
-static void row_from_cursor(void *arg, const struct mr_books_row *found)
-{
-    struct mr_audit *audit = arg;
-    struct mr_ledger_row *row = row_add(audit, found->name);
-
-    if (row != NULL) {
-        row->lane = found->lane_index;
-        row->seq = found->seq;
-        row->books = found->books;
-    }
-}
-
-static int row_order(const void *a, const void *b)
-{
-    const struct mr_ledger_row *x = a;
-    const struct mr_ledger_row *y = b;
-    int by_name = strcmp(x->name, y->name);
-
-    if (by_name != 0) {
-        return by_name;
-    }
-    return x->lane < y->lane ? -1 : x->lane > y->lane;
-}
-
-/* No gateway answers: the files.  The cursors first and the lanes then. */
-static int rows_from_files(struct mr_audit *audit)
-{
-    struct mr_journal *journal = NULL;
-    struct mr_error why;
-    const struct mr_journal_options options = {
-        .path = audit->path, .name = "journal", .read_only = true, .cursors_only = true};
-    enum mr_err err = mr_journal_open(&journal, &options, NULL, &why);
-
-    if (err != MR_OK) {
-        return mr_cli_fail(audit->cli, err == MR_ERR_CONFIG ? MR_EXIT_DATA : MR_EXIT_IO, "%s",
-                           why.text);
-    }
-    mr_journal_id_text(mr_journal_identity(journal), audit->journal_id);
-    mr_books_list(journal, row_from_cursor, audit);
-    for (size_t i = 0; i < audit->count; i++) {
-        struct mr_ledger_row *row = &audit->rows[i];
-        row->newest = mr_lane_newest(audit->path, row->lane);
-        /* All of it was delivered, and retired. */
-        row->newest = row->newest < row->seq ? row->seq : row->newest;
-    }
-    (void)mr_journal_close(journal); /* nothing was written */
-    return MR_EXIT_OK;
-}
-
-int mr_audit_read(struct mr_audit *audit)
-{
-    struct mr_answer answer;
-    struct mr_span object;
-    bool running = false;
-    int code = mr_ask_if_running(audit->cli, "GET", "ledger", &answer, &running);
-
-    audit->rows = mr_alloc(MR_CURSORS_MAX * sizeof(*audit->rows));
-    audit->count = 0;
-    if (code == MR_EXIT_OK && running) {
-        struct mr_span at = mr_json_member(answer.json, "ledger");
-        (void)mr_answer_text(answer.json, "journal_id", audit->journal_id,
-                             sizeof(audit->journal_id));
-        while (mr_json_next(&at, &object)) {
-            row_from_answer(audit, object);
-        }
-        mr_answer_free(&answer);
-    } else if (code == MR_EXIT_OK) {
-        code = mr_walk_journal_path(audit->cli, audit->path, sizeof(audit->path));
-        code = code == MR_EXIT_OK ? rows_from_files(audit) : code;
-    }
-    qsort(audit->rows, audit->count, sizeof(*audit->rows), row_order);
-    return code;
-}
 
 /* ---- showing ---- */
 
@@ -128,6 +18,7 @@ static const char *const headings[MR_COLUMNS] = {
     [MR_COLUMN_DEAD_LETTERS] = "DEAD",   [MR_COLUMN_LOST] = "LOST",
     [MR_COLUMN_GIVEN_UP] = "GIVEN UP",   [MR_COLUMN_CONTROL] = "CONTROL",
     [MR_COLUMN_CONFIRMED] = "CONFIRMED", [MR_COLUMN_REPEATED] = "-REPEATED",
+    [MR_COLUMN_DROPPED] = "DROPPED",
 };
 
 static void put_heading(struct mr_cli *cli)
@@ -156,8 +47,11 @@ static void put_row(struct mr_cli *cli, const struct mr_ledger_row *row)
     for (size_t i = 0; i < MR_COLUMNS; i++) {
         (void)mr_cli_out(cli, "  %10" PRIu64, row->books.columns[i]);
     }
-    if (difference == 0) {
+    if (difference == 0 && row->books.accepted == 0) {
         (void)mr_cli_out(cli, "  %10s  ok\n", pending);
+    } else if (difference == 0) {
+        (void)mr_cli_out(cli, "  %10s  off by %" PRId64 ", accepted\n", pending,
+                         row->books.accepted);
     } else {
         (void)mr_cli_out(cli, "  %10s  off by %" PRId64 "\n", pending, difference);
     }
@@ -170,6 +64,35 @@ static void put_json(struct mr_cli *cli, const struct mr_ledger_row *row)
 
     mr_ledger_put(&text, row);
     (void)mr_cli_out(cli, "%s\n", line);
+}
+
+/* Where cursors were put, and what was accepted. */
+static void ranges_show(const struct mr_audit *audit)
+{
+    struct mr_cli *cli = audit->cli;
+    char line[2048];
+
+    for (size_t i = 0; i < audit->range_count; i++) {
+        const struct mr_audit_range *one = &audit->ranges[i];
+        const struct mr_range *range = &one->range;
+        uint64_t low = range->from < range->to ? range->from : range->to;
+        uint64_t high = range->from < range->to ? range->to : range->from;
+        if (mr_cli_flag(cli, "json")) {
+            struct mr_text text = mr_text_over(line, sizeof(line));
+            mr_ledger_put_range(&text, range, one->time);
+            (void)mr_cli_out(cli, "{\"range\":%s}\n", line);
+        } else if (range->is_acceptance) {
+            (void)mr_cli_out(cli,
+                             "%s  %s, lane %" PRIu32 ": off by %" PRId64 " at record %" PRIu64
+                             ", accepted: %s\n",
+                             one->time, one->name, range->lane, range->accepted, range->from,
+                             one->reason);
+        } else {
+            (void)mr_cli_out(
+                cli, "%s  %s, lane %" PRIu32 ": records %" PRIu64 " to %" PRIu64 " %s\n", one->time,
+                one->name, range->lane, low + 1, high, mr_column_names[range->column]);
+        }
+    }
 }
 
 /* How many do not balance. */
@@ -190,6 +113,7 @@ static size_t rows_show(const struct mr_audit *audit)
         }
         unbalanced += mr_books_difference(&row->books, row->seq) != 0;
     }
+    ranges_show(audit);
     return unbalanced;
 }
 
@@ -237,11 +161,15 @@ static int audit_do(struct mr_audit *audit)
     if (audit->count == 0) {
         mr_cli_note(audit->cli, "no bridge has a cursor; the journal is all there is");
     }
+    if (mr_cli_flag(audit->cli, "accept")) {
+        return mr_audit_accept(audit);
+    }
     size_t unbalanced = rows_show(audit);
     if (unbalanced != 0) {
         return mr_cli_fail(audit->cli, MR_EXIT_FAILED,
                            "%zu of %zu do not balance: records were passed without a verdict, or "
-                           "counted twice; look at the gateway's log, and report it",
+                           "counted twice; look at the gateway's log, and report it; when you "
+                           "know what it was: millrace audit BRIDGE --accept --reason \"...\"",
                            unbalanced, audit->count);
     }
     return mr_cli_flag(audit->cli, "kafka") ? audit_kafka(audit) : MR_EXIT_OK;
@@ -255,7 +183,7 @@ static int audit_run(struct mr_cli *cli)
     };
     int code = audit_do(&audit);
 
-    mr_free(audit.rows);
+    mr_audit_free(&audit);
     return code;
 }
 
@@ -263,21 +191,29 @@ static const struct mr_cli_option audit_options[] = {
     {.name = "kafka",
      .type = MR_OPT_BOOL,
      .help = "Read the topics back and compare; needs the configuration (-c FILE)."},
-    {.name = "json", .type = MR_OPT_BOOL, .help = "One JSON object per bridge and lane."},
+    {.name = "json",
+     .type = MR_OPT_BOOL,
+     .help = "One JSON object per bridge and lane, then one per range."},
+    {.name = "accept",
+     .type = MR_OPT_BOOL,
+     .help = "What does not balance now was looked at: note it, and end the alert."},
+    {.name = "reason", .type = MR_OPT_STR, .help = "With --accept: what it was."},
     {.name = NULL},
 };
 
 const struct mr_command mr_command_audit = {
     .name = "audit",
     .group = "Look",
-    .arguments = "[BRIDGE]",
-    .arguments_max = 1,
+    .arguments = "[BRIDGE [LANE]]",
+    .arguments_max = 2,
     .summary = "balance the books: what became of every record",
     .help = "RECEIVED = DELIVERED + SKIPPED + DEAD + LOST + GIVEN UP + CONTROL + CONFIRMED\n"
             "- REPEATED + PENDING, since the bridge began, per bridge and lane. GIVEN UP: a seek\n"
             "passed over them. CONTROL: no events. CONFIRMED: the target's own position said so\n"
-            "after a crash (exactly_once). REPEATED: a seek went back over them. Works beside a\n"
-            "running gateway and without one. Exit code 1: they do not balance.\n\n"
+            "after a crash (exactly_once). REPEATED: a seek went back over them. DROPPED: passed\n"
+            "over for want of room. Below stands where cursors were put by hand or by a target.\n"
+            "Works beside a running gateway and without one. Exit code 1: they do not balance.\n"
+            "--accept (of one lane with LANE): it was looked at; that is noted with the reason.\n\n"
             "--kafka reads everything back at read_committed. With `headers: id` (or full) each\n"
             "event is looked for by its millrace_id: FOUND must be what the books say, none\n"
             "unknown, all in order, with exactly_once none twice. Without ids the records are\n"

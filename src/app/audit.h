@@ -1,6 +1,8 @@
 /* audit.h - what the files of `millrace audit` share.
  *
  *     audit.c        the books
+ *     audit_read.c   from a running gateway, or from the files
+ *     audit_accept.c the operator's word
  *     audit_kafka.c  the topics, read back
  *
  * Thread: main.   Memory: a row per cursor; a bit per record while topics are read back.
@@ -13,6 +15,14 @@
 #include "app/ledger.h"
 #include "app/settings.h"
 
+/* A range (journal/ranges.h), with its texts. */
+struct mr_audit_range {
+    struct mr_range range;
+    char name[MR_CURSOR_NAME_MAX + 1];
+    char reason[MR_RANGE_REASON_MAX + 1];
+    char time[40];
+};
+
 struct mr_audit {
     struct mr_cli *cli;
     const char *bridge; /* NULL: all */
@@ -20,10 +30,16 @@ struct mr_audit {
     char path[4096];            /* of the journal, without a gateway */
     struct mr_ledger_row *rows; /* by bridge and lane; mr_free() */
     size_t count;
+    struct mr_audit_range *ranges; /* in the order of their making; mr_free() */
+    size_t range_count;
 };
 
-/* Fill the rows anew, as they are now.  Not MR_EXIT_OK: why was said. */
+/* Fill rows and ranges anew, as they are now.  Not MR_EXIT_OK: why was said. */
 int mr_audit_read(struct mr_audit *audit);
+void mr_audit_free(struct mr_audit *audit);
+
+/* `audit --accept`: the books of the bridge, in its lane or in all, are accepted as they are. */
+int mr_audit_accept(struct mr_audit *audit);
 
 /* What has `bridge` in Kafka, by the books that were read before?  MR_EXIT_FAILED: not what they
  * say; else why it could not be found out was said.

@@ -6,29 +6,49 @@
  * books call delivered must have been found; what is newer than the second books' journal cannot
  * be ours.  So it may run beside a gateway that delivers all the time.
  *
- * With ids (header millrace_id: journal, lane, seq) there is a bit per record that the books are
- * of.  Which of them were delivered the books do not say, but how many: deliveries that a seek
- * back went over may be repetitions, and what the position confirmed after a crash may have been
- * anything; so the number lies between two bounds, which are equal where neither happened.
+ * With ids (header millrace_id: journal, lane, seq) it is counted how often each record is there
+ * that the books are of.  The ranges say how often each was settled (audit_passes.h), the columns
+ * how many of these were not deliveries.  So with exactly_once no record may be there more often
+ * than it was settled, none that was given up or dropped, and what is missing must be as many as
+ * were skipped, dead letters, lost, or no events.  Only what a target's position has confirmed
+ * after a crash may be either.  At least once, a record may be there more often.
+ *
+ * Where the ranges do not go back far enough, the number of different records must lie between two
+ * bounds.
  */
-#include "app/audit.h"
+#include "app/audit_passes.h"
 #include "app/cli/ends.h"
 #include "sink/kafka/readback.h"
 
 #include <inttypes.h>
 
-/* Records above the first books' begin that get a bit; 256 MiB. */
+/* For the counts of a lane; 256 MiB. */
 static const uint64_t bits_max = (uint64_t)1 << 31;
+
+enum {
+    COUNT_BITS_ONCE = 1, /* is it there? */
+    COUNT_BITS_OFTEN = 4 /* how often, up to 15: records were gone back over */
+};
 
 struct lane_check {
     const struct mr_ledger_row *row;
-    uint8_t *bits;    /* of `base` + 1 and on */
+    uint8_t *counts;  /* of `base` + 1 and on */
+    unsigned width;   /* bits of a count */
     uint64_t base;    /* begin, or later where there are too many */
-    uint64_t covered; /* how many bits */
+    uint64_t covered; /* how many counts */
     uint64_t found;   /* different ones up to the cursor */
     uint64_t again;   /* had been found */
     uint64_t unordered;
     uint64_t highest;
+    struct mr_passes passes;
+    bool known; /* passes are */
+    /* by passes: */
+    uint64_t missing; /* settled, and not there */
+    uint64_t loose;   /* ... where it may have been confirmed only */
+    uint64_t over;    /* there more often than it was settled */
+    uint64_t over_first;
+    uint64_t passed_over; /* there, though it was given up or dropped */
+    uint64_t passed_over_first;
 };
 
 struct check {
@@ -116,6 +136,26 @@ static bool id_parse(const struct check *check, struct mr_span id, size_t *lane,
     return false;
 }
 
+/* Count it once more; how often it had been there. */
+static unsigned count_up(struct lane_check *lane, uint64_t index)
+{
+    unsigned most = (1u << lane->width) - 1;
+    unsigned shift = (unsigned)(index * lane->width % 8);
+    uint8_t *byte = &lane->counts[index * lane->width / 8];
+    unsigned before = *byte >> shift & most;
+
+    if (before < most) {
+        *byte = (uint8_t)(*byte + (1u << shift));
+    }
+    return before;
+}
+
+static unsigned count_of(const struct lane_check *lane, uint64_t index)
+{
+    return (unsigned)(lane->counts[index * lane->width / 8] >> (index * lane->width % 8)) &
+           ((1u << lane->width) - 1);
+}
+
 static void mark(struct check *check, size_t index, uint32_t place, uint64_t seq)
 {
     struct lane_check *lane = &check->lanes[index];
@@ -127,10 +167,7 @@ static void mark(struct check *check, size_t index, uint32_t place, uint64_t seq
         return; /* older than the books */
     }
     if (seq - lane->base <= lane->covered) {
-        uint8_t *byte = &lane->bits[(seq - lane->base - 1) / 8];
-        uint8_t bit = (uint8_t)(1u << ((seq - lane->base - 1) % 8));
-        is_new = (*byte & bit) == 0;
-        *byte |= bit;
+        is_new = count_up(lane, seq - lane->base - 1) == 0;
     }
     lane->again += !is_new;
     if (is_new) {
@@ -184,6 +221,16 @@ static void complain(struct check *check, const struct lane_check *lane, const c
     check->failed = true;
 }
 
+static void complain_of(struct check *check, const struct lane_check *lane, const char *what,
+                        uint64_t count, uint64_t first)
+{
+    char text[160];
+    struct mr_text out = mr_text_over(text, sizeof(text));
+
+    mr_text_fmt(&out, "%s %" PRIu64, what, first);
+    complain(check, lane, text, count);
+}
+
 static void unchecked(const struct check *check, const char *what)
 {
     mr_cli_note(check->audit->cli, "%s: not checked: %s", check->bridge->name, what);
@@ -216,20 +263,89 @@ static bool is_shared(const struct check *check, const struct mr_settings *setti
     return shared;
 }
 
-static void judge_lane(struct check *check, const struct lane_check *lane, uint64_t newest,
-                       bool shared)
+/* How often is each record there, against how often it was settled? */
+static void sweep(struct lane_check *lane)
+{
+    for (size_t i = 0; i < lane->passes.count; i++) {
+        const struct mr_piece *piece = &lane->passes.pieces[i];
+        unsigned wanted = piece->settled + piece->confirmed;
+        for (uint64_t seq = piece->first; seq <= piece->last; seq++) {
+            unsigned count = count_of(lane, seq - lane->base - 1);
+            if (count > wanted && wanted == 0) {
+                lane->passed_over_first = lane->passed_over == 0 ? seq : lane->passed_over_first;
+                lane->passed_over += 1;
+            } else if (count > wanted) {
+                lane->over_first = lane->over == 0 ? seq : lane->over_first;
+                lane->over += count - wanted;
+            } else {
+                unsigned missing = wanted - count;
+                unsigned loose = missing < piece->confirmed ? missing : piece->confirmed;
+                lane->loose += loose;
+                lane->missing += missing - loose;
+            }
+        }
+    }
+}
+
+/* Those of the lane that were settled by a verdict, and are not in Kafka. */
+static uint64_t absent(const struct lane_check *lane)
+{
+    const uint64_t *columns = lane->row->books.columns;
+
+    return columns[MR_COLUMN_SKIPPED] + columns[MR_COLUMN_DEAD_LETTERS] +
+           columns[MR_COLUMN_CONTROL] + columns[MR_COLUMN_LOST] - lane->passes.lost;
+}
+
+static const char missing_text[] =
+    "events are missing: the books say delivered, Kafka has them not";
+static const char extra_text[] = "events are there that the books do not call delivered";
+
+/* Nothing is loose but what positions have confirmed. */
+static void judge_passes(struct check *check, struct lane_check *lane, bool shared)
+{
+    bool once = check->conf->delivery == MR_KAFKA_EXACTLY_ONCE;
+    /* What was refused at last may have arrived before. */
+    uint64_t arrived = once ? 0 : lane->row->books.columns[MR_COLUMN_DEAD_LETTERS];
+
+    sweep(lane);
+    if (lane->missing > absent(lane)) {
+        complain(check, lane, missing_text, lane->missing - absent(lane));
+    }
+    if (!shared && lane->missing + lane->loose + arrived < absent(lane)) {
+        complain(check, lane, extra_text, absent(lane) - lane->missing - lane->loose - arrived);
+    }
+    if (!shared && once && lane->width == COUNT_BITS_OFTEN && lane->over != 0) {
+        complain_of(check, lane, "repetitions are there, the first of record", lane->over,
+                    lane->over_first);
+    }
+    if (!shared && once && lane->passed_over != 0) {
+        complain_of(check, lane, "events are there that were given up or dropped, the first record",
+                    lane->passed_over, lane->passed_over_first);
+    }
+}
+
+static void judge_bounds(struct check *check, const struct lane_check *lane, bool shared)
+{
+    const struct mr_books *books = &lane->row->books;
+
+    if (lane->found < least(books)) {
+        complain(check, lane, missing_text, least(books) - lane->found);
+    }
+    if (!shared && lane->found > most(books)) {
+        complain(check, lane, extra_text, lane->found - most(books));
+    }
+}
+
+static void judge_lane(struct check *check, struct lane_check *lane, uint64_t newest, bool shared)
 {
     const struct mr_books *books = &lane->row->books;
     bool whole = check->cut == 0 && lane->base == books->begin;
     bool seeked = books->columns[MR_COLUMN_REPEATED] != 0;
 
-    if (whole && lane->found < least(books)) {
-        complain(check, lane, "events are missing: the books say delivered, Kafka has them not",
-                 least(books) - lane->found);
-    }
-    if (whole && !shared && lane->found > most(books)) {
-        complain(check, lane, "events are there that the books do not call delivered",
-                 lane->found - most(books));
+    if (whole && lane->known) {
+        judge_passes(check, lane, shared);
+    } else if (whole) {
+        judge_bounds(check, lane, shared);
     }
     if (newest != MR_SEQ_UNKNOWN && lane->highest > newest) {
         complain(
@@ -275,7 +391,7 @@ static void judge_ids(struct check *check, const struct mr_settings *settings,
     bool shared = is_shared(check, settings);
 
     for (size_t i = 0; i < check->lane_count; i++) {
-        const struct lane_check *lane = &check->lanes[i];
+        struct lane_check *lane = &check->lanes[i];
         uint64_t newest = MR_SEQ_UNKNOWN;
         for (size_t j = 0; j < after->count; j++) {
             const struct mr_ledger_row *row = &after->rows[j];
@@ -289,7 +405,12 @@ static void judge_ids(struct check *check, const struct mr_settings *settings,
             unchecked(check, "there are too many records for a bit each; only the newest were");
         }
         if (lane->row->books.columns[MR_COLUMN_REPEATED] != 0) {
-            unchecked(check, "order and repetitions, because a seek went back");
+            unchecked(check, lane->known ? "order, because a seek went back"
+                                         : "order and repetitions, because a seek went back");
+        }
+        if (!lane->known) {
+            unchecked(check, "event by event, because the list of ranges is not whole; the number "
+                             "was, between two bounds");
         }
     }
     if (check->malformed != 0) {
@@ -419,11 +540,14 @@ static void check_lanes(struct check *check)
         }
         uint64_t newest = row->newest == MR_SEQ_UNKNOWN ? row->seq : row->newest;
         *lane = (struct lane_check){.row = row, .base = row->books.begin};
-        if (newest - lane->base > bits_max) {
-            lane->base = newest - bits_max;
+        lane->known = mr_passes_of(check->audit, row, &lane->passes);
+        lane->width = lane->known && row->books.columns[MR_COLUMN_REPEATED] != 0 ? COUNT_BITS_OFTEN
+                                                                                 : COUNT_BITS_ONCE;
+        if (newest - lane->base > bits_max / lane->width) {
+            lane->base = newest - bits_max / lane->width;
         }
         lane->covered = newest - lane->base;
-        lane->bits = mr_alloc(lane->covered / 8 + 1);
+        lane->counts = mr_alloc(lane->covered * lane->width / 8 + 1);
         check->lane_count += 1;
     }
 }
@@ -440,6 +564,7 @@ static int check_run(struct check *check, const struct mr_settings *settings)
                            why.text);
     }
     after.rows = NULL;
+    after.ranges = NULL;
     int code = mr_audit_read(&after);
     if (code == MR_EXIT_OK) {
         if (check->cut != 0) {
@@ -460,7 +585,7 @@ static int check_run(struct check *check, const struct mr_settings *settings)
             code = check_positions(check, &after);
         }
     }
-    mr_free(after.rows);
+    mr_audit_free(&after);
     return code == MR_EXIT_OK && check->failed ? MR_EXIT_FAILED : code;
 }
 
@@ -473,7 +598,8 @@ int mr_audit_kafka(const struct mr_audit *audit, const struct mr_settings *setti
     check_lanes(&check);
     int code = check_run(&check, settings);
     for (size_t i = 0; i < check.lane_count; i++) {
-        mr_free(check.lanes[i].bits);
+        mr_free(check.lanes[i].counts);
+        mr_free(check.lanes[i].passes.pieces);
     }
     mr_free(check.lanes);
     mr_free(check.newest);

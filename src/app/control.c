@@ -68,6 +68,51 @@ static enum mr_admin_status answer_ledger(struct gateway *gateway,
     return MR_ADMIN_OK;
 }
 
+/* The cursor's books are off, and the operator knows why. */
+static enum mr_admin_status ledger_accept(struct gateway *gateway, const char *name, uint32_t lane,
+                                          const char *reason, struct mr_text *page)
+{
+    struct mr_cursor *cursor = mr_ledger_cursor(gateway, name, lane);
+    int64_t difference = 0;
+
+    if (cursor == NULL) {
+        return answer_error(page, MR_ADMIN_NOT_FOUND, "no bridge of that name has such a lane");
+    }
+    enum mr_err err = mr_cursor_accept(cursor, reason, &difference);
+    if (err == MR_ERR_REJECT) {
+        return answer_error(page, MR_ADMIN_CONFLICT,
+                            "its books balance; there is nothing to accept");
+    }
+    if (err != MR_OK) {
+        return answer_error(page, MR_ADMIN_FAILED, "it cannot be written; check the disk");
+    }
+    mr_log(MR_LOG_WARN, "bridge",
+           "%s: the books of lane %" PRIu32 " are off by %" PRId64
+           ", and accepted by the operator: "
+           "%s",
+           name, lane, difference, reason);
+    mr_text_fmt(page, "{\"lane\":%" PRIu32 ",\"accepted\":%" PRId64 "}\n", lane, difference);
+    return MR_ADMIN_OK;
+}
+
+/* ?name=&lane=&reason= */
+static enum mr_admin_status answer_accept(struct gateway *gateway,
+                                          const struct mr_admin_request *request,
+                                          struct mr_text *page)
+{
+    const char *name = mr_admin_argument(request, "name");
+    const char *reason = mr_admin_argument(request, "reason");
+    const char *lane_text = mr_admin_argument(request, "lane");
+    uint64_t lane = 0;
+
+    if (name == NULL || reason == NULL || reason[0] == '\0' || lane_text == NULL ||
+        mr_parse_u64(mr_span_of(lane_text), UINT32_MAX, &lane) != MR_OK) {
+        return answer_error(page, MR_ADMIN_BAD_REQUEST,
+                            "which books, and why? give ?name=, &lane= and &reason=");
+    }
+    return ledger_accept(gateway, name, (uint32_t)lane, reason, page);
+}
+
 /* ---- bridges ---- */
 
 /* Ring the workers of bridge `name`; false: there is none. */
@@ -426,17 +471,12 @@ static enum mr_admin_status answer_partitions(struct gateway *gateway,
 
 static const struct page_row pages[] = {
     {"status", false, answer_status}, /* of the gateway, then of its parts */
-    {"ledger", false, answer_ledger},
-    {"bridges", false, answer_bridges},
-    {"bridges/partitions", false, answer_partitions},
-    {"bridges/pause", true, answer_pause},
-    {"bridges/resume", true, answer_resume},
-    {"bridges/seek", true, answer_seek},
-    {"clients", false, answer_clients},
-    {"clients/kick", true, answer_kick},
-    {"bans", false, answer_bans},
-    {"bans/clear", true, answer_bans_clear},
-    {"dead-letters/drop", true, answer_drop},
+    {"ledger", false, answer_ledger},           {"ledger/accept", true, answer_accept},
+    {"bridges", false, answer_bridges},         {"bridges/partitions", false, answer_partitions},
+    {"bridges/pause", true, answer_pause},      {"bridges/resume", true, answer_resume},
+    {"bridges/seek", true, answer_seek},        {"clients", false, answer_clients},
+    {"clients/kick", true, answer_kick},        {"bans", false, answer_bans},
+    {"bans/clear", true, answer_bans_clear},    {"dead-letters/drop", true, answer_drop},
     {"dead-letters/retry", true, answer_retry},
 };
 

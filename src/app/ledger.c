@@ -42,8 +42,23 @@ void mr_ledger_put(struct mr_text *out, const struct mr_ledger_row *row)
         mr_text_fmt(out, ",\"%s\":%" PRIu64, mr_column_names[i], row->books.columns[i]);
     }
     put_end(out, "pending", row, mr_ledger_pending(row));
-    mr_text_fmt(out, ",\"balanced\":%s,\"difference\":%" PRId64 "}",
-                difference == 0 ? "true" : "false", difference);
+    mr_text_fmt(out, ",\"balanced\":%s,\"difference\":%" PRId64 ",\"accepted\":%" PRId64 "}",
+                difference == 0 ? "true" : "false", difference, row->books.accepted);
+}
+
+void mr_ledger_put_range(struct mr_text *out, const struct mr_range *range, const char *time)
+{
+    mr_text_add(out, "{\"bridge\":");
+    mr_json_add_string(out, mr_span_of(range->name));
+    mr_text_fmt(out, ",\"lane\":%" PRIu32 ",\"time\":\"%s\",\"from\":%" PRIu64 ",\"to\":%" PRIu64,
+                range->lane, time, range->from, range->to);
+    if (range->is_acceptance) {
+        mr_text_fmt(out, ",\"accepted\":%" PRId64 ",\"reason\":", range->accepted);
+        mr_json_add_string(out, mr_span_of(range->reason));
+        mr_text_add(out, "}");
+    } else {
+        mr_text_fmt(out, ",\"column\":\"%s\"}", mr_column_names[range->column]);
+    }
 }
 
 struct page {
@@ -67,12 +82,27 @@ static void on_row(void *arg, const struct mr_books_row *found)
     page->any = true;
 }
 
+static void on_range(void *arg, const struct mr_range *range)
+{
+    struct page *page = arg;
+    char time[40];
+    struct mr_text text = mr_text_over(time, sizeof(time));
+
+    mr_text_time_us(&text, range->at_us);
+    mr_text_add(page->text, page->any ? "," : "");
+    mr_ledger_put_range(page->text, range, time);
+    page->any = true;
+}
+
 void mr_ledger_page(struct gateway *gateway, struct mr_text *text)
 {
     struct page page = {.text = text, .balances = true};
 
     mr_text_fmt(text, "{\"journal_id\":\"%s\",\"ledger\":[", gateway->journal_id);
     mr_books_list(gateway->journal, on_row, &page);
+    mr_text_add(text, "],\"ranges\":[");
+    page.any = false;
+    mr_ranges_list(gateway->journal, on_range, &page);
     mr_text_fmt(text, "],\"balanced\":%s}\n", page.balances ? "true" : "false");
 }
 
@@ -89,4 +119,27 @@ bool mr_ledger_balances(struct gateway *gateway)
     }
     mr_mutex_unlock(&gateway->mutex);
     return balances;
+}
+
+struct wanted {
+    const char *name;
+    uint32_t lane;
+    struct mr_cursor *cursor;
+};
+
+static void on_wanted(void *arg, const struct mr_books_row *found)
+{
+    struct wanted *wanted = arg;
+
+    if (found->lane_index == wanted->lane && strcmp(found->name, wanted->name) == 0) {
+        wanted->cursor = found->cursor;
+    }
+}
+
+struct mr_cursor *mr_ledger_cursor(struct gateway *gateway, const char *name, uint32_t lane)
+{
+    struct wanted wanted = {.name = name, .lane = lane};
+
+    mr_books_list(gateway->journal, on_wanted, &wanted);
+    return wanted.cursor;
 }

@@ -8,7 +8,7 @@
 #define MR_APP_LEDGER_H
 
 #include "base/text.h"
-#include "journal/books.h"
+#include "journal/ranges.h"
 
 struct mr_ledger_row {
     char name[MR_CURSOR_NAME_MAX + 1];
@@ -23,11 +23,15 @@ uint64_t mr_ledger_pending(const struct mr_ledger_row *row);
 
 /* One JSON object. */
 void mr_ledger_put(struct mr_text *out, const struct mr_ledger_row *row);
+void mr_ledger_put_range(struct mr_text *out, const struct mr_range *range, const char *time);
 
 struct gateway;
 
 /* /api/v1/ledger */
 void mr_ledger_page(struct gateway *gateway, struct mr_text *page);
 bool mr_ledger_balances(struct gateway *gateway);
+
+/* Of a bridge, whether it runs or not; NULL: there is none. */
+struct mr_cursor *mr_ledger_cursor(struct gateway *gateway, const char *name, uint32_t lane);
 
 #endif

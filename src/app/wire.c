@@ -134,6 +134,7 @@ static enum mr_err start_journal(struct gateway *gateway, struct mr_error *why)
             .max_bytes = conf->max_bytes,
             .keep_us = conf->keep_us,
             .when_full = (enum mr_when_full)conf->when_full,
+            .keep_ranges = true,
             .segment_bytes = (uint32_t)conf->segment_bytes,
             .record_bytes_max = (uint32_t)gateway->settings.broker.max_packet_size + 131072,
             .commit_delay_us_max =

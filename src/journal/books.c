@@ -6,6 +6,7 @@ const char *const mr_column_names[MR_COLUMNS] = {
     [MR_COLUMN_DEAD_LETTERS] = "dead_letters", [MR_COLUMN_LOST] = "lost",
     [MR_COLUMN_GIVEN_UP] = "given_up",         [MR_COLUMN_CONTROL] = "control",
     [MR_COLUMN_CONFIRMED] = "confirmed",       [MR_COLUMN_REPEATED] = "repeated",
+    [MR_COLUMN_DROPPED] = "dropped",
 };
 
 int64_t mr_books_difference(const struct mr_books *books, uint64_t seq)
@@ -15,7 +16,7 @@ int64_t mr_books_difference(const struct mr_books *books, uint64_t seq)
     for (uint32_t i = 0; i < MR_COLUMNS; i++) {
         sum += i == MR_COLUMN_REPEATED ? 0 - books->columns[i] : books->columns[i];
     }
-    return (int64_t)(sum - (seq - books->begin));
+    return (int64_t)(sum - (seq - books->begin) - (uint64_t)books->accepted);
 }
 
 void mr_books_put(const struct mr_books *books, uint8_t *out)
@@ -31,16 +32,6 @@ void mr_books_get(const uint8_t *in, struct mr_books *out)
     out->begin = mr_get_u64(in);
     for (size_t i = 0; i < MR_COLUMNS; i++) {
         out->columns[i] = mr_get_u64(in + 8 * (i + 1));
-    }
-}
-
-void mr_books_move(struct mr_books *books, uint64_t from, uint64_t to, enum mr_cursor_rule rule)
-{
-    if (to < from) {
-        books->columns[MR_COLUMN_REPEATED] += from - to;
-    } else {
-        books->columns[rule == MR_CURSOR_LEADS ? MR_COLUMN_GIVEN_UP : MR_COLUMN_CONFIRMED] +=
-            to - from;
     }
 }
 
@@ -71,7 +62,7 @@ void mr_books_list(struct mr_journal *journal,
     mr_mutex_lock(&journal->cursor_mutex);
     for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
         struct mr_cursor *cursor = &journal->cursors[i];
-        struct mr_books_row row = {.name = cursor->name};
+        struct mr_books_row row = {.name = cursor->name, .cursor = cursor};
 
         if (cursor->used && cursor->name[0] != '$') {
             row.lane = cursor->lane;

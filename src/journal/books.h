@@ -1,7 +1,7 @@
 /* books.h - what became of every record that a cursor has passed, counted.
  *
  *     cursor - begin = delivered + skipped + dead letters + lost + given up + control
- *                      + confirmed - repeated
+ *                      + confirmed + dropped - repeated
  *
  * The counts stand in the cursor's slot and change in the same write as its seq, so a crash
  * finds cursor and counts of the same moment.  They come from the verdict on each record, not
@@ -26,6 +26,7 @@ enum mr_column {
     MR_COLUMN_CONTROL,      /* no events, or letters addressed to another bridge */
     MR_COLUMN_CONFIRMED,    /* the target's own position says that it had them before a crash */
     MR_COLUMN_REPEATED,     /* gone back over; counted once more when they come again */
+    MR_COLUMN_DROPPED,      /* passed over for want of room, as the configuration says */
     MR_COLUMNS,
 };
 
@@ -34,9 +35,12 @@ extern const char *const mr_column_names[MR_COLUMNS]; /* "dead_letters" */
 struct mr_books {
     uint64_t begin; /* the counts are of what is behind this seq */
     uint64_t columns[MR_COLUMNS];
+    int64_t accepted; /* by how much they are off, and the operator knows (ranges.h) */
 };
 
-/* What the columns say the cursor has passed, less what it has: 0 when they balance. */
+/* What the columns say the cursor has passed, less what it has and what was accepted: 0 when they
+ * balance.
+ */
 int64_t mr_books_difference(const struct mr_books *books, uint64_t seq);
 
 /* Move the cursor to `seq` (as mr_cursor_set(): never backwards, never beyond durable) and
@@ -50,6 +54,7 @@ uint64_t mr_cursor_books(struct mr_cursor *cursor, struct mr_books *out);
 /* Of all bridges, whether they run or not. */
 struct mr_books_row {
     const char *name;
+    struct mr_cursor *cursor;
     struct mr_lane *lane; /* closed where only the cursors were opened */
     uint32_t lane_index;
     uint64_t seq;

@@ -35,6 +35,8 @@ enum {
     CURSOR_FILE_BYTES = 2 * MR_CURSORS_MAX * MR_CURSOR_SLOT_BYTES,
 };
 
+_Static_assert(SLOT_BOOKS_AT + 8 * (1 + MR_COLUMNS) <= SLOT_CRC_AT, "the books end before it");
+
 static uint32_t slot_flags(const struct mr_cursor *cursor, bool forgotten)
 {
     static const uint32_t rules[] = {
@@ -52,15 +54,8 @@ static enum mr_cursor_rule rule_of(uint32_t flags)
     return (flags & SLOT_FOLLOWS) != 0 ? MR_CURSOR_FOLLOWS : MR_CURSOR_NEW;
 }
 
-/* What a slot says beside what stays. */
-struct slot {
-    uint64_t seq;
-    struct mr_books books;
-    bool forgotten;
-};
-
-static void slot_put(const struct mr_cursor *cursor, uint64_t generation, const struct slot *slot,
-                     uint8_t out[MR_CURSOR_SLOT_BYTES])
+static void slot_put(const struct mr_cursor *cursor, uint64_t generation,
+                     const struct cursor_slot *slot, uint8_t out[MR_CURSOR_SLOT_BYTES])
 {
     size_t len = strlen(cursor->name);
 
@@ -174,7 +169,8 @@ static enum mr_err cursors_load(struct mr_journal *journal, const char *path, st
                                        path, mr_file_last_cause());
 }
 
-static enum mr_err cursors_make(struct mr_journal *journal, const char *path, struct mr_error *why)
+enum mr_err mr_cursors_file_make(struct mr_journal *journal, const char *path, uint64_t bytes,
+                                 struct mr_error *why)
 {
     struct path unfinished;
     struct mr_text text = mr_text_over(unfinished.text, sizeof(unfinished.text));
@@ -189,7 +185,7 @@ static enum mr_err cursors_make(struct mr_journal *journal, const char *path, st
     if (err != MR_OK) {
         return err == MR_ERR_FULL ? err : MR_ERR_IO;
     }
-    err = mr_file_fill_zero(&file, CURSOR_FILE_BYTES);
+    err = mr_file_fill_zero(&file, bytes);
     mr_file_close(&file);
     if (err == MR_OK) {
         err = mr_path_rename(unfinished.text, path);
@@ -224,7 +220,7 @@ enum mr_err mr_cursors_open(struct mr_journal *journal, struct mr_error *why)
         if (journal->read_only) {
             return MR_OK;
         }
-        err = cursors_make(journal, path.text, why);
+        err = mr_cursors_file_make(journal, path.text, CURSOR_FILE_BYTES, why);
         if (err != MR_OK) {
             return err;
         }
@@ -235,11 +231,14 @@ enum mr_err mr_cursors_open(struct mr_journal *journal, struct mr_error *why)
         journal->cursor_file.fd = -1;
         return err;
     }
-    return cursors_load(journal, path.text, why);
+    err = cursors_load(journal, path.text, why);
+    bool make = journal->keep_ranges && !journal->read_only;
+    return err == MR_OK ? mr_ranges_open(journal, make, why) : err;
 }
 
 void mr_cursors_close(struct mr_journal *journal)
 {
+    mr_ranges_close(journal);
     if (journal->cursor_file.fd >= 0) {
         mr_file_close(&journal->cursor_file);
     }
@@ -249,9 +248,8 @@ void mr_cursors_close(struct mr_journal *journal)
     mr_free(journal->cursors);
 }
 
-/* Write `said` to the older copy; not synced yet. */
-static enum mr_err cursor_write(struct mr_journal *journal, struct mr_cursor *cursor,
-                                const struct slot *said)
+enum mr_err mr_cursor_slot_write(struct mr_journal *journal, struct mr_cursor *cursor,
+                                 const struct cursor_slot *said)
 {
     uint8_t slot[MR_CURSOR_SLOT_BYTES];
     uint32_t index = (uint32_t)(cursor - journal->cursors);
@@ -267,17 +265,16 @@ static enum mr_err cursor_write(struct mr_journal *journal, struct mr_cursor *cu
     return err;
 }
 
-/* What was written is on the disk now. */
-static void cursor_written(struct mr_cursor *cursor, const struct slot *slot)
+void mr_cursor_slot_written(struct mr_cursor *cursor, const struct cursor_slot *slot)
 {
     atomic_store_explicit(&cursor->seq_on_disk, slot->seq, memory_order_relaxed);
     cursor->books_on_disk = slot->books;
 }
 
 /* As it is now; true: the disk has another one. */
-static bool cursor_changed(struct mr_cursor *cursor, struct slot *out)
+static bool cursor_changed(struct mr_cursor *cursor, struct cursor_slot *out)
 {
-    *out = (struct slot){.forgotten = false};
+    *out = (struct cursor_slot){.forgotten = false};
     out->seq = mr_cursor_books(cursor, &out->books);
     return out->seq != atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed) ||
            memcmp(&out->books, &cursor->books_on_disk, sizeof(out->books)) != 0;
@@ -288,7 +285,7 @@ enum { SLOTS_PER_ROUND = 64 };
 
 static enum mr_err cursors_write_round(struct mr_journal *journal, uint32_t first)
 {
-    struct slot slots[SLOTS_PER_ROUND];
+    struct cursor_slot slots[SLOTS_PER_ROUND];
     bool changed[SLOTS_PER_ROUND] = {false};
     bool any = false;
     enum mr_err err = MR_OK;
@@ -298,7 +295,7 @@ static enum mr_err cursors_write_round(struct mr_journal *journal, uint32_t firs
 
         changed[i] = cursor->used && cursor_changed(cursor, &slots[i]);
         if (changed[i]) {
-            err = cursor_write(journal, cursor, &slots[i]);
+            err = mr_cursor_slot_write(journal, cursor, &slots[i]);
             any = true;
         }
     }
@@ -310,7 +307,7 @@ static enum mr_err cursors_write_round(struct mr_journal *journal, uint32_t firs
     }
     for (uint32_t i = 0; i < SLOTS_PER_ROUND; i++) {
         if (changed[i]) {
-            cursor_written(&journal->cursors[first + i], &slots[i]);
+            mr_cursor_slot_written(&journal->cursors[first + i], &slots[i]);
         }
     }
     return MR_OK;
@@ -455,8 +452,9 @@ static enum mr_err cursor_make(struct mr_journal *journal, struct mr_cursor *cur
     cursor->epoch = journal->epoch;
     atomic_store_explicit(&cursor->paused, name_is_paused(journal, name), memory_order_relaxed);
     atomic_store_explicit(&cursor->rule, MR_CURSOR_NEW, memory_order_relaxed);
-    const struct slot slot = {.seq = seq, .books = {.begin = seq}};
-    err = cursor_write(journal, cursor, &slot);
+    const struct cursor_slot slot = {.seq = seq, .books = {.begin = seq}};
+    err = mr_ranges_forget(journal, name, lane);
+    err = err == MR_OK ? mr_cursor_slot_write(journal, cursor, &slot) : err;
     if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
         err = MR_ERR_IO;
     }
@@ -467,7 +465,7 @@ static enum mr_err cursor_make(struct mr_journal *journal, struct mr_cursor *cur
     }
     atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
     cursor->books = slot.books;
-    cursor_written(cursor, &slot);
+    mr_cursor_slot_written(cursor, &slot);
     cursor->used = true;
     return MR_OK;
 }
@@ -586,37 +584,6 @@ enum mr_cursor_rule mr_cursor_rule(const struct mr_cursor *cursor)
     return atomic_load_explicit(&cursor->rule, memory_order_relaxed);
 }
 
-enum mr_err mr_cursor_put(struct mr_cursor *cursor, uint64_t seq, enum mr_cursor_rule rule)
-{
-    struct mr_journal *journal = cursor->lane->journal;
-
-    mr_mutex_lock(&journal->cursor_mutex);
-    enum mr_cursor_rule before = mr_cursor_rule(cursor);
-    struct slot slot = {.seq = seq};
-    mr_books_move(&slot.books, mr_cursor_books(cursor, &slot.books), seq, rule);
-    atomic_store_explicit(&cursor->rule, rule, memory_order_relaxed);
-    enum mr_err err = cursor_write(journal, cursor, &slot);
-    if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
-        err = MR_ERR_IO;
-    }
-    if (err == MR_OK) {
-        mr_mutex_lock(&cursor->books_mutex);
-        atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
-        cursor->books = slot.books;
-        mr_mutex_unlock(&cursor->books_mutex);
-        cursor_written(cursor, &slot);
-    } else {
-        atomic_store_explicit(&cursor->rule, before, memory_order_relaxed);
-    }
-    mr_mutex_unlock(&journal->cursor_mutex);
-    return err;
-}
-
-enum mr_err mr_cursor_seek(struct mr_cursor *cursor, uint64_t seq)
-{
-    return mr_cursor_put(cursor, seq, MR_CURSOR_LEADS);
-}
-
 bool mr_cursor_is_paused(const struct mr_cursor *cursor)
 {
     return atomic_load_explicit(&cursor->paused, memory_order_relaxed);
@@ -634,10 +601,10 @@ enum mr_err mr_cursor_pause(struct mr_journal *journal, const char *name, bool p
         if (cursor->used && strcmp(cursor->name, name) == 0) {
             atomic_store_explicit(&cursor->paused, paused, memory_order_relaxed);
             /* With the seq that is on disk: what is newer is the keeper's to write. */
-            const struct slot slot = {
+            const struct cursor_slot slot = {
                 .seq = atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed),
                 .books = cursor->books_on_disk};
-            err = cursor_write(journal, cursor, &slot);
+            err = mr_cursor_slot_write(journal, cursor, &slot);
             any = true;
         }
     }
@@ -651,11 +618,11 @@ enum mr_err mr_cursor_pause(struct mr_journal *journal, const char *name, bool p
 /* The slot is free from now on; not synced yet. */
 static enum mr_err cursor_free(struct mr_journal *journal, struct mr_cursor *cursor)
 {
-    struct slot slot = {.forgotten = true};
+    struct cursor_slot slot = {.forgotten = true};
 
     slot.seq = mr_cursor_books(cursor, &slot.books);
-    enum mr_err err = cursor_write(journal, cursor, &slot);
-
+    enum mr_err err = mr_ranges_forget(journal, cursor->name, cursor->lane_index);
+    err = err == MR_OK ? mr_cursor_slot_write(journal, cursor, &slot) : err;
     cursor->used = err != MR_OK;
     return err;
 }

@@ -144,6 +144,7 @@ static void options_take(struct mr_journal *journal, const struct mr_journal_opt
     journal->when_full = options->when_full;
     journal->read_only = options->read_only;
     journal->cursors_only = options->cursors_only;
+    journal->keep_ranges = options->keep_ranges;
     journal->manual = options->manual;
     block_count = block_count > BLOCKS_MAX ? BLOCKS_MAX : block_count;
     journal->block_bytes = (uint32_t)round_up(block_bytes, PAGE_BYTES);

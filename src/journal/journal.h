@@ -46,6 +46,7 @@ struct mr_journal_options {
     uint32_t record_bytes_max;    /* larger appends are refused with REJECT */
     uint32_t commit_delay_us_max; /* how long a busy lane may gather; 0: 500 */
     enum mr_when_full when_full;
+    bool keep_ranges;  /* of cursors that were put elsewhere (ranges.h) */
     bool read_only;    /* tools: no lock, no recovery writes, no threads */
     bool cursors_only; /* tools: lanes stay closed, no recovery; cursor.h works */
     bool manual;       /* tests: no threads; the steps below are called by hand */

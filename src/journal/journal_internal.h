@@ -24,6 +24,7 @@
 #include "journal/forecast.h"
 #include "journal/journal.h"
 #include "journal/names_internal.h"
+#include "journal/ranges.h"
 #include "journal/reader.h"
 #include "journal/scan.h"
 #include "journal/storage_internal.h"
@@ -238,7 +239,9 @@ struct mr_journal {
     struct mr_mutex watch_mutex;  /* the cursors' watchers */
     struct mr_cursor *cursors;
     struct mr_file cursor_file;
-    bool cursors_failed; /* a write or sync of the file failed: never again */
+    bool cursors_failed;   /* a write or sync of the file failed: never again */
+    struct ranges *ranges; /* NULL: none are kept */
+    bool keep_ranges;
     struct mr_thread *keeper;
     struct mr_wake keeper_wake;
     _Atomic bool stopping;
@@ -262,19 +265,46 @@ uint64_t mr_epoch_floor(const struct mr_journal *journal, uint32_t lane);
 
 /* ---- books.c ---- */
 
-/* The 72 bytes of a slot. */
+/* The 80 bytes of a slot. */
 void mr_books_put(const struct mr_books *books, uint8_t *out);
 void mr_books_get(const uint8_t *in, struct mr_books *out);
 
-/* The cursor was put from `from` to `to`, as mr_cursor_put() says. */
-void mr_books_move(struct mr_books *books, uint64_t from, uint64_t to, enum mr_cursor_rule rule);
+/* ---- ranges.c; all under the journal's cursor_mutex ---- */
+
+/* Behind the cursors; `make`: if there is no file yet.  Without one none are kept. */
+enum mr_err mr_ranges_open(struct mr_journal *journal, bool make, struct mr_error *why) MR_MUST_USE;
+void mr_ranges_close(struct mr_journal *journal);
+
+/* Note `range` for the cursor's write of that generation, which follows; then one of the next. */
+enum mr_err mr_range_write(struct mr_journal *journal, const struct mr_range *range,
+                           uint64_t generation) MR_MUST_USE;
+void mr_range_written(struct mr_journal *journal); /* it was written */
+void mr_range_undo(struct mr_journal *journal);    /* it was not */
+
+/* The cursor is gone, or begins anew. */
+enum mr_err mr_ranges_forget(struct mr_journal *journal, const char *name,
+                             uint32_t lane) MR_MUST_USE;
 
 /* ---- cursor.c ---- */
 
 enum mr_err mr_cursors_open(struct mr_journal *journal, struct mr_error *why) MR_MUST_USE;
 void mr_cursors_close(struct mr_journal *journal);
 void mr_cursors_path(const struct mr_journal *journal, struct path *out);
+enum mr_err mr_cursors_file_make(struct mr_journal *journal, const char *path, uint64_t bytes,
+                                 struct mr_error *why) MR_MUST_USE;
 enum mr_err mr_cursors_write(struct mr_journal *journal) MR_MUST_USE; /* those that changed */
+
+/* What a slot says beside what stays. */
+struct cursor_slot {
+    uint64_t seq;
+    struct mr_books books;
+    bool forgotten;
+};
+
+/* Write it to the older copy; not synced yet.  Then: it is on the disk. */
+enum mr_err mr_cursor_slot_write(struct mr_journal *journal, struct mr_cursor *cursor,
+                                 const struct cursor_slot *said) MR_MUST_USE;
+void mr_cursor_slot_written(struct mr_cursor *cursor, const struct cursor_slot *slot);
 
 /* Does anybody but the gateway itself (names with a `$`) have a cursor? */
 bool mr_cursors_has_bridge(struct mr_journal *journal, uint32_t lane);

@@ -29,6 +29,7 @@
  *   (2) Nothing is submitted unless PLACED.
  *   (3) While the cursor's rule is LEADS, nothing was committed behind the cursor.
  */
+#include "journal/ranges.h"
 #include "pipeline/bridge_internal.h"
 
 #include <inttypes.h>
@@ -130,11 +131,10 @@ static bool go_where_found(struct mr_bridge *b)
                b->name, b->position.found_seq + 1, seq, b->options.lane);
         mr_metric_add(b->metrics.lost, seq - b->position.found_seq);
         /* The move has counted only what comes again. */
-        const uint64_t columns[MR_COLUMNS] = {
-            [MR_COLUMN_LOST] = seq - b->position.found_seq,
-            [MR_COLUMN_REPEATED] = seq - b->position.found_seq,
-        };
-        (void)!mr_cursor_settle(b->cursor, seq, columns);
+        if (mr_cursor_lose(b->cursor, b->position.found_seq) != MR_OK) {
+            mr_worker_stop(b, "its cursor cannot be written");
+            return false;
+        }
     }
     return true;
 }

@@ -176,11 +176,9 @@ MUTANTS = (
            "src/pipeline/dead.c",
            "mr_port_settled(reject.flight, 1, 0);", "mr_port_settled(reject.flight, 1, 1);", BOOKS),
     Mutant("seek-unbooked", "what an operator passes over is in no column of the books",
-           "src/journal/books.c",
-           "books->columns[rule == MR_CURSOR_LEADS ? MR_COLUMN_GIVEN_UP : MR_COLUMN_CONFIRMED] +=\n"
-           "            to - from;",
-           "books->columns[rule == MR_CURSOR_LEADS ? MR_COLUMN_GIVEN_UP : MR_COLUMN_CONFIRMED] +=\n"
-           "            rule == MR_CURSOR_LEADS ? 0 : to - from;", BOOKS),
+           "src/journal/cursor_put.c",
+           "step->to > step->from ? step->to - step->from : step->from - step->to;",
+           "step->to > step->from ? 0 : step->from - step->to;", BOOKS),
     Mutant("books-forgotten", "the books of a bridge begin anew at each start",
            "src/journal/cursor.c",
            "mr_books_get(slot + SLOT_BOOKS_AT, &cursor->books);", "(void)mr_books_get;", BOOKS),

@@ -64,6 +64,7 @@ static enum mr_err start_journal(struct mr_error *why)
                                .name = "journal",
                                .lane_count = lanes_now,
                                .max_bytes = plan.journal_bytes,
+                               .keep_ranges = true,
                                .segment_bytes = plan.segment_bytes,
                                .block_bytes = plan.block_bytes,
                                .block_count = 8,

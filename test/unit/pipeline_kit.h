@@ -18,6 +18,7 @@ static struct mr_journal *journal_open(void)
         .lane_count = 1,
         .max_bytes = 64 << 20,
         .keep_us = journal_keep_us,
+        .keep_ranges = true,
         .segment_bytes = 512 << 10,
         .block_bytes = 64 << 10,
         .record_bytes_max = 64 << 10,

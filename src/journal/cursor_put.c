@@ -1,0 +1,163 @@
+/* cursor_put.c - cursors that go elsewhere than by settling, and books that are accepted as they
+ * are.
+ *
+ * The ranges (ranges.h) say where; they are written first, and are void without the cursor's write.
+ */
+#include "journal/journal_internal.h"
+
+/* Where the cursor is put, in one or more steps; the mutex is held. */
+struct moves {
+    struct mr_range steps[2];
+    size_t count;
+};
+
+static void moves_add(struct moves *moves, const struct mr_cursor *cursor, uint64_t from,
+                      uint64_t to, enum mr_column column)
+{
+    moves->steps[moves->count++] = (struct mr_range){.name = cursor->name,
+                                                     .lane = cursor->lane_index,
+                                                     .column = column,
+                                                     .from = from,
+                                                     .to = to,
+                                                     .reason = ""};
+}
+
+/* The ranges first: without the cursor's write they are void. */
+static enum mr_err moves_write(struct mr_journal *journal, struct mr_cursor *cursor,
+                               const struct moves *moves, const struct cursor_slot *slot)
+{
+    size_t written = 0;
+    enum mr_err err = MR_OK;
+
+    while (err == MR_OK && written < moves->count) {
+        err = mr_range_write(journal, &moves->steps[written], cursor->generation + 1);
+        written += err == MR_OK;
+    }
+    if (err == MR_OK) {
+        err = mr_cursor_slot_write(journal, cursor, slot);
+    }
+    if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
+        err = MR_ERR_IO;
+    }
+    for (size_t i = 0; err != MR_OK && i < written; i++) {
+        mr_range_undo(journal);
+    }
+    if (err == MR_OK && written != 0) {
+        mr_range_written(journal);
+    }
+    return err;
+}
+
+static enum mr_err cursor_move(struct mr_cursor *cursor, const struct moves *moves, uint64_t seq,
+                               enum mr_cursor_rule rule)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+    enum mr_cursor_rule before = mr_cursor_rule(cursor);
+    struct cursor_slot slot = {.seq = seq};
+
+    (void)mr_cursor_books(cursor, &slot.books);
+    for (size_t i = 0; i < moves->count; i++) {
+        const struct mr_range *step = &moves->steps[i];
+        slot.books.columns[step->column] +=
+            step->to > step->from ? step->to - step->from : step->from - step->to;
+    }
+    atomic_store_explicit(&cursor->rule, rule, memory_order_relaxed);
+    enum mr_err err = moves_write(journal, cursor, moves, &slot);
+    if (err == MR_OK) {
+        mr_mutex_lock(&cursor->books_mutex);
+        atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
+        cursor->books = slot.books;
+        mr_mutex_unlock(&cursor->books_mutex);
+        mr_cursor_slot_written(cursor, &slot);
+    } else {
+        atomic_store_explicit(&cursor->rule, before, memory_order_relaxed);
+    }
+    return err;
+}
+
+enum mr_err mr_cursor_put(struct mr_cursor *cursor, uint64_t seq, enum mr_cursor_rule rule)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+    struct moves moves = {.count = 0};
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    uint64_t from = mr_cursor_get(cursor);
+    if (seq < from) {
+        moves_add(&moves, cursor, from, seq, MR_COLUMN_REPEATED);
+    } else if (seq > from) {
+        moves_add(&moves, cursor, from, seq,
+                  rule == MR_CURSOR_LEADS ? MR_COLUMN_GIVEN_UP : MR_COLUMN_CONFIRMED);
+    }
+    enum mr_err err = cursor_move(cursor, &moves, seq, rule);
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err;
+}
+
+enum mr_err mr_cursor_pass(struct mr_cursor *cursor, uint64_t seq, enum mr_column column)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+    struct moves moves = {.count = 0};
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    mr_assert(seq >= mr_cursor_get(cursor));
+    moves_add(&moves, cursor, mr_cursor_get(cursor), seq, column);
+    enum mr_err err = cursor_move(cursor, &moves, seq, mr_cursor_rule(cursor));
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err;
+}
+
+enum mr_err mr_cursor_lose(struct mr_cursor *cursor, uint64_t seq)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+    struct moves moves = {.count = 0};
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    uint64_t at = mr_cursor_get(cursor);
+    mr_assert(seq <= at);
+    moves_add(&moves, cursor, at, seq, MR_COLUMN_REPEATED);
+    moves_add(&moves, cursor, seq, at, MR_COLUMN_LOST);
+    enum mr_err err = cursor_move(cursor, &moves, at, mr_cursor_rule(cursor));
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err;
+}
+
+enum mr_err mr_cursor_accept(struct mr_cursor *cursor, const char *reason, int64_t *difference)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+    struct mr_books books;
+    struct mr_error why;
+    enum mr_err err = MR_OK;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    uint64_t seq = mr_cursor_books(cursor, &books);
+    *difference = mr_books_difference(&books, seq);
+    if (journal->ranges == NULL) {
+        err = mr_ranges_open(journal, true, &why);
+    }
+    if (*difference == 0) {
+        err = MR_ERR_REJECT;
+    }
+    if (err == MR_OK) {
+        const struct mr_range range = {.name = cursor->name,
+                                       .lane = cursor->lane_index,
+                                       .is_acceptance = true,
+                                       .from = seq,
+                                       .to = seq,
+                                       .accepted = *difference,
+                                       .reason = reason};
+        err = mr_range_write(journal, &range, 0);
+    }
+    if (err == MR_OK) {
+        mr_mutex_lock(&cursor->books_mutex);
+        cursor->books.accepted += *difference;
+        mr_mutex_unlock(&cursor->books_mutex);
+        cursor->books_on_disk.accepted += *difference;
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err;
+}
+
+enum mr_err mr_cursor_seek(struct mr_cursor *cursor, uint64_t seq)
+{
+    return mr_cursor_put(cursor, seq, MR_CURSOR_LEADS);
+}
