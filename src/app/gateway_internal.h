@@ -117,6 +117,11 @@ enum mr_err mr_letters_handle(struct gateway *gateway, struct mr_bridge *bridge,
                               const struct mr_seq_range *ranges, size_t range_count, bool retry,
                               uint64_t *count, struct mr_error *why) MR_MUST_USE;
 
+/* ---- letters_resume.c: letters whose copies a crash left behind are taken out ---- */
+
+enum mr_err mr_letters_resume(struct gateway *gateway, struct mr_bridge *bridge,
+                              struct mr_error *why) MR_MUST_USE;
+
 /* ---- control.c ---- */
 
 enum mr_admin_status mr_control_answer(void *arg, const struct mr_admin_request *request,

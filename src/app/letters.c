@@ -2,14 +2,15 @@
  *
  * DESIGN
  *
- *     files of the dead letters ─▶ a batch ─▶ append to the lane (the shard does it)
- *        ─▶ durable ─▶ the letters are taken out (the bridge does it) ─▶ next batch
+ *     files of the dead letters ─▶ a batch ─▶ noted as meant (the bridge does it)
+ *        ─▶ append to the lane (the shard does it) ─▶ durable
+ *        ─▶ the letters are taken out (the bridge does it) ─▶ next batch
  *
  * A retried letter is appended to the journal as what it is: a dead letter record, which
  * carries the name of its bridge.  Its bridge delivers it like an event that has just
- * come; the others pass it over.  A letter is taken out only when its copy is durable: a
- * crash in between leaves it where it was, and it may be delivered twice, never not at
- * all.
+ * come; the others pass it over.  A letter is taken out only when its copy is durable.  A crash in
+ * between leaves it where it was; the note tells the next start where to look for its copy, and it
+ * is taken out then (letters_resume.c).
  *
  * The letters are read from the files, as the tools do; the bridge's own reader is busy
  * with its own place.
@@ -130,13 +131,28 @@ static enum mr_err batch_append(struct gateway *gateway, struct batch *batch, si
                                                : "the gateway is ending");
 }
 
+/* Where their copies will be looked for, if this is the last that is heard of us. */
+static enum mr_err batch_mean(struct gateway *gateway, struct mr_bridge *bridge,
+                              const struct batch *batch, struct mr_error *why)
+{
+    uint64_t seq = mr_lane_durable(mr_journal_lane(gateway->journal, batch->lane));
+
+    return mr_bridge_letters_retry(bridge, batch->seqs, batch->count, batch->lane, seq, why);
+}
+
 static enum mr_err batch_send(struct gateway *gateway, struct mr_bridge *bridge,
                               struct batch *batch, bool retry, uint64_t *count,
                               struct mr_error *why)
 {
     struct mr_error out_why = {.text = ""};
     size_t done = batch->count;
-    enum mr_err err = retry ? batch_append(gateway, batch, &done, why) : MR_OK;
+    enum mr_err err = retry ? batch_mean(gateway, bridge, batch, why) : MR_OK;
+
+    if (retry && err == MR_OK) {
+        err = batch_append(gateway, batch, &done, why);
+    } else if (err != MR_OK) {
+        done = 0;
+    }
     enum mr_err out =
         done == 0 ? MR_OK : mr_bridge_letters_done(bridge, batch->seqs, done, &out_why);
 
@@ -144,7 +160,7 @@ static enum mr_err batch_send(struct gateway *gateway, struct mr_bridge *bridge,
         *count += done;
     } else if (err == MR_OK) {
         err = mr_error_set(why, out, "%s%s", out_why.text,
-                           retry ? " (they were appended: another retry would double them)" : "");
+                           retry ? " (they were appended; the next start takes them out)" : "");
     }
     batch_clear(batch);
     return err;
@@ -222,7 +238,10 @@ enum mr_err mr_letters_handle(struct gateway *gateway, struct mr_bridge *bridge,
     mr_bridge_stats(bridge, &stats);
     mr_text_fmt(&text, "dead-letters/%s/lane-00", stats.name);
     mr_gateway_path(gateway, name, path);
-    enum mr_err err = mr_walk_open(&walk, path, first, why);
+    enum mr_err err = mr_letters_resume(gateway, bridge, why);
+    if (err == MR_OK) {
+        err = mr_walk_open(&walk, path, first, why);
+    }
     if (err != MR_OK) {
         return err;
     }

@@ -239,6 +239,23 @@ enum mr_err mr_gateway_bridge_start(struct gateway *gateway, const struct mr_set
     return err;
 }
 
+/* A retry that the last run did not finish; by the worker of each bridge's first lane. */
+static void resume_letters(struct gateway *gateway)
+{
+    struct mr_bridge_stats stats;
+    struct mr_error why = {.text = ""};
+
+    for (uint32_t i = 0; i < gateway->bridge_count; i++) {
+        mr_bridge_stats(gateway->bridges[i], &stats);
+        if (stats.lane == 0 && mr_letters_resume(gateway, gateway->bridges[i], &why) != MR_OK) {
+            mr_log(MR_LOG_ERROR, "bridge",
+                   "%s: what the last run retried of its dead letters cannot be told: %s; "
+                   "`millrace dlq retry` tries again",
+                   stats.name, why.text);
+        }
+    }
+}
+
 static enum mr_err start_bridges(struct gateway *gateway, struct mr_error *why)
 {
     const struct mr_settings *settings = &gateway->settings;
@@ -252,6 +269,9 @@ static enum mr_err start_bridges(struct gateway *gateway, struct mr_error *why)
         err = mr_gateway_bridge_start(
             gateway, settings, &settings->bridges[i], &gateway->bridges[gateway->bridge_count],
             &gateway->bridge_groups[gateway->bridge_count], &gateway->bridge_count, why);
+    }
+    if (err == MR_OK) {
+        resume_letters(gateway);
     }
     return err;
 }

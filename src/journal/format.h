@@ -101,6 +101,7 @@ enum mr_record_type {
     MR_RECORD_GAP = 4,
     MR_RECORD_DEAD_LETTER = 5,
     MR_RECORD_LETTERS_DONE = 6,
+    MR_RECORD_LETTERS_RETRY = 7,
 };
 
 /* Why the seqs of a gap record have nothing behind them. */

@@ -118,7 +118,16 @@ struct mr_seq_range {
 enum mr_err mr_bridge_letters_done(struct mr_bridge *bridge, const struct mr_seq_range *ranges,
                                    size_t count, struct mr_error *why) MR_MUST_USE;
 
-/* The ranges of a LETTERS_DONE record's body, one after the other; false: no more. */
+/* Note, durably, that copies of those letters are about to be appended behind `seq` of `lane`: a
+ * start after a crash looks there which were.  No ranges: nothing is meant any more.  As above.
+ */
+enum mr_err mr_bridge_letters_retry(struct mr_bridge *bridge, const struct mr_seq_range *ranges,
+                                    size_t count, uint32_t lane, uint64_t seq,
+                                    struct mr_error *why) MR_MUST_USE;
+
+/* The ranges of a LETTERS_DONE record's body, or of a LETTERS_RETRY's behind lane and seq, one
+ * after the other; false: no more.
+ */
 bool mr_letters_done_get(struct mr_take *take, struct mr_seq_range *range);
 
 /* Look now at what the control plane has changed (cursor.h: paused). */

@@ -11,6 +11,9 @@
  * It is the worker that does it, because the lane is its own.  The caller waits.
  *
  * A crash in between finds a letter still there, or gone, never half of it.
+ *
+ * Before copies of letters are appended to the journal, that is noted (LETTERS_RETRY), so that a
+ * start behind a crash finds those whose copy is there (app/letters_resume.c).
  */
 #include "pipeline/bridge_internal.h"
 
@@ -280,6 +283,80 @@ static bool taking_turn(struct mr_bridge *b, struct bridge_call *call)
     }
     call->err = err;
     return true;
+}
+
+/* ---- about to be retried ---- */
+
+struct meaning {
+    struct bridge_call call;
+    struct mr_span body;
+    uint64_t record; /* its seq */
+    bool begun;
+    struct mr_error why;
+};
+
+static enum mr_err meaning_begin(struct mr_bridge *b, struct meaning *meaning)
+{
+    enum mr_err err = b->dead.journal == NULL ? mr_dead_open(b, &meaning->why) : MR_OK;
+    struct mr_record_raw raw = {
+        .type = MR_RECORD_LETTERS_RETRY, .received_us = mr_clock_wall_us(), .body = meaning->body};
+    struct mr_appended appended;
+
+    if (err != MR_OK) {
+        return err;
+    }
+    mr_mutex_lock(&b->dead.store->mutex);
+    err = mr_lane_append(b->dead.lane, &raw, NULL, &appended);
+    mr_mutex_unlock(&b->dead.store->mutex);
+    if (err != MR_OK) {
+        return mr_error_set(&meaning->why, err,
+                            "no room to note in '%s' which letters are retried; drop some, the "
+                            "oldest ones need none",
+                            b->dead_path);
+    }
+    meaning->record = appended.seq;
+    b->dead.seq_last = appended.seq;
+    return MR_OK;
+}
+
+static bool meaning_turn(struct mr_bridge *b, struct bridge_call *call)
+{
+    struct meaning *meaning = (struct meaning *)call;
+    enum mr_err err = MR_OK;
+
+    if (!meaning->begun) {
+        meaning->begun = true;
+        err = meaning_begin(b, meaning);
+    }
+    if (err == MR_OK && mr_lane_state(b->dead.lane) == MR_LANE_FAILED) {
+        err = mr_error_set(&meaning->why, MR_ERR_IO, "%s", mr_lane_state_text(b->dead.lane));
+    }
+    if (err == MR_OK && !mr_dead_durable(b, meaning->record)) {
+        return false; /* the wake rings */
+    }
+    call->err = err;
+    return true;
+}
+
+enum mr_err mr_bridge_letters_retry(struct mr_bridge *b, const struct mr_seq_range *ranges,
+                                    size_t count, uint32_t lane, uint64_t seq, struct mr_error *why)
+{
+    struct meaning meaning = {.call = {.run = meaning_turn}, .why = {.text = ""}};
+    uint8_t *body = mr_alloc((count + 1) * RUN_BYTES_MAX);
+    uint8_t *at = mr_put_varint(mr_put_varint(body, lane), seq);
+
+    for (size_t i = 0; i < count; i++) {
+        at = mr_put_varint(at, ranges[i].first);
+        at = mr_put_varint(at, ranges[i].last - ranges[i].first + 1);
+    }
+    meaning.body = mr_span_make(body, (size_t)(at - body));
+    enum mr_err err = mr_worker_call(b, &meaning.call, why);
+    if (err == MR_OK && meaning.call.err != MR_OK) {
+        err = meaning.call.err;
+        *why = meaning.why;
+    }
+    mr_free(body);
+    return err;
 }
 
 enum mr_err mr_bridge_letters_done(struct mr_bridge *b, const struct mr_seq_range *ranges,
