@@ -19,19 +19,24 @@ OUT = ROOT / "build" / "soak"
 PARTS = (
     ("kills", ["soak", "1000"]),
     ("power", ["soak", "power"]),
+    ("kafka", ["soak", "kafka"]),
     ("points", ["soak", "points"]),
     ("mixed", ["soak", "mixed"]),
     ("trouble", ["soak", "trouble"]),
-    ("kafka", ["soak", "kafka"]),
-    ("backlog", ["soak", "backlog"]),
-    ("liar", ["soak", "liar"]),
+    ("rot", ["soak", "rot"]),
+    ("images", ["soak", "images"]),
+    ("calls", ["soak", "calls"]),
     ("memory", ["soak", "memory"]),
+    ("recovery", ["soak", "recovery"]),
+    ("liar", ["soak", "liar"]),
     ("attacks", ["soak", "attacks"]),
+    ("backlog", ["soak", "backlog"]),
     ("away", ["soak", "away"]),
     ("fuzz", ["fuzz", "360"]),
     ("simulator", ["sim", "--seeds", "1..1000000", "--jobs", str(os.cpu_count())]),
 )
 SKIPPED = 77  # some want root; the log says so
+IMAGES = re.compile(r"^(\d+) images$", re.M)
 SIMULATED = re.compile(r"^sim: (\d+) seeds, (\d+) failed,.*?(\d+) events sent", re.M)
 
 
@@ -63,12 +68,14 @@ class Part:
 
     def sums(self):
         """(rounds, events, faults found)"""
-        simulated = SIMULATED.search(self.log.read_text(encoding="utf-8", errors="replace"))
+        said = self.log.read_text(encoding="utf-8", errors="replace")
+        simulated = SIMULATED.search(said)
         if simulated:
             rounds, found, events = map(int, simulated.groups())
             return rounds, events, found
         rows = self.counted.read_text(encoding="utf-8") if self.counted.exists() else ""
         rows = [json.loads(row) for row in rows.splitlines()]
+        rows += [{"rounds": int(count), "events": 0, "found": 0} for count in IMAGES.findall(said)]
         return tuple(sum(row[key] for row in rows) for key in ("rounds", "events", "found"))
 
     def verdict(self):

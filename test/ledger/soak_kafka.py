@@ -45,15 +45,10 @@ class Soak(unittest.TestCase):
         return Plan(seed=SEED, faults=names, delivery=delivery,
                     binary=harness.RELEASE / "millrace", **more)
 
-    def judge(self, world, report):
-        said = "\n".join([report.line(), *report.offenders(world.journal_path)])
-        say(said)
-        self.assertFalse(report.broken, said)
-
     def kept(self, kafka, names, delivery, **more):
         with World(self.plan(names, delivery, **more), kafka) as world:
             report = world.run()
-            self.judge(world, report)
+            world.assert_kept(self, report)
             if "quota" in [one["fault"] for one in report.windows]:
                 self.assertTrue(world.gateway.log.find("throttles us, now by"))
             return report
@@ -114,7 +109,7 @@ class Soak(unittest.TestCase):
             with Watch(world.gateway) as watch:
                 windows = Nemesis(world, schedule(SEED, names, ROUNDS), say).run()
             self.measure_drain(world)
-            self.judge(world, world.verdict(windows))
+            world.assert_kept(self, world.verdict(windows))
             quiet, faulty = waits(world.journal_path, windows)
         for name, values in (("quiet", quiet), ("with a fault", faulty)):
             say(f"  {name}: p50 {percentile(values, 50):.1f} ms, p99 "

@@ -16,7 +16,7 @@ import harness
 from cluster import Cluster
 from faults_certificate import Tls
 from nemesis import Step
-from world import Plan, World, say
+from world import Plan, World
 
 SEED = int(os.environ.get("MR_LEDGER_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 DELIVERY = os.environ.get("MR_LEDGER_DELIVERY")
@@ -44,9 +44,7 @@ class Certificates(unittest.TestCase):
                     config=tls.config(), binary=harness.RELEASE / "millrace")
         with World(plan, kafka) as world:
             report = world.run(list(steps(rng)))
-            said = "\n".join([report.line(), *report.offenders(world.journal_path)])
-            say(said)
-            self.assertFalse(report.broken, said)
+            world.assert_kept(self, report)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import unittest
 import failpoint
 import harness
 from harness import PATIENCE, RELEASE, Gateway, Temp, millrace
+from tally import tally
 from test_memory import gone
 from test_starts import present
 from wire import packet, publish, subscribe
@@ -126,6 +127,7 @@ class Calls(unittest.TestCase):
                     self.gateway.kill()
         print(f"  {len(numbers)} of {count} calls of {call}: ended {ended} times ", end="",
               flush=True)
+        tally(f"{call} of {count}", len(numbers), len(numbers) * EVENTS, 0)
 
     def test_a_flush_that_fails(self):
         self.each("fdatasync", errno.EIO, False)

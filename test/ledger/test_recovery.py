@@ -14,6 +14,7 @@ import time
 import unittest
 
 from harness import PATIENCE, RELEASE, Gateway, millrace
+from tally import tally
 from wire import Wire, connect, packet, publish, subscribe
 
 IS_WHOLE = os.environ.get("MR_RECOVERY") == "all"
@@ -79,6 +80,7 @@ class Recovery(unittest.TestCase):
         found = self.gateway.log.find(r"(\d+ segments, \d+ records checked in \d+ ms)")
         print(f"  {what}: served after {took * 1000:.0f} ms ({found and found[1]}) ",
               file=sys.stderr, flush=True)
+        tally(what, 1, 0, 0)
         self.assertLess(took, bound)
 
     def bytes_of(self):

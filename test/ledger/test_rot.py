@@ -15,6 +15,7 @@ import unittest
 
 import harness
 from harness import RELEASE, Gateway, kafka, millrace
+from tally import tally
 from wire import Wire, publish
 
 SEED = int(os.environ.get("MR_LEDGER_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
@@ -143,6 +144,7 @@ class Rot(unittest.TestCase):
         print(f"  {said}: {len(missing)} lost, {len(named)} named", flush=True)
         self.assertLessEqual(missing, named, f"{said}\n{self.gateway.log.text()}")
         self.lost |= missing
+        tally("rot", 1, DEVICES * EVENTS, 0)
         done = millrace("audit", "-c", self.gateway.config, "--data", self.gateway.data, "--kafka",
                         "--json", binary=self.gateway.binary, check=False)
         self.assertEqual(done.returncode, 0, f"{said}\n{done.stdout}{done.stderr}")
