@@ -28,6 +28,12 @@ def look(gateway, acked=0):
         return None
 
 
+def open_files(gateway):
+    """What its descriptors are, for people."""
+    folder = f"/proc/{gateway.pid()}/fd"
+    return "\n".join(sorted(os.readlink(f"{folder}/{number}") for number in os.listdir(folder)))
+
+
 class Watch:
     """with Watch(gateway, how many events were acknowledged) as watch: ...; watch.looks
 
