@@ -41,7 +41,7 @@ IN_CI = os.environ.get("CI") == "true"
 
 # Patience for one thing to happen.  Long, because the machine may be busy; it is
 # only used up when the test fails.
-PATIENCE = float(os.environ.get("MR_PATIENCE", "30"))
+PATIENCE = float(os.environ.get("MR_PATIENCE", "60"))
 
 SANITIZER = re.compile(
     r"ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer|runtime error:"
