@@ -235,6 +235,17 @@ bool rewind_can(void)
     return true;
 }
 
+/* All that is static, `regions` among it; the compiler would take them for two things, and what
+ * it knows of the one for untouched by a copy into the other.
+ */
+static uint8_t *static_data(void)
+{
+    uint8_t *data = __data_start;
+
+    __asm__ volatile("" : "+r"(data) : "r"(regions) : "memory");
+    return data;
+}
+
 void rewind_mark(void)
 {
     size_t data_bytes = (size_t)(_end - __data_start);
@@ -243,7 +254,7 @@ void rewind_mark(void)
     saved_data = pages_take(data_bytes);
     saved_heap = pages_take(regions[KIND_WORLD].used);
     memcpy(saved_heap, regions[KIND_WORLD].base, regions[KIND_WORLD].used);
-    memcpy(saved_data, __data_start, data_bytes);
+    memcpy(saved_data, static_data(), data_bytes);
 }
 
 void rewind_back(void)
@@ -258,7 +269,7 @@ void rewind_back(void)
     for (int i = 0; i < KINDS; i++) {
         bases[i] = regions[i].base;
     }
-    memcpy(__data_start, saved_data, (size_t)(_end - __data_start));
+    memcpy(static_data(), saved_data, (size_t)(_end - __data_start));
     for (int i = 0; i < KINDS; i++) { /* what was touched stays so */
         regions[i].base = bases[i];
     }
