@@ -56,6 +56,25 @@ uint64_t mr_cursor_books(struct mr_cursor *cursor, struct mr_books *out)
     return seq;
 }
 
+uint64_t mr_cursor_books_all(struct mr_cursor *cursor, struct mr_books *out, uint64_t *ahead)
+{
+    mr_mutex_lock(&cursor->books_mutex);
+    uint64_t seq = mr_cursor_get(cursor);
+    *out = cursor->books;
+    *ahead = 0;
+    if (cursor->live != NULL) {
+        struct mr_books live;
+        uint64_t live_seq = mr_cursor_books(cursor->live, &live);
+        *ahead = live_seq - live.begin;
+        for (size_t i = 0; i < MR_COLUMNS; i++) {
+            out->columns[i] += live.columns[i];
+        }
+        out->accepted += live.accepted;
+    }
+    mr_mutex_unlock(&cursor->books_mutex);
+    return seq;
+}
+
 void mr_books_list(struct mr_journal *journal,
                    void (*each)(void *arg, const struct mr_books_row *row), void *arg)
 {
@@ -67,7 +86,8 @@ void mr_books_list(struct mr_journal *journal,
         if (cursor->used && cursor->name[0] != '$') {
             row.lane = cursor->lane;
             row.lane_index = cursor->lane_index;
-            row.seq = mr_cursor_books(cursor, &row.books);
+            row.seq = mr_cursor_books_all(cursor, &row.books, &row.ahead);
+            row.live_from = atomic_load_explicit(&cursor->ahead_from, memory_order_acquire);
             each(arg, &row);
         }
     }

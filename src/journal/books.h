@@ -51,6 +51,11 @@ bool mr_cursor_settle(struct mr_cursor *cursor, uint64_t seq, const uint64_t add
 /* The cursor and its books at the same moment. */
 uint64_t mr_cursor_books(struct mr_cursor *cursor, struct mr_books *out);
 
+/* The same with what its second position (live.h) has settled ahead of it: *ahead records.  They
+ * balance when mr_books_difference(out, cursor + *ahead) is 0.
+ */
+uint64_t mr_cursor_books_all(struct mr_cursor *cursor, struct mr_books *out, uint64_t *ahead);
+
 /* Of all bridges, whether they run or not. */
 struct mr_books_row {
     const char *name;
@@ -58,6 +63,8 @@ struct mr_books_row {
     struct mr_lane *lane; /* closed where only the cursors were opened */
     uint32_t lane_index;
     uint64_t seq;
+    uint64_t ahead; /* so many records behind `live_from` are settled by its second position */
+    uint64_t live_from;
     struct mr_books books;
 };
 void mr_books_list(struct mr_journal *journal,

@@ -11,6 +11,7 @@
  * such (flag), and used again for the next name.
  */
 #include "journal/journal_internal.h"
+#include "journal/live.h"
 
 #include "os/clock.h"
 
@@ -32,17 +33,19 @@ enum {
     SLOT_LEADS = 4,
     SLOT_FOLLOWS = 8,
     SLOT_COUNTED = 16, /* the books are there: an older version wrote none */
+    SLOT_SPLIT = 32,   /* its second position counts (live.h) */
     CURSOR_FILE_BYTES = 2 * MR_CURSORS_MAX * MR_CURSOR_SLOT_BYTES,
 };
 
 _Static_assert(SLOT_BOOKS_AT + 8 * (1 + MR_COLUMNS) <= SLOT_CRC_AT, "the books end before it");
 
-static uint32_t slot_flags(const struct mr_cursor *cursor, bool forgotten)
+static uint32_t slot_flags(const struct mr_cursor *cursor, const struct cursor_slot *slot)
 {
     static const uint32_t rules[] = {
         [MR_CURSOR_NEW] = 0, [MR_CURSOR_LEADS] = SLOT_LEADS, [MR_CURSOR_FOLLOWS] = SLOT_FOLLOWS};
 
-    return (forgotten ? SLOT_FORGOTTEN : 0) | (mr_cursor_is_paused(cursor) ? SLOT_PAUSED : 0) |
+    return (slot->forgotten ? SLOT_FORGOTTEN : 0) |
+           (mr_cursor_is_paused(cursor) ? SLOT_PAUSED : 0) | (slot->split ? SLOT_SPLIT : 0) |
            SLOT_COUNTED | rules[mr_cursor_rule(cursor)];
 }
 
@@ -64,7 +67,7 @@ static void slot_put(const struct mr_cursor *cursor, uint64_t generation,
     mr_put_u16(out + SLOT_VERSION_AT, MR_FORMAT_VERSION);
     mr_put_u16(out + SLOT_LANE_AT, (uint16_t)cursor->lane_index);
     mr_put_u32(out + SLOT_EPOCH_AT, cursor->epoch);
-    mr_put_u32(out + SLOT_FLAGS_AT, slot_flags(cursor, slot->forgotten));
+    mr_put_u32(out + SLOT_FLAGS_AT, slot_flags(cursor, slot));
     mr_put_u64(out + SLOT_GENERATION_AT, generation);
     mr_put_u64(out + SLOT_SEQ_AT, slot->seq);
     mr_put_u64(out + SLOT_UPDATED_AT, (uint64_t)mr_clock_wall_us());
@@ -131,6 +134,7 @@ static void slot_load(struct mr_journal *journal, uint32_t index, const uint8_t 
                           memory_order_relaxed);
     atomic_store_explicit(&cursor->rule, rule_of(mr_get_u32(slot + SLOT_FLAGS_AT)),
                           memory_order_relaxed);
+    cursor->split = (mr_get_u32(slot + SLOT_FLAGS_AT) & SLOT_SPLIT) != 0;
     cursor->used = true;
 }
 
@@ -152,6 +156,7 @@ static enum mr_err cursors_load(struct mr_journal *journal, const char *path, st
     for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
         slot_load(journal, i, bytes + slot_pos(i, 0), bytes + slot_pos(i, 1));
     }
+    mr_cursors_link_live(journal);
     /* Written again for the same reason as in recover.c: after a failed sync the
      * page cache may hold what the medium does not.
      */
@@ -274,7 +279,7 @@ void mr_cursor_slot_written(struct mr_cursor *cursor, const struct cursor_slot *
 /* As it is now; true: the disk has another one. */
 static bool cursor_changed(struct mr_cursor *cursor, struct cursor_slot *out)
 {
-    *out = (struct cursor_slot){.forgotten = false};
+    *out = (struct cursor_slot){.split = cursor->split};
     out->seq = mr_cursor_books(cursor, &out->books);
     return out->seq != atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed) ||
            memcmp(&out->books, &cursor->books_on_disk, sizeof(out->books)) != 0;
@@ -392,7 +397,7 @@ void mr_cursors_say_orphans(struct mr_journal *journal)
     for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
         const struct mr_cursor *cursor = &journal->cursors[i];
 
-        if (cursor->used && !cursor->opened) {
+        if (cursor->used && !cursor->opened && !mr_cursor_is_live(cursor)) {
             mr_log(
                 MR_LOG_WARN, "journal",
                 "%s: there is a cursor of '%s' in lane %u, but no such bridge; everything behind "
@@ -413,8 +418,8 @@ static uint64_t cursor_start(struct mr_lane *lane, enum mr_cursor_start start)
     return start == MR_START_NOW ? stats.durable_seq : stats.seq_oldest - 1;
 }
 
-static struct mr_cursor *cursor_find(struct mr_journal *journal, const char *name, uint32_t lane,
-                                     struct mr_cursor **unused)
+struct mr_cursor *mr_cursor_slot_find(struct mr_journal *journal, const char *name, uint32_t lane,
+                                      struct mr_cursor **unused)
 {
     *unused = NULL;
     for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
@@ -441,8 +446,8 @@ static bool name_is_paused(const struct mr_journal *journal, const char *name)
     return false;
 }
 
-static enum mr_err cursor_make(struct mr_journal *journal, struct mr_cursor *cursor,
-                               const char *name, uint32_t lane, uint64_t seq, struct mr_error *why)
+enum mr_err mr_cursor_slot_make(struct mr_journal *journal, struct mr_cursor *cursor,
+                                const char *name, uint32_t lane, uint64_t seq, struct mr_error *why)
 {
     enum mr_err err;
 
@@ -450,6 +455,10 @@ static enum mr_err cursor_make(struct mr_journal *journal, struct mr_cursor *cur
     cursor->lane = &journal->lanes[lane];
     cursor->lane_index = lane;
     cursor->epoch = journal->epoch;
+    cursor->split = false;
+    cursor->live = NULL;
+    atomic_store_explicit(&cursor->behind, NULL, memory_order_relaxed);
+    atomic_store_explicit(&cursor->ahead_to, 0, memory_order_relaxed);
     atomic_store_explicit(&cursor->paused, name_is_paused(journal, name), memory_order_relaxed);
     atomic_store_explicit(&cursor->rule, MR_CURSOR_NEW, memory_order_relaxed);
     const struct cursor_slot slot = {.seq = seq, .books = {.begin = seq}};
@@ -493,7 +502,7 @@ enum mr_err mr_cursor_open_behind(struct mr_journal *journal, const char *name, 
                             name, MR_CURSOR_NAME_MAX);
     }
     mr_mutex_lock(&journal->cursor_mutex);
-    cursor = cursor_find(journal, name, lane, &unused);
+    cursor = mr_cursor_slot_find(journal, name, lane, &unused);
     *is_new = cursor == NULL;
     if (cursor == NULL && journal->read_only) {
         err =
@@ -506,7 +515,7 @@ enum mr_err mr_cursor_open_behind(struct mr_journal *journal, const char *name, 
             journal->name, MR_CURSORS_MAX, journal->folder.text);
     } else if (cursor == NULL) {
         cursor = unused;
-        err = cursor_make(journal, cursor, name, lane, seq, why);
+        err = mr_cursor_slot_make(journal, cursor, name, lane, seq, why);
     }
     if (err == MR_OK) {
         mr_assert(cursor != NULL);
@@ -549,6 +558,11 @@ void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq)
     mr_assert(seq >= atomic_load_explicit(&cursor->seq, memory_order_relaxed));
     mr_assert(seq <= mr_lane_durable(cursor->lane));
     atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
+    struct mr_cursor *behind = atomic_load_explicit(&cursor->behind, memory_order_relaxed);
+    if (MR_UNLIKELY(behind != NULL)) {
+        atomic_store_explicit(&behind->ahead_to, seq, memory_order_release);
+        cursor = behind;
+    }
     if (atomic_load_explicit(&cursor->watcher, memory_order_relaxed) != NULL) {
         mr_cursor_ring(cursor);
     }
@@ -560,7 +574,7 @@ enum mr_err mr_cursor_watch(struct mr_journal *journal, const char *name, uint32
     struct mr_cursor *unused;
 
     mr_mutex_lock(&journal->cursor_mutex);
-    struct mr_cursor *cursor = cursor_find(journal, name, lane, &unused);
+    struct mr_cursor *cursor = mr_cursor_slot_find(journal, name, lane, &unused);
     mr_mutex_unlock(&journal->cursor_mutex);
     if (cursor == NULL || atomic_load(&cursor->watcher) != NULL) {
         return MR_ERR_REJECT;
@@ -603,7 +617,8 @@ enum mr_err mr_cursor_pause(struct mr_journal *journal, const char *name, bool p
             /* With the seq that is on disk: what is newer is the keeper's to write. */
             const struct cursor_slot slot = {
                 .seq = atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed),
-                .books = cursor->books_on_disk};
+                .books = cursor->books_on_disk,
+                .split = cursor->split};
             err = mr_cursor_slot_write(journal, cursor, &slot);
             any = true;
         }
@@ -616,7 +631,7 @@ enum mr_err mr_cursor_pause(struct mr_journal *journal, const char *name, bool p
 }
 
 /* The slot is free from now on; not synced yet. */
-static enum mr_err cursor_free(struct mr_journal *journal, struct mr_cursor *cursor)
+enum mr_err mr_cursor_slot_free(struct mr_journal *journal, struct mr_cursor *cursor)
 {
     struct cursor_slot slot = {.forgotten = true};
 
@@ -627,9 +642,13 @@ static enum mr_err cursor_free(struct mr_journal *journal, struct mr_cursor *cur
     return err;
 }
 
+/* It, or its second position. */
 static bool is_named(const struct mr_cursor *cursor, const char *name)
 {
-    return strcmp(cursor->name, name) == 0;
+    const char *own =
+        mr_cursor_is_live(cursor) ? cursor->name + strlen(MR_LIVE_PREFIX) : cursor->name;
+
+    return strcmp(own, name) == 0;
 }
 
 static bool is_left(const struct mr_cursor *cursor, const char *prefix)
@@ -650,7 +669,7 @@ static enum mr_err cursors_forget(struct mr_journal *journal,
         struct mr_cursor *cursor = &journal->cursors[i];
 
         if (cursor->used && is_meant(cursor, text)) {
-            err = cursor_free(journal, cursor);
+            err = mr_cursor_slot_free(journal, cursor);
             any = true;
         }
     }

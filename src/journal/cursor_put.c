@@ -4,6 +4,7 @@
  * The ranges (ranges.h) say where; they are written first, and are void without the cursor's write.
  */
 #include "journal/journal_internal.h"
+#include "journal/live.h"
 
 /* Where the cursor is put, in one or more steps; the mutex is held. */
 struct moves {
@@ -53,7 +54,7 @@ static enum mr_err cursor_move(struct mr_cursor *cursor, const struct moves *mov
 {
     struct mr_journal *journal = cursor->lane->journal;
     enum mr_cursor_rule before = mr_cursor_rule(cursor);
-    struct cursor_slot slot = {.seq = seq};
+    struct cursor_slot slot = {.seq = seq, .split = cursor->split};
 
     (void)mr_cursor_books(cursor, &slot.books);
     for (size_t i = 0; i < moves->count; i++) {
@@ -159,5 +160,6 @@ enum mr_err mr_cursor_accept(struct mr_cursor *cursor, const char *reason, int64
 
 enum mr_err mr_cursor_seek(struct mr_cursor *cursor, uint64_t seq)
 {
-    return mr_cursor_put(cursor, seq, MR_CURSOR_LEADS);
+    return cursor->split ? mr_cursor_live_end(cursor, seq, MR_CURSOR_LEADS)
+                         : mr_cursor_put(cursor, seq, MR_CURSOR_LEADS);
 }

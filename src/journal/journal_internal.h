@@ -154,6 +154,7 @@ struct mr_reader {
     struct mr_lane *lane;
     _Atomic uint64_t seq_next;
     uint64_t seq_from;
+    uint64_t seq_to;
     struct mr_wake *wake;
     bool holds;
     uint32_t pins_max;
@@ -190,7 +191,12 @@ struct mr_cursor {
     uint32_t epoch;
     uint8_t newer_copy;
     bool used;
-    bool opened; /* in this life: its bridge runs */
+    bool opened;                      /* in this life: its bridge runs */
+    bool split;                       /* it has a second position; under the mutex, as that */
+    struct mr_cursor *live;           /* it; changed under books_mutex too */
+    struct mr_cursor *_Atomic behind; /* of a second position: whose */
+    _Atomic uint64_t ahead_from;      /* (ahead_from, ahead_to] is settled by the second one */
+    _Atomic uint64_t ahead_to;
     _Atomic bool paused;
     _Atomic uint8_t rule;            /* enum mr_cursor_rule */
     struct mr_wake *_Atomic watcher; /* changed and rung under watch_mutex */
@@ -299,12 +305,25 @@ struct cursor_slot {
     uint64_t seq;
     struct mr_books books;
     bool forgotten;
+    bool split; /* there is a second position */
 };
 
 /* Write it to the older copy; not synced yet.  Then: it is on the disk. */
 enum mr_err mr_cursor_slot_write(struct mr_journal *journal, struct mr_cursor *cursor,
                                  const struct cursor_slot *said) MR_MUST_USE;
 void mr_cursor_slot_written(struct mr_cursor *cursor, const struct cursor_slot *slot);
+
+/* Slots of the table, under cursor_mutex. */
+struct mr_cursor *mr_cursor_slot_find(struct mr_journal *journal, const char *name, uint32_t lane,
+                                      struct mr_cursor **unused);
+enum mr_err mr_cursor_slot_make(struct mr_journal *journal, struct mr_cursor *cursor,
+                                const char *name, uint32_t lane, uint64_t seq,
+                                struct mr_error *why) MR_MUST_USE; /* synced */
+enum mr_err mr_cursor_slot_free(struct mr_journal *journal,
+                                struct mr_cursor *cursor) MR_MUST_USE; /* not synced */
+
+/* live.c: after the table was read. */
+void mr_cursors_link_live(struct mr_journal *journal);
 
 /* Does anybody but the gateway itself (names with a `$`) have a cursor? */
 bool mr_cursors_has_bridge(struct mr_journal *journal, uint32_t lane);

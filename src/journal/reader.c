@@ -74,6 +74,7 @@ enum mr_err mr_reader_open(struct mr_reader **out, struct mr_journal *journal, u
     atomic_store(&reader->seq_next, seq_from == 0 ? 1 : seq_from);
     reader->wake = options->wake;
     reader->holds = options->holds;
+    reader->seq_to = options->seq_to == 0 ? UINT64_MAX : options->seq_to;
     reader->pins_max = options->pins_max == 0 ? PINS_DEFAULT : options->pins_max;
     reader->view_bytes_max =
         options->view_bytes_max == 0 ? journal->block_bytes : options->view_bytes_max;
@@ -169,6 +170,7 @@ static enum mr_err reader_pass(struct mr_reader *reader, uint64_t seq_end, struc
 {
     uint64_t seq = mr_reader_seq(reader);
 
+    seq_end = seq_end > reader->seq_to ? reader->seq_to + 1 : seq_end;
     mr_assert(seq_end > seq);
     *out = (struct mr_view){.lane = reader->lane->index,
                             .epoch = reader->segment.epoch,
@@ -520,6 +522,7 @@ static enum mr_err reader_give(struct mr_reader *reader, struct view_pin *pin,
     if (reader->names->holes) {
         found_run(reader, found, &end, &known);
     }
+    end = end > reader->seq_to ? reader->seq_to + 1 : end;
     if (end == found->seq_end) {
         reader->pos += mr_batch_next_pos(found->len, 0);
         reader->pos_seq = end;
@@ -552,6 +555,7 @@ enum mr_err mr_reader_next(struct mr_reader *reader, struct mr_view *out)
     uint64_t durable = mr_lane_durable(reader->lane);
     struct view_pin *pin;
 
+    durable = durable < reader->seq_to ? durable : reader->seq_to;
     if (mr_reader_seq(reader) > durable) {
         return MR_ERR_AGAIN;
     }

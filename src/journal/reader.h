@@ -60,6 +60,7 @@ struct mr_reader_options {
     uint32_t view_bytes_max; /* batches are joined up to this; 0: block_bytes */
     struct mr_wake *wake;    /* rung when there is more; may be NULL */
     bool holds;              /* segments stay until it has read them */
+    uint64_t seq_to;         /* the last record it is to give; 0: there is none */
 };
 
 /* Start at the first record with seq >= `seq_from`.  If that is older than the

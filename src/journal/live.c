@@ -1,0 +1,230 @@
+/* live.c - see live.h; docs/JOURNAL.md has the slot's bytes.
+ *
+ * DESIGN
+ *
+ * Two slots cannot be written in one step, so one of them decides.  Begin: the second slot is
+ * on disk before the flag of the first is.  End: the first is on disk, without the flag and
+ * with the books of both, before the second is freed.  In between a second slot without the
+ * flag of a first is nobody's, and whoever opens the cursor next frees it.
+ */
+#include "journal/live.h"
+
+#include "journal/journal_internal.h"
+
+static bool live_name(const char *name, char out[MR_CURSOR_NAME_MAX + 1])
+{
+    struct mr_text text = mr_text_over(out, MR_CURSOR_NAME_MAX + 1);
+
+    mr_text_add(&text, MR_LIVE_PREFIX);
+    mr_text_add(&text, name);
+    return strlen(name) + strlen(MR_LIVE_PREFIX) <= MR_CURSOR_NAME_MAX;
+}
+
+bool mr_cursor_is_live(const struct mr_cursor *cursor)
+{
+    return strncmp(cursor->name, MR_LIVE_PREFIX, strlen(MR_LIVE_PREFIX)) == 0;
+}
+
+uint64_t mr_cursor_live_from(const struct mr_cursor *live)
+{
+    return live->books.begin;
+}
+
+/* `to` before `from` while it is begun, so that who looks in between sees nothing settled. */
+static void ahead_set(struct mr_cursor *cursor, uint64_t from, uint64_t to)
+{
+    atomic_store_explicit(&cursor->ahead_to, 0, memory_order_release);
+    atomic_store_explicit(&cursor->ahead_from, from, memory_order_release);
+    atomic_store_explicit(&cursor->ahead_to, to, memory_order_release);
+}
+
+bool mr_cursor_ahead(const struct mr_cursor *cursor, uint64_t *from, uint64_t *to)
+{
+    *to = atomic_load_explicit(&cursor->ahead_to, memory_order_acquire);
+    *from = atomic_load_explicit(&cursor->ahead_from, memory_order_acquire);
+    return *to != 0 && *from <= *to;
+}
+
+/* The two know each other from here on. */
+static void link(struct mr_cursor *cursor, struct mr_cursor *live)
+{
+    mr_mutex_lock(&cursor->books_mutex);
+    cursor->live = live;
+    cursor->split = true;
+    mr_mutex_unlock(&cursor->books_mutex);
+    atomic_store_explicit(&live->behind, cursor, memory_order_relaxed);
+    ahead_set(cursor, live->books.begin, mr_cursor_get(live));
+}
+
+void mr_cursors_link_live(struct mr_journal *journal)
+{
+    char name[MR_CURSOR_NAME_MAX + 1];
+    struct mr_cursor *unused;
+
+    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+        struct mr_cursor *cursor = &journal->cursors[i];
+        struct mr_cursor *live = NULL;
+        if (cursor->used && cursor->split && live_name(cursor->name, name)) {
+            live = mr_cursor_slot_find(journal, name, cursor->lane_index, &unused);
+        }
+        if (live != NULL) {
+            link(cursor, live);
+        } else if (cursor->used && cursor->split) {
+            mr_log(MR_LOG_ERROR, "journal",
+                   "%s: the second position of '%s' in lane %u cannot be read; it goes on behind "
+                   "record %llu alone, and what was delivered ahead of that comes again",
+                   journal->name, cursor->name, cursor->lane_index,
+                   (unsigned long long)mr_cursor_get(cursor));
+            cursor->split = false;
+        }
+    }
+}
+
+enum mr_err mr_cursor_live_found(struct mr_cursor *cursor, struct mr_cursor **out,
+                                 struct mr_error *why)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+    char name[MR_CURSOR_NAME_MAX + 1];
+    struct mr_cursor *unused;
+    enum mr_err err = MR_OK;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    struct mr_cursor *live = NULL;
+    if (live_name(cursor->name, name)) {
+        live = mr_cursor_slot_find(journal, name, cursor->lane_index, &unused);
+    }
+    if (live != NULL && !cursor->split && !journal->read_only) {
+        err = mr_cursor_slot_free(journal, live);
+        if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
+            err = MR_ERR_IO;
+        }
+    }
+    *out = cursor->split ? live : NULL;
+    if (*out != NULL) {
+        live->opened = true;
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err == MR_OK
+               ? MR_OK
+               : mr_error_set(why, err, "%s: the cursors cannot be written: %s; check the disk",
+                              journal->name, mr_file_last_cause());
+}
+
+/* As it is now, with or without the flag. */
+static enum mr_err flag_write(struct mr_journal *journal, struct mr_cursor *cursor, bool split)
+{
+    struct cursor_slot slot = {.split = split};
+
+    slot.seq = mr_cursor_books(cursor, &slot.books);
+    enum mr_err err = mr_cursor_slot_write(journal, cursor, &slot);
+    if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
+        err = MR_ERR_IO;
+    }
+    if (err == MR_OK) {
+        mr_cursor_slot_written(cursor, &slot);
+    }
+    return err;
+}
+
+enum mr_err mr_cursor_live_begin(struct mr_cursor *cursor, uint64_t from, struct mr_cursor **out,
+                                 struct mr_error *why)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+    char name[MR_CURSOR_NAME_MAX + 1];
+    struct mr_cursor *unused;
+
+    mr_assert(!cursor->split && from >= mr_cursor_get(cursor) &&
+              from <= mr_lane_durable(cursor->lane));
+    if (!live_name(cursor->name, name)) {
+        return mr_error_set(
+            why, MR_ERR_CONFIG,
+            "the name '%s' is too long for a second position; use at most %zu bytes", cursor->name,
+            MR_CURSOR_NAME_MAX - strlen(MR_LIVE_PREFIX));
+    }
+    mr_mutex_lock(&journal->cursor_mutex);
+    struct mr_cursor *live = mr_cursor_slot_find(journal, name, cursor->lane_index, &unused);
+    mr_assert(live == NULL); /* found() has freed it */
+    enum mr_err err = MR_OK;
+    if (unused == NULL) {
+        err = mr_error_set(why, MR_ERR_FULL, "%s: all %d cursors are in use", journal->name,
+                           MR_CURSORS_MAX);
+    } else {
+        live = unused;
+        err = mr_cursor_slot_make(journal, live, name, cursor->lane_index, from, why);
+    }
+    if (err == MR_OK) {
+        live->opened = true;
+        atomic_store_explicit(&live->rule, MR_CURSOR_LEADS, memory_order_relaxed);
+        err = flag_write(journal, live, false);
+        err = err == MR_OK ? flag_write(journal, cursor, true) : err;
+        if (err != MR_OK) {
+            (void)!mr_cursor_slot_free(journal, live);
+            (void)mr_error_set(why, err, "%s: the cursor of '%s' cannot be written: %s",
+                               journal->name, cursor->name, mr_file_last_cause());
+        }
+    }
+    if (err == MR_OK) {
+        link(cursor, live);
+        *out = live;
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err;
+}
+
+/* How many of the records (from, to] lie at or below `seq`. */
+static uint64_t up_to(uint64_t from, uint64_t to, uint64_t seq)
+{
+    return seq <= from ? 0 : (seq < to ? seq : to) - from;
+}
+
+/* The books of both, with the cursor put to `seq`. */
+static void books_join(const struct mr_cursor *cursor, uint64_t seq, struct mr_books *books)
+{
+    const struct mr_books *live = &cursor->live->books;
+    uint64_t first = mr_cursor_get(cursor);
+    uint64_t second = mr_cursor_get(cursor->live);
+    uint64_t from = live->begin;
+
+    *books = cursor->books;
+    for (size_t i = 0; i < MR_COLUMNS; i++) {
+        books->columns[i] += live->columns[i];
+    }
+    books->accepted += live->accepted;
+    books->columns[MR_COLUMN_GIVEN_UP] +=
+        up_to(first, from, seq) + (seq > second ? seq - second : 0);
+    books->columns[MR_COLUMN_REPEATED] +=
+        (seq < first ? first - seq : 0) + (second - from - up_to(from, second, seq));
+}
+
+enum mr_err mr_cursor_live_end(struct mr_cursor *cursor, uint64_t seq, enum mr_cursor_rule rule)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+    struct mr_cursor *live = cursor->live;
+    struct cursor_slot slot = {.seq = seq};
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    books_join(cursor, seq, &slot.books);
+    enum mr_cursor_rule before = mr_cursor_rule(cursor);
+    atomic_store_explicit(&cursor->rule, rule, memory_order_relaxed);
+    enum mr_err err = mr_cursor_slot_write(journal, cursor, &slot);
+    if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
+        err = MR_ERR_IO;
+    }
+    if (err == MR_OK) {
+        mr_mutex_lock(&cursor->books_mutex);
+        atomic_store_explicit(&cursor->seq, seq, memory_order_release);
+        cursor->books = slot.books;
+        cursor->live = NULL;
+        cursor->split = false;
+        mr_mutex_unlock(&cursor->books_mutex);
+        mr_cursor_slot_written(cursor, &slot);
+        atomic_store_explicit(&cursor->ahead_to, 0, memory_order_release);
+        atomic_store_explicit(&live->behind, NULL, memory_order_relaxed);
+        /* Without the flag it is nobody's; should this not reach the disk, found() frees it. */
+        (void)!mr_cursor_slot_free(journal, live);
+    } else {
+        atomic_store_explicit(&cursor->rule, before, memory_order_relaxed);
+    }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err;
+}
