@@ -15,6 +15,7 @@
 #include <stdio.h>
 
 static const char *const unit_choices[] = {"auto", "s", "ms", "us", "ns", "rfc3339", NULL};
+static const char *const drain_choices[] = {"ordered", "live_first", NULL};
 static const char *const error_choices[] = {"received", "dead_letter", NULL};
 
 const struct mr_option mr_bridge_options[] = {
@@ -64,6 +65,27 @@ const struct mr_option mr_bridge_options[] = {
      .choices = error_choices,
      .help = "An event whose time is missing, unreadable or impossible: received gives it the "
              "receive time (counted), dead_letter keeps it aside."},
+    {.name = "drain",
+     .type = MR_OPT_CHOICE,
+     .offset = offsetof(struct mr_bridge_conf, drain),
+     .default_text = "ordered",
+     .choices = drain_choices,
+     .help = "How it catches up when the target was away: ordered, or live_first: fresh events at "
+             "once, the backlog at a limited rate, marked with the header millrace_backfill."},
+    {.name = "live_after",
+     .type = MR_OPT_DURATION,
+     .offset = offsetof(struct mr_bridge_conf, live_after_us),
+     .default_text = "30s",
+     .max = 31536000000000,
+     .help = "With live_first: the age of the oldest event that waits, from which on fresh events "
+             "overtake (and at least 1,000 events wait)."},
+    {.name = "backfill_rate",
+     .type = MR_OPT_U64,
+     .offset = offsetof(struct mr_bridge_conf, backfill_rate),
+     .default_text = "0",
+     .max = 100000000,
+     .help = "With live_first: events of the backlog a second; 0: as many as fresh ones come, and "
+             "at least 1,000."},
     {.name = "inflight_records",
      .type = MR_OPT_U64,
      .offset = offsetof(struct mr_bridge_conf, inflight_records),
@@ -146,7 +168,8 @@ static struct mr_metric *metric(const struct mr_bridge *b, enum mr_metric_kind k
 {
     char labels[MR_CURSOR_NAME_MAX + 64];
 
-    snprintf(labels, sizeof(labels), "bridge=\"%s\",lane=\"%u\"", b->name, b->options.lane);
+    snprintf(labels, sizeof(labels), "bridge=\"%s\",lane=\"%u\"%s", mr_bridge_identity(b),
+             b->options.lane, b->main == NULL ? "" : ",stream=\"live\"");
     return mr_metric_new(kind, name, help, labels);
 }
 
@@ -196,7 +219,9 @@ static void create_metrics(struct mr_bridge *b)
         .committed_seq = metric(b, MR_METRIC_GAUGE, "millrace_sink_committed_seq",
                                 "Everything at or below this seq is settled."),
     };
-    create_ledger(b);
+    if (b->main == NULL) {
+        create_ledger(b);
+    }
     if (b->shape.keeps_position) {
         b->metrics.position = metric(b, MR_METRIC_GAUGE, "millrace_sink_position_seq",
                                      "The target's own position: it has everything up to here.");
@@ -295,8 +320,15 @@ static void create_names(struct mr_bridge *b)
     memcpy(b->journal_id, id, sizeof(b->journal_id));
 }
 
-enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_options_run *options,
-                             struct mr_error *why)
+const char *mr_bridge_identity(const struct mr_bridge *b)
+{
+    return b->main == NULL ? b->name : b->main->name;
+}
+
+/* Everything but cursor, group and second worker. */
+static enum mr_err create_worker(struct mr_bridge **out,
+                                 const struct mr_bridge_options_run *options,
+                                 struct mr_bridge *first, struct mr_error *why)
 {
     struct mr_bridge *b = mr_alloc(sizeof(*b));
     enum mr_err err = mr_wake_open(&b->wake, why);
@@ -308,6 +340,8 @@ enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_opti
     mr_mutex_init(&b->mutex);
     mr_mutex_init(&b->dead_alone.mutex);
     b->port.bridge = b;
+    b->main = first;
+    b->seq_epoch_end = UINT64_MAX;
     err = mr_bridge_shape_init(b, options, why);
     b->dead.store = options->group != NULL ? &options->group->dead : &b->dead_alone;
     if (b->options.record_bytes_max == 0) {
@@ -316,7 +350,7 @@ enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_opti
     b->lane = mr_journal_lane(options->journal, options->lane);
     create_names(b);
     create_memory(b);
-    if (err == MR_OK) {
+    if (err == MR_OK && first == NULL) {
         err = create_cursor(b, why);
     }
     if (err == MR_OK) {
@@ -333,42 +367,92 @@ enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_opti
         mr_bridge_destroy(b);
         return err;
     }
-    if (options->group != NULL) {
+    *out = b;
+    return MR_OK;
+}
+
+enum mr_err mr_bridge_create_second(struct mr_bridge **out, struct mr_bridge *first,
+                                    struct mr_error *why)
+{
+    enum mr_err err = create_worker(out, &first->options, first, why);
+
+    if (err == MR_OK) {
+        snprintf((*out)->name, sizeof((*out)->name), "%.120s (live)", first->name);
+        (*out)->dead.store = first->dead.store;
+    }
+    return err;
+}
+
+enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_options_run *options,
+                             struct mr_error *why)
+{
+    struct mr_bridge *b = NULL;
+    enum mr_err err = create_worker(&b, options, NULL, why);
+
+    if (err == MR_OK && options->group != NULL) {
         mr_group_join(b);
-    } else {
-        b->seq_epoch_end = UINT64_MAX;
+    }
+    if (err == MR_OK) {
+        err = mr_live_create(b, why);
+    }
+    if (err != MR_OK) {
+        mr_bridge_destroy(b);
+        return err;
     }
     *out = b;
     return MR_OK;
 }
 
-enum mr_err mr_bridge_start(struct mr_bridge *b, struct mr_error *why)
+static enum mr_err start_worker(struct mr_bridge *b, const char *prefix, struct mr_error *why)
 {
     char name[16];
 
     mr_assert(b->thread == NULL);
-    snprintf(name, sizeof(name), "bridge-%.8s", b->name);
+    snprintf(name, sizeof(name), "%s-%.8s", prefix, mr_bridge_identity(b));
     return mr_thread_start(&b->thread, name, mr_worker_run, b, why);
 }
 
-void mr_bridge_stop_begin(struct mr_bridge *b, int64_t patience_ns)
+enum mr_err mr_bridge_start(struct mr_bridge *b, struct mr_error *why)
+{
+    enum mr_err err = b->live.worker == NULL ? MR_OK : start_worker(b->live.worker, "live", why);
+
+    return err == MR_OK ? start_worker(b, "bridge", why) : err;
+}
+
+static void stop_begin(struct mr_bridge *b, int64_t patience_ns)
 {
     atomic_store(&b->patience_ns, patience_ns);
     atomic_store(&b->stopping, true);
     mr_wake_ring(&b->wake);
 }
 
-void mr_bridge_stop(struct mr_bridge *b, int64_t patience_ns)
+void mr_bridge_stop_begin(struct mr_bridge *b, int64_t patience_ns)
+{
+    stop_begin(b, patience_ns);
+    if (b->live.worker != NULL) {
+        stop_begin(b->live.worker, patience_ns);
+    }
+}
+
+static void stop_worker(struct mr_bridge *b, int64_t patience_ns)
 {
     if (b->thread == NULL) {
         mr_worker_close(b, patience_ns);
         return;
     }
+    mr_thread_join(b->thread);
+    b->thread = NULL;
+}
+
+void mr_bridge_stop(struct mr_bridge *b, int64_t patience_ns)
+{
     if (!atomic_load(&b->stopping)) {
         mr_bridge_stop_begin(b, patience_ns);
     }
-    mr_thread_join(b->thread);
-    b->thread = NULL;
+    stop_worker(b, patience_ns);
+    if (b->live.worker != NULL) {
+        stop_worker(b->live.worker, patience_ns);
+    }
 }
 
 void mr_bridge_nudge(struct mr_bridge *b)
@@ -392,12 +476,13 @@ void mr_bridge_destroy(struct mr_bridge *b)
     if (b == NULL) {
         return;
     }
+    mr_bridge_destroy(b->live.worker);
     mr_assert(b->thread == NULL && b->reader == NULL);
     if (b->cursor != NULL) {
         mr_cursor_close(b->cursor);
     }
     destroy_metrics(b);
-    if (b->options.group != NULL) {
+    if (b->options.group != NULL && b->main == NULL) {
         mr_group_leave(b);
     }
     if (b->sink_state != NULL) {
@@ -421,17 +506,56 @@ const char *mr_bridge_state_name(enum mr_bridge_state state)
     return names[state];
 }
 
+/* What the second worker adds. */
+static void stats_live(struct mr_bridge *b, struct mr_bridge_stats *out)
+{
+    struct mr_bridge *w = b->live.worker;
+    uint64_t from;
+    uint64_t to;
+
+    if (w == NULL || !mr_cursor_ahead(b->cursor, &from, &to)) {
+        return;
+    }
+    out->live.open = true;
+    out->live.from = from;
+    out->live.seq = to;
+    out->live.lag_records = out->durable_seq > to ? out->durable_seq - to : 0;
+    out->live.lag_s = (uint64_t)mr_metric_get(w->metrics.lag_seconds);
+    out->lag_records -= to - from < out->lag_records ? to - from : out->lag_records;
+    out->inflight += (uint64_t)mr_metric_get(w->metrics.inflight);
+    out->up = out->up && atomic_load_explicit(&w->up, memory_order_relaxed);
+}
+
+/* Since the start; the second worker may have run before. */
+static void stats_add(struct mr_bridge *w, struct mr_bridge_stats *out)
+{
+    out->delivered += atomic_load_explicit(&w->delivered, memory_order_relaxed);
+    out->skipped += atomic_load_explicit(&w->skipped, memory_order_relaxed);
+    out->dead_letters += atomic_load_explicit(&w->dead_count, memory_order_relaxed);
+    out->retries += atomic_load_explicit(&w->retries, memory_order_relaxed);
+}
+
+static void stats_error(struct mr_bridge *b, struct mr_bridge_stats *out)
+{
+    mr_mutex_lock(&b->mutex);
+    memcpy(out->last_error, b->last_error, sizeof(out->last_error));
+    mr_mutex_unlock(&b->mutex);
+}
+
 void mr_bridge_stats(struct mr_bridge *b, struct mr_bridge_stats *out)
 {
     struct mr_books books;
-    uint64_t seq = mr_cursor_books(b->cursor, &books);
+    struct mr_bridge *w = b->live.worker;
+    uint64_t ahead = 0;
+    uint64_t seq = mr_cursor_books_all(b->cursor, &books, &ahead);
+    bool stopped = atomic_load_explicit(&b->stopped, memory_order_relaxed);
 
     *out = (struct mr_bridge_stats){
         .name = b->name,
         .type = b->options.sink->name,
         .lane = b->options.lane,
         .cursor_seq = seq,
-        .balanced = mr_books_difference(&books, seq) == 0,
+        .balanced = mr_books_difference(&books, seq + ahead) == 0,
         .durable_seq = mr_lane_durable(b->lane),
         .delivered = atomic_load_explicit(&b->delivered, memory_order_relaxed),
         .skipped = atomic_load_explicit(&b->skipped, memory_order_relaxed),
@@ -443,26 +567,33 @@ void mr_bridge_stats(struct mr_bridge *b, struct mr_bridge_stats *out)
     };
     out->lag_records = out->durable_seq > out->cursor_seq ? out->durable_seq - out->cursor_seq : 0;
     out->lag_bytes = mr_lane_bytes_behind(b->lane, out->cursor_seq);
-    if (atomic_load_explicit(&b->stopped, memory_order_relaxed)) {
+    stats_live(b, out);
+    if (w != NULL) {
+        stats_add(w, out);
+        stopped = stopped || atomic_load_explicit(&w->stopped, memory_order_relaxed);
+    }
+    if (stopped) {
         out->state = MR_BRIDGE_STOPPED;
     } else if (mr_cursor_is_paused(b->cursor)) {
         out->state = MR_BRIDGE_PAUSED;
     } else {
         out->state = out->up ? MR_BRIDGE_UP : MR_BRIDGE_DOWN;
     }
-    mr_mutex_lock(&b->mutex);
-    memcpy(out->last_error, b->last_error, sizeof(out->last_error));
-    mr_mutex_unlock(&b->mutex);
+    stats_error(b, out);
+    if (w != NULL && out->last_error[0] == '\0') {
+        stats_error(w, out);
+    }
 }
 
 void mr_bridge_refresh(struct mr_bridge *b)
 {
     struct mr_books books;
-    uint64_t seq = mr_cursor_books(b->cursor, &books);
+    uint64_t ahead = 0;
+    uint64_t seq = mr_cursor_books_all(b->cursor, &books, &ahead);
 
     mr_metric_set(b->metrics.lag_bytes, (int64_t)mr_lane_bytes_behind(b->lane, seq));
     for (size_t i = 0; i < MR_COLUMNS; i++) {
         mr_metric_set(b->metrics.ledger[i], (int64_t)books.columns[i]);
     }
-    mr_metric_set(b->metrics.unbalanced, mr_books_difference(&books, seq) != 0);
+    mr_metric_set(b->metrics.unbalanced, mr_books_difference(&books, seq + ahead) != 0);
 }

@@ -21,6 +21,12 @@
 
 struct mr_bridge;
 
+/* What a record of the backlog carries while fresh ones overtake it; its value is 1. */
+#define MR_BACKFILL_HEADER "millrace_backfill"
+
+/* In which order a bridge catches up. */
+enum mr_drain { MR_DRAIN_ORDERED, MR_DRAIN_LIVE_FIRST };
+
 /* What becomes of an event whose time is missing, unreadable or impossible. */
 enum mr_timestamp_on_error { MR_TIMESTAMP_RECEIVED, MR_TIMESTAMP_DEAD_LETTER };
 
@@ -34,6 +40,9 @@ struct mr_bridge_conf {
     uint32_t timestamp_on_error;      /* enum mr_timestamp_on_error */
     uint64_t timestamp_max_past_us;   /* before the receive time; 0: no bound */
     uint64_t timestamp_max_future_us; /* behind it */
+    uint32_t drain;                   /* enum mr_drain */
+    uint64_t live_after_us;           /* live_first: so far behind, before fresh ones overtake */
+    uint64_t backfill_rate;           /* live_first: records a second; 0: as fresh ones come */
     uint64_t inflight_records;
     uint64_t retry_min_us; /* pause after a failure, doubling with jitter up to max */
     uint64_t retry_max_us;
@@ -161,6 +170,13 @@ struct mr_bridge_stats {
     uint64_t lag_records; /* durable and not settled */
     uint64_t lag_bytes;   /* about what they take in the journal */
     uint64_t lag_s;       /* age of the oldest of them */
+    struct {              /* fresh events overtake a backlog (drain: live_first) */
+        bool open;
+        uint64_t from; /* the backlog ends here */
+        uint64_t seq;  /* settled ahead of it */
+        uint64_t lag_records;
+        uint64_t lag_s;
+    } live;
     bool up;
     bool balanced;        /* the books are (journal/books.h) */
     char last_error[512]; /* "": none since it was last up */

@@ -15,6 +15,7 @@
  *     group.c    what the lanes of a bridge have in common
  *     port.c     what a sink may call
  *     position.c targets that keep a position of their own
+ *     live.c     fresh events ahead of a backlog
  *     bridge.c   options, life cycle, statistics
  *
  * Thread: "worker" fields belong to the worker; "shared" ones are atomic or under
@@ -28,8 +29,9 @@
 #include "base/metric.h"
 #include "base/rng.h"
 #include "codec/timestamp.h"
-#include "journal/books.h"
+#include "journal/live.h"
 #include "pipeline/bridge.h"
+#include "pipeline/live_internal.h"
 #include "pipeline/operate_internal.h"
 #include "pipeline/position_internal.h"
 #include "pipeline/shaping_internal.h"
@@ -207,7 +209,8 @@ struct mr_bridge {
     size_t id_prefix_len;
     char journal_id[37];
     struct mr_lane *lane;
-    struct mr_cursor *cursor;
+    struct mr_bridge *main;   /* of a second worker (live.c): the first; NULL: this is it */
+    struct mr_cursor *cursor; /* of a second worker: NULL while it is idle */
     struct mr_shape shape;
     struct shaping shaping;
     void *sink_state;
@@ -241,6 +244,7 @@ struct mr_bridge {
     struct dead dead;
     struct dead_store dead_alone; /* of a bridge without a group */
     struct position position;
+    struct live live;
     int64_t tick_at_ns; /* the sink wants to be called by then; 0: it does not say */
     bool held_up;       /* no room for more before something is settled */
     bool caught_up;     /* the last turn read everything there was */
@@ -263,7 +267,8 @@ struct mr_bridge {
     _Atomic uint64_t suspect_seq; /* highest seq of a span with a SUSPECT */
     _Atomic bool up;
     _Atomic bool seek_wanted;
-    _Atomic bool stopped; /* WORKER_STOPPED, as others see it */
+    _Atomic bool stopped;        /* WORKER_STOPPED, as others see it */
+    _Atomic uint32_t live_state; /* enum live_state, of a second worker */
     _Atomic uint64_t delivered;
     _Atomic uint64_t skipped;
     _Atomic uint64_t dead_count;
@@ -307,6 +312,11 @@ enum mr_err mr_start_cursor(const struct start_at *at, const struct start *start
                             struct mr_cursor **out, struct mr_error *why) MR_MUST_USE;
 
 /* bridge.c: what shaping needs, without a journal or a sink; undone by _fini(). */
+/* A second worker beside `bridge`, idle. */
+enum mr_err mr_bridge_create_second(struct mr_bridge **out, struct mr_bridge *bridge,
+                                    struct mr_error *why) MR_MUST_USE;
+const char *mr_bridge_identity(const struct mr_bridge *bridge); /* its name in the configuration */
+
 enum mr_err mr_bridge_shape_init(struct mr_bridge *bridge,
                                  const struct mr_bridge_options_run *options,
                                  struct mr_error *why) MR_MUST_USE;
@@ -331,6 +341,7 @@ enum put_result mr_shape_record(struct mr_bridge *bridge, const struct mr_event 
                                 struct mr_record *record, struct put_note *note);
 
 /* headers.c */
+void mr_mark_backfill(struct mr_record *records, uint32_t count); /* of records without headers */
 enum put_result mr_shape_headers(struct mr_bridge *bridge, const struct mr_event *event,
                                  struct mr_record *record, struct put_note *note);
 
@@ -382,7 +393,9 @@ void mr_worker_run(void *bridge);
 void mr_worker_stop(struct mr_bridge *bridge, const char *why);
 void mr_worker_close(struct mr_bridge *bridge, int64_t patience_ns);
 
-bool mr_worker_rewind(struct mr_bridge *bridge); /* false: it had to stop */
+bool mr_worker_rewind(struct mr_bridge *bridge);       /* false: it had to stop */
+bool mr_worker_read(struct mr_bridge *bridge);         /* the next view; false: there is none now */
+int64_t mr_worker_oldest_ms(struct mr_bridge *bridge); /* that is not settled; 0: not known */
 
 /* port.c */
 void mr_port_settled(struct flight *flight, uint32_t count, uint32_t done);

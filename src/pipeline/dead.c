@@ -92,7 +92,7 @@ void mr_dead_rewind(struct mr_bridge *b)
 static void recall(struct mr_bridge *b, const struct mr_event *letter)
 {
     if (letter->raw.dead_seq > b->seq_cursor && letter->raw.dead_lane == b->options.lane &&
-        mr_span_is(letter->raw.dead_bridge, b->name)) {
+        mr_span_is(letter->raw.dead_bridge, mr_bridge_identity(b))) {
         known_add(b, letter->raw.dead_seq);
     }
 }
@@ -243,7 +243,7 @@ static enum mr_err dead_append(struct mr_bridge *b, const struct mr_event *event
     raw.dead_lane = b->options.lane;
     raw.dead_epoch = b->view.epoch;
     raw.dead_seq = event->seq;
-    raw.dead_bridge = mr_span_of(b->name);
+    raw.dead_bridge = mr_span_of(mr_bridge_identity(b));
     raw.dead_reason = mr_span_of(reason);
 
     mr_mutex_lock(&b->dead.store->mutex);

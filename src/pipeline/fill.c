@@ -149,7 +149,8 @@ static void fill_leave_view(struct mr_bridge *b)
 /* A dead letter in the lane itself has been retried: it is for its bridge alone. */
 static bool fill_is_ours(const struct mr_bridge *b, const struct mr_event *event)
 {
-    return event->type == MR_RECORD_DEAD_LETTER && mr_span_is(event->raw.dead_bridge, b->name);
+    return event->type == MR_RECORD_DEAD_LETTER &&
+           mr_span_is(event->raw.dead_bridge, mr_bridge_identity(b));
 }
 
 /* Make one span of at most `records_max` records from the open view. */
@@ -223,6 +224,11 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
     }
     if (flight->ends_view && mr_flight_absorb(b, flight, seq_last)) {
         return FILL_EMPTY;
+    }
+    if (MR_UNLIKELY(b->live.open) && b->shape.headers == MR_HEADERS_NONE) {
+        mr_mark_backfill(
+            &b->records[(b->records_head - flight->batch.record_count) % b->records_size],
+            flight->batch.record_count);
     }
     mr_flight_close(b, flight, seq_last);
     return FILL_READY;

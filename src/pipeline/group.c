@@ -77,7 +77,11 @@ void mr_bridge_group_close(struct mr_bridge_group *group)
 
 bool mr_bridge_group_needs(const struct mr_bridge_group *group, uint32_t lane)
 {
+    uint64_t from;
+    uint64_t to;
+
     return lane < mr_journal_lane_count(group->journal) ||
+           mr_cursor_ahead(group->cursors[lane], &from, &to) ||
            mr_cursor_get(group->cursors[lane]) <
                mr_lane_durable(mr_journal_lane(group->journal, lane));
 }
@@ -124,14 +128,21 @@ void mr_group_settled(struct mr_bridge *b)
 {
     struct mr_bridge_group *group = b->options.group;
 
+    if (b->main != NULL) {
+        return; /* what the others wait for is the first worker's cursor */
+    }
     b->seq_epoch_end = epoch_end_next(b);
     if (group == NULL) {
         return;
     }
     mr_mutex_lock(&group->mutex);
     for (uint32_t lane = 0; lane < group->lane_count; lane++) {
-        if (group->members[lane] != NULL) {
-            mr_wake_ring(&group->members[lane]->wake);
+        struct mr_bridge *member = group->members[lane];
+        if (member != NULL) {
+            mr_wake_ring(&member->wake);
+        }
+        if (member != NULL && member->live.worker != NULL) {
+            mr_wake_ring(&member->live.worker->wake);
         }
         mr_cursor_ring(group->cursors[lane]); /* acknowledgements may wait for an epoch, too */
     }

@@ -6,6 +6,9 @@
  * `millrace_` is ours: a user property of such a name gets `user_` in front, so that
  * no device can pass something off as said by the gateway.
  *
+ * What is delivered of a backlog behind fresh events says so in a header more, whatever the
+ * configuration wants (live.c).
+ *
  * Names and values are borrowed where they lie (route, journal, configuration); only
  * what has no NUL behind it, or is made here, is written into the span's memory.
  */
@@ -17,7 +20,7 @@
 #include <strings.h>
 
 enum {
-    FULL_OWN_MAX = 8,
+    FULL_OWN_MAX = 9,
     SEQ_DIGITS_MAX = 20,
 };
 
@@ -25,6 +28,19 @@ _Static_assert(FULL_OWN_MAX + MR_ENVELOPE_USER_PROPS_MAX <= MR_RECORD_HEADERS_MA
                "a sink is told how many headers there may be");
 
 static const char renamed[] = "user_";
+
+static const struct mr_header backfill = {
+    .name = {.at = (const uint8_t *)MR_BACKFILL_HEADER, .len = sizeof(MR_BACKFILL_HEADER) - 1},
+    .value = {.at = (const uint8_t *)"1", .len = 1},
+};
+
+void mr_mark_backfill(struct mr_record *records, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        records[i].headers = &backfill;
+        records[i].header_count = 1;
+    }
+}
 
 /* Being written: headers first, their texts behind them. */
 struct put_headers {
@@ -36,6 +52,7 @@ struct put_headers {
 static enum put_result headers_begin(struct mr_bridge *b, struct put_headers *out, size_t count,
                                      size_t text_bytes, struct put_note *note)
 {
+    count += b->live.open; /* headers_end() */
     size_t size = count * sizeof(struct mr_header) + text_bytes;
 
     if (size > b->bytes.size / 2) {
@@ -52,9 +69,12 @@ static enum put_result headers_begin(struct mr_bridge *b, struct put_headers *ou
     return PUT_DONE;
 }
 
-static enum put_result headers_end(struct mr_bridge *b, const struct put_headers *put,
+static enum put_result headers_end(struct mr_bridge *b, struct put_headers *put,
                                    struct mr_record *record)
 {
+    if (MR_UNLIKELY(b->live.open)) {
+        put->headers[put->count++] = backfill;
+    }
     mr_bytes_shorten(&b->bytes, put->at);
     record->headers = put->headers;
     record->header_count = put->count;
@@ -97,6 +117,20 @@ static void put_id(const struct mr_bridge *b, struct put_headers *put, uint64_t 
 
     put->at = put_id_text(b, begin, seq);
     PUT_OWN(put, "millrace_id", mr_span_make(begin, (size_t)(put->at - begin)));
+}
+
+/* Of a backlog: the id, and that it is one. */
+static enum put_result headers_id_backfill(struct mr_bridge *b, struct mr_record *record,
+                                           struct put_note *note)
+{
+    struct put_headers put;
+    enum put_result result = headers_begin(b, &put, 1, id_bytes_max(b), note);
+
+    if (result != PUT_DONE) {
+        return result;
+    }
+    put_id(b, &put, record->seq);
+    return headers_end(b, &put, record);
 }
 
 /* The one that bridges have by the million: nothing between it and the memory. */
@@ -258,7 +292,8 @@ enum put_result mr_shape_headers(struct mr_bridge *b, const struct mr_event *eve
 {
     switch (b->shape.headers) {
     case MR_HEADERS_ID:
-        return headers_id(b, record);
+        return MR_UNLIKELY(b->live.open) ? headers_id_backfill(b, record, note)
+                                         : headers_id(b, record);
     case MR_HEADERS_FULL:
         return headers_full(b, record, note);
     case MR_HEADERS_LIST:

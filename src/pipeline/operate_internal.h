@@ -38,6 +38,9 @@ bool mr_seek_turn(struct mr_bridge *bridge, int64_t now_ns);
 enum mr_err mr_worker_move(struct mr_bridge *bridge, uint64_t *seq,
                            enum mr_cursor_rule rule) MR_MUST_USE;
 
+/* seek.c: the cursor was put to `seq`, as above. */
+enum mr_err mr_worker_moved(struct mr_bridge *bridge, uint64_t seq) MR_MUST_USE;
+
 /* letters.c */
 struct seqs {
     struct mr_seq_range *items;

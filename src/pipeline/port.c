@@ -221,7 +221,12 @@ uint32_t mr_sink_packet_bytes_max(struct mr_sink_port *port)
 
 const char *mr_sink_bridge_name(struct mr_sink_port *port)
 {
-    return port->bridge->name;
+    return mr_bridge_identity(port->bridge);
+}
+
+const char *mr_sink_stream(struct mr_sink_port *port)
+{
+    return port->bridge->main == NULL ? "" : "live";
 }
 
 const char *mr_sink_gateway_name(struct mr_sink_port *port)

@@ -75,9 +75,15 @@ static uint32_t epoch_of(const struct mr_bridge *b, uint64_t seq)
     return epoch;
 }
 
+/* The newest record that this worker can have delivered. */
+static uint64_t newest(const struct mr_bridge *b)
+{
+    return b->live.open ? b->live.from : mr_lane_durable(b->lane);
+}
+
 static bool is_beyond(const struct mr_bridge *b)
 {
-    return b->position.found_seq > mr_lane_durable(b->lane) ||
+    return b->position.found_seq > newest(b) ||
            b->position.found_epoch > mr_journal_epoch(b->options.journal);
 }
 
@@ -90,9 +96,8 @@ static void stop_beyond(struct mr_bridge *b)
              "%" PRIu64 " (epoch %" PRIu32 "): the data folder is an older copy of the one that "
              "was delivered from. Put the newer one back; or stop the gateway and say where to go "
              "on: `millrace bridge seek %s --lane %" PRIu32 " --to PLACE --yes`",
-             b->position.where, b->position.found_seq, b->position.found_epoch,
-             mr_lane_durable(b->lane), mr_journal_epoch(b->options.journal), b->name,
-             b->options.lane);
+             b->position.where, b->position.found_seq, b->position.found_epoch, newest(b),
+             mr_journal_epoch(b->options.journal), mr_bridge_identity(b), b->options.lane);
     mr_worker_stop(b, why);
 }
 
@@ -114,6 +119,9 @@ static bool go_where_found(struct mr_bridge *b)
     uint64_t before = b->seq_cursor;
     uint64_t seq = b->position.found_seq;
 
+    if (b->main != NULL && seq < mr_cursor_live_from(b->cursor)) {
+        seq = mr_cursor_live_from(b->cursor); /* what is before that is the backlog's */
+    }
     if (mr_worker_move(b, &seq, mr_cursor_rule(b->cursor)) != MR_OK) {
         return false;
     }
@@ -124,7 +132,7 @@ static bool go_where_found(struct mr_bridge *b)
            "%s: lane %u goes back from record %" PRIu64 " to %" PRIu64 ", where the target says it "
            "is (%s): it has lost what it had confirmed",
            b->name, b->options.lane, before, b->position.found_seq, b->position.where);
-    if (seq > b->position.found_seq) {
+    if (seq > b->position.found_seq && b->main == NULL) {
         mr_log(MR_LOG_ERROR, "bridge",
                "%s: records %" PRIu64 " to %" PRIu64 " of lane %u cannot be delivered again: the "
                "journal does not hold them any more",
@@ -239,7 +247,7 @@ static bool has_reject(const struct mr_bridge *b, const struct flight *flight)
 void mr_sink_reach(struct mr_sink_port *port, struct mr_reach *out)
 {
     struct mr_bridge *b = port->bridge;
-    bool paused = mr_cursor_is_paused(b->cursor);
+    bool paused = mr_live_is_held(b);
 
     *out = (struct mr_reach){
         .seq = b->seq_cursor,
@@ -248,7 +256,9 @@ void mr_sink_reach(struct mr_sink_port *port, struct mr_reach *out)
         .failing = atomic_load(&b->failing),
     };
     out->hurry = b->held_up || paused || b->seq_done >= b->seq_epoch_end ||
-                 atomic_load(&b->seek_wanted) || (atomic_load(&b->stopping) && !out->more);
+                 atomic_load(&b->seek_wanted) || b->live.wanted ||
+                 (b->main != NULL && mr_live_is_ending(b)) ||
+                 (atomic_load(&b->stopping) && !out->more);
     mr_mutex_lock(&b->mutex);
     for (uint64_t i = b->flight_tail; i != b->flight_head; i++) {
         const struct flight *flight = mr_flight_at(b, i);

@@ -12,6 +12,8 @@
  * A jump back offers events again that have a dead letter already.  The letters behind
  * the new cursor are read back first, so none is written twice.
  *
+ * A second position (live.c) ends with the jump: all goes on behind the new place, in order.
+ *
  * Only what the journal holds can come: the keeper may retire a segment while the jump
  * is made, so the cursor is looked at once more when it is on disk and holds it.
  */
@@ -40,7 +42,14 @@ static enum mr_err seek_cursor(struct mr_bridge *b, uint64_t *seq, enum mr_curso
 
     do {
         *seq = *seq < oldest ? oldest : *seq;
-        err = mr_cursor_put(b->cursor, *seq, rule);
+        if (b->live.open && rule == MR_CURSOR_LEADS) {
+            err = mr_cursor_live_end(b->cursor, *seq, rule);
+            if (err == MR_OK) {
+                mr_live_closed(b);
+            }
+        } else {
+            err = mr_cursor_put(b->cursor, *seq, rule);
+        }
         oldest = lane_floor(b);
     } while (err == MR_OK && *seq < oldest);
     return err;
@@ -48,16 +57,21 @@ static enum mr_err seek_cursor(struct mr_bridge *b, uint64_t *seq, enum mr_curso
 
 enum mr_err mr_worker_move(struct mr_bridge *b, uint64_t *seq, enum mr_cursor_rule rule)
 {
-    struct mr_error why;
-
     mr_flight_drop_all(b);
     enum mr_err err = seek_cursor(b, seq, rule);
     if (err != MR_OK) {
         mr_worker_stop(b, "its cursor cannot be written");
         return MR_ERR_IO;
     }
-    b->seq_cursor = *seq;
-    b->seq_done = *seq;
+    return mr_worker_moved(b, *seq);
+}
+
+enum mr_err mr_worker_moved(struct mr_bridge *b, uint64_t seq)
+{
+    struct mr_error why;
+
+    b->seq_cursor = seq;
+    b->seq_done = seq;
     b->epoch = 0; /* it looks anew whether it may enter that of its next record */
     b->isolate_until = 0;
     b->attempt = 0;
@@ -131,6 +145,9 @@ bool mr_seek_turn(struct mr_bridge *b, int64_t now_ns)
     }
     if (b->dead.journal != NULL && !mr_dead_durable(b, b->dead.seq_last)) {
         return true; /* the letters are read back below, all of them */
+    }
+    if (!mr_live_left(b)) {
+        return true; /* a seek ends a second position */
     }
     mr_flight_retire(b);
     atomic_store(&b->seek_wanted, false);

@@ -37,7 +37,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { TURN_VIEWS_MAX = 16, REFUSED_WAIT_MS = 100, IDLE_WAIT_MS = 1000 };
+enum { TURN_VIEWS_MAX = 16, REFUSED_WAIT_MS = 100, LIVE_WAIT_MS = 20, IDLE_WAIT_MS = 1000 };
 
 /* For the operator: the bridge does nothing more, its events stay in the journal. */
 void mr_worker_stop(struct mr_bridge *b, const char *why)
@@ -56,7 +56,8 @@ void mr_worker_stop(struct mr_bridge *b, const char *why)
 bool mr_worker_rewind(struct mr_bridge *b)
 {
     struct mr_error why;
-    struct mr_reader_options options = {.wake = &b->wake};
+    struct mr_reader_options options = {.wake = &b->wake,
+                                        .seq_to = b->live.open ? b->live.from : 0};
 
     mr_flight_drop_all(b);
     mr_dead_rewind(b);
@@ -202,7 +203,7 @@ static void worker_lose(struct mr_bridge *b, uint64_t seq_first, uint64_t seq_la
 }
 
 /* Read the next view.  True: there is one, or something to pass. */
-static bool worker_read(struct mr_bridge *b)
+bool mr_worker_read(struct mr_bridge *b)
 {
     if (b->flight_head - b->flight_tail == FLIGHTS_MAX) {
         b->held_up = true;
@@ -274,14 +275,21 @@ static bool worker_flow(struct mr_bridge *b, int64_t now_ns)
         return false;
     }
     if (!b->view_open) {
-        return worker_read(b);
+        return mr_worker_read(b);
     }
     if (MR_UNLIKELY(b->view.epoch > b->epoch) && !mr_group_enter_epoch(b, b->view.epoch)) {
         b->held_up = true;
         return false;
     }
+    if (MR_UNLIKELY(b->live.open)) {
+        records_max = mr_live_allowed(b, records_max, now_ns);
+        if (records_max == 0) {
+            return false;
+        }
+    }
     switch (mr_fill_span(b, records_max, now_ns)) {
     case FILL_READY:
+        mr_live_spend(b, mr_flight_at(b, b->flight_head - 1)->batch.record_count);
         return worker_submit(b, mr_flight_at(b, b->flight_head - 1), now_ns);
     case FILL_EMPTY:
         return true;
@@ -297,7 +305,7 @@ static bool worker_flow(struct mr_bridge *b, int64_t now_ns)
 /* Time of the oldest record that is not settled, as well as it is known: in flight, or
  * in the view that is open; else that of the last one settled.
  */
-static int64_t worker_oldest_ms(struct mr_bridge *b)
+int64_t mr_worker_oldest_ms(struct mr_bridge *b)
 {
     if (b->flight_tail != b->flight_head) {
         const struct flight *oldest = mr_flight_at(b, b->flight_tail);
@@ -317,8 +325,10 @@ static int64_t worker_oldest_ms(struct mr_bridge *b)
 static void worker_measure(struct mr_bridge *b)
 {
     uint64_t durable = mr_lane_durable(b->lane);
-    uint64_t lag = durable > b->seq_cursor ? durable - b->seq_cursor : 0;
-    int64_t since_ms = lag == 0 ? 0 : worker_oldest_ms(b);
+    bool idle = b->main != NULL && mr_live_is_idle(b);
+    uint64_t last = b->live.open ? b->live.from : (idle ? 0 : durable);
+    uint64_t lag = last > b->seq_cursor ? last - b->seq_cursor : 0;
+    int64_t since_ms = lag == 0 ? 0 : mr_worker_oldest_ms(b);
 
     int64_t lag_ms = lag == 0 || since_ms == 0 ? 0 : mr_clock_wall_us() / 1000 - since_ms;
     mr_metric_set(b->metrics.up, atomic_load_explicit(&b->up, memory_order_relaxed));
@@ -337,6 +347,8 @@ static int64_t worker_sleep_ns(struct mr_bridge *b, int64_t now_ns, int64_t dead
         sleep_ns = b->pause_until_ns - now_ns;
     } else if (b->refused_ns != 0) {
         sleep_ns = REFUSED_WAIT_MS * NS_PER_MS;
+    } else if (MR_UNLIKELY(b->live.open || b->live.wanted)) {
+        sleep_ns = LIVE_WAIT_MS * NS_PER_MS;
     }
     if (sleep_ns > IDLE_WAIT_MS * NS_PER_MS) {
         sleep_ns = IDLE_WAIT_MS * NS_PER_MS;
@@ -375,9 +387,9 @@ static void worker_states(struct mr_bridge *b, int64_t now_ns)
  */
 static bool worker_is_held(struct mr_bridge *b)
 {
-    bool paused = mr_cursor_is_paused(b->cursor);
+    bool paused = mr_live_is_held(b);
 
-    if (MR_UNLIKELY(paused != b->said_paused)) {
+    if (MR_UNLIKELY(paused != b->said_paused) && b->main == NULL) {
         b->said_paused = paused;
         mr_log(MR_LOG_INFO, "bridge",
                paused ? "%s: is paused in lane %u behind record %" PRIu64
@@ -386,15 +398,18 @@ static bool worker_is_held(struct mr_bridge *b)
                b->name, b->options.lane, b->seq_cursor);
     }
     if (MR_UNLIKELY(paused) && !b->view_open && b->flight_head == b->flight_tail) {
-        (void)worker_read(b);
+        (void)mr_worker_read(b);
     }
     return paused;
 }
 
-int64_t mr_bridge_step(struct mr_bridge *b, int64_t now_ns)
+static int64_t worker_step(struct mr_bridge *b, int64_t now_ns)
 {
     bool progress = false;
 
+    if (MR_UNLIKELY(b->main != NULL) && mr_live_is_idle(b)) {
+        return IDLE_WAIT_MS * NS_PER_MS;
+    }
     if (!b->opened && b->state == WORKER_FLOWING) {
         worker_open(b, now_ns);
     }
@@ -408,8 +423,10 @@ int64_t mr_bridge_step(struct mr_bridge *b, int64_t now_ns)
     }
     if (mr_seek_turn(b, now_ns)) {
         progress = progress || !atomic_load_explicit(&b->seek_wanted, memory_order_relaxed);
+    } else if (MR_UNLIKELY(b->main != NULL) && mr_live_ends(b, now_ns)) {
+        progress = progress || mr_live_is_idle(b);
     } else if (b->state == WORKER_FLOWING && b->opened && mr_position_turn(b) &&
-               !worker_is_held(b)) {
+               !worker_is_held(b) && !mr_live_turn(b, now_ns)) {
         b->held_up = false;
         b->caught_up = false;
         for (int i = 0;
@@ -425,11 +442,28 @@ int64_t mr_bridge_step(struct mr_bridge *b, int64_t now_ns)
     return progress ? 0 : worker_sleep_ns(b, now_ns, dead_ns);
 }
 
-/* Nothing durable is left that may be delivered, and nothing in flight. */
+/* One turn of a lane; its second worker has a thread of its own if the first one has. */
+int64_t mr_bridge_step(struct mr_bridge *b, int64_t now_ns)
+{
+    int64_t sleep_ns = worker_step(b, now_ns);
+
+    if (b->live.worker != NULL) {
+        int64_t second_ns = worker_step(b->live.worker, now_ns);
+        sleep_ns = second_ns < sleep_ns ? second_ns : sleep_ns;
+    }
+    return sleep_ns;
+}
+
+/* Nothing durable is left that may be delivered, and nothing in flight.  A backlog that is
+ * delivered slowly is not waited for.
+ */
 static bool worker_caught_up(const struct mr_bridge *b)
 {
+    if (b->main != NULL && mr_live_is_idle(b)) {
+        return true;
+    }
     return b->seq_cursor >= mr_lane_durable(b->lane) ||
-           (mr_cursor_is_paused(b->cursor) && mr_flight_settled(b));
+           ((b->live.open || mr_live_is_held(b)) && mr_flight_settled(b));
 }
 
 /* Close the sink: within `patience_ns` it settles what it can. */
@@ -474,7 +508,7 @@ void mr_worker_run(void *bridge)
             (now_ns >= until_ns || worker_caught_up(b) || b->state == WORKER_STOPPED)) {
             break;
         }
-        int64_t sleep_ns = mr_bridge_step(b, now_ns);
+        int64_t sleep_ns = worker_step(b, now_ns);
         if (until_ns >= 0 && sleep_ns > 20 * NS_PER_MS) {
             sleep_ns = 20 * NS_PER_MS;
         }

@@ -238,6 +238,11 @@ bool mr_sink_times_are_ours(struct mr_sink_port *port);
 const char *mr_sink_journal_id(struct mr_sink_port *port);
 uint32_t mr_sink_lane(struct mr_sink_port *port);
 const char *mr_sink_bridge_name(struct mr_sink_port *port);
+
+/* Which of a bridge's sinks in a lane this is: "", or "live" for the one that fresh events go
+ * through while they overtake a backlog.  Each has a position of its own.
+ */
+const char *mr_sink_stream(struct mr_sink_port *port);
 const char *mr_sink_gateway_name(struct mr_sink_port *port);
 
 #endif

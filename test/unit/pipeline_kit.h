@@ -33,6 +33,7 @@ static struct mr_journal *journal_make(void)
     folder_make();
     struct mr_journal *journal = journal_open();
     memset(delivered, 0, sizeof(delivered));
+    memset(backfilled, 0, sizeof(backfilled));
     memset(newest_of, 0, sizeof(newest_of));
     return journal;
 }
@@ -53,14 +54,18 @@ static const struct mr_bridge_conf bridge_conf = {
     .retry_max_us = 4000,
 };
 
+/* Of the bridges made, unless a test wants others. */
+static const struct mr_bridge_conf *conf_now = &bridge_conf;
+static const char *name_now = "test";
+
 static struct mr_bridge_options_run run_options(struct mr_journal *journal,
                                                 const struct scripted_conf *conf)
 {
     return (struct mr_bridge_options_run){
-        .name = "test",
+        .name = name_now,
         .gateway_name = "here",
         .journal = journal,
-        .conf = &bridge_conf,
+        .conf = conf_now,
         .sink = sink_ops,
         .sink_conf = conf,
         .dead_letters_path = dead_path,

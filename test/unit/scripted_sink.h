@@ -112,7 +112,8 @@ static void append_all(struct mr_lane *lane, uint64_t from, uint64_t to)
 
 /* What the target has, by seq; the model everything is checked against. */
 static uint8_t delivered[EVENTS * 2 + 1];
-static uint64_t newest_of[DEVICES]; /* highest seq delivered of a device */
+static uint8_t backfilled[EVENTS * 2 + 1]; /* it came marked as of a backlog */
+static uint64_t newest_of[2][DEVICES];     /* highest seq delivered of a device; [1]: as backfill */
 
 struct scripted_conf {
     const char *topic;
@@ -177,6 +178,43 @@ static void check_json(const struct mr_record *record)
     mr_assert(record->value.at[record->value.len - 1] == '}');
 }
 
+/* Is it marked as of a backlog that fresh events have overtaken?  That is the last header. */
+static bool is_backfill(const struct mr_record *record)
+{
+    const struct mr_header *last = record->headers;
+
+    if (record->header_count == 0) {
+        return false;
+    }
+    last += record->header_count - 1;
+    bool is = mr_span_is(last->name, MR_BACKFILL_HEADER);
+    mr_assert(!is || mr_span_is(last->value, "1"));
+    return is;
+}
+
+static void check_headers(const struct scripted *s, const struct mr_record *record, bool backfill)
+{
+    uint16_t own = record->header_count - backfill;
+
+    if (s->conf->headers == MR_HEADERS_FULL) {
+        char client[32];
+        char topic[64];
+        names_of(record->seq, client, topic);
+        mr_assert(own == 5);
+        mr_assert(mr_span_is(record->headers[1].value, topic));
+        mr_assert(mr_span_is(record->headers[4].value, client));
+    }
+    if (s->conf->headers == MR_HEADERS_ID || s->conf->headers == MR_HEADERS_FULL) {
+        char tail[32];
+        int tail_len = snprintf(tail, sizeof(tail), "-0-%llu", (unsigned long long)record->seq);
+        mr_assert(own == (s->conf->headers == MR_HEADERS_ID ? 1 : 5));
+        mr_assert(strcmp((const char *)record->headers[0].name.at, "millrace_id") == 0);
+        struct mr_span value = record->headers[0].value;
+        mr_assert(value.len == 36 + (size_t)tail_len);
+        mr_assert(memcmp(value.at + 36, tail, (size_t)tail_len) == 0);
+    }
+}
+
 /* Is the record what its seq says?  Then the target has it. */
 static void deliver(struct scripted *s, const struct mr_record *record)
 {
@@ -203,24 +241,13 @@ static void deliver(struct scripted *s, const struct mr_record *record)
     } else {
         mr_assert(mr_span_equal(record->value, record->payload));
     }
-    if (s->conf->headers == MR_HEADERS_FULL) {
-        mr_assert(record->header_count == 5);
-        mr_assert(mr_span_is(record->headers[1].value, topic));
-        mr_assert(mr_span_is(record->headers[4].value, client));
-    }
-    if (s->conf->headers == MR_HEADERS_ID || s->conf->headers == MR_HEADERS_FULL) {
-        char tail[32];
-        int tail_len = snprintf(tail, sizeof(tail), "-0-%llu", (unsigned long long)record->seq);
-        mr_assert(record->header_count == (s->conf->headers == MR_HEADERS_ID ? 1 : 5));
-        mr_assert(strcmp((const char *)record->headers[0].name.at, "millrace_id") == 0);
-        struct mr_span value = record->headers[0].value;
-        mr_assert(value.len == 36 + (size_t)tail_len);
-        mr_assert(memcmp(value.at + 36, tail, (size_t)tail_len) == 0);
-    }
+    bool backfill = is_backfill(record);
+    check_headers(s, record, backfill);
     if (!delivered[record->seq]) {
-        mr_assert(record->seq > newest_of[device]); /* first deliveries in order */
-        newest_of[device] = record->seq;
+        mr_assert(record->seq > newest_of[backfill][device]); /* first deliveries in order */
+        newest_of[backfill][device] = record->seq;
         delivered[record->seq] = 1;
+        backfilled[record->seq] = backfill;
     }
 }
 

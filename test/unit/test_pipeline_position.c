@@ -10,228 +10,10 @@
  */
 #include "base/log.h"
 #include "os/clock.h"
-#include "pipeline_kit.h"
+#include "vault_sink.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-/* ---- the target: survives the bridge ---- */
-
-static bool vault_has; /* a position */
-static uint64_t vault_seq;
-static uint32_t vault_epoch;
-static uint8_t copies[EVENTS * 2 + 1];
-static unsigned trouble_percent; /* of commits */
-static uint64_t commits;
-static uint64_t places;
-
-/* ---- the sink ---- */
-
-struct vault {
-    struct scripted scripted; /* for deliver() */
-    const struct mr_batch *held[256];
-    uint32_t taken[256]; /* records of it in the transaction */
-    uint32_t held_count;
-    bool finding;
-    bool found; /* nothing before the pipeline has said where to go on */
-    bool placing;
-    bool in_doubt;
-    uint64_t place_seq;
-    uint64_t pending;
-};
-
-static enum mr_err vault_open(void *state, struct mr_error *why)
-{
-    struct vault *v = state;
-
-    (void)why;
-    v->finding = true;
-    v->placing = false;
-    mr_sink_up(v->scripted.port);
-    return MR_OK;
-}
-
-static bool is_rejected(uint64_t seq)
-{
-    return fate_of(seq) == FATE_DEAD_REJECT;
-}
-
-static void vault_settle(struct vault *v, enum mr_verdict verdict)
-{
-    for (uint32_t i = 0; i < v->held_count; i++) {
-        if (v->taken[i] != 0) {
-            mr_sink_settle(v->scripted.port, v->held[i]->token, v->taken[i], verdict, "the die");
-        }
-    }
-    v->held_count = 0;
-    v->in_doubt = false;
-}
-
-static bool vault_poisoned(struct vault *v)
-{
-    bool any = false;
-
-    for (uint32_t i = 0; i < v->held_count; i++) {
-        bool here = false;
-        for (uint32_t j = 0; j < v->held[i]->record_count; j++) {
-            here = here || fate_of(v->held[i]->records[j].seq) == FATE_DEAD_POISON;
-        }
-        if (here) {
-            mr_sink_settle(v->scripted.port, v->held[i]->token, v->taken[i], MR_VERDICT_SUSPECT,
-                           "poison");
-            v->taken[i] = 0;
-            any = true;
-        }
-    }
-    return any;
-}
-
-/* What was held is the target's, together with the position. */
-static void vault_apply(struct vault *v, const struct mr_reach *reach)
-{
-    for (uint32_t i = 0; i < v->held_count; i++) {
-        for (uint32_t j = 0; j < v->held[i]->record_count; j++) {
-            const struct mr_record *record = &v->held[i]->records[j];
-            if (!is_rejected(record->seq)) {
-                deliver(&v->scripted, record);
-                copies[record->seq] += 1;
-            }
-        }
-    }
-    vault_has = true;
-    vault_seq = reach->seq;
-    vault_epoch = reach->epoch;
-    commits += 1;
-}
-
-static void vault_commit(struct vault *v)
-{
-    struct mr_reach reach;
-
-    mr_sink_reach(v->scripted.port, &reach);
-    if (reach.failing || vault_poisoned(v)) {
-        vault_settle(v, MR_VERDICT_RETRY);
-        v->finding = true;
-        return;
-    }
-    if (v->held_count != 0 && reach.seq < v->held[v->held_count - 1]->seq_last) {
-        return; /* dead letters are on their way to the disk */
-    }
-    if (v->held_count == 0 && (!vault_has || reach.seq <= vault_seq)) {
-        return;
-    }
-    v->pending = reach.seq;
-    if (mr_rng_below(&v->scripted.rng, 100) < trouble_percent) {
-        v->finding = true;
-        v->in_doubt = mr_rng_below(&v->scripted.rng, 3) != 0;
-        if (!v->in_doubt) {
-            vault_settle(v, MR_VERDICT_RETRY);
-        } else if (mr_rng_below(&v->scripted.rng, 2) == 0) {
-            vault_apply(v, &reach);
-        }
-        return;
-    }
-    vault_apply(v, &reach);
-    vault_settle(v, MR_VERDICT_DONE);
-    mr_sink_stands(v->scripted.port, reach.seq);
-}
-
-static void vault_find(struct vault *v)
-{
-    const struct mr_position position = {
-        .seq = vault_seq, .epoch = vault_epoch, .where = "the vault's position"};
-
-    v->finding = false;
-    v->found = true;
-    if (v->in_doubt) {
-        vault_settle(v, vault_has && vault_seq >= v->pending ? MR_VERDICT_DONE : MR_VERDICT_RETRY);
-    }
-    mr_sink_found(v->scripted.port, vault_has ? &position : NULL);
-}
-
-static void vault_tick(void *state, int64_t now_ns)
-{
-    struct vault *v = state;
-
-    (void)now_ns;
-    if (mr_rng_below(&v->scripted.rng, 4) != 0) {
-        return;
-    }
-    if (v->finding) {
-        vault_find(v);
-    } else if (v->placing) {
-        v->placing = false;
-        vault_has = true;
-        vault_seq = v->place_seq;
-        places += 1;
-        mr_sink_stands(v->scripted.port, v->place_seq);
-    } else if (!v->found) {
-        vault_commit(v);
-    }
-}
-
-static void vault_place(void *state, uint64_t seq, uint32_t epoch)
-{
-    struct vault *v = state;
-
-    mr_assert(!v->finding && v->held_count == 0);
-    v->found = false;
-    v->placing = true;
-    v->place_seq = seq;
-    vault_epoch = epoch;
-}
-
-static enum mr_err vault_submit(void *state, const struct mr_batch *batch)
-{
-    struct vault *v = state;
-
-    mr_assert(!v->placing);
-    if (v->finding || v->found || v->held_count == MR_COUNT_OF(v->held)) {
-        return MR_ERR_FULL;
-    }
-    mr_assert(batch->seq_first > vault_seq); /* nothing that the position covers */
-    v->held[v->held_count] = batch;
-    v->taken[v->held_count] = 0;
-    for (uint32_t i = 0; i < batch->record_count; i++) {
-        if (is_rejected(batch->records[i].seq)) {
-            mr_sink_reject(v->scripted.port, batch->token, batch->records[i].seq, "rejected");
-        } else {
-            v->taken[v->held_count] += 1;
-        }
-    }
-    v->held_count += 1;
-    return MR_OK;
-}
-
-static void vault_close(void *state, int64_t patience_ns)
-{
-    struct vault *v = state;
-
-    (void)patience_ns;
-    v->held_count = 0;
-    v->in_doubt = false;
-}
-
-static void vault_shape(const void *conf, struct mr_shape *out)
-{
-    scripted_shape(conf, out);
-    out->keeps_position = true;
-}
-
-static struct mr_sink_ops vault_sink;
-
-static void vault_make(void)
-{
-    vault_sink = scripted_sink;
-    vault_sink.state_size = sizeof(struct vault);
-    vault_sink.shape = vault_shape;
-    vault_sink.open = vault_open;
-    vault_sink.place = vault_place;
-    vault_sink.submit = vault_submit;
-    vault_sink.tick = vault_tick;
-    vault_sink.close = vault_close;
-    sink_ops = &vault_sink;
-}
 
 /* ---- helpers ---- */
 
@@ -240,13 +22,7 @@ static const struct scripted_conf conf = {
 
 static struct mr_journal *begin(void)
 {
-    vault_has = false;
-    vault_seq = 0;
-    vault_epoch = 0;
-    commits = 0;
-    places = 0;
-    trouble_percent = 0;
-    memset(copies, 0, sizeof(copies));
+    vault_empty();
     return journal_make();
 }
 
@@ -263,7 +39,7 @@ static enum mr_bridge_state run(struct mr_bridge *bridge, uint64_t last, uint64_
         int64_t sleep_ns = mr_bridge_step(bridge, now_ns);
         now_ns += sleep_ns > 5000000 ? 5000000 : sleep_ns + 1000;
         mr_bridge_stats(bridge, &stats);
-        mr_assert(!believes || stats.cursor_seq <= vault_seq);
+        mr_assert(!believes || stats.cursor_seq <= vaulted[0].seq);
         mr_assert(mr_clock_mono_ns() < until_ns);
     } while (stats.cursor_seq < last && stats.state != MR_BRIDGE_STOPPED && --steps != 0);
     return stats.state;
@@ -337,7 +113,7 @@ static void test_every_event_exactly_once(uint64_t seed)
         mr_cursor_close(cursor);
         die_seed += 1;
     }
-    mr_assert(state != MR_BRIDGE_STOPPED && vault_seq == EVENTS);
+    mr_assert(state != MR_BRIDGE_STOPPED && vaulted[0].seq == EVENTS);
     check_copies(1, EVENTS, 1);
     with_faults = false;
     journal_remove(journal);
@@ -358,7 +134,7 @@ static void test_skipped_events_move_the_position(void)
     append_all(mr_journal_lane(journal, 0), 1, EVENTS);
     mr_assert(mr_bridge_create(&bridge, &options, &why) == MR_OK);
     mr_assert(run(bridge, EVENTS, 0) != MR_BRIDGE_STOPPED);
-    mr_assert(vault_seq == EVENTS && commits != 0);
+    mr_assert(vaulted[0].seq == EVENTS && commits != 0);
     end(bridge);
     journal_remove(journal);
 }
@@ -369,8 +145,8 @@ static void test_stops_when_the_position_is_beyond_the_journal(void)
     struct mr_bridge_stats stats;
 
     append_all(mr_journal_lane(journal, 0), 1, 100);
-    vault_has = true;
-    vault_seq = 101;
+    vaulted[0].has = true;
+    vaulted[0].seq = 101;
     struct mr_bridge *bridge = bridge_make(journal, &conf);
     mr_assert(run(bridge, 100, 0) == MR_BRIDGE_STOPPED);
     mr_bridge_stats(bridge, &stats);
@@ -401,7 +177,7 @@ static void test_goes_back_to_an_older_position(void)
     struct mr_bridge *bridge = bridge_make(journal, &conf);
     (void)run(bridge, 500, 0);
     end(bridge);
-    vault_seq = 200;
+    vaulted[0].seq = 200;
     bridge = bridge_make(journal, &conf);
     deliver_from(bridge, 500);
     end(bridge);
@@ -420,7 +196,7 @@ static void test_goes_on_at_the_cursor_when_the_position_is_gone(void)
     struct mr_bridge *bridge = bridge_make(journal, &conf);
     (void)run(bridge, 300, 0);
     end(bridge);
-    vault_has = false;
+    vaulted[0].has = false;
     append_all(mr_journal_lane(journal, 0), 301, 600);
     bridge = bridge_make(journal, &conf);
     deliver_from(bridge, 600);
@@ -448,7 +224,7 @@ static void test_does_not_believe_a_position_it_has_left_behind(void)
     end(bridge);
     sink_ops = &vault_sink;
     append_all(mr_journal_lane(journal, 0), 601, 700);
-    mr_assert(vault_seq == 300);
+    mr_assert(vaulted[0].seq == 300);
     bridge = bridge_make(journal, &conf);
     deliver_from(bridge, 700);
     end(bridge);
@@ -471,8 +247,8 @@ static void test_does_not_believe_a_position_of_an_earlier_life(void)
     believes = true;
     end(bridge);
     sink_ops = &vault_sink;
-    vault_has = true;
-    vault_seq = 100;
+    vaulted[0].has = true;
+    vaulted[0].seq = 100;
     append_all(mr_journal_lane(journal, 0), 301, 400);
     bridge = bridge_make(journal, &conf);
     deliver_from(bridge, 400);
