@@ -49,8 +49,10 @@ static enum mr_err kafka_init(void *state, const void *conf, struct mr_sink_port
     k->conf = conf;
     k->port = port;
     mr_mutex_init(&k->certificate.mutex);
-    mr_kafka_security_warn(k->conf, mr_sink_bridge_name(port));
-    mr_kafka_certificate_warn(k->conf, mr_sink_bridge_name(port));
+    if (mr_sink_stream(port)[0] == '\0') { /* said once */
+        mr_kafka_security_warn(k->conf, mr_sink_bridge_name(port));
+        mr_kafka_certificate_warn(k->conf, mr_sink_bridge_name(port));
+    }
     mr_tx_init(k);
     k->batch_bytes = BATCH_BYTES_DEFAULT;
     k->fields[FIELD_TOPIC].vtype = RD_KAFKA_VTYPE_RKT;

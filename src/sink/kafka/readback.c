@@ -191,9 +191,13 @@ static void take(const rd_kafka_message_t *message, const struct mr_kafka_readin
     const void *id = NULL;
     size_t len = 0;
 
-    if (rd_kafka_message_headers(message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR &&
-        rd_kafka_header_get_last(headers, "millrace_id", &id, &len) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-        read.id = mr_span_make(id, len);
+    if (rd_kafka_message_headers(message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        if (rd_kafka_header_get_last(headers, "millrace_id", &id, &len) ==
+            RD_KAFKA_RESP_ERR_NO_ERROR) {
+            read.id = mr_span_make(id, len);
+        }
+        read.backfill = rd_kafka_header_get_last(headers, "millrace_backfill", &id, &len) ==
+                        RD_KAFKA_RESP_ERR_NO_ERROR;
     }
     reading->took(reading->arg, &read);
 }

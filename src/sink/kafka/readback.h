@@ -21,6 +21,7 @@ struct mr_kafka_read {
     struct mr_span key;
     struct mr_span value;
     struct mr_span id; /* the header millrace_id; empty: there is none */
+    bool backfill;     /* it has the header millrace_backfill: fresh records have overtaken it */
 };
 
 struct mr_kafka_reading {

@@ -51,6 +51,7 @@ void mr_tx_init(struct kafka *k)
     const char *journal = mr_sink_journal_id(k->port);
     const char *bridge = mr_sink_bridge_name(k->port);
     uint32_t lane = mr_sink_lane(k->port);
+    bool live = mr_sink_stream(k->port)[0] != '\0'; /* it has a position and producers of its own */
     uint64_t by;
     char labels[TX_NAME_MAX];
 
@@ -60,12 +61,15 @@ void mr_tx_init(struct kafka *k)
     }
     tx->state = TX_CLOSED;
     tx->room = k->conf->commit_bytes < ROOM_FIRST ? k->conf->commit_bytes : ROOM_FIRST;
-    snprintf(tx->id, sizeof(tx->id), "millrace-%s-%s-%" PRIu32, journal, bridge, lane);
-    snprintf(tx->key, sizeof(tx->key), "%s/%s/%" PRIu32, journal, bridge, lane);
+    snprintf(tx->id, sizeof(tx->id), "millrace-%s-%s-%" PRIu32 "%s", journal, bridge, lane,
+             live ? "-live" : "");
+    snprintf(tx->key, sizeof(tx->key), "%s/%s/%" PRIu32 "%s", journal, bridge, lane,
+             live ? "/live" : "");
     mr_os_random(&by, sizeof(by));
     snprintf(tx->by, sizeof(tx->by), "%016" PRIx64, by);
     tx->positions.name = k->conf->positions_topic;
-    snprintf(labels, sizeof(labels), "bridge=\"%s\",lane=\"%" PRIu32 "\"", bridge, lane);
+    snprintf(labels, sizeof(labels), "bridge=\"%s\",lane=\"%" PRIu32 "\"%s", bridge, lane,
+             live ? ",stream=\"live\"" : "");
     tx->committed = mr_metric_new(MR_METRIC_COUNTER, "millrace_sink_transactions_committed_total",
                                   "Transactions the target has committed.", labels);
     tx->aborted =
