@@ -22,7 +22,7 @@
 #include "broker/gates_internal.h"
 
 #include "codec/topic.h"
-#include "journal/cursor.h"
+#include "journal/live.h"
 
 static const char *const gate_names[GATE_BRIDGES] = {
     [GATE_DISK] = "disk", [GATE_MEMORY] = "memory"};
@@ -224,10 +224,21 @@ static bool is_past_epochs(struct mr_shard *shard, uint32_t bridge)
     return settled->past_epochs;
 }
 
-/* How far the bridge is; an operator may put its cursor back, which takes nothing back here. */
-static uint64_t settled_seq(struct settled *settled, uint64_t durable_seq)
+/* How far the bridge is; an operator may put its cursor back, which takes nothing back here.
+ * Where fresh events overtake a backlog (live.h), theirs counts as soon as nobody in the gate
+ * waits for the backlog: acks leave in the order in which their events came.
+ */
+static uint64_t settled_seq(struct settled *settled, const struct mr_ackgate *gate,
+                            uint64_t durable_seq)
 {
     uint64_t seq = mr_cursor_get(settled->cursor);
+    uint64_t from;
+    uint64_t to;
+
+    if (MR_UNLIKELY(mr_cursor_ahead(settled->cursor, &from, &to)) &&
+        !mr_ackgate_is_due(gate, from)) {
+        seq = to > seq ? to : seq;
+    }
 
     seq = seq < durable_seq ? seq : durable_seq;
     settled->seq = seq > settled->seq ? seq : settled->seq;
@@ -247,7 +258,7 @@ void gates_release(struct mr_shard *shard, uint64_t durable_seq)
     }
     for (uint32_t i = 0; i < shard->broker->ack_bridge_count; i++) {
         struct mr_ackgate *gate = shard->gates[GATE_BRIDGES + i];
-        uint64_t seq = settled_seq(&shard->settled[i], durable_seq);
+        uint64_t seq = settled_seq(&shard->settled[i], gate, durable_seq);
         if (mr_ackgate_is_due(gate, seq) && is_past_epochs(shard, i)) {
             gate_release(shard, gate, seq);
         }

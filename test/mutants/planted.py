@@ -132,8 +132,8 @@ MUTANTS = (
     Mutant("bridge-not-awaited", "what waits for a bridge is acknowledged as soon as it is "
            "on the disk",
            "src/broker/gates.c",
-           "uint64_t seq = settled_seq(&shard->settled[i], durable_seq);",
-           "uint64_t seq = settled_seq(&shard->settled[i], durable_seq) == UINT64_MAX ? 0 "
+           "uint64_t seq = settled_seq(&shard->settled[i], gate, durable_seq);",
+           "uint64_t seq = settled_seq(&shard->settled[i], gate, durable_seq) == UINT64_MAX ? 0 "
            ": durable_seq;", GATES),
     Mutant("bridge-overtaken", "what speaks for a session overtakes the publishes in front of it "
            "that wait for a bridge",
