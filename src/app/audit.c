@@ -32,7 +32,7 @@ static void put_heading(struct mr_cli *cli)
 
 static void put_row(struct mr_cli *cli, const struct mr_ledger_row *row)
 {
-    int64_t difference = mr_books_difference(&row->books, row->seq);
+    int64_t difference = mr_ledger_difference(row);
     bool known = row->newest != MR_SEQ_UNKNOWN;
     char received[24] = "?";
     char pending[24] = "?";
@@ -111,7 +111,7 @@ static size_t rows_show(const struct mr_audit *audit)
         } else {
             put_row(audit->cli, row);
         }
-        unbalanced += mr_books_difference(&row->books, row->seq) != 0;
+        unbalanced += mr_ledger_difference(row) != 0;
     }
     ranges_show(audit);
     return unbalanced;

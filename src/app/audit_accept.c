@@ -74,7 +74,7 @@ int mr_audit_accept(struct mr_audit *audit)
     }
     for (size_t i = 0; i < audit->count && code == MR_EXIT_OK; i++) {
         const struct mr_ledger_row *row = &audit->rows[i];
-        int64_t difference = mr_books_difference(&row->books, row->seq);
+        int64_t difference = mr_ledger_difference(row);
         if (difference == 0 || (one && row->lane != lane)) {
             continue;
         }

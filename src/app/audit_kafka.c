@@ -58,7 +58,7 @@ struct check {
     char *pattern; /* of the topics */
     struct lane_check *lanes;
     size_t lane_count;
-    uint64_t *newest; /* by place and lane */
+    uint64_t *newest; /* by place, lane, and whether it is of a backlog */
     uint32_t places;
     uint32_t topics;
     uint32_t cut;     /* partitions of which retention has removed something */
@@ -103,13 +103,13 @@ static bool wants_topic(void *arg, const char *topic)
 static void began_topic(void *arg, const char *topic, uint32_t partitions, uint32_t cut)
 {
     struct check *check = arg;
-    size_t before = check->places * check->lane_count;
+    size_t before = check->places * check->lane_count * 2;
 
     (void)topic;
     check->topics += 1;
     check->places += partitions;
     check->cut += cut;
-    size_t now = check->places * check->lane_count;
+    size_t now = check->places * check->lane_count * 2;
     check->newest = mr_realloc(check->newest, (now + 1) * sizeof(*check->newest));
     memset(check->newest + before, 0, (now - before) * sizeof(*check->newest));
 }
@@ -156,10 +156,18 @@ static unsigned count_of(const struct lane_check *lane, uint64_t index)
            ((1u << lane->width) - 1);
 }
 
-static void mark(struct check *check, size_t index, uint32_t place, uint64_t seq)
+/* Had it been settled when the books were read? */
+static bool is_passed(const struct mr_ledger_row *row, uint64_t seq)
+{
+    return seq <= row->seq || (seq > row->live_from && seq <= row->live_from + row->ahead);
+}
+
+/* A backlog that fresh events have overtaken is in order by itself, and so are they. */
+static void mark(struct check *check, size_t index, const struct mr_kafka_read *read, uint64_t seq)
 {
     struct lane_check *lane = &check->lanes[index];
-    uint64_t *newest = &check->newest[place * check->lane_count + index];
+    uint64_t *newest =
+        &check->newest[(read->place * check->lane_count + index) * 2 + read->backfill];
     bool is_new = true;
 
     lane->highest = seq > lane->highest ? seq : lane->highest;
@@ -171,7 +179,7 @@ static void mark(struct check *check, size_t index, uint32_t place, uint64_t seq
     }
     lane->again += !is_new;
     if (is_new) {
-        lane->found += seq <= lane->row->seq;
+        lane->found += is_passed(lane->row, seq);
         lane->unordered += seq < *newest;
         *newest = seq > *newest ? seq : *newest;
     }
@@ -191,7 +199,7 @@ static void took_record(void *arg, const struct mr_kafka_read *read)
     } else if (!id_parse(check, read->id, &lane, &seq)) {
         check->malformed += 1;
     } else {
-        mark(check, lane, read->place, seq);
+        mark(check, lane, read, seq);
     }
 }
 
@@ -484,7 +492,7 @@ static void took_position(void *arg, const struct mr_kafka_read *read)
     }
 }
 
-static void judge_position(struct check *check, const struct lane_check *lane,
+static void judge_position(struct check *check, const struct lane_check *lane, uint64_t passed,
                            const struct mr_audit *after)
 {
     uint64_t newest = 0;
@@ -501,30 +509,45 @@ static void judge_position(struct check *check, const struct lane_check *lane,
     } else if (check->position > newest) {
         complain(check, lane, "is the position, beyond this journal's newest: it is an older copy",
                  check->position);
-    } else if (check->position < lane->row->seq) {
+    } else if (check->position < passed) {
         complain(check, lane, "records lie between the position record and the cursor",
-                 lane->row->seq - check->position);
+                 passed - check->position);
     }
+}
+
+/* One of a lane's, which has another one while fresh events overtake a backlog. */
+static int check_position(struct check *check, const struct lane_check *lane, const char *stream,
+                          const struct mr_audit *after)
+{
+    const struct mr_kafka_reading reading = {
+        .arg = check, .wants = wants_positions, .took = took_position};
+    const struct mr_ledger_row *row = lane->row;
+    struct mr_text key = mr_text_over(check->key, sizeof(check->key));
+    struct mr_error why;
+
+    mr_text_fmt(&key, "%s/%s/%" PRIu32 "%s", check->audit->journal_id, check->bridge->name,
+                row->lane, stream);
+    check->position_is = false;
+    if (mr_kafka_read_back(check->conf, &reading, &why) != MR_OK) {
+        return mr_cli_fail(check->audit->cli, MR_EXIT_UNAVAILABLE, "%s: %s", check->bridge->name,
+                           why.text);
+    }
+    judge_position(check, lane, stream[0] == '\0' ? row->seq : row->live_from + row->ahead, after);
+    return MR_EXIT_OK;
 }
 
 static int check_positions(struct check *check, const struct mr_audit *after)
 {
-    const struct mr_kafka_reading reading = {
-        .arg = check, .wants = wants_positions, .took = took_position};
-    struct mr_error why;
+    int code = MR_EXIT_OK;
 
-    for (size_t i = 0; i < check->lane_count; i++) {
-        struct mr_text key = mr_text_over(check->key, sizeof(check->key));
-        mr_text_fmt(&key, "%s/%s/%" PRIu32, check->audit->journal_id, check->bridge->name,
-                    check->lanes[i].row->lane);
-        check->position_is = false;
-        if (mr_kafka_read_back(check->conf, &reading, &why) != MR_OK) {
-            return mr_cli_fail(check->audit->cli, MR_EXIT_UNAVAILABLE, "%s: %s",
-                               check->bridge->name, why.text);
+    for (size_t i = 0; i < check->lane_count && code == MR_EXIT_OK; i++) {
+        const struct lane_check *lane = &check->lanes[i];
+        code = check_position(check, lane, "", after);
+        if (code == MR_EXIT_OK && lane->row->ahead != 0) {
+            code = check_position(check, lane, "/live", after);
         }
-        judge_position(check, &check->lanes[i], after);
     }
-    return MR_EXIT_OK;
+    return code;
 }
 
 /* ---- all of it ---- */

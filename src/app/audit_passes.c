@@ -101,7 +101,8 @@ bool mr_passes_of(const struct mr_audit *audit, const struct mr_ledger_row *row,
     struct edges edges = {.items = mr_alloc((4 * audit->range_count + 4) * sizeof(*edges.items))};
 
     *out = (struct mr_passes){.pieces = NULL};
-    bool whole = walk(audit, row, &edges, &out->lost);
+    /* Of two positions (journal/live.h) the columns are both's, and cannot be told apart. */
+    bool whole = row->ahead == 0 && walk(audit, row, &edges, &out->lost);
     if (whole) {
         pieces_make(row, &edges, out);
     }

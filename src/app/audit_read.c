@@ -52,6 +52,8 @@ static void row_from_answer(struct mr_audit *audit, struct mr_span object)
     }
     row->lane = (uint32_t)mr_answer_u64(object, "lane");
     row->seq = mr_answer_u64(object, "cursor");
+    row->ahead = mr_answer_u64(object, "ahead");
+    row->live_from = mr_answer_u64(object, "live_from");
     row->newest = mr_answer_u64(object, "durable");
     row->books.begin = mr_answer_u64(object, "begin");
     for (size_t i = 0; i < MR_COLUMNS; i++) {
@@ -124,6 +126,8 @@ static void row_from_cursor(void *arg, const struct mr_books_row *found)
     if (row != NULL) {
         row->lane = found->lane_index;
         row->seq = found->seq;
+        row->ahead = found->ahead;
+        row->live_from = found->live_from;
         row->books = found->books;
     }
 }
@@ -160,7 +164,8 @@ static int rows_from_files(struct mr_audit *audit)
         struct mr_ledger_row *row = &audit->rows[i];
         row->newest = mr_lane_newest(audit->path, row->lane);
         /* All of it was delivered, and retired. */
-        row->newest = row->newest < row->seq ? row->seq : row->newest;
+        uint64_t passed = row->ahead == 0 ? row->seq : row->live_from + row->ahead;
+        row->newest = row->newest < passed ? passed : row->newest;
     }
     (void)mr_journal_close(journal); /* nothing was written */
     return MR_EXIT_OK;

@@ -187,6 +187,11 @@ static int explain_bridge(struct mr_cli *cli, const struct mr_bridge_settings *b
         put_json(cli, bridge->name, &explained);
     } else {
         put_text(cli, bridge->name, &explained);
+        if (explained.fate == MR_EXPLAINED_SEND && bridge->conf.drain == MR_DRAIN_LIVE_FIRST) {
+            put_line(cli, "drain",
+                     mr_span_of("live_first; overtaken by fresh events it carries the "
+                                "header " MR_BACKFILL_HEADER ": 1 besides"));
+        }
     }
     mr_explain_close(explain);
     return explained.fate == MR_EXPLAINED_DEAD ? MR_EXIT_FAILED : MR_EXIT_OK;

@@ -14,7 +14,14 @@ uint64_t mr_ledger_received(const struct mr_ledger_row *row)
 
 uint64_t mr_ledger_pending(const struct mr_ledger_row *row)
 {
-    return row->newest > row->seq ? row->newest - row->seq : 0;
+    uint64_t passed = row->seq + row->ahead;
+
+    return row->newest > passed ? row->newest - passed : 0;
+}
+
+int64_t mr_ledger_difference(const struct mr_ledger_row *row)
+{
+    return mr_books_difference(&row->books, row->seq + row->ahead);
 }
 
 /* `null` where the lane's end cannot be told. */
@@ -30,12 +37,13 @@ static void put_end(struct mr_text *out, const char *name, const struct mr_ledge
 
 void mr_ledger_put(struct mr_text *out, const struct mr_ledger_row *row)
 {
-    int64_t difference = mr_books_difference(&row->books, row->seq);
+    int64_t difference = mr_ledger_difference(row);
 
     mr_text_add(out, "{\"bridge\":");
     mr_json_add_string(out, mr_span_of(row->name));
     mr_text_fmt(out, ",\"lane\":%" PRIu32 ",\"begin\":%" PRIu64 ",\"cursor\":%" PRIu64, row->lane,
                 row->books.begin, row->seq);
+    mr_text_fmt(out, ",\"live_from\":%" PRIu64 ",\"ahead\":%" PRIu64, row->live_from, row->ahead);
     put_end(out, "durable", row, row->newest);
     put_end(out, "received", row, mr_ledger_received(row));
     for (size_t i = 0; i < MR_COLUMNS; i++) {
@@ -70,11 +78,14 @@ struct page {
 static void on_row(void *arg, const struct mr_books_row *found)
 {
     struct page *page = arg;
-    struct mr_ledger_row row = {
-        .lane = found->lane_index, .seq = found->seq, .books = found->books};
+    struct mr_ledger_row row = {.lane = found->lane_index,
+                                .seq = found->seq,
+                                .ahead = found->ahead,
+                                .live_from = found->live_from,
+                                .books = found->books};
     struct mr_text name = mr_text_over(row.name, sizeof(row.name));
 
-    page->balances = page->balances && mr_books_difference(&row.books, row.seq) == 0;
+    page->balances = page->balances && mr_ledger_difference(&row) == 0;
     mr_text_add(&name, found->name);
     row.newest = mr_lane_durable(found->lane); /* after the cursor, so not below it */
     mr_text_add(page->text, page->any ? "," : "");

@@ -13,13 +13,18 @@
 struct mr_ledger_row {
     char name[MR_CURSOR_NAME_MAX + 1];
     uint32_t lane;
-    uint64_t seq;    /* the cursor */
+    uint64_t seq;   /* the cursor */
+    uint64_t ahead; /* so many records behind `live_from` are settled ahead of it */
+    uint64_t live_from;
     uint64_t newest; /* durable in the lane; UINT64_MAX: cannot be told */
     struct mr_books books;
 };
 
 uint64_t mr_ledger_received(const struct mr_ledger_row *row);
 uint64_t mr_ledger_pending(const struct mr_ledger_row *row);
+
+/* What the columns say more than what was passed; 0: they balance. */
+int64_t mr_ledger_difference(const struct mr_ledger_row *row);
 
 /* One JSON object. */
 void mr_ledger_put(struct mr_text *out, const struct mr_ledger_row *row);

@@ -199,6 +199,14 @@ static void put_bridge(struct mr_bridge *bridge, struct mr_text *page)
                 stats.lane, mr_bridge_state_name(stats.state), stats.cursor_seq, stats.lag_records,
                 stats.lag_bytes, stats.lag_s, stats.inflight, stats.delivered, stats.skipped,
                 stats.dead_letters, stats.retries);
+    if (stats.live.open) {
+        mr_text_fmt(page,
+                    "\"live\":{\"from\":%" PRIu64 ",\"cursor\":%" PRIu64 ",\"lag_records\":%" PRIu64
+                    ",\"lag_seconds\":%" PRIu64 "},",
+                    stats.live.from, stats.live.seq, stats.live.lag_records, stats.live.lag_s);
+    } else {
+        mr_text_add(page, "\"live\":null,");
+    }
     put_member(page, "last_error", stats.last_error);
     mr_text_add(page, "}");
 }

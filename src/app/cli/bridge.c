@@ -51,6 +51,19 @@ static void ls_row(struct mr_cli *cli, struct mr_span bridge)
         mr_answer_text(bridge, "last_error", error, sizeof(error)));
 }
 
+/* Fresh events that overtake the backlog of the row above. */
+static void ls_live_row(struct mr_cli *cli, struct mr_span live)
+{
+    char age[32];
+
+    if (mr_answer_u64(live, "cursor") != 0) {
+        (void)mr_cli_out(cli, "%-20s  %4s  %-8s  %12" PRIu64 "  %10" PRIu64 "  %10s  %7s\n",
+                         "  fresh events", "", "", mr_answer_u64(live, "cursor"),
+                         mr_answer_u64(live, "lag_records"), "",
+                         age_text(mr_answer_u64(live, "lag_seconds"), age, sizeof(age)));
+    }
+}
+
 static int ls_run(struct mr_cli *cli)
 {
     struct mr_answer answer;
@@ -75,6 +88,7 @@ static int ls_run(struct mr_cli *cli)
         }
         any = true;
         ls_row(cli, bridge);
+        ls_live_row(cli, mr_json_member(bridge, "live"));
     }
     mr_answer_free(&answer);
     if (!any && !json) {
