@@ -7,7 +7,8 @@
     CORRUPT     there, and not what was sent
     DUP_BROKER  the gateway delivered one acceptance twice, where it may not
     DUP_SOURCE  the gateway accepted an event more often than the device sent it; QoS 2: twice
-    REORDER     the first appearance of an event comes behind that of a later one of its device
+    REORDER     the first appearance of an event comes behind that of a later one of its device,
+                both as fresh ones, or both marked as of a backlog that fresh ones have overtaken
     MISROUTED   a device in two partitions; an event at two members of a shared subscription
     BOOKS       `millrace audit --kafka` says that the gateway's own books do not add up
     SESSION     what a device was told that no gateway may tell (a session forgotten, a wrong id)
@@ -64,7 +65,7 @@ class Checker:
         self.identities = {}  # device: array of the first identity by number
         self.more = collections.defaultdict(set)  # (device, number): further identities
         self.copies = collections.Counter()  # (device, number): appearances behind the first
-        self.highest = collections.Counter()  # device: the last first appearance
+        self.highest = collections.Counter()  # (device, stream): the last first appearance
         self.homes = collections.defaultdict(set)  # device: its partitions
         self.places = {}  # device, if it may move: its partition + 1 by number
         self.counts = collections.Counter(dict.fromkeys(FAULTS + REPORTED, 0))
@@ -82,8 +83,11 @@ class Checker:
         self.records += 1
         self.found("CORRUPT", -1, -1, where, what)
 
-    def saw(self, device, number, where, partition=0, identity=NO_IDENTITY):
-        """An intact event; `where`: its place, for people; `identity`: > 0, or NO_IDENTITY."""
+    def saw(self, device, number, where, partition=0, identity=NO_IDENTITY, backfill=False):
+        """An intact event; `where`: its place, for people; `identity`: > 0, or NO_IDENTITY.
+
+        `backfill`: marked as of a backlog that fresh events have overtaken; in order by itself.
+        """
         self.records += 1
         flag = self.books.flag(device, number)
         if not flag & of.SENT or flag & of.REFUSED:
@@ -104,7 +108,7 @@ class Checker:
         if self.rules.moves:
             self.places.setdefault(device, bytearray(len(seen)))[number] = partition + 1
         # Where devices may move, each partition has an order of its own.
-        row = (device, partition) if self.rules.moves else device
+        row = (device, partition, backfill) if self.rules.moves else (device, backfill)
         if number > self.highest[row]:
             self.highest[row] = number
         elif self.rules.ordered:

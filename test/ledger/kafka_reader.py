@@ -25,6 +25,11 @@ def identity_of(headers):
     return 0
 
 
+def is_backfill(headers):
+    """Marked as of a backlog that fresh events have overtaken."""
+    return any(name == "millrace_backfill" for name, _ in headers or ())
+
+
 class Reader:
     def __init__(self, servers, topic, isolation="read_committed"):
         self.servers, self.topic, self.isolation = servers, topic, isolation
@@ -107,4 +112,4 @@ def take(record, maker, checker):
         checker.damaged(where, f"device {event.device}: its key is {record.key()!r}")
         return
     checker.saw(event.device, event.number, where, record.partition(),
-                identity_of(record.headers()))
+                identity_of(record.headers()), is_backfill(record.headers()))

@@ -33,11 +33,12 @@ def fine_arrivals():
 
 
 class Judged(unittest.TestCase):
-    def check(self, arrivals, rules=None, identities=True, **end):
+    def check(self, arrivals, rules=None, identities=True, backlog=(), **end):
+        """`backlog`: the numbers that are marked so."""
         checker = Checker(fine_books(), rules)
         for place, (device, number, partition, identity) in enumerate(arrivals):
             checker.saw(device, number, f"{partition}:{place}", partition,
-                        identity if identities else 0)
+                        identity if identities else 0, number in backlog)
         return checker.finish(**end)
 
     def found(self, fault, times, arrivals, *args, **options):
@@ -56,6 +57,19 @@ class Judged(unittest.TestCase):
 
     def test_what_was_not_acknowledged_may_be_missing(self):
         self.kept([one for one in fine_arrivals() if one[0] and one[1] <= LAST_ACKED])
+
+    def test_a_backlog_that_was_overtaken_is_marked_and_in_order_by_itself(self):
+        fine = fine_arrivals()
+        fresh = [one for one in fine if one[1] > 6]
+        backlog = [one for one in fine if one[1] <= 6]
+        self.kept(fresh + backlog, backlog=range(1, 7))
+        self.kept(backlog[:3] + fresh + backlog[3:], backlog=range(1, 7))
+        self.found("REORDER", 3, fresh + backlog, backlog=[1, 2, 3, 5, 6])
+        self.found("REORDER", 1, fresh + [backlog[1], backlog[0], *backlog[2:]],
+                   backlog=range(1, 7))
+        self.found("DUP_BROKER", 1, fresh + backlog + fresh[:1], backlog=range(1, 7))
+        self.found("LOST", 1, fresh + [one for one in backlog if one[:2] != (1, 3)],
+                   backlog=range(1, 7))
 
     def test_each_lost_event(self):
         for gone in fine_arrivals():
