@@ -8,6 +8,7 @@
  *         PINGRESP proves that nothing else was sent.
  */
 #include "broker_peer.h"
+#include "journal/live.h"
 
 static void send_subscribe(struct peer *peer)
 {
@@ -128,6 +129,45 @@ static void test_bridge(void)
 }
 
 /* Nothing is settled, and nothing of that is in the way of who comes. */
+/* Fresh events overtake a backlog: their acks go by the stream that carries them, and wait for
+ * those of the backlog that stand before them.
+ */
+static void test_bridge_with_two_positions(void)
+{
+    static const uint64_t add[MR_COLUMNS] = {[MR_COLUMN_DELIVERED] = 1};
+    struct mr_cursor *live = NULL;
+    struct mr_error why;
+    struct kit kit;
+    struct peer peer;
+
+    kit_open(&kit, &(struct kit_options){
+                       .manual = true, .ack = "kafka", .bridge = "kafka", .from = "plant/#"});
+    peer_join(&peer, &kit, "a", 4);
+    peer_publish(&peer, "plant/1", "1", 1, 1);
+    peer_quiet(&peer);
+    peer_publish(&peer, "plant/1", "2", 1, 2);
+    kit_commit(&kit, 2);
+    mr_assert(mr_cursor_live_begin(kit.cursor, 2, &live, &why) == MR_OK);
+    peer_publish(&peer, "plant/1", "3", 1, 3);
+    kit_commit(&kit, 3);
+    mr_assert(mr_cursor_settle(live, 3, add));
+    peer_quiet(&peer); /* 1 and 2 are of the backlog */
+    mr_assert(mr_cursor_settle(kit.cursor, 1, add));
+    mr_assert(peer_expect_puback(&peer, 1) == 0);
+    peer_quiet(&peer);
+    mr_assert(mr_cursor_settle(kit.cursor, 2, add));
+    mr_assert(peer_expect_puback(&peer, 2) == 0);
+    mr_assert(peer_expect_puback(&peer, 3) == 0);
+    peer_publish(&peer, "plant/1", "4", 1, 4);
+    kit_commit(&kit, 4);
+    peer_quiet(&peer);
+    mr_assert(mr_cursor_settle(live, 4, add)); /* nobody waits for the backlog */
+    mr_assert(peer_expect_puback(&peer, 4) == 0);
+    mr_assert(mr_cursor_live_end(kit.cursor, 4, mr_cursor_rule(kit.cursor)) == MR_OK);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
 static void test_sessions_do_not_wait_for_the_bridge(void)
 {
     struct kit kit;
@@ -321,6 +361,7 @@ int main(void)
     test_memory();
     test_memory_behind_a_session();
     test_bridge();
+    test_bridge_with_two_positions();
     test_sessions_do_not_wait_for_the_bridge();
     test_an_answer_keeps_its_turn();
     test_qos2();
