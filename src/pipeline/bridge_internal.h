@@ -35,6 +35,7 @@
 #include "pipeline/operate_internal.h"
 #include "pipeline/position_internal.h"
 #include "pipeline/shaping_internal.h"
+#include "pipeline/start_internal.h"
 #include "pipeline/template.h"
 
 enum {
@@ -295,23 +296,6 @@ void mr_route_drop(void *bridge, void *route);
 struct mr_dest *mr_dest_of(struct mr_bridge *bridge, struct mr_span name, struct mr_error *why);
 const char *mr_route_filter(const struct mr_list *from, struct mr_span topic, bool *matches);
 
-/* start.c */
-struct start {
-    enum mr_cursor_start kind;
-    bool is_time;
-    int64_t time_us;
-};
-enum mr_err mr_start_parse(const char *text, struct start *out, struct mr_error *why) MR_MUST_USE;
-struct start_at {
-    struct mr_journal *journal;
-    const char *name; /* the bridge's */
-    uint32_t lane;
-};
-/* The bridge's cursor in this lane; a new one begins as `start` says, and a log line says so. */
-enum mr_err mr_start_cursor(const struct start_at *at, const struct start *start,
-                            struct mr_cursor **out, struct mr_error *why) MR_MUST_USE;
-
-/* bridge.c: what shaping needs, without a journal or a sink; undone by _fini(). */
 /* A second worker beside `bridge`, idle. */
 enum mr_err mr_bridge_create_second(struct mr_bridge **out, struct mr_bridge *bridge,
                                     struct mr_error *why) MR_MUST_USE;

@@ -153,6 +153,23 @@ static bool fill_is_ours(const struct mr_bridge *b, const struct mr_event *event
            mr_span_is(event->raw.dead_bridge, mr_bridge_identity(b));
 }
 
+/* The span is whole.  Where records have no headers a backlog's get theirs here (live.c); else
+ * headers.c gives it.
+ */
+static enum fill_result fill_close(struct mr_bridge *b, struct flight *flight, uint64_t seq_last)
+{
+    uint32_t count = flight->batch.record_count;
+
+    if (flight->ends_view && mr_flight_absorb(b, flight, seq_last)) {
+        return FILL_EMPTY;
+    }
+    if (MR_UNLIKELY(b->live.open) && b->shape.headers == MR_HEADERS_NONE) {
+        mr_mark_backfill(&b->records[(b->records_head - count) % b->records_size], count);
+    }
+    mr_flight_close(b, flight, seq_last);
+    return FILL_READY;
+}
+
 /* Make one span of at most `records_max` records from the open view. */
 enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t now_ns)
 {
@@ -222,14 +239,5 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
         }
         return FILL_FULL;
     }
-    if (flight->ends_view && mr_flight_absorb(b, flight, seq_last)) {
-        return FILL_EMPTY;
-    }
-    if (MR_UNLIKELY(b->live.open) && b->shape.headers == MR_HEADERS_NONE) {
-        mr_mark_backfill(
-            &b->records[(b->records_head - flight->batch.record_count) % b->records_size],
-            flight->batch.record_count);
-    }
-    mr_flight_close(b, flight, seq_last);
-    return FILL_READY;
+    return fill_close(b, flight, seq_last);
 }

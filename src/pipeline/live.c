@@ -255,6 +255,16 @@ static bool live_settles(struct mr_bridge *b, int64_t now_ns)
     return b->dead.journal != NULL && !mr_dead_durable(b, b->dead.seq_last);
 }
 
+/* While the target is away a bridge that may have two positions waits with little in flight: what
+ * is goes before the fresh events when the target comes back.  It is never none, for its verdict
+ * is what tells that the target is there.
+ */
+bool mr_live_waits(const struct mr_bridge *b)
+{
+    return !b->live.open && b->options.conf->drain == MR_DRAIN_LIVE_FIRST &&
+           !atomic_load_explicit(&b->up, memory_order_relaxed);
+}
+
 /* ---- joining ---- */
 
 /* Both are where the second one has come to. */

@@ -47,6 +47,9 @@ enum mr_err mr_live_create(struct mr_bridge *bridge, struct mr_error *why) MR_MU
 /* Begin or join, if it is time for that.  True: nothing is to be offered in this turn. */
 bool mr_live_turn(struct mr_bridge *bridge, int64_t now_ns);
 
+/* Nothing more is to be offered while something is in flight. */
+bool mr_live_waits(const struct mr_bridge *bridge);
+
 /* The second one has ended, or there is none; false: it was told to, look again. */
 bool mr_live_left(struct mr_bridge *bridge);
 void mr_live_closed(struct mr_bridge *bridge); /* there is one position again, on disk */

@@ -265,7 +265,7 @@ static bool worker_flow(struct mr_bridge *b, int64_t now_ns)
         if (!newest->submitted) {
             return worker_submit(b, newest, now_ns);
         }
-        if (isolating) {
+        if (isolating || (MR_UNLIKELY(b->live.worker != NULL) && mr_live_waits(b))) {
             b->held_up = true;
             return false; /* one at a time */
         }
