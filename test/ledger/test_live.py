@@ -132,8 +132,8 @@ class Latency(threading.Thread):
         self.over.set()
         self.join()
 
-    def behind(self, since):
-        return [age * 1000 for sent, age, _ in self.ages if sent > since]
+    def behind(self, since, until_s):
+        return [age * 1000 for sent, age, _ in self.ages if since < sent < until_s]
 
 
 class Live(unittest.TestCase):
