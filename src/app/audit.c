@@ -114,6 +114,7 @@ static size_t rows_show(const struct mr_audit *audit)
         unbalanced += mr_ledger_difference(row) != 0;
     }
     ranges_show(audit);
+    mr_audit_drops_show(audit);
     return unbalanced;
 }
 
@@ -208,7 +209,8 @@ const struct mr_command mr_command_audit = {
     .arguments_max = 2,
     .summary = "balance the books: what became of every record",
     .help = "RECEIVED = DELIVERED + SKIPPED + DEAD + LOST + GIVEN UP + CONTROL + CONFIRMED\n"
-            "- REPEATED + PENDING, since the bridge began, per bridge and lane. GIVEN UP: a seek\n"
+            "+ DROPPED - REPEATED + PENDING, since the bridge began, per bridge and lane. GIVEN "
+            "UP: a seek\n"
             "passed over them. CONTROL: no events. CONFIRMED: the target's own position said so\n"
             "after a crash (exactly_once). REPEATED: a seek went back over them. DROPPED: passed\n"
             "over for want of room. Below stands where cursors were put by hand or by a target.\n"

@@ -3,6 +3,7 @@
  *     audit.c        the books
  *     audit_read.c   from a running gateway, or from the files
  *     audit_accept.c the operator's word
+ *     audit_drops.c  the ranges that were dropped
  *     audit_kafka.c  the topics, read back
  *
  * Thread: main.   Memory: a row per cursor; a bit per record while topics are read back.
@@ -32,6 +33,8 @@ struct mr_audit {
     size_t count;
     struct mr_audit_range *ranges; /* in the order of their making; mr_free() */
     size_t range_count;
+    struct mr_drop *drops; /* ranges given up, as they were; mr_free() */
+    size_t drop_count;
 };
 
 /* Fill rows and ranges anew, as they are now.  Not MR_EXIT_OK: why was said. */
@@ -40,6 +43,11 @@ void mr_audit_free(struct mr_audit *audit);
 
 /* `audit --accept`: the books of the bridge, in its lane or in all, are accepted as they are. */
 int mr_audit_accept(struct mr_audit *audit);
+
+/* audit_drops.c: where no gateway runs, of the journal; else of its answer; show them. */
+void mr_audit_drops_read(struct mr_audit *audit, struct mr_journal *journal);
+void mr_audit_drops_take(struct mr_audit *audit, struct mr_span answer);
+void mr_audit_drops_show(const struct mr_audit *audit);
 
 /* What has `bridge` in Kafka, by the books that were read before?  MR_EXIT_FAILED: not what they
  * say; else why it could not be found out was said.

@@ -214,11 +214,14 @@ static uint64_t least(const struct mr_books *books)
     return delivered > repeated ? delivered - repeated : 0;
 }
 
-/* What was given up, or refused at last, may have arrived before that was decided. */
+/* What was given up, or refused at last, may have arrived before that was decided; what was
+ * dropped, in the moments before a crash.
+ */
 static uint64_t most(const struct mr_books *books)
 {
     return books->columns[MR_COLUMN_DELIVERED] + books->columns[MR_COLUMN_CONFIRMED] +
-           books->columns[MR_COLUMN_GIVEN_UP] + books->columns[MR_COLUMN_DEAD_LETTERS];
+           books->columns[MR_COLUMN_GIVEN_UP] + books->columns[MR_COLUMN_DEAD_LETTERS] +
+           books->columns[MR_COLUMN_DROPPED];
 }
 
 static void complain(struct check *check, const struct lane_check *lane, const char *what,
@@ -588,6 +591,7 @@ static int check_run(struct check *check, const struct mr_settings *settings)
     }
     after.rows = NULL;
     after.ranges = NULL;
+    after.drops = NULL;
     int code = mr_audit_read(&after);
     if (code == MR_EXIT_OK) {
         if (check->cut != 0) {

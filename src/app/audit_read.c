@@ -160,6 +160,7 @@ static int rows_from_files(struct mr_audit *audit)
     mr_journal_id_text(mr_journal_identity(journal), audit->journal_id);
     mr_books_list(journal, row_from_cursor, audit);
     mr_ranges_list(journal, range_from_file, audit);
+    mr_audit_drops_read(audit, journal);
     for (size_t i = 0; i < audit->count; i++) {
         struct mr_ledger_row *row = &audit->rows[i];
         row->newest = mr_lane_newest(audit->path, row->lane);
@@ -182,6 +183,8 @@ int mr_audit_read(struct mr_audit *audit)
     audit->count = 0;
     audit->ranges = mr_alloc(MR_RANGES_MAX * sizeof(*audit->ranges));
     audit->range_count = 0;
+    audit->drops = mr_alloc(MR_DROPS_MAX * sizeof(*audit->drops));
+    audit->drop_count = 0;
     if (code == MR_EXIT_OK && running) {
         struct mr_span at = mr_json_member(answer.json, "ledger");
         (void)mr_answer_text(answer.json, "journal_id", audit->journal_id,
@@ -193,6 +196,7 @@ int mr_audit_read(struct mr_audit *audit)
         while (mr_json_next(&at, &object)) {
             range_from_answer(audit, object);
         }
+        mr_audit_drops_take(audit, answer.json);
         mr_answer_free(&answer);
     } else if (code == MR_EXIT_OK) {
         code = mr_walk_journal_path(audit->cli, audit->path, sizeof(audit->path));
@@ -206,6 +210,8 @@ void mr_audit_free(struct mr_audit *audit)
 {
     mr_free(audit->rows);
     mr_free(audit->ranges);
+    mr_free(audit->drops);
     audit->rows = NULL;
     audit->ranges = NULL;
+    audit->drops = NULL;
 }

@@ -69,6 +69,17 @@ void mr_ledger_put_range(struct mr_text *out, const struct mr_range *range, cons
     }
 }
 
+void mr_ledger_put_drop(struct mr_text *out, const struct mr_drop *drop)
+{
+    mr_text_add(out, "{\"bridge\":");
+    mr_json_add_string(out, mr_span_of(drop->name));
+    mr_text_fmt(out,
+                ",\"lane\":%" PRIu32 ",\"first\":%" PRIu64 ",\"last\":%" PRIu64
+                ",\"since_us\":%" PRId64 ",\"until_us\":%" PRId64 ",\"reason\":\"%s\"}",
+                drop->lane, drop->seq_first, drop->seq_last, drop->first_us, drop->last_us,
+                mr_drop_reasons[drop->reason]);
+}
+
 struct page {
     struct mr_text *text;
     bool any;
@@ -105,6 +116,15 @@ static void on_range(void *arg, const struct mr_range *range)
     page->any = true;
 }
 
+static void on_drop(void *arg, const struct mr_drop *drop)
+{
+    struct page *page = arg;
+
+    mr_text_add(page->text, page->any ? "," : "");
+    mr_ledger_put_drop(page->text, drop);
+    page->any = true;
+}
+
 void mr_ledger_page(struct gateway *gateway, struct mr_text *text)
 {
     struct page page = {.text = text, .balances = true};
@@ -114,6 +134,9 @@ void mr_ledger_page(struct gateway *gateway, struct mr_text *text)
     mr_text_add(text, "],\"ranges\":[");
     page.any = false;
     mr_ranges_list(gateway->journal, on_range, &page);
+    page.any = false;
+    mr_text_add(text, "],\"dropped_ranges\":[");
+    mr_drops_list(gateway->journal, on_drop, &page);
     mr_text_fmt(text, "],\"balanced\":%s}\n", page.balances ? "true" : "false");
 }
 

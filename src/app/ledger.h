@@ -8,6 +8,8 @@
 #define MR_APP_LEDGER_H
 
 #include "base/text.h"
+#include "journal/books.h"
+#include "journal/drops.h"
 #include "journal/ranges.h"
 
 struct mr_ledger_row {
@@ -29,6 +31,7 @@ int64_t mr_ledger_difference(const struct mr_ledger_row *row);
 /* One JSON object. */
 void mr_ledger_put(struct mr_text *out, const struct mr_ledger_row *row);
 void mr_ledger_put_range(struct mr_text *out, const struct mr_range *range, const char *time);
+void mr_ledger_put_drop(struct mr_text *out, const struct mr_drop *drop);
 
 struct gateway;
 

@@ -16,7 +16,7 @@
 #include "base/log.h"
 
 static const char *const level_choices[] = {"debug", "info", "warn", "error", NULL};
-static const char *const full_choices[] = {"backpressure", "reject", NULL};
+static const char *const full_choices[] = {"backpressure", "reject", "drop_oldest", NULL};
 
 #define OPT(conf, field, opt_name, opt_type, opt_default, opt_help)             \
     .name = opt_name, .type = opt_type, .offset = offsetof(struct conf, field), \
@@ -47,7 +47,9 @@ static const struct mr_option journal_options[] = {
     {OPT(mr_journal_conf, when_full, "when_full", MR_OPT_CHOICE, "backpressure",
          "What happens at the bound, when nothing delivered is left to make room of: backpressure "
          "withholds acknowledgements and reads no more until there is room; reject says so to "
-         "publishers of MQTT 5 (0x97), lets those of 3.x wait and drops QoS 0."),
+         "publishers of MQTT 5 (0x97), lets those of 3.x wait and drops QoS 0; drop_oldest gives "
+         "up the oldest events that bridges (`priority`, `may_drop`) have not delivered, each "
+         "range is in the ledger."),
      .choices = full_choices},
     {OPT(mr_journal_conf, keep_us, "keep", MR_OPT_DURATION, "24h",
          "Delivered events stay this long for replay, as far as there is room."),

@@ -12,6 +12,7 @@
 #include "app/gateway_internal.h"
 #include "base/log.h"
 #include "journal/disk_promise.h"
+#include "journal/drops.h"
 #include "os/clock.h"
 #include "os/process.h"
 #include "sink/kafka/kafka.h"
@@ -208,6 +209,21 @@ void mr_gateway_bridges_stop(struct mr_bridge **bridges, struct mr_bridge_group 
     }
 }
 
+/* Nobody was told yet that an event is ours for whose acknowledgement this bridge is waited for:
+ * dropped, it would be acknowledged and lost.
+ */
+static bool may_drop(const struct gateway *gateway, const struct mr_bridge_settings *bridge)
+{
+    const struct mr_settings *start = &gateway->settings; /* `ack` stays as it is until then */
+    bool may = bridge->conf.may_drop;
+
+    for (uint32_t i = 0; i < start->listener_count; i++) {
+        const char *ack = start->listeners[i].ack;
+        may = may && (ack == NULL || strcmp(ack, bridge->name) != 0);
+    }
+    return may;
+}
+
 enum mr_err mr_gateway_bridge_start(struct gateway *gateway, const struct mr_settings *settings,
                                     const struct mr_bridge_settings *bridge,
                                     struct mr_bridge **bridges, struct mr_bridge_group **groups,
@@ -222,6 +238,9 @@ enum mr_err mr_gateway_bridge_start(struct gateway *gateway, const struct mr_set
     if (err != MR_OK) {
         return err;
     }
+    mr_cursors_rank(gateway->journal, bridge->name,
+                    &(struct mr_cursor_rank){.priority = (uint32_t)bridge->conf.priority,
+                                             .may_drop = may_drop(gateway, bridge)});
     for (uint32_t lane = 0; lane < lanes && err == MR_OK; lane++) {
         if (mr_bridge_group_needs(group, lane)) {
             groups[made] = group;
@@ -272,6 +291,7 @@ static enum mr_err start_bridges(struct gateway *gateway, struct mr_error *why)
     }
     if (err == MR_OK) {
         resume_letters(gateway);
+        mr_drops_arm(gateway->journal);
     }
     return err;
 }

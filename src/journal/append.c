@@ -136,9 +136,10 @@ static enum mr_err append_roll(struct mr_lane *lane)
         }
     }
     mr_mutex_unlock(&lane->mutex);
-    mr_wake_ring(&lane->journal->keeper_wake);
-    if (spare == NULL) {
-        return append_blocked(lane, BLOCKED_BY_SEGMENT);
+    enum mr_err err = spare == NULL ? append_blocked(lane, BLOCKED_BY_SEGMENT) : MR_OK;
+    mr_wake_ring(&lane->journal->keeper_wake); /* behind that: the keeper goes by it */
+    if (err != MR_OK) {
+        return err;
     }
     mr_writer_names_reset(&lane->names);
     return MR_OK;

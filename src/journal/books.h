@@ -26,7 +26,7 @@ enum mr_column {
     MR_COLUMN_CONTROL,      /* no events, or letters addressed to another bridge */
     MR_COLUMN_CONFIRMED,    /* the target's own position says that it had them before a crash */
     MR_COLUMN_REPEATED,     /* gone back over; counted once more when they come again */
-    MR_COLUMN_DROPPED,      /* passed over for want of room, as the configuration says */
+    MR_COLUMN_DROPPED,      /* given up because the journal was full (drops.h) */
     MR_COLUMNS,
 };
 

@@ -358,7 +358,8 @@ uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *
 
         if (cursor->used && cursor->lane_index == lane) {
             uint64_t seq = atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed);
-            lowest = seq < lowest ? seq : lowest;
+            uint64_t behind = mr_cursor_holds_behind(cursor);
+            lowest = behind < lowest ? behind : lowest;
             top = seq > top ? seq : top;
         }
     }
@@ -376,7 +377,7 @@ bool mr_cursors_holder(struct mr_journal *journal, uint32_t lane, struct holder 
     mr_mutex_lock(&journal->cursor_mutex);
     for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
         const struct mr_cursor *cursor = &journal->cursors[i];
-        uint64_t seq = atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed);
+        uint64_t seq = mr_cursor_holds_behind(cursor);
 
         if (cursor->used && cursor->lane_index == lane && (slowest == NULL || seq < out->seq)) {
             slowest = cursor;
@@ -459,6 +460,8 @@ enum mr_err mr_cursor_slot_make(struct mr_journal *journal, struct mr_cursor *cu
     cursor->live = NULL;
     atomic_store_explicit(&cursor->behind, NULL, memory_order_relaxed);
     atomic_store_explicit(&cursor->ahead_to, 0, memory_order_relaxed);
+    cursor->never_drops = true; /* until it has a rank */
+    atomic_store_explicit(&cursor->given_up, 0, memory_order_relaxed);
     atomic_store_explicit(&cursor->paused, name_is_paused(journal, name), memory_order_relaxed);
     atomic_store_explicit(&cursor->rule, MR_CURSOR_NEW, memory_order_relaxed);
     const struct cursor_slot slot = {.seq = seq, .books = {.begin = seq}};

@@ -13,8 +13,9 @@
 #include "base/bytes.h"
 
 enum {
-    MR_FORMAT_VERSION = 1,          /* of segments and cursors */
-    MR_META_VERSION = 2,            /* of meta */
+    MR_FORMAT_VERSION = 1, /* of segments and cursors */
+    MR_META_VERSION = 3,   /* of meta; what is not used of it is written as 2 */
+    MR_META_VERSION_BASE = 2,
     MR_META_BYTES = 128,            /* its fixed part; earlier epochs follow */
     MR_SEGMENT_HEADER_BYTES = 4096, /* 64 are used; batches begin behind it */
     MR_BATCH_HEADER_BYTES = 48,

@@ -1,4 +1,5 @@
 /* journal.c - the journal as a whole: its folder, identity, opening, closing. */
+#include "journal/drops_internal.h"
 #include "journal/journal_internal.h"
 
 #include "os/clock.h"
@@ -71,6 +72,7 @@ static enum mr_err identity_make(struct mr_journal *journal,
     journal->id.bytes[8] = (uint8_t)((journal->id.bytes[8] & 0x3f) | 0x80);
     mr_os_random(&journal->hash_key, sizeof(journal->hash_key));
     journal->created_us = mr_clock_wall_us();
+    journal->meta_version = MR_META_VERSION_BASE;
     journal->epoch = 1;
     journal->lane_count = options->lane_count != 0 ? options->lane_count : options->lane_count_new;
     journal->lane_count = journal->lane_count == 0 ? 1 : journal->lane_count;
@@ -191,13 +193,17 @@ static enum mr_err lanes_open(struct mr_journal *journal, uint32_t lane_count,
 
     lanes_make(journal, lane_count);
     if (journal->cursors_only) {
-        return mr_cursors_open(journal, why);
+        enum mr_err opened = mr_cursors_open(journal, why);
+        return opened == MR_OK ? mr_drops_open(journal, why) : opened;
     }
     for (uint32_t i = 0; i < journal->lane_total && err == MR_OK; i++) {
         err = mr_lane_open(&journal->lanes[i], why);
     }
     if (err == MR_OK) {
         err = mr_cursors_open(journal, why);
+    }
+    if (err == MR_OK) {
+        err = mr_drops_open(journal, why);
     }
     for (uint32_t i = 0; i < journal->lane_total && err == MR_OK; i++) {
         err = mr_lane_recover(&journal->lanes[i], recovery, why);
@@ -316,6 +322,7 @@ enum mr_err mr_journal_close(struct mr_journal *journal)
             }
             err = err == MR_OK ? cursors_err : err;
         }
+        mr_drops_close(journal);
         mr_cursors_close(journal);
     }
     if (journal->keeper_wake.fd >= 0) {

@@ -31,6 +31,7 @@ enum mr_when_full {
     MR_WHEN_FULL_HOLD,   /* append says FULL, and whoever appends waits */
     MR_WHEN_FULL_REFUSE, /* ... and refuses events: the end of the last segment is kept for the
                           * records of sessions, so that these go on */
+    MR_WHEN_FULL_DROP,   /* the oldest segment goes, if all who need it may drop it (drops.h) */
 };
 
 struct mr_journal_options {

@@ -21,6 +21,7 @@
 #include "base/text.h"
 #include "journal/books.h"
 #include "journal/cursor.h"
+#include "journal/drops.h"
 #include "journal/forecast.h"
 #include "journal/journal.h"
 #include "journal/names_internal.h"
@@ -55,6 +56,8 @@ struct lane_metrics {
     struct mr_metric *corrupt_ranges;
     struct mr_metric *state;
     struct mr_metric *seconds_to_full;
+    struct mr_metric *dropped_records;
+    struct mr_metric *dropped_ranges;
 };
 
 struct mr_lane {
@@ -86,7 +89,8 @@ struct mr_lane {
     uint32_t block_count;
     struct path folder;
     struct lane_metrics metrics;
-    struct mr_forecast forecast; /* keeper */
+    struct mr_forecast forecast; /* keeper, as what follows */
+    int64_t relieved_ns;         /* when the full disk last got something back */
     struct mr_thread *thread;
     struct mr_wake commit_wake;
     _Atomic bool stopping;
@@ -183,6 +187,7 @@ struct mr_cursor {
     struct mr_lane *lane;
     _Atomic uint64_t seq;
     _Atomic uint64_t seq_on_disk;
+    _Atomic uint64_t given_up; /* up to here it holds nothing (drops.c) */
     struct mr_mutex books_mutex;
     struct mr_books books;         /* of `seq`, changed with it under books_mutex */
     struct mr_books books_on_disk; /* of `seq_on_disk`; under the journal's cursor_mutex */
@@ -197,11 +202,21 @@ struct mr_cursor {
     struct mr_cursor *_Atomic behind; /* of a second position: whose */
     _Atomic uint64_t ahead_from;      /* (ahead_from, ahead_to] is settled by the second one */
     _Atomic uint64_t ahead_to;
+    bool never_drops;
+    uint32_t priority;
     _Atomic bool paused;
     _Atomic uint8_t rule;            /* enum mr_cursor_rule */
     struct mr_wake *_Atomic watcher; /* changed and rung under watch_mutex */
     char name[MR_CURSOR_NAME_MAX + 1];
 };
+
+static inline uint64_t mr_cursor_holds_behind(const struct mr_cursor *cursor)
+{
+    uint64_t seq = atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed);
+    uint64_t given_up = atomic_load_explicit(&cursor->given_up, memory_order_relaxed);
+
+    return seq > given_up ? seq : given_up;
+}
 
 enum { LANES_MAX = 256, EPOCHS_PAST_MAX = 64 };
 
@@ -226,6 +241,9 @@ struct mr_journal {
     uint32_t block_count;
     uint32_t record_bytes_max;
     enum mr_when_full when_full;
+    uint16_t meta_version;
+    struct drops *drops; /* NULL: nothing was ever dropped, or may be */
+    _Atomic bool drops_armed;
     uint32_t epoch;
     uint32_t lane_count; /* of the present epoch */
     uint32_t lane_total;

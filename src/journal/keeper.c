@@ -6,6 +6,10 @@
  * whenever a lane has taken its spare.  A round writes the cursors that changed,
  * and per lane has a spare ready and gives back what nobody needs.
  *
+ * With `when_full: drop_oldest` the oldest segment is given up for the next one, if everybody who
+ * needs it may do that (drops.c).  Not before an append has found no room: as long as there is
+ * any, nothing is lost.
+ *
  * A segment is settled when cursors (as they are on disk), the owner's release, readers
  * that hold and durable_seq have passed its last seq.  It is retired when `keep` is over too, or
  * when its room is needed: `keep` gives way to new events, a cursor never.
@@ -18,6 +22,7 @@
  *       not more than the journal's, except those that were there when a smaller
  *       max_bytes, or more lanes, were configured.
  */
+#include "journal/drops_internal.h"
 #include "journal/journal_internal.h"
 
 #include "os/clock.h"
@@ -25,13 +30,14 @@
 /* By then every bridge of the configuration has opened its cursor. */
 static const int64_t orphans_after_ns = INT64_C(10000000000);
 
-static uint64_t lane_settled(struct mr_lane *lane, bool *has_cursors)
+static const int64_t relieve_every_ns = INT64_C(1000000000);
+
+/* What everybody but the cursors has passed. */
+static uint64_t lane_passed(struct mr_lane *lane)
 {
     uint64_t settled = atomic_load_explicit(&lane->durable_seq, memory_order_acquire);
     uint64_t released = atomic_load_explicit(&lane->released_seq, memory_order_relaxed);
-    uint64_t cursors = mr_cursors_lowest(lane->journal, lane->index, NULL);
 
-    *has_cursors = mr_cursors_has_bridge(lane->journal, lane->index);
     settled = released < settled ? released : settled;
     mr_mutex_lock(&lane->mutex);
     for (const struct mr_reader *r = lane->readers; r != NULL; r = r->next) {
@@ -39,6 +45,15 @@ static uint64_t lane_settled(struct mr_lane *lane, bool *has_cursors)
         settled = r->holds && passed < settled ? passed : settled;
     }
     mr_mutex_unlock(&lane->mutex);
+    return settled;
+}
+
+static uint64_t lane_settled(struct mr_lane *lane, bool *has_cursors)
+{
+    uint64_t settled = lane_passed(lane);
+    uint64_t cursors = mr_cursors_lowest(lane->journal, lane->index, NULL);
+
+    *has_cursors = mr_cursors_has_bridge(lane->journal, lane->index);
     return cursors < settled ? cursors : settled;
 }
 
@@ -266,6 +281,86 @@ static enum spare_state spare_fill(struct mr_lane *lane, struct mr_error *why)
     return SPARE_READY;
 }
 
+/* ---- giving up the oldest ---- */
+
+/* May the oldest segment of `lane` be given up?  *last: its last seq. */
+static bool may_drop(struct mr_lane *lane, uint32_t *price, uint64_t *last)
+{
+    const struct segment *oldest = oldest_settled(lane, lane_passed(lane));
+    struct holder refuser;
+
+    if (oldest == NULL) {
+        return false;
+    }
+    *last = oldest->seq_end - 1;
+    return mr_drop_price(lane, *last, price, &refuser);
+}
+
+/* Why nothing is given up although it might be: `why` says it then. */
+static void say_refuser(struct mr_lane *lane, struct mr_error *why)
+{
+    const struct segment *oldest = oldest_settled(lane, lane_passed(lane));
+    struct holder refuser;
+    uint32_t price;
+
+    if (lane->journal->when_full == MR_WHEN_FULL_DROP && oldest != NULL &&
+        !mr_drop_price(lane, oldest->seq_end - 1, &price, &refuser) && refuser.name[0] != '\0') {
+        mr_error_set(why, MR_ERR_FULL,
+                     "the journal is full, and '%s' needs what is behind record %llu and may not "
+                     "drop it; it goes on when that was delivered, or with a larger max_size",
+                     refuser.name, (unsigned long long)refuser.seq);
+    }
+}
+
+/* Where the oldest segment goes, so that `lane` has room: in the lane itself; in the one that
+ * takes more than its share; where only the disk is full, in any.  The one that costs least, the
+ * highest priority of those who need it being its price.
+ */
+static struct mr_lane *drop_where(struct mr_lane *lane, enum spare_state state, uint64_t *last)
+{
+    struct mr_journal *journal = lane->journal;
+    const struct mr_lane *in_the_way = lane_in_the_way(lane);
+    struct mr_lane *found = NULL;
+    uint32_t least = UINT32_MAX;
+
+    for (uint32_t i = 0; i < journal->lane_total; i++) {
+        struct mr_lane *other = &journal->lanes[i];
+        uint64_t its_last = 0;
+        uint32_t price = 0;
+        bool serves = other == lane || other == in_the_way || state == SPARE_NO_DISK;
+
+        if (serves && may_drop(other, &price, &its_last) &&
+            (found == NULL || price < least || (price == least && other == in_the_way))) {
+            found = other;
+            least = price;
+            *last = its_last;
+        }
+    }
+    return found;
+}
+
+/* An append waits for room, or the commit does. */
+static bool room_is_needed(const struct mr_lane *lane)
+{
+    return atomic_load_explicit(&lane->blocked, memory_order_relaxed) == BLOCKED_BY_SEGMENT ||
+           atomic_load_explicit(&lane->disk_full, memory_order_relaxed);
+}
+
+/* True: a segment was given up and has been retired; look again. */
+static bool drop_oldest(struct mr_lane *lane, enum spare_state state)
+{
+    uint64_t last = 0;
+
+    if (lane->journal->when_full != MR_WHEN_FULL_DROP || !room_is_needed(lane)) {
+        return false;
+    }
+    struct mr_lane *where = drop_where(lane, state, &last);
+    return where != NULL &&
+           mr_drop_do(where, last, state == SPARE_NO_DISK ? MR_DROP_DISK : MR_DROP_MAX_SIZE) ==
+               MR_OK &&
+           retire_oldest(where, true, true);
+}
+
 /* No spare can be made: say why to whoever asks for the lane's state. */
 static void spare_missing(struct mr_lane *lane, enum spare_state state, const struct mr_error *why)
 {
@@ -296,14 +391,34 @@ static void spare_keep_ready(struct mr_lane *lane, uint64_t settled, bool has_cu
         if (state == SPARE_READY) {
             return;
         }
-        if (oldest == NULL) {
+        if (oldest == NULL && drop_oldest(lane, state)) {
+            continue;
+        }
+        if (oldest == NULL || !retire_oldest(lane, has_cursors, true)) {
+            say_refuser(lane, &why);
             spare_missing(lane, state, &why);
             return;
         }
-        if (!retire_oldest(lane, has_cursors, true)) {
-            spare_missing(lane, state, &why);
-            return;
-        }
+    }
+}
+
+/* A commit found no room on the disk although its segment was there (file systems that copy on
+ * write, quotas).  A segment goes, and a second later another one, until it does.
+ */
+static void relieve_disk(struct mr_lane *lane, uint64_t settled, bool has_cursors)
+{
+    int64_t now_ns = mr_clock_mono_ns();
+
+    if (lane->journal->when_full != MR_WHEN_FULL_DROP ||
+        !atomic_load_explicit(&lane->disk_full, memory_order_relaxed) ||
+        now_ns - lane->relieved_ns < relieve_every_ns) {
+        return;
+    }
+    bool gone = oldest_settled(lane, settled) != NULL ? retire_oldest(lane, has_cursors, true)
+                                                      : drop_oldest(lane, SPARE_NO_DISK);
+    if (gone) {
+        lane->relieved_ns = now_ns;
+        mr_wake_ring(&lane->commit_wake);
     }
 }
 
@@ -376,6 +491,13 @@ static uint64_t lane_room(struct mr_lane *lane, uint64_t held)
     return quota < disk ? quota : disk;
 }
 
+/* What comes when it is full. */
+static const char *const measures[] = {
+    [MR_WHEN_FULL_HOLD] = "nothing is acknowledged any more, publishers wait",
+    [MR_WHEN_FULL_REFUSE] = "publishes are refused (MQTT 5: 0x97; 3.x waits; QoS 0 is dropped)",
+    [MR_WHEN_FULL_DROP] = "the oldest events are dropped, of those who may (may_drop)",
+};
+
 /* How long the rest lasts, for whoever watches, and in the log before it is too late. */
 static void keep_forecast(struct mr_lane *lane, uint64_t settled, bool has_cursors)
 {
@@ -392,11 +514,11 @@ static void keep_forecast(struct mr_lane *lane, uint64_t settled, bool has_curso
     mr_metric_set(lane->metrics.seconds_to_full, seconds);
     if (news == MR_FORECAST_WARN && mr_cursors_holder(lane->journal, lane->index, &holder)) {
         mr_log(MR_LOG_WARN, "journal",
-               "%s: lane %u is full in about %lld %s at the present rate; then nothing is "
-               "acknowledged any more: '%s' needs what is behind record %llu",
+               "%s: lane %u is full in about %lld %s at the present rate; then %s: '%s' needs what "
+               "is behind record %llu",
                lane->journal->name, lane->index,
                (long long)(seconds < 120 ? seconds : seconds / 60), seconds < 120 ? "s" : "min",
-               holder.name, (unsigned long long)holder.seq);
+               measures[lane->journal->when_full], holder.name, (unsigned long long)holder.seq);
     } else if (news == MR_FORECAST_OVER) {
         mr_log(MR_LOG_INFO, "journal", "%s: lane %u is not filling up any more",
                lane->journal->name, lane->index);
@@ -412,6 +534,7 @@ void mr_lane_keep(struct mr_lane *lane)
         close_written(lane);
         if (!lane->dropped) {
             spare_keep_ready(lane, settled, has_cursors);
+            relieve_disk(lane, settled, has_cursors);
         }
         retire_settled(lane, settled, has_cursors);
         if (!lane->dropped) {

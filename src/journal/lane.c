@@ -35,6 +35,11 @@ static void lane_metrics_open(struct mr_lane *lane)
     m->seconds_to_full =
         mr_metric_new(MR_METRIC_GAUGE, "millrace_journal_seconds_to_full",
                       "Until the lane is full at the present rate; -1: never.", labels);
+    m->dropped_records = mr_metric_new(
+        MR_METRIC_COUNTER, "millrace_journal_dropped_records_total",
+        "Records that bridges gave up because the journal was full, over restarts.", labels);
+    m->dropped_ranges = mr_metric_new(MR_METRIC_COUNTER, "millrace_journal_dropped_ranges_total",
+                                      "How often one did; alert on it.", labels);
     m->corrupt_ranges = mr_metric_new(MR_METRIC_COUNTER, "millrace_journal_corrupt_ranges_total",
                                       "Ranges of durable events that do not read back.", labels);
     m->state = mr_metric_new(MR_METRIC_GAUGE, "millrace_journal_state",

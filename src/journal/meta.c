@@ -84,7 +84,7 @@ static void meta_put(const struct mr_journal *journal, uint8_t *bytes, size_t pa
     uint8_t *at = bytes + MR_META_BYTES;
 
     memcpy(bytes, meta_magic, sizeof(meta_magic));
-    mr_put_u16(bytes + META_VERSION_AT, MR_META_VERSION);
+    mr_put_u16(bytes + META_VERSION_AT, journal->meta_version);
     mr_put_u16(bytes + META_SIZE_AT, MR_META_BYTES);
     memcpy(bytes + META_ID_AT, journal->id.bytes, sizeof(journal->id.bytes));
     mr_put_u64(bytes + META_CREATED_AT, (uint64_t)journal->created_us);
@@ -213,6 +213,7 @@ static enum mr_err meta_get(struct mr_journal *journal, const uint8_t *bytes, si
                             "%s has format %u, this millrace knows %u; use the newer version", path,
                             version, MR_META_VERSION);
     }
+    journal->meta_version = version > MR_META_VERSION_BASE ? version : MR_META_VERSION_BASE;
     memcpy(journal->id.bytes, bytes + META_ID_AT, sizeof(journal->id.bytes));
     journal->created_us = (int64_t)mr_get_u64(bytes + META_CREATED_AT);
     journal->hash_key.k0 = mr_get_u64(bytes + META_KEY_AT);

@@ -44,6 +44,8 @@ struct mr_bridge_conf {
     uint64_t live_after_us;           /* live_first: so far behind, before fresh ones overtake */
     uint64_t backfill_rate;           /* live_first: records a second; 0: as fresh ones come */
     uint64_t inflight_records;
+    uint64_t priority; /* with `when_full: drop_oldest`, the higher the more important */
+    bool may_drop;
     uint64_t retry_min_us; /* pause after a failure, doubling with jitter up to max */
     uint64_t retry_max_us;
 };

@@ -99,6 +99,7 @@ struct flight {
     uint32_t skipped;
     uint64_t control;          /* no events, or another bridge's letters */
     uint64_t lost;             /* the journal could not read them back */
+    uint64_t dropped;          /* ... because they were given up (journal/drops.h) */
     uint32_t times_replaced;   /* records whose event time was of no use */
     int64_t received_first_us; /* of its first and last event */
     int64_t received_last_us;
@@ -342,7 +343,8 @@ enum fill_result mr_fill_span(struct mr_bridge *bridge, uint32_t records_max, in
 struct flight *mr_flight_at(struct mr_bridge *bridge, uint64_t index);
 struct flight *mr_flight_open(struct mr_bridge *bridge); /* NULL: no room */
 void mr_flight_close(struct mr_bridge *bridge, struct flight *flight, uint64_t seq_last);
-void mr_flight_lose(struct mr_bridge *bridge, uint64_t seq_last, uint64_t lost); /* up to there */
+/* Up to there nothing comes: so many are lost, and so many were given up. */
+void mr_flight_lose(struct mr_bridge *bridge, uint64_t seq_last, uint64_t lost, uint64_t dropped);
 bool mr_flight_retire(struct mr_bridge *bridge);
 bool mr_flight_settled(const struct mr_bridge *bridge); /* the sink owes no verdict */
 bool mr_flight_absorb(struct mr_bridge *bridge, const struct flight *flight, uint64_t seq_last);

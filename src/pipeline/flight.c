@@ -138,6 +138,7 @@ bool mr_flight_absorb(struct mr_bridge *b, const struct flight *flight, uint64_t
     newest->skipped += flight->skipped;
     newest->control += flight->control;
     newest->lost += flight->lost;
+    newest->dropped += flight->dropped;
     newest->dead += flight->dead;
     newest->times_replaced += flight->times_replaced;
     newest->dead_seq = flight->dead_seq > newest->dead_seq ? flight->dead_seq : newest->dead_seq;
@@ -147,12 +148,13 @@ bool mr_flight_absorb(struct mr_bridge *b, const struct flight *flight, uint64_t
     return true;
 }
 
-void mr_flight_lose(struct mr_bridge *b, uint64_t seq_last, uint64_t lost)
+void mr_flight_lose(struct mr_bridge *b, uint64_t seq_last, uint64_t lost, uint64_t dropped)
 {
     struct flight *flight = mr_flight_open(b);
 
     mr_assert(flight != NULL);
     flight->lost = lost;
+    flight->dropped = dropped;
     mr_flight_close(b, flight, seq_last);
 }
 
@@ -180,6 +182,7 @@ static void flight_count(struct mr_bridge *b, const struct flight *flight,
     columns[MR_COLUMN_DEAD_LETTERS] += dead;
     columns[MR_COLUMN_LOST] += flight->lost;
     columns[MR_COLUMN_CONTROL] += flight->control;
+    columns[MR_COLUMN_DROPPED] += flight->dropped;
 }
 
 static void say_unbalanced(struct mr_bridge *b)

@@ -35,9 +35,13 @@ static uint64_t lane_floor(struct mr_bridge *b)
     return stats.seq_oldest == 0 ? 0 : stats.seq_oldest - 1;
 }
 
+/* A target that has more than the cursor knows is believed to the record: what the journal does
+ * not hold behind that was dropped, and the worker finds it so when it reads on.
+ */
 static enum mr_err seek_cursor(struct mr_bridge *b, uint64_t *seq, enum mr_cursor_rule rule)
 {
-    uint64_t oldest = lane_floor(b);
+    bool forward = rule != MR_CURSOR_LEADS && *seq >= mr_cursor_get(b->cursor);
+    uint64_t oldest = forward ? 0 : lane_floor(b);
     enum mr_err err;
 
     do {
@@ -50,7 +54,7 @@ static enum mr_err seek_cursor(struct mr_bridge *b, uint64_t *seq, enum mr_curso
         } else {
             err = mr_cursor_put(b->cursor, *seq, rule);
         }
-        oldest = lane_floor(b);
+        oldest = forward ? 0 : lane_floor(b);
     } while (err == MR_OK && *seq < oldest);
     return err;
 }

@@ -31,6 +31,7 @@
  */
 #include "pipeline/bridge_internal.h"
 
+#include "journal/drops.h"
 #include "os/clock.h"
 #include "os/file.h"
 
@@ -198,8 +199,40 @@ static void worker_lose(struct mr_bridge *b, uint64_t seq_first, uint64_t seq_la
            "message); going on behind them",
            b->name, seq_first, seq_last, b->options.lane);
     if (seq_last > b->seq_done) {
-        mr_flight_lose(b, seq_last, seq_last - first + 1);
+        mr_flight_lose(b, seq_last, seq_last - first + 1, 0);
     }
+}
+
+/* The journal goes on behind `seq_last`: what is in front was given up, or is lost. */
+static void worker_skip(struct mr_bridge *b, uint64_t seq_last)
+{
+    uint64_t first = b->seq_done + 1;
+    uint64_t count = seq_last - b->seq_done;
+    uint64_t dropped = mr_drops_in(b->options.journal, b->name, b->options.lane, first, seq_last);
+
+    if (dropped < count) {
+        mr_log(MR_LOG_ERROR, "bridge",
+               "%s: of records %" PRIu64 " to %" PRIu64 " of lane %u %" PRIu64 " are lost (see the "
+               "journal's message); going on behind them",
+               b->name, first, seq_last, b->options.lane, count - dropped);
+    } else {
+        mr_log(MR_LOG_WARN, "bridge",
+               "%s: goes on behind records %" PRIu64 " to %" PRIu64 " of lane %u, which were "
+               "dropped when the journal was full",
+               b->name, first, seq_last, b->options.lane);
+    }
+    mr_flight_lose(b, seq_last, count - dropped, dropped);
+}
+
+/* All that is left of the backlog was dropped: the reader, which ends with it, has no more. */
+static bool worker_backlog_is_gone(const struct mr_bridge *b)
+{
+    struct mr_lane_stats stats;
+
+    mr_lane_stats(b->lane, &stats);
+    return b->seq_done < b->live.from && stats.seq_oldest > b->live.from &&
+           mr_drops_in(b->options.journal, b->name, b->options.lane, b->seq_done + 1,
+                       b->live.from) == b->live.from - b->seq_done;
 }
 
 /* Read the next view.  True: there is one, or something to pass. */
@@ -214,7 +247,7 @@ bool mr_worker_read(struct mr_bridge *b)
     switch (mr_reader_next(b->reader, &b->view)) {
     case MR_OK:
         if (MR_UNLIKELY(b->view.seq_first > b->seq_done + 1)) {
-            worker_lose(b, b->seq_done + 1, b->view.seq_first - 1);
+            worker_skip(b, b->view.seq_first - 1);
         }
         b->view_at = mr_view_begin(&b->view);
         b->view_open = true;
@@ -227,6 +260,10 @@ bool mr_worker_read(struct mr_bridge *b)
         b->held_up = true;
         return false;
     case MR_ERR_AGAIN:
+        if (MR_UNLIKELY(b->live.open) && worker_backlog_is_gone(b)) {
+            worker_skip(b, b->live.from);
+            return true;
+        }
         b->caught_up = true;
         return false;
     default:

@@ -19,7 +19,7 @@ import written  # noqa: E402
 class Formats(unittest.TestCase):
     def test_folders_of_all_versions_so_far(self):
         kept = sorted(FORMATS.glob("*.tar.xz"))
-        self.assertGreaterEqual(len(kept), 2)
+        self.assertGreaterEqual(len(kept), 3)
         for file in kept:
             with self.subTest(file.name):
                 self.check(file)
@@ -31,6 +31,8 @@ class Formats(unittest.TestCase):
             tar.extractall(temp.path)
         data = pathlib.Path(temp.path) / "data"
         written.check_files(self, data)
+        if int(file.name.split(".")[0]) >= 3:
+            written.check_drops(self, data)
         with Gateway(written.AWAY, data=data) as gateway:
             written.check_sessions(self, gateway)
             gateway.restart()

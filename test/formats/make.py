@@ -7,6 +7,8 @@ import pathlib
 import sys
 import tarfile
 
+DROPS_SINCE = 3
+
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "behaviour"))
 
@@ -18,10 +20,14 @@ def main():
     binary, name = sys.argv[1:]
     kafka = Kafka()
     kafka.start()
-    gateway = Gateway(written.CONFIG.replace("SERVERS", kafka.bootstrap), binary=binary)
+    drops = int(name) >= DROPS_SINCE
+    config = written.DROPS if drops else written.CONFIG
+    gateway = Gateway(config.replace("SERVERS", kafka.bootstrap), binary=binary)
     with gateway:
         written.write_letter(gateway)
         kafka.remove()
+        if drops:
+            written.fill(gateway)
         written.write(gateway)
         gateway.kill()  # a tail that was not closed, and sessions that are only in the journal
         for spare in gateway.data.rglob("spare-*.seg"):

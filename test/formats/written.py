@@ -16,7 +16,8 @@ gateway: {shards: 2, drain: 100ms}
 journal: {max_size: 24MiB, segment_size: 1MiB}
 bridges: {kafka: {servers: "SERVERS", topic: "sensor_${topic[1]}"}}
 """
-AWAY = CONFIG.replace("SERVERS", "127.0.0.1:1")
+DROPS = CONFIG.replace("journal: {", "journal: {when_full: drop_oldest, ")  # since version 3
+AWAY = DROPS.replace("SERVERS", "127.0.0.1:1")
 DEVICES = 6
 EVENTS = 50  # of each device
 QUEUED = 20
@@ -63,6 +64,28 @@ def write(gateway):
         for number in range(1, QUEUED + 1):
             client.send(publish("keep/1", b"%d" % number, 1, number))
             acked(client, wire.PUBACK, number)
+
+
+def fill(gateway):
+    """When Kafka has gone, until something is dropped."""
+    def dropped():
+        with Wire(gateway.mqtt_port, "filler") as client:
+            for number in range(1, 51):
+                client.send(publish("fill/1", bytes(50_000), 1, number))
+                acked(client, wire.PUBACK, number)
+        return json.loads(gateway.http("/api/v1/ledger")[1])["dropped_ranges"]
+
+    until(dropped, "a range to be dropped", PATIENCE)
+
+
+def check_drops(test, data):
+    """A range that was dropped is in the books for ever."""
+    rows = [json.loads(line) for line in
+            millrace("audit", "--json", "--data", data).stdout.splitlines()]
+    found = [row for row in rows if "first" in row]
+    test.assertEqual([row["bridge"] for row in found], ["kafka"])
+    test.assertGreater(found[0]["last"], found[0]["first"])
+    test.assertEqual(millrace("journal", "verify", "--data", data).stdout.count("lost"), 0)
 
 
 def dead_letters(data):

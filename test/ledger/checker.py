@@ -13,9 +13,10 @@
     BOOKS       `millrace audit --kafka` says that the gateway's own books do not add up
     SESSION     what a device was told that no gateway may tell (a session forgotten, a wrong id)
 
-and three that are no fault: DUP_CLIENT, a copy that the device itself sent again with QoS 1;
+and four that are no fault: DUP_CLIENT, a copy that the device itself sent again with QoS 1;
 REPLAY, a copy by the gateway where docs/DELIVERY.md allows one: at_least_once, behind a fault; and
-GONE, what a topic had and nobody had read when it was deleted.
+GONE, what a topic had and nobody had read when it was deleted; DROPPED, what was in a range that
+the gateway's books list, where `journal.when_full` says so.
 
 Copies are told apart by the identity that the gateway gave the event when it accepted it (header
 `millrace_id`); where a reader has none, by their number.
@@ -29,7 +30,7 @@ import books as of
 
 FAULTS = ("LOST", "STUCK", "PHANTOM", "CORRUPT", "DUP_BROKER", "DUP_SOURCE", "REORDER",
           "MISROUTED", "SESSION", "BOOKS")
-REPORTED = ("DUP_CLIENT", "REPLAY", "GONE")
+REPORTED = ("DUP_CLIENT", "REPLAY", "GONE", "DROPPED")
 OFFENDERS_MAX = 10
 SEEN = 1
 NO_IDENTITY = 0
@@ -42,6 +43,7 @@ class Rules:
     devices: object = None  # only these are this reader's; None: all
     moves: int = 0  # so often partitions were added, which may take a device elsewhere
     gone: object = None  # faults_topic.Gone: what a deleted topic took with it; None: nothing
+    dropped: object = None  # dropped.Dropped: what the gateway's books list; None: nothing
 
 
 @dataclasses.dataclass
@@ -170,6 +172,9 @@ class Checker:
             for number in missing_of(flags, seen):
                 if self.rules.gone is not None and self.rules.gone.took(device, number, seen):
                     self.counts["GONE"] += 1
+                elif self.rules.dropped is not None and self.rules.dropped.explains(
+                        device, number, self.identities.get(device, array.array("Q"))):
+                    self.counts["DROPPED"] += 1
                 else:
                     self.found(missing, device, number, "-", "acknowledged, and not there")
             if not publisher_done and self.books.qos[device]:

@@ -6,6 +6,7 @@ import unittest
 import books as of
 import journal
 from checker import FAULTS, Checker, Group, Rules
+from dropped import Dropped
 from event import Damaged, Maker
 from faults_topic import Gone
 from nemesis import schedule
@@ -139,6 +140,23 @@ class Judged(unittest.TestCase):
         self.found("LOST", 1, more, Rules(gone=gone))
         gone.sent[1, 4] = 101.0  # when everybody knew
         self.found("LOST", 1, without, Rules(gone=gone))
+
+    def test_what_the_books_say_was_dropped(self):
+        def of_lane(arrivals):  # event n of a device is record 10 * n + device of lane 0
+            return [(device, number, partition, 1 << 48 | 10 * number + device)
+                    for device, number, partition, _ in arrivals]
+
+        without = of_lane([one for one in fine_arrivals() if one[:2] not in ((1, 3), (1, 4))])
+        checker = self.kept(without, Rules(dropped=Dropped({0: [(31, 41)]})))
+        self.assertEqual(checker.counts["DROPPED"], 2)
+        self.found("LOST", 1, without, Rules(dropped=Dropped({0: [(31, 31)]})))
+        self.found("LOST", 2, without, Rules(dropped=Dropped({0: [(51, 61)], 1: [(31, 41)]})))
+        self.found("LOST", 2, without, Rules(dropped=Dropped({})))
+        first = of_lane([one for one in fine_arrivals() if one[0] != 1 or one[1] > 2])
+        self.kept(first, Rules(dropped=Dropped({0: [(1, 25)]})))
+        none = of_lane([one for one in fine_arrivals() if one[0] != 1])
+        self.kept(none, Rules(dropped=Dropped({0: [(1, 90)]})))
+        self.found("LOST", LAST_ACKED, none, Rules(dropped=Dropped({})))
 
     def test_one_acceptance_delivered_twice(self):
         for one in fine_arrivals():

@@ -44,6 +44,11 @@ class Ledger(unittest.TestCase):
                   faults=("shards", "kill", "kafka-kill", "kafka-pause"),
                   binary=RELEASE / "millrace")
 
+    def test_a_full_journal_drops_only_what_its_books_list(self):
+        self.kept(max(2, ROUNDS // 5), name="full", faults=("kafka-kill", "kill"), size=400,
+                  rate=4000, journal="1MiB, when_full: drop_oldest", segment="256KiB",
+                  packet="64KiB", binary=RELEASE / "millrace")
+
     def test_the_sanitized_program_keeps_every_event(self):
         if BUILD == RELEASE:
             self.skipTest("this run has no sanitizer build")

@@ -20,6 +20,7 @@ import harness
 import subscriber
 from checker import Checker, Group, Rules
 from disk import Disk
+from dropped import Dropped
 from event import Maker
 from helper import Helper
 from kafka_reader import Reader
@@ -265,9 +266,17 @@ class World:
         replays = self.plan.delivery == "at_least_once" and (
             self.plan.replays or any(known[one["fault"]].replays for one in windows))
         gone = self.gone and self.gone.judge(self.journal_path)
-        checker = Checker(books, Rules(replays=replays, moves=self.moves, gone=gone))
+        checker = Checker(books, Rules(replays=replays, moves=self.moves, gone=gone,
+                                       dropped=self.given_up()))
         self.reader.read(Maker(self.run_id, self.plan.size), checker)
         return checker.finish(drained, publisher_done)
+
+    def given_up(self):
+        """The ranges that the gateway's books list, if it may drop anything."""
+        if "drop_oldest" not in self.plan.journal:
+            return None
+        return Dropped.of_audit(harness.millrace("audit", "--json", "--data", self.gateway.data,
+                                                 binary=self.binary()).stdout)
 
     def check_journal(self, checker):
         """What the faults left on disk is a whole journal."""

@@ -12,7 +12,7 @@
 
 static uint64_t journal_keep_us; /* 0, unless a test wants what is settled to stay */
 
-static struct mr_journal *journal_open(void)
+static inline struct mr_journal *journal_open(void)
 {
     struct mr_journal *journal = folder_journal(&(struct mr_journal_options){
         .lane_count = 1,
@@ -28,7 +28,31 @@ static struct mr_journal *journal_open(void)
     return journal;
 }
 
-static struct mr_journal *journal_make(void)
+/* One that is full soon, and drops what is oldest; some 1,800 events. */
+static inline struct mr_journal *journal_small(struct mr_recovery *recovery)
+{
+    struct mr_error why = {.text = ""};
+    struct mr_journal *journal = NULL;
+    const struct mr_journal_options options = {
+        .path = journal_path,
+        .name = "test",
+        .lane_count = 1,
+        .max_bytes = 512 << 10,
+        .segment_bytes = 64 << 10,
+        .block_bytes = 16 << 10,
+        .record_bytes_max = 8 << 10,
+        .when_full = MR_WHEN_FULL_DROP,
+    };
+
+    if (mr_journal_open(&journal, &options, recovery, &why) != MR_OK) {
+        fprintf(stderr, "%s\n", why.text);
+        abort();
+    }
+    mr_lane_set_owner(mr_journal_lane(journal, 0), &owner);
+    return journal;
+}
+
+static inline struct mr_journal *journal_make(void)
 {
     folder_make();
     struct mr_journal *journal = journal_open();

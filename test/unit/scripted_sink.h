@@ -41,7 +41,7 @@ static enum fate fate_of(uint64_t seq)
     return with_faults && seq % 977 == 11 ? FATE_DEAD_POISON : FATE_SEND;
 }
 
-static bool is_dead(uint64_t seq)
+static inline bool is_dead(uint64_t seq)
 {
     return fate_of(seq) >= FATE_DEAD_ROUTE;
 }
