@@ -43,7 +43,9 @@ struct mr_json_fields *mr_json_fields_new(void)
     struct mr_json_fields *fields = mr_alloc(sizeof(*fields));
 
     fields->walk = mr_json_walk_new();
-    mr_assert(fields->walk != NULL);
+    if (fields->walk == NULL) {
+        mr_memory_refused(sizeof(*fields)); /* at least as much */
+    }
     return fields;
 }
 

@@ -48,7 +48,8 @@ enum mr_sim_call {
     MR_SIM_RENAME,
     MR_SIM_REMOVE,
     MR_SIM_DIR_SYNC,
-    MR_SIM_CALLS
+    MR_SIM_CALLS,
+    MR_SIM_ANY = MR_SIM_CALLS, /* mr_sim_inject(), mr_sim_calls(): all of them together */
 };
 
 enum mr_sim_fault {
@@ -87,10 +88,12 @@ void mr_sim_own(bool on);
 bool mr_sim_run(void (*step)(void *arg), void *arg);
 
 /* Let one thread run until it waits.  IDLE: none can, before mr_sim_next_ns().  CRASHED: a
- * MR_SIM_FAULT_CRASH hit, mr_sim_crash() has been done.
+ * MR_SIM_FAULT_CRASH hit, mr_sim_crash() has been done.  DIED: it has called mr_sim_die(),
+ * mr_sim_kill() has been done.
  */
-enum mr_sim_turn { MR_SIM_IDLE, MR_SIM_RAN, MR_SIM_CRASHED };
+enum mr_sim_turn { MR_SIM_IDLE, MR_SIM_RAN, MR_SIM_CRASHED, MR_SIM_DIED };
 enum mr_sim_turn mr_sim_turn(void);
+_Noreturn void mr_sim_die(void); /* by a thread: the process ends here */
 
 /* When, by the clock, a thread's wait is over or bytes arrive; INT64_MAX: never. */
 int64_t mr_sim_next_ns(void);

@@ -92,7 +92,7 @@ static void on_board_frame(void *arg, const struct mr_mqtt_frame *frame)
     switch (frame->type) {
     case MR_MQTT_CONNACK: {
         bool present = peer_is_let_in(&b->peer, frame);
-        for (uint32_t i = b->acked; i < b->written; i++) {
+        for (uint32_t i = b->acked; b->peer.state == PEER_UP && i < b->written; i++) {
             post_send(b, i, present);
         }
         break;
@@ -222,7 +222,9 @@ static void on_looker_frame(void *arg, const struct mr_mqtt_frame *frame)
     switch (frame->type) {
     case MR_MQTT_CONNACK:
         (void)peer_is_let_in(&looker.peer, frame);
-        look_subscribe();
+        if (looker.peer.state == PEER_UP) {
+            look_subscribe();
+        }
         break;
     case MR_MQTT_SUBACK:
         looker.subscribed = true;

@@ -199,6 +199,10 @@ static void on_connack(struct device *d, const struct mr_mqtt_frame *frame)
         d->state != CONNECTING) {
         broken("device %u: a CONNACK that is none", d->index);
     }
+    if (packet.reason != 0 && plan.world == WORLD_MEMORY) {
+        link_cut(&d->link, "refused");
+        return;
+    }
     if (packet.reason != 0) {
         broken("device %u is refused: 0x%02x", d->index, packet.reason);
     }

@@ -33,6 +33,19 @@ struct mr_metric *__real_mr_metric_new(enum mr_metric_kind kind, const char *nam
 struct mr_metric *__wrap_mr_metric_new(enum mr_metric_kind kind, const char *name, const char *help,
                                        const char *labels);
 
+_Noreturn void __real__Exit(int code);
+_Noreturn void __wrap__Exit(int code);
+
+/* So ends the gateway when the system refuses it memory. */
+void __wrap__Exit(int code)
+{
+    if (!mr_sim_is_gateway()) {
+        __real__Exit(code);
+    }
+    say("the gateway ends at once: %d", code);
+    mr_sim_die();
+}
+
 /* The table of metrics is static, so the world's: it would be a new one in a new process. */
 struct mr_metric *__wrap_mr_metric_new(enum mr_metric_kind kind, const char *name, const char *help,
                                        const char *labels)
@@ -46,6 +59,16 @@ struct mr_metric *__wrap_mr_metric_new(enum mr_metric_kind kind, const char *nam
 #if defined(__SANITIZE_ADDRESS__)
 
 void heap_life_ends(void) {}
+
+void heap_refuse(uint64_t nth)
+{
+    (void)nth;
+}
+
+bool heap_has_refused(void)
+{
+    return true; /* nothing ever will be */
+}
 
 bool rewind_can(void)
 {
@@ -93,6 +116,8 @@ struct region {
 
 static struct region regions[KINDS];
 static uint32_t life = 1;
+static uint64_t refused; /* allocation of the gateway's, from 1; 0: none is */
+static uint64_t asked;
 
 static _Noreturn void heap_is_wrong(void)
 {
@@ -152,6 +177,12 @@ static struct head *block_take(size_t size, size_t *dirty)
     enum kind kind = kind_for(size);
     struct region *region = &regions[kind];
     size_t bytes;
+
+    asked += kind == KIND_WORLD ? 0 : 1;
+    if (kind != KIND_WORLD && asked == refused) {
+        errno = ENOMEM;
+        return NULL;
+    }
     uint16_t class = class_of(size, &bytes);
     struct head *head = region->free[class];
 
@@ -191,6 +222,16 @@ static void pages_give(uint8_t *begin, size_t bytes)
     if (madvise((void *)first, end - first, MADV_DONTNEED) != 0) {
         heap_is_wrong();
     }
+}
+
+void heap_refuse(uint64_t nth)
+{
+    refused = asked + nth;
+}
+
+bool heap_has_refused(void)
+{
+    return asked >= refused;
 }
 
 void heap_life_ends(void)
@@ -283,8 +324,9 @@ void rewind_back(void)
 void *malloc(size_t size)
 {
     size_t dirty;
+    struct head *head = block_take(size, &dirty);
 
-    return block_take(size, &dirty) + 1;
+    return head == NULL ? NULL : head + 1;
 }
 
 void *calloc(size_t count, size_t size)
@@ -296,8 +338,8 @@ void *calloc(size_t count, size_t size)
         errno = ENOMEM;
         return NULL;
     }
-    void *memory = block_take(total, &dirty) + 1;
-    return memset(memory, 0, dirty);
+    struct head *head = block_take(total, &dirty);
+    return head == NULL ? NULL : memset(head + 1, 0, dirty);
 }
 
 void free(void *memory)
@@ -333,7 +375,7 @@ void *realloc(void *memory, size_t size)
         return memory;
     }
     void *larger = malloc(size);
-    if (memory != NULL) {
+    if (larger != NULL && memory != NULL) {
         memcpy(larger, memory, room);
         free(memory);
     }
@@ -344,6 +386,10 @@ void *memalign(size_t align, size_t size)
 {
     size_t dirty;
     struct head *block = block_take(size + align, &dirty);
+
+    if (block == NULL) {
+        return NULL;
+    }
     uintptr_t begin = ((uintptr_t)(block + 1) + align - 1) & ~(uintptr_t)(align - 1);
     struct head *head = (struct head *)begin - 1;
 
@@ -362,7 +408,7 @@ void *aligned_alloc(size_t align, size_t size)
 int posix_memalign(void **memory, size_t align, size_t size)
 {
     *memory = memalign(align, size);
-    return 0;
+    return *memory == NULL ? ENOMEM : 0;
 }
 
 #endif

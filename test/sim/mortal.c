@@ -103,7 +103,7 @@ static void on_frame(void *arg, const struct mr_mqtt_frame *frame)
     switch (frame->type) {
     case MR_MQTT_CONNACK:
         (void)peer_is_let_in(&m->peer, frame);
-        life_now(m)->let_in = true;
+        life_now(m)->let_in = m->peer.state == PEER_UP;
         break;
     case MR_MQTT_DISCONNECT:
         link_cut(&m->peer.link, "DISCONNECT by the gateway");

@@ -43,7 +43,14 @@ bool peer_is_let_in(struct peer *peer, const struct mr_mqtt_frame *frame)
     struct mr_mqtt_why why;
 
     if (mr_mqtt_connack_decode(frame, peer->version, &packet, &why) != MR_OK ||
-        peer->state != PEER_CONNECTING || packet.reason != 0) {
+        peer->state != PEER_CONNECTING) {
+        broken("%s: a CONNACK that is none", peer->name);
+    }
+    if (packet.reason != 0 && plan.world == WORLD_MEMORY) {
+        link_cut(&peer->link, "refused");
+        return false;
+    }
+    if (packet.reason != 0) {
         broken("%s is not let in", peer->name);
     }
     if (peer->had_session && !packet.session_present) {

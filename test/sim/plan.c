@@ -56,13 +56,47 @@ static void plan_broker(struct plan *p)
     }
 }
 
-void plan_make(struct plan *p, uint64_t seed, uint32_t world, uint32_t steps, enum plant plant)
+/* Everybody is there, and nothing happens by chance but stops and lost connections. */
+static void plan_nth(struct plan *p, uint32_t steps)
+{
+    enum { DICE = 7, STEPS_NTH = 60 };
+
+    *p = (struct plan){
+        .seed = p->seed, .dice = DICE, .world = p->world, .steps = steps != 0 ? steps : STEPS_NTH};
+    p->nth = p->world == WORLD_CALLS ? (p->seed + 2) / 3 : p->seed;
+    p->lanes = 2;
+    p->devices = 3;
+    p->ack[1] = ACK_BRIDGE;
+    p->subscribers = 1;
+    p->members = 2;
+    p->group_qos = 2;
+    p->boards = 1;
+    p->mortals = 1;
+    p->bridges = 2;
+    p->exactly_once[0] = true;
+    p->with_rejects = true;
+    p->segment_bytes = 64 << 10;
+    p->journal_bytes = (uint64_t)p->segment_bytes * LANES_MAX * 8;
+    p->block_bytes = 32 << 10;
+    p->payload_max = PAYLOAD_MAX;
+    p->commit_delay_us = 500;
+    p->checkpoint_ms = 100;
+    p->stop = 50;
+    p->relane = 500;
+    p->network = 50;
+}
+
+static void plan_by_chance(struct plan *p, uint64_t seed, uint32_t world, uint32_t steps,
+                           enum plant plant)
 {
     struct mr_rng rng;
 
     mr_rng_seed(&rng, seed * 2 + 1);
-    *p = (struct plan){
-        .seed = seed, .world = world, .steps = steps != 0 ? steps : STEPS_DEFAULT, .plant = plant};
+    *p = (struct plan){.seed = seed,
+                       .dice = seed,
+                       .world = world,
+                       .steps = steps != 0 ? steps : STEPS_DEFAULT,
+                       .plant = plant};
     p->lanes = 1;
     p->devices = (uint32_t)pick(&rng, 1, DEVICES_MAX);
     p->subscribers = (uint32_t)pick(&rng, 0, SUBSCRIBERS_MAX);
@@ -93,6 +127,16 @@ void plan_make(struct plan *p, uint64_t seed, uint32_t world, uint32_t steps, en
     }
     if (world >= WORLD_BROKER) {
         plan_broker(p);
+    }
+}
+
+void plan_make(struct plan *p, uint64_t seed, uint32_t world, uint32_t steps, enum plant plant)
+{
+    if (world >= WORLD_CALLS) {
+        *p = (struct plan){.seed = seed, .world = world};
+        plan_nth(p, steps);
+    } else {
+        plan_by_chance(p, seed, world, steps, plant);
     }
 }
 

@@ -115,7 +115,14 @@ static void on_connack(struct subscriber *s, const struct mr_mqtt_frame *frame)
     struct mr_mqtt_why why;
 
     if (mr_mqtt_connack_decode(frame, s->version, &packet, &why) != MR_OK ||
-        s->state != CONNECTING || packet.reason != 0) {
+        s->state != CONNECTING) {
+        broken("subscriber %u: a CONNACK that is none", s->index);
+    }
+    if (packet.reason != 0 && plan.world == WORLD_MEMORY) {
+        link_cut(&s->link, "refused");
+        return;
+    }
+    if (packet.reason != 0) {
         broken("subscriber %u is not let in", s->index);
     }
     if (s->had_session && !packet.session_present) {

@@ -203,11 +203,13 @@ static void request_send(struct sink *s)
         held_remove_first(s);
     }
     if (reject) {
-        ledger_rejected(s->bridge, target_event(&records[0]));
+        ledger_rejected(s->bridge, mr_sink_lane(s->port), records[0].seq,
+                        target_event(&records[0]));
         mr_sink_reject(s->port, batch->token, records[0].seq, "it can never be delivered");
     } else if (poison) {
         if (count == 1) {
-            ledger_rejected(s->bridge, target_event(&records[0]));
+            ledger_rejected(s->bridge, mr_sink_lane(s->port), records[0].seq,
+                            target_event(&records[0]));
         }
         request_put(s, batch->token, count, MR_VERDICT_SUSPECT);
     } else if (target_fails(s->target)) {

@@ -204,7 +204,7 @@ static enum mr_err vault_submit(void *state, const struct mr_batch *batch)
     for (uint32_t i = 0; i < batch->record_count; i++) {
         struct event_id id = target_event(&batch->records[i]);
         if (event_is_rejected(id)) {
-            ledger_rejected(s->bridge, id);
+            ledger_rejected(s->bridge, mr_sink_lane(s->port), batch->records[i].seq, id);
             mr_sink_reject(s->port, batch->token, batch->records[i].seq, "never");
         } else {
             held->taken += 1;
@@ -226,7 +226,7 @@ static bool refuse_poison(struct sink *s)
             struct event_id id = target_event(&held->batch->records[j]);
             here = here || event_is_poison(id);
             if (event_is_poison(id) && held->batch->record_count == 1) {
-                ledger_rejected(s->bridge, id);
+                ledger_rejected(s->bridge, mr_sink_lane(s->port), held->batch->records[j].seq, id);
             }
         }
         if (here) {

@@ -72,9 +72,16 @@ static void tell_log(const char *line, size_t len)
     }
 }
 
+/* Where one thing goes wrong, and has not yet. */
+static bool nth_is_to_come(void)
+{
+    return (plan.world == WORLD_CALLS && mr_sim_calls(MR_SIM_ANY) < plan.nth) ||
+           (plan.world == WORLD_MEMORY && !heap_has_refused());
+}
+
 bool world_has_faults(void)
 {
-    return faults || disk_is_full;
+    return faults || disk_is_full || nth_is_to_come();
 }
 
 /* ---- turns ---- */
@@ -104,6 +111,10 @@ static bool turn(int64_t until_ns)
     case MR_SIM_CRASHED:
         say("power cut in the middle of a call");
         tally.crashes += 1;
+        machine_is_gone();
+        return true;
+    case MR_SIM_DIED:
+        tally.kills += 1;
         machine_is_gone();
         return true;
     case MR_SIM_IDLE:
@@ -282,14 +293,15 @@ static void go(void)
 /* What has not come to its end; NULL: nothing. */
 static const char *lacks(bool tell)
 {
-    return !machine_is_up()           ? "the gateway does not serve"
-           : !devices_are_done()      ? "not every device has its acknowledgements"
-           : !machine_has_settled()   ? "a bridge has not reached the end"
-           : !ledger_is_settled(tell) ? "something has not arrived"
-           : !boards_are_done()       ? "not every board has its acknowledgements"
-           : !mortals_are_done(tell)  ? "a will has not come"
-           : !looker_is_right(tell)   ? "something else is retained than was written last"
-                                      : NULL;
+    return !machine_is_up()             ? "the gateway does not serve"
+           : !devices_are_done()        ? "not every device has its acknowledgements"
+           : !machine_has_settled()     ? "a bridge has not reached the end"
+           : !ledger_is_settled(tell)   ? "something has not arrived"
+           : !boards_are_done()         ? "not every board has its acknowledgements"
+           : plan.world == WORLD_MEMORY ? NULL /* see ledger_is_settled() */
+           : !mortals_are_done(tell)    ? "a will has not come"
+           : !looker_is_right(tell)     ? "something else is retained than was written last"
+                                        : NULL;
 }
 
 static void wait_for_the_end(void)
@@ -321,7 +333,9 @@ static void calm_down(void)
 {
     say("calm");
     world_is_calm = true;
-    mr_sim_inject_clear();
+    if (plan.world != WORLD_CALLS) {
+        mr_sim_inject_clear();
+    }
     mr_sim_disk_limit(0);
     mr_sim_disk_pace(0, 0);
     faults = false;
@@ -331,6 +345,7 @@ static void calm_down(void)
         kill_9();
         looker_again();
         wait_for_the_end();
+        machine_compare_books();
     }
 }
 
@@ -339,14 +354,19 @@ void world_run(const struct plan *with)
     int64_t begin_ns;
 
     plan = *with;
-    mr_rng_seed(&rng, plan.seed);
-    mr_sim_start(plan.seed);
+    mr_rng_seed(&rng, plan.dice);
+    mr_sim_start(plan.dice);
     mr_log_set_clock(mr_clock_wall_us);
     mr_log_set_writer(tell_log);
     plan_say(&plan);
     begin_ns = mr_clock_mono_ns();
     mr_sim_disk_pace(plan.pause_percent, plan.sync_ns_max);
     mr_sim_sync_lie(plan.plant == PLANT_LYING_DISK ? 200 : 0);
+    if (plan.world == WORLD_CALLS) {
+        mr_sim_inject(MR_SIM_ANY, plan.nth, 1, (enum mr_sim_fault)(1 + plan.seed % 3));
+    } else if (plan.world == WORLD_MEMORY) {
+        heap_refuse(plan.nth);
+    }
     devices_open();
     subscribers_open();
     boards_open();
@@ -357,6 +377,9 @@ void world_run(const struct plan *with)
         go();
     }
     calm_down();
+    if (plan.nth != 0) {
+        tally.faults = nth_is_to_come() ? 0 : 1;
+    }
     tally.hash = mr_sim_trace_hash();
     tally.simulated_ms = (uint64_t)(mr_clock_mono_ns() - begin_ns) / NS_PER_MS;
 }

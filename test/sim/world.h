@@ -47,6 +47,12 @@ enum {
     WORLD_LANES = 2,  /* several shards, and another number of them at a start */
     WORLD_BROKER = 3, /* groups, retained messages, wills, listeners with another `ack` */
     WORLD_NEWEST = WORLD_BROKER,
+
+    /* The same run again and again, in which nothing goes wrong but one thing, which the seed
+     * numbers: the n-th call to the disk fails (each in three ways), or the n-th allocation.
+     */
+    WORLD_CALLS = 100,
+    WORLD_MEMORY = 101,
 };
 
 /* What the acknowledgements of a listener wait for. */
@@ -55,6 +61,8 @@ enum ack_kind { ACK_DISK, ACK_MEMORY, ACK_BRIDGE, ACK_KINDS };
 /* What a seed means.  Made by plan_make(), shown by plan_say(). */
 struct plan {
     uint64_t seed;
+    uint64_t dice; /* what everything follows from: the seed, where there is no `nth` */
+    uint64_t nth;  /* WORLD_CALLS, WORLD_MEMORY: which one fails */
     uint32_t world;
     uint32_t steps;
     enum plant plant;
@@ -153,7 +161,14 @@ bool ledger_is_acked(struct event_id id);
 
 /* Bridge `bridge` has it at its target, as record `seq` of `lane`. */
 void ledger_delivered(uint32_t bridge, uint32_t lane, uint64_t seq, struct event_id id);
-void ledger_rejected(uint32_t bridge, struct event_id id);
+void ledger_rejected(uint32_t bridge, uint32_t lane, uint64_t seq, struct event_id id);
+
+/* Records of the lane that are at the target, and others that it has refused for ever. */
+struct outcome {
+    uint64_t delivered;
+    uint64_t rejected;
+};
+struct outcome ledger_outcome(uint32_t bridge, uint32_t lane);
 
 /* The target's position is `seq` now.  It goes back only if the operator has said so. */
 void ledger_placed(uint32_t bridge, uint32_t lane, uint64_t seq);
@@ -267,6 +282,10 @@ void store_model_fail(bool on); /* no transaction succeeds */
 
 void heap_life_ends(void); /* what the gateway had is free again */
 
+/* The `nth` allocation of the gateway is refused.  Has it been? */
+void heap_refuse(uint64_t nth);
+bool heap_has_refused(void);
+
 /* ---- machine.c: the gateway ---- */
 
 void machine_start(void);
@@ -279,6 +298,7 @@ void machine_operate(void);         /* what an operator does, as the dice say */
 void machine_calm(uint32_t bridge); /* the operator takes back what he did */
 bool machine_has_settled(void);     /* cursors have reached the end */
 void machine_check_bounds(void);
-void machine_check_books(void); /* of the bridges that run */
+void machine_check_books(void);   /* of the bridges that run: do they balance? */
+void machine_compare_books(void); /* do they say what the ledger says? */
 
 #endif

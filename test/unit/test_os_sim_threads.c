@@ -107,6 +107,7 @@ static bool world_go(int turns)
     for (int i = 0; i < turns && !queue.ended; i++) {
         switch (mr_sim_turn()) {
         case MR_SIM_CRASHED:
+        case MR_SIM_DIED:
             return false;
         case MR_SIM_IDLE:
             mr_assert(mr_sim_next_ns() != INT64_MAX); /* else they wait for each other */

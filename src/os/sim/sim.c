@@ -39,8 +39,8 @@ static struct {
     struct mr_rng rng;
     int64_t mono_ns;
     int64_t wall_us;
-    uint64_t calls[MR_SIM_CALLS];
-    enum mr_err cause; /* of the last call that failed */
+    uint64_t calls[MR_SIM_CALLS + 1]; /* the last: MR_SIM_ANY */
+    enum mr_err cause;                /* of the last call that failed */
     struct rule rules[RULES_MAX];
     size_t rule_count;
     struct handle *handles;
@@ -260,10 +260,13 @@ enum mr_sim_fault sim_fault_of(enum mr_sim_call call)
         return MR_SIM_FAULT_NONE;
     }
     sim.calls[call] += 1;
+    sim.calls[MR_SIM_ANY] += 1;
     disk_takes_time(call);
     for (size_t i = 0; i < sim.rule_count; i++) {
         const struct rule *rule = &sim.rules[i];
-        if (rule->call == call && rule->first <= sim.calls[call] && sim.calls[call] <= rule->last) {
+        uint64_t count = sim.calls[rule->call];
+        if ((rule->call == call || rule->call == MR_SIM_ANY) && rule->first <= count &&
+            count <= rule->last) {
             sim_note_cause(rule->fault == MR_SIM_FAULT_FULL ? MR_ERR_FULL : MR_ERR_IO);
             return rule->fault;
         }

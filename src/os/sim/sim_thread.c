@@ -69,6 +69,7 @@ static struct mr_thread *threads;
 static struct mr_thread *now;
 static uint64_t started;
 static bool crashing;             /* the thread that has just stopped asked for it */
+static bool dying;                /* the same, of its process's end */
 static void *driver[PLACE];       /* where the driver goes on */
 static void *stacks[STACKS_KEPT]; /* for the next threads */
 static size_t stack_count;
@@ -274,6 +275,14 @@ void sim_thread_crash(void)
     mr_assert(false); /* nobody chooses it again */
 }
 
+void mr_sim_die(void)
+{
+    mr_assert(now != NULL);
+    dying = true;
+    thread_stop();
+    mr_assert(false); /* nobody chooses it again */
+}
+
 /* ---- the driver's side ---- */
 
 enum mr_sim_turn mr_sim_turn(void)
@@ -298,6 +307,10 @@ enum mr_sim_turn mr_sim_turn(void)
     if (crashing) {
         mr_sim_crash();
         return MR_SIM_CRASHED;
+    }
+    if (dying) {
+        mr_sim_kill();
+        return MR_SIM_DIED;
     }
     return MR_SIM_RAN;
 }
@@ -327,6 +340,7 @@ bool sim_threads_forget(void)
         mr_free(thread);
     }
     crashing = false;
+    dying = false;
     return any;
 }
 
