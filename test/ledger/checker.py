@@ -9,7 +9,8 @@
     DUP_SOURCE  the gateway accepted an event more often than the device sent it; QoS 2: twice
     REORDER     the first appearance of an event comes behind that of a later one of its device,
                 both as fresh ones, or both marked as of a backlog that fresh ones have overtaken
-    MISROUTED   a device in two partitions; an event at two members of a shared subscription
+    MISROUTED   a device in two partitions; an event at two members of a shared subscription; in
+                the dead letters, and not too large for the target, or too large, and not there
     BOOKS       `millrace audit --kafka` says that the gateway's own books do not add up
     SESSION     what a device was told that no gateway may tell (a session forgotten, a wrong id)
 
@@ -40,6 +41,7 @@ NO_IDENTITY = 0
 class Rules:
     replays: bool = False  # the gateway may deliver one acceptance twice
     ordered: bool = True
+    poison: int = 0  # of each device's events those of such numbers go to the dead letters
     devices: object = None  # only these are this reader's; None: all
     moves: int = 0  # so often partitions were added, which may take a device elsewhere
     gone: object = None  # faults_topic.Gone: what a deleted topic took with it; None: nothing
@@ -72,7 +74,7 @@ class Checker:
         self.places = {}  # device, if it may move: its partition + 1 by number
         self.counts = collections.Counter(dict.fromkeys(FAULTS + REPORTED, 0))
         self.offences = []
-        self.records = 0
+        self.records = self.letters = 0
 
     def found(self, fault, device, number, where, what):
         self.counts[fault] += 1
@@ -96,7 +98,27 @@ class Checker:
             what = "was refused" if flag & of.REFUSED else "was never sent"
             self.found("PHANTOM", device, number, where, what)
             return
+        if self.is_poison(number):
+            self.found("MISROUTED", device, number, where, "no target takes it")
         self.note_home(device, number, partition, where)
+        if self.account(device, number, where, identity):
+            self.in_order(device, number, (partition, backfill), where)
+
+    def aside(self, device, number, where, identity):
+        """A dead letter: it counts as there, once, and the order is not its."""
+        self.records += 1
+        if not self.books.flag(device, number) & of.SENT:
+            self.found("PHANTOM", device, number, where, "was never sent")
+        elif not self.is_poison(number):
+            self.found("MISROUTED", device, number, where, "the target would have taken it")
+        else:
+            self.letters += self.account(device, number, where, identity)
+
+    def is_poison(self, number):
+        return self.rules.poison != 0 and number % self.rules.poison == 0
+
+    def account(self, device, number, where, identity):
+        """Whether this is its first appearance."""
         seen = self.seen.get(device)
         if seen is None:
             size = len(self.books.flags[device])
@@ -104,11 +126,16 @@ class Checker:
             self.identities[device] = array.array("Q", bytes(8 * size))
         if seen[number]:
             self.again(device, number, where, identity)
-            return
+            return False
         seen[number] = SEEN
         self.identities[device][number] = identity
+        return True
+
+    def in_order(self, device, number, place, where):
+        partition, backfill = place
         if self.rules.moves:
-            self.places.setdefault(device, bytearray(len(seen)))[number] = partition + 1
+            size = len(self.seen[device])
+            self.places.setdefault(device, bytearray(size))[number] = partition + 1
         # Where devices may move, each partition has an order of its own.
         row = (device, partition, backfill) if self.rules.moves else (device, backfill)
         if number > self.highest[row]:

@@ -17,6 +17,7 @@ CRC = struct.Struct("<I")
 MAGIC = b"MRLG"
 POOL_SIZE = 65536
 FILLER_MAX = 512
+POISON_BYTES = 9000  # more than the bridge of a run with poison sends (world.py)
 
 
 @dataclasses.dataclass(slots=True)
@@ -31,17 +32,25 @@ class Damaged(ValueError):
 
 
 class Maker:
-    """Makes and recognises the events of one run; `size`: of a payload, on the average."""
+    """Makes and recognises the events of one run; `size`: of a payload, on the average; `poison`:
+    every so many an event of each device is one that no target takes, because it is too large.
+    """
 
-    def __init__(self, run, size=100):
-        self.run = run
+    def __init__(self, run, size=100, poison=0):
+        self.run, self.poison = run, poison
         self.filler_min = max(0, size - HEAD.size - CRC.size - 32)
         self.pool = random.Random(run).randbytes(POOL_SIZE + FILLER_MAX + self.filler_min + 64)
 
     def filler(self, device, number):
         mixed = (device * 0x9E3779B1 + number * 0x85EBCA77) >> 3
         begin = mixed % POOL_SIZE
+        if self.is_poison(number):
+            begin %= POOL_SIZE - POISON_BYTES
+            return self.pool[begin : begin + POISON_BYTES]
         return self.pool[begin : begin + self.filler_min + mixed % 64]
+
+    def is_poison(self, number):
+        return self.poison != 0 and number % self.poison == 0
 
     def make(self, device, number, now):
         filler = self.filler(device, number)

@@ -34,7 +34,8 @@ def around(what, name, call, subject, **more):
             for when in ("before", "after")]
 
 
-SEGMENT, NAMED = "*/lane-*/*.seg", "*/lane-*/[0-9]*.seg"
+SEGMENT, NAMED = "*/lane-*/*.seg", "*/journal/lane-*/[0-9]*.seg"
+LETTERS = "*/dead-letters/*.seg"  # met where the load has events that no target takes
 SPARE, SPARE_NEW = "*/lane-*/spare-*.seg", "*/spare.tmp"
 CURSORS, META, STORE = "*/journal/cursors", "*/journal/meta.tmp", "*/data.mdb"
 ONCE, FEW = (1,), (1, 2, 3)  # what a start does but once, and what is done every other second
@@ -51,6 +52,9 @@ POINTS = tuple(
     + around("spare", "write", "pwritev", SPARE_NEW)
     + around("spare", "flush", "fsync", SPARE_NEW)
     + around("spare", "rename", "rename", SPARE_NEW)
+    # ---- the dead letters ----
+    + around("dead letter", "write", "pwritev", LETTERS)
+    + around("dead letter", "flush", "fdatasync", LETTERS)
     # ---- how far each bridge and the session store are ----
     + around("cursor", "write", "pwritev", CURSORS)
     + around("cursor", "flush", "fdatasync", CURSORS)

@@ -7,6 +7,8 @@
 `isolation`: read_committed (default) sees no record of an open or aborted transaction.
 """
 
+import base64
+import json
 import time
 
 import harness
@@ -16,18 +18,35 @@ BATCH = 10_000
 LANE_SHIFT = 48  # an identity is lane + 1 and seq in one number; the journal of a run is one
 
 
+def identity(lane, seq):
+    return (lane + 1) << LANE_SHIFT | seq
+
+
 def identity_of(headers):
     """Of `millrace_id` = <journal id>-<lane>-<seq>; 0: there is none."""
     for name, value in headers or ():
         if name == "millrace_id":
             _, lane, seq = value.decode().rsplit("-", 2)
-            return (int(lane) + 1) << LANE_SHIFT | int(seq)
+            return identity(int(lane), int(seq))
     return 0
 
 
 def is_backfill(headers):
     """Marked as of a backlog that fresh events have overtaken."""
     return any(name == "millrace_backfill" for name, _ in headers or ())
+
+
+def take_letters(lines, maker, checker):
+    """The dead letters, as `millrace dlq show --json` gives them."""
+    for letter in map(json.loads, lines):
+        where = f"letter {letter['seq']}"
+        try:
+            event = maker.recognise(base64.b64decode(letter["payload"]))
+        except (Damaged, ValueError) as why:
+            checker.damaged(where, f"{why!r}: {letter.get('reason')}")
+            continue
+        checker.aside(event.device, event.number, f"{where}: {letter.get('reason')}",
+                      identity(letter["from_lane"], letter["from_seq"]))
 
 
 class Reader:

@@ -37,6 +37,7 @@ class Options:
     qos: tuple = (0, 1, 1, 2, 2)  # of device n: the n-th of these, again and again
     versions: tuple = (4, 5)
     size: int = 100  # bytes of a payload, on the average
+    poison: int = 0  # every so many events of a device one is too large for the bridge; 0: none
     limit: int = 0  # events of each device; 0: until told to quit
     churn: float = 0.0  # connections lost a second, each of a device by chance
 
@@ -143,7 +144,7 @@ class Publisher:
         self.options = options
         self.counts = collections.Counter(sent=0, resent=0, acked=0, refused=0)
         self.journal = Writer(options.path)
-        maker = Maker(options.run, options.size)
+        maker = Maker(options.run, options.size, options.poison)
         self.devices = [Device(n, options, maker, self.journal, self.counts)
                         for n in range(options.devices)]
         self.loop = Loop(self.devices)

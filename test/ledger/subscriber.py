@@ -34,6 +34,7 @@ class Options:
     devices: list  # whose events are read
     readers: list  # [name, QoS, group or ""] each
     size: int = 100
+    poison: int = 0  # as the publisher's
     losses: float = 0.0005  # how likely a connection is lost at a packet
     version: int = 5
     quiet: float = 30.0
@@ -107,7 +108,7 @@ class Store:
 
     def __init__(self, options):
         self.file = open(options.path, "wb", buffering=1 << 16)
-        self.maker = Maker(options.run, options.size)
+        self.maker = Maker(options.run, options.size, options.poison)
         self.seen = collections.defaultdict(bytearray)  # (view, device): one byte a number
         self.different = collections.Counter()  # (view, device): how many of them
         self.last = time.monotonic()

@@ -56,6 +56,24 @@ class Judged(unittest.TestCase):
         self.kept(fine_arrivals())
         self.kept(fine_arrivals(), identities=False)
 
+    def test_poison_is_in_the_dead_letters_and_nowhere_else(self):
+        poison = [one for one in fine_arrivals() if one[1] % 4 == 0]
+        others = [one for one in fine_arrivals() if one[1] % 4]
+        for arrivals, letters, fault in (
+                (others, poison, None), (fine_arrivals(), [], "MISROUTED"),
+                (others, poison + others[:1], "MISROUTED"), (others, poison[:-1], "LOST"),
+                (others, poison + poison[-1:], "DUP_BROKER"),
+                (others, [*poison, (*poison[-1][:3], 1)], "DUP_SOURCE"),
+                (others, [*poison, (0, 99, 0, 1)], "PHANTOM")):
+            checker = Checker(fine_books(), Rules(poison=4))
+            for place, (device, number, partition, identity) in enumerate(arrivals):
+                checker.saw(device, number, f"{partition}:{place}", partition, identity)
+            for device, number, _, identity in letters:
+                checker.aside(device, number, "letter", identity)
+            checker.finish()
+            self.assertEqual({name for name in FAULTS if checker.counts[name]},
+                             {fault} if fault else set(), checker.offences)
+
     def test_what_was_not_acknowledged_may_be_missing(self):
         self.kept([one for one in fine_arrivals() if one[0] and one[1] <= LAST_ACKED])
 

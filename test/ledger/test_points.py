@@ -23,6 +23,7 @@ SEED = int(os.environ.get("MR_LEDGER_SEED", "0")) or random.SystemRandom().randr
 WANTED = os.environ.get("MR_POINTS", "40")
 ONE_RUN = 60  # points of a run: then its books are compared
 REACHED_MIN = 0.75
+POISON = 200  # every so many events of a device one is a dead letter
 
 setUpModule = harness.kafka_up
 tearDownModule = harness.kafka_down
@@ -56,7 +57,7 @@ class Points(unittest.TestCase):
 
     def run_of(self, number, points):
         plan = Plan(seed=SEED + number, name="points", faults=("point",), segment="128KiB",
-                    packet="16KiB", journal="16MiB", size=300, watched=3,
+                    packet="16KiB", journal="16MiB", size=300, watched=3, poison=POISON,
                     binary=RELEASE / "millrace")
         with World(plan, harness.kafka()) as world:
             report = world.run(list(steps(points, random.Random(SEED + number))))

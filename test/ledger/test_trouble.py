@@ -22,6 +22,7 @@ from world import Plan, World
 
 SEED = int(os.environ.get("MR_LEDGER_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 TROUBLES = int(os.environ.get("MR_TROUBLES", "5"))
+POISON = 200  # every so many events of a device one is a dead letter
 KINDS = ("io-error", "io-error", "slow-disk", "full-disk", "read-only", "descriptors", "no-memory",
          "memory-limit", "clock")
 
@@ -53,7 +54,8 @@ def steps(rng):
 class Trouble(unittest.TestCase):
     def test_local_trouble_costs_no_event(self):
         plan = Plan(seed=SEED, name="trouble", faults=tuple(KINDS), segment="256KiB",
-                    packet="16KiB", size=300, watched=3, binary=RELEASE / "millrace")
+                    packet="16KiB", size=300, watched=3, poison=POISON,
+                    binary=RELEASE / "millrace")
         with World(plan, harness.kafka()) as world:
             report = world.run(list(steps(random.Random(SEED))))
             world.assert_kept(self, report)

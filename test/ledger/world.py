@@ -21,9 +21,9 @@ import subscriber
 from checker import Checker, Group, Rules
 from disk import Disk
 from dropped import Dropped
-from event import Maker
+from event import POISON_BYTES, Maker
 from helper import Helper
-from kafka_reader import Reader
+from kafka_reader import Reader, take_letters
 from nemesis import GAP_S, Nemesis, schedule
 from report import Report
 
@@ -51,6 +51,7 @@ class Plan:
     churn: float = 2.0  # devices lose their connection so often a second, all together
     limit: int = 0  # events of each device; 0: as many as the run takes
     size: int = 100
+    poison: int = 0  # every so many events of a device one goes to the dead letters; 0: none
     qos: tuple = (0, 1, 1, 2, 2)
     shards: tuple = (1,)  # the first start has the first of them
     watched: int = 0  # so many devices are read over MQTT too
@@ -111,6 +112,8 @@ class World:
         if self.plan.delivery != "at_least_once":
             more = (f"    delivery: {self.plan.delivery}\n"
                     f"    auto_create: {{ enable: true }}\n{more}")  # millrace.positions
+        if self.plan.poison:
+            more += f"    kafka_options: {{ message.max.bytes: {POISON_BYTES - 1000} }}\n"
         return CONFIG.format(servers=self.kafka.gateway_bootstrap, topic=self.topic, more=more,
                              segment=self.plan.segment, packet=self.plan.packet,
                              journal=self.plan.journal,
@@ -193,10 +196,12 @@ class World:
         if plan.watched:
             self.subscriber = Helper(
                 "subscriber.py", port=self.gateway.mqtt_port, run=self.run_id, size=plan.size,
+                poison=plan.poison,
                 path=str(self.takings_path), devices=list(range(plan.watched)), readers=READERS)
             self.subscriber.wait_first_word()
         self.publisher = Helper(
             "publisher.py", port=self.mqtt_port(), run=self.run_id, size=plan.size,
+            poison=plan.poison,
             path=str(self.journal_path), devices=plan.devices, rate=plan.rate,
             window=plan.window, qos=plan.qos, limit=plan.limit,
             churn=plan.churn)
@@ -266,9 +271,15 @@ class World:
         replays = self.plan.delivery == "at_least_once" and (
             self.plan.replays or any(known[one["fault"]].replays for one in windows))
         gone = self.gone and self.gone.judge(self.journal_path)
+        maker = Maker(self.run_id, self.plan.size, self.plan.poison)
         checker = Checker(books, Rules(replays=replays, moves=self.moves, gone=gone,
-                                       dropped=self.given_up()))
-        self.reader.read(Maker(self.run_id, self.plan.size), checker)
+                                       dropped=self.given_up(), poison=self.plan.poison))
+        self.reader.read(maker, checker)
+        done = harness.millrace("dlq", "show", "kafka", "--json", "--data", self.gateway.data,
+                                binary=self.binary(), check=False)
+        take_letters(done.stdout.splitlines(), maker, checker)
+        if self.plan.poison and not checker.letters:
+            checker.found("LOST", -1, -1, "the dead letters", f"none: {done.stderr}")
         return checker.finish(drained, publisher_done)
 
     def given_up(self):
