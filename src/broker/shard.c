@@ -84,11 +84,11 @@ static void shard_release(struct mr_shard *shard)
     mr_lane_release(shard->lane, durable_seq);
 }
 
-/* Try again those who were paused, in the order in which they were. */
-static void shard_resume(struct mr_shard *shard)
+/* There may be room again.  What sessions are owed comes first: publishers alone would fill the
+ * lane with what nobody can be given.
+ */
+static void shard_unstall(struct mr_shard *shard)
 {
-    uint64_t count = mr_net_stats(shard->net)->paused;
-
     if (shard->stalled) {
         shard->stalled = false;
         shard->foreign_left = shard->foreign != NULL; /* it may have stopped in a view */
@@ -96,6 +96,13 @@ static void shard_resume(struct mr_shard *shard)
         merge_follow(shard);
         mr_net_set_read_max(shard->net, 0);
     }
+}
+
+/* Try again those who were paused, in the order in which they were. */
+static void shard_resume(struct mr_shard *shard)
+{
+    uint64_t count = mr_net_stats(shard->net)->paused;
+
     wills_retry(shard);
     share_retry(shard);
     while (count > 0 && !shard->stalled) {
@@ -109,8 +116,11 @@ static void shard_resume(struct mr_shard *shard)
     stall_note(shard);
 }
 
-static void shard_clock(struct mr_shard *shard)
+/* True: it is time to try again what was paused. */
+static bool shard_clock(struct mr_shard *shard)
 {
+    bool again = false;
+
     clock_turn(shard);
     uint32_t tick = (uint32_t)((shard->now_ns - shard->start_ns) / MR_NET_TICK_NS) + 1;
 
@@ -124,10 +134,9 @@ static void shard_clock(struct mr_shard *shard)
             expiry_tick(shard);
             cleared_expire(shard);
         }
-        if (!shard->stopping && (shard->stalled || mr_net_stats(shard->net)->paused != 0)) {
-            shard_resume(shard);
-        }
+        again = shard->stalled || mr_net_stats(shard->net)->paused != 0;
     }
+    return again;
 }
 
 /* With nobody to serve, only $SYS has a time: that of the tick at which it is due. */
@@ -198,6 +207,7 @@ static void turn_others(struct mr_shard *shard, bool woken)
 static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns)
 {
     bool woken = false;
+    bool again;
     size_t count =
         mr_loop_wait(shard->loop, shard->events, SHARD_EVENTS, wait_ns, &shard->wake, &woken);
 
@@ -207,20 +217,25 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
     if (shard_has_failed(shard)) {
         return false;
     }
-    shard_clock(shard);
+    again = (shard_clock(shard) || woken) && !shard->stopping;
     shard_release(shard);
     if (MR_UNLIKELY(shard->refuses)) {
         (void)shard_refuses(shard);
     }
-    if (woken && !shard->stopping) {
-        shard_resume(shard);
-        logins_take(shard);
+    if (again) {
+        shard_unstall(shard);
     }
     if (shard->broker->shard_count > 1) {
         turn_others(shard, woken);
     }
     if (woken || shard->route_left) {
         share_route(shard);
+    }
+    if (again) {
+        shard_resume(shard);
+    }
+    if (woken && !shard->stopping) {
+        logins_take(shard);
     }
     if (woken) {
         shard_calls_run(shard);

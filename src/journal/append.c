@@ -13,6 +13,9 @@
  * one.  A record of a session that goes behind that gets room for itself alone, so that the fast
  * path of the next event cannot follow it there.
  *
+ * Events are not the lane's only records: those who read it for sessions append what they are owed.
+ * So events wait when these have much to read (append_outruns_readers).
+ *
  * Sealing hands a batch to the commit thread.  It happens when the commit thread
  * is free and it is time (mr_lane_submit), or when the block is full.  How long a
  * batch may gather follows the load: not at all while commits carry one record,
@@ -101,14 +104,40 @@ static enum mr_err append_blocked(struct mr_lane *lane, enum blocked by)
     return MR_ERR_FULL;
 }
 
+/* A quarter of the lane is still to be read by somebody who appends for what he reads (a session's
+ * copy, what a member of a group is given).  Were the rest given to events as well, he could not
+ * append, and what he has not read would hold the lane for ever.  A quarter, because what he
+ * appends names client and topic in full, and may be several times as large; it must fit for all
+ * events of a segment before that goes.  Under the mutex.
+ */
+static bool append_outruns_readers(const struct mr_lane *lane)
+{
+    uint64_t unread = UINT64_MAX;
+    uint64_t bytes = 0;
+
+    for (const struct mr_reader *r = lane->readers; r != NULL; r = r->next) {
+        uint64_t seq = mr_reader_seq(r);
+        unread = r->holds && seq < unread ? seq : unread;
+    }
+    for (const struct segment *s = lane->oldest; s != NULL; s = s->next) {
+        uint64_t end = s->seq_end != 0 ? s->seq_end : lane->seq_next;
+        bytes += unread < end ? s->file_bytes : 0;
+    }
+    return bytes >= lane->max_bytes / 4;
+}
+
 /* Go on in the spare.  The block of the old segment is left at once, so that a
  * missing new one cannot tempt the next append into it.
  */
-static enum mr_err append_roll(struct mr_lane *lane)
+static enum mr_err append_roll(struct mr_lane *lane, bool is_event)
 {
     struct segment *spare;
 
     mr_mutex_lock(&lane->mutex);
+    if (is_event && append_outruns_readers(lane)) {
+        mr_mutex_unlock(&lane->mutex);
+        return append_blocked(lane, BLOCKED_BY_READER);
+    }
     spare = lane->spare;
     if (spare != NULL) {
         int64_t now_us = mr_clock_wall_us();
@@ -204,7 +233,7 @@ static enum mr_err append_make_room(struct mr_lane *lane, const struct mr_record
         uint64_t pos = lane->block == NULL ? MR_SEGMENT_HEADER_BYTES : append_pos(lane);
 
         if (lane->segment == NULL || pos + bytes > append_end(lane, reserved)) {
-            enum mr_err err = append_roll(lane);
+            enum mr_err err = append_roll(lane, record->type == MR_RECORD_EVENT);
             if (err != MR_OK) {
                 return err;
             }

@@ -130,7 +130,7 @@ struct mr_lane {
     struct mr_reader *readers;
 };
 
-enum blocked { BLOCKED_NOT, BLOCKED_BY_BLOCKS, BLOCKED_BY_SEGMENT };
+enum blocked { BLOCKED_NOT, BLOCKED_BY_BLOCKS, BLOCKED_BY_READER, BLOCKED_BY_SEGMENT };
 enum spare_state { SPARE_PREPARING, SPARE_READY, SPARE_NO_QUOTA, SPARE_NO_DISK };
 
 enum mr_err mr_lane_open(struct mr_lane *lane, struct mr_error *why) MR_MUST_USE;

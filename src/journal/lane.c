@@ -242,7 +242,7 @@ enum mr_lane_state mr_lane_state(const struct mr_lane *lane)
     if (blocked == BLOCKED_BY_SEGMENT) {
         return spare == SPARE_NO_QUOTA || spare == SPARE_NO_DISK ? MR_LANE_FULL : MR_LANE_BEHIND;
     }
-    return blocked == BLOCKED_BY_BLOCKS ? MR_LANE_BEHIND : MR_LANE_OPEN;
+    return blocked == BLOCKED_NOT ? MR_LANE_OPEN : MR_LANE_BEHIND;
 }
 
 const char *mr_lane_state_text(const struct mr_lane *lane)
@@ -267,7 +267,9 @@ const char *mr_lane_state_text(const struct mr_lane *lane)
         mr_mutex_unlock(&guarded->mutex);
         break;
     case MR_LANE_BEHIND:
-        mr_text_fmt(&text, "%s lane %u waits for the disk", lane->journal->name, lane->index);
+        mr_text_fmt(
+            &text, "%s lane %u waits for the disk, or until sessions have what they are owed of it",
+            lane->journal->name, lane->index);
         break;
     case MR_LANE_OPEN:
         mr_text_fmt(&text, "%s lane %u is open", lane->journal->name, lane->index);
