@@ -202,32 +202,9 @@ static enum mr_err drops_load(struct mr_journal *journal, const char *path, stru
  */
 static enum mr_err drops_make(struct mr_journal *journal, const char *path, struct mr_error *why)
 {
-    struct path unfinished;
-    struct mr_file file;
-
     journal->meta_version = MR_META_VERSION;
     enum mr_err err = mr_meta_write(journal, why);
-    drops_path(journal, ".tmp", &unfinished);
-    if (err == MR_OK) {
-        err = mr_path_remove(unfinished.text);
-        err = err == MR_ERR_REJECT ? MR_OK : err;
-    }
-    if (err == MR_OK) {
-        err = mr_file_open(&file, unfinished.text, MR_FILE_CREATE, why);
-    }
-    if (err == MR_OK) {
-        err = mr_file_fill_zero(&file, DROPS_FILE_BYTES);
-        mr_file_close(&file);
-    }
-    if (err == MR_OK) {
-        err = mr_path_rename(unfinished.text, path);
-    }
-    if (err == MR_OK) {
-        err = mr_dir_sync(journal->folder.text);
-    }
-    return err == MR_OK
-               ? MR_OK
-               : mr_error_set(why, err, "%s: cannot be made: %s", path, mr_file_last_cause());
+    return err == MR_OK ? mr_cursors_file_make(journal, path, DROPS_FILE_BYTES, why) : err;
 }
 
 enum mr_err mr_drops_open(struct mr_journal *journal, struct mr_error *why)
