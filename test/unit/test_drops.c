@@ -13,6 +13,7 @@
 #include "journal/drops.h"
 #include "journal/reader.h"
 
+#include "lane_commit.h"
 #include "os/file.h"
 #include "os/sim.h"
 
@@ -96,15 +97,9 @@ static enum mr_err append_to(uint32_t in)
 
 static void commit(uint32_t in)
 {
-    static int64_t now_ns;
     struct mr_lane *to = mr_journal_lane(journal, in);
 
-    while (mr_lane_durable(to) + 1 < seq_next[in]) {
-        now_ns += 1000000000;
-        (void)mr_lane_submit(to, now_ns);
-        mr_assert(mr_lane_step_commit(to));
-    }
-    mr_lane_release(to, seq_next[in] - 1);
+    lane_commit(to, seq_next[in] - 1);
 }
 
 /* So many more events; false: the lane is full before. */

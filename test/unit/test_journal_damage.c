@@ -15,6 +15,7 @@
 #include "journal/reader.h"
 #include "journal/scan.h"
 
+#include "lane_commit.h"
 #include "os/file.h"
 #include "os/sim.h"
 
@@ -76,14 +77,7 @@ static enum mr_err append_event(uint64_t seq)
 
 static void commit_all(uint64_t seq)
 {
-    static int64_t now_ns;
-
-    while (mr_lane_durable(lane) < seq) {
-        now_ns += 1000000000;
-        (void)mr_lane_submit(lane, now_ns);
-        mr_assert(mr_lane_step_commit(lane));
-    }
-    mr_lane_release(lane, seq);
+    lane_commit(lane, seq);
 }
 
 static void append_to(uint64_t last)

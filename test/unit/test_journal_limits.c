@@ -12,6 +12,7 @@
 #include "journal/books.h"
 #include "journal/journal.h"
 #include "journal/reader.h"
+#include "lane_commit.h"
 #include "os/sim.h"
 
 #include <stdio.h>
@@ -49,14 +50,7 @@ static void close_journal(void)
 
 static void commit(uint64_t seq)
 {
-    static int64_t now_ns;
-
-    while (mr_lane_durable(lane) < seq) {
-        now_ns += 1000000000;
-        (void)mr_lane_submit(lane, now_ns);
-        mr_assert(mr_lane_step_commit(lane));
-    }
-    mr_lane_release(lane, seq);
+    lane_commit(lane, seq);
 }
 
 /* ---- names ---- */

@@ -13,6 +13,7 @@
 #include "journal/journal.h"
 #include "journal/reader.h"
 
+#include "lane_commit.h"
 #include "os/sim.h"
 
 #include <stdio.h>
@@ -67,14 +68,7 @@ static enum mr_err append(uint64_t seq, size_t len)
 
 static void commit_all(uint64_t seq)
 {
-    static int64_t now_ns;
-
-    while (mr_lane_durable(lane) < seq) {
-        now_ns += 1000000000;
-        (void)mr_lane_submit(lane, now_ns);
-        mr_assert(mr_lane_step_commit(lane));
-    }
-    mr_lane_release(lane, seq);
+    lane_commit(lane, seq);
     mr_journal_step_keeper(journal);
 }
 

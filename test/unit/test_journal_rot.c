@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "journal/books.h"
 #include "journal/journal.h"
+#include "lane_commit.h"
 #include "os/file.h"
 #include "os/sim.h"
 
@@ -73,7 +74,6 @@ static struct mr_journal *open_to_write(uint32_t lanes)
 static void append(struct mr_journal *journal, uint32_t lane_index)
 {
     struct mr_lane *lane = mr_journal_lane(journal, lane_index);
-    static int64_t now_ns;
     struct mr_appended out = {.seq = 0};
 
     for (int i = 0; i < EVENTS; i++) {
@@ -83,12 +83,7 @@ static void append(struct mr_journal *journal, uint32_t lane_index)
                                        .payload = mr_span_of("1")};
         mr_assert(mr_lane_append(lane, &record, NULL, &out) == MR_OK);
     }
-    while (mr_lane_durable(lane) < out.seq) {
-        now_ns += 1000000000;
-        (void)mr_lane_submit(lane, now_ns);
-        mr_assert(mr_lane_step_commit(lane));
-    }
-    mr_lane_release(lane, out.seq);
+    lane_commit(lane, out.seq);
 }
 
 static struct mr_cursor *cursor_of(struct mr_journal *journal, int slot)

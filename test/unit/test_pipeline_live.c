@@ -262,35 +262,9 @@ static void test_paused_and_resumed(void)
 
 /* ---- seeks ---- */
 
-struct asking {
-    struct mr_bridge *bridge;
-    uint64_t to;
-    enum mr_err err;
-    _Atomic bool over;
-};
-
-static void ask(void *arg)
+static void turn(struct mr_bridge *bridge)
 {
-    struct asking *asking = arg;
-    struct mr_error why;
-    uint64_t out;
-
-    asking->err = mr_bridge_seek(asking->bridge, asking->to, &out, &why);
-    atomic_store(&asking->over, true);
-}
-
-static void seek(struct mr_bridge *bridge, uint64_t to)
-{
-    struct asking asking = {.bridge = bridge, .to = to};
-    struct mr_thread *thread = NULL;
-    struct mr_error why;
-
-    mr_assert(mr_thread_start(&thread, "asker", ask, &asking, &why) == MR_OK);
-    while (!atomic_load(&asking.over)) {
-        (void)step(bridge);
-    }
-    mr_thread_join(thread);
-    mr_assert(asking.err == MR_OK);
+    (void)step(bridge);
 }
 
 /* A seek ends the second position: all goes on behind the new place, in order. */
@@ -311,7 +285,7 @@ static void test_a_seek_ends_it(bool running)
         live_conf.live_after_us = (uint64_t)100 * 365 * 86400 * 1000000; /* not once more */
         any_order = true;
         if (running) {
-            seek(bridge, targets[i]);
+            seek_running(bridge, targets[i], turn);
         } else {
             end(bridge);
             struct mr_cursor *cursor = NULL;

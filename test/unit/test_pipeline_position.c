@@ -334,41 +334,21 @@ static void test_does_not_believe_a_position_of_an_earlier_life(void)
     journal_remove(journal);
 }
 
-struct asking {
-    struct mr_bridge *bridge;
-    uint64_t to;
-    enum mr_err err;
-    _Atomic bool over;
-};
-
-static void ask(void *arg)
+static void turn(struct mr_bridge *bridge)
 {
-    struct asking *asking = arg;
-    struct mr_error why;
-    uint64_t out;
-
-    asking->err = mr_bridge_seek(asking->bridge, asking->to, &out, &why);
-    atomic_store(&asking->over, true);
+    mr_bridge_step(bridge, now_ns++);
 }
 
 /* A seek of a running bridge is in the target before anything is offered from there. */
 static void test_a_seek_tells_the_target(void)
 {
     struct mr_journal *journal = begin();
-    struct mr_error why;
-    struct mr_thread *thread = NULL;
 
     journal_keep_us = (uint64_t)3600 * 1000000;
     append_all(mr_journal_lane(journal, 0), 1, 400);
     struct mr_bridge *bridge = bridge_make(journal, &conf);
     (void)run(bridge, 400, 0);
-    struct asking asking = {.bridge = bridge, .to = 100};
-    mr_assert(mr_thread_start(&thread, "asker", ask, &asking, &why) == MR_OK);
-    while (!atomic_load(&asking.over)) {
-        mr_bridge_step(bridge, now_ns++);
-    }
-    mr_thread_join(thread);
-    mr_assert(asking.err == MR_OK);
+    seek_running(bridge, 100, turn);
     (void)run(bridge, 400, 0);
     end(bridge);
     check_copies(1, 100, 1);

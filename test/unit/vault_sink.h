@@ -250,4 +250,38 @@ static void vault_empty(void)
     trouble_percent = 0;
 }
 
+/* ---- a seek from another thread, as the operator's is ---- */
+
+struct asking {
+    struct mr_bridge *bridge;
+    uint64_t to;
+    enum mr_err err;
+    _Atomic bool over;
+};
+
+static void ask(void *arg)
+{
+    struct asking *asking = arg;
+    struct mr_error why;
+    uint64_t out;
+
+    asking->err = mr_bridge_seek(asking->bridge, asking->to, &out, &why);
+    atomic_store(&asking->over, true);
+}
+
+/* Until it is over, the bridge takes its turns. */
+static void seek_running(struct mr_bridge *bridge, uint64_t to, void (*turn)(struct mr_bridge *))
+{
+    struct asking asking = {.bridge = bridge, .to = to};
+    struct mr_thread *thread = NULL;
+    struct mr_error why;
+
+    mr_assert(mr_thread_start(&thread, "asker", ask, &asking, &why) == MR_OK);
+    while (!atomic_load(&asking.over)) {
+        turn(bridge);
+    }
+    mr_thread_join(thread);
+    mr_assert(asking.err == MR_OK);
+}
+
 #endif
