@@ -13,16 +13,13 @@ on by itself.
 import errno
 import os
 import random
-import shutil
 import unittest
 
-import failpoint
-import harness
-from harness import PATIENCE, RELEASE, Gateway, Temp, millrace
+from harness import PATIENCE, millrace
+from one_life import OneLife, gone, spread
 from tally import tally
-from test_memory import gone
 from test_starts import present
-from wire import packet, publish, subscribe
+from wire import packet, publish
 
 SEED = int(os.environ.get("MR_LEDGER_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 CALLS = os.environ.get("MR_DISK_CALLS", "3")
@@ -35,21 +32,8 @@ SENTENCE = r"(?i)level=error .*(input/output error|no space left).*check the dis
 ENDS = (71, 73, 74)
 
 
-class Calls(unittest.TestCase):
-    def setUp(self):
-        self.temp = Temp("calls")
-        self.addCleanup(self.temp.remove)
-        self.data, self.kept = self.temp.path / "data", self.temp.path / "kept"
-        self.said = self.temp.path / "said"
-        self.gateway = Gateway(CONFIG, binary=RELEASE / "millrace", data=self.data)
-        self.addCleanup(self.gateway.temp.remove)
-        self.addCleanup(self.gateway.kill)
-        self.gateway.start()
-        with present(self.gateway, "reader")[0] as wire:
-            wire.send(subscribe(["calls/#"], qos=1))
-            self.assertEqual(wire.read()[0], 0x90)
-        self.gateway.kill()
-        shutil.copytree(self.data, self.kept)
+class Calls(OneLife):
+    NAME, CONFIG, FILTER = "calls", CONFIG, "calls/#"
 
     def work(self):
         """How many were acknowledged: the first ones, in order, until the gateway is gone."""
@@ -66,23 +50,13 @@ class Calls(unittest.TestCase):
 
     def trial(self, call, hit, action):
         """(acknowledged, exit code or None)"""
-        shutil.rmtree(self.data)
-        shutil.copytree(self.kept, self.data)
-        self.said.unlink(missing_ok=True)
-        self.gateway.prefix = failpoint.prefix(self.said, call, f"{self.data}*", "before", hit,
-                                               action)
-        self.gateway.spawn()
-        harness.until(lambda: self.gateway.process.poll() is not None
-                      or self.gateway.log.find('component=gateway .*msg="ready"'), "the start")
+        self.begin(call, f"{self.data}*", "before", hit, action)
         acked, code = 0, self.gateway.process.poll()
         if code is None:
             acked = self.work()
             with gone():  # it may be about to end
                 code = self.gateway.process.wait(0 if acked == EVENTS else PATIENCE)
-        log = self.gateway.log
-        self.gateway.kill()
-        self.gateway.prefix = []
-        return acked, code, log
+        return acked, code, self.end()
 
     def judge(self, acked):
         """An ordinary start has them."""
@@ -107,10 +81,7 @@ class Calls(unittest.TestCase):
         acked, _, _ = self.trial(call, "1+", "note")
         self.assertEqual(acked, EVENTS)
         count = len(self.said.read_text().split())
-        numbers, ended = list(range(1, count + 1)), 0
-        if CALLS != "all":
-            rng, part = random.Random(SEED), max(1, count // int(CALLS))
-            numbers = [rng.choice(numbers[at : at + part]) for at in range(0, count, part)]
+        numbers, ended = spread(count, CALLS, SEED), 0
         for number in numbers:
             with self.subTest(seed=SEED, call=call, action=action, number=number):
                 acked, code, log = self.trial(call, number, str(action))

@@ -9,17 +9,13 @@ needs is had before the event is journaled, or the event waits.
     MR_MEMORY_POINTS  how many n of each (default 5, spread; all: each)
 """
 
-import contextlib
-import http.client
 import os
 import random
-import shutil
-import subprocess
 import unittest
 
 import failpoint
-import harness
-from harness import PATIENCE, RELEASE, SANITIZER, Gateway, Temp
+from harness import PATIENCE, SANITIZER
+from one_life import OneLife, gone, spread
 from tally import tally
 from test_starts import present, publish_exactly, take_exactly
 from wire import publish, subscribe
@@ -33,23 +29,12 @@ DROPPED = "millrace_mqtt_messages_dropped_total"
 ENDS = (71, 78)
 
 
-class Memory(unittest.TestCase):
-    def setUp(self):
-        self.temp = Temp("memory")
-        self.addCleanup(self.temp.remove)
-        self.data, self.kept = self.temp.path / "data", self.temp.path / "kept"
-        self.said = self.temp.path / "said"
-        self.gateway = Gateway(CONFIG, binary=RELEASE / "millrace", data=self.data)
-        self.addCleanup(self.gateway.temp.remove)
-        self.addCleanup(self.gateway.kill)
-        self.gateway.start()
-        with present(self.gateway, "reader")[0] as wire:
-            wire.send(subscribe(["start/#"], qos=2))
-            self.assertEqual(wire.read()[0], 0x90)
+class Memory(OneLife):
+    NAME, CONFIG, FILTER, QOS = "memory", CONFIG, "start/#", 2
+
+    def prepare(self):
         with present(self.gateway, "pub")[0] as wire:
             publish_exactly(wire, 0, BEFORE)
-        self.gateway.kill()
-        shutil.copytree(self.data, self.kept)
 
     def work(self):
         """What devices do; the numbers whose PUBREC came, until the gateway is gone."""
@@ -69,22 +54,14 @@ class Memory(unittest.TestCase):
 
     def trial(self, whose, hit, action="12"):
         """(numbers whose PUBREC came, exit code or None, how often the point was met)"""
-        shutil.rmtree(self.data)
-        shutil.copytree(self.kept, self.data)
-        self.said.unlink(missing_ok=True)
-        self.gateway.prefix = failpoint.prefix(self.said, "malloc", whose, "before", hit, action)
-        self.gateway.spawn()
-        harness.until(lambda: self.gateway.process.poll() is not None
-                      or self.gateway.log.find('component=gateway .*msg="ready"'), "the start")
+        self.begin("malloc", whose, "before", hit, action)
         received = self.work() if self.gateway.process.poll() is None else []
         self.dropped = self.counted_drops()
         code = self.gateway.process.poll()
         if failpoint.reached(self.said) and action != "note" and code is None:
             with gone():
                 code = self.gateway.process.wait(0.2)
-        log = self.gateway.log
-        self.gateway.kill()
-        self.gateway.prefix = []
+        log = self.end()
         self.assertIsNone(log.find(SANITIZER.pattern), log.text())
         met = len(self.said.read_text().split()) if self.said.exists() else 0
         return received, code, met
@@ -97,11 +74,7 @@ class Memory(unittest.TestCase):
     def each(self, whose, ends):
         _, _, count = self.trial(whose, "1+", "note")
         self.assertGreater(count, 50)
-        numbers, how = list(range(1, count + 1)), {}
-        if POINTS != "all":
-            part = max(1, count // int(POINTS))
-            rng = random.Random(SEED)
-            numbers = [rng.choice(numbers[at : at + part]) for at in range(0, count, part)]
+        numbers, how = spread(count, POINTS, SEED), {}
         for number in numbers:
             with self.subTest(seed=SEED, whose=whose, number=number):
                 received, code, _ = self.trial(whose, number)
@@ -144,12 +117,6 @@ class Memory(unittest.TestCase):
 
     def test_an_allocation_of_a_library_is_refused(self):
         self.each("*/lib*", (*ENDS, 69, 70, 74, -6))
-
-
-def gone():
-    """The gateway may end in the middle of anything."""
-    return contextlib.suppress(OSError, http.client.HTTPException, TypeError, AssertionError,
-                               subprocess.TimeoutExpired)
 
 
 if __name__ == "__main__":
