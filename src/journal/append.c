@@ -17,13 +17,7 @@
  * So events wait when these have much to read (append_outruns_readers).
  *
  * Sealing hands a batch to the commit thread.  It happens when the commit thread
- * is free and it is time (mr_lane_submit), or when the block is full.  How long a
- * batch may gather follows the load: not at all while commits carry one record,
- * and 100 us for each further one, up to commit_delay_us_max.  A small commit costs
- * 50 to 100 us of CPU, all threads together: at 20,000 events/s, committing whenever
- * the disk was free, that was 25 us of CPU an event, and gathering made it 9 (100
- * connections, open loop).  When nothing has arrived for QUIET_NS, everybody waits for
- * us, and the batch goes at once.
+ * is free and it is time (mr_lane_submit; gather.c says when), or when the block is full.
  *
  * INVARIANTS (append_check)
  *
@@ -35,13 +29,6 @@
 #include "journal/journal_internal.h"
 
 #include "os/clock.h"
-
-enum {
-    RECORDS_WITHOUT_DELAY = 1,
-    NS_PER_RECORD_OF_DELAY = 100000,
-    QUIET_NS = 100000,
-    EWMA_SHIFT = 3,
-};
 
 static void append_check(const struct mr_lane *lane)
 {
@@ -89,7 +76,7 @@ void mr_lane_seal(struct mr_lane *lane)
     mr_mutex_unlock(&lane->mutex);
 
     lane->batch = NULL;
-    lane->records_ewma += count - (lane->records_ewma >> EWMA_SHIFT);
+    mr_gather_sealed(&lane->gather, count);
     atomic_store_explicit(&lane->seq_next_seen, lane->seq_next, memory_order_relaxed);
     atomic_store_explicit(&lane->payload_bytes_seen, lane->payload_bytes, memory_order_relaxed);
     mr_metric_add(lane->metrics.appended_records, count);
@@ -306,35 +293,19 @@ uint64_t mr_lane_next_seq(const struct mr_lane *lane)
     return lane->seq_next;
 }
 
-/* How long batches gather at the present load. */
-static int64_t append_delay_ns(const struct mr_lane *lane)
-{
-    int64_t records = lane->records_ewma >> EWMA_SHIFT;
-    int64_t delay = (records - RECORDS_WITHOUT_DELAY) * NS_PER_RECORD_OF_DELAY;
-
-    if (delay <= 0) {
-        return 0;
-    }
-    return delay < lane->journal->commit_delay_ns_max ? delay : lane->journal->commit_delay_ns_max;
-}
-
 int64_t mr_lane_submit(struct mr_lane *lane, int64_t now_ns)
 {
-    if (lane->seq_arrived != lane->seq_next) {
-        lane->seq_arrived = lane->seq_next;
-        lane->arrived_ns = now_ns;
-    }
-    if (lane->batch == NULL || atomic_load_explicit(&lane->busy, memory_order_acquire)) {
+    bool busy = atomic_load_explicit(&lane->busy, memory_order_acquire);
+
+    mr_gather_look(&lane->gather, lane->seq_next, busy, now_ns);
+    if (lane->batch == NULL || busy) {
         return -1;
     }
-
-    int64_t gathered_ns = lane->handed_over_ns + append_delay_ns(lane);
-    int64_t quiet_ns = lane->arrived_ns + QUIET_NS;
-    int64_t due_ns = gathered_ns < quiet_ns ? gathered_ns : quiet_ns;
-    if (due_ns > now_ns) {
-        return due_ns - now_ns;
+    int64_t left_ns = mr_gather_left_ns(&lane->gather, lane->journal->commit_delay_ns_max, now_ns);
+    if (left_ns > 0) {
+        return left_ns;
     }
-    lane->handed_over_ns = now_ns;
+    mr_gather_handed(&lane->gather, now_ns);
     mr_lane_seal(lane);
     return -1;
 }

@@ -23,6 +23,7 @@
 #include "journal/cursor.h"
 #include "journal/drops.h"
 #include "journal/forecast.h"
+#include "journal/gather_internal.h"
 #include "journal/journal.h"
 #include "journal/names_internal.h"
 #include "journal/ranges.h"
@@ -72,10 +73,7 @@ struct mr_lane {
     size_t record_bytes_max;
     struct block *block;
     struct segment *segment;
-    uint64_t seq_arrived;   /* seq_next at the last submit */
-    int64_t arrived_ns;     /* when that was new */
-    int64_t handed_over_ns; /* when the last batch was */
-    uint32_t records_ewma;  /* records per commit, times 8 */
+    struct gather gather; /* when that batch goes */
     struct writer_names names;
 
     /* ---- read by many, written seldom ---- */

@@ -206,7 +206,7 @@ static void test_full_names_who_holds_it(void)
     stop();
 }
 
-/* What the next batch is told to wait when one of ten records has just gone out. */
+/* What a batch of five records is told to wait when the last ones had ten. */
 static int64_t wait_when_busy(uint32_t commit_delay_us_max)
 {
     struct mr_journal_options options = {.path = "/j",
@@ -224,7 +224,7 @@ static int64_t wait_when_busy(uint32_t commit_delay_us_max)
     mr_assert(mr_journal_open(&journal, &options, NULL, NULL) == MR_OK);
     lane = mr_journal_lane(journal, 0);
     for (int commit = 0; commit < 100; commit++) {
-        for (int i = 0; i < 10; i++) {
+        for (int i = 0; i < (commit == 99 ? 5 : 10); i++) {
             mr_assert(append(seq++, SMALL) == MR_OK);
         }
         now_ns += 1000;
