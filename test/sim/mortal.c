@@ -5,7 +5,8 @@
  *   (1) A will is one record, and comes once to a subscriber of QoS 2.
  *   (2) It comes to whoever was subscribed before the connection began, if the connection ended
  *       without DISCONNECT after its CONNACK: if it has a delay, unless the client tried to come
- * back. (3) No will comes of a connection that was not begun.
+ *       back, or a CONNECT of one of its last connections may have come in late and done so.
+ *   (3) No will comes of a connection that was not begun.
  */
 #include "peer.h"
 
@@ -55,12 +56,21 @@ static struct life *life_now(struct mortal *m)
     return m->lives == 0 ? NULL : &m->life[m->lives - 1];
 }
 
+/* The CONNECT of an earlier connection may still be under way, and take over the session. */
+static bool may_come_late(const struct mortal *m)
+{
+    uint32_t before = m->lives - 1;
+
+    return (before >= 1 && !m->life[before - 1].let_in) ||
+           (before >= 2 && !m->life[before - 2].let_in);
+}
+
 /* Its connection has ended, without DISCONNECT. */
 static void dies(struct mortal *m)
 {
     struct life *life = life_now(m);
 
-    if (life != NULL && life->let_in) {
+    if (life != NULL && life->let_in && !(m->delayed && may_come_late(m))) {
         life->fate = FATE_OWED;
     }
 }
