@@ -29,6 +29,7 @@ struct recover {
     uint64_t used;     /* of the segment being walked: end of its last good batch */
     uint64_t unproven; /* everything in front of this position was surely durable */
     int64_t last_us;
+    uint32_t spares_end; /* one more than the highest slot of a spare */
 };
 
 static void recover_lost(struct recover *r, uint64_t seq_first, uint64_t seq_end,
@@ -325,7 +326,7 @@ static enum mr_err recover_list(struct recover *r)
     if (r->lane->journal->read_only && !mr_path_exists(r->lane->folder.text)) {
         return MR_OK;
     }
-    err = mr_scan_list(r->lane->folder.text, &paths, &count);
+    err = mr_scan_list_all(r->lane->folder.text, &paths, &count, &r->spares_end);
     if (err != MR_OK) {
         return mr_error_set(r->why, MR_ERR_IO, "%s: cannot be listed: %s; check the disk",
                             r->lane->folder.text, mr_file_last_cause());
@@ -352,7 +353,7 @@ static enum mr_err recover_spares(struct recover *r)
     if (mr_path_exists(path.text)) {
         err = mr_path_remove(path.text);
     }
-    for (uint32_t slot = 0; slot < SPARE_SLOTS && err == MR_OK; slot++) {
+    for (uint32_t slot = 0; slot < r->spares_end && err == MR_OK; slot++) {
         uint64_t bytes = 0;
 
         mr_spare_path(lane, slot, &path);

@@ -241,6 +241,7 @@ struct scan_names {
     uint64_t *seqs;
     size_t count;
     size_t room;
+    uint32_t spares_end;
 };
 
 /* Twenty digits and ".seg"; anything else is not a segment. */
@@ -266,11 +267,34 @@ uint64_t mr_scan_path_seq(const char *path)
     return seq;
 }
 
+/* "spare-", a number and ".seg". */
+static bool spare_name_parse(const char *name, uint32_t *slot)
+{
+    enum { BEFORE = sizeof("spare-") - 1, BEHIND = sizeof(".seg") - 1 };
+    struct mr_span span = mr_span_of(name);
+    uint64_t number;
+
+    if (span.len <= BEFORE + BEHIND || memcmp(name, "spare-", BEFORE) != 0 ||
+        memcmp(name + span.len - BEHIND, ".seg", BEHIND) != 0) {
+        return false;
+    }
+    span = mr_span_make(span.at + BEFORE, span.len - BEFORE - BEHIND);
+    if (mr_parse_u64(span, SPARE_SLOTS - 1, &number) != MR_OK) {
+        return false;
+    }
+    *slot = (uint32_t)number;
+    return true;
+}
+
 static void scan_names_add(void *arg, const char *name)
 {
     struct scan_names *names = arg;
     uint64_t seq;
+    uint32_t slot;
 
+    if (spare_name_parse(name, &slot) && slot >= names->spares_end) {
+        names->spares_end = slot + 1;
+    }
     if (!segment_name_parse(name, &seq)) {
         return;
     }
@@ -291,11 +315,20 @@ static int seq_compare(const void *a, const void *b)
 
 enum mr_err mr_scan_list(const char *lane_path, char ***paths, size_t *count)
 {
+    uint32_t spares_end;
+
+    return mr_scan_list_all(lane_path, paths, count, &spares_end);
+}
+
+enum mr_err mr_scan_list_all(const char *lane_path, char ***paths, size_t *count,
+                             uint32_t *spares_end)
+{
     struct scan_names names = {.seqs = NULL};
     enum mr_err err = mr_dir_list(lane_path, scan_names_add, &names);
 
     *paths = NULL;
     *count = 0;
+    *spares_end = 0;
     if (err != MR_OK) {
         mr_free(names.seqs);
         return err;
@@ -312,6 +345,7 @@ enum mr_err mr_scan_list(const char *lane_path, char ***paths, size_t *count)
         (*paths)[i] = mr_strdup(path.text);
     }
     *count = names.count;
+    *spares_end = names.spares_end;
     mr_free(names.seqs);
     return MR_OK;
 }

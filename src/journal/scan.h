@@ -35,6 +35,10 @@ enum mr_err mr_scan_resync(struct mr_scan *scan, struct mr_batch_header *header,
  */
 enum mr_err mr_scan_list(const char *lane_path, char ***paths, size_t *count) MR_MUST_USE;
 
+/* The same, and one more than the highest slot of which there is a spare; 0: there is none. */
+enum mr_err mr_scan_list_all(const char *lane_path, char ***paths, size_t *count,
+                             uint32_t *spares_end) MR_MUST_USE;
+
 /* First seq of the segment, as the name says it, of a path that mr_scan_list() gave. */
 uint64_t mr_scan_path_seq(const char *path);
 

@@ -3,9 +3,9 @@
  *
  * Goal:   at its limits the journal is slower or says no, and never wrong: more devices in one
  *         segment than its table of names holds, more cursors than there are slots, a cursor that
- *         cannot be written, a segment for whose removal there is no room.
- * Method: the simulated disk, stepped by hand; what was appended is read back, from memory and
- *         behind a restart.
+ *         cannot be written, a segment for whose removal there is no room, spares that an earlier
+ * life left. Method: the simulated disk, stepped by hand; what was appended is read back, from
+ * memory and behind a restart.
  */
 #include "base/hash.h"
 #include "base/log.h"
@@ -13,6 +13,7 @@
 #include "journal/journal.h"
 #include "journal/reader.h"
 #include "lane_commit.h"
+#include "os/file.h"
 #include "os/sim.h"
 
 #include <stdio.h>
@@ -250,6 +251,40 @@ static void test_a_segment_that_cannot_go(void)
     mr_sim_stop();
 }
 
+static void leave_spare(uint32_t slot, uint64_t bytes)
+{
+    struct mr_file file;
+    char path[64];
+
+    snprintf(path, sizeof(path), "/j/lane-00/spare-%u.seg", slot);
+    mr_assert(mr_file_open(&file, path, MR_FILE_CREATE, NULL) == MR_OK);
+    mr_assert(mr_file_fill_zero(&file, bytes) == MR_OK);
+    mr_file_close(&file);
+}
+
+static void count_spare(void *arg, const char *name)
+{
+    *(int *)arg += strncmp(name, "spare-", 6) == 0 ? 1 : 0;
+}
+
+/* Of the spares that an earlier life left one is used, of the right size, and no other stays. */
+static void test_spares_of_an_earlier_life(void)
+{
+    int spares = 0;
+
+    mr_sim_start(6);
+    open_with(64 << 10, 512 << 10);
+    close_journal();
+    leave_spare(3, 32 << 10);
+    leave_spare(17, 64 << 10);
+    leave_spare(18, 64 << 10);
+    leave_spare(1023, 64 << 10);
+    open_with(64 << 10, 512 << 10);
+    mr_assert(mr_dir_list("/j/lane-00", count_spare, &spares) == MR_OK && spares == 1);
+    close_journal();
+    mr_sim_stop();
+}
+
 static void drop_line(const char *line, size_t len)
 {
     (void)line;
@@ -263,6 +298,7 @@ int main(void)
     test_more_cursors_than_slots();
     test_a_cursor_that_cannot_be_written();
     test_a_segment_that_cannot_go();
+    test_spares_of_an_earlier_life();
     (void)puts("limits: ok");
     return 0;
 }
