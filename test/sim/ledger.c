@@ -48,6 +48,7 @@ static uint64_t position[BRIDGES_MAX][LANES_MAX];       /* newest seq, exactly o
 static uint32_t sought[BRIDGES_MAX]; /* how often the operator may still be obeyed */
 static bool is_subscribed[SUBSCRIBERS_MAX];
 static uint8_t fates[BRIDGES_MAX][LANES_MAX][SEQS_MAX];
+static uint64_t fates_end[BRIDGES_MAX][LANES_MAX]; /* behind it there are none */
 static bool is_grouped;
 static uint64_t crashes;
 static uint64_t crashes_scanned; /* the journal was looked through behind so many */
@@ -70,6 +71,20 @@ static uint32_t mix(struct event_id id, uint32_t salt)
     return x;
 }
 
+/* Bytes of which each is 7 more than the one before, from `first` on. */
+static const uint8_t *pattern_from(uint8_t first)
+{
+    enum { STEP = 7, BACK = 183 }; /* BACK * STEP = 1, modulo 256 */
+    static uint8_t pattern[256 + PAYLOAD_MAX];
+
+    if (pattern[1] == 0) {
+        for (size_t i = 0; i < sizeof(pattern); i++) {
+            pattern[i] = (uint8_t)(i * STEP);
+        }
+    }
+    return pattern + (uint8_t)(first * BACK);
+}
+
 size_t event_payload(struct event_id id, uint8_t out[PAYLOAD_MAX])
 {
     size_t len = HEAD_BYTES + mix(id, 1) % (plan.payload_max - HEAD_BYTES);
@@ -78,10 +93,8 @@ size_t event_payload(struct event_id id, uint8_t out[PAYLOAD_MAX])
     mr_put_u32(out + 4, id.device);
     mr_put_u32(out + 8, id.number);
     mr_put_u32(out + 12, (uint32_t)len);
-    uint8_t byte = (uint8_t)(mix(id, 2) + HEAD_BYTES * 7);
-    for (size_t i = HEAD_BYTES; i < len; i++, byte = (uint8_t)(byte + 7)) {
-        out[i] = byte;
-    }
+    memcpy(out + HEAD_BYTES, pattern_from((uint8_t)(mix(id, 2) + HEAD_BYTES * 7)),
+           len - HEAD_BYTES);
     return len;
 }
 
@@ -217,6 +230,9 @@ bool ledger_is_acked(struct event_id id)
 static uint8_t *fate_of(uint32_t bridge, uint32_t lane, uint64_t seq)
 {
     mr_assert(lane < LANES_MAX && seq < SEQS_MAX);
+    if (seq >= fates_end[bridge][lane]) {
+        fates_end[bridge][lane] = seq + 1;
+    }
     return &fates[bridge][lane][seq];
 }
 
@@ -264,7 +280,7 @@ struct outcome ledger_outcome(uint32_t bridge, uint32_t lane)
 {
     struct outcome outcome = {.delivered = 0};
 
-    for (uint64_t seq = 0; seq < SEQS_MAX; seq++) {
+    for (uint64_t seq = 0; seq < fates_end[bridge][lane]; seq++) {
         uint8_t fate = fates[bridge][lane][seq];
         outcome.delivered += (fate & FATE_DELIVERED) != 0 ? 1 : 0;
         outcome.rejected += fate == FATE_REJECTED ? 1 : 0;

@@ -17,14 +17,14 @@
 enum { STORES_MAX = 1024, PATH_BYTES = 96, RETRY_NS = 1000 * NS_PER_MS };
 
 struct row {
-    uint8_t key[MR_STORE_KEY_MAX];
-    size_t key_len;
     uint8_t *value;
     size_t value_len;
+    size_t key_len;
+    uint8_t key[];
 };
 
 struct table {
-    struct row *rows; /* by key */
+    struct row **rows; /* by key */
     size_t count;
     size_t room;
 };
@@ -41,7 +41,7 @@ struct op {
     struct op *next;
     enum mr_store_table table;
     bool is_put;
-    struct row row;
+    struct row *row; /* NULL: it is a table's now */
 };
 
 struct delta {
@@ -157,23 +157,31 @@ static size_t table_find(const struct table *table, const uint8_t *key, size_t l
 
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (key_compare(&table->rows[middle], key, len) < 0) {
+        if (key_compare(table->rows[middle], key, len) < 0) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    *found = low < table->count && key_compare(&table->rows[low], key, len) == 0;
+    *found = low < table->count && key_compare(table->rows[low], key, len) == 0;
     return low;
+}
+
+static void row_free(struct row *row)
+{
+    if (row != NULL) {
+        mr_free(row->value);
+        mr_free(row);
+    }
 }
 
 static void table_apply(struct table *table, struct op *op)
 {
     bool found;
-    size_t at = table_find(table, op->row.key, op->row.key_len, &found);
+    size_t at = table_find(table, op->row->key, op->row->key_len, &found);
 
     if (found) {
-        mr_free(table->rows[at].value);
+        row_free(table->rows[at]);
     }
     if (!op->is_put) {
         if (found) {
@@ -194,8 +202,8 @@ static void table_apply(struct table *table, struct op *op)
                 (table->count - at) * sizeof(table->rows[0]));
         table->count += 1;
     }
-    table->rows[at] = op->row; /* and its value */
-    op->row.value = NULL;
+    table->rows[at] = op->row;
+    op->row = NULL;
 }
 
 static void delta_open(struct delta *delta)
@@ -209,7 +217,7 @@ static void delta_close(struct delta *delta)
     while (delta->first != NULL) {
         struct op *op = delta->first;
         delta->first = op->next;
-        mr_free(op->row.value);
+        row_free(op->row);
         mr_free(op);
     }
     delta_open(delta);
@@ -300,7 +308,7 @@ bool mr_store_each(struct mr_store *store, enum mr_store_table table,
     const struct table *rows = &store->disk->tables[table];
 
     for (size_t i = 0; i < rows->count; i++) {
-        const struct row *row = &rows->rows[i];
+        const struct row *row = rows->rows[i];
         if (!each(arg, mr_span_make(row->key, row->key_len),
                   mr_span_make(row->value, row->value_len))) {
             return false;
@@ -314,7 +322,7 @@ bool mr_store_clear(struct mr_store *store)
     for (int i = 0; i < MR_STORE_TABLES; i++) {
         struct table *table = &store->disk->tables[i];
         for (size_t j = 0; j < table->count; j++) {
-            mr_free(table->rows[j].value);
+            row_free(table->rows[j]);
         }
         table->count = 0;
     }
@@ -327,8 +335,11 @@ static struct op *op_new(struct mr_store *store, enum mr_store_table table, stru
 
     mr_assert(key.len <= MR_STORE_KEY_MAX);
     op->table = table;
-    op->row.key_len = key.len;
-    memcpy(op->row.key, key.at, key.len);
+    mr_sim_own(true); /* it becomes the table's */
+    op->row = mr_alloc(sizeof(*op->row) + key.len);
+    mr_sim_own(false);
+    op->row->key_len = key.len;
+    memcpy(op->row->key, key.at, key.len);
     *store->gathering.last = op;
     store->gathering.last = &op->next;
     store->gathering.bytes += 12 + key.len;
@@ -342,11 +353,11 @@ uint8_t *mr_store_put_room(struct mr_store *store, enum mr_store_table table, st
 
     op->is_put = true;
     mr_sim_own(true); /* it becomes the table's */
-    op->row.value = mr_alloc(len);
+    op->row->value = mr_alloc(len);
     mr_sim_own(false);
-    op->row.value_len = len;
+    op->row->value_len = len;
     store->gathering.bytes += len;
-    return op->row.value;
+    return op->row->value;
 }
 
 void mr_store_put(struct mr_store *store, enum mr_store_table table, struct mr_span key,
@@ -417,7 +428,7 @@ enum mr_err mr_store_get(struct mr_store *store, enum mr_store_table table, stru
     if (!found) {
         return MR_ERR_REJECT;
     }
-    *value = mr_span_make(rows->rows[at].value, rows->rows[at].value_len);
+    *value = mr_span_make(rows->rows[at]->value, rows->rows[at]->value_len);
     return MR_OK;
 }
 

@@ -141,6 +141,11 @@ static void sector_soil(struct sim_inode *inode, uint64_t sector)
     inode->dirty_to = inode->dirty_to > sector ? inode->dirty_to : sector + 1;
 }
 
+static bool is_zero(const uint8_t *bytes, size_t len)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
+}
+
 /* Zeroes in [from, to) of an image, where there may be anything else. */
 static void image_clear(const struct sim_inode *inode, uint8_t *image, uint64_t from, uint64_t to)
 {
@@ -194,7 +199,7 @@ uint64_t sim_inode_write(struct sim_inode *inode, const uint8_t *from, uint64_t 
         sector_soil(inode, sector);
         if (from == NULL) {
             image_clear(inode, inode->seen, at, at + piece);
-        } else {
+        } else if (sector_has(inode, sector, FLAG_DATA) || !is_zero(from + done, piece)) {
             inode->flags[sector] |= FLAG_DATA;
             memcpy(inode->seen + at, from + done, piece);
         }

@@ -72,6 +72,8 @@ struct listener {
 
 struct watch {
     int fd;
+    struct listener *listener; /* NULL: it is an end */
+    struct end *end;
     uint32_t what;
     uint64_t tag;
     uint64_t reported; /* EDGE: end_news() at the last report; UINT64_MAX: none yet */
@@ -251,8 +253,14 @@ enum mr_err mr_loop_add(struct mr_loop *loop, int fd, uint32_t what, uint64_t ta
         loop->watches_max = loop->watches_max == 0 ? 16 : 2 * loop->watches_max;
         loop->watches = sim_realloc(loop->watches, loop->watches_max * sizeof(loop->watches[0]));
     }
-    loop->watches[loop->watch_count] =
-        (struct watch){.fd = fd, .what = what, .tag = tag, .reported = UINT64_MAX};
+    loop->watches[loop->watch_count] = (struct watch){
+        .fd = fd,
+        .listener = kind == SIM_LISTENER ? sim_handle_get(fd, SIM_LISTENER) : NULL,
+        .end = kind == SIM_STREAM ? end_of(fd) : NULL,
+        .what = what,
+        .tag = tag,
+        .reported = UINT64_MAX,
+    };
     loop->watch_count += 1;
     return MR_OK;
 }
@@ -276,28 +284,26 @@ void mr_loop_remove(struct mr_loop *loop, int fd)
     loop->watch_count -= 1;
 }
 
+/* What is watched is there: a descriptor that is closed is watched no more. */
 static uint32_t watch_ready(const struct watch *watch)
 {
+    struct end *end = watch->end;
     uint32_t ready = 0;
 
-    if (sim_handle_kind(watch->fd) == SIM_LISTENER) {
-        const struct listener *listener = sim_handle_get(watch->fd, SIM_LISTENER);
-        ready = listener->waiting_count > 0 ? MR_READY_READ : 0;
-    } else {
-        struct end *end = end_of(watch->fd);
-        if ((watch->what & MR_READY_EDGE) != 0 && watch->reported == end_news(end)) {
-            return 0;
-        }
-        ready |= end->broken || end_readable(end) ? MR_READY_READ : 0u;
-        ready |= end->broken || end_room(end) > 0 ? MR_READY_WRITE : 0u;
-        ready &= watch->what;
-        if ((ready & MR_READY_READ) != 0 && end->finished && end->finish_ns <= sim_now_ns()) {
-            ready |= MR_READY_END;
-        }
-        ready |= end->broken ? MR_READY_GONE : 0u;
-        return ready;
+    if (watch->listener != NULL) {
+        return watch->listener->waiting_count > 0 ? MR_READY_READ & watch->what : 0;
     }
-    return ready & watch->what;
+    if ((watch->what & MR_READY_EDGE) != 0 && watch->reported == end_news(end)) {
+        return 0;
+    }
+    ready |= end->broken || end_readable(end) ? MR_READY_READ : 0u;
+    ready |= end->broken || end_room(end) > 0 ? MR_READY_WRITE : 0u;
+    ready &= watch->what;
+    if ((ready & MR_READY_READ) != 0 && end->finished && end->finish_ns <= sim_now_ns()) {
+        ready |= MR_READY_END;
+    }
+    ready |= end->broken ? MR_READY_GONE : 0u;
+    return ready;
 }
 
 bool sim_loop_is_ready(const struct mr_loop *loop)
@@ -338,7 +344,7 @@ size_t mr_loop_wait(struct mr_loop *loop, struct mr_ready *events, size_t max, i
         uint32_t ready = watch_ready(watch);
         if (ready != 0) {
             if ((watch->what & MR_READY_EDGE) != 0) {
-                watch->reported = end_news(end_of(watch->fd));
+                watch->reported = end_news(watch->end);
             }
             events[count] = (struct mr_ready){.tag = watch->tag, .what = ready};
             count += 1;
