@@ -16,25 +16,22 @@
  * still comes (then it is a reordered one).  For this each device remembers which
  * numbers it has seen, one bit each.
  *
- * Three ways to use it:
+ * Two ways to use it:
  *
  *   --follow      start before the load at the end of the topic and measure how long each
  *                 event took from its send time to this process.  Costs CPU beside
  *                 the gateway: for latencies at a fixed rate.
  *   (otherwise)   read from the offsets given, afterwards.
- *   --watch N     read nothing; say when the topic has grown by N.  A question for the
- *                 watermarks every 2 ms costs little: for throughput.
  *
  * librdkafka reads read_committed, so an aborted transaction is not seen and its
- * markers do not count as events.  --watch counts offsets, markers included.
+ * markers do not count as events.
  */
 #include "bench.h"
+#include "bench_kafka.h"
 
-#include <librdkafka/rdkafka.h>
 #include <stdlib.h>
-#include <time.h>
 
-enum { PARTITIONS_MAX = 256, MESSAGES_MAX = 10000, WATCH_NS = 2000000, BROKER_MS = 10000 };
+enum { MESSAGES_MAX = 10000 };
 
 struct consume_device {
     uint64_t sent;
@@ -47,19 +44,13 @@ struct consume_device {
 };
 
 struct consume {
-    const char *servers;
-    const char *topic;
     const char *ledger;
     const char *from; /* "begin", "end", or "p:offset,p:offset,..." */
     uint64_t timeout_s;
-    uint64_t watch;
-    uint64_t create; /* partitions; 0: the topic is there */
     bool follow;
-    bool offsets;
 
-    rd_kafka_t *client;
-    int32_t partition_count;
-    int64_t begin[PARTITIONS_MAX];
+    struct bench_kafka kafka;
+    int64_t begin[BENCH_PARTITIONS_MAX];
 
     struct consume_device *devices; /* BENCH_DEVICES_MAX, backed as far as touched */
     uint64_t expected;              /* acknowledged, by the ledger */
@@ -77,133 +68,7 @@ struct consume {
 
 /* ---- set-up ---- */
 
-static void consume_option(rd_kafka_conf_t *conf, const char *name, const char *value)
-{
-    char why[256];
-
-    if (rd_kafka_conf_set(conf, name, value, why, sizeof(why)) != RD_KAFKA_CONF_OK) {
-        bench_fail("librdkafka: %s", why);
-    }
-}
-
-static void consume_open(struct consume *run)
-{
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    char why[256];
-
-    consume_option(conf, "bootstrap.servers", run->servers);
-    consume_option(conf, "group.id", "millrace-bench"); /* needed, never joined or committed */
-    consume_option(conf, "enable.auto.commit", "false");
-    consume_option(conf, "enable.auto.offset.store", "false");
-    consume_option(conf, "isolation.level", "read_committed");
-    consume_option(conf, "check.crcs", "true");
-    consume_option(conf, "fetch.wait.max.ms", "10");
-    consume_option(conf, "queued.max.messages.kbytes", "131072");
-    run->client = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof(why));
-    if (run->client == NULL) {
-        bench_fail("librdkafka: %s", why);
-    }
-    (void)rd_kafka_poll_set_consumer(run->client);
-}
-
-/* Make the topic and wait until it is there. */
-static void consume_create(struct consume *run)
-{
-    char why[256];
-    rd_kafka_NewTopic_t *topic =
-        rd_kafka_NewTopic_new(run->topic, (int)run->create, 1, why, sizeof(why));
-
-    if (topic == NULL) {
-        bench_fail("cannot create '%s': %s", run->topic, why);
-    }
-    rd_kafka_AdminOptions_t *options =
-        rd_kafka_AdminOptions_new(run->client, RD_KAFKA_ADMIN_OP_CREATETOPICS);
-    (void)rd_kafka_AdminOptions_set_operation_timeout(options, BROKER_MS, why, sizeof(why));
-    rd_kafka_queue_t *queue = rd_kafka_queue_new(run->client);
-    rd_kafka_CreateTopics(run->client, &topic, 1, options, queue);
-    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 2 * BROKER_MS);
-    if (event == NULL || rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        bench_fail("cannot create '%s': %s", run->topic,
-                   event == NULL ? "no answer" : rd_kafka_event_error_string(event));
-    }
-    size_t count = 0;
-    const rd_kafka_topic_result_t **results =
-        rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count);
-    if (count != 1 || rd_kafka_topic_result_error(results[0]) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        bench_fail("cannot create '%s': %s", run->topic,
-                   count == 1 ? rd_kafka_err2name(rd_kafka_topic_result_error(results[0])) : "?");
-    }
-    rd_kafka_event_destroy(event);
-    rd_kafka_queue_destroy(queue);
-    rd_kafka_AdminOptions_destroy(options);
-    rd_kafka_NewTopic_destroy(topic);
-}
-
-/* How many partitions have a leader. */
-static int32_t consume_partitions_led(struct consume *run)
-{
-    const struct rd_kafka_metadata *metadata = NULL;
-    rd_kafka_topic_t *topic = rd_kafka_topic_new(run->client, run->topic, NULL);
-    rd_kafka_resp_err_t err = rd_kafka_metadata(run->client, 0, topic, &metadata, BROKER_MS);
-    int32_t led = 0;
-
-    if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        bench_fail("no metadata of '%s' from %s: %s", run->topic, run->servers,
-                   rd_kafka_err2str(err));
-    }
-    for (int i = 0; metadata->topic_cnt == 1 && i < metadata->topics[0].partition_cnt; i++) {
-        led += metadata->topics[0].partitions[i].leader >= 0 ? 1 : 0;
-    }
-    rd_kafka_metadata_destroy(metadata);
-    rd_kafka_topic_destroy(topic);
-    return led;
-}
-
-/* A topic that was just created is not yet known to every part of the broker. */
-static void consume_await_leaders(struct consume *run)
-{
-    const struct timespec pause = {.tv_sec = 0, .tv_nsec = 20000000};
-    int64_t deadline_ns = bench_mono_ns() + BROKER_MS * INT64_C(1000000);
-
-    while (consume_partitions_led(run) < (int32_t)run->create) {
-        if (bench_mono_ns() > deadline_ns) {
-            bench_fail("topic '%s' has no leaders after %d s", run->topic, BROKER_MS / 1000);
-        }
-        (void)nanosleep(&pause, NULL);
-    }
-}
-
-static void consume_partitions(struct consume *run)
-{
-    run->partition_count = consume_partitions_led(run);
-    if (run->partition_count <= 0 || run->partition_count > PARTITIONS_MAX) {
-        bench_fail("topic '%s' has %d partitions; does it exist?", run->topic,
-                   run->partition_count);
-    }
-}
-
-/* The end (or beginning) of every partition. */
-static void consume_watermarks(struct consume *run, bool end, int64_t *offsets)
-{
-    for (int32_t p = 0; p < run->partition_count; p++) {
-        int64_t deadline_ns = bench_mono_ns() + BROKER_MS * INT64_C(1000000);
-        int64_t low = 0;
-        int64_t high = 0;
-        rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
-
-        do { /* A leader that was just elected may deny it for a moment. */
-            err = rd_kafka_query_watermark_offsets(run->client, run->topic, p, &low, &high,
-                                                   BROKER_MS);
-        } while (err == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION &&
-                 bench_mono_ns() < deadline_ns);
-        if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-            bench_fail("no offsets of '%s' [%d]: %s", run->topic, p, rd_kafka_err2str(err));
-        }
-        offsets[p] = end ? high : low;
-    }
-}
-
-/* "0:12,1:7" as --offsets prints it. */
+/* "0:12,1:7" as bench_topic --offsets prints it. */
 static void consume_from_text(struct consume *run)
 {
     const char *at = run->from;
@@ -211,7 +76,8 @@ static void consume_from_text(struct consume *run)
     while (*at != '\0') {
         char *after = NULL;
         long partition = strtol(at, &after, 10);
-        if (after == at || *after != ':' || partition < 0 || partition >= run->partition_count) {
+        if (after == at || *after != ':' || partition < 0 ||
+            partition >= run->kafka.partition_count) {
             bench_fail("--from '%s' is not begin, end or partition:offset,...", run->from);
         }
         at = after + 1;
@@ -223,9 +89,9 @@ static void consume_from_text(struct consume *run)
 static void consume_begin(struct consume *run)
 {
     if (run->follow || strcmp(run->from, "end") == 0) {
-        consume_watermarks(run, true, run->begin);
+        bench_kafka_offsets(&run->kafka, true, run->begin);
     } else {
-        consume_watermarks(run, false, run->begin);
+        bench_kafka_offsets(&run->kafka, false, run->begin);
         if (strcmp(run->from, "begin") != 0) {
             consume_from_text(run);
         }
@@ -234,15 +100,16 @@ static void consume_begin(struct consume *run)
 
 static void consume_assign(struct consume *run)
 {
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(run->partition_count);
+    rd_kafka_topic_partition_list_t *list =
+        rd_kafka_topic_partition_list_new(run->kafka.partition_count);
 
-    for (int32_t p = 0; p < run->partition_count; p++) {
-        rd_kafka_topic_partition_list_add(list, run->topic, p)->offset = run->begin[p];
+    for (int32_t p = 0; p < run->kafka.partition_count; p++) {
+        rd_kafka_topic_partition_list_add(list, run->kafka.topic, p)->offset = run->begin[p];
     }
-    rd_kafka_resp_err_t err = rd_kafka_assign(run->client, list);
+    rd_kafka_resp_err_t err = rd_kafka_assign(run->kafka.client, list);
     rd_kafka_topic_partition_list_destroy(list);
     if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        bench_fail("cannot read '%s': %s", run->topic, rd_kafka_err2str(err));
+        bench_fail("cannot read '%s': %s", run->kafka.topic, rd_kafka_err2str(err));
     }
 }
 
@@ -326,6 +193,22 @@ static void consume_event(struct consume *run, const struct bench_event *event, 
     }
 }
 
+/* The record's value is the event, or (value_encoder: json) has it inside. */
+static bool consume_parse(const rd_kafka_message_t *message, struct bench_event *event)
+{
+    const uint8_t *at = message->payload;
+    const uint8_t *end = at + message->len;
+    const uint8_t *inside = NULL;
+
+    if (at == NULL || bench_event_read(at, message->len, event)) {
+        return at != NULL;
+    }
+    for (; inside == NULL && at + BENCH_EVENT_MIN <= end; at++) {
+        inside = memcmp(at, "{\"d\":", BENCH_DEVICE_AT) == 0 ? at : NULL;
+    }
+    return inside != NULL && bench_event_read(inside, (size_t)(end - inside), event);
+}
+
 static void consume_message(struct consume *run, const rd_kafka_message_t *message, int64_t wall_ns)
 {
     struct bench_event event;
@@ -335,7 +218,7 @@ static void consume_message(struct consume *run, const rd_kafka_message_t *messa
         run->broken += 1;
         return;
     }
-    if (!bench_event_read(message->payload, message->len, &event) || event.seq == 0) {
+    if (!consume_parse(message, &event) || event.seq == 0) {
         run->unknown += 1;
         return;
     }
@@ -346,7 +229,7 @@ static void consume_message(struct consume *run, const rd_kafka_message_t *messa
     }
 }
 
-/* ---- the three ways ---- */
+/* ---- the two ways ---- */
 
 /* While following, the ledger appears after the fact: count again what was seen. */
 static void consume_ledger_late(struct consume *run)
@@ -365,7 +248,7 @@ static void consume_ledger_late(struct consume *run)
 static void consume_read(struct consume *run)
 {
     static rd_kafka_message_t *messages[MESSAGES_MAX];
-    rd_kafka_queue_t *queue = rd_kafka_queue_get_consumer(run->client);
+    rd_kafka_queue_t *queue = rd_kafka_queue_get_consumer(run->kafka.client);
     bool ledger = !run->follow && consume_ledger_read(run);
 
     if (!run->follow && !ledger) {
@@ -431,89 +314,36 @@ static int consume_read_report(const struct consume *run)
     return good ? 0 : 1;
 }
 
-static void consume_print_offsets(const struct consume *run)
-{
-    for (int32_t p = 0; p < run->partition_count; p++) {
-        (void)printf("%s%d:%lld", p == 0 ? "" : ",", p, (long long)run->begin[p]);
-    }
-    (void)printf("\n");
-}
-
-static int consume_watch(struct consume *run)
-{
-    int64_t now[PARTITIONS_MAX] = {0};
-    int64_t deadline_ns = bench_mono_ns() + (int64_t)run->timeout_s * 1000000000;
-    const struct timespec pause = {.tv_sec = 0, .tv_nsec = WATCH_NS};
-    uint64_t grown = 0;
-
-    (void)fprintf(stderr, "watching\n"); /* now the load may begin */
-    while (!bench_stopped() && grown < run->watch && bench_mono_ns() < deadline_ns) {
-        (void)nanosleep(&pause, NULL);
-        consume_watermarks(run, true, now);
-        grown = 0;
-        for (int32_t p = 0; p < run->partition_count; p++) {
-            grown += (uint64_t)(now[p] - run->begin[p]);
-        }
-    }
-    struct bench_json json = bench_json_open("watch");
-    bench_json_u64(&json, "grown", grown);
-    bench_json_u64(&json, "end_wall_ns", (uint64_t)bench_wall_ns());
-    bench_json_close(&json);
-    return grown >= run->watch ? 0 : 1;
-}
-
-static int consume_main(struct consume *run)
-{
-    if (run->create > 0) {
-        consume_create(run);
-        consume_await_leaders(run);
-        return 0;
-    }
-    consume_partitions(run);
-    if (run->offsets) {
-        consume_watermarks(run, true, run->begin);
-        consume_print_offsets(run);
-        return 0;
-    }
-    if (run->watch > 0) {
-        consume_watermarks(run, true, run->begin);
-        return consume_watch(run);
-    }
-    run->devices = mr_alloc(BENCH_DEVICES_MAX * sizeof(*run->devices));
-    consume_begin(run);
-    consume_assign(run);
-    if (run->follow) {
-        (void)fprintf(stderr, "following\n");
-    }
-    consume_read(run);
-    return consume_read_report(run);
-}
-
 int main(int argc, char **argv)
 {
-    static struct consume run = {.servers = "127.0.0.1:9092", .from = "begin", .timeout_s = 30};
+    static struct consume run = {.from = "begin", .timeout_s = 30};
+    const char *servers = "127.0.0.1:9092";
+    const char *topic = NULL;
     const struct bench_option table[] = {
-        {"servers", BENCH_TEXT, &run.servers, "Kafka bootstrap servers"},
-        {"topic", BENCH_TEXT, &run.topic, "topic to read"},
+        {"servers", BENCH_TEXT, &servers, "Kafka bootstrap servers"},
+        {"topic", BENCH_TEXT, &topic, "topic to read"},
         {"ledger", BENCH_TEXT, &run.ledger, "what bench_load wrote"},
-        {"from", BENCH_TEXT, &run.from, "begin, end, or what --offsets printed"},
+        {"from", BENCH_TEXT, &run.from, "begin, end, or what bench_topic --offsets printed"},
         {"timeout", BENCH_U64, &run.timeout_s, "give up after so many seconds without an event"},
         {"follow", BENCH_FLAG, &run.follow, "read from the end on, measure publish to consumer"},
-        {"watch", BENCH_U64, &run.watch, "read nothing; wait until the topic has grown by so many"},
-        {"create", BENCH_U64, &run.create, "make the topic with so many partitions, and leave"},
-        {"offsets", BENCH_FLAG, &run.offsets, "print the ends of the partitions and leave"},
         {NULL, BENCH_FLAG, NULL, NULL},
     };
 
     bench_options(argc, argv, "read a topic back and compare it with the ledger", table);
-    if (run.topic == NULL ||
-        (run.ledger == NULL && run.watch == 0 && !run.offsets && run.create == 0)) {
-        bench_fail("--topic is needed, and --ledger, --watch, --create or --offsets");
+    if (topic == NULL || run.ledger == NULL) {
+        bench_fail("--topic and --ledger are needed");
     }
     bench_stop_on_signals();
-    consume_open(&run);
-    int code = consume_main(&run);
-    (void)rd_kafka_consumer_close(run.client);
-    rd_kafka_destroy(run.client);
+    bench_kafka_open(&run.kafka, servers, topic);
+    bench_kafka_partitions(&run.kafka);
+    run.devices = mr_alloc(BENCH_DEVICES_MAX * sizeof(*run.devices));
+    consume_begin(&run);
+    consume_assign(&run);
+    if (run.follow) {
+        (void)fprintf(stderr, "following\n");
+    }
+    consume_read(&run);
+    int code = consume_read_report(&run);
+    bench_kafka_close(&run.kafka);
     return code;
 }

@@ -7,17 +7,25 @@
  * blocks.  Nothing else runs in the process.  A journal cannot commit faster than
  * this; its PUBACK latency is measured against it.
  *
- * Sizes are taken in turn: a single one (--bytes), or those of a real run, one
- * number per line (--trace).
+ * Sizes are taken in turn: a single one (--bytes), or those of a real run (--trace): lines
+ * of a time in microseconds and a size, as bench_trace.so writes them.  Each commit then
+ * begins at its time after the first one, or when the one before is done.
  */
 #include "bench.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { SIZES_MAX = 100000, BLOCK_BYTES = 1 << 20 };
+enum { COMMITS_MAX = 1000000, BLOCK_BYTES = 1 << 20 };
+
+struct disk_commit {
+    int64_t at_ns;
+    uint64_t bytes;
+};
 
 struct disk {
     const char *path;
@@ -26,38 +34,61 @@ struct disk {
     uint64_t count;
     uint64_t file_bytes;
     uint64_t pause_us;
-    uint64_t *sizes;
-    uint64_t size_count;
+    struct disk_commit *commits; /* given by --trace, or one for all */
+    uint64_t commit_count;
     uint64_t size_max;
     uint64_t written;
     struct mr_histogram latency;
 };
 
-static void disk_sizes(struct disk *run)
+static void disk_trace_read(struct disk *run)
 {
-    char line[64];
-
-    run->sizes = mr_alloc(SIZES_MAX * sizeof(*run->sizes));
-    if (run->trace == NULL) {
-        run->sizes[0] = run->bytes;
-        run->size_count = 1;
-        run->size_max = run->bytes;
-        return;
-    }
     FILE *file = fopen(run->trace, "re");
+    char line[128];
+    int64_t first_us = 0;
+
     if (file == NULL) {
         bench_fail("cannot read '%s': %s", run->trace, bench_cause());
     }
-    while (run->size_count < SIZES_MAX && fgets(line, sizeof(line), file) != NULL) {
-        uint64_t size = strtoull(line, NULL, 10);
-        if (size > 0) {
-            run->sizes[run->size_count++] = size;
-            run->size_max = size > run->size_max ? size : run->size_max;
+    while (run->commit_count < COMMITS_MAX && fgets(line, sizeof(line), file) != NULL) {
+        char *at = line;
+        int64_t at_us = strtoll(at, &at, 10);
+        uint64_t bytes = strtoull(at, &at, 10);
+
+        if (bytes > 0) {
+            first_us = run->commit_count == 0 ? at_us : first_us;
+            run->commits[run->commit_count++] =
+                (struct disk_commit){.at_ns = (at_us - first_us) * 1000, .bytes = bytes};
+            run->size_max = bytes > run->size_max ? bytes : run->size_max;
         }
     }
     (void)fclose(file);
-    if (run->size_count == 0) {
-        bench_fail("'%s' has no sizes", run->trace);
+    if (run->commit_count == 0) {
+        bench_fail("'%s' has no commits", run->trace);
+    }
+    run->count = run->commit_count;
+}
+
+static void disk_commits(struct disk *run)
+{
+    run->commits = mr_alloc(COMMITS_MAX * sizeof(*run->commits));
+    if (run->trace != NULL) {
+        disk_trace_read(run);
+        return;
+    }
+    run->commits[0].bytes = run->bytes;
+    run->commit_count = 1;
+    run->size_max = run->bytes;
+}
+
+/* Sleep until it is due, if that is still to come. */
+static void disk_await(const struct disk *run, int64_t due_ns)
+{
+    int64_t left_ns = run->trace == NULL ? 0 : due_ns - bench_mono_ns();
+
+    if (left_ns > 0) {
+        struct timespec pause = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
+        (void)nanosleep(&pause, NULL);
     }
 }
 
@@ -97,11 +128,15 @@ static void disk_run(struct disk *run, int fd)
     uint8_t *data = mr_alloc(run->size_max);
     uint64_t pos = 0;
 
-    mr_assert(run->size_count > 0);
+    int64_t first_ns = bench_mono_ns();
+
+    mr_assert(run->commit_count > 0);
     memset(data, 'x', run->size_max);
     for (uint64_t i = 0; i < run->count && !bench_stopped(); i++) {
-        uint64_t size = run->sizes[i % run->size_count];
+        const struct disk_commit *commit = &run->commits[i % run->commit_count];
+        uint64_t size = commit->bytes;
 
+        disk_await(run, first_ns + commit->at_ns);
         if (pos + size > run->file_bytes) {
             pos = 0; /* recycled, as segments are */
         }
@@ -127,7 +162,7 @@ int main(int argc, char **argv)
     const struct bench_option table[] = {
         {"path", BENCH_TEXT, &run.path, "file to make (and remove), on the disk to be measured"},
         {"bytes", BENCH_U64, &run.bytes, "bytes of each commit"},
-        {"trace", BENCH_TEXT, &run.trace, "file with the sizes of commits, one per line"},
+        {"trace", BENCH_TEXT, &run.trace, "file with the times and sizes of commits"},
         {"count", BENCH_U64, &run.count, "commits"},
         {"file-bytes", BENCH_U64, &run.file_bytes, "size of the preallocated file"},
         {"pause", BENCH_U64, &run.pause_us, "microseconds between commits"},
@@ -136,7 +171,8 @@ int main(int argc, char **argv)
 
     bench_options(argc, argv, "pwrite and fdatasync into a preallocated file", table);
     bench_stop_on_signals();
-    disk_sizes(&run);
+    (void)prctl(PR_SET_TIMERSLACK, 1); /* 50 us otherwise: as long as a flush */
+    disk_commits(&run);
     run.file_bytes -= run.file_bytes % BLOCK_BYTES;
     if (run.size_max > run.file_bytes || run.count == 0) {
         bench_fail("--file-bytes must hold the largest commit, and --count be at least 1");

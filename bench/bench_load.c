@@ -15,10 +15,19 @@
  * modulo connections, whatever the server does.  A burst that finds its window
  * full goes late, and its latency is still counted from when it was due: a server
  * that stalls for a second is charged for all that should have been sent in it
- * ("coordinated omission" hides exactly that).  The generator's own lateness is
- * reported, because above about 1 % of the latencies it would measure itself.
+ * ("coordinated omission" hides exactly that).  Beyond what a server can take, that
+ * number only grows, so the time from the write itself is reported beside it ("taken").
+ * The generator's own lateness is reported too (when it looked at a burst that was due,
+ * whether or not the window let it go): where more than 1 % of the bursts are later than
+ * a millisecond, it measures itself.
  *
  * The latency of a burst is that of its last event.
+ *
+ * --seconds ends the sending after so long, for runs whose rate is not known before.
+ *
+ * --durable FILE is written by bench_trace.so inside the server: how far each device's
+ * events had been flushed.  An acknowledgement beyond that came too early; they are
+ * counted, and the program ends with 1.
  *
  * Rejected: one thread per core.  The second core belongs to the server.
  *
@@ -31,12 +40,21 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS_MAX = 512, READ_BYTES = 64 * 1024, TOPIC_MAX = 64 };
+enum { EVENTS_MAX = 512, READ_BYTES = 64 * 1024, TOPIC_MAX = 64, PATH_BYTES = 512 };
+enum { LATE_NS = 1000000 };
+
+struct load_burst {
+    int64_t due_ns;  /* when it was, or should have been, sent */
+    int64_t sent_ns; /* when it was given to the socket */
+};
 
 struct load_conn {
     int fd;
@@ -46,7 +64,7 @@ struct load_conn {
     uint64_t sent;   /* events */
     uint64_t bursts; /* given to the block so far */
     uint64_t bursts_due;
-    int64_t *due_ns; /* per burst in flight: when it was, or should have been, sent */
+    struct load_burst *in_flight; /* by burst modulo slots */
     struct bench_acks acks;
     uint8_t seq[BENCH_SEQ_DIGITS];
 };
@@ -62,9 +80,11 @@ struct load {
     uint64_t bytes;
     uint64_t device_first;
     uint64_t drain_s;
+    uint64_t seconds;
     uint64_t server_pid;
     const char *topic;
     const char *ledger;
+    const char *durable_path;
 
     struct load_conn *conns;
     size_t packet_bytes; /* differs only with the length of the topic: fixed by %07 */
@@ -80,7 +100,12 @@ struct load {
     int64_t begin_wall_ns;
     int64_t last_send_ns;
     int64_t last_ack_ns;
+    int64_t end_ns;                  /* nothing is sent from here on */
+    const _Atomic uint64_t *durable; /* per device, its highest number that was flushed */
+    uint64_t early;                  /* acknowledgements that came before */
+    uint64_t late;                   /* bursts that the generator began too late */
     struct mr_histogram latency;
+    struct mr_histogram taken;    /* from the write, not from when it was due */
     struct mr_histogram lateness; /* how late the generator itself was */
 };
 
@@ -101,7 +126,21 @@ static void load_block_build(struct load *load, struct load_conn *conn, uint64_t
         memcpy(conn->block + i * load->packet_bytes, packet, load->packet_bytes);
     }
     bench_digits_write(conn->seq, BENCH_SEQ_DIGITS, BENCH_SEQ_BASE);
-    conn->due_ns = mr_alloc(load->slots * sizeof(*conn->due_ns));
+    conn->in_flight = mr_alloc(load->slots * sizeof(*conn->in_flight));
+}
+
+static void load_durable_map(struct load *load)
+{
+    int fd = open(load->durable_path, O_RDONLY | O_CLOEXEC);
+    void *at = fd < 0
+                   ? MAP_FAILED
+                   : mmap(NULL, BENCH_DEVICES_MAX * sizeof(uint64_t), PROT_READ, MAP_SHARED, fd, 0);
+
+    if (at == MAP_FAILED) {
+        bench_fail("cannot map '%s': %s", load->durable_path, bench_cause());
+    }
+    load->durable = at;
+    (void)close(fd);
 }
 
 static void load_connect(struct load *load)
@@ -165,6 +204,11 @@ static bool load_write(struct load *load, struct load_conn *conn)
     return true;
 }
 
+static bool load_over(const struct load *load)
+{
+    return bench_stopped() || bench_mono_ns() >= load->end_ns;
+}
+
 /* May this connection begin a burst now?  In an open loop it must be due, in a
  * closed one the whole run must not be over.
  */
@@ -173,8 +217,11 @@ static bool load_may_send(const struct load *load, const struct load_conn *conn)
     if (conn->sent - conn->acks.acked + load->burst > load->window) {
         return false;
     }
+    if (load_over(load)) {
+        return false;
+    }
     return load->rate != 0 ? conn->bursts < conn->bursts_due
-                           : load->sent + load->burst <= load->count && !bench_stopped();
+                           : load->sent + load->burst <= load->count;
 }
 
 static int64_t load_burst_due_ns(const struct load *load, uint64_t burst)
@@ -193,10 +240,10 @@ static void load_pump(struct load *load, struct load_conn *conn)
 
         if (load->rate != 0) {
             due_ns = load_burst_due_ns(load, conn->bursts * load->conn_count + index);
-            mr_histogram_add(&load->lateness, now_ns - due_ns);
         }
         load_patch(load, conn, due_ns);
-        conn->due_ns[conn->bursts % load->slots] = due_ns;
+        conn->in_flight[conn->bursts % load->slots] =
+            (struct load_burst){.due_ns = due_ns, .sent_ns = now_ns};
         conn->bursts += 1;
         conn->sent += load->burst;
         load->sent += load->burst;
@@ -211,13 +258,15 @@ static void load_pump(struct load *load, struct load_conn *conn)
 static int64_t load_tick(struct load *load)
 {
     for (;;) {
-        if (load->next_burst * load->burst >= load->count || bench_stopped()) {
+        if (load->next_burst * load->burst >= load->count || load_over(load)) {
             return -1;
         }
         int64_t wait_ns = load_burst_due_ns(load, load->next_burst) - bench_mono_ns();
         if (wait_ns > 0) {
             return wait_ns;
         }
+        mr_histogram_add(&load->lateness, -wait_ns);
+        load->late += -wait_ns > LATE_NS ? 1 : 0;
         struct load_conn *conn = &load->conns[load->next_burst % load->conn_count];
         conn->bursts_due += 1;
         load->next_burst += 1;
@@ -234,10 +283,21 @@ static void load_settle(struct load *load, struct load_conn *conn, uint64_t acke
     uint64_t burst = acked_before / load->burst;
 
     for (; (burst + 1) * load->burst <= conn->acks.acked; burst++) {
-        mr_histogram_add(&load->latency, now_ns - conn->due_ns[burst % load->slots]);
+        const struct load_burst *which = &conn->in_flight[burst % load->slots];
+
+        mr_histogram_add(&load->latency, now_ns - which->due_ns);
+        mr_histogram_add(&load->taken, now_ns - which->sent_ns);
     }
     load->acked += conn->acks.acked - acked_before;
     load->last_ack_ns = now_ns;
+}
+
+static void load_durable_check(struct load *load, const struct load_conn *conn)
+{
+    uint64_t device = load->device_first + (uint64_t)(conn - load->conns);
+    uint64_t flushed = atomic_load_explicit(&load->durable[device], memory_order_acquire);
+
+    load->early += conn->acks.acked > flushed ? 1 : 0;
 }
 
 static void load_read(struct load *load, struct load_conn *conn)
@@ -259,6 +319,9 @@ static void load_read(struct load *load, struct load_conn *conn)
                        (unsigned long long)(load->device_first + (uint64_t)(conn - load->conns)),
                        (unsigned long long)conn->acks.acked);
         }
+        if (load->durable != NULL) {
+            load_durable_check(load, conn);
+        }
         load_settle(load, conn, before);
         if (got < (ssize_t)sizeof(input)) {
             return; /* edge-triggered: a short read was the last one */
@@ -268,7 +331,7 @@ static void load_read(struct load *load, struct load_conn *conn)
 
 static bool load_done(const struct load *load, int64_t now_ns)
 {
-    bool all_sent = bench_stopped() || load->sent + load->burst > load->count;
+    bool all_sent = load_over(load) || load->sent + load->burst > load->count;
 
     if (!all_sent) {
         return false;
@@ -284,6 +347,8 @@ static void load_run(struct load *load)
     load->begin_ns = bench_mono_ns();
     load->begin_wall_ns = bench_wall_ns();
     load->last_send_ns = load->begin_ns;
+    load->end_ns =
+        load->seconds == 0 ? INT64_MAX : load->begin_ns + (int64_t)load->seconds * 1000000000;
     for (uint64_t i = 0; load->rate == 0 && i < load->conn_count; i++) {
         load_pump(load, &load->conns[i]);
     }
@@ -306,19 +371,22 @@ static void load_run(struct load *load)
 
 /* ---- results ---- */
 
+/* Complete when it is there: others wait for it. */
 static void load_ledger_write(const struct load *load)
 {
-    FILE *file = fopen(load->ledger, "we");
+    char path[PATH_BYTES];
+    (void)snprintf(path, sizeof(path), "%s.part", load->ledger);
+    FILE *file = fopen(path, "we");
 
     if (file == NULL) {
-        bench_fail("cannot write '%s': %s", load->ledger, bench_cause());
+        bench_fail("cannot write '%s': %s", path, bench_cause());
     }
     for (uint64_t i = 0; i < load->conn_count; i++) {
         (void)fprintf(file, "%llu %llu %llu\n", (unsigned long long)(load->device_first + i),
                       (unsigned long long)load->conns[i].sent,
                       (unsigned long long)load->conns[i].acks.acked);
     }
-    if (fclose(file) != 0) {
+    if (fclose(file) != 0 || rename(path, load->ledger) != 0) {
         bench_fail("cannot write '%s': %s", load->ledger, bench_cause());
     }
 }
@@ -344,9 +412,15 @@ static void load_report(const struct load *load, const struct load_cpu *cpu)
     bench_json_number(&json, "events_per_s", (double)load->acked / seconds);
     bench_json_number(&json, "own_cpu_ns_per_event",
                       (double)cpu->own_ns / (double)(load->sent == 0 ? 1 : load->sent));
+    bench_json_number(&json, "own_cpu_share", (double)cpu->own_ns / 1e9 / seconds);
     bench_json_histogram(&json, "puback", &load->latency);
     if (load->rate != 0) {
+        bench_json_histogram(&json, "taken", &load->taken);
         bench_json_histogram(&json, "late", &load->lateness);
+        bench_json_number(&json, "late_share", (double)load->late / (double)load->next_burst);
+    }
+    if (load->durable != NULL) {
+        bench_json_u64(&json, "early", load->early);
     }
     bench_json_u64(&json, "begin_wall_ns", (uint64_t)load->begin_wall_ns);
     bench_json_u64(&json, "server_cpu_begin_ns", cpu->server_begin_ns);
@@ -395,8 +469,10 @@ int main(int argc, char **argv)
         {"bytes", BENCH_U64, &load.bytes, "payload bytes"},
         {"topic", BENCH_TEXT, &load.topic, "topic prefix; the device's number follows"},
         {"device-first", BENCH_U64, &load.device_first, "number of the first device"},
+        {"seconds", BENCH_U64, &load.seconds, "send no longer than this; 0: until --count"},
         {"drain", BENCH_U64, &load.drain_s, "seconds to wait for the last acks"},
         {"ledger", BENCH_TEXT, &load.ledger, "file for `device sent acked` lines"},
+        {"durable", BENCH_TEXT, &load.durable_path, "what bench_trace.so writes: check each ack"},
         {"server-pid", BENCH_U64, &load.server_pid, "read this process's CPU before and after"},
         {NULL, BENCH_FLAG, NULL, NULL},
     };
@@ -408,6 +484,9 @@ int main(int argc, char **argv)
     load.count -= load.count % load.burst; /* whole bursts */
     bench_descriptors(load.conn_count + 16);
     bench_stop_on_signals();
+    if (load.durable_path != NULL) {
+        load_durable_map(&load);
+    }
     load_connect(&load);
 
     cpu.server_begin_ns = bench_process_cpu_ns(load.server_pid);
@@ -420,5 +499,5 @@ int main(int argc, char **argv)
         load_ledger_write(&load);
     }
     load_report(&load, &cpu);
-    return load.acked == load.sent ? 0 : 1;
+    return load.acked == load.sent && load.early == 0 ? 0 : 1;
 }

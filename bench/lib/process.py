@@ -48,6 +48,26 @@ def peak_memory_bytes(pid):
     return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024
 
 
+class Stolen:
+    """Which share of the machine's time its host gave to others while the block ran."""
+
+    share = 0.0
+
+    @staticmethod
+    def ticks():
+        """(stolen, all), since the machine began."""
+        fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        return int(fields[7]), sum(map(int, fields))
+
+    def __enter__(self):
+        self.before = self.ticks()
+        return self
+
+    def __exit__(self, *_):
+        stolen, total = (now - then for now, then in zip(self.ticks(), self.before))
+        self.share = stolen / max(total, 1)
+
+
 def wait_until(condition, seconds, what):
     deadline = time.monotonic() + seconds
     while not condition():

@@ -1,6 +1,5 @@
 """report - from figures to the tables of docs/BENCHMARKS.md."""
 
-import datetime
 import os
 import pathlib
 import platform
@@ -8,8 +7,17 @@ import re
 import statistics
 
 from beside import SHAPES
-from runs import LATENCY_RATE
+from latency import RATE
+from scorecard import scorecard
 from subjects import ROOT
+
+NAMES = {
+    "floor": "floor server (no disk, no Kafka)",
+    "rdkafka": "librdkafka alone, with timestamps",
+    "rdkafka_batch": "librdkafka alone, produce_batch",
+    "journal": "millrace, journal only",
+    "kafka": "millrace into Kafka",
+}
 
 
 def spread(results, name, key, scale=1.0, digits=0):
@@ -28,9 +36,15 @@ def median(results, name, key):
     return statistics.median(values) if values else None
 
 
-def ratio(results, above, below):
-    x, y = median(results, above, "cpu_ns"), median(results, below, "cpu_ns")
+def ratio(results, above, below, key="cpu_ns"):
+    x, y = median(results, above, key), median(results, below, key)
     return f"{x / y:.2f}" if x and y else ""
+
+
+def both(results, name, low, high):
+    """p50 / p99 in milliseconds."""
+    p50 = spread(results, name, low, 1e-3, 2)
+    return f"{p50} / {spread(results, name, high, 1e-3, 2)}" if p50 else ""
 
 
 def table(header, rows):
@@ -47,112 +61,102 @@ def machine():
             f"{int(memory.group(1)) / 2**20:.0f} GiB, Linux {platform.release().split('-')[0]}")
 
 
-def markdown(results, args):
-    names = {
-        "floor": "floor server (no disk, no Kafka)",
-        "rdkafka": "librdkafka alone, with timestamps",
-        "rdkafka_batch": "librdkafka alone, produce_batch",
-        "journal": "millrace, journal only",
-        "kafka": "millrace into Kafka",
-        "journal_2": "millrace, journal only, two shards",
-        "kafka_2": "millrace into Kafka, two shards",
-    }
+# ---- the tables of one group each; each takes its results ----
 
-    def rates(load, subjects):
-        header = ["", "acknowledged, events/s", "in Kafka, events/s", "CPU ns/event",
-                  "× floor", "PUBACK p50 / p99, ms", "Kafka CPU ns/event"]
-        rows = []
-        for subject in subjects:
-            name = f"{load}/{subject}"
-            p50 = spread(results, name, "puback_p50", 1e-3, 2)
-            p99 = spread(results, name, "puback_p99", 1e-3, 2)
-            rows.append([names[subject], spread(results, name, "events_per_s"),
-                         spread(results, name, "end_to_end"), spread(results, name, "cpu_ns"),
-                         ratio(results, name, f"{load}/floor") if "rdkafka" not in name else "",
-                         f"{p50} / {p99}" if p50 else "",
-                         spread(results, name, "kafka_cpu_ns")])
-        return table(header, rows)
+def rates(results, load, subjects):
+    rows = []
+    for subject, label in subjects.items():
+        name = f"{load}/{subject}"
+        rows.append([label, spread(results, name, "events_per_s"),
+                     spread(results, name, "end_to_end"), spread(results, name, "cpu_ns"),
+                     ratio(results, name, f"{load}/floor"),
+                     both(results, name, "puback_p50", "puback_p99"),
+                     spread(results, name, "kafka_cpu_ns"),
+                     spread(results, name, "generator_cpu_ns")])
+    return table(["", "acknowledged, events/s", "in Kafka, events/s", "CPU ns/event", "× floor",
+                  "PUBACK p50 / p99, ms", "Kafka CPU ns/event", "generator CPU ns/event"], rows)
 
-    def beside_a_consumer(load):
-        rows = []
-        for subject, label in (("followed_rdkafka", names["rdkafka"]),
-                               ("followed", names["kafka"])):
-            name = f"{load}/{subject}"
-            rows.append([label, spread(results, name, "events_per_s"),
-                         spread(results, name, "puback_p50", 1e-3, 2),
-                         spread(results, name, "puback_p99", 1e-3, 2),
-                         spread(results, name, "consumer_p50", 1e-3, 1),
-                         spread(results, name, "consumer_p99", 1e-3, 1)])
-        return table(["with a consumer beside it", "acknowledged, events/s", "PUBACK p50, ms",
-                      "PUBACK p99, ms", "publish to consumer p50, ms",
-                      "publish to consumer p99, ms"], rows)
 
-    latency_rows = [
-        [names[s], spread(results, f"latency/{s}", "puback_p50", 1e-3, 2),
-         spread(results, f"latency/{s}", "puback_p99", 1e-3, 2),
-         spread(results, f"latency/{s}", "consumer_p50", 1e-3, 1),
-         spread(results, f"latency/{s}", "consumer_p99", 1e-3, 1),
-         spread(results, f"latency/{s}", "cpu_ns")]
-        for s in ("rdkafka", "kafka")]
-    disk_rows = [[spread(results, n, "commit_bytes"), spread(results, n, "commit_p50", 1e-3, 3),
-                  spread(results, n, "commit_p99", 1e-3, 3)] for n in ("disk/4k", "disk/commit")
-                 if n in results]
-    journal_rows = [
-        ["journal bytes per payload byte, 100-byte events at 10,000/s",
-         spread(results, "bytes/journal", "bytes_per_payload_byte", 1, 2)],
-        ["journal at the kill, bytes", spread(results, "recovery/journal", "journal_bytes")],
-        ["from start to the first CONNACK behind it, ms (caches dropped)",
-         spread(results, "recovery/journal", "recovery_ms")],
-    ]
-    session_rows = [
-        ["persistent sessions, each with a subscription",
-         spread(results, "sessions/gateway", "sessions")],
-        ["made, s", spread(results, "sessions/gateway", "made_s", 1, 2)],
-        ["all back at once, s", spread(results, "sessions/gateway", "back_s", 1, 2)],
-        ["after kill -9: start to the first CONNACK, ms",
-         spread(results, "sessions/gateway", "restart_ms")],
-        ["then all back at once, s", spread(results, "sessions/gateway", "again_s", 1, 2)],
-    ]
-    idle_rows = [[label, spread(results, f"idle/{s}", "bytes_per_connection")]
-                 for s, label in (("floor", "floor server"), ("gateway", "millrace"))]
-    parts = [
-        f"Measured {datetime.date.today().isoformat()} on {machine()}; {args.reps} repetitions, "
-        "median (lowest to highest). Every acknowledged event was read back from Kafka once, in "
-        "order.",
-        "### (a) 100 connections, 50 publishes a write, QoS 1, 100 bytes",
-        rates("a", ("floor", "rdkafka", "rdkafka_batch", "journal", "kafka", "journal_2",
-                    "kafka_2")),
-        beside_a_consumer("a"),
-        "### (b) 1,000 connections, one publish in flight each",
-        rates("b", ("floor", "journal", "kafka", "journal_2", "kafka_2")),
-        beside_a_consumer("b"),
-        "### (c) 15,000 connections, one publish in flight each",
-        rates("c", ("floor", "journal", "kafka")),
-        f"### Latency at {LATENCY_RATE:,} events/s from 1,000 connections, open loop",
-        table(["", "PUBACK p50, ms", "PUBACK p99, ms", "publish to consumer p50, ms",
-               "publish to consumer p99, ms", "CPU ns/event"], latency_rows),
-        "### One durable write, pwrite + fdatasync, preallocated file",
-        table(["bytes", "p50, ms", "p99, ms"], disk_rows),
-        "### Journal",
-        table(["", ""], journal_rows),
-        "### Sessions",
-        table(["", ""], session_rows),
-        "### Memory of one idle connection (slope between 2,000 and 15,000)",
-        table(["", "bytes"], idle_rows),
-    ]
-    if "failed" in results:
-        parts.insert(1, "**Runs that failed and do not count:** " + "; ".join(
-            line.splitlines()[0] for line in results["failed"]))
-    return "\n\n".join(parts) + "\n"
+def latency_table(results):
+    rows = [[NAMES[s], spread(results, f"latency/{s}", "puback_p50", 1e-3, 2),
+             spread(results, f"latency/{s}", "puback_p99", 1e-3, 2),
+             spread(results, f"latency/{s}", "consumer_p50", 1e-3, 1),
+             spread(results, f"latency/{s}", "consumer_p99", 1e-3, 1),
+             spread(results, f"latency/{s}", "late_p99", 1e-3, 2),
+             spread(results, f"latency/{s}", "cpu_ns")] for s in ("rdkafka", "kafka")]
+    return table(["", "PUBACK p50, ms", "PUBACK p99, ms", "publish to consumer p50, ms",
+                  "publish to consumer p99, ms", "generator late p99, ms", "CPU ns/event"], rows)
+
+
+def disk_table(results):
+    rows = [[label, spread(results, name, "commit_bytes"),
+             spread(results, name, "commit_p50", 1e-3, 3),
+             spread(results, name, "commit_p99", 1e-3, 3)]
+            for name, label in (("latency/disk_4k", "one size, one after the other"),
+                                ("latency/rawfs", "the gateway's own commits, at their times"))]
+    return table(["pwrite + fdatasync, preallocated", "bytes", "p50, ms", "p99, ms"], rows)
+
+
+def cost_table(results):
+    labels = {"raw": "raw value, time received, no headers", "json": "`value_encoder: json`",
+              "time": "`timestamp: ${payload.t}`", "headers": "`headers: id`",
+              "exactly": "`delivery: exactly_once`"}
+    rows = [[label, spread(results, f"cost/{name}", "end_to_end"),
+             ratio(results, f"cost/{name}", "cost/raw", "end_to_end"),
+             spread(results, f"cost/{name}", "cpu_ns"),
+             ratio(results, f"cost/{name}", "cost/raw"),
+             spread(results, f"cost/{name}", "kafka_cpu_ns")] for name, label in labels.items()]
+    return table(["load (a) into Kafka", "in Kafka, events/s", "× raw", "CPU ns/event", "× raw",
+                  "Kafka CPU ns/event"], rows)
+
+
+def shards_table(results):
+    rows = [[f"({load}), {word}", spread(results, name, "end_to_end"),
+             spread(results, name, "cpu_ns"), ratio(results, name, f"shards/{load}_1"),
+             both(results, name, "puback_p50", "puback_p99")]
+            for load in "ab" for count, word in ((1, "one shard"), (2, "two shards"))
+            for name in [f"shards/{load}_{count}"]]
+    return table(["into Kafka", "in Kafka, events/s", "CPU ns/event", "× one shard",
+                  "PUBACK p50 / p99, ms"], rows)
+
+
+def followed_table(results):
+    rows = [[f"({load}) {NAMES[s]}", spread(results, name, "events_per_s"),
+             spread(results, name, "puback_p50", 1e-3, 2),
+             spread(results, name, "puback_p99", 1e-3, 2),
+             spread(results, name, "consumer_p50", 1e-3, 1),
+             spread(results, name, "consumer_p99", 1e-3, 1)]
+            for load in "ab" for s in ("rdkafka", "kafka") for name in [f"followed/{load}_{s}"]]
+    return table(["with a consumer beside it", "acknowledged, events/s", "PUBACK p50, ms",
+                  "PUBACK p99, ms", "publish to consumer p50, ms", "publish to consumer p99, ms"],
+                 rows)
+
+
+def sustained_table(results):
+    rows = [[label, spread(results, name, "seconds"), spread(results, name, "events"),
+             spread(results, name, "end_to_end"), spread(results, name, "slowest_per_s"),
+             spread(results, name, "cpu_ns"), spread(results, name, "generator_cpu_ns"),
+             both(results, name, "puback_p50", "puback_p99"),
+             spread(results, name, "memory", 2**-20)]
+            for name, label in (("sustained/at_least", "at least once"),
+                                ("sustained/exactly", "exactly once"))]
+    return table(["load (a) into Kafka", "s", "events", "in Kafka, events/s",
+                  "in the slowest 5 s", "CPU ns/event", "generator CPU ns/event",
+                  "PUBACK p50 / p99, ms", "memory at most, MiB"], rows)
+
+
+def facts(results, *rows):
+    """One line each: label, run, key, scale, digits."""
+    return table(["", ""], [[label, spread(results, name, key, scale, digits)]
+                            for label, name, key, scale, digits in rows])
 
 
 def times(results, name, key):
     """millrace's figure over Mosquitto's."""
-    ours, theirs = (median(results, f"{name}/{s}", key) for s in ("millrace", "mosquitto"))
-    return f"{ours / theirs:.2f}" if ours and theirs else ""
+    return ratio(results, f"{name}/millrace", f"{name}/mosquitto", key)
 
 
-def markdown_beside(results, args):
+def beside_tables(results):
     def rows(name, columns):
         """Both subjects, then the ratio of each column."""
         out = [[subject, *[spread(results, f"{name}/{subject}", key, scale, digits)
@@ -163,8 +167,7 @@ def markdown_beside(results, args):
     copies = [("copies_per_s", 1, 0), ("cpu_ns", 1, 0), ("copy_p50", 1e-3, 2),
               ("copy_p99", 1e-3, 2)]
     head = ["", "copies/s", "CPU ns/copy", "p50, ms", "p99, ms"]
-    parts = [f"Measured {datetime.date.today().isoformat()} on {machine()}; {args.reps} "
-             "repetitions, median (lowest to highest)."]
+    parts = []
     for shape in SHAPES:
         parts += [f"### Fan-out, {shape.replace('_', ' ')}",
                   table(head, rows(f"beside/fanout/{shape}", copies))]
@@ -185,15 +188,97 @@ def markdown_beside(results, args):
                     [[label, *[spread(results, f"beside/subtree/{kind}", key, 1, 0) for key in
                                ("matches_per_s", "match_ns", "add_ns", "bytes_per_filter")]]
                      for kind, label in (("own", "one branch"), ("spread", "a `+` beside each"))])]
-    if "failed" in results:
-        parts.insert(1, "**Runs that failed and do not count:** " + "; ".join(
-            line.splitlines()[0] for line in results["failed"]))
+    return "\n\n".join(parts)
+
+
+# ---- what stands in the document, group by group, in this order ----
+
+SECTIONS = {
+    "a": ("(a) 100 connections, 50 publishes a write, QoS 1, 100 bytes",
+          lambda r: rates(r, "a", NAMES)),
+    "sustained": ("(a) for long, and everything read back", sustained_table),
+    "cost": ("What value, time, headers and transactions cost", cost_table),
+    "b": ("(b) 1,000 connections, one publish in flight each", lambda r: rates(
+        r, "b", {s: NAMES[s] for s in ("floor", "journal", "kafka")})),
+    "c": ("(c) 15,000 connections, one publish in flight each", lambda r: rates(
+        r, "c", {s: NAMES[s] for s in ("floor", "journal", "kafka")})),
+    "latency": (f"Latency at {RATE:,} events/s from 1,000 connections, open loop",
+                lambda r: latency_table(r) + "\n\n" + disk_table(r)),
+    "followed": ("As fast as possible, with a consumer beside it", followed_table),
+    "shards": ("One shard and two", shards_table),
+    "bytes": ("Journal", lambda r: facts(
+        r, ("journal bytes per payload byte, 100-byte events at 10,000/s", "bytes/journal",
+            "bytes_per_payload_byte", 1, 2),
+        ("events a commit there", "bytes/journal", "events_per_commit", 1, 1))),
+    "recovery": ("Start behind a kill", lambda r: facts(
+        r, ("journal at the kill, bytes", "recovery/journal", "journal_bytes", 1, 0),
+        ("from start to the first CONNACK behind it, ms (caches dropped)", "recovery/journal",
+         "recovery_ms", 1, 0))),
+    "sessions": ("Sessions", lambda r: facts(
+        r, ("persistent sessions, each with a subscription", "sessions/gateway", "sessions", 1, 0),
+        ("made, s", "sessions/gateway", "made_s", 1, 2),
+        ("all back at once, s", "sessions/gateway", "back_s", 1, 2),
+        ("after kill -9: start to the first CONNACK, ms", "sessions/gateway", "restart_ms", 1, 0),
+        ("then all back at once, s", "sessions/gateway", "again_s", 1, 2))),
+    "idle": ("Memory of one idle connection, bytes (slope between 2,000 and 15,000)",
+             lambda r: facts(r, ("floor server", "idle/floor", "bytes_per_connection", 1, 0),
+                             ("millrace", "idle/gateway", "bytes_per_connection", 1, 0))),
+}
+
+
+def measured_line(group):
+    text = (f"Measured {group['measured']} on {group['machine']}; {group['reps']} "
+            f"repetition{'' if group['reps'] == 1 else 's'}, median (lowest to highest).")
+    for word, what in (("Failed, and does not count", "failed"),
+                       ("Disturbed, and does not count", "void")):
+        if group[what]:
+            text += f" **{word}:** " + "; ".join(x.splitlines()[0] for x in group[what]) + "."
+    return text
+
+
+def scorecard_text(measured):
+    rows = scorecard(measured)
+    if not rows:
+        return []
+    order = measured.get("order")
+    if order is None:
+        said = "The order of flushes and acknowledgements was not checked in this run."
+    elif order["failed"]:
+        said = "**Acknowledgements came before their flush; nothing counts:** " + "; ".join(
+            line.splitlines()[0] for line in order["failed"])
+    else:
+        count = sum(r["acked"] for runs in order["results"].values() for r in runs)
+        said = (f"{count:,} acknowledgements were held against the flushes that had returned: "
+                "none was early.")
+    return ["### Scorecard", said, table(
+        ["mark", "metric", "against", "acknowledged from", "to reach",
+         "measured (95 % interval of the median)", "repetitions", ""], rows)]
+
+
+def markdown(measured):
+    """The tables of these groups: {name: what was saved of it}."""
+    parts = scorecard_text(measured)
+    for name, (title, tables) in SECTIONS.items():
+        if name in measured:
+            parts += [f"### {title}", measured_line(measured[name]),
+                      tables(measured[name]["results"])]
+    if "beside" in measured:
+        parts += [measured_line(measured["beside"]), beside_tables(measured["beside"]["results"])]
     return "\n\n".join(parts) + "\n"
 
 
-def write_document(text):
+def write_between(text, word, inside):
+    begin, end = f"<!-- {word} -->\n", f"<!-- end of {word} -->"
+    head, rest = text.split(begin, 1)
+    return head + begin + "\n" + inside + "\n" + end + rest.split(end, 1)[1]
+
+
+def write_document(measured):
     path = ROOT / "docs/BENCHMARKS.md"
-    old = path.read_text()
-    begin, end = "<!-- results -->\n", "<!-- end of results -->"
-    head, rest = old.split(begin, 1)
-    path.write_text(head + begin + "\n" + text + "\n" + end + rest.split(end, 1)[1])
+    text = path.read_text()
+    beside = {name: group for name, group in measured.items() if name == "beside"}
+    results = {name: group for name, group in measured.items() if name != "beside"}
+    for word, groups in (("results", results), ("beside", beside)):
+        if groups:
+            text = write_between(text, word, markdown(groups))
+    path.write_text(text)

@@ -31,6 +31,7 @@ class Subjects:
         self.servers = args.kafka
         self.kafka_pid = None
         self.topics = 0
+        self.preload = {}  # of the environment of gateways
 
     def tool(self, name, *options, may_fail=False):
         """Run a program of this folder to its end; its JSON."""
@@ -51,7 +52,7 @@ class Subjects:
     def new_topic(self):
         self.topics += 1
         name = f"bench-{int(time.time())}-{self.topics}"
-        self.tool("consume", "--servers", self.servers, "--topic", name, "--create", PARTITIONS)
+        self.tool("topic", "--servers", self.servers, "--topic", name, "--create", PARTITIONS)
         return name
 
     # ---- Kafka ----
@@ -87,26 +88,27 @@ class Subjects:
             wait_until(lambda: port_open(port), 10, "the floor server's start")
             yield server, port
 
-    def gateway_config(self, folder, port, admin, topic, shards, mqtt=None):
+    def gateway_config(self, folder, port, admin, topic, shards, more):
+        """`more`: `mqtt` and `journal`, what stands in those sections; `bridge`, its keys."""
         config = f"""\
 gateway: {{ name: bench, data: {folder}/data, shards: {shards} }}
-listeners: {{ mqtt: {{ bind: "127.0.0.1:{port}", allow_anonymous: true }} }}
+listeners:
+  mqtt: {{ bind: "127.0.0.1:{port}", allow_anonymous: true }}
 admin: {{ bind: "127.0.0.1:{admin}" }}
-journal: {{ max_size: 8GiB, keep: 0 }}
+journal: {{ {more.get("journal", "max_size: 8GiB")}, keep: 0 }}
 """
-        if mqtt:
-            config += f"mqtt: {{ {mqtt} }}\n"
+        if "listeners" in more:
+            config = config.replace("listeners:\n", f"listeners:\n  {more['listeners']}\n")
+        if more.get("mqtt"):
+            config += f"mqtt: {{ {more['mqtt']} }}\n"
         if topic:
-            config += f"""\
-bridges:
-  kafka:
-    servers: "{self.servers}"
-    topic: {topic}
-    message_key: "${{clientid}}"
-    value_encoder: raw
-    delivery: {self.delivery}
-    auto_create: {{ enable: {str(self.delivery == "exactly_once").lower()} }}
-"""
+            keys = dict(servers=f'"{self.servers}"', topic=topic, message_key='"${clientid}"',
+                        value_encoder="raw")
+            keys.update(more.get("bridge") or {})
+            if keys.get("delivery") == "exactly_once":
+                keys["auto_create"] = "{ enable: true }"  # for the topic of positions
+            config += "bridges:\n  kafka:\n"
+            config += "".join(f"    {key}: {value}\n" for key, value in keys.items())
         path = folder / "bench.yaml"
         path.write_text(config)
         return path
@@ -120,13 +122,13 @@ bridges:
             shutil.rmtree(path, ignore_errors=True)
 
     @contextlib.contextmanager
-    def gateway_in(self, folder, topic=None, shards=1, mqtt=None):
+    def gateway_in(self, folder, topic=None, shards=1, **more):
         """The process on the data of this folder, just started; `port` and `admin` are its."""
         port, admin = free_port(), free_port()
-        config = self.gateway_config(folder, port, admin, topic, shards, mqtt)
+        config = self.gateway_config(folder, port, admin, topic, shards, more)
         with open(folder / "gateway.log", "a") as log, \
-             process([self.build / "millrace", "run", "-c", config], stderr=log,
-                     stdout=log) as server:
+             process([self.build / "millrace", "run", "-c", config], stderr=log, stdout=log,
+                     env=dict(os.environ, **self.preload)) as server:
             server.port, server.admin = port, admin
             server.log = folder / "gateway.log"
             yield server
@@ -152,9 +154,9 @@ bridges:
                          + server.log.read_text())
 
     @contextlib.contextmanager
-    def gateway(self, topic, shards=1, mqtt=None):
+    def gateway(self, topic, shards=1, **more):
         """A new gateway with an empty journal; with a bridge if there is a topic."""
-        with self.folder() as folder, self.gateway_in(folder, topic, shards, mqtt) as server:
+        with self.folder() as folder, self.gateway_in(folder, topic, shards, **more) as server:
             self.await_ready(server)
             self.await_quiet(server)
             yield server, server.port
@@ -214,14 +216,17 @@ bridges:
         self.verify(topic, ledger)
 
     @contextlib.contextmanager
-    def watcher(self, topic, count, result):
-        """While the block runs, wait for the topic to grow by `count`; then fill `result`."""
-        with process([self.build / "bench_consume", "--servers", self.servers, "--topic", topic,
-                      "--watch", count, "--timeout", 120], stdout=subprocess.PIPE,
-                     stderr=subprocess.PIPE, text=True) as watch:
+    def watcher(self, topic, wanted, result):
+        """While the block runs, and until the topic has grown by `wanted`; then fill `result`.
+
+        `wanted` is a number, or the ledger that will tell it.
+        """
+        what = ["--watch", wanted] if isinstance(wanted, int) else ["--watch-ledger", wanted]
+        with process([self.build / "bench_topic", "--servers", self.servers, "--topic", topic,
+                      *what], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
             self.await_line(watch, "watching")
             yield
-            out, _ = watch.communicate(timeout=150)
+            out, _ = watch.communicate()  # it gives up by itself
             if watch.returncode != 0:
                 raise Failed(f"Kafka did not get everything: {out}")
             result.update(json.loads(out))

@@ -1,0 +1,107 @@
+"""groups - which measurements there are, in which order, and how often.
+
+What is compared stands in one group: a group's runs follow each other, repetition by
+repetition, forwards and then backwards (ABBA), so a machine that gets slower or faster over the
+minutes favours nobody.
+"""
+
+from dataclasses import dataclass, field
+
+from beside import beside_plan
+from loads import PROFILES, VARIANTS
+
+
+@dataclass
+class Group:
+    name: str
+    reps: int  # by default; --reps sets all
+    runs: list  # (name, function of Runs)
+    kind: str = "whole"  # part of a whole run; "long" with --long only; "asked": by --only alone
+    kafka: bool = True
+    chosen: list = field(default_factory=list)
+
+    @property
+    def complete(self):
+        return len(self.chosen) == len(self.runs)
+
+
+def named(group, **runs):
+    return [(f"{group}/{name}", function) for name, function in runs.items()]
+
+
+def groups():
+    return [
+        Group("order", 1, named(
+            "order",
+            pipelined=lambda b: b.run_order("a"),
+            single=lambda b: b.run_order("b")), kafka=False),
+        Group("a", 7, named(
+            "a",
+            floor=lambda b: b.run_floor("a"),
+            rdkafka=lambda b: b.run_rdkafka("va", b.count("a", "rdkafka")),
+            kafka=lambda b: b.run_kafka("a"),
+            rdkafka_batch=lambda b: b.run_rdkafka("batch", b.count("a", "rdkafka")),
+            journal=lambda b: b.run_journal("a"))),
+        Group("b", 7, named(
+            "b",
+            floor=lambda b: b.run_floor("b"),
+            journal=lambda b: b.run_journal("b"),
+            kafka=lambda b: b.run_kafka("b"))),
+        Group("c", 7, named(
+            "c",
+            floor=lambda b: b.run_floor("c"),
+            journal=lambda b: b.run_journal("c"),
+            kafka=lambda b: b.run_kafka("c"))),
+        Group("latency", 7, named(
+            "latency",
+            rdkafka=lambda b: b.run_latency_rdkafka(),
+            kafka=lambda b: b.run_latency_kafka(),
+            rawfs=lambda b: b.run_rawfs(),
+            disk_4k=lambda b: b.run_disk(4096))),
+        Group("cost", 3, named("cost", **{
+            name: lambda b, name=name: b.run_variant(name) for name in VARIANTS})),
+        Group("shards", 3, named(
+            "shards",
+            a_1=lambda b: b.run_kafka("a"),
+            a_2=lambda b: b.run_kafka("a", shards=2),
+            b_1=lambda b: b.run_kafka("b"),
+            b_2=lambda b: b.run_kafka("b", shards=2))),
+        Group("bytes", 3, named("bytes", journal=lambda b: b.run_bytes()), kafka=False),
+        Group("idle", 1, named(
+            "idle",
+            floor=lambda b: b.run_idle("floor"),
+            gateway=lambda b: b.run_idle("gateway")), kafka=False),
+        Group("recovery", 1, named("recovery", journal=lambda b: b.run_recovery()), kafka=False),
+        Group("sessions", 1, named("sessions", gateway=lambda b: b.run_sessions()), kafka=False),
+        Group("sustained", 1, named(
+            "sustained",
+            at_least=lambda b: b.run_sustained("at_least_once"),
+            exactly=lambda b: b.run_sustained("exactly_once")), kind="long"),
+        Group("followed", 3, named(
+            "followed",
+            a_rdkafka=lambda b: b.run_followed_rdkafka("a"),
+            a_kafka=lambda b: b.run_followed("a"),
+            b_rdkafka=lambda b: b.run_followed_rdkafka("b"),
+            b_kafka=lambda b: b.run_followed("b")), kind="asked"),
+        Group("beside", 2, beside_plan(), kind="asked", kafka=False),
+        Group("profile", 1, [(f"profile/{name}", lambda b, name=name: b.run_profile(name))
+                             for name in PROFILES], kind="asked"),
+    ]
+
+
+def selected(args):
+    """The groups to run; `chosen` has their runs.
+
+    --only takes names of groups, and beginnings of names of runs.
+    """
+    found = []
+    for group in groups():
+        if args.only:
+            wanted = args.only.split(",")
+            group.chosen = [run for run in group.runs if group.name in wanted or
+                            any("/" in w and run[0].startswith(w) for w in wanted)]
+        elif group.kind == "whole" or (group.kind == "long" and args.long):
+            group.chosen = group.runs
+        if group.chosen:
+            found.append(group)
+    return found

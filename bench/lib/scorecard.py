@@ -1,0 +1,134 @@
+"""scorecard - the marks, each held against what was measured beside it in the same run.
+
+A row takes the results of one repetition, {name: figures}, and makes one number of them.  The
+table has the median of all repetitions, its 95 % interval, and a verdict:
+
+    met        the whole interval is on the right side of the mark (with fewer than three
+               repetitions there is no interval; then all values have to be)
+    not met    it is not
+    void       no repetition counts: a run failed, was disturbed, or an acknowledgement came
+               before its flush
+"""
+
+from dataclasses import dataclass
+from typing import Callable
+
+from stats import interval, median
+
+DISK = "disk"  # acknowledged once fdatasync has returned
+DISK_KAFKA = "disk, Kafka acks=all"
+
+
+class Asked(dict):
+    """Remembers which runs a row is made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = set()
+
+    def __getitem__(self, name):
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+
+@dataclass
+class Row:
+    mark_id: str  # of issue and scorecard: 1 to 6 are the marks, M1 to M18 the scorecard's
+    metric: str
+    reference: str
+    sense: str  # "<=", ">=", or "" where there is no mark
+    mark: float
+    group: str  # all its runs are of one group, so they were interleaved
+    value: Callable
+    form: str = "{:.2f}"
+    durability: str = DISK_KAFKA
+
+    def values(self, results, failed):
+        """One per repetition that has all of its runs; none if one of them was wrong."""
+        repetitions = {}
+        for name, found in results.items():
+            for figures in found:
+                repetitions.setdefault(figures["rep"], Asked())[name] = figures
+        out = []
+        for _, runs in sorted(repetitions.items()):
+            try:
+                out.append(self.value(runs))
+            except KeyError:
+                pass
+            if runs.asked & failed:
+                return []
+        return out
+
+    def holds(self, number):
+        return number <= self.mark if self.sense == "<=" else number >= self.mark
+
+    def verdict(self, values):
+        if not values:
+            return "void"
+        if not self.sense:
+            return ""
+        return "met" if all(map(self.holds, interval(values) or values)) else "**not met**"
+
+    def cells(self, values):
+        shown = self.form.format(median(values)) if values else ""
+        sure = interval(values) if values else None
+        if sure:
+            shown += f" ({self.form.format(sure[0])} to {self.form.format(sure[1])})"
+        sign = {"<=": "≤ ", ">=": "≥ ", "": ""}[self.sense]
+        mark = sign + self.form.format(self.mark) if self.sense else "none"
+        return [self.mark_id, self.metric, self.reference, self.durability, mark, shown,
+                str(len(values)), self.verdict(values)]
+
+
+def over(above, below, key):
+    """A figure of one run over the same figure of another."""
+    return lambda runs: runs[above][key] / runs[below][key]
+
+
+def one(name, key, scale=1.0):
+    return lambda runs: runs[name][key] * scale
+
+
+RATE = "{:,.0f}"
+
+ROWS = [
+    Row("1", "events/s into Kafka, pipelined, a short run", "2,000,000", ">=", 2e6, "a",
+        one("a/kafka", "end_to_end"), RATE),
+    Row("1", "the same", "librdkafka alone, from memory", "", 0, "a",
+        over("a/kafka", "a/rdkafka", "end_to_end")),
+    Row("1", "generator, CPU ns/event", "150", "<=", 150, "a",
+        one("a/kafka", "generator_cpu_ns"), RATE, "none"),
+    Row("2", "own tax: CPU ns/event − (floor + librdkafka alone)", "60", "<=", 60, "a",
+        lambda runs: runs["a/kafka"]["cpu_ns"] - runs["a/floor"]["cpu_ns"]
+        - runs["a/rdkafka"]["cpu_ns"], RATE),
+    Row("2", "CPU ns/event, whole way, pipelined", "550", "<=", 550, "a",
+        one("a/kafka", "cpu_ns"), RATE),
+    Row("M2", "CPU, journal only, pipelined", "floor server", "<=", 2.5, "a",
+        over("a/journal", "a/floor", "cpu_ns"), durability=DISK),
+    Row("3", "CPU, 1,000 connections, one in flight, journal only", "floor server", "<=", 1.15,
+        "b", over("b/journal", "b/floor", "cpu_ns"), durability=DISK),
+    Row("3", "the same into Kafka", "floor server", "<=", 1.15, "b",
+        over("b/kafka", "b/floor", "cpu_ns")),
+    Row("3", "CPU, 15,000 connections, one in flight, journal only", "floor server", "<=", 1.15,
+        "c", over("c/journal", "c/floor", "cpu_ns"), durability=DISK),
+    Row("3", "the same into Kafka", "floor server", "<=", 1.15, "c",
+        over("c/kafka", "c/floor", "cpu_ns")),
+    Row("4", "(PUBACK p99 − 0.5 ms) at 20,000/s", "p99 of its own commits, repeated alone", "<=",
+        2.2, "latency",
+        lambda runs: (runs["latency/kafka"]["puback_p99"] - 500)
+        / runs["latency/rawfs"]["commit_p99"]),
+    Row("4", "publish to consumer, p99, at 20,000/s", "librdkafka to consumer", "<=", 1.3,
+        "latency", over("latency/kafka", "latency/rdkafka", "consumer_p99")),
+]
+
+
+def scorecard(groups):
+    """Rows of text for the groups that were measured: {name: what was saved of it}."""
+    early = "order" in groups and groups["order"]["failed"]
+    rows = []
+    for row in ROWS:
+        group = groups.get(row.group)
+        if group is not None:
+            failed = {line.split(":")[0] for line in group["failed"]}
+            rows.append(row.cells([] if early else row.values(group["results"], failed)))
+    return rows
