@@ -10,20 +10,17 @@
  * needs it may do that (drops.c).  Not before an append has found no room: as long as there is
  * any, nothing is lost.
  *
- * A segment is settled when cursors (as they are on disk), the owner's release, readers
- * that hold and durable_seq have passed its last seq.  It is retired when `keep` is over too, or
- * when its room is needed: `keep` gives way to new events, a cursor never.
+ * A segment that is settled (retire.c) is retired when `keep` is over too, or when its room is
+ * needed: `keep` gives way to new events, a cursor never.
  *
- * INVARIANTS
+ * INVARIANT
  *
- *   (1) Segments go oldest first, and the newest that has a name always stays: it
- *       is where the numbering goes on after a restart.
- *   (2) Files of the lane never occupy more than its max_bytes, and those of all lanes
- *       not more than the journal's, except those that were there when a smaller
- *       max_bytes, or more lanes, were configured.
+ *   Files of the lane never occupy more than its max_bytes, and those of all lanes not
+ *   more than the journal's, except those that were there when a smaller max_bytes, or
+ *   more lanes, were configured.
  */
 #include "journal/drops_internal.h"
-#include "journal/journal_internal.h"
+#include "journal/keeper_internal.h"
 
 #include "os/clock.h"
 
@@ -31,46 +28,6 @@
 static const int64_t orphans_after_ns = INT64_C(10000000000);
 
 static const int64_t relieve_every_ns = INT64_C(1000000000);
-
-/* What everybody but the cursors has passed. */
-static uint64_t lane_passed(struct mr_lane *lane)
-{
-    uint64_t settled = atomic_load_explicit(&lane->durable_seq, memory_order_acquire);
-    uint64_t released = atomic_load_explicit(&lane->released_seq, memory_order_relaxed);
-
-    settled = released < settled ? released : settled;
-    mr_mutex_lock(&lane->mutex);
-    for (const struct mr_reader *r = lane->readers; r != NULL; r = r->next) {
-        uint64_t passed = mr_reader_seq(r) - 1;
-        settled = r->holds && passed < settled ? passed : settled;
-    }
-    mr_mutex_unlock(&lane->mutex);
-    return settled;
-}
-
-static uint64_t lane_settled(struct mr_lane *lane, bool *has_cursors)
-{
-    uint64_t settled = lane_passed(lane);
-    uint64_t cursors = mr_cursors_lowest(lane->journal, lane->index, NULL);
-
-    *has_cursors = mr_cursors_has_bridge(lane->journal, lane->index);
-    return cursors < settled ? cursors : settled;
-}
-
-/* The oldest segment if it is settled and not the last one with a name.  Only the
- * keeper takes segments off, so what is returned stays.
- */
-static struct segment *oldest_settled(struct mr_lane *lane, uint64_t settled)
-{
-    mr_mutex_lock(&lane->mutex);
-    struct segment *oldest = lane->oldest;
-    if (oldest == NULL || oldest->next == NULL || !oldest->next->on_disk || oldest->seq_end == 0 ||
-        oldest->seq_end > settled + 1) {
-        oldest = NULL;
-    }
-    mr_mutex_unlock(&lane->mutex);
-    return oldest;
-}
 
 static uint64_t lane_bytes(struct mr_lane *lane)
 {
@@ -90,7 +47,7 @@ static uint64_t journal_bytes(struct mr_journal *journal)
     return bytes;
 }
 
-static bool lane_has_spare(struct mr_lane *lane)
+bool mr_lane_has_spare(struct mr_lane *lane)
 {
     mr_mutex_lock(&lane->mutex);
     bool has = lane->spare != NULL;
@@ -98,105 +55,13 @@ static bool lane_has_spare(struct mr_lane *lane)
     return has;
 }
 
-static void spare_publish(struct mr_lane *lane, struct segment *spare)
+void mr_spare_publish(struct mr_lane *lane, struct segment *spare)
 {
     mr_mutex_lock(&lane->mutex);
     lane->spare = spare;
     atomic_store_explicit(&lane->spare_state, SPARE_READY, memory_order_relaxed);
     mr_mutex_unlock(&lane->mutex);
     mr_lane_ring_owner(lane);
-}
-
-static bool keep_is_over(const struct mr_lane *lane, const struct segment *segment,
-                         bool has_cursors)
-{
-    uint64_t keep_us = lane->journal->keep_us;
-
-    if (keep_us == 0) {
-        return has_cursors; /* without any bridge history stays while there is room */
-    }
-    int64_t age_us = mr_clock_wall_us() - segment->closed_us;
-    return age_us > 0 && (uint64_t)age_us >= keep_us;
-}
-
-static struct segment *oldest_unlink(struct mr_lane *lane)
-{
-    struct segment *segment = lane->oldest;
-
-    mr_mutex_lock(&lane->mutex);
-    lane->oldest = segment->next;
-    mr_mutex_unlock(&lane->mutex);
-    return segment;
-}
-
-/* It could not go after all. */
-static void oldest_relink(struct mr_lane *lane, struct segment *segment)
-{
-    mr_mutex_lock(&lane->mutex);
-    segment->next = lane->oldest;
-    lane->oldest = segment;
-    mr_mutex_unlock(&lane->mutex);
-}
-
-static void say_no_cursors(struct mr_lane *lane)
-{
-    struct mr_journal *journal = lane->journal;
-
-    if (!journal->said_no_cursors) {
-        journal->said_no_cursors = true;
-        mr_log(MR_LOG_INFO, "journal",
-               "%s: no bridge reads it, so the oldest events make room for new ones at %llu bytes",
-               journal->name, (unsigned long long)journal->max_bytes);
-    }
-}
-
-/* Retire the oldest segment: as the spare if there is none, else its file goes.  False: there is no
- * room to remove it (file systems that copy on write need some); it stays, for another time.
- */
-static bool retire_oldest(struct mr_lane *lane, bool has_cursors, bool for_room)
-{
-    struct segment *segment = oldest_unlink(lane);
-    struct path path;
-
-    if (for_room && !has_cursors) {
-        say_no_cursors(lane);
-    }
-    if (!lane->dropped && !lane_has_spare(lane) && !segment->damaged &&
-        segment->file_bytes == lane->segment_bytes &&
-        segment->header.segment_bytes == lane->segment_bytes) {
-        enum mr_err err = mr_spare_recycle(lane, segment);
-        if (err == MR_ERR_REJECT) {
-            mr_log(MR_LOG_WARN, "journal",
-                   "%s: the segment of record %llu in %s was removed by somebody else; no bridge "
-                   "needs it any more",
-                   lane->journal->name, (unsigned long long)segment->header.seq_first,
-                   lane->folder.text);
-            mr_segment_free(segment);
-            return true;
-        }
-        if (err != MR_OK) {
-            mr_segment_path(lane, segment->header.seq_first, &path);
-            mr_lane_fail(lane, path.text, "cannot be made the next segment");
-            mr_segment_free(segment);
-            return true;
-        }
-        spare_publish(lane, segment);
-        return true;
-    }
-    /* Synced one by one: a power cut must not bring back an older segment without
-     * the one behind it, which would look like lost events.
-     */
-    mr_segment_path(lane, segment->header.seq_first, &path);
-    enum mr_err err = mr_path_remove(path.text);
-    if (err == MR_ERR_FULL) {
-        oldest_relink(lane, segment);
-        return false;
-    }
-    if (err == MR_ERR_IO || mr_dir_sync(lane->folder.text) != MR_OK) {
-        mr_lane_fail(lane, path.text, "cannot be removed");
-    }
-    mr_segment_free(segment);
-    return true;
 }
 
 /* The lane whose events leave no room for another segment of `lane`: itself, or the one
@@ -277,7 +142,7 @@ static enum spare_state spare_fill(struct mr_lane *lane, struct mr_error *why)
         mr_lane_fail(lane, lane->folder.text, "cannot take a new segment");
         return SPARE_PREPARING;
     }
-    spare_publish(lane, spare);
+    mr_spare_publish(lane, spare);
     return SPARE_READY;
 }
 
@@ -286,7 +151,7 @@ static enum spare_state spare_fill(struct mr_lane *lane, struct mr_error *why)
 /* May the oldest segment of `lane` be given up?  *last: its last seq. */
 static bool may_drop(struct mr_lane *lane, uint32_t *price, uint64_t *last)
 {
-    const struct segment *oldest = oldest_settled(lane, lane_passed(lane));
+    const struct segment *oldest = mr_oldest_settled(lane, mr_lane_passed(lane));
     struct holder refuser;
 
     if (oldest == NULL) {
@@ -299,7 +164,7 @@ static bool may_drop(struct mr_lane *lane, uint32_t *price, uint64_t *last)
 /* Why nothing is given up although it might be: `why` says it then. */
 static void say_refuser(struct mr_lane *lane, struct mr_error *why)
 {
-    const struct segment *oldest = oldest_settled(lane, lane_passed(lane));
+    const struct segment *oldest = mr_oldest_settled(lane, mr_lane_passed(lane));
     struct holder refuser;
     uint32_t price;
 
@@ -358,7 +223,7 @@ static bool drop_oldest(struct mr_lane *lane, enum spare_state state)
     return where != NULL &&
            mr_drop_do(where, last, state == SPARE_NO_DISK ? MR_DROP_DISK : MR_DROP_MAX_SIZE) ==
                MR_OK &&
-           retire_oldest(where, true, true);
+           mr_oldest_retire(where, true, true);
 }
 
 /* No spare can be made: say why to whoever asks for the lane's state. */
@@ -378,11 +243,11 @@ static void spare_keep_ready(struct mr_lane *lane, uint64_t settled, bool has_cu
 {
     struct mr_error why = {.code = MR_OK};
 
-    while (!lane_has_spare(lane) && !atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
-        struct segment *oldest = oldest_settled(lane, settled);
+    while (!mr_lane_has_spare(lane) && !atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
+        struct segment *oldest = mr_oldest_settled(lane, settled);
 
-        if (oldest != NULL && keep_is_over(lane, oldest, has_cursors)) {
-            if (!retire_oldest(lane, has_cursors, false)) {
+        if (oldest != NULL && mr_keep_is_over(lane, oldest, has_cursors)) {
+            if (!mr_oldest_retire(lane, has_cursors, false)) {
                 return;
             }
             continue;
@@ -394,7 +259,7 @@ static void spare_keep_ready(struct mr_lane *lane, uint64_t settled, bool has_cu
         if (oldest == NULL && drop_oldest(lane, state)) {
             continue;
         }
-        if (oldest == NULL || !retire_oldest(lane, has_cursors, true)) {
+        if (oldest == NULL || !mr_oldest_retire(lane, has_cursors, true)) {
             say_refuser(lane, &why);
             spare_missing(lane, state, &why);
             return;
@@ -414,8 +279,8 @@ static void relieve_disk(struct mr_lane *lane, uint64_t settled, bool has_cursor
         now_ns - lane->relieved_ns < relieve_every_ns) {
         return;
     }
-    bool gone = oldest_settled(lane, settled) != NULL ? retire_oldest(lane, has_cursors, true)
-                                                      : drop_oldest(lane, SPARE_NO_DISK);
+    bool gone = mr_oldest_settled(lane, settled) != NULL ? mr_oldest_retire(lane, has_cursors, true)
+                                                         : drop_oldest(lane, SPARE_NO_DISK);
     if (gone) {
         lane->relieved_ns = now_ns;
         mr_wake_ring(&lane->commit_wake);
@@ -425,14 +290,14 @@ static void relieve_disk(struct mr_lane *lane, uint64_t settled, bool has_cursor
 static void retire_settled(struct mr_lane *lane, uint64_t settled, bool has_cursors)
 {
     for (;;) {
-        struct segment *oldest = oldest_settled(lane, settled);
+        struct segment *oldest = mr_oldest_settled(lane, settled);
         bool over = lane->dropped ? lane->journal->room_wanted : lane_bytes(lane) > lane->max_bytes;
 
-        if (oldest == NULL || !(over || keep_is_over(lane, oldest, has_cursors)) ||
+        if (oldest == NULL || !(over || mr_keep_is_over(lane, oldest, has_cursors)) ||
             atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
             return;
         }
-        if (!retire_oldest(lane, has_cursors, over)) {
+        if (!mr_oldest_retire(lane, has_cursors, over)) {
             return;
         }
     }
@@ -528,7 +393,7 @@ static void keep_forecast(struct mr_lane *lane, uint64_t settled, bool has_curso
 void mr_lane_keep(struct mr_lane *lane)
 {
     bool has_cursors;
-    uint64_t settled = lane_settled(lane, &has_cursors);
+    uint64_t settled = mr_lane_settled(lane, &has_cursors);
 
     if (!atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
         close_written(lane);

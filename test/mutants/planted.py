@@ -89,7 +89,7 @@ MUTANTS = (
            "} else if (proof) {", "} else if (proof && first_seq == 0) {", JOURNAL),
     # ---- what is given back ----
     Mutant("segment-retired-early", "a segment is recycled one event before it is settled",
-           "src/journal/keeper.c",
+           "src/journal/retire.c",
            "oldest->seq_end > settled + 1)", "oldest->seq_end > settled + 2)", JOURNAL),
     Mutant("cursor-in-place", "a cursor overwrites its newer copy, so a torn write loses it",
            "src/journal/cursor.c",

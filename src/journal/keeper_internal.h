@@ -1,0 +1,32 @@
+/* keeper_internal.h - between the keeper's rounds (keeper.c) and the segments that go (retire.c).
+ *
+ * Thread: the keeper's.
+ * Memory: none.   Time: a walk over readers and cursors; what goes costs a rename or a removal and
+ * a flush of the folder.
+ */
+#ifndef MR_JOURNAL_KEEPER_INTERNAL_H
+#define MR_JOURNAL_KEEPER_INTERNAL_H
+
+#include "journal/journal_internal.h"
+
+bool mr_lane_has_spare(struct mr_lane *lane);
+void mr_spare_publish(struct mr_lane *lane, struct segment *spare);
+
+/* What everybody but the cursors has passed; what everybody has.  *has_cursors: of a bridge. */
+uint64_t mr_lane_passed(struct mr_lane *lane);
+uint64_t mr_lane_settled(struct mr_lane *lane, bool *has_cursors);
+
+/* The oldest segment if it is settled and not the last one with a name.  Only the
+ * keeper takes segments off, so what is returned stays.
+ */
+struct segment *mr_oldest_settled(struct mr_lane *lane, uint64_t settled);
+
+/* ... and it need not stay for `keep`. */
+bool mr_keep_is_over(const struct mr_lane *lane, const struct segment *segment, bool has_cursors);
+
+/* Retire the oldest segment: as the spare if there is none, else its file goes.  False: there is no
+ * room to remove it (file systems that copy on write need some); it stays, for another time.
+ */
+bool mr_oldest_retire(struct mr_lane *lane, bool has_cursors, bool for_room);
+
+#endif

@@ -1,0 +1,140 @@
+/* retire.c - which segments of a lane nobody needs any more, and how one goes.
+ *
+ * DESIGN
+ *
+ * A segment is settled when cursors (as they are on disk), the owner's release, readers
+ * that hold and durable_seq have passed its last seq.  When it goes is the keeper's to say; here is
+ * whether it may, and what becomes of its file: the next spare, if there is none, else nothing.
+ *
+ * INVARIANT
+ *
+ *   Segments go oldest first, and the newest that has a name always stays: it is where
+ *   the numbering goes on after a restart.
+ */
+#include "journal/keeper_internal.h"
+
+#include "os/clock.h"
+
+uint64_t mr_lane_passed(struct mr_lane *lane)
+{
+    uint64_t settled = atomic_load_explicit(&lane->durable_seq, memory_order_acquire);
+    uint64_t released = atomic_load_explicit(&lane->released_seq, memory_order_relaxed);
+
+    settled = released < settled ? released : settled;
+    mr_mutex_lock(&lane->mutex);
+    for (const struct mr_reader *r = lane->readers; r != NULL; r = r->next) {
+        uint64_t passed = mr_reader_seq(r) - 1;
+        settled = r->holds && passed < settled ? passed : settled;
+    }
+    mr_mutex_unlock(&lane->mutex);
+    return settled;
+}
+
+uint64_t mr_lane_settled(struct mr_lane *lane, bool *has_cursors)
+{
+    uint64_t settled = mr_lane_passed(lane);
+    uint64_t cursors = mr_cursors_lowest(lane->journal, lane->index, NULL);
+
+    *has_cursors = mr_cursors_has_bridge(lane->journal, lane->index);
+    return cursors < settled ? cursors : settled;
+}
+
+struct segment *mr_oldest_settled(struct mr_lane *lane, uint64_t settled)
+{
+    mr_mutex_lock(&lane->mutex);
+    struct segment *oldest = lane->oldest;
+    if (oldest == NULL || oldest->next == NULL || !oldest->next->on_disk || oldest->seq_end == 0 ||
+        oldest->seq_end > settled + 1) {
+        oldest = NULL;
+    }
+    mr_mutex_unlock(&lane->mutex);
+    return oldest;
+}
+
+bool mr_keep_is_over(const struct mr_lane *lane, const struct segment *segment, bool has_cursors)
+{
+    uint64_t keep_us = lane->journal->keep_us;
+
+    if (keep_us == 0) {
+        return has_cursors; /* without any bridge history stays while there is room */
+    }
+    int64_t age_us = mr_clock_wall_us() - segment->closed_us;
+    return age_us > 0 && (uint64_t)age_us >= keep_us;
+}
+
+static struct segment *oldest_unlink(struct mr_lane *lane)
+{
+    struct segment *segment = lane->oldest;
+
+    mr_mutex_lock(&lane->mutex);
+    lane->oldest = segment->next;
+    mr_mutex_unlock(&lane->mutex);
+    return segment;
+}
+
+/* It could not go after all. */
+static void oldest_relink(struct mr_lane *lane, struct segment *segment)
+{
+    mr_mutex_lock(&lane->mutex);
+    segment->next = lane->oldest;
+    lane->oldest = segment;
+    mr_mutex_unlock(&lane->mutex);
+}
+
+static void say_no_cursors(struct mr_lane *lane)
+{
+    struct mr_journal *journal = lane->journal;
+
+    if (!journal->said_no_cursors) {
+        journal->said_no_cursors = true;
+        mr_log(MR_LOG_INFO, "journal",
+               "%s: no bridge reads it, so the oldest events make room for new ones at %llu bytes",
+               journal->name, (unsigned long long)journal->max_bytes);
+    }
+}
+
+bool mr_oldest_retire(struct mr_lane *lane, bool has_cursors, bool for_room)
+{
+    struct segment *segment = oldest_unlink(lane);
+    struct path path;
+
+    if (for_room && !has_cursors) {
+        say_no_cursors(lane);
+    }
+    if (!lane->dropped && !mr_lane_has_spare(lane) && !segment->damaged &&
+        segment->file_bytes == lane->segment_bytes &&
+        segment->header.segment_bytes == lane->segment_bytes) {
+        enum mr_err err = mr_spare_recycle(lane, segment);
+        if (err == MR_ERR_REJECT) {
+            mr_log(MR_LOG_WARN, "journal",
+                   "%s: the segment of record %llu in %s was removed by somebody else; no bridge "
+                   "needs it any more",
+                   lane->journal->name, (unsigned long long)segment->header.seq_first,
+                   lane->folder.text);
+            mr_segment_free(segment);
+            return true;
+        }
+        if (err != MR_OK) {
+            mr_segment_path(lane, segment->header.seq_first, &path);
+            mr_lane_fail(lane, path.text, "cannot be made the next segment");
+            mr_segment_free(segment);
+            return true;
+        }
+        mr_spare_publish(lane, segment);
+        return true;
+    }
+    /* Synced one by one: a power cut must not bring back an older segment without
+     * the one behind it, which would look like lost events.
+     */
+    mr_segment_path(lane, segment->header.seq_first, &path);
+    enum mr_err err = mr_path_remove(path.text);
+    if (err == MR_ERR_FULL) {
+        oldest_relink(lane, segment);
+        return false;
+    }
+    if (err == MR_ERR_IO || mr_dir_sync(lane->folder.text) != MR_OK) {
+        mr_lane_fail(lane, path.text, "cannot be removed");
+    }
+    mr_segment_free(segment);
+    return true;
+}
