@@ -10,7 +10,7 @@
  * The table in memory has the same order.  A slot that was forgotten is written as
  * such (flag), and used again for the next name.
  */
-#include "journal/journal_internal.h"
+#include "journal/keeper_internal.h"
 #include "journal/live.h"
 
 #include "os/clock.h"
@@ -347,19 +347,32 @@ bool mr_cursors_has_bridge(struct mr_journal *journal, uint32_t lane)
     return has;
 }
 
-uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *highest)
+uint64_t mr_cursors_held(const struct mr_journal *journal, uint32_t lane)
 {
     uint64_t lowest = UINT64_MAX;
+
+    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+        const struct mr_cursor *cursor = &journal->cursors[i];
+
+        if (cursor->used && cursor->lane_index == lane) {
+            uint64_t behind = mr_cursor_holds_behind(cursor);
+            lowest = behind < lowest ? behind : lowest;
+        }
+    }
+    return lowest;
+}
+
+uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *highest)
+{
     uint64_t top = 0;
 
     mr_mutex_lock(&journal->cursor_mutex);
+    uint64_t lowest = mr_cursors_held(journal, lane);
     for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
         const struct mr_cursor *cursor = &journal->cursors[i];
 
         if (cursor->used && cursor->lane_index == lane) {
             uint64_t seq = atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed);
-            uint64_t behind = mr_cursor_holds_behind(cursor);
-            lowest = behind < lowest ? behind : lowest;
             top = seq > top ? seq : top;
         }
     }
@@ -517,6 +530,8 @@ enum mr_err mr_cursor_open_behind(struct mr_journal *journal, const char *name, 
             "that are gone: millrace journal forget NAME --data %s",
             journal->name, MR_CURSORS_MAX, journal->folder.text);
     } else if (cursor == NULL) {
+        uint64_t oldest = mr_lane_floor(&journal->lanes[lane]); /* since `seq` was chosen */
+        seq = seq < oldest ? oldest : seq;
         cursor = unused;
         err = mr_cursor_slot_make(journal, cursor, name, lane, seq, why);
     }

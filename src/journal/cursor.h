@@ -32,7 +32,9 @@ enum mr_err mr_cursor_open(struct mr_journal *journal, const char *name, uint32_
                            enum mr_cursor_start start, struct mr_cursor **out, bool *is_new,
                            struct mr_error *why) MR_MUST_USE;
 
-/* The same, but a new one has settled everything up to `seq` (<= durable). */
+/* The same, but a new one has settled everything up to `seq` (<= durable), or what the lane does
+ * not hold any more.
+ */
 enum mr_err mr_cursor_open_behind(struct mr_journal *journal, const char *name, uint32_t lane,
                                   uint64_t seq, struct mr_cursor **out, bool *is_new,
                                   struct mr_error *why) MR_MUST_USE;
@@ -70,7 +72,9 @@ enum mr_cursor_rule mr_cursor_rule(const struct mr_cursor *cursor);
 
 /* Put it anywhere, backwards too, together with the rule; on disk when this returns.  Its books
  * (books.h) say what was passed over: given up if it leads, else confirmed; or repeated.  The
- * caller knows that the lane holds what is behind `seq`, and that nobody sets it meanwhile.
+ * caller knows that nobody sets it meanwhile.
+ * AGAIN: backwards, and the lane does not hold what is behind `seq` any more (mr_lane_stats() says
+ * from where on it does); nothing was changed.
  */
 enum mr_err mr_cursor_put(struct mr_cursor *cursor, uint64_t seq,
                           enum mr_cursor_rule rule) MR_MUST_USE;

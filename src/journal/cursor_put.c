@@ -83,6 +83,10 @@ enum mr_err mr_cursor_put(struct mr_cursor *cursor, uint64_t seq, enum mr_cursor
 
     mr_mutex_lock(&journal->cursor_mutex);
     uint64_t from = mr_cursor_get(cursor);
+    if (seq < from && seq < mr_lane_floor(cursor->lane)) {
+        mr_mutex_unlock(&journal->cursor_mutex);
+        return MR_ERR_AGAIN;
+    }
     if (seq < from) {
         moves_add(&moves, cursor, from, seq, MR_COLUMN_REPEATED);
     } else if (seq > from) {

@@ -16,6 +16,11 @@ void mr_spare_publish(struct mr_lane *lane, struct segment *spare);
 uint64_t mr_lane_passed(struct mr_lane *lane);
 uint64_t mr_lane_settled(struct mr_lane *lane, bool *has_cursors);
 
+/* Behind which record the lowest cursor (on disk) of `lane` holds; UINT64_MAX: there is none. Under
+ * cursor_mutex.
+ */
+uint64_t mr_cursors_held(const struct mr_journal *journal, uint32_t lane);
+
 /* The oldest segment if it is settled and not the last one with a name.  Only the
  * keeper takes segments off, so what is returned stays.
  */
@@ -24,8 +29,9 @@ struct segment *mr_oldest_settled(struct mr_lane *lane, uint64_t settled);
 /* ... and it need not stay for `keep`. */
 bool mr_keep_is_over(const struct mr_lane *lane, const struct segment *segment, bool has_cursors);
 
-/* Retire the oldest segment: as the spare if there is none, else its file goes.  False: there is no
- * room to remove it (file systems that copy on write need some); it stays, for another time.
+/* Retire the oldest segment, which was found settled: as the spare if there is none, else its file
+ * goes.  False: it stays, for another time; somebody has begun to need it, or there is no room to
+ * remove it (file systems that copy on write need some).
  */
 bool mr_oldest_retire(struct mr_lane *lane, bool has_cursors, bool for_room);
 

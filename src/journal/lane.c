@@ -300,6 +300,14 @@ void mr_lane_stats(struct mr_lane *lane, struct mr_lane_stats *out)
     mr_mutex_unlock(&lane->mutex);
 }
 
+uint64_t mr_lane_floor(struct mr_lane *lane)
+{
+    mr_mutex_lock(&lane->mutex);
+    uint64_t floor = lane->oldest == NULL ? 0 : lane->oldest->header.seq_first - 1;
+    mr_mutex_unlock(&lane->mutex);
+    return floor;
+}
+
 uint64_t mr_lane_bytes_behind(struct mr_lane *lane, uint64_t seq)
 {
     uint64_t durable_seq = mr_lane_durable(lane);

@@ -203,6 +203,10 @@ enum mr_err mr_cursor_live_end(struct mr_cursor *cursor, uint64_t seq, enum mr_c
     struct cursor_slot slot = {.seq = seq};
 
     mr_mutex_lock(&journal->cursor_mutex);
+    if (seq < mr_cursor_get(cursor) && seq < mr_lane_floor(cursor->lane)) {
+        mr_mutex_unlock(&journal->cursor_mutex);
+        return MR_ERR_AGAIN;
+    }
     books_join(cursor, seq, &slot.books);
     enum mr_cursor_rule before = mr_cursor_rule(cursor);
     atomic_store_explicit(&cursor->rule, rule, memory_order_relaxed);

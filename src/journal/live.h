@@ -35,7 +35,8 @@ enum mr_err mr_cursor_live_begin(struct mr_cursor *cursor, uint64_t from, struct
 /* Give it up: the cursor is put to `seq` under `rule`, and its books take over the other's.
  * Backlog that is passed over is given up; what either had settled behind `seq` is repeated.
  * With `seq` = live, when the cursor has come to `from`, the two are joined and nothing is
- * either.  On disk when this returns; nobody sets either of them meanwhile.
+ * either.  On disk when this returns; nobody sets either of them meanwhile.  AGAIN: as
+ * mr_cursor_put().
  */
 enum mr_err mr_cursor_live_end(struct mr_cursor *cursor, uint64_t seq,
                                enum mr_cursor_rule rule) MR_MUST_USE;

@@ -6,6 +6,9 @@
  * that hold and durable_seq have passed its last seq.  When it goes is the keeper's to say; here is
  * whether it may, and what becomes of its file: the next spare, if there is none, else nothing.
  *
+ * A round of the keeper takes its time (it fills files), and a cursor may be put back meanwhile. So
+ * what was settled at its beginning is only a hint: the last look is in oldest_unlink().
+ *
  * INVARIANT
  *
  *   Segments go oldest first, and the newest that has a name always stays: it is where
@@ -15,19 +18,26 @@
 
 #include "os/clock.h"
 
-uint64_t mr_lane_passed(struct mr_lane *lane)
+/* The mutex is held. */
+static uint64_t passed_now(const struct mr_lane *lane)
 {
     uint64_t settled = atomic_load_explicit(&lane->durable_seq, memory_order_acquire);
     uint64_t released = atomic_load_explicit(&lane->released_seq, memory_order_relaxed);
 
     settled = released < settled ? released : settled;
-    mr_mutex_lock(&lane->mutex);
     for (const struct mr_reader *r = lane->readers; r != NULL; r = r->next) {
         uint64_t passed = mr_reader_seq(r) - 1;
         settled = r->holds && passed < settled ? passed : settled;
     }
-    mr_mutex_unlock(&lane->mutex);
     return settled;
+}
+
+uint64_t mr_lane_passed(struct mr_lane *lane)
+{
+    mr_mutex_lock(&lane->mutex);
+    uint64_t passed = passed_now(lane);
+    mr_mutex_unlock(&lane->mutex);
+    return passed;
 }
 
 uint64_t mr_lane_settled(struct mr_lane *lane, bool *has_cursors)
@@ -39,12 +49,18 @@ uint64_t mr_lane_settled(struct mr_lane *lane, bool *has_cursors)
     return cursors < settled ? cursors : settled;
 }
 
+/* Has everybody who has passed `settled` passed the whole segment? */
+static bool is_settled(const struct segment *segment, uint64_t settled)
+{
+    return segment->seq_end != 0 && segment->seq_end <= settled + 1;
+}
+
 struct segment *mr_oldest_settled(struct mr_lane *lane, uint64_t settled)
 {
     mr_mutex_lock(&lane->mutex);
     struct segment *oldest = lane->oldest;
-    if (oldest == NULL || oldest->next == NULL || !oldest->next->on_disk || oldest->seq_end == 0 ||
-        oldest->seq_end > settled + 1) {
+    if (oldest == NULL || oldest->next == NULL || !oldest->next->on_disk ||
+        !is_settled(oldest, settled)) {
         oldest = NULL;
     }
     mr_mutex_unlock(&lane->mutex);
@@ -62,13 +78,26 @@ bool mr_keep_is_over(const struct mr_lane *lane, const struct segment *segment, 
     return age_us > 0 && (uint64_t)age_us >= keep_us;
 }
 
+/* Take the oldest segment off the list.  NULL: somebody has begun to need it since it was looked at
+ * (a cursor that was put back, or is new; a reader that holds).  Looked at again and taken off in
+ * one step: who came before finds it whole, and who comes now finds that it is gone.
+ */
 static struct segment *oldest_unlink(struct mr_lane *lane)
 {
+    struct mr_journal *journal = lane->journal;
     struct segment *segment = lane->oldest;
 
+    mr_mutex_lock(&journal->cursor_mutex);
+    uint64_t cursors = mr_cursors_held(journal, lane->index);
     mr_mutex_lock(&lane->mutex);
-    lane->oldest = segment->next;
+    uint64_t passed = passed_now(lane);
+    if (is_settled(segment, cursors < passed ? cursors : passed)) {
+        lane->oldest = segment->next;
+    } else {
+        segment = NULL;
+    }
     mr_mutex_unlock(&lane->mutex);
+    mr_mutex_unlock(&journal->cursor_mutex);
     return segment;
 }
 
@@ -98,6 +127,9 @@ bool mr_oldest_retire(struct mr_lane *lane, bool has_cursors, bool for_room)
     struct segment *segment = oldest_unlink(lane);
     struct path path;
 
+    if (segment == NULL) {
+        return false;
+    }
     if (for_room && !has_cursors) {
         say_no_cursors(lane);
     }

@@ -54,6 +54,11 @@ void mr_segment_free(struct segment *segment);
 struct segment *mr_segment_of(const struct mr_lane *lane, uint64_t seq);
 struct segment *mr_segment_of_life(const struct mr_lane *lane, uint64_t life);
 
+/* Behind which record the oldest one of the lane stands, 0 if it has no segment.  Under the
+ * journal's cursor_mutex none goes, so a cursor may be put there.
+ */
+uint64_t mr_lane_floor(struct mr_lane *lane);
+
 /* Bytes of all files of the lane; the mutex is held. */
 uint64_t mr_segments_bytes(const struct mr_lane *lane);
 

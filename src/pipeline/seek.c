@@ -15,7 +15,7 @@
  * A second position (live.c) ends with the jump: all goes on behind the new place, in order.
  *
  * Only what the journal holds can come: the keeper may retire a segment while the jump
- * is made, so the cursor is looked at once more when it is on disk and holds it.
+ * is made; then the cursor is not put, and it is looked again from where on there is any.
  */
 #include "pipeline/bridge_internal.h"
 
@@ -41,10 +41,10 @@ static uint64_t lane_floor(struct mr_bridge *b)
 static enum mr_err seek_cursor(struct mr_bridge *b, uint64_t *seq, enum mr_cursor_rule rule)
 {
     bool forward = rule != MR_CURSOR_LEADS && *seq >= mr_cursor_get(b->cursor);
-    uint64_t oldest = forward ? 0 : lane_floor(b);
     enum mr_err err;
 
     do {
+        uint64_t oldest = forward ? 0 : lane_floor(b);
         *seq = *seq < oldest ? oldest : *seq;
         if (b->live.open && rule == MR_CURSOR_LEADS) {
             err = mr_cursor_live_end(b->cursor, *seq, rule);
@@ -54,8 +54,7 @@ static enum mr_err seek_cursor(struct mr_bridge *b, uint64_t *seq, enum mr_curso
         } else {
             err = mr_cursor_put(b->cursor, *seq, rule);
         }
-        oldest = forward ? 0 : lane_floor(b);
-    } while (err == MR_OK && *seq < oldest);
+    } while (err == MR_ERR_AGAIN);
     return err;
 }
 

@@ -26,6 +26,7 @@ BROKER = ("unit/test_ackgate", "unit/test_broker", "unit/test_session_qos2", "un
 PIPELINE = ("unit/test_pipeline", "unit/test_pipeline_position", "unit/test_pipeline_epochs",
             "unit/test_pipeline_room")
 BOOKS = ("unit/test_books",)
+RETIRE = ("unit/test_journal_retire",)
 GATES = ("unit/test_gates",)
 REPAIR = ("unit/test_journal_repair", "unit/test_cli_journal")
 FORECAST = ("unit/test_forecast",)
@@ -90,7 +91,15 @@ MUTANTS = (
     # ---- what is given back ----
     Mutant("segment-retired-early", "a segment is recycled one event before it is settled",
            "src/journal/retire.c",
-           "oldest->seq_end > settled + 1)", "oldest->seq_end > settled + 2)", JOURNAL),
+           "segment->seq_end <= settled + 1;", "segment->seq_end <= settled + 2;", JOURNAL),
+    Mutant("segment-retired-under-a-seek", "a segment goes although a cursor was put back in front "
+           "of it since the keeper looked", "src/journal/retire.c",
+           "is_settled(segment, cursors < passed ? cursors : passed)",
+           "is_settled(segment, cursors != 0 ? passed : cursors)", RETIRE),
+    Mutant("put-behind-what-is-gone", "a cursor is put back behind records that the lane does not "
+           "hold any more", "src/journal/cursor_put.c",
+           "if (seq < from && seq < mr_lane_floor(cursor->lane)) {",
+           "if (seq > from && seq < mr_lane_floor(cursor->lane)) {", RETIRE),
     Mutant("cursor-in-place", "a cursor overwrites its newer copy, so a torn write loses it",
            "src/journal/cursor.c",
            "uint8_t copy = !cursor->newer_copy;", "uint8_t copy = cursor->newer_copy;", JOURNAL),

@@ -95,6 +95,7 @@ static void check_copies(uint64_t from, uint64_t to, unsigned wanted)
 
 static void test_every_event_exactly_once(uint64_t seed)
 {
+    journal_keep_us = (uint64_t)3600 * 1000000; /* a crash that takes the cursor back */
     struct mr_journal *journal = begin();
     struct mr_rng rng;
     enum mr_bridge_state state = MR_BRIDGE_UP;
@@ -126,6 +127,7 @@ static void test_every_event_exactly_once(uint64_t seed)
     check_copies(1, EVENTS, 1);
     with_faults = false;
     journal_remove(journal);
+    journal_keep_us = 0;
 }
 
 static struct mr_books_row books;
