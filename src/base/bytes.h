@@ -60,6 +60,24 @@ static inline bool mr_append(void *into, size_t size, size_t *len, const void *a
     return true;
 }
 
+/* Are these `len` bytes the same?  For names of a few dozen, where a call costs more than they do.
+ */
+static inline bool mr_bytes_equal(const uint8_t *a, const uint8_t *b, size_t len)
+{
+    uint64_t differ = 0;
+
+    if (len >= 8) {
+        for (size_t i = 0; i + 8 < len; i += 8) {
+            differ |= mr_get_u64(a + i) ^ mr_get_u64(b + i);
+        }
+        return (differ | (mr_get_u64(a + len - 8) ^ mr_get_u64(b + len - 8))) == 0;
+    }
+    for (size_t i = 0; i < len; i++) {
+        differ |= a[i] ^ b[i];
+    }
+    return differ == 0;
+}
+
 static inline void mr_put_be16(uint8_t *at, uint16_t v)
 {
     at[0] = (uint8_t)(v >> 8);

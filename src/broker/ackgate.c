@@ -22,11 +22,13 @@
  * Rejected: one list per connection.  Every release would touch as many cache
  * lines as there are connections.
  *
- * INVARIANTS (checked by gate_check and run_check after every change)
+ * INVARIANTS (checked by gate_check when an entry is made, cut or released, by run_check when
+ * bytes may leave)
  *
  *   (1) 0 <= head - tail <= entries_max.
  *   (2) Sequence numbers do not decrease from tail to head.
- *   (3) seq_last is the seq at head - 1, or of the last entry released.
+ *   (3) seq_last is the seq at head - 1, or of the last entry released.  `open` is NULL or the
+ *       entry at head - 1; `full` says whether there is one to make.
  *   (4) begin <= due <= end <= room; [due, end) is exactly the sum of the
  *       bytes of this connection's entries in the ring.
  *   (5) After release(D) either the caller's array is full or the oldest
@@ -37,13 +39,11 @@
 enum { ACKS_FIRST_BYTES = 64 }; /* 11 PUBACKs; the pool's smallest buffer */
 
 struct mr_ackgate {
-    uint64_t head;         /* entries ever made */
-    uint64_t tail;         /* entries ever released */
-    uint64_t seq_last;     /* newest seq accepted by hold() */
-    uint64_t seq_released; /* newest seq passed to release() */
-    uint64_t mask;         /* entries_max - 1 */
-    uint64_t held;         /* acks in the ring */
-    bool open;             /* the newest entry may grow */
+    struct mr_ackgate_front front; /* first: mr_ackgate_front() */
+    uint64_t head;                 /* entries ever made */
+    uint64_t tail;                 /* entries ever released */
+    uint64_t seq_released;         /* newest seq passed to release() */
+    uint64_t mask;                 /* entries_max - 1 */
     struct mr_bufpool *pool;
     struct mr_owed *ring;
 };
@@ -52,11 +52,12 @@ static void gate_check(const struct mr_ackgate *gate)
 {
     mr_assert(gate->tail <= gate->head);
     mr_assert(gate->head - gate->tail <= gate->mask + 1);
+    mr_assert(gate->front.full == (gate->head - gate->tail > gate->mask));
     if (gate->head != gate->tail) {
         const struct mr_owed *oldest = &gate->ring[gate->tail & gate->mask];
         const struct mr_owed *newest = &gate->ring[(gate->head - 1) & gate->mask];
         mr_assert(oldest->seq <= newest->seq);
-        mr_assert(newest->seq == gate->seq_last);
+        mr_assert(newest->seq == gate->front.seq_last);
     }
 }
 
@@ -126,55 +127,46 @@ static enum mr_err acks_grow(struct mr_ackgate *gate, struct mr_acks *acks, uint
     return MR_OK;
 }
 
-enum mr_err mr_ackgate_reserve(struct mr_ackgate *gate, struct mr_acks *acks, uint32_t len)
+enum mr_err mr_ackgate_make_room(struct mr_ackgate *gate, struct mr_acks *acks, uint32_t len)
 {
     const struct mr_acks_run *run = acks->run;
 
-    if (MR_UNLIKELY(gate->head - gate->tail > gate->mask)) {
+    if (gate->front.full) {
         return MR_ERR_FULL;
     }
-    if (MR_LIKELY(run != NULL && len <= run->room - run->end)) {
+    if (run != NULL && len <= run->room - run->end) {
         return MR_OK;
     }
     return acks_grow(gate, acks, len);
 }
 
-void mr_ackgate_hold(struct mr_ackgate *gate, struct mr_acks *acks, uint64_t conn_id, uint64_t seq,
-                     const void *bytes, uint32_t len)
+static void ring_changed(struct mr_ackgate *gate)
 {
-    struct mr_acks_run *run = acks->run;
+    gate->front.full = gate->head - gate->tail > gate->mask;
+}
 
-    mr_assert(seq >= gate->seq_last && run != NULL && len <= run->room - run->end);
+struct mr_owed *mr_ackgate_enter(struct mr_ackgate *gate, uint64_t conn_id)
+{
+    struct mr_owed *owed = &gate->ring[gate->head & gate->mask];
 
-    memcpy(run->bytes + run->end, bytes, len);
-    run->end += len;
-    run->held += 1;
-
-    struct mr_owed *owed = &gate->ring[(gate->head - 1) & gate->mask];
-    if (!gate->open || owed->conn_id != conn_id) {
-        mr_assert(gate->head - gate->tail <= gate->mask);
-        owed = &gate->ring[gate->head & gate->mask];
-        *owed = (struct mr_owed){.conn_id = conn_id};
-        gate->head += 1;
-        gate->open = true;
-    }
-    owed->seq = seq;
-    owed->bytes += len;
-    owed->acks += 1;
-    gate->seq_last = seq;
-    gate->held += 1;
     gate_check(gate);
-    run_check(run);
+    mr_assert(!gate->front.full);
+    *owed = (struct mr_owed){.seq = gate->front.seq_last, .conn_id = conn_id};
+    gate->head += 1;
+    gate->front.open = owed;
+    ring_changed(gate);
+    return owed;
 }
 
 uint64_t mr_ackgate_seq_last(const struct mr_ackgate *gate)
 {
-    return gate->seq_last;
+    return gate->front.seq_last;
 }
 
 void mr_ackgate_cut(struct mr_ackgate *gate)
 {
-    gate->open = false;
+    gate_check(gate);
+    gate->front.open = NULL;
 }
 
 bool mr_ackgate_is_crowded(const struct mr_ackgate *gate)
@@ -196,20 +188,21 @@ size_t mr_ackgate_release(struct mr_ackgate *gate, uint64_t durable_seq, struct 
     gate->seq_released = durable_seq;
     while (count < out_max && mr_ackgate_is_due(gate, durable_seq)) {
         out[count] = gate->ring[gate->tail & gate->mask];
-        gate->held -= out[count].acks;
+        gate->front.held -= out[count].acks;
         gate->tail += 1;
         count += 1;
     }
     if (gate->head == gate->tail) {
-        gate->open = false; /* the newest entry has left; it must not grow */
+        gate->front.open = NULL; /* the newest entry has left; it must not grow */
     }
+    ring_changed(gate);
     gate_check(gate);
     return count;
 }
 
 uint64_t mr_ackgate_held(const struct mr_ackgate *gate)
 {
-    return gate->held;
+    return gate->front.held;
 }
 
 void mr_acks_allow(struct mr_acks *acks, const struct mr_owed *owed)

@@ -55,6 +55,21 @@ struct mr_owed {
     uint32_t acks;
 };
 
+/* What every PUBLISH meets of a gate, so that the two calls it makes are inlined; the whole is
+ * ackgate.c's, which keeps it.
+ */
+struct mr_ackgate_front {
+    struct mr_owed *open; /* the newest entry while it may grow; else NULL */
+    uint64_t seq_last;    /* newest seq accepted by hold() */
+    uint64_t held;        /* acks in the ring */
+    bool full;            /* of entries */
+};
+
+static inline struct mr_ackgate_front *mr_ackgate_front(struct mr_ackgate *gate)
+{
+    return (struct mr_ackgate_front *)(void *)gate; /* its first member */
+}
+
 /* `entries_max`: power of two; bounds connections × reads waiting for the disk.
  * `pool` outlives the gate.
  */
@@ -66,8 +81,18 @@ void mr_ackgate_close(struct mr_ackgate *gate);
  * that cannot be undone.  FULL: stop reading from the connection and try again
  * after the next release.
  */
-enum mr_err mr_ackgate_reserve(struct mr_ackgate *gate, struct mr_acks *acks,
-                               uint32_t len) MR_MUST_USE;
+enum mr_err mr_ackgate_make_room(struct mr_ackgate *gate, struct mr_acks *acks,
+                                 uint32_t len) MR_MUST_USE; /* where there is none yet */
+MR_MUST_USE static inline enum mr_err mr_ackgate_reserve(struct mr_ackgate *gate,
+                                                         struct mr_acks *acks, uint32_t len)
+{
+    const struct mr_acks_run *run = acks->run;
+
+    if (MR_LIKELY(run != NULL && len <= run->room - run->end && !mr_ackgate_front(gate)->full)) {
+        return MR_OK;
+    }
+    return mr_ackgate_make_room(gate, acks, len);
+}
 
 /* Three quarters of the entries are in use: what comes of its own accord had better wait. */
 bool mr_ackgate_is_crowded(const struct mr_ackgate *gate);
@@ -75,8 +100,27 @@ bool mr_ackgate_is_crowded(const struct mr_ackgate *gate);
 /* Hold one ack of `len` bytes (reserved before) until `seq` is durable.  In
  * journal order: `seq` may not be lower than that of any earlier call.
  */
-void mr_ackgate_hold(struct mr_ackgate *gate, struct mr_acks *acks, uint64_t conn_id, uint64_t seq,
-                     const void *bytes, uint32_t len);
+struct mr_owed *mr_ackgate_enter(struct mr_ackgate *gate, uint64_t conn_id); /* a new entry */
+static inline void mr_ackgate_hold(struct mr_ackgate *gate, struct mr_acks *acks, uint64_t conn_id,
+                                   uint64_t seq, const void *bytes, uint32_t len)
+{
+    struct mr_ackgate_front *front = mr_ackgate_front(gate);
+    struct mr_acks_run *run = acks->run;
+    struct mr_owed *owed = front->open;
+
+    mr_assert(seq >= front->seq_last && run != NULL && len <= run->room - run->end);
+    if (MR_UNLIKELY(owed == NULL || owed->conn_id != conn_id)) {
+        owed = mr_ackgate_enter(gate, conn_id);
+    }
+    memcpy(run->bytes + run->end, bytes, len);
+    run->end += len;
+    run->held += 1;
+    owed->seq = seq;
+    owed->bytes += len;
+    owed->acks += 1;
+    front->seq_last = seq;
+    front->held += 1;
+}
 
 /* For answers that wait for nothing but their turn behind earlier ones: the
  * lowest seq that may be held now.

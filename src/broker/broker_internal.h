@@ -121,6 +121,8 @@ void bans_note_left(struct client *client); /* it was connected */
 /* What is known about this topic; valid until the next call. */
 struct topic_entry *topic_look_up(struct client *client, struct mr_span topic);
 void topics_drop(struct client *client);
+/* Of trees and groups: while it is the same, so is who is subscribed to what. */
+uint64_t topics_version(const struct mr_shard *shard);
 /* May someone in another shard be listening? */
 bool topic_is_wanted_abroad(const struct mr_shard *shard, struct mr_span topic);
 /* May clients publish to it?  0, or the reason why not. */
@@ -320,6 +322,8 @@ enum verdict connect_refuse(struct client *client, uint8_t version, uint8_t reas
                             const char *what);
 enum verdict handle_auth(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *frame);
+/* Behind a publish that was accepted: as many more as are just like it; bytes used. */
+size_t publish_run(struct client *client, struct mr_span bytes);
 enum verdict handle_puback(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_pubrec(struct client *client, const struct mr_mqtt_frame *frame);
 enum verdict handle_pubrel(struct client *client, const struct mr_mqtt_frame *frame);

@@ -168,6 +168,10 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
         rest.len -= frame.total_bytes;
         if (MR_UNLIKELY(verdict == PACKET_JOINING)) {
             mr_conn_pause(conn); /* what it sent behind its CONNECT waits */
+        } else if (frame.type == MR_MQTT_PUBLISH && rest.len != 0) {
+            size_t used = publish_run(client, rest);
+            rest.at += used;
+            rest.len -= used;
         }
     }
     gates_cut(shard);

@@ -139,6 +139,12 @@ static struct topic_entry *entry_find(struct client *client, struct mr_span topi
     return entry;
 }
 
+/* Both only ever rise, so their sum stays the same only if both do. */
+uint64_t topics_version(const struct mr_shard *shard)
+{
+    return mr_subtree_version(shard->subtree) + shares_version(shard->broker->shares);
+}
+
 struct topic_entry *topic_look_up(struct client *client, struct mr_span topic)
 {
     struct mr_subtree *tree = client->shard->subtree;
@@ -148,9 +154,8 @@ struct topic_entry *topic_look_up(struct client *client, struct mr_span topic)
                     memcmp(entry->text, topic.at, topic.len) != 0)) {
         entry = entry_find(client, topic);
     }
-    /* Both only ever rise, so their sum stays the same only if both do. */
     struct shares *shares = client->shard->broker->shares;
-    uint64_t version = mr_subtree_version(tree) + shares_version(shares);
+    uint64_t version = topics_version(client->shard);
     if (MR_UNLIKELY(entry->tree_version != version)) {
         entry->tree_version = version;
         entry->subscribed = mr_subtree_has(tree, topic);

@@ -288,6 +288,23 @@ enum mr_err mr_lane_append(struct mr_lane *lane, struct mr_record_raw *record,
     return MR_OK;
 }
 
+uint64_t mr_lane_append_again(struct mr_lane *lane, const struct mr_event_again *again,
+                              struct mr_span payload)
+{
+    size_t bound = RECORD_OVERHEAD_MAX + payload.len + again->names_bytes;
+
+    if (MR_UNLIKELY(lane->batch == NULL || again->name->generation != lane->names.generation ||
+                    (size_t)(lane->limit - lane->at) < bound + MR_BATCH_ALIGN ||
+                    bound > lane->record_bytes_max + RECORD_OVERHEAD_MAX ||
+                    atomic_load_explicit(&lane->failed, memory_order_relaxed))) {
+        return 0;
+    }
+    lane->at = mr_record_put_again(lane->at, again->name->id, again->qos,
+                                   again->received_us - lane->time_base_us, payload);
+    lane->payload_bytes += payload.len;
+    return lane->seq_next++;
+}
+
 uint64_t mr_lane_next_seq(const struct mr_lane *lane)
 {
     return lane->seq_next;

@@ -310,6 +310,20 @@ uint8_t *mr_record_put(uint8_t *out, const struct mr_record_raw *record, int64_t
     return put_raw(out, record->body);
 }
 
+uint8_t *mr_record_put_again(uint8_t *out, uint32_t name_id, uint8_t qos, int64_t delta_us,
+                             struct mr_span payload)
+{
+    uint64_t delta = mr_zigzag(delta_us);
+    size_t size = 2 + mr_varint_size(delta) + mr_varint_size(name_id) + payload.len;
+
+    out = mr_put_varint(out, size);
+    *out++ = MR_RECORD_EVENT;
+    *out++ = qos; /* all other flags are 0, MR_NAMING_REFERENCE too */
+    out = mr_put_varint(out, delta);
+    out = mr_put_varint(out, name_id);
+    return put_raw(out, payload);
+}
+
 static inline struct mr_span take_lengthed(struct mr_take *take)
 {
     return mr_take_bytes(take, mr_take_varint(take));

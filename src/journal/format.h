@@ -145,6 +145,12 @@ size_t mr_record_size(const struct mr_record_raw *record, int64_t time_base_us);
 uint8_t *mr_record_put(uint8_t *out, const struct mr_record_raw *record, int64_t time_base_us,
                        const uint8_t **payload_at);
 
+/* The same of an event of QoS 0 or 1 that has a name by reference, a payload and nothing else: what
+ * comes by the million.
+ */
+uint8_t *mr_record_put_again(uint8_t *out, uint32_t name_id, uint8_t qos, int64_t delta_us,
+                             struct mr_span payload);
+
 /* Take the next record off `take`.  MR_ERR_CORRUPT: it does not parse.
  * Unknown types decode to their `body`.
  */

@@ -131,6 +131,20 @@ struct mr_appended {
 enum mr_err mr_lane_append(struct mr_lane *lane, struct mr_record_raw *record,
                            struct mr_name_ref *name, struct mr_appended *out) MR_MUST_USE;
 
+/* An event of a client and topic that the lane has just had, with a payload and nothing else. */
+struct mr_event_again {
+    const struct mr_name_ref *name; /* as mr_lane_append() has left it */
+    size_t names_bytes;             /* of client id, user name and topic together */
+    int64_t received_us;
+    uint8_t qos; /* 0 or 1 */
+};
+
+/* Append it: its seq.  0: nothing was done, and it is mr_lane_append() that makes room, names it
+ * anew or says why not.
+ */
+uint64_t mr_lane_append_again(struct mr_lane *lane, const struct mr_event_again *again,
+                              struct mr_span payload) MR_MUST_USE;
+
 /* Call at the end of each turn of the owner's loop: hands over what gathered if
  * the commit thread is free and it is time.  Returns in how many ns to call
  * again (-1: when the wake rings).

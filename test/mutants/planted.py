@@ -154,6 +154,11 @@ MUTANTS = (
            "src/broker/gates.c",
            "return held && client->gate == GATE_DISK ? GATE_DISK : GATE_MEMORY;",
            "return held && client->gate > GATE_MEMORY ? GATE_DISK : GATE_MEMORY;", GATES),
+    Mutant("run-of-any-topic", "a publish behind another goes to the topic of that one, whatever "
+           "its own is, if it is as long",
+           "src/broker/publish_run.c",
+           "!mr_bytes_equal(at + 2, run->topic->text, topic_len)) {",
+           "at[2] != run->topic->text[0]) {", BROKER + ("unit/test_publish_run",)),
     # ---- QoS 2 ----
     Mutant("duplicate-check-dropped", "a QoS 2 PUBLISH that comes again makes a second event",
            "src/broker/handle_publish.c",
