@@ -29,6 +29,9 @@
  * events had been flushed.  An acknowledgement beyond that came too early; they are
  * counted, and the program ends with 1.
  *
+ * --wait: connected, it says so on stderr and begins when a line comes on stdin, so that
+ * others can read their counters in between.
+ *
  * Rejected: one thread per core.  The second core belongs to the server.
  *
  * INVARIANTS
@@ -85,6 +88,7 @@ struct load {
     const char *topic;
     const char *ledger;
     const char *durable_path;
+    bool wait;
 
     struct load_conn *conns;
     size_t packet_bytes; /* differs only with the length of the topic: fixed by %07 */
@@ -428,6 +432,16 @@ static void load_report(const struct load *load, const struct load_cpu *cpu)
     bench_json_close(&json);
 }
 
+static void load_wait(void)
+{
+    char line[16];
+
+    (void)fprintf(stderr, "connected\n");
+    if (fgets(line, sizeof(line), stdin) == NULL) {
+        bench_fail("nobody said that the load may begin");
+    }
+}
+
 static void load_check_options(const struct load *load)
 {
     if (load->port == 0 || load->port > UINT16_MAX) {
@@ -473,6 +487,7 @@ int main(int argc, char **argv)
         {"drain", BENCH_U64, &load.drain_s, "seconds to wait for the last acks"},
         {"ledger", BENCH_TEXT, &load.ledger, "file for `device sent acked` lines"},
         {"durable", BENCH_TEXT, &load.durable_path, "what bench_trace.so writes: check each ack"},
+        {"wait", BENCH_FLAG, &load.wait, "connect, say `connected`, begin at a line on stdin"},
         {"server-pid", BENCH_U64, &load.server_pid, "read this process's CPU before and after"},
         {NULL, BENCH_FLAG, NULL, NULL},
     };
@@ -488,6 +503,9 @@ int main(int argc, char **argv)
         load_durable_map(&load);
     }
     load_connect(&load);
+    if (load.wait) {
+        load_wait();
+    }
 
     cpu.server_begin_ns = bench_process_cpu_ns(load.server_pid);
     cpu.own_ns = -bench_cpu_ns();
