@@ -1,0 +1,3 @@
+# shellcheck shell=bash
+filled "$HERE/benthos/benthos.yaml.in" >"$FOLDER/benthos.yaml"
+exec "$TO/program" run "$FOLDER/benthos.yaml"

@@ -1,0 +1,2 @@
+# shellcheck shell=bash
+exec "$TO/program" "$PORT" "$SERVERS" "$TOPIC"

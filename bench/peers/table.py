@@ -1,0 +1,114 @@
+"""table - from figures to the section "Beside what one would pick instead"."""
+
+import datetime
+
+from measure import COUNTS
+from peer import CLASSES, PEERS, PRODUCTS
+from report import machine, median, spread, table, write_between
+from loads import LOADS
+from subjects import ROOT
+
+TITLES = {
+    "a": "(a) 100 connections, 50 publishes a write, QoS 1, 100 bytes",
+    "b": "(b) 1,000 connections, one publish in flight each",
+}
+
+
+def times(results, load, name, own):
+    """How much more CPU an event costs than with millrace."""
+    theirs = median(results, f"{load}/{name}", "cpu_ns")
+    ours = median(results, f"{load}/{own}", "cpu_ns")
+    return f"{theirs / ours:.1f}" if theirs and ours else ""
+
+
+def came_out(results, name):
+    """What the verification found over all repetitions."""
+    runs = results.get(name, [])
+    found = {key: sum(run.get(key, 0) for run in runs)
+             for key in ("missing", "twice", "reordered", "moved", "unknown")}
+    acked = sum(run["acked"] for run in runs)
+    unacked = sum(run["sent"] - run["acked"] for run in runs)
+    words = [f"{found[key]:,} {word}" for key, word in
+             (("missing", "lost"), ("twice", "twice"), ("unknown", "unknown")) if found[key]]
+    if found["moved"]:
+        words.append(f"no key: {found['moved'] / max(acked, 1):.0%} in another partition than the "
+                     "device's first")
+    if found["reordered"]:
+        words.append(f"{found['reordered']:,} out of order")
+    if unacked:
+        words.append(f"{unacked:,} never acknowledged")
+    return "; ".join(words) if words else "every event once, in order"
+
+
+def bridges(results, load):
+    header = ["", "class", "acknowledged, events/s", "in Kafka, events/s", "its CPU, µs/event",
+              "× millrace on disk", "× millrace in memory", "machine's CPU, µs/event",
+              "Kafka's CPU, µs/event", "generator's CPU, µs/event", "what came out"]
+    rows = []
+    for peer in PEERS:
+        name = f"{load}/{peer.name}"
+        if not peer.bridge or name not in results:
+            continue
+        rows.append([peer.title, peer.durability, spread(results, name, "events_per_s"),
+                     spread(results, name, "end_to_end"), spread(results, name, "cpu_ns", 1e-3, 2),
+                     times(results, load, peer.name, "millrace_disk"),
+                     times(results, load, peer.name, "millrace_memory"),
+                     spread(results, name, "machine_cpu_ns", 1e-3, 2),
+                     spread(results, name, "kafka_cpu_ns", 1e-3, 2),
+                     spread(results, name, "generator_cpu_ns", 1e-3, 2),
+                     came_out(results, name)])
+    return table(header, rows) if rows else None
+
+
+def brokers(results, load):
+    header = ["broker alone", "class", "acknowledged, events/s", "its CPU, µs/event",
+              "× millrace on disk", "× millrace in memory", "PUBACK p50 / p99, ms"]
+    rows = []
+    for peer in PEERS:
+        name = f"{load}/{peer.name}"
+        if peer.bridge or name not in results:
+            continue
+        rows.append([peer.title, peer.durability, spread(results, name, "events_per_s"),
+                     spread(results, name, "cpu_ns", 1e-3, 2),
+                     times(results, load, peer.name, "journal_disk"),
+                     times(results, load, peer.name, "journal_memory"),
+                     f"{spread(results, name, 'puback_p50', 1e-3, 2)} / "
+                     f"{spread(results, name, 'puback_p99', 1e-3, 2)}"])
+    return table(header, rows) if rows else None
+
+
+def best(results):
+    """The sentence of the whole section."""
+    said = []
+    for load in LOADS:
+        costs = {name: median(results, f"{load}/{name}", "cpu_ns") for name in PRODUCTS}
+        costs = {name: cost for name, cost in costs.items() if cost}
+        ours = median(results, f"{load}/millrace_disk", "cpu_ns")
+        if not costs or not ours:
+            continue
+        name = min(costs, key=costs.get)
+        title = next(peer.title for peer in PEERS if peer.name == name)
+        said.append(f"({load}) {title} costs {costs[name] / ours:.1f} times the CPU of millrace "
+                    "with everything on disk")
+    return "The best product among them: in " + "; in ".join(said) + "." if said else ""
+
+
+def markdown(results, args):
+    events = ", ".join(f"{int(count * args.scale):,} in ({load})" for load, count in COUNTS.items())
+    parts = [f"Measured {datetime.date.today().isoformat()} on {machine()}; {args.reps} "
+             f"repetitions, median (lowest to highest); {events}, of the fast ones up to ten times "
+             "as many. " + "; ".join(f"{name}: {what}" for name, what in CLASSES.items()) + ".",
+             best(results)]
+    for load in COUNTS:
+        both = [part for part in (bridges(results, load), brokers(results, load)) if part]
+        if both:
+            parts += [f"### {TITLES[load]}", *both]
+    if "failed" in results:
+        parts.append("**Runs that failed and do not count:** " + "; ".join(
+            line.splitlines()[0] for line in results["failed"]))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write_document(text):
+    path = ROOT / "docs/BENCHMARKS.md"
+    path.write_text(write_between(path.read_text(), "peers", text))
