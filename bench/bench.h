@@ -131,6 +131,12 @@ size_t bench_client_id(char *into, size_t size, uint64_t device);
 
 /* ---- MQTT 3.1.1, the client's side (bench_mqtt.c) ---- */
 
+/* A connected, blocking socket with TCP_NODELAY to 127.0.0.1:port; ends the process without. */
+int bench_mqtt_dial(uint16_t port);
+
+/* Write a CONNECT with clean session and no keep-alive; returns its bytes. */
+size_t bench_mqtt_connect_packet(uint8_t *at, size_t size, const char *client_id);
+
 /* Connect to 127.0.0.1:port and do CONNECT/CONNACK; ends the process if it does
  * not work.  The descriptor is non-blocking with TCP_NODELAY afterwards.
  */

@@ -10,7 +10,7 @@
 
 #include <librdkafka/rdkafka.h>
 
-enum { BENCH_PARTITIONS_MAX = 256, BENCH_KAFKA_MS = 10000 };
+enum { BENCH_PARTITIONS_MAX = 256, BENCH_KAFKA_MS = 30000 };
 
 struct bench_kafka {
     rd_kafka_t *client; /* a consumer at read_committed, without a group */

@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int mqtt_dial(uint16_t port)
+int bench_mqtt_dial(uint16_t port)
 {
     const int on = 1;
     struct sockaddr_in target = {
@@ -34,25 +34,31 @@ static int mqtt_dial(uint16_t port)
     return fd;
 }
 
-int bench_mqtt_connect(uint16_t port, const char *client_id)
+size_t bench_mqtt_connect_packet(uint8_t *at, size_t size, const char *client_id)
 {
     /* Protocol MQTT, level 4, clean session, no keep-alive (sections 3.1.2.1 to 3.1.2.10). */
     static const uint8_t variable[] = {0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 0};
-    static const uint8_t accepted[] = {0x20, 2, 0, 0};
     const size_t id_len = strlen(client_id);
+    size_t len = 2;
+
+    mr_assert(2 + sizeof(variable) + 2 + id_len <= size && id_len < 100);
+    memcpy(at + len, variable, sizeof(variable));
+    len += sizeof(variable);
+    mr_put_be16(at + len, (uint16_t)id_len);
+    memcpy(at + len + 2, client_id, id_len);
+    len += 2 + id_len;
+    at[0] = 0x10;
+    at[1] = (uint8_t)(len - 2);
+    return len;
+}
+
+int bench_mqtt_connect(uint16_t port, const char *client_id)
+{
+    static const uint8_t accepted[] = {0x20, 2, 0, 0};
     uint8_t packet[128];
     uint8_t answer[4];
-    size_t len = 2;
-    int fd = mqtt_dial(port);
-
-    mr_assert(id_len < 100);
-    memcpy(packet + len, variable, sizeof(variable));
-    len += sizeof(variable);
-    mr_put_be16(packet + len, (uint16_t)id_len);
-    memcpy(packet + len + 2, client_id, id_len);
-    len += 2 + id_len;
-    packet[0] = 0x10;
-    packet[1] = (uint8_t)(len - 2);
+    size_t len = bench_mqtt_connect_packet(packet, sizeof(packet), client_id);
+    int fd = bench_mqtt_dial(port);
 
     if (write(fd, packet, len) != (ssize_t)len ||
         recv(fd, answer, sizeof(answer), MSG_WAITALL) != (ssize_t)sizeof(answer)) {

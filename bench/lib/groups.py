@@ -11,6 +11,9 @@ from beside import beside_plan
 from loads import PROFILES, VARIANTS
 
 
+SCALE_CONNECTIONS = (10, 1000, 15_000)
+
+
 @dataclass
 class Group:
     name: str
@@ -66,11 +69,36 @@ def groups():
             a_2=lambda b: b.run_kafka("a", shards=2),
             b_1=lambda b: b.run_kafka("b"),
             b_2=lambda b: b.run_kafka("b", shards=2))),
+        Group("catchup", 3, named(
+            "catchup",
+            rdkafka=lambda b: b.run_catchup_rdkafka(),
+            gateway=lambda b: b.run_catchup(),
+            live=lambda b: b.run_catchup_live())),
+        Group("overload", 3, named(
+            "overload",
+            peak=lambda b: b.run_overload(None),
+            x150=lambda b: b.run_overload(1.5),
+            x300=lambda b: b.run_overload(3))),
+        Group("scale", 3, named("scale", **{
+            f"{subject}_{count}": lambda b, s=subject, count=count: b.run_scale(s, count)
+            for count in SCALE_CONNECTIONS for subject in ("floor", "journal")}), kafka=False),
+        Group("backlog", 1, named("backlog", gateway=lambda b: b.run_backlog()), kafka=False),
         Group("bytes", 3, named("bytes", journal=lambda b: b.run_bytes()), kafka=False),
-        Group("idle", 1, named(
+        Group("idle", 2, named(
             "idle",
             floor=lambda b: b.run_idle("floor"),
-            gateway=lambda b: b.run_idle("gateway")), kafka=False),
+            gateway=lambda b: b.run_idle("gateway"),
+            tls_floor=lambda b: b.run_idle_tls("floor"),
+            tls_gateway=lambda b: b.run_idle_tls("gateway")), kafka=False),
+        Group("connect", 7, named(
+            "connect",
+            floor=lambda b: b.run_connect("floor"),
+            gateway=lambda b: b.run_connect("gateway")), kafka=False),
+        Group("tls", 3, named(
+            "tls",
+            openssl=lambda b: b.run_openssl(),
+            floor=lambda b: b.run_handshakes("floor"),
+            gateway=lambda b: b.run_handshakes("gateway")), kafka=False),
         Group("recovery", 1, named("recovery", journal=lambda b: b.run_recovery()), kafka=False),
         Group("sessions", 1, named("sessions", gateway=lambda b: b.run_sessions()), kafka=False),
         Group("sustained", 1, named(

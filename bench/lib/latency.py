@@ -60,7 +60,7 @@ class Latency(Loads):
     def open_loop(port, pid, rate, *more):
         """1,000 connections that publish when an event is due, whatever the server does."""
         return ["--port", port, "--server-pid", pid, "--rate", rate, "--connections", 1000,
-                "--burst", 1, "--window", 1000, "--bytes", PAYLOAD_BYTES, *more]
+                "--burst", 1, "--window", 1000, "--bytes", PAYLOAD_BYTES, "--realtime", *more]
 
     def run_latency_rdkafka(self):
         return self.follow_rdkafka(1000, 1, RATE, self.scaled(SECONDS * RATE))

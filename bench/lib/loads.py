@@ -67,8 +67,9 @@ class Loads(Subjects):
                        generator_cpu_ns=said["own_cpu_ns_per_event"],
                        generator_share=said["own_cpu_share"])
         if "late_share" in said:
-            figures.update(late_share=said["late_share"], late_p99=said["late_us_p99"],
-                           taken_p50=said["taken_us_p50"], taken_p99=said["taken_us_p99"])
+            figures.update(due=said["due"], late_share=said["late_share"],
+                           late_p99=said["late_us_p99"], taken_p50=said["taken_us_p50"],
+                           taken_p99=said["taken_us_p99"])
         return figures
 
     # ---- subjects under one of the loads ----

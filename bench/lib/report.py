@@ -7,7 +7,9 @@ import re
 import statistics
 
 from beside import SHAPES
+from groups import SCALE_CONNECTIONS
 from latency import RATE
+from limits import BACKLOG_EVENTS, SCALE_RATE
 from scorecard import scorecard
 from subjects import ROOT
 
@@ -145,6 +147,65 @@ def sustained_table(results):
                   "PUBACK p50 / p99, ms", "memory at most, MiB"], rows)
 
 
+def catchup_table(results):
+    rows = [[label, spread(results, name, "end_to_end"),
+             spread(results, name, "calm_p99", 1e-3, 2), spread(results, name, "live_p99", 1e-3, 2)]
+            for name, label in (("catchup/rdkafka", "librdkafka alone, from memory"),
+                                ("catchup/gateway", "millrace"),
+                                ("catchup/live", f"millrace, {RATE:,} events/s more all the time"))]
+    return table(["", "in Kafka, events/s", "PUBACK p99 before, ms", "PUBACK p99 meanwhile, ms"],
+                 rows)
+
+
+def overload_table(results):
+    rows = [[label, spread(results, name, "events_per_s"), spread(results, name, "end_to_end"),
+             both(results, name, "taken_p50", "taken_p99"), spread(results, name, "cpu_ns"),
+             spread(results, name, "memory", 2**-20)]
+            for name, label in (("overload/peak", "as acknowledgements allow"),
+                                ("overload/x150", "150 % offered"),
+                                ("overload/x300", "300 % offered"))]
+    return table(["", "acknowledged, events/s", "in Kafka, events/s",
+                  "PUBACK p50 / p99 of what was accepted, ms", "CPU ns/event",
+                  "memory at most, MiB"], rows)
+
+
+def scale_table(results):
+    rows = [[f"{count:,}", spread(results, f"scale/floor_{count}", "cpu_ns"),
+             spread(results, f"scale/journal_{count}", "cpu_ns"),
+             ratio(results, f"scale/journal_{count}", f"scale/floor_{count}")]
+            for count in SCALE_CONNECTIONS]
+    return table(["connections", "floor server, CPU ns/event", "millrace, journal only",
+                  "× floor"], rows)
+
+
+def idle_table(results):
+    rows = [[label, spread(results, f"idle/{name}", "bytes_per_connection"),
+             ratio(results, f"idle/{name}", f"idle/{floor}", "bytes_per_connection"),
+             spread(results, f"idle/{name}", "idle_cpu_ms", 1, 2)]
+            for name, floor, label in (("floor", "floor", "floor server"),
+                                       ("gateway", "floor", "millrace"),
+                                       ("tls_floor", "tls_floor", "OpenSSL echo server"),
+                                       ("tls_gateway", "tls_floor", "millrace, TLS"))]
+    return table(["slope between 2,000 and 15,000 connections", "bytes a connection", "×",
+                  "CPU with 15,000, ms/s"], rows)
+
+
+def connect_table(results):
+    rows = [[label, spread(results, name, "visits_per_s"), spread(results, name, "cpu_ns", 1e-3, 1),
+             spread(results, name, "visit_p99", 1e-3, 2)]
+            for name, label in (("connect/floor", "floor server"), ("connect/gateway", "millrace"))]
+    return table(["connect, CONNECT, CONNACK, close", "visits/s", "CPU µs/visit", "p99, ms"], rows)
+
+
+def tls_table(results):
+    rows = [[label, spread(results, name, "handshake_ns", 1e-3, 0),
+             spread(results, name, "cpu_ns", 1e-3, 0)]
+            for name, label in (("tls/openssl", "`openssl speed`: a signature, twice X25519"),
+                                ("tls/floor", "OpenSSL echo server"),
+                                ("tls/gateway", "millrace"))]
+    return table(["", "handshake, CPU µs", "whole visit, CPU µs"], rows)
+
+
 def facts(results, *rows):
     """One line each: label, run, key, scale, digits."""
     return table(["", ""], [[label, spread(results, name, key, scale, digits)]
@@ -206,23 +267,37 @@ SECTIONS = {
                 lambda r: latency_table(r) + "\n\n" + disk_table(r)),
     "followed": ("As fast as possible, with a consumer beside it", followed_table),
     "shards": ("One shard and two", shards_table),
+    "catchup": (f"Behind an outage: {BACKLOG_EVENTS:,} events, then Kafka again", catchup_table),
+    "overload": ("Beyond the peak, load (a), open loop", overload_table),
+    "scale": (f"From few connections to many, {SCALE_RATE:,} events/s in all", scale_table),
+    "backlog": ("On a journal that is empty, and behind a backlog", lambda r: facts(
+        r, ("backlog, bytes", "backlog/gateway", "bytes", 1, 0),
+        ("journal bytes/s while it was made (events of 16,000 bytes)", "backlog/gateway",
+         "fill_bytes_per_s", 1, 0),
+        ("CPU ns/event of (a), empty", "backlog/gateway", "empty_cpu_ns", 1, 0),
+        ("CPU ns/event of (a), behind it", "backlog/gateway", "cpu_ns", 1, 0),
+        ("memory at most, MiB", "backlog/gateway", "memory", 2**-20, 0))),
     "bytes": ("Journal", lambda r: facts(
         r, ("journal bytes per payload byte, 100-byte events at 10,000/s", "bytes/journal",
             "bytes_per_payload_byte", 1, 2),
+        ("the same as it is written, in whole pages", "bytes/journal", "pages_per_payload_byte",
+         1, 2),
         ("events a commit there", "bytes/journal", "events_per_commit", 1, 1))),
     "recovery": ("Start behind a kill", lambda r: facts(
         r, ("journal at the kill, bytes", "recovery/journal", "journal_bytes", 1, 0),
         ("from start to the first CONNACK behind it, ms (caches dropped)", "recovery/journal",
-         "recovery_ms", 1, 0))),
+         "recovery_ms", 1, 0),
+        ("its segments read with CRC32C, MB/s", "recovery/journal", "read_per_s", 1e-6, 0),
+        ("`millrace journal verify`, MB/s", "recovery/journal", "verify_per_s", 1e-6, 0))),
+    "connect": ("Connections that come and go, 100 at a time", connect_table),
+    "tls": ("TLS handshakes (TLS 1.3, P-256, X25519)", tls_table),
     "sessions": ("Sessions", lambda r: facts(
         r, ("persistent sessions, each with a subscription", "sessions/gateway", "sessions", 1, 0),
         ("made, s", "sessions/gateway", "made_s", 1, 2),
         ("all back at once, s", "sessions/gateway", "back_s", 1, 2),
         ("after kill -9: start to the first CONNACK, ms", "sessions/gateway", "restart_ms", 1, 0),
         ("then all back at once, s", "sessions/gateway", "again_s", 1, 2))),
-    "idle": ("Memory of one idle connection, bytes (slope between 2,000 and 15,000)",
-             lambda r: facts(r, ("floor server", "idle/floor", "bytes_per_connection", 1, 0),
-                             ("millrace", "idle/gateway", "bytes_per_connection", 1, 0))),
+    "idle": ("An idle connection", idle_table),
 }
 
 

@@ -1,10 +1,10 @@
 """runs - all measurements there are."""
 
 from beside import Beside
-from latency import Latency
+from limits import Limits
 from resources import Resources
 from starts import Starts
 
 
-class Runs(Beside, Latency, Resources, Starts):
+class Runs(Beside, Limits, Resources, Starts):
     """Each run_* is one measurement: it starts what it needs, and returns a dict of figures."""

@@ -16,6 +16,7 @@ from typing import Callable
 from stats import interval, median
 
 DISK = "disk"  # acknowledged once fdatasync has returned
+NONE = "not asked"
 DISK_KAFKA = "disk, Kafka acks=all"
 
 
@@ -89,6 +90,12 @@ def one(name, key, scale=1.0):
     return lambda runs: runs[name][key] * scale
 
 
+def steepness(subject):
+    """CPU per event of 15,000 connections over that of 10."""
+    return lambda runs: (runs[f"scale/{subject}_15000"]["cpu_ns"]
+                         / runs[f"scale/{subject}_10"]["cpu_ns"])
+
+
 RATE = "{:,.0f}"
 
 ROWS = [
@@ -97,7 +104,13 @@ ROWS = [
     Row("1", "the same", "librdkafka alone, from memory", "", 0, "a",
         over("a/kafka", "a/rdkafka", "end_to_end")),
     Row("1", "generator, CPU ns/event", "150", "<=", 150, "a",
-        one("a/kafka", "generator_cpu_ns"), RATE, "none"),
+        one("a/kafka", "generator_cpu_ns"), RATE, NONE),
+    Row("1", "exactly_once, events/s into Kafka", "at_least_once", ">=", 0.7, "cost",
+        over("cost/exactly", "cost/raw", "end_to_end")),
+    Row("1", "events/s into Kafka, sustained, read back", "2,000,000", ">=", 2e6, "sustained",
+        one("sustained/at_least", "end_to_end"), RATE),
+    Row("1", "exactly_once, sustained", "at_least_once", ">=", 0.7, "sustained",
+        over("sustained/exactly", "sustained/at_least", "end_to_end")),
     Row("2", "own tax: CPU ns/event − (floor + librdkafka alone)", "60", "<=", 60, "a",
         lambda runs: runs["a/kafka"]["cpu_ns"] - runs["a/floor"]["cpu_ns"]
         - runs["a/rdkafka"]["cpu_ns"], RATE),
@@ -119,6 +132,51 @@ ROWS = [
         / runs["latency/rawfs"]["commit_p99"]),
     Row("4", "publish to consumer, p99, at 20,000/s", "librdkafka to consumer", "<=", 1.3,
         "latency", over("latency/kafka", "latency/rdkafka", "consumer_p99")),
+    Row("4", "catch-up behind an outage, events/s", "librdkafka alone, from memory", ">=", 0.8,
+        "catchup", over("catchup/gateway", "catchup/rdkafka", "end_to_end")),
+    Row("4", "PUBACK p99 at 20,000/s while it catches up", "the same without", "<=", 1.5,
+        "catchup", lambda runs: runs["catchup/live"]["live_p99"]
+        / runs["catchup/live"]["calm_p99"]),
+    Row("5", "idle connection, bytes (beside the kernel's 3,965)", "512", "<=", 512, "idle",
+        one("idle/gateway", "bytes_per_connection"), RATE, NONE),
+    Row("5", "idle TLS connection, bytes", "OpenSSL echo server", "<=", 1.2, "idle",
+        over("idle/tls_gateway", "idle/tls_floor", "bytes_per_connection"), durability=NONE),
+    Row("5", "CPU while 15,000 connections are idle, ms/s", "5", "<=", 5.0, "idle",
+        one("idle/gateway", "idle_cpu_ms"), durability=NONE),
+    Row("5", "journal bytes per payload byte, 10,000/s of 100 bytes", "1.25", "<=", 1.25, "bytes",
+        one("bytes/journal", "bytes_per_payload_byte"), durability=DISK),
+    Row("M14", "the same in whole pages, as it is written", "1", "", 0, "bytes",
+        one("bytes/journal", "pages_per_payload_byte"), durability=DISK),
+    Row("6", "goodput at 150 % of the peak", "the peak", ">=", 0.95, "overload",
+        over("overload/x150", "overload/peak", "end_to_end")),
+    Row("6", "goodput at 300 % of the peak", "the peak", ">=", 0.95, "overload",
+        over("overload/x300", "overload/peak", "end_to_end")),
+    Row("6", "PUBACK p99 of what is accepted, at 300 %", "at the peak", "", 0, "overload",
+        over("overload/x300", "overload/peak", "taken_p99")),
+    Row("6", "most memory, at 300 %", "at the peak", "", 0, "overload",
+        over("overload/x300", "overload/peak", "memory")),
+    Row("6", "events/s into Kafka, pipelined, two shards", "one shard", "", 0, "shards",
+        over("shards/a_2", "shards/a_1", "end_to_end")),
+    Row("6", "CPU per event at 50,000/s, 15,000 connections over 10", "the same of the floor", "<=",
+        1.15, "scale", lambda runs: steepness("journal")(runs) / steepness("floor")(runs),
+        durability=DISK),
+    Row("6", "CPU per event, pipelined, behind a large backlog", "on an empty journal", "<=", 1.15,
+        "backlog", lambda runs: runs["backlog/gateway"]["cpu_ns"]
+        / runs["backlog/gateway"]["empty_cpu_ns"], durability=DISK),
+    Row("M15", "CONNECT to CONNACK, a second", "floor server", ">=", 0.7, "connect",
+        over("connect/gateway", "connect/floor", "visits_per_s"), durability=NONE),
+    Row("M17", "a journal verified, bytes/s", "the same files read with CRC32C", ">=", 0.7,
+        "recovery", lambda runs: runs["recovery/journal"]["verify_per_s"]
+        / runs["recovery/journal"]["read_per_s"], durability=DISK),
+    Row("M17", "start behind a kill, journal bytes/s to the first CONNACK", "the same", ">=", 0.7,
+        "recovery", lambda runs: runs["recovery/journal"]["start_per_s"]
+        / runs["recovery/journal"]["read_per_s"], durability=DISK),
+    Row("M18", "TLS handshakes/s of a core (TLS 1.3, P-256, X25519)", "`openssl speed`", ">=",
+        0.75, "tls", lambda runs: runs["tls/openssl"]["handshake_ns"]
+        / runs["tls/gateway"]["handshake_ns"], durability=NONE),
+    Row("M18", "the same, with the visit", "OpenSSL echo server", "", 0, "tls",
+        lambda runs: runs["tls/floor"]["cpu_ns"] / runs["tls/gateway"]["cpu_ns"],
+        durability=NONE),
 ]
 
 

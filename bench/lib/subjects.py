@@ -88,6 +88,32 @@ class Subjects:
             wait_until(lambda: port_open(port), 10, "the floor server's start")
             yield server, port
 
+    def certificate(self):
+        """(certificate, key) of an EC key, made once."""
+        cert, key = self.work / "cert.pem", self.work / "key.pem"
+        if not cert.exists():
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                            "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
+                            "/CN=localhost", "-out", cert, "-keyout", key], check=True,
+                           stderr=subprocess.DEVNULL)
+        return cert, key
+
+    @contextlib.contextmanager
+    def tls_server(self, subject):
+        """The least of a TLS server, or the gateway with a TLS listener."""
+        cert, key = self.certificate()
+        port = free_port()
+        if subject == "floor":
+            with process([self.build / "bench_tls", "--port", port, "--cert", cert, "--key", key],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+                wait_until(lambda: port_open(port), 10, "the TLS server's start")
+                yield server, port
+            return
+        listener = (f'tls: {{ bind: "127.0.0.1:{port}", allow_anonymous: true, '
+                    f'tls: {{ certfile: {cert}, keyfile: {key} }} }}')
+        with self.gateway(None, listeners=listener) as (server, _):
+            yield server, port
+
     def gateway_config(self, folder, port, admin, topic, shards, more):
         """`more`: `mqtt` and `journal`, what stands in those sections; `bridge`, its keys."""
         config = f"""\
