@@ -1,4 +1,4 @@
-/* drops_internal.h - what the keeper and the journal ask of drops.c.
+/* drops_internal.h - what the keeper and the journal ask of drops.c and drops_file.c.
  *
  * Thread: open, close: as the journal's.  The others: the keeper's.
  * Memory: drops.h.   Time: a walk over the cursors.
@@ -6,11 +6,34 @@
 #ifndef MR_JOURNAL_DROPS_INTERNAL_H
 #define MR_JOURNAL_DROPS_INTERNAL_H
 
+#include "journal/drops.h"
 #include "journal/journal_internal.h"
+
+/* A slot of the file; number 0: free. */
+struct drop_slot {
+    struct mr_drop drop;
+    uint64_t number; /* goes up with each that is written */
+};
+
+struct drops {
+    struct drop_slot slots[MR_DROPS_MAX];
+    uint64_t number_last;
+    struct mr_file file;
+};
+
+/* ---- the file (drops_file.c) ---- */
 
 /* The cursors are open. */
 enum mr_err mr_drops_open(struct mr_journal *journal, struct mr_error *why) MR_MUST_USE;
 void mr_drops_close(struct mr_journal *journal);
+void mr_drops_path(const struct mr_journal *journal, struct path *out);
+
+/* Write a slot of the table where it lies in the file; not synced. */
+enum mr_err mr_drop_slot_write(struct drops *drops, const struct drop_slot *slot) MR_MUST_USE;
+
+/* ---- giving up (drops.c) ---- */
+
+bool mr_drop_is_of(const struct mr_drop *drop, const char *name, uint32_t lane);
 
 /* May all who need something up to `last` give it up?  *price: the highest priority of them;
  * *refuser: who may not, if there is one.
