@@ -325,6 +325,7 @@ enum mr_err mr_cursors_write(struct mr_journal *journal)
     for (uint32_t first = 0; first < MR_CURSORS_MAX && err == MR_OK; first += SLOTS_PER_ROUND) {
         err = cursors_write_round(journal, first);
     }
+    err = err == MR_OK ? mr_cursors_free_live(journal) : err;
     if (err == MR_ERR_FULL) {
         err = MR_OK; /* no room: tried again next time */
     }
@@ -383,6 +384,16 @@ uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *
     return lowest;
 }
 
+void mr_holder_of(const struct mr_cursor *cursor, struct holder *out)
+{
+    const struct mr_cursor *first = atomic_load_explicit(&cursor->behind, memory_order_relaxed);
+    struct mr_text name = mr_text_over(out->name, sizeof(out->name));
+
+    mr_text_add(&name, mr_cursor_bridge(cursor));
+    out->seq = mr_cursor_holds_behind(cursor);
+    out->opened = (first != NULL ? first : cursor)->opened;
+}
+
 bool mr_cursors_holder(struct mr_journal *journal, uint32_t lane, struct holder *out)
 {
     const struct mr_cursor *slowest = NULL;
@@ -398,8 +409,7 @@ bool mr_cursors_holder(struct mr_journal *journal, uint32_t lane, struct holder 
         }
     }
     if (slowest != NULL) {
-        memcpy(out->name, slowest->name, sizeof(out->name));
-        out->opened = slowest->opened;
+        mr_holder_of(slowest, out);
     }
     mr_mutex_unlock(&journal->cursor_mutex);
     return slowest != NULL;
@@ -576,7 +586,13 @@ void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq)
     mr_assert(seq >= atomic_load_explicit(&cursor->seq, memory_order_relaxed));
     mr_assert(seq <= mr_lane_durable(cursor->lane));
     atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
+    mr_cursor_tell(cursor, seq);
+}
+
+void mr_cursor_tell(struct mr_cursor *cursor, uint64_t seq)
+{
     struct mr_cursor *behind = atomic_load_explicit(&cursor->behind, memory_order_relaxed);
+
     if (MR_UNLIKELY(behind != NULL)) {
         atomic_store_explicit(&behind->ahead_to, seq, memory_order_release);
         cursor = behind;
@@ -663,10 +679,7 @@ enum mr_err mr_cursor_slot_free(struct mr_journal *journal, struct mr_cursor *cu
 /* It, or its second position. */
 static bool is_named(const struct mr_cursor *cursor, const char *name)
 {
-    const char *own =
-        mr_cursor_is_live(cursor) ? cursor->name + strlen(MR_LIVE_PREFIX) : cursor->name;
-
-    return strcmp(own, name) == 0;
+    return strcmp(mr_cursor_bridge(cursor), name) == 0;
 }
 
 static bool is_left(const struct mr_cursor *cursor, const char *prefix)

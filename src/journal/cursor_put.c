@@ -70,6 +70,7 @@ static enum mr_err cursor_move(struct mr_cursor *cursor, const struct moves *mov
         cursor->books = slot.books;
         mr_mutex_unlock(&cursor->books_mutex);
         mr_cursor_slot_written(cursor, &slot);
+        mr_cursor_tell(cursor, seq);
     } else {
         atomic_store_explicit(&cursor->rule, before, memory_order_relaxed);
     }

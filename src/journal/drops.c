@@ -14,16 +14,23 @@
  * flight stays its own, with its views and verdicts, and what its target already has is never
  * counted as dropped.
  *
+ * While a bridge has two positions (live.h) each drops for itself, by the bridge's rank: the first
+ * up to where the second began, the second what is behind itself.  The ranges are the bridge's, so
+ * they need no care when the two become one.  What the second had delivered lies in none.
+ *
  * INVARIANTS
  *
- *   (1) given_up of a cursor <= seq_last of a range of its name that is on the medium.
- *   (2) No two ranges of a name and lane touch or overlap.
+ *   (1) given_up of a cursor <= seq_last of a range of its bridge that is on the medium.
+ *   (2) No two ranges of a bridge and lane touch or overlap.
  */
 #include "journal/drops.h"
 
 #include "journal/drops_internal.h"
 #include "journal/journal_internal.h"
+#include "journal/live.h"
 #include "os/clock.h"
+
+const struct mr_cursor_rank mr_rank_of_nobody = {.priority = 0, .may_drop = true};
 
 const char *const mr_drop_reasons[] = {
     [0] = "unknown", [MR_DROP_MAX_SIZE] = "max_size", [MR_DROP_DISK] = "disk"};
@@ -62,6 +69,15 @@ static bool has_to_drop(const struct mr_cursor *cursor, const struct mr_lane *la
     return cursor->used && cursor->lane == lane && mr_cursor_holds_behind(cursor) < last;
 }
 
+/* Whose rank counts: a second position has its bridge's.  NULL: it is nobody's, and holds what it
+ * holds until its slot is free.
+ */
+static const struct mr_cursor *ranked(const struct mr_cursor *cursor)
+{
+    return mr_cursor_is_live(cursor) ? atomic_load_explicit(&cursor->behind, memory_order_relaxed)
+                                     : cursor;
+}
+
 /* Whoever may not drop what it needs up to `last`; NULL: everybody may.  *price: the highest
  * priority of them.  The mutex is held.
  */
@@ -77,10 +93,11 @@ static const struct mr_cursor *drop_refuser(const struct mr_lane *lane, uint64_t
         if (!has_to_drop(cursor, lane, last)) {
             continue;
         }
-        if (cursor->never_drops || cursor->name[0] == '$') {
+        const struct mr_cursor *rank = ranked(cursor);
+        if (rank == NULL || rank->never_drops || rank->name[0] == '$') {
             return cursor;
         }
-        *price = cursor->priority > *price ? cursor->priority : *price;
+        *price = rank->priority > *price ? rank->priority : *price;
     }
     return NULL;
 }
@@ -96,9 +113,7 @@ bool mr_drop_price(struct mr_lane *lane, uint64_t last, uint32_t *price, struct 
     mr_mutex_lock(&journal->cursor_mutex);
     const struct mr_cursor *cursor = drop_refuser(lane, last, price);
     if (cursor != NULL) {
-        memcpy(refuser->name, cursor->name, sizeof(refuser->name));
-        refuser->seq = mr_cursor_holds_behind(cursor);
-        refuser->opened = cursor->opened;
+        mr_holder_of(cursor, refuser);
     }
     mr_mutex_unlock(&journal->cursor_mutex);
     return cursor == NULL;
@@ -117,16 +132,23 @@ static struct drop_slot *slot_before(struct drops *drops, const struct mr_drop *
     return NULL;
 }
 
-/* Does its cursor still have to pass it? */
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Does its bridge, at either position, still have to pass it? */
 static bool is_ahead(const struct mr_journal *journal, const struct mr_drop *drop)
 {
-    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+    bool ahead = false;
+
+    for (uint32_t i = 0; i < MR_CURSORS_MAX && !ahead; i++) {
         const struct mr_cursor *cursor = &journal->cursors[i];
-        if (cursor->used && mr_drop_is_of(drop, cursor->name, cursor->lane_index)) {
-            return atomic_load(&cursor->seq_on_disk) < drop->seq_last;
-        }
+        ahead =
+            cursor->used && mr_drop_is_of(drop, mr_cursor_bridge(cursor), cursor->lane_index) &&
+            atomic_load(&cursor->seq_on_disk) < least(drop->seq_last, mr_cursor_needs_to(cursor));
     }
-    return false;
+    return ahead;
 }
 
 /* A slot to write to: a free one, or that of the oldest range that its bridge has passed, and
@@ -182,7 +204,7 @@ static void say_dropped(const struct mr_cursor *cursor, uint64_t first, uint64_t
            "journal.when_full is drop_oldest. `millrace bridge ls` says why it does not deliver "
            "them, `millrace audit` lists what was dropped",
            cursor->lane->journal->name, (unsigned long long)first, (unsigned long long)last,
-           cursor->lane_index, cursor->name, cursor->priority,
+           cursor->lane_index, mr_cursor_bridge(cursor), ranked(cursor)->priority,
            reason == MR_DROP_DISK ? "the disk is full" : "max_size is reached");
 }
 
@@ -191,12 +213,13 @@ static enum mr_err drop_one(struct mr_cursor *cursor, uint64_t last, enum mr_dro
     int64_t now_us = mr_clock_wall_us();
     struct mr_drop drop = {.lane = cursor->lane_index,
                            .seq_first = mr_cursor_holds_behind(cursor) + 1,
-                           .seq_last = last,
+                           .seq_last = least(last, mr_cursor_needs_to(cursor)),
                            .first_us = now_us,
                            .last_us = now_us,
                            .reason = reason};
+    struct mr_text name = mr_text_over(drop.name, sizeof(drop.name));
 
-    memcpy(drop.name, cursor->name, sizeof(drop.name));
+    mr_text_add(&name, mr_cursor_bridge(cursor));
     return drop_write(cursor->lane->journal, &drop);
 }
 
@@ -204,33 +227,50 @@ static enum mr_err drop_one(struct mr_cursor *cursor, uint64_t last, enum mr_dro
 static void drop_done(struct mr_cursor *cursor, uint64_t last, enum mr_drop_reason reason)
 {
     uint64_t first = mr_cursor_holds_behind(cursor) + 1;
+    uint64_t end = least(last, mr_cursor_needs_to(cursor));
 
-    say_dropped(cursor, first, last, reason);
-    mr_metric_add(cursor->lane->metrics.dropped_records, last - first + 1);
+    say_dropped(cursor, first, end, reason);
+    mr_metric_add(cursor->lane->metrics.dropped_records, end - first + 1);
     mr_metric_add(cursor->lane->metrics.dropped_ranges, 1);
-    atomic_store(&cursor->given_up, last);
+    atomic_store(&cursor->given_up, end);
+}
+
+/* The next cursor that has to drop something, *at being where the last one was found.  Second
+ * positions come last: so what a bridge drops at both is one range where it is one.
+ */
+static struct mr_cursor *next_to_drop(struct mr_lane *lane, uint64_t last, uint32_t *at)
+{
+    while (*at < 2 * MR_CURSORS_MAX) {
+        struct mr_cursor *cursor = &lane->journal->cursors[*at % MR_CURSORS_MAX];
+        bool second = *at >= MR_CURSORS_MAX;
+
+        *at += 1;
+        if (has_to_drop(cursor, lane, last) && mr_cursor_is_live(cursor) == second) {
+            return cursor;
+        }
+    }
+    return NULL;
 }
 
 enum mr_err mr_drop_do(struct mr_lane *lane, uint64_t last, enum mr_drop_reason reason)
 {
     struct mr_journal *journal = lane->journal;
+    struct mr_cursor *cursor;
     uint32_t price;
 
     mr_mutex_lock(&journal->cursor_mutex);
     /* Somebody may have been put back since it was asked. */
     enum mr_err err = drop_refuser(lane, last, &price) == NULL ? MR_OK : MR_ERR_FULL;
-    for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
-        if (has_to_drop(&journal->cursors[i], lane, last)) {
-            err = drop_one(&journal->cursors[i], last, reason);
-        }
+    uint32_t at = 0;
+    while (err == MR_OK && (cursor = next_to_drop(lane, last, &at)) != NULL) {
+        err = drop_one(cursor, last, reason);
     }
     if (err == MR_OK && mr_file_sync(&journal->drops->file) != MR_OK) {
         err = MR_ERR_IO;
     }
-    for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
-        if (has_to_drop(&journal->cursors[i], lane, last)) {
-            drop_done(&journal->cursors[i], last, reason);
-        }
+    at = 0;
+    while (err == MR_OK && (cursor = next_to_drop(lane, last, &at)) != NULL) {
+        drop_done(cursor, last, reason);
     }
     mr_mutex_unlock(&journal->cursor_mutex);
     if (err != MR_OK && err != MR_ERR_FULL) {

@@ -25,11 +25,14 @@ struct mr_cursor_rank {
     bool may_drop; /* false: never; the journal rather holds back whoever publishes */
 };
 
-/* Of all cursors of `name`.  Cursors that never had a rank are of nobody who is configured, and
- * given up first; names with a `$` never.
+/* Of all cursors of `name`, and of their second positions (live.h).  Cursors that never had a rank
+ * are of nobody who is configured, and given up first; other names with a `$` never.
  */
 void mr_cursors_rank(struct mr_journal *journal, const char *name,
                      const struct mr_cursor_rank *rank);
+
+/* For a bridge that is not configured any more. */
+extern const struct mr_cursor_rank mr_rank_of_nobody;
 
 /* Everybody who is configured has its rank: from here on ranges may be given up. */
 void mr_drops_arm(struct mr_journal *journal);

@@ -7,6 +7,7 @@
  * larger; the smaller one counts no more, since the larger contains it.
  */
 #include "journal/drops_internal.h"
+#include "journal/live.h"
 
 enum {
     DROP_SLOT_BYTES = 256,
@@ -112,7 +113,8 @@ static void drops_apply(struct mr_journal *journal)
         struct mr_cursor *cursor = &journal->cursors[i];
         for (size_t k = 0; k < MR_DROPS_MAX && cursor->used; k++) {
             const struct drop_slot *slot = &journal->drops->slots[k];
-            if (slot->number != 0 && mr_drop_is_of(&slot->drop, cursor->name, cursor->lane_index) &&
+            if (slot->number != 0 &&
+                mr_drop_is_of(&slot->drop, mr_cursor_bridge(cursor), cursor->lane_index) &&
                 slot->drop.seq_last > atomic_load(&cursor->given_up)) {
                 atomic_store(&cursor->given_up, slot->drop.seq_last);
             }

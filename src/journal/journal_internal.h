@@ -208,12 +208,22 @@ struct mr_cursor {
     char name[MR_CURSOR_NAME_MAX + 1];
 };
 
+/* The last record that a cursor needs for itself: what its second position has begun behind is
+ * that one's to hold.  Under the journal's cursor_mutex, as the next.
+ */
+static inline uint64_t mr_cursor_needs_to(const struct mr_cursor *cursor)
+{
+    return cursor->live == NULL ? UINT64_MAX : cursor->live->books.begin;
+}
+
+/* UINT64_MAX: it holds nothing. */
 static inline uint64_t mr_cursor_holds_behind(const struct mr_cursor *cursor)
 {
     uint64_t seq = atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed);
     uint64_t given_up = atomic_load_explicit(&cursor->given_up, memory_order_relaxed);
+    uint64_t behind = seq > given_up ? seq : given_up;
 
-    return seq > given_up ? seq : given_up;
+    return behind < mr_cursor_needs_to(cursor) ? behind : UINT64_MAX;
 }
 
 enum { LANES_MAX = 256, EPOCHS_PAST_MAX = 64 };
@@ -338,8 +348,14 @@ enum mr_err mr_cursor_slot_make(struct mr_journal *journal, struct mr_cursor *cu
 enum mr_err mr_cursor_slot_free(struct mr_journal *journal,
                                 struct mr_cursor *cursor) MR_MUST_USE; /* not synced */
 
+/* The cursor is at `seq` now: tell whom it concerns, its first position and who watches. */
+void mr_cursor_tell(struct mr_cursor *cursor, uint64_t seq);
+
 /* live.c: after the table was read. */
 void mr_cursors_link_live(struct mr_journal *journal);
+
+/* Free slots of second positions that are nobody's; under cursor_mutex.  FULL, IO: another time. */
+enum mr_err mr_cursors_free_live(struct mr_journal *journal) MR_MUST_USE;
 
 /* Does anybody but the gateway itself (names with a `$`) have a cursor? */
 bool mr_cursors_has_bridge(struct mr_journal *journal, uint32_t lane);
@@ -347,14 +363,15 @@ bool mr_cursors_has_bridge(struct mr_journal *journal, uint32_t lane);
 /* Lowest cursor on disk of `lane`; UINT64_MAX: it has none.  *highest: of memory. */
 uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *highest);
 
-/* Name, seq and whether its bridge runs of the cursor that holds `lane` back most;
- * false: none does.
- */
+/* Of a cursor: the name of its bridge, what it holds behind, and whether its bridge runs. */
 struct holder {
     char name[MR_CURSOR_NAME_MAX + 1];
     uint64_t seq;
     bool opened;
 };
+void mr_holder_of(const struct mr_cursor *cursor, struct holder *out); /* under cursor_mutex */
+
+/* The one that holds `lane` back most; false: none does. */
 bool mr_cursors_holder(struct mr_journal *journal, uint32_t lane, struct holder *out);
 
 /* Cursors that nobody has opened since the start hold the journal for ever. */

@@ -5,7 +5,8 @@
  * Two slots cannot be written in one step, so one of them decides.  Begin: the second slot is
  * on disk before the flag of the first is.  End: the first is on disk, without the flag and
  * with the books of both, before the second is freed.  In between a second slot without the
- * flag of a first is nobody's, and whoever opens the cursor next frees it.
+ * flag of a first is nobody's.  It holds the journal until the disk knows that it is free, which
+ * the keeper sees to: at once if it can, else in each of its rounds.
  */
 #include "journal/live.h"
 
@@ -23,6 +24,11 @@ static bool live_name(const char *name, char out[MR_CURSOR_NAME_MAX + 1])
 bool mr_cursor_is_live(const struct mr_cursor *cursor)
 {
     return strncmp(cursor->name, MR_LIVE_PREFIX, strlen(MR_LIVE_PREFIX)) == 0;
+}
+
+const char *mr_cursor_bridge(const struct mr_cursor *cursor)
+{
+    return mr_cursor_is_live(cursor) ? cursor->name + strlen(MR_LIVE_PREFIX) : cursor->name;
 }
 
 uint64_t mr_cursor_live_from(const struct mr_cursor *live)
@@ -80,6 +86,35 @@ void mr_cursors_link_live(struct mr_journal *journal)
     }
 }
 
+/* Free a slot that is nobody's; the mutex is held.  FULL, IO: the keeper tries again.  A sync that
+ * failed is not repeated: then the keeper ends it all, as for its own.
+ */
+static enum mr_err live_free(struct mr_journal *journal, struct mr_cursor *live)
+{
+    enum mr_err err = mr_cursor_slot_free(journal, live);
+
+    if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
+        journal->cursors_failed = true;
+        err = MR_ERR_IO;
+    }
+    return err;
+}
+
+enum mr_err mr_cursors_free_live(struct mr_journal *journal)
+{
+    enum mr_err err = MR_OK;
+
+    for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
+        struct mr_cursor *cursor = &journal->cursors[i];
+
+        if (cursor->used && mr_cursor_is_live(cursor) &&
+            atomic_load_explicit(&cursor->behind, memory_order_relaxed) == NULL) {
+            err = live_free(journal, cursor);
+        }
+    }
+    return err;
+}
+
 enum mr_err mr_cursor_live_found(struct mr_cursor *cursor, struct mr_cursor **out,
                                  struct mr_error *why)
 {
@@ -94,10 +129,8 @@ enum mr_err mr_cursor_live_found(struct mr_cursor *cursor, struct mr_cursor **ou
         live = mr_cursor_slot_find(journal, name, cursor->lane_index, &unused);
     }
     if (live != NULL && !cursor->split && !journal->read_only) {
-        err = mr_cursor_slot_free(journal, live);
-        if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
-            err = MR_ERR_IO;
-        }
+        err = live_free(journal, live);
+        err = err == MR_ERR_FULL ? MR_OK : err;
     }
     *out = cursor->split ? live : NULL;
     if (*out != NULL) {
@@ -126,12 +159,55 @@ static enum mr_err flag_write(struct mr_journal *journal, struct mr_cursor *curs
     return err;
 }
 
+/* A slot for `name`: a free one, or its last one, which could not be freed until now. */
+static enum mr_err slot_take(struct mr_cursor *cursor, const char *name, struct mr_cursor **out,
+                             struct mr_error *why)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+    struct mr_cursor *unused;
+    struct mr_cursor *last = mr_cursor_slot_find(journal, name, cursor->lane_index, &unused);
+
+    *out = last != NULL ? last : unused;
+    if (*out == NULL) {
+        return mr_error_set(why, MR_ERR_FULL, "%s: all %d cursors are in use", journal->name,
+                            MR_CURSORS_MAX);
+    }
+    enum mr_err err = last == NULL ? MR_OK : live_free(journal, last);
+    if (err != MR_OK) {
+        return mr_error_set(why, err == MR_ERR_FULL ? MR_ERR_AGAIN : err,
+                            "%s: the last second position of '%s' cannot be given up: %s",
+                            journal->name, cursor->name, mr_file_last_cause());
+    }
+    return MR_OK;
+}
+
+/* Both slots on disk, the second one first.  AGAIN: there is no room now. */
+static enum mr_err slots_write(struct mr_cursor *cursor, struct mr_cursor *live, const char *name,
+                               uint64_t from, struct mr_error *why)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+    enum mr_err err = mr_cursor_slot_make(journal, live, name, cursor->lane_index, from, why);
+
+    if (err == MR_OK) {
+        live->opened = true;
+        atomic_store_explicit(&live->rule, MR_CURSOR_LEADS, memory_order_relaxed);
+        err = flag_write(journal, live, false);
+        err = err == MR_OK ? flag_write(journal, cursor, true) : err;
+        if (err != MR_OK) {
+            (void)mr_error_set(why, err, "%s: the cursor of '%s' cannot be written: %s",
+                               journal->name, cursor->name, mr_file_last_cause());
+            (void)!live_free(journal, live); /* else the keeper does */
+        }
+    }
+    return err == MR_ERR_FULL ? MR_ERR_AGAIN : err;
+}
+
 enum mr_err mr_cursor_live_begin(struct mr_cursor *cursor, uint64_t from, struct mr_cursor **out,
                                  struct mr_error *why)
 {
     struct mr_journal *journal = cursor->lane->journal;
     char name[MR_CURSOR_NAME_MAX + 1];
-    struct mr_cursor *unused;
+    struct mr_cursor *live = NULL;
 
     mr_assert(!cursor->split && from >= mr_cursor_get(cursor) &&
               from <= mr_lane_durable(cursor->lane));
@@ -142,27 +218,8 @@ enum mr_err mr_cursor_live_begin(struct mr_cursor *cursor, uint64_t from, struct
             MR_CURSOR_NAME_MAX - strlen(MR_LIVE_PREFIX));
     }
     mr_mutex_lock(&journal->cursor_mutex);
-    struct mr_cursor *live = mr_cursor_slot_find(journal, name, cursor->lane_index, &unused);
-    mr_assert(live == NULL); /* found() has freed it */
-    enum mr_err err = MR_OK;
-    if (unused == NULL) {
-        err = mr_error_set(why, MR_ERR_FULL, "%s: all %d cursors are in use", journal->name,
-                           MR_CURSORS_MAX);
-    } else {
-        live = unused;
-        err = mr_cursor_slot_make(journal, live, name, cursor->lane_index, from, why);
-    }
-    if (err == MR_OK) {
-        live->opened = true;
-        atomic_store_explicit(&live->rule, MR_CURSOR_LEADS, memory_order_relaxed);
-        err = flag_write(journal, live, false);
-        err = err == MR_OK ? flag_write(journal, cursor, true) : err;
-        if (err != MR_OK) {
-            (void)!mr_cursor_slot_free(journal, live);
-            (void)mr_error_set(why, err, "%s: the cursor of '%s' cannot be written: %s",
-                               journal->name, cursor->name, mr_file_last_cause());
-        }
-    }
+    enum mr_err err = slot_take(cursor, name, &live, why);
+    err = err == MR_OK ? slots_write(cursor, live, name, from, why) : err;
     if (err == MR_OK) {
         link(cursor, live);
         *out = live;
@@ -196,6 +253,16 @@ static void books_join(const struct mr_cursor *cursor, uint64_t seq, struct mr_b
         (seq < first ? first - seq : 0) + (second - from - up_to(from, second, seq));
 }
 
+/* What the second one has given up the cursor does not hold either. */
+static void given_up_join(struct mr_cursor *cursor, const struct mr_cursor *live)
+{
+    uint64_t second = atomic_load_explicit(&live->given_up, memory_order_relaxed);
+
+    if (second > atomic_load_explicit(&cursor->given_up, memory_order_relaxed)) {
+        atomic_store_explicit(&cursor->given_up, second, memory_order_relaxed);
+    }
+}
+
 enum mr_err mr_cursor_live_end(struct mr_cursor *cursor, uint64_t seq, enum mr_cursor_rule rule)
 {
     struct mr_journal *journal = cursor->lane->journal;
@@ -203,7 +270,7 @@ enum mr_err mr_cursor_live_end(struct mr_cursor *cursor, uint64_t seq, enum mr_c
     struct cursor_slot slot = {.seq = seq};
 
     mr_mutex_lock(&journal->cursor_mutex);
-    if (seq < mr_cursor_get(cursor) && seq < mr_lane_floor(cursor->lane)) {
+    if (seq < mr_cursor_get(live) && seq < mr_lane_floor(cursor->lane)) {
         mr_mutex_unlock(&journal->cursor_mutex);
         return MR_ERR_AGAIN;
     }
@@ -222,10 +289,11 @@ enum mr_err mr_cursor_live_end(struct mr_cursor *cursor, uint64_t seq, enum mr_c
         cursor->split = false;
         mr_mutex_unlock(&cursor->books_mutex);
         mr_cursor_slot_written(cursor, &slot);
+        given_up_join(cursor, live);
         atomic_store_explicit(&cursor->ahead_to, 0, memory_order_release);
         atomic_store_explicit(&live->behind, NULL, memory_order_relaxed);
-        /* Without the flag it is nobody's; should this not reach the disk, found() frees it. */
-        (void)!mr_cursor_slot_free(journal, live);
+        mr_cursor_tell(cursor, seq);
+        (void)!live_free(journal, live); /* else the keeper does */
     } else {
         atomic_store_explicit(&cursor->rule, before, memory_order_relaxed);
     }

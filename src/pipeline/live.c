@@ -51,6 +51,7 @@ enum {
 };
 
 static const int64_t settle_patience_ns = 2 * NS_PER_S;
+static const int64_t no_room_pause_ns = NS_PER_S;
 
 static enum live_state state_of(const struct mr_bridge *worker)
 {
@@ -207,16 +208,26 @@ static bool is_far_behind(struct mr_bridge *b)
            age_ms(b) * 1000 >= (int64_t)b->options.conf->live_after_us;
 }
 
-static bool may_begin(const struct mr_bridge *b)
+static bool may_begin(const struct mr_bridge *b, int64_t now_ns)
 {
-    return !b->live.refused && b->options.conf->drain == MR_DRAIN_LIVE_FIRST &&
+    return !b->live.refused && now_ns >= b->live.not_before_ns &&
+           b->options.conf->drain == MR_DRAIN_LIVE_FIRST &&
            atomic_load_explicit(&b->up, memory_order_relaxed) && !atomic_load(&b->stopping) &&
            !atomic_load_explicit(&b->live.worker->stopped, memory_order_relaxed) &&
            state_of(b->live.worker) == LIVE_IDLE;
 }
 
+/* A full disk: once a second, until there is room. */
+static void no_room(struct mr_bridge *b, const char *what, int64_t now_ns)
+{
+    mr_log(b->live.said_no_room ? MR_LOG_DEBUG : MR_LOG_WARN, "bridge",
+           "%s: lane %u %s as soon as the disk has room for that", b->name, b->options.lane, what);
+    b->live.said_no_room = true;
+    b->live.not_before_ns = now_ns + no_room_pause_ns;
+}
+
 /* The sink holds nothing any more: from here on there are two. */
-static void live_begin(struct mr_bridge *b)
+static void live_begin(struct mr_bridge *b, int64_t now_ns)
 {
     struct mr_cursor *cursor = NULL;
     struct mr_error why;
@@ -225,6 +236,10 @@ static void live_begin(struct mr_bridge *b)
     enum mr_err err = mr_cursor_live_begin(b->cursor, from, &cursor, &why);
     if (err == MR_ERR_IO) {
         mr_worker_stop(b, why.text);
+        return;
+    }
+    if (err == MR_ERR_AGAIN) {
+        no_room(b, "delivers fresh events first", now_ns);
         return;
     }
     if (err != MR_OK) {
@@ -237,6 +252,7 @@ static void live_begin(struct mr_bridge *b)
            "%s: lane %u has %" PRIu64 " records to catch up with: from record %" PRIu64
            " on they are delivered at once, those before it follow, marked with the header '%s'",
            b->name, b->options.lane, from - b->seq_cursor, from + 1, MR_BACKFILL_HEADER);
+    b->live.said_no_room = false;
     live_begun(b, cursor);
 }
 
@@ -268,17 +284,26 @@ bool mr_live_waits(const struct mr_bridge *b)
 /* ---- joining ---- */
 
 /* Both are where the second one has come to. */
-static void live_join(struct mr_bridge *b)
+static void live_join(struct mr_bridge *b, int64_t now_ns)
 {
     uint64_t seq = mr_cursor_get(b->live.worker->cursor);
     uint64_t from = b->live.from;
     enum mr_cursor_rule rule =
         b->shape.keeps_position ? MR_CURSOR_LEADS : mr_cursor_rule(b->cursor);
 
-    if (mr_cursor_live_end(b->cursor, seq, rule) != MR_OK) {
+    if (now_ns < b->live.not_before_ns) {
+        return;
+    }
+    enum mr_err err = mr_cursor_live_end(b->cursor, seq, rule);
+    if (err == MR_ERR_FULL) {
+        no_room(b, "goes on in one place", now_ns);
+        return;
+    }
+    if (err != MR_OK) {
         mr_worker_stop(b, "its cursor cannot be written");
         return;
     }
+    b->live.said_no_room = false;
     mr_live_closed(b);
     if (mr_worker_moved(b, seq) == MR_OK) {
         mr_position_moved(b);
@@ -289,7 +314,7 @@ static void live_join(struct mr_bridge *b)
     }
 }
 
-static bool join_turn(struct mr_bridge *b)
+static bool join_turn(struct mr_bridge *b, int64_t now_ns)
 {
     struct mr_bridge *w = b->live.worker;
 
@@ -306,7 +331,7 @@ static bool join_turn(struct mr_bridge *b)
             worker_begin(w);
             return false;
         }
-        live_join(b);
+        live_join(b, now_ns);
         return true;
     default:
         return b->seq_cursor >= b->live.from;
@@ -319,9 +344,9 @@ bool mr_live_turn(struct mr_bridge *b, int64_t now_ns)
         return false;
     }
     if (b->live.open) {
-        return join_turn(b);
+        return join_turn(b, now_ns);
     }
-    b->live.wanted = may_begin(b) && (b->live.wanted || is_far_behind(b));
+    b->live.wanted = may_begin(b, now_ns) && (b->live.wanted || is_far_behind(b));
     if (!b->live.wanted) {
         b->live.since_ns = 0;
         return false;
@@ -334,7 +359,7 @@ bool mr_live_turn(struct mr_bridge *b, int64_t now_ns)
     b->live.since_ns = 0;
     mr_flight_drop_all(b);
     if (behind(b) >= RECORDS_MIN) { /* else that was all */
-        live_begin(b);
+        live_begin(b, now_ns);
     }
     (void)mr_worker_rewind(b);
     return true;

@@ -208,7 +208,8 @@ static void worker_skip(struct mr_bridge *b, uint64_t seq_last)
 {
     uint64_t first = b->seq_done + 1;
     uint64_t count = seq_last - b->seq_done;
-    uint64_t dropped = mr_drops_in(b->options.journal, b->name, b->options.lane, first, seq_last);
+    uint64_t dropped =
+        mr_drops_in(b->options.journal, mr_bridge_identity(b), b->options.lane, first, seq_last);
 
     if (dropped < count) {
         mr_log(MR_LOG_ERROR, "bridge",
@@ -231,7 +232,7 @@ static bool worker_backlog_is_gone(const struct mr_bridge *b)
 
     mr_lane_stats(b->lane, &stats);
     return b->seq_done < b->live.from && stats.seq_oldest > b->live.from &&
-           mr_drops_in(b->options.journal, b->name, b->options.lane, b->seq_done + 1,
+           mr_drops_in(b->options.journal, mr_bridge_identity(b), b->options.lane, b->seq_done + 1,
                        b->live.from) == b->live.from - b->seq_done;
 }
 

@@ -128,7 +128,6 @@ static void test_bridge(void)
     kit_close(&kit);
 }
 
-/* Nothing is settled, and nothing of that is in the way of who comes. */
 /* Fresh events overtake a backlog: their acks go by the stream that carries them, and wait for
  * those of the backlog that stand before them.
  */
@@ -168,6 +167,31 @@ static void test_bridge_with_two_positions(void)
     kit_close(&kit);
 }
 
+/* The target says itself how far it is, after a commit of unknown outcome: nobody else settles it.
+ */
+static void test_bridge_is_where_its_target_says(bool two)
+{
+    struct mr_cursor *live = NULL;
+    struct mr_error why;
+    struct kit kit;
+    struct peer peer;
+
+    kit_open(&kit, &(struct kit_options){
+                       .manual = true, .ack = "kafka", .bridge = "kafka", .from = "plant/#"});
+    peer_join(&peer, &kit, "a", 4);
+    if (two) {
+        mr_assert(mr_cursor_live_begin(kit.cursor, 0, &live, &why) == MR_OK);
+    }
+    peer_publish(&peer, "plant/1", "1", 1, 1);
+    kit_commit(&kit, 1);
+    peer_quiet(&peer);
+    mr_assert(mr_cursor_put(two ? live : kit.cursor, 1, MR_CURSOR_FOLLOWS) == MR_OK);
+    mr_assert(peer_expect_puback(&peer, 1) == 0);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+/* Nothing is settled, and nothing of that is in the way of who comes. */
 static void test_sessions_do_not_wait_for_the_bridge(void)
 {
     struct kit kit;
@@ -362,6 +386,8 @@ int main(void)
     test_memory_behind_a_session();
     test_bridge();
     test_bridge_with_two_positions();
+    test_bridge_is_where_its_target_says(false);
+    test_bridge_is_where_its_target_says(true);
     test_sessions_do_not_wait_for_the_bridge();
     test_an_answer_keeps_its_turn();
     test_qos2();

@@ -374,8 +374,7 @@ static void test_a_crash_between_two_writes_of_the_table(void)
     /* Only the second one's slot has reached the disk: there is none. */
     table_mix(MR_LIVE_PREFIX "test");
     journal = reopen(journal);
-    mr_assert(cursor_count(journal) == 2);
-    cursor = cursor_open(journal, &live);
+    cursor = cursor_open(journal, &live); /* frees it, if the keeper has not yet */
     mr_assert(live == NULL && cursor_count(journal) == 1);
     if (mr_cursor_get(cursor) < 100) {
         mr_cursor_set(cursor, 100);
