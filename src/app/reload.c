@@ -25,6 +25,7 @@
 #include "app/gateway_internal.h"
 
 #include "base/log.h"
+#include "journal/drops.h"
 #include "os/clock.h"
 
 #include <inttypes.h>
@@ -146,6 +147,18 @@ static const char *name_of(struct mr_bridge *bridge)
     return stats.name; /* the bridge's own */
 }
 
+/* Nobody delivers for those that are gone: they are no reason to let publishers wait. */
+static void bridges_forget_ranks(struct gateway *gateway, const struct mr_settings *before,
+                                 const struct mr_settings *after)
+{
+    for (uint32_t i = 0; i < before->bridge_count; i++) {
+        const char *name = before->bridges[i].name;
+        if (bridge_named(after, name) == NULL) {
+            mr_cursors_rank(gateway->journal, name, &mr_rank_of_nobody);
+        }
+    }
+}
+
 /* Take those out that are gone or others now, and stop them. */
 static void bridges_stop_changed(struct gateway *gateway, const struct mr_settings *before,
                                  const struct mr_settings *after)
@@ -183,6 +196,7 @@ static void bridges_stop_changed(struct gateway *gateway, const struct mr_settin
     }
     mr_gateway_bridges_stop(leaving.bridges, leaving.groups, leaving.count,
                             (int64_t)gateway->settings.gateway.drain_us * 1000);
+    bridges_forget_ranks(gateway, before, after);
     for (uint32_t i = 0; i < leaving.count; i++) {
         conf_drop(gateway, leaving.confs[i]);
     }

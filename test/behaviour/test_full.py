@@ -3,6 +3,8 @@ Kafka that is away and comes back.
 """
 
 import json
+import os
+import signal
 import subprocess
 import unittest
 
@@ -167,19 +169,37 @@ class DropOldest(unittest.TestCase):
                     self.check(gateway, topic)
             self.assertEqual(len(numbers_in("full_once")), len(set(numbers_in("full_once"))))
 
+    HELD = "'kafka' needs what is behind record 0 and may not drop it"
+
+    def sender(self, gateway):
+        """2,000 events of one client, more than the journal holds."""
+        sender = subprocess.Popen(
+            ["mosquitto_pub", "-p", str(gateway.mqtt_port), "-i", "d", "-q", "1", "-t", "t/1",
+             "-l"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        self.addCleanup(sender.kill)
+        sender.stdin.write("".join(f"{number:0{PAD}d}\n" for number in range(2000)).encode())
+        sender.stdin.close()
+        return sender
+
+    def test_who_leaves_the_configuration_holds_back_nobody(self):
+        small = SMALL.format(when_full="drop_oldest")
+        away = 'bridges: { kafka: { servers: "127.0.0.1:1", topic: t, may_drop: false } }\n'
+        with Gateway(small + away, sets=["gateway.drain=100ms"]) as gateway:
+            sender = self.sender(gateway)
+            gateway.wait_log(self.HELD)
+            gateway.config.write_text(small, encoding="utf-8")
+            os.kill(gateway.pid(), signal.SIGHUP)
+            gateway.wait_log(r"dropped for 'kafka' \(priority 0\)")
+            self.assertEqual(sender.wait(PATIENCE), 0)
+
     def test_who_may_not_drop_holds_back_publishers(self):
         kafka().create_topic("full_never", partitions=1)
         text = config("drop_oldest", "full_never", "may_drop: false")
         kafka().stop()
         self.addCleanup(kafka().start)
         with Gateway(text) as gateway:
-            sender = subprocess.Popen(
-                ["mosquitto_pub", "-p", str(gateway.mqtt_port), "-i", "d", "-q", "1", "-t", "t/1",
-                 "-l"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-            self.addCleanup(sender.kill)
-            sender.stdin.write("".join(f"{number:0{PAD}d}\n" for number in range(2000)).encode())
-            sender.stdin.close()
-            gateway.wait_log("'kafka' needs what is behind record 0 and may not drop it")
+            sender = self.sender(gateway)
+            gateway.wait_log(self.HELD)
             self.assertEqual(self.ranges(gateway), [])
             kafka().start()
             self.assertEqual(sender.wait(PATIENCE), 0)

@@ -228,6 +228,19 @@ static void test_who_may_not_drop_holds(void)
     stop();
 }
 
+/* A bridge that leaves the configuration is nobody's, and no reason to hold anybody back. */
+static void test_who_is_gone_drops(void)
+{
+    start(1);
+    (void)cursor_of("alarms", 0, 900, false);
+    mr_drops_arm(journal);
+    mr_assert(!put(0, 2000) && oldest(0) == 1);
+    mr_cursors_rank(journal, "alarms", &mr_rank_of_nobody);
+    mr_assert(put(0, 200));
+    check_range("alarms", 0, 1, oldest(0) - 1);
+    stop();
+}
+
 /* Sessions of the gateway's own are never dropped for; a bridge that nobody configured is. */
 static void test_sessions_and_orphans(void)
 {
@@ -404,6 +417,7 @@ int main(void)
     mr_log_set_level(getenv("MR_TEST_LOG") != NULL ? MR_LOG_DEBUG : MR_LOG_ERROR + 1);
     test_oldest_goes_when_full();
     test_who_may_not_drop_holds();
+    test_who_is_gone_drops();
     test_sessions_and_orphans();
     test_only_where_chosen();
     test_lower_price_goes_first();
