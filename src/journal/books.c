@@ -1,5 +1,5 @@
 /* books.c - see books.h; docs/JOURNAL.md has the slot's bytes. */
-#include "journal/journal_internal.h"
+#include "journal/cursors_internal.h"
 
 const char *const mr_column_names[MR_COLUMNS] = {
     [MR_COLUMN_DELIVERED] = "delivered",       [MR_COLUMN_SKIPPED] = "skipped",

@@ -1,5 +1,5 @@
 /* cursor_epochs.c - has a bridge settled what is of earlier epochs, in all lanes? */
-#include "journal/journal_internal.h"
+#include "journal/cursors_internal.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
  *
  * The ranges (ranges.h) say where; they are written first, and are void without the cursor's write.
  */
-#include "journal/journal_internal.h"
+#include "journal/cursors_internal.h"
 #include "journal/live.h"
 
 /* Where the cursor is put, in one or more steps; the mutex is held. */

@@ -26,7 +26,6 @@
 #include "journal/drops.h"
 
 #include "journal/drops_internal.h"
-#include "journal/journal_internal.h"
 #include "journal/live.h"
 #include "os/clock.h"
 

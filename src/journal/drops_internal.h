@@ -6,8 +6,8 @@
 #ifndef MR_JOURNAL_DROPS_INTERNAL_H
 #define MR_JOURNAL_DROPS_INTERNAL_H
 
+#include "journal/cursors_internal.h"
 #include "journal/drops.h"
-#include "journal/journal_internal.h"
 
 /* A slot of the file; number 0: free. */
 struct drop_slot {

@@ -7,7 +7,7 @@
 #ifndef MR_JOURNAL_KEEPER_INTERNAL_H
 #define MR_JOURNAL_KEEPER_INTERNAL_H
 
-#include "journal/journal_internal.h"
+#include "journal/cursors_internal.h"
 
 bool mr_lane_has_spare(struct mr_lane *lane);
 void mr_spare_publish(struct mr_lane *lane, struct segment *spare);

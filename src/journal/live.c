@@ -10,7 +10,7 @@
  */
 #include "journal/live.h"
 
-#include "journal/journal_internal.h"
+#include "journal/cursors_internal.h"
 
 static bool live_name(const char *name, char out[MR_CURSOR_NAME_MAX + 1])
 {

@@ -16,7 +16,7 @@
  * Rejected: a record in every lane that says "epoch ended".  A lane that was dropped
  * would have to be written to for it, and a reader that begins behind it missed it.
  */
-#include "journal/journal_internal.h"
+#include "journal/cursors_internal.h"
 
 enum {
     META_VERSION_AT = 8,

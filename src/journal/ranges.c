@@ -16,7 +16,7 @@
  *   (2) No two entries in memory have the same slot or number.
  */
 #include "journal/ranges.h"
-#include "journal/journal_internal.h"
+#include "journal/cursors_internal.h"
 
 #include "os/clock.h"
 

@@ -18,7 +18,7 @@
  * the medium.  So what no later batch proves durable (the last commit, as a rule)
  * is written once more, the same bytes in the same place, and then synced.
  */
-#include "journal/journal_internal.h"
+#include "journal/cursors_internal.h"
 
 enum { REWRITE_BYTES = 1 << 20 };
 
