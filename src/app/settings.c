@@ -58,7 +58,8 @@ static const struct mr_option journal_options[] = {
          "Size of one segment file; 0 chooses by max_size (64 MiB at most)."),
      .max = 1ull << 30},
     {OPT(mr_journal_conf, commit_delay_us, "commit_delay", MR_OPT_DURATION, "500us",
-         "How long a busy lane may gather before its next flush; 0 switches gathering off."),
+         "How long a busy lane may gather before its next flush, and what comes may lie unread "
+         "meanwhile; 0 switches gathering off."),
      .max = 100000},
     {OPT(mr_journal_conf, exclude, "exclude", MR_OPT_LIST, NULL,
          "Topic filters that are not journaled: live subscribers only, acknowledged at once.")},

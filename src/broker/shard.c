@@ -203,13 +203,32 @@ static void turn_others(struct mr_shard *shard, bool woken)
     }
 }
 
+/* Wait for what a turn is about.  Where events come so fast that a batch gathers them, they are
+ * let gather in the sockets first (mr_lane_nap_ns): one wake-up for many.
+ */
+static size_t turn_wait(struct mr_shard *shard, int64_t wait_ns, bool *woken)
+{
+    bool rung = false;
+
+    if (wait_ns != 0 && !shard->stalled && !shard->stopping) {
+        int64_t nap_ns = mr_lane_nap_ns(shard->lane);
+        if (nap_ns > 0) {
+            rung = mr_wake_wait(&shard->wake, nap_ns);
+            wait_ns = 0;
+        }
+    }
+    size_t count =
+        mr_loop_wait(shard->loop, shard->events, SHARD_EVENTS, wait_ns, &shard->wake, woken);
+    *woken |= rung;
+    return count;
+}
+
 /* One turn.  False: the journal has failed. */
 static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns)
 {
     bool woken = false;
     bool again;
-    size_t count =
-        mr_loop_wait(shard->loop, shard->events, SHARD_EVENTS, wait_ns, &shard->wake, &woken);
+    size_t count = turn_wait(shard, wait_ns, &woken);
 
     if (woken) {
         (void)mr_lane_submit(shard->lane, mr_clock_mono_ns());

@@ -318,13 +318,24 @@ int64_t mr_lane_submit(struct mr_lane *lane, int64_t now_ns)
     if (lane->batch == NULL || busy) {
         return -1;
     }
-    int64_t left_ns = mr_gather_left_ns(&lane->gather, lane->journal->commit_delay_ns_max, now_ns);
+    int64_t limit_ns = lane->journal->commit_delay_ns_max;
+    int64_t left_ns = mr_gather_left_ns(&lane->gather, limit_ns, now_ns);
     if (left_ns > 0) {
         return left_ns;
     }
-    mr_gather_handed(&lane->gather, now_ns);
+    mr_gather_handed(&lane->gather, limit_ns, now_ns);
     mr_lane_seal(lane);
     return -1;
+}
+
+int64_t mr_lane_nap_ns(struct mr_lane *lane)
+{
+    int64_t limit_ns = lane->journal->commit_delay_ns_max;
+
+    if (!mr_gather_naps(&lane->gather, limit_ns)) {
+        return 0;
+    }
+    return mr_gather_nap_ns(&lane->gather, limit_ns, mr_clock_mono_ns());
 }
 
 void mr_lane_release(struct mr_lane *lane, uint64_t seq)

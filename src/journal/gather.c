@@ -22,6 +22,12 @@
  *
  * At 10,000 events/s that is 5 events a commit instead of 2, at 20,000 it is 11.
  *
+ * Naps.  While such a batch gathers, what is read only waits in it.  So the owner need not
+ * wake up for each event: it reads all of them shortly before the batch goes, as network
+ * cards do with their interrupts.  A wake-up costs several times what reading a small packet
+ * does.  How long before is learnt: by how much batches that were read so were late.  An
+ * owner who has no time to spare finds that he has none to nap.
+ *
  * Rejected: a rate by the clock.  Clients that wait for us have one too, and it falls the
  * longer we wait for them.
  */
@@ -35,6 +41,10 @@ enum {
     QUIET_GAPS = 3,
     EWMA_SHIFT = 3,
     FADE_SHIFT = 4, /* of the rate: the last 16 commits */
+    NAP_NS_MIN = 50000,
+    NAP_NS_MAX = 500000,
+    NAP_FADE_SHIFT = 4,
+    LATE_NS = 75000, /* is in time: no timer wakes anybody up sooner behind its time */
 };
 
 void mr_gather_start(struct gather *gather, uint64_t seq_next)
@@ -48,17 +58,30 @@ void mr_gather_sealed(struct gather *gather, uint32_t count)
     gather->records_ewma += count - (gather->records_ewma >> EWMA_SHIFT);
 }
 
+/* What came while the last commit ran.  It is counted at the look behind the one that finds it
+ * done, because then those events have been read that were there already.
+ */
+static void gather_count(struct gather *gather)
+{
+    int64_t busy_ns = gather->done_ns - gather->handed_ns;
+
+    gather->commit = COMMIT_COUNTED;
+    gather->busy_records = gather->seq_arrived - gather->seq_handed;
+    gather->busy_records_sum += gather->busy_records - (gather->busy_records_sum >> FADE_SHIFT);
+    gather->busy_ns_sum += busy_ns - (gather->busy_ns_sum >> FADE_SHIFT);
+}
+
 void mr_gather_look(struct gather *gather, uint64_t seq_next, bool busy, int64_t now_ns)
 {
     if (gather->seq_arrived != seq_next) {
         gather->seq_arrived = seq_next;
         gather->arrived_ns = now_ns;
     }
-    if (gather->commit_runs && !busy) {
-        gather->commit_runs = false;
-        gather->busy_records = seq_next - gather->seq_handed;
-        gather->busy_records_sum += gather->busy_records - (gather->busy_records_sum >> FADE_SHIFT);
-        gather->busy_ns_sum += now_ns - gather->handed_ns - (gather->busy_ns_sum >> FADE_SHIFT);
+    if (gather->commit == COMMIT_DONE) {
+        gather_count(gather);
+    } else if (gather->commit == COMMIT_RUNS && !busy) {
+        gather->commit = COMMIT_DONE;
+        gather->done_ns = now_ns;
     }
 }
 
@@ -87,7 +110,7 @@ int64_t mr_gather_left_ns(const struct gather *gather, int64_t limit_ns, int64_t
     int64_t delay_ns = gather_delay_ns(gather, limit_ns);
     int64_t quiet_ns = QUIET_NS;
 
-    if (gather->seq_arrived - gather->seq_handed >= awaited) {
+    if (gather->commit == COMMIT_COUNTED && gather->seq_arrived - gather->seq_handed >= awaited) {
         return 0;
     }
     if (gather_is_worth(gather, limit_ns)) {
@@ -102,10 +125,42 @@ int64_t mr_gather_left_ns(const struct gather *gather, int64_t limit_ns, int64_t
     return due_ns > now_ns ? due_ns - now_ns : 0;
 }
 
-void mr_gather_handed(struct gather *gather, int64_t now_ns)
+/* Who hung on the last commit and is not back is worth no nap: it would only come later. */
+bool mr_gather_naps(const struct gather *gather, int64_t limit_ns)
 {
+    return gather->busy_records != 0 && gather->commit != COMMIT_DONE &&
+           gather_is_worth(gather, limit_ns);
+}
+
+int64_t mr_gather_nap_ns(struct gather *gather, int64_t limit_ns, int64_t now_ns)
+{
+    int64_t left_ns = gather->handed_ns + limit_ns - gather->nap_lead_ns - now_ns;
+
+    if (left_ns < NAP_NS_MIN) {
+        return 0;
+    }
+    gather->napped = true;
+    return left_ns < NAP_NS_MAX ? left_ns : NAP_NS_MAX;
+}
+
+/* A late batch makes the lead longer, and a little of it is tried away each time. */
+static void gather_learn_lead(struct gather *gather, int64_t late_ns)
+{
+    gather->nap_lead_ns -= gather->nap_lead_ns >> NAP_FADE_SHIFT;
+    if (gather->napped && late_ns > LATE_NS) {
+        gather->nap_lead_ns += (late_ns - LATE_NS) / 2;
+    }
+    gather->napped = false;
+}
+
+void mr_gather_handed(struct gather *gather, int64_t limit_ns, int64_t now_ns)
+{
+    if (gather->commit == COMMIT_DONE) {
+        gather_count(gather);
+    }
+    gather_learn_lead(gather, now_ns - gather->handed_ns - limit_ns);
     gather->seq_before = gather->seq_handed;
     gather->seq_handed = gather->seq_arrived;
     gather->handed_ns = now_ns;
-    gather->commit_runs = true;
+    gather->commit = COMMIT_RUNS;
 }

@@ -16,11 +16,14 @@ struct gather {
     uint64_t seq_before;  /* and the one before that */
     int64_t arrived_ns;   /* when seq_arrived was new */
     int64_t handed_ns;
-    uint64_t busy_records; /* that arrived while the last commit ran */
+    int64_t done_ns;       /* when the last commit was seen to be done */
+    uint64_t busy_records; /* that arrived while it ran */
     int64_t busy_ns_sum;   /* how long commits ran, and what arrived meanwhile: sums that fade */
     uint64_t busy_records_sum;
     uint32_t records_ewma; /* records per batch, times 8 */
-    bool commit_runs;
+    int64_t nap_lead_ns;   /* so long before a batch goes is reading begun, at present */
+    enum { COMMIT_COUNTED, COMMIT_RUNS, COMMIT_DONE } commit;
+    bool napped; /* since the last batch was handed over */
 };
 
 void mr_gather_start(struct gather *gather, uint64_t seq_next);
@@ -36,7 +39,15 @@ void mr_gather_look(struct gather *gather, uint64_t seq_next, bool busy, int64_t
  */
 int64_t mr_gather_left_ns(const struct gather *gather, int64_t limit_ns, int64_t now_ns);
 
+/* Do events come in such a way that they may be left unread for a while? */
+bool mr_gather_naps(const struct gather *gather, int64_t limit_ns);
+
+/* If so, for how long, because what is read would only wait: 0, or some 50 us and more.  May
+ * be asked while the disk is busy.
+ */
+int64_t mr_gather_nap_ns(struct gather *gather, int64_t limit_ns, int64_t now_ns);
+
 /* Everything up to there goes to the disk now. */
-void mr_gather_handed(struct gather *gather, int64_t now_ns);
+void mr_gather_handed(struct gather *gather, int64_t limit_ns, int64_t now_ns);
 
 #endif

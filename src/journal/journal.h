@@ -151,6 +151,11 @@ uint64_t mr_lane_append_again(struct mr_lane *lane, const struct mr_event_again 
  */
 int64_t mr_lane_submit(struct mr_lane *lane, int64_t now_ns);
 
+/* How long the owner may leave unread what comes, as it would only wait for its batch to go
+ * (0: not at all; half a millisecond at most).  Its wake is to be heeded meanwhile.
+ */
+int64_t mr_lane_nap_ns(struct mr_lane *lane);
+
 /* The seq that the next append gets.  The owner only. */
 uint64_t mr_lane_next_seq(const struct mr_lane *lane);
 
