@@ -39,7 +39,6 @@ class Measure(Subjects):
                 if peer.bridge:
                     stack.enter_context(self.growth(topic, count, watched))
                 result = self.load(peer_at, load, count, ledger, watched, stack)
-            peer_at.check()
         if peer.bridge:
             result.update(self.came_out(topic, begin, ledger))
         return result
@@ -66,8 +65,7 @@ class Measure(Subjects):
         while self.held(self.ends(topic)) == 0:
             peer_at.check()
             if time.monotonic() > deadline:
-                logs = "\n".join(started.log.read_text()[-1000:] for started in peer_at.started)
-                raise Failed(f"nothing came through in 60 s:\n{logs}")
+                raise Failed("nothing came through in 60 s")
             self.tool("load", "--port", peer_at.port, "--connections", 1, "--burst", 1,
                       "--window", 1, "--count", 1, "--device-first", WARM_DEVICES)
             time.sleep(0.3)  # sleep: how long a bridge takes is its own affair

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 
 from process import Failed, free_port, mqtt_served, wait_until
@@ -26,6 +27,7 @@ class Peer:
     bridge: bool  # into Kafka; otherwise a broker alone
     fast: int = 1  # so many times the events of the others: a run of seconds, not of moments
     variables: tuple = ()  # (NAME, value) for its templates
+    session: bool = False  # a client that is away has subscribed: the broker keeps everything
 
     @property
     def own(self):
@@ -48,6 +50,8 @@ PEERS = (
          (("ACK", "memory"),)),
     Peer("mosquitto", "Mosquitto", "D0", ("mosquitto",), False, 5),
     Peer("rabbitmq", "RabbitMQ with its MQTT plug-in", "D0", ("rabbitmq",), False),
+    Peer("rabbitmq_quorum", "RabbitMQ, into a quorum queue", "D3", ("rabbitmq",), False, 1,
+         (("QUEUES", "quorum"),), session=True),
 )
 # What stands for "what one would pick instead": programs of our own are not.
 PRODUCTS = ("rmqtt", "hivemq", "telegraf", "benthos")
@@ -91,6 +95,21 @@ def end_session(started):
     started.wait()
 
 
+def leave_session(port):
+    """A client subscribes to all of the load at QoS 1, with a session that stays, and goes."""
+    topic = b"sensors/#"
+    connect = b"\x10\x10\x00\x04MQTT\x04\x00\x00\x00\x00\x04away"
+    subscribe = bytes([0x82, 5 + len(topic), 0, 1, 0, len(topic)]) + topic + b"\x01"
+    dialogue = ((connect, b"\x20\x02\x00\x00"), (subscribe, b"\x90\x03\x00\x01\x01"))
+    with socket.create_connection(("127.0.0.1", port), 30) as sock:
+        for packet, answer in dialogue:
+            sock.sendall(packet)
+            said = sock.recv(len(answer), socket.MSG_WAITALL)
+            if said != answer:
+                raise Failed(f"a client with a session that stays was told {said.hex()}")
+        sock.sendall(b"\xe0\x00")
+
+
 class Running:
     """The processes of one peer."""
 
@@ -104,8 +123,17 @@ class Running:
     def check(self):
         for process in self.started:
             if process.poll() is not None:
-                raise Failed(f"{process.part} ended with {process.returncode}:\n"
-                             + process.log.read_text()[-2000:])
+                raise Failed(f"{process.part} ended with {process.returncode}")
+
+    def logs(self):
+        """The ends of all that they wrote of themselves."""
+        parts = []
+        for process in self.started:
+            for log in sorted(process.log.parent.glob("*log")):
+                text = log.read_text(errors="replace").strip()[-2000:]
+                if text:
+                    parts.append(f"{process.part}, {log.name}:\n{text}")
+        return "\n".join(parts)
 
 
 @contextlib.contextmanager
@@ -116,9 +144,9 @@ def running(peer, folder, build, servers, topic):
         for part in peer.parts:
             files = folder / part
             files.mkdir()
-            env = dict(os.environ, PORT=str(peer_at.port), SERVERS=servers or "none",
-                       TOPIC=topic or "", FOLDER=str(files), MILLRACE=str(build / "millrace"),
-                       **dict(peer.variables))
+            env = dict(os.environ, PORT=str(peer_at.port), OTHER_PORT=str(free_port()),
+                       SERVERS=servers or "none", TOPIC=topic or "", FOLDER=str(files),
+                       MILLRACE=str(build / "millrace"), **dict(peer.variables))
             with open(files / "log", "w") as log:
                 process = subprocess.Popen([HERE / "start.sh", part], env=env, stdout=log,
                                            stderr=log, stdin=subprocess.DEVNULL,
@@ -131,8 +159,12 @@ def running(peer, folder, build, servers, topic):
                 return mqtt_served(peer_at.port)
 
             wait_until(served, 60, f"the start of {part}")
+        if peer.session:
+            leave_session(peer_at.port)
         yield peer_at
         peer_at.check()
+    except Failed as why:
+        raise Failed(f"{why}\n{peer_at.logs()}") from why
     finally:
         for process in reversed(peer_at.started):
             end_session(process)

@@ -1,11 +1,10 @@
 """table - from figures to the section "Beside what one would pick instead"."""
 
-import datetime
+import statistics
 
 from measure import COUNTS
 from peer import CLASSES, PEERS, PRODUCTS
-from report import machine, median, spread, table, write_between
-from loads import LOADS
+from report import spread, table, write_between
 from subjects import ROOT
 
 TITLES = {
@@ -14,11 +13,16 @@ TITLES = {
 }
 
 
+def ratios(results, load, name, own):
+    """How much more CPU an event costs than with millrace, in each repetition that has both."""
+    ours = {run["repetition"]: run["cpu_ns"] for run in results.get(f"{load}/{own}", [])}
+    return [run["cpu_ns"] / ours[run["repetition"]] for run in results.get(f"{load}/{name}", [])
+            if ours.get(run["repetition"])]
+
+
 def times(results, load, name, own):
-    """How much more CPU an event costs than with millrace."""
-    theirs = median(results, f"{load}/{name}", "cpu_ns")
-    ours = median(results, f"{load}/{own}", "cpu_ns")
-    return f"{theirs / ours:.1f}" if theirs and ours else ""
+    found = ratios(results, load, name, own)
+    return spread({"": [dict(ratio=ratio) for ratio in found]}, "", "ratio", 1, 1)
 
 
 def came_out(results, name):
@@ -80,24 +84,27 @@ def brokers(results, load):
 def best(results):
     """The sentence of the whole section."""
     said = []
-    for load in LOADS:
-        costs = {name: median(results, f"{load}/{name}", "cpu_ns") for name in PRODUCTS}
-        costs = {name: cost for name, cost in costs.items() if cost}
-        ours = median(results, f"{load}/millrace_disk", "cpu_ns")
-        if not costs or not ours:
+    for load in COUNTS:
+        found = {name: ratios(results, load, name, "millrace_disk") for name in PRODUCTS}
+        found = {name: statistics.median(ratio) for name, ratio in found.items() if ratio}
+        if not found:
             continue
-        name = min(costs, key=costs.get)
+        name = min(found, key=found.get)
         title = next(peer.title for peer in PEERS if peer.name == name)
-        said.append(f"({load}) {title} costs {costs[name] / ours:.1f} times the CPU of millrace "
-                    "with everything on disk")
+        said.append(f"({load}) {title}, {found[name]:.1f} times the CPU of millrace with "
+                    "everything on disk")
     return "The best product among them: in " + "; in ".join(said) + "." if said else ""
 
 
-def markdown(results, args):
-    events = ", ".join(f"{int(count * args.scale):,} in ({load})" for load, count in COUNTS.items())
-    parts = [f"Measured {datetime.date.today().isoformat()} on {machine()}; {args.reps} "
-             f"repetitions, median (lowest to highest); {events}, of the fast ones up to ten times "
-             "as many. " + "; ".join(f"{name}: {what}" for name, what in CLASSES.items()) + ".",
+def markdown(measured):
+    """Of what bench/peers/run leaves in its JSON."""
+    results = measured["results"]
+    events = ", ".join(f"{int(count * measured['scale']):,} in ({load})"
+                       for load, count in COUNTS.items())
+    parts = [f"Measured {measured['date']} on {measured['machine']}; {measured['reps']} "
+             "repetitions, forwards and backwards, median (lowest to highest); ratios are of one "
+             f"repetition each. Events a run: {events}, of the fast ones up to ten times as many. "
+             + "; ".join(f"{name}: {what}" for name, what in CLASSES.items()) + ".",
              best(results)]
     for load in COUNTS:
         both = [part for part in (bridges(results, load), brokers(results, load)) if part]

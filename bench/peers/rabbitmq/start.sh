@@ -1,10 +1,10 @@
-# A node of its own: its files are in FOLDER, its name and ports are free ones.
+# A node of its own: its files are in FOLDER, its name and ports are its own.
 # shellcheck shell=bash
-export AMQP_PORT=$((PORT + 1))
+export QUEUES=${QUEUES:-classic}
 filled "$HERE/rabbitmq/rabbitmq.conf.in" >"$FOLDER/rabbitmq.conf"
 echo '[rabbitmq_mqtt].' >"$FOLDER/enabled_plugins"
 export RABBITMQ_NODENAME=peer$PORT@localhost RABBITMQ_CONFIG_FILE=$FOLDER/rabbitmq.conf \
     RABBITMQ_ENABLED_PLUGINS_FILE=$FOLDER/enabled_plugins RABBITMQ_MNESIA_BASE=$FOLDER \
-    RABBITMQ_LOG_BASE=$FOLDER RABBITMQ_DIST_PORT=$((PORT + 2)) HOME=$FOLDER \
+    RABBITMQ_LOG_BASE=$FOLDER RABBITMQ_DIST_PORT=$OTHER_PORT HOME=$FOLDER \
     RABBITMQ_PID_FILE=$FOLDER/pid ERL_EPMD_ADDRESS=127.0.0.1
 exec /usr/lib/rabbitmq/bin/rabbitmq-server
