@@ -127,6 +127,7 @@ static enum mr_err view_take(struct mr_shard *shard, uint32_t lane, bool live)
             if (err != MR_OK) {
                 foreign->at = before;
                 foreign->pos = event.seq - 1;
+                mr_reader_done(foreign->reader, foreign->pos);
                 return err;
             }
             continue;
@@ -137,10 +138,12 @@ static enum mr_err view_take(struct mr_shard *shard, uint32_t lane, bool live)
         if (event_take(shard, lane, &event, live) != MR_OK) {
             foreign->at = before;
             foreign->pos = event.seq - 1;
+            mr_reader_done(foreign->reader, foreign->pos);
             return MR_ERR_FULL;
         }
     }
     foreign->pos = foreign->view.seq_last;
+    mr_reader_done(foreign->reader, foreign->pos);
     foreign->view_open = false;
     mr_view_unpin(&foreign->view);
     return MR_OK;
@@ -156,6 +159,7 @@ static enum mr_err view_next(struct foreign_lane *foreign)
         foreign->at = mr_view_begin(&foreign->view);
     } else if (err == MR_ERR_CORRUPT) {
         foreign->pos = foreign->view.seq_last; /* it has been logged */
+        mr_reader_done(foreign->reader, foreign->pos);
     }
     return err;
 }

@@ -192,13 +192,23 @@ static void turn_events(struct mr_shard *shard, size_t count)
     }
 }
 
-/* What came from the other shards, or became durable in their lanes. */
-static void turn_others(struct mr_shard *shard, bool woken)
+/* What came from other shards and what became durable, for sessions and groups.  The own lane
+ * first: what is not given of it holds it, and copies from other lanes would take the room for
+ * that.
+ */
+static void turn_owed(struct mr_shard *shard, bool woken)
 {
-    if (woken || shard->mail_left) {
+    const bool others = shard->broker->shard_count > 1;
+
+    if (others && (woken || shard->mail_left)) {
         mailbox_take_all(shard);
     }
-    if (woken || shard->foreign_left) {
+    if (woken || shard->route_left) {
+        share_route(shard);
+    }
+    if (share_route_waits(shard)) {
+        shard->foreign_left = false; /* the end of the stall calls again */
+    } else if (others && (woken || shard->foreign_left)) {
         foreign_deliver(shard);
     }
 }
@@ -244,12 +254,7 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
     if (again) {
         shard_unstall(shard);
     }
-    if (shard->broker->shard_count > 1) {
-        turn_others(shard, woken);
-    }
-    if (woken || shard->route_left) {
-        share_route(shard);
-    }
+    turn_owed(shard, woken);
     if (again) {
         shard_resume(shard);
     }

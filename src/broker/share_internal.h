@@ -109,6 +109,9 @@ void share_passed(struct mr_shard *shard, uint32_t lane, uint64_t seq);
 void share_follow(struct mr_shard *shard);
 void share_route(struct mr_shard *shard);       /* at most a turn's worth */
 void share_route_again(struct mr_shard *shard); /* there may be room again */
+
+/* It has stopped at an event for which there is no room. */
+bool share_route_waits(const struct mr_shard *shard);
 void share_lanes_close(struct mr_shard *shard);
 
 /* A lane that is none any more, given to groups up to `pos`; mr_alloc. */

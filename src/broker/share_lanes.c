@@ -77,10 +77,12 @@ static bool route_view(struct mr_shard *shard, struct foreign_lane *route, uint3
         }
         if (route_event(shard, route, lane, &event) != MR_OK) {
             route->at = before;
+            mr_reader_done(route->reader, event.seq - 1);
             return false;
         }
     }
     route->pos = route->view.seq_last;
+    mr_reader_done(route->reader, route->pos);
     route->view_open = false;
     mr_view_unpin(&route->view);
     return true;
@@ -97,6 +99,7 @@ static enum mr_err route_next(struct mr_shard *shard, struct foreign_lane *route
     }
     if (err == MR_ERR_CORRUPT) {
         route->pos = route->view.seq_last; /* it has been logged */
+        mr_reader_done(route->reader, route->pos);
         return MR_OK;
     }
     if (err == MR_OK && !route_view(shard, route, lane)) {
@@ -233,6 +236,16 @@ void share_route(struct mr_shard *shard)
         ended_route(shard);
     }
     shard->route_left |= route_lane(shard, &shard->route, shard->index);
+}
+
+bool share_route_waits(const struct mr_shard *shard)
+{
+    bool waits = shard->route.view_open;
+
+    for (uint32_t i = 0; i < shard->ended_count; i++) {
+        waits |= shard->ended[i].route.view_open;
+    }
+    return waits;
 }
 
 void share_route_again(struct mr_shard *shard)

@@ -14,7 +14,7 @@
  * path of the next event cannot follow it there.
  *
  * Events are not the lane's only records: those who read it for sessions append what they are owed.
- * So events wait when these have much to read (append_outruns_readers).
+ * So events wait when these have much to read (owed.c).
  *
  * Sealing hands a batch to the commit thread.  It happens when the commit thread
  * is free and it is time (mr_lane_submit; gather.c says when), or when the block is full.
@@ -76,6 +76,7 @@ void mr_lane_seal(struct mr_lane *lane)
     mr_mutex_unlock(&lane->mutex);
 
     lane->batch = NULL;
+    mr_owed_mark(lane, lane->seq_next);
     mr_gather_sealed(&lane->gather, count);
     atomic_store_explicit(&lane->seq_next_seen, lane->seq_next, memory_order_relaxed);
     atomic_store_explicit(&lane->payload_bytes_seen, lane->payload_bytes, memory_order_relaxed);
@@ -91,40 +92,14 @@ static enum mr_err append_blocked(struct mr_lane *lane, enum blocked by)
     return MR_ERR_FULL;
 }
 
-/* A quarter of the lane is still to be read by somebody who appends for what he reads (a session's
- * copy, what a member of a group is given).  Were the rest given to events as well, he could not
- * append, and what he has not read would hold the lane for ever.  A quarter, because what he
- * appends names client and topic in full, and may be several times as large; it must fit for all
- * events of a segment before that goes.  Under the mutex.
- */
-static bool append_outruns_readers(const struct mr_lane *lane)
-{
-    uint64_t unread = UINT64_MAX;
-    uint64_t bytes = 0;
-
-    for (const struct mr_reader *r = lane->readers; r != NULL; r = r->next) {
-        uint64_t seq = mr_reader_seq(r);
-        unread = r->holds && seq < unread ? seq : unread;
-    }
-    for (const struct segment *s = lane->oldest; s != NULL; s = s->next) {
-        uint64_t end = s->seq_end != 0 ? s->seq_end : lane->seq_next;
-        bytes += unread < end ? s->file_bytes : 0;
-    }
-    return bytes >= lane->max_bytes / 4;
-}
-
 /* Go on in the spare.  The block of the old segment is left at once, so that a
  * missing new one cannot tempt the next append into it.
  */
-static enum mr_err append_roll(struct mr_lane *lane, bool is_event)
+static enum mr_err append_roll(struct mr_lane *lane)
 {
     struct segment *spare;
 
     mr_mutex_lock(&lane->mutex);
-    if (is_event && append_outruns_readers(lane)) {
-        mr_mutex_unlock(&lane->mutex);
-        return append_blocked(lane, BLOCKED_BY_READER);
-    }
     spare = lane->spare;
     if (spare != NULL) {
         int64_t now_us = mr_clock_wall_us();
@@ -220,7 +195,7 @@ static enum mr_err append_make_room(struct mr_lane *lane, const struct mr_record
         uint64_t pos = lane->block == NULL ? MR_SEGMENT_HEADER_BYTES : append_pos(lane);
 
         if (lane->segment == NULL || pos + bytes > append_end(lane, reserved)) {
-            enum mr_err err = append_roll(lane, record->type == MR_RECORD_EVENT);
+            enum mr_err err = append_roll(lane);
             if (err != MR_OK) {
                 return err;
             }
@@ -242,6 +217,23 @@ static enum mr_err append_make_room(struct mr_lane *lane, const struct mr_record
     lane->at += MR_BATCH_HEADER_BYTES;
     lane->time_base_us = record->received_us;
     lane->batch_seq = lane->seq_next;
+    return MR_OK;
+}
+
+/* So much is owed to readers that it has to be looked whether another event may be appended. */
+static inline bool append_is_to_look(const struct mr_lane *lane)
+{
+    return lane->owed.bytes >= atomic_load_explicit(&lane->owed.stop, memory_order_relaxed);
+}
+
+static enum mr_err append_look(struct mr_lane *lane)
+{
+    if (!mr_owed_has_room(lane)) {
+        return append_blocked(lane, BLOCKED_BY_READER);
+    }
+    if (atomic_load_explicit(&lane->blocked, memory_order_relaxed) == BLOCKED_BY_READER) {
+        atomic_store_explicit(&lane->blocked, BLOCKED_NOT, memory_order_relaxed);
+    }
     return MR_OK;
 }
 
@@ -268,6 +260,12 @@ enum mr_err mr_lane_append(struct mr_lane *lane, struct mr_record_raw *record,
     if (MR_UNLIKELY(bound > lane->record_bytes_max + RECORD_OVERHEAD_MAX)) {
         return MR_ERR_REJECT;
     }
+    if (MR_UNLIKELY(append_is_to_look(lane)) && record->type == MR_RECORD_EVENT) {
+        enum mr_err err = append_look(lane);
+        if (err != MR_OK) {
+            return err;
+        }
+    }
     if (MR_UNLIKELY(lane->batch == NULL ||
                     (size_t)(lane->limit - lane->at) < bound + MR_BATCH_ALIGN)) {
         enum mr_err err = append_make_room(lane, record, bound);
@@ -275,6 +273,7 @@ enum mr_err mr_lane_append(struct mr_lane *lane, struct mr_record_raw *record,
             return err;
         }
     }
+    lane->owed.bytes += bound;
     if (MR_LIKELY(record->type == MR_RECORD_EVENT)) {
         if (mr_writer_names_resolve(&lane->names, record, name)) {
             atomic_store_explicit(&lane->block->has_names, 1, memory_order_relaxed);
@@ -296,11 +295,13 @@ uint64_t mr_lane_append_again(struct mr_lane *lane, const struct mr_event_again 
     if (MR_UNLIKELY(lane->batch == NULL || again->name->generation != lane->names.generation ||
                     (size_t)(lane->limit - lane->at) < bound + MR_BATCH_ALIGN ||
                     bound > lane->record_bytes_max + RECORD_OVERHEAD_MAX ||
+                    append_is_to_look(lane) ||
                     atomic_load_explicit(&lane->failed, memory_order_relaxed))) {
         return 0;
     }
     lane->at = mr_record_put_again(lane->at, again->name->id, again->qos,
                                    again->received_us - lane->time_base_us, payload);
+    lane->owed.bytes += bound;
     lane->payload_bytes += payload.len;
     return lane->seq_next++;
 }

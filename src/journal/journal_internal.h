@@ -26,6 +26,7 @@
 #include "journal/gather_internal.h"
 #include "journal/journal.h"
 #include "journal/names_internal.h"
+#include "journal/owed_internal.h"
 #include "journal/ranges.h"
 #include "journal/reader.h"
 #include "journal/scan.h"
@@ -75,6 +76,7 @@ struct mr_lane {
     struct segment *segment;
     struct gather gather; /* when that batch goes */
     struct writer_names names;
+    struct owed owed;
 
     /* ---- read by many, written seldom ---- */
     _Alignas(64) struct mr_journal *journal;
@@ -155,6 +157,7 @@ struct mr_reader {
     struct mr_reader *next; /* in lane->readers */
     struct mr_lane *lane;
     _Atomic uint64_t seq_next;
+    _Atomic uint64_t seq_done; /* of one that holds: dealt with up to here */
     uint64_t seq_from;
     uint64_t seq_to;
     struct mr_wake *wake;

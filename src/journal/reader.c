@@ -72,6 +72,7 @@ enum mr_err mr_reader_open(struct mr_reader **out, struct mr_journal *journal, u
     options = options == NULL ? &none : options;
     reader->lane = lane;
     atomic_store(&reader->seq_next, seq_from == 0 ? 1 : seq_from);
+    atomic_store(&reader->seq_done, mr_reader_seq(reader) - 1);
     reader->wake = options->wake;
     reader->holds = options->holds;
     reader->seq_to = options->seq_to == 0 ? UINT64_MAX : options->seq_to;
@@ -83,6 +84,9 @@ enum mr_err mr_reader_open(struct mr_reader **out, struct mr_journal *journal, u
     mr_mutex_lock(&lane->mutex);
     reader->next = lane->readers;
     lane->readers = reader;
+    if (reader->holds) {
+        atomic_store_explicit(&lane->owed.stop, 0, memory_order_relaxed);
+    }
     mr_mutex_unlock(&lane->mutex);
     *out = reader;
     return MR_OK;
@@ -120,6 +124,14 @@ static void reader_leave(struct mr_reader *reader)
     names_collect(reader);
 }
 
+/* Whoever waits for readers may go on. */
+static void ring_who_waits(struct mr_lane *lane)
+{
+    if (atomic_load_explicit(&lane->blocked, memory_order_relaxed) == BLOCKED_BY_READER) {
+        mr_lane_ring_owner(lane);
+    }
+}
+
 void mr_reader_close(struct mr_reader *reader)
 {
     struct mr_lane *lane = reader->lane;
@@ -131,6 +143,7 @@ void mr_reader_close(struct mr_reader *reader)
     }
     *at = reader->next;
     mr_mutex_unlock(&lane->mutex);
+    ring_who_waits(lane);
 
     reader_leave(reader);
     mr_assert(reader->left == NULL);
@@ -145,6 +158,14 @@ void mr_reader_close(struct mr_reader *reader)
 uint64_t mr_reader_seq(const struct mr_reader *reader)
 {
     return atomic_load_explicit(&reader->seq_next, memory_order_relaxed);
+}
+
+void mr_reader_done(struct mr_reader *reader, uint64_t seq)
+{
+    if (seq > atomic_load_explicit(&reader->seq_done, memory_order_relaxed)) {
+        atomic_store_explicit(&reader->seq_done, seq, memory_order_release);
+        ring_who_waits(reader->lane);
+    }
 }
 
 static void seq_next_set(struct mr_reader *reader, uint64_t seq)

@@ -114,4 +114,9 @@ void mr_names_on_drop(struct mr_names *names, void (*drop)(void *arg, void *valu
 /* Where the next view will begin. */
 uint64_t mr_reader_seq(const struct mr_reader *reader);
 
+/* Of a reader that holds: everything up to `seq` is dealt with, what it calls for is appended.  As
+ * long as too much is not, appends of events say FULL.
+ */
+void mr_reader_done(struct mr_reader *reader, uint64_t seq);
+
 #endif

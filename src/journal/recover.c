@@ -457,6 +457,7 @@ enum mr_err mr_lane_recover(struct mr_lane *lane, struct mr_recovery *recovery,
     seq_end = recover_above_known(&r, seq_end);
     lane->seq_next = seq_end;
     mr_gather_start(&lane->gather, seq_end);
+    mr_owed_start(lane, seq_end);
     atomic_store(&lane->seq_next_seen, seq_end);
     atomic_store(&lane->durable_seq, seq_end - 1);
     atomic_store(&lane->released_seq, seq_end - 1);

@@ -3,24 +3,32 @@
  *
  * Goal:   publishers that are faster than what sessions are owed of it can be read do not fill a
  *         lane with it: they wait, everybody gets every message once and in order, and they go
- *         on.  For a shared group, and for sessions at home in another shard, in both directions.
- * Method: lanes of 1 MiB that are committed only when nobody has anything to send or to read
- *         otherwise, and three times as many bytes of messages; no bridge holds the journal.
+ *         on.  For a shared group, for sessions at home in another shard, in both directions, and
+ *         for members of groups in many shards with the smallest lanes there can be, which all need
+ *         room in each other.
+ * Method: lanes that are committed only when nobody has anything to send or to read otherwise, and
+ *         three times as many bytes of messages; no bridge holds the journal.
  */
 #include "broker_peer.h"
 
 enum {
-    SEGMENT = 256 << 10,
-    LANE = 4 * SEGMENT,
     PAYLOAD = 1000,
-    COUNT = 3 * LANE / PAYLOAD,
-    PEERS_MAX = 2,
+    PEERS_MAX = 5,
     SOON_NS = 300000,
     DIGITS = 8,
 };
 
+struct setting {
+    uint32_t lanes;
+    uint32_t segments; /* of each lane */
+    uint32_t segment_bytes;
+    uint32_t peers; /* who publish to all who subscribe, as many */
+    bool in_groups; /* subscribers are in one each */
+};
+
 struct flood {
     struct kit kit;
+    uint32_t count; /* of messages from each publisher */
     uint32_t publishers;
     uint32_t subscribers;
     struct peer from[PEERS_MAX];
@@ -92,17 +100,26 @@ static void join(struct flood *flood, struct peer *peer, const char *name, uint3
     }
 }
 
-static void flood_open(struct flood *flood, uint32_t lanes, uint32_t peers, const char *filter)
+static void flood_open(struct flood *flood, const struct setting *setting)
 {
-    *flood = (struct flood){.publishers = peers, .subscribers = peers};
-    kit_open(&flood->kit, &(struct kit_options){.manual = true,
-                                                .lanes = lanes,
-                                                .journal_bytes = (uint64_t)lanes * LANE,
-                                                .segment_bytes = SEGMENT,
-                                                .receive_maximum = 60000,
-                                                .max_queued_messages = 100000,
-                                                .checkpoint_ms = 5});
+    uint32_t lane_bytes = setting->segments * setting->segment_bytes;
+    uint32_t peers = setting->peers;
+
+    *flood = (struct flood){
+        .publishers = peers, .subscribers = peers, .count = 3 * lane_bytes / PAYLOAD};
+    kit_open(&flood->kit,
+             &(struct kit_options){.manual = true,
+                                   .lanes = setting->lanes,
+                                   .journal_bytes = (uint64_t)setting->lanes * lane_bytes,
+                                   .segment_bytes = setting->segment_bytes,
+                                   .receive_maximum = 60000,
+                                   .max_queued_messages = 100000,
+                                   .checkpoint_ms = 5});
     for (uint32_t i = 0; i < peers; i++) {
+        char filter[32] = "t";
+        if (setting->in_groups) {
+            (void)snprintf(filter, sizeof(filter), "$share/g%u/t", i);
+        }
         join(flood, &flood->to[i], "to", i, filter);
     }
     for (uint32_t i = 0; i < peers; i++) {
@@ -126,10 +143,10 @@ static bool publish_some(struct flood *flood, uint32_t p)
     size_t sent = 0;
 
     if (flood->packet_sent[p] == flood->packet_len[p]) {
-        if (flood->sent[p] == COUNT) {
+        if (flood->sent[p] == flood->count) {
             return false;
         }
-        (void)snprintf(payload, sizeof(payload), "%u %0*u", p, PAYLOAD - 2, flood->sent[p]);
+        (void)snprintf(payload, sizeof(payload), "%u %0*u", p % 10, PAYLOAD - 2, flood->sent[p]);
         flood->sent[p] += 1;
         flood->packet_len[p] = put_publish(flood->packets[p], sizeof(flood->packets[p]), 5, "t",
                                            payload, 1, (uint16_t)flood->sent[p]);
@@ -197,9 +214,9 @@ static bool is_done(const struct flood *flood)
     bool done = true;
 
     for (uint32_t p = 0; p < flood->publishers; p++) {
-        done = done && flood->acked[p] == COUNT;
+        done = done && flood->acked[p] == flood->count;
         for (uint32_t s = 0; s < flood->subscribers; s++) {
-            done = done && flood->got[s][p] == COUNT;
+            done = done && flood->got[s][p] == flood->count;
         }
     }
     return done;
@@ -226,27 +243,22 @@ static void flood_run(struct flood *flood)
     }
 }
 
-static void test_group(void)
+static void test_flood(const struct setting *setting)
 {
     struct flood flood;
 
-    flood_open(&flood, 1, 1, "$share/g/t");
-    flood_run(&flood);
-    flood_close(&flood);
-}
-
-static void test_other_shards(void)
-{
-    struct flood flood;
-
-    flood_open(&flood, 2, 2, "t");
+    flood_open(&flood, setting);
     flood_run(&flood);
     flood_close(&flood);
 }
 
 int main(void)
 {
-    test_group();
-    test_other_shards();
+    test_flood(&(struct setting){
+        .lanes = 1, .segments = 4, .segment_bytes = 256 << 10, .peers = 1, .in_groups = true});
+    test_flood(
+        &(struct setting){.lanes = 2, .segments = 4, .segment_bytes = 256 << 10, .peers = 2});
+    test_flood(&(struct setting){
+        .lanes = 5, .segments = 3, .segment_bytes = 64 << 10, .peers = 5, .in_groups = true});
     return 0;
 }
