@@ -200,7 +200,7 @@ static void gate_release(struct mr_shard *shard, struct mr_ackgate *gate, uint64
             if (due.len == 0) {
                 continue; /* gone, or sent with an earlier entry */
             }
-            if (mr_conn_send_now(conn, due.at, due.len) == MR_OK) {
+            if (mr_conn_send_soon(conn, due.at, due.len) == MR_OK) {
                 mr_acks_left(gate, &client->acks);
             } else {
                 client_end(client, END_MEMORY);
@@ -263,4 +263,5 @@ void gates_release(struct mr_shard *shard, uint64_t durable_seq)
             gate_release(shard, gate, seq);
         }
     }
+    mr_net_send_soon(shard->net);
 }

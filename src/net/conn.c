@@ -130,6 +130,9 @@ void conn_free(struct mr_conn *conn)
     if (conn->state != CONN_FREE) {
         net->stats.lingering -= 1;
     }
+    if (conn->gathered) {
+        sends_make(net); /* the next one with this descriptor must not get it */
+    }
     mr_loop_remove(net->options.loop, conn->fd);
     mr_socket_close(conn->fd);
     listener_leave(net, conn->listener);
@@ -156,7 +159,7 @@ void conn_slot_free(struct mr_conn *conn)
     conn->blocked = false;
     conn->stuck = false;
     conn->pushed = false;
-    conn->broken = false;
+    conn->failed = 0;
     conn->shut = false;
     conn->little = false;
     conn->surplus = false;

@@ -2,10 +2,10 @@
  *
  * DESIGN
  *
- * Answers of a turn gather in the connection's lent buffer and leave with one
- * call.  What the owner has gathered itself (acks) goes to the socket without
- * that copy.  The loop watches for room only after the socket took less than
- * there was.
+ * Answers of a turn gather in the connection's lent buffer.  What the owner has gathered
+ * itself (acks) goes without one.  Either leaves together with what others have to send
+ * (sends.c), unless there is TLS or a WebSocket between.  The loop watches for room only
+ * after the socket took less than there was.
  *
  * An error while sending is remembered and acted on by flush, never inside the
  * owner's call: the owner may go on using its connection until it returns to us.
@@ -64,6 +64,9 @@ size_t mr_conn_waiting(const struct mr_conn *conn)
 
 uint8_t *mr_conn_reserve(struct mr_conn *conn, size_t len)
 {
+    if (MR_UNLIKELY(conn->gathered)) {
+        sends_make(conn->net); /* it is before this, and may not leave whole */
+    }
     uint32_t waiting = conn->out_end - conn->out_begin;
 
     if (conn->out_end + len <= conn->out_capacity) {
@@ -114,42 +117,53 @@ enum mr_err mr_conn_send(struct mr_conn *conn, const void *at, size_t len)
     return MR_OK;
 }
 
-enum mr_err mr_conn_send_now(struct mr_conn *conn, const void *at, size_t len)
+/* What lies between it and the socket has to see it, so it cannot wait for the others. */
+static enum mr_err send_layered(struct mr_conn *conn, const void *at, size_t len)
 {
     size_t sent = 0;
 
-    if (conn->state != CONN_OPEN) {
-        return MR_ERR_FULL;
-    }
-    if (MR_UNLIKELY(conn_ws(conn) != NULL)) { /* a frame's header goes with it */
+    if (conn_ws(conn) != NULL) { /* a frame's header goes with it */
         enum mr_err err = mr_conn_send(conn, at, len);
         mr_conn_push(conn);
         return err;
     }
-    if (conn->out_begin == conn->out_end && !conn->broken) {
-        conn->net->stats.writes += 1;
-        if (conn_put_wire(conn, at, len, &sent) != MR_OK) {
-            conn->broken = true;
-            conn_mark(conn);
-            return MR_OK;
-        }
-        conn->net->stats.bytes_sent += sent;
-    }
-    if (MR_LIKELY(sent == len) || conn->broken) {
+    conn->net->stats.writes += 1;
+    if (conn_put_wire(conn, at, len, &sent) != MR_OK) {
+        conn->failed = MR_CLOSE_BROKEN;
+        conn_mark(conn);
         return MR_OK;
     }
-    return mr_conn_send(conn, (const uint8_t *)at + sent, len - sent);
+    conn->net->stats.bytes_sent += sent;
+    return sent == len ? MR_OK : mr_conn_send(conn, (const uint8_t *)at + sent, len - sent);
+}
+
+enum mr_err mr_conn_send_soon(struct mr_conn *conn, const void *at, size_t len)
+{
+    if (conn->state != CONN_OPEN) {
+        return MR_ERR_FULL;
+    }
+    if (MR_UNLIKELY(conn->failed != 0)) {
+        return MR_OK; /* flush will tell */
+    }
+    if (conn->out_begin != conn->out_end || conn->gathered || len > NET_SOON_ONE) {
+        return mr_conn_send(conn, at, len);
+    }
+    if (MR_UNLIKELY(conn->layered)) {
+        return send_layered(conn, at, len);
+    }
+    sends_add_soon(conn, at, len);
+    return MR_OK;
 }
 
 void mr_conn_push(struct mr_conn *conn)
 {
     size_t sent = 0;
 
-    if (conn->out_begin == conn->out_end || conn->blocked || conn->broken) {
+    if (conn->out_begin == conn->out_end || conn->blocked || conn->failed != 0) {
         return;
     }
     if (out_send(conn, &sent) != MR_OK) {
-        conn->broken = true; /* flush ends it: what is queued is marked */
+        conn->failed = MR_CLOSE_BROKEN; /* flush ends it: what is queued is marked */
         return;
     }
     if (conn->out_begin == conn->out_end) {
@@ -161,13 +175,16 @@ void mr_conn_push(struct mr_conn *conn)
 void conn_write(struct mr_conn *conn)
 {
     struct mr_net *net = conn->net;
-    bool had = conn->out_begin != conn->out_end || conn->pushed;
 
+    if (MR_UNLIKELY(conn->gathered)) {
+        sends_make(net);
+    }
+    bool had = conn->out_begin != conn->out_end || conn->pushed;
     conn->pushed = false;
-    while (out_waits(conn) && !conn->broken) {
+    while (out_waits(conn) && conn->failed == 0) {
         size_t sent = 0;
         if (out_send(conn, &sent) != MR_OK) {
-            conn->broken = true;
+            conn->failed = MR_CLOSE_BROKEN;
             break;
         }
         if (sent == 0) {
@@ -176,8 +193,8 @@ void conn_write(struct mr_conn *conn)
             return;
         }
     }
-    if (conn->broken) {
-        conn_end(conn, MR_CLOSE_BROKEN);
+    if (conn->failed != 0) {
+        conn_end(conn, (enum mr_close_why)conn->failed);
         return;
     }
     conn_out_drop(conn);
@@ -197,10 +214,14 @@ void conn_write(struct mr_conn *conn)
     }
 }
 
-void mr_net_flush(struct mr_net *net)
+void mr_net_send_soon(struct mr_net *net)
 {
-    net->greetings = 0;
-    /* on_drained may mark more while we walk; they come up at the end. */
+    sends_make(net);
+}
+
+/* The first in the queue of those to flush, taken out of it; NULL: it is empty. */
+static struct mr_conn *flush_take(struct mr_net *net)
+{
     while (net->flush_first != 0) {
         struct mr_conn *conn = net_slot(net, net->flush_first - 1);
         net->flush_first = conn->flush_next;
@@ -208,7 +229,41 @@ void mr_net_flush(struct mr_net *net)
         conn->queued = false;
         if (conn->dirty) {
             conn->dirty = false;
+            return conn;
+        }
+    }
+    return NULL;
+}
+
+/* Some of them: first all sends together, then whatever follows from them, which may end any. */
+static void flush_some(struct mr_net *net)
+{
+    struct mr_conn *conn;
+    uint64_t ids[NET_SENDS];
+    uint32_t count = 0;
+
+    sends_make(net);
+    while (count < NET_SENDS && (conn = flush_take(net)) != NULL) {
+        ids[count] = conn->id;
+        count += 1;
+        if (conn->out_begin != conn->out_end && conn->failed == 0 && !conn->layered) {
+            sends_add_queue(conn);
+        }
+    }
+    sends_make(net);
+    for (uint32_t i = 0; i < count; i++) {
+        conn = net_conn(net, ids[i]);
+        if (conn != NULL) {
             conn_write(conn);
         }
     }
+}
+
+void mr_net_flush(struct mr_net *net)
+{
+    net->greetings = 0;
+    /* on_drained may mark more; they come up at the end. */
+    do {
+        flush_some(net);
+    } while (net->flush_first != 0);
 }

@@ -27,7 +27,8 @@ _Static_assert(sizeof(((struct mr_conn_parcel *)0)->peer) == CONN_PEER_TEXT, "th
 
 bool mr_conn_may_detach(const struct mr_conn *conn)
 {
-    return conn->out_begin == conn->out_end && (conn_ws(conn) == NULL || !ws_waits(conn_ws(conn)));
+    return conn->out_begin == conn->out_end && !conn->gathered &&
+           (conn_ws(conn) == NULL || !ws_waits(conn_ws(conn)));
 }
 
 void mr_conn_detach(struct mr_conn *conn, uint32_t unread_bytes, struct mr_conn_parcel *parcel)
@@ -35,7 +36,7 @@ void mr_conn_detach(struct mr_conn *conn, uint32_t unread_bytes, struct mr_conn_
     struct mr_net *net = conn->net;
 
     mr_assert(net->options.shared != NULL && conn->state == CONN_OPEN);
-    mr_assert(mr_conn_may_detach(conn) && !conn->broken);
+    mr_assert(mr_conn_may_detach(conn) && conn->failed == 0);
     *parcel = (struct mr_conn_parcel){.fd = conn->fd,
                                       .layers = conn->layers,
                                       .listener = conn->listener,

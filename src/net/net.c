@@ -53,7 +53,7 @@ void mr_net_close(struct mr_net *net)
 }
 
 /* The connection an id means, if it still is that one. */
-static struct mr_conn *net_conn(struct mr_net *net, uint64_t conn_id)
+struct mr_conn *net_conn(struct mr_net *net, uint64_t conn_id)
 {
     uint32_t slot = (uint32_t)conn_id;
 

@@ -1,7 +1,7 @@
 /* net.h - connections: bytes in, bytes out, nothing about what they mean.
  *
  *     loop event ─▶ mr_net_event ─▶ read into the slab ─▶ handler.on_bytes(span)
- *     handler ─▶ mr_conn_send / mr_conn_send_now ─▶ socket, rest when it has room
+ *     handler ─▶ mr_conn_send / mr_conn_send_soon ─▶ socket, rest when it has room
  *
  * All connections of a shard share one receive slab and are parsed in place.  A
  * connection borrows memory from the buffer pool only while a packet is
@@ -121,6 +121,7 @@ void mr_net_set_max(struct mr_net *net, uint32_t index, uint64_t connections_max
 /* ---- a turn of the owner's loop ---- */
 
 void mr_net_event(struct mr_net *net, const struct mr_ready *ready);
+void mr_net_send_soon(struct mr_net *net);           /* what mr_conn_send_soon() has gathered */
 void mr_net_flush(struct mr_net *net);               /* send what was queued in this turn */
 void mr_net_tick(struct mr_net *net, uint32_t tick); /* timers; accept again; close lingerers */
 
@@ -174,8 +175,10 @@ enum mr_err mr_conn_send(struct mr_conn *conn, const void *at, size_t len) MR_MU
 uint8_t *mr_conn_reserve(struct mr_conn *conn, size_t len) MR_MUST_USE;
 void mr_conn_commit(struct mr_conn *conn, size_t len);
 
-/* As mr_conn_send(), but goes to the socket at once if nothing waits before it. */
-enum mr_err mr_conn_send_now(struct mr_conn *conn, const void *at, size_t len) MR_MUST_USE;
+/* As mr_conn_send(), but if nothing waits before it, it leaves with mr_net_send_soon(): before
+ * all that is queued, and without on_drained.
+ */
+enum mr_err mr_conn_send_soon(struct mr_conn *conn, const void *at, size_t len) MR_MUST_USE;
 
 /* Let the socket take now what it has room for, so that its memory is free again
  * before the turn ends.  on_drained comes at the flush as ever.

@@ -26,6 +26,9 @@ enum {
     CONN_LINGER_TICKS = 2000000000 / MR_NET_TICK_NS, /* to take our last bytes and close */
     CONN_PEER_TEXT = 56,                             /* longest "[v6%scope]:port" that matters */
     CONN_PEER_NEAR = 24,                             /* any v4 address and port */
+    NET_SENDS = 256,         /* sends made together; more do not make one cheaper */
+    NET_SOON = 32 << 10,     /* bytes of those that are not queued */
+    NET_SOON_ONE = 4 << 10,  /* ... of one connection; what has more is queued */
     CONN_SLOTS_MAX = 1 << 24 /* a guard against nonsense, not a tuning knob */
 };
 
@@ -81,17 +84,18 @@ struct mr_conn {
     uint8_t listener;
     bool layered; /* TLS, WebSocket or both: bytes are not those of the socket */
     bool paused;
-    bool held;     /* paused, and not in the list of those */
-    bool dirty;    /* to be flushed */
-    bool queued;   /* in the queue of those to flush, perhaps from an earlier life */
-    bool offering; /* on_bytes is running on what may be our `in` */
-    bool blocked;  /* the socket took less than there was */
-    bool stuck;    /* TLS must write before it can read on */
-    bool pushed;   /* all of it has left before the flush */
-    bool broken;   /* a send failed; flush ends it */
-    bool shut;     /* our direction has been ended */
-    bool little;   /* read little at a time */
-    bool surplus;  /* came when its listener was full */
+    bool held;      /* paused, and not in the list of those */
+    bool dirty;     /* to be flushed */
+    bool queued;    /* in the queue of those to flush, perhaps from an earlier life */
+    bool offering;  /* on_bytes is running on what may be our `in` */
+    bool blocked;   /* the socket took less than there was */
+    bool stuck;     /* TLS must write before it can read on */
+    bool pushed;    /* all of it has left before the flush */
+    bool gathered;  /* something of it is in net->sends */
+    uint8_t failed; /* what became of a send, enum mr_close_why; flush ends it.  0: nothing */
+    bool shut;      /* our direction has been ended */
+    bool little;    /* read little at a time */
+    bool surplus;   /* came when its listener was full */
     bool peer_is_far;
     union {
         char near[CONN_PEER_NEAR];
@@ -99,6 +103,15 @@ struct mr_conn {
     } peer;
 };
 _Static_assert(sizeof(struct mr_conn) <= 144, "docs/MEMORY.md, the idle connection");
+
+/* What is about to be sent (sends.c). */
+struct net_sends {
+    uint32_t count;
+    uint32_t soon_bytes; /* of `soon` */
+    struct mr_send each[NET_SENDS];
+    struct mr_conn *conn[NET_SENDS];
+    uint8_t soon[NET_SOON];
+};
 
 struct net_listener {
     int fd;
@@ -137,6 +150,7 @@ struct mr_net {
     struct mr_wheel wheel;
     struct net_listener listeners[MR_NET_LISTENERS_MAX];
     struct mr_net_stats stats;
+    struct net_sends sends;
     struct ws_reader *ws_spare; /* for whoever is next within a frame; NULL: none */
     uint8_t *ws_out;            /* frames on their way to the wire; NULL: none was made yet */
     struct mr_error fault;      /* of the connection that ends with a fault of its transport */
@@ -175,6 +189,13 @@ void conn_watch(struct mr_conn *conn); /* tell the loop what we now wait for */
 void conn_rearm(struct mr_conn *conn); /* there may be more to read */
 void conn_mark(struct mr_conn *conn);  /* flush it at the end of the turn */
 void conn_pause_end(struct mr_conn *conn);
+
+struct mr_conn *net_conn(struct mr_net *net, uint64_t conn_id); /* net.c; NULL: it is free */
+
+/* sends.c */
+void sends_add_soon(struct mr_conn *conn, const void *at, size_t len); /* copied; NET_SOON_ONE */
+void sends_add_queue(struct mr_conn *conn); /* all that it has queued, which is something */
+void sends_make(struct mr_net *net);        /* calls nobody; a failure is the flush's to tell */
 
 /* conn_read.c, conn_write.c: react to readiness. */
 void conn_read(struct mr_conn *conn);

@@ -4,6 +4,9 @@
  * events; it calls nothing, so the owner decides the order of work (acks before
  * reads, reads before accepts).
  *
+ * What a turn has to send leaves in one piece (mr_loop_send), so that the kernel can be given all
+ * of it at once.
+ *
  * Sockets are non-blocking descriptors.  Two implementations: os/posix (epoll)
  * and os/sim (in-memory streams with delay, split, loss of connection).
  *
@@ -114,6 +117,21 @@ enum mr_err mr_socket_peek(int fd, void *into, size_t len, size_t *got) MR_MUST_
  * there is no room at all; wait for MR_READY_WRITE.  MR_ERR_IO: broken.
  */
 enum mr_err mr_socket_write(int fd, const void *from, size_t len, size_t *sent) MR_MUST_USE;
+
+/* Bytes for one socket, and what became of them. */
+struct mr_send {
+    const void *at;
+    int fd;
+    uint32_t len;    /* > 0 */
+    uint32_t sent;   /* set: less than `len` if there was no room for more */
+    enum mr_err err; /* set: MR_ERR_IO, the connection is broken */
+};
+
+/* mr_socket_write() for each of them, in their order; nothing of it is still to come when it
+ * returns.  A socket that has little room takes the beginning of what it is given, so each
+ * belongs in one place only.
+ */
+void mr_loop_send(struct mr_loop *loop, struct mr_send *sends, size_t count);
 
 /* End our direction, so that the peer still gets what was sent. */
 void mr_socket_shutdown(int fd);

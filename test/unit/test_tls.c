@@ -94,7 +94,7 @@ static size_t owner_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
         mr_put_u64(answer, owner->received);
         enum mr_err err = mr_rng_below(&owner->rng, 2) == 0
                               ? mr_conn_send(conn, answer, sizeof(answer))
-                              : mr_conn_send_now(conn, answer, sizeof(answer));
+                              : mr_conn_send_soon(conn, answer, sizeof(answer));
         mr_assert(err == MR_OK);
     }
 }

@@ -93,6 +93,16 @@ void mr_loop_remove(struct mr_loop *loop, int fd)
     mr_assert(failed == 0);
 }
 
+void mr_loop_send(struct mr_loop *loop, struct mr_send *sends, size_t count)
+{
+    (void)loop;
+    for (size_t i = 0; i < count; i++) {
+        size_t sent = 0;
+        sends[i].err = mr_socket_write(sends[i].fd, sends[i].at, sends[i].len, &sent);
+        sends[i].sent = (uint32_t)sent;
+    }
+}
+
 static void loop_register_wake(struct mr_loop *loop, const struct mr_wake *wake)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = WAKE_TAG};

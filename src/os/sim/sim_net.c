@@ -566,6 +566,16 @@ enum mr_err mr_socket_write(int fd, const void *from, size_t len, size_t *sent)
     return MR_OK;
 }
 
+void mr_loop_send(struct mr_loop *loop, struct mr_send *sends, size_t count)
+{
+    (void)loop;
+    for (size_t i = 0; i < count; i++) {
+        size_t sent = 0;
+        sends[i].err = mr_socket_write(sends[i].fd, sends[i].at, sends[i].len, &sent);
+        sends[i].sent = (uint32_t)sent;
+    }
+}
+
 void mr_socket_shutdown(int fd)
 {
     struct end *end = end_of(fd);
