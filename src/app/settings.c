@@ -22,6 +22,9 @@ static const char *const full_choices[] = {"backpressure", "reject", "drop_oldes
     .name = opt_name, .type = opt_type, .offset = offsetof(struct conf, field), \
     .default_text = opt_default, .help = opt_help
 
+static const char *const loop_choices[] = {
+    [MR_LOOP_EPOLL] = "epoll", [MR_LOOP_AUTO] = "auto", [MR_LOOP_IO_URING] = "io_uring", NULL};
+
 static const struct mr_option gateway_options[] = {
     {OPT(mr_gateway_conf, name, "name", MR_OPT_STR, "millrace",
          "Name of this gateway, in logs and as client.id at targets.")},
@@ -34,6 +37,11 @@ static const struct mr_option gateway_options[] = {
          "is made, later as it is. Another number than before takes effect at the next start: "
          "sessions move, and what is older is delivered first."),
      .min = 1, .max = 256, .zero_word = "auto"},
+    {OPT(mr_gateway_conf, loop, "loop", MR_OPT_CHOICE, "auto",
+         "How sockets are served: epoll, or io_uring for what is sent, a turn's acknowledgements "
+         "in one system call; auto: io_uring where the kernel and the container allow it. The log "
+         "says which it is, and why."),
+     .choices = loop_choices},
     {OPT(mr_gateway_conf, drain_us, "drain", MR_OPT_DURATION, "5s",
          "How long bridges may go on delivering after SIGTERM."),
      .max = 600000000},

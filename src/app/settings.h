@@ -21,6 +21,7 @@ struct mr_gateway_conf {
     uint64_t memory_bytes; /* 0: a quarter of the machine's */
     uint64_t shards;       /* 0: half of the cores for a new journal, else as it is */
     uint64_t drain_us;     /* how long SIGTERM lets bridges deliver */
+    uint32_t loop;         /* enum mr_loop_choice */
 };
 
 struct mr_journal_conf {

@@ -327,6 +327,7 @@ static enum mr_err start_broker(struct gateway *gateway, struct mr_error *why)
                            .refuse_when_full = settings->journal.when_full == MR_WHEN_FULL_REFUSE,
                            .journal_exclude = settings->journal.exclude,
                            .sessions_path = gateway->sessions_path,
+                           .loop = (enum mr_loop_choice)settings->gateway.loop,
                            .memory_bytes = memory != 0 ? memory : mr_memory_total() / 4,
                            .log_connections = settings->log.connections,
                            .failed_wake = &gateway->wake,

@@ -74,6 +74,29 @@ static enum mr_err exclude_check(const struct mr_list *exclude, struct mr_error 
     return MR_OK;
 }
 
+/* The shards' loops are of one kind, and a line says of which. */
+static enum mr_err shard_loop_open(struct mr_shard *shard, struct mr_error *why)
+{
+    enum mr_loop_choice choice = shard->broker->run.loop;
+    struct mr_error cause;
+    enum mr_err err = mr_loop_open(&shard->loop, why);
+
+    if (err != MR_OK || choice == MR_LOOP_EPOLL) {
+        return err;
+    }
+    err = mr_loop_batch_sends(shard->loop, &cause);
+    if (err != MR_OK && choice == MR_LOOP_IO_URING) {
+        return mr_error_set(why, err, "gateway.loop: %s.  With auto it would do without",
+                            cause.text);
+    }
+    if (shard->index == 0) {
+        mr_log(MR_LOG_INFO, "net", "sockets are served by epoll%s%s",
+               err == MR_OK ? ", and what is sent leaves by io_uring" : " alone: ",
+               err == MR_OK ? "" : cause.text);
+    }
+    return MR_OK;
+}
+
 static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct mr_error *why)
 {
     struct mr_shard *shard = mr_alloc(sizeof(*shard));
@@ -93,7 +116,7 @@ static enum mr_err shard_open(struct mr_broker *broker, uint32_t index, struct m
         mr_subtree_show(shard->subtree, shard->interest);
     }
     shard_metrics_make(shard, index);
-    err = mr_loop_open(&shard->loop, why);
+    err = shard_loop_open(shard, why);
     if (err != MR_OK) {
         return err;
     }

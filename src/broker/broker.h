@@ -89,6 +89,7 @@ struct mr_broker_run {
     const char *sessions_path;      /* the session store; NULL: the journal alone */
     uint32_t checkpoint_ms;         /* how often the store is written; 0: 2,000 */
     uint64_t memory_bytes;          /* for connections, queues, subscriptions; 0: 256 MiB */
+    enum mr_loop_choice loop;       /* may sends go by io_uring? */
     bool log_connections;           /* a line when a client connects and when it goes */
     struct mr_wake *failed_wake;    /* rung when mr_broker_failed() changes; may be NULL */
 };

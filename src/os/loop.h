@@ -12,7 +12,7 @@
  *
  * Thread: a loop and its sockets belong to one thread; wake (thread.h) is how
  *         others reach it.
- * Memory: 16 bytes an event; the kernel's per socket.
+ * Memory: 16 bytes an event; the kernel's per socket; 24 KiB of the kernel's for io_uring.
  * Time:   waits are relative, nanoseconds.
  */
 #ifndef MR_OS_LOOP_H
@@ -132,6 +132,15 @@ struct mr_send {
  * belongs in one place only.
  */
 void mr_loop_send(struct mr_loop *loop, struct mr_send *sends, size_t count);
+
+/* Whether an owner asks for the following; what configuration says. */
+enum mr_loop_choice { MR_LOOP_EPOLL, MR_LOOP_AUTO, MR_LOOP_IO_URING };
+
+/* From now on give the kernel all of them in one call, by io_uring; the result is the same.
+ * CONFIG: this kernel has none, or does not let us; `why` says which, and each send remains a
+ * call.
+ */
+enum mr_err mr_loop_batch_sends(struct mr_loop *loop, struct mr_error *why) MR_MUST_USE;
 
 /* End our direction, so that the peer still gets what was sent. */
 void mr_socket_shutdown(int fd);

@@ -4,7 +4,8 @@
  * Goal:   bytes arrive once and in order however they are cut, read, paused and
  *         resumed; what is sent arrives; on_close comes once; buffers come back.
  * Method: an owner that understands records of [length u16][bytes], random sizes and
- *         pauses; loops and sockets are real, all in one thread.  Seeded; replay
+ *         pauses; loops and sockets are real, all in one thread, first without io_uring, then
+ *         with it where it is to be had.  Seeded; replay
  *         with: ./test_net <seed>
  */
 #include "base/bytes.h"
@@ -81,7 +82,9 @@ static size_t owner_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
         }
         uint8_t answer[4];
         mr_put_be32(answer, user->next);
-        mr_assert(mr_conn_send(conn, answer, sizeof(answer)) == MR_OK);
+        bool soon = !owner->answers_drained && mr_rng_below(&owner->rng, 2) == 0;
+        mr_assert((soon ? mr_conn_send_soon(conn, answer, sizeof(answer))
+                        : mr_conn_send(conn, answer, sizeof(answer))) == MR_OK);
         user->next += 1;
         owner->received += 1;
         used += 2 + len;
@@ -131,6 +134,8 @@ struct world {
     uint32_t tick;
 };
 
+static bool batched; /* do sends leave by io_uring? */
+
 static void world_open(struct world *world, uint64_t seed, uint32_t connections_max)
 {
     struct mr_error why;
@@ -140,6 +145,10 @@ static void world_open(struct world *world, uint64_t seed, uint32_t connections_
     mr_rng_seed(&world->owner.rng, seed);
     mr_bufpool_init(&world->pool, 64 << 20, 1 << 20);
     mr_assert(mr_loop_open(&world->loop, &why) == MR_OK);
+    if (batched && mr_loop_batch_sends(world->loop, &why) != MR_OK) {
+        printf("not by io_uring here: %s\n", why.text);
+        batched = false;
+    }
     struct mr_net_options options = {.loop = world->loop,
                                      .pool = &world->pool,
                                      .slab_bytes = 64 << 10,
@@ -443,11 +452,8 @@ static void test_gone_while_paused(void)
     world_close(&world);
 }
 
-int main(int argc, char **argv)
+static void test_all(uint64_t seed)
 {
-    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-
-    printf("seed %llu\n", (unsigned long long)seed);
     test_stream(seed, false);
     test_stream(seed, true);
     test_close_lingers();
@@ -455,5 +461,15 @@ int main(int argc, char **argv)
     test_descriptors_are_left_for_others();
     test_everyone_drains_and_goes_on();
     test_gone_while_paused();
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+
+    printf("seed %llu\n", (unsigned long long)seed);
+    test_all(seed);
+    batched = true;
+    test_all(seed);
     return 0;
 }

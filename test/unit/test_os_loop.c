@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 enum { TAG_LISTENER = 1, TAG_CLIENT, TAG_SERVER };
 
@@ -184,6 +185,81 @@ static void test_listen_explains_itself(void)
     }
 }
 
+/* One send for each of many sockets; one is full before, one is broken. */
+static void sends_are_as_calls(bool batched)
+{
+    enum { PAIRS = 300, FULL = 7, BROKEN = 270 }; /* more than go to the kernel at once */
+    static int ends[PAIRS][2];
+    static struct mr_send sends[PAIRS];
+    static uint8_t piece[4096];
+    struct mr_error why = {.text = ""};
+    struct mr_loop *loop = NULL;
+    size_t done = 0;
+
+    mr_assert(mr_loop_open(&loop, &why) == MR_OK);
+    if (batched && mr_loop_batch_sends(loop, &why) != MR_OK) {
+        printf("not by io_uring here: %s\n", why.text);
+        mr_loop_close(loop);
+        return;
+    }
+    for (size_t i = 0; i < PAIRS; i++) {
+        mr_assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends[i]) == 0);
+        sends[i] = (struct mr_send){.at = &sends[i].fd, .fd = ends[i][0], .len = sizeof(int)};
+    }
+    do {
+        mr_assert(mr_socket_write(ends[FULL][0], piece, sizeof(piece), &done) == MR_OK);
+    } while (done != 0);
+    mr_socket_close(ends[BROKEN][1]);
+
+    mr_loop_send(loop, sends, 0);
+    mr_loop_send(loop, sends, 1); /* one alone, too */
+    mr_loop_send(loop, sends + 1, PAIRS - 1);
+    for (size_t i = 0; i < PAIRS; i++) {
+        int got = 0;
+        mr_assert(sends[i].err == (i == BROKEN ? MR_ERR_IO : MR_OK));
+        mr_assert(sends[i].sent == (i == FULL || i == BROKEN ? 0 : sizeof(int)));
+        if (i != FULL && i != BROKEN) {
+            mr_assert(mr_socket_read(ends[i][1], &got, sizeof(got), &done) == MR_OK);
+            mr_assert(done == sizeof(got) && got == ends[i][0]);
+        }
+        mr_socket_close(ends[i][0]);
+        mr_socket_close(i == BROKEN ? -1 : ends[i][1]);
+    }
+    mr_loop_close(loop);
+}
+
+/* What does not fit is not sent, and the beginning that was is told. */
+static void a_short_send_is_told(bool batched)
+{
+    enum { TOTAL = 32 << 20 };
+    struct pair pairs[2] = {pair_open(), pair_open()};
+    uint8_t *bytes = mr_alloc(TOTAL);
+    struct mr_error why = {.text = ""};
+
+    if (!batched || mr_loop_batch_sends(pairs[0].loop, &why) == MR_OK) {
+        struct mr_send sends[2] = {{.at = bytes, .fd = pairs[0].server, .len = TOTAL},
+                                   {.at = bytes, .fd = pairs[1].server, .len = 10}};
+        mr_loop_send(pairs[0].loop, sends, 2);
+        mr_assert(sends[0].err == MR_OK && sends[0].sent > 0 && sends[0].sent < TOTAL);
+        mr_assert(sends[1].err == MR_OK && sends[1].sent == 10);
+        mr_socket_shutdown(pairs[0].server);
+        uint64_t got_total = 0;
+        size_t got = 1;
+        mr_loop_change(pairs[0].loop, pairs[0].client, MR_READY_READ, TAG_CLIENT);
+        while (got != 0) {
+            (void)wait_for(pairs[0].loop, TAG_CLIENT);
+            enum mr_err err = mr_socket_read(pairs[0].client, bytes, TOTAL, &got);
+            mr_assert(err == MR_OK || err == MR_ERR_AGAIN);
+            got_total += err == MR_OK ? got : 0;
+            got = err == MR_OK ? got : 1;
+        }
+        mr_assert(got_total == sends[0].sent);
+    }
+    mr_free(bytes);
+    pair_close(&pairs[0]);
+    pair_close(&pairs[1]);
+}
+
 struct ringer {
     struct mr_wake wake;
     struct mr_wake answered;
@@ -242,5 +318,9 @@ int main(void)
     test_refused_connection_says_so();
     test_listen_explains_itself();
     test_wake_ends_a_wait();
+    sends_are_as_calls(false);
+    sends_are_as_calls(true);
+    a_short_send_is_told(false);
+    a_short_send_is_told(true);
     return 0;
 }

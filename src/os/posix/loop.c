@@ -5,12 +5,15 @@
  * Level-triggered, because the owner may stop in the middle of a socket's bytes
  * (fairness, back-pressure) and must hear of the rest without bookkeeping.
  *
+ * Sends go to io_uring where they may (ring.c), else each is a call.
+ *
  * The wake's eventfd is one more descriptor in the set, under a tag that no one
  * else may use.  Before blocking, the loop takes its side of the handshake that
  * thread.h describes; so a ring while the loop is busy costs no syscall, neither
  * the ringer's write nor our read.
  */
 #include "os/loop.h"
+#include "base/log.h"
 #include "os/posix/posix_internal.h"
 
 #include <errno.h>
@@ -19,12 +22,16 @@
 
 #define WAKE_TAG UINT64_MAX
 
-enum { EVENTS_PER_WAIT = 256 }; /* 3 KiB of stack; more do not make a wake-up cheaper */
+enum {
+    EVENTS_PER_WAIT = 256, /* 3 KiB of stack; more do not make a wake-up cheaper */
+    RING_WORTH = 2,        /* sends; one alone is a call either way */
+};
 
 struct mr_loop {
     int epoll_fd;
-    int wake_fd;    /* registered in the set; -1: none yet */
-    bool no_pwait2; /* the kernel is older than 5.11 */
+    int wake_fd;             /* registered in the set; -1: none yet */
+    bool no_pwait2;          /* the kernel is older than 5.11 */
+    struct posix_ring *ring; /* NULL: sends are calls, one by one */
 };
 
 enum mr_err mr_loop_open(struct mr_loop **out, struct mr_error *why)
@@ -46,6 +53,7 @@ enum mr_err mr_loop_open(struct mr_loop **out, struct mr_error *why)
 
 void mr_loop_close(struct mr_loop *loop)
 {
+    posix_ring_close(loop->ring);
     (void)close(loop->epoll_fd);
     mr_free(loop);
 }
@@ -93,10 +101,32 @@ void mr_loop_remove(struct mr_loop *loop, int fd)
     mr_assert(failed == 0);
 }
 
+enum mr_err mr_loop_batch_sends(struct mr_loop *loop, struct mr_error *why)
+{
+    return loop->ring != NULL ? MR_OK : posix_ring_open(&loop->ring, why);
+}
+
+/* By the ring, as many as go that way; how many those were. */
+static size_t loop_send_by_ring(struct mr_loop *loop, struct mr_send *sends, size_t count)
+{
+    size_t done = 0;
+
+    while (loop->ring != NULL && count - done >= RING_WORTH) {
+        size_t some = count - done < POSIX_RING_SENDS ? count - done : POSIX_RING_SENDS;
+        size_t made = posix_ring_send(loop->ring, sends + done, some);
+        done += made;
+        if (MR_UNLIKELY(made < some)) {
+            posix_ring_close(loop->ring);
+            loop->ring = NULL;
+            mr_log(MR_LOG_WARN, "net", "io_uring has failed; sends are calls of their own now");
+        }
+    }
+    return done;
+}
+
 void mr_loop_send(struct mr_loop *loop, struct mr_send *sends, size_t count)
 {
-    (void)loop;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = loop_send_by_ring(loop, sends, count); i < count; i++) {
         size_t sent = 0;
         sends[i].err = mr_socket_write(sends[i].fd, sends[i].at, sends[i].len, &sent);
         sends[i].sent = (uint32_t)sent;

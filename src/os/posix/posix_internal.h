@@ -28,6 +28,17 @@ enum mr_err posix_unix_listen(const char *address, uint32_t mode, int backlog, i
                               struct mr_error *why) MR_MUST_USE;
 void posix_unix_peer(int fd, struct mr_address *out);
 
+/* ring.c: io_uring, for the sends of a loop.  CONFIG: it is not to be had; `why` says what for. */
+enum { POSIX_RING_SENDS = 256 };
+struct posix_ring;
+enum mr_err posix_ring_open(struct posix_ring **out, struct mr_error *why) MR_MUST_USE;
+void posix_ring_close(struct posix_ring *ring); /* NULL: nothing */
+
+/* How many of them, from the first one on, were made: all, or the ring is of no use any more.
+ * At most POSIX_RING_SENDS.
+ */
+size_t posix_ring_send(struct posix_ring *ring, struct mr_send *sends, size_t count) MR_MUST_USE;
+
 /* Empty an eventfd or inotify descriptor; true if there was something. */
 bool posix_drain(int fd);
 

@@ -566,6 +566,12 @@ enum mr_err mr_socket_write(int fd, const void *from, size_t len, size_t *sent)
     return MR_OK;
 }
 
+enum mr_err mr_loop_batch_sends(struct mr_loop *loop, struct mr_error *why)
+{
+    (void)loop;
+    return mr_error_set(why, MR_ERR_CONFIG, "io_uring: there is none in the simulator");
+}
+
 void mr_loop_send(struct mr_loop *loop, struct mr_send *sends, size_t count)
 {
     (void)loop;
