@@ -9,6 +9,7 @@ die() { say "$*"; exit 1; }
 tool() { command -v "$1" >/dev/null || die "${TO##*/} needs $1: $2"; }
 
 # debian PACKAGE...: from Debian, unless it is there.
+INSTALLED=() # by this script, just now
 debian() {
     local package missing=()
     for package in "$@"; do
@@ -20,11 +21,14 @@ debian() {
     say "installing ${missing[*]}"
     "${root[@]}" apt-get install -y -q --no-install-recommends "${missing[@]}" >"$TO/apt.log" 2>&1 ||
         die "apt-get could not install ${missing[*]}; log: $TO/apt.log (apt-get update may be due)"
+    INSTALLED+=("${missing[@]}")
 }
 
-# A service that a package starts by itself would be measured as the machine's idle time.
+# no_service PACKAGE: nobody asked for the service that it starts when it is installed.  One that was
+# there before is left alone.
 no_service() {
-    [ ! -d /run/systemd/system ] || systemctl disable --now "$1" >/dev/null 2>&1 || true
+    [[ " ${INSTALLED[*]} " == *" $1 "* && -d /run/systemd/system ]] || return 0
+    systemctl disable --now "$1" >/dev/null 2>&1 || say "$1 has started a service of its own"
 }
 
 # filled FILE: a template, each @NAME@ replaced by the variable of this name.
@@ -51,10 +55,10 @@ go_program() {
     cd "$TO/work" || exit
     [ "$package" != . ] || cp "$HERE/${TO##*/}"/*.go .
     {
-        go mod init peer
-        go mod edit "${required[@]}"
-        go build -mod=mod -tags "$tags" -trimpath -o "$TO/program.new" "$package"
-        go version -m "$TO/program.new"
+        go mod init peer &&
+            go mod edit "${required[@]}" &&
+            go build -mod=mod -tags "$tags" -trimpath -o "$TO/program.new" "$package" &&
+            go version -m "$TO/program.new"
     } >"$TO/build.log" 2>&1 || { tail -n 20 "$TO/build.log" >&2; die "the build failed; log: $TO/build.log"; }
     mv "$TO/program.new" "$TO/program"
 }
