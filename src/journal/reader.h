@@ -93,6 +93,29 @@ struct mr_view_at {
 
 struct mr_view_at mr_view_begin(const struct mr_view *view);
 
+/* The next event of a view, if it is what comes by the million (mr_lane_append_again()) and its
+ * name has a value of the reader's (mr_names_slot()): all that a reader needs who knows its names
+ * already.
+ */
+struct mr_plain {
+    uint64_t seq;
+    int64_t received_us;
+    struct mr_span payload; /* the record ends with it */
+    void *slot;             /* the value, not NULL */
+    uint8_t qos;            /* 0 or 1 */
+};
+
+/* Look at it.  False: it is something else, for mr_view_event().  Either way `at` has not moved. */
+bool mr_view_plain(const struct mr_view *view, const struct mr_view_at *at, struct mr_plain *out);
+
+/* Go on behind it. */
+static inline void mr_view_pass(struct mr_view_at *at, const struct mr_plain *plain)
+{
+    at->records.at = plain->payload.at + plain->payload.len;
+    at->seq += 1;
+    at->left -= 1;
+}
+
 /* The next event or dead letter of the view; false at its end.  Other record
  * types are passed over.  Events below the reader's `seq_from` do not appear.
  */

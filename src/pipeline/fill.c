@@ -6,6 +6,9 @@
  * ring, point it at the payload where it lies in the journal's memory.  Raw values
  * are never copied.  JSON values and headers are written into the span's bytes.
  *
+ * Where records are not shaped, runs of plain events (mr_view_plain()) whose route is known become
+ * records in a loop of their own (fill_plain); what ends a run goes the long way.
+ *
  * When a ring is full in the middle of a view, the span ends before the event that
  * did not fit and the view stays open; the next span begins there.  An event that does
  * not fit although nothing else is in the ring never will: it is a dead letter.
@@ -55,6 +58,12 @@ static void say_lost(const struct mr_bridge *b, uint64_t first, uint64_t last, u
     }
 }
 
+/* The receive time, or now if that is earlier. */
+static inline int64_t record_ms(const struct mr_bridge *b, int64_t received_us)
+{
+    return (MR_LIKELY(received_us <= b->received_max_us) ? received_us : b->received_max_us) / 1000;
+}
+
 /* A value that is the payload needs nothing but this; all else is in record.c. */
 static inline enum put_result put_record(struct mr_bridge *b, const struct mr_event *event,
                                          struct route *route, struct flight *flight,
@@ -62,9 +71,7 @@ static inline enum put_result put_record(struct mr_bridge *b, const struct mr_ev
 {
     *record = (struct mr_record){
         .seq = event->seq,
-        .time_ms = (MR_LIKELY(event->received_us <= b->received_max_us) ? event->received_us
-                                                                        : b->received_max_us) /
-                   1000,
+        .time_ms = record_ms(b, event->received_us),
         .route = &route->pub,
         .value = event->payload,
         .payload = event->payload,
@@ -130,6 +137,86 @@ static enum mr_err fill_event(struct mr_bridge *b, struct flight *flight,
     return err;
 }
 
+/* A dead letter in the lane itself has been retried: it is for its bridge alone. */
+static bool fill_is_ours(const struct mr_bridge *b, const struct mr_event *event)
+{
+    return event->type == MR_RECORD_DEAD_LETTER &&
+           mr_span_is(event->raw.dead_bridge, mr_bridge_identity(b));
+}
+
+/* What a span was filled from. */
+struct filled {
+    uint64_t seq_last;
+    int64_t first_us;
+    int64_t last_us;
+};
+
+/* Plain events from here on, up to so many, while nothing about them is to be decided. */
+static void fill_plain(struct mr_bridge *b, struct flight *flight, uint32_t records_max,
+                       struct filled *filled)
+{
+    struct mr_record *record = &b->records[b->records_head % b->records_size];
+    uint32_t max = records_max - flight->batch.record_count;
+    uint32_t count = 0;
+    struct mr_plain plain;
+
+    while (count < max && mr_view_plain(&b->view, &b->view_at, &plain)) {
+        struct route *route = plain.slot;
+        if (route->kind != ROUTE_SEND || plain.payload.len > b->shaping.value_bytes_max) {
+            break;
+        }
+        mr_view_pass(&b->view_at, &plain);
+        *record++ = (struct mr_record){.seq = plain.seq,
+                                       .time_ms = record_ms(b, plain.received_us),
+                                       .route = &route->pub,
+                                       .value = plain.payload,
+                                       .payload = plain.payload,
+                                       .qos = plain.qos};
+        flight->value_bytes += plain.payload.len;
+        filled->seq_last = plain.seq;
+        filled->last_us = plain.received_us;
+        filled->first_us = filled->first_us == 0 ? plain.received_us : filled->first_us;
+        count += 1;
+    }
+    b->records_head += count;
+    flight->batch.record_count += count;
+}
+
+/* Events of the open view into the span, until it is full or the view ends (flight->ends_view). */
+static enum mr_err fill_events(struct mr_bridge *b, struct flight *flight, uint32_t records_max,
+                               struct filled *filled)
+{
+    struct mr_event event;
+
+    for (;;) {
+        if (MR_LIKELY(!b->shaping.shaped)) {
+            fill_plain(b, flight, records_max, filled);
+        }
+        if (flight->batch.record_count >= records_max) {
+            return MR_OK;
+        }
+        struct mr_view_at before = b->view_at;
+        if (!mr_view_event(&b->view, &b->view_at, &event)) {
+            flight->ends_view = true;
+            return MR_OK;
+        }
+        if (MR_LIKELY(event.type == MR_RECORD_EVENT) || fill_is_ours(b, &event)) {
+            uint64_t bytes_head = b->bytes.head;
+            enum mr_err err = fill_event(b, flight, &event);
+            if (MR_UNLIKELY(err != MR_OK)) {
+                b->bytes.head = bytes_head;
+                b->view_at = before;
+                return err;
+            }
+        } else {
+            flight->control += 1;
+        }
+        filled->seq_last = event.seq;
+        filled->last_us = event.received_us;
+        filled->first_us = filled->first_us == 0 ? event.received_us : filled->first_us;
+    }
+}
+
 /* The view had nothing more.  The span before this one may have ended with its last
  * event without knowing it, and still borrow from it: then it is that span's to
  * unpin.
@@ -144,13 +231,6 @@ static void fill_leave_view(struct mr_bridge *b)
         }
     }
     mr_view_unpin(&b->view);
-}
-
-/* A dead letter in the lane itself has been retried: it is for its bridge alone. */
-static bool fill_is_ours(const struct mr_bridge *b, const struct mr_event *event)
-{
-    return event->type == MR_RECORD_DEAD_LETTER &&
-           mr_span_is(event->raw.dead_bridge, mr_bridge_identity(b));
 }
 
 /* The span is whole.  Where records have no headers a backlog's get theirs here (live.c); else
@@ -175,12 +255,8 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
 {
     size_t room = mr_flight_records_room(b);
     struct flight *flight = room == 0 ? NULL : mr_flight_open(b);
-    uint64_t seq_last = b->seq_done;
+    struct filled filled = {.seq_last = b->seq_done};
     struct mr_view_at began = b->view_at;
-    int64_t first_us = 0;
-    int64_t last_us = 0;
-    struct mr_event event;
-    enum mr_err err = MR_OK;
 
     if (flight == NULL) {
         return FILL_FULL;
@@ -193,35 +269,15 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
         b->bytes.head = 0;
         b->bytes.tail = 0;
     }
-    while (flight->batch.record_count < records_max) {
-        struct mr_view_at before = b->view_at;
-        if (!mr_view_event(&b->view, &b->view_at, &event)) {
-            flight->ends_view = true;
-            break;
-        }
-        if (MR_LIKELY(event.type == MR_RECORD_EVENT) || fill_is_ours(b, &event)) {
-            uint64_t bytes_head = b->bytes.head;
-            err = fill_event(b, flight, &event);
-            if (MR_UNLIKELY(err != MR_OK)) {
-                b->bytes.head = bytes_head;
-                b->view_at = before;
-                break;
-            }
-        } else {
-            flight->control += 1;
-        }
-        seq_last = event.seq;
-        last_us = event.received_us;
-        first_us = first_us == 0 ? last_us : first_us;
-    }
+    enum mr_err err = fill_events(b, flight, records_max, &filled);
     flight->control += b->view_at.control - began.control;
     flight->lost += b->view_at.lost - began.lost;
     if (MR_UNLIKELY(flight->lost != 0)) {
-        say_lost(b, flight->batch.seq_first, flight->ends_view ? b->view.seq_last : seq_last,
+        say_lost(b, flight->batch.seq_first, flight->ends_view ? b->view.seq_last : filled.seq_last,
                  flight->lost);
     }
-    flight->received_first_us = first_us;
-    flight->received_last_us = last_us;
+    flight->received_first_us = filled.first_us;
+    flight->received_last_us = filled.last_us;
     if (err == MR_ERR_IO) {
         return FILL_BROKEN;
     }
@@ -229,15 +285,15 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
         b->blocked_until_ns = now_ns + NS_PER_S;
     }
     if (flight->ends_view) {
-        seq_last = b->view.seq_last;
+        filled.seq_last = b->view.seq_last;
         b->view_open = false;
     }
-    if (seq_last == b->seq_done) {
+    if (filled.seq_last == b->seq_done) {
         if (flight->ends_view) {
             fill_leave_view(b);
             return FILL_EMPTY;
         }
         return FILL_FULL;
     }
-    return fill_close(b, flight, seq_last);
+    return fill_close(b, flight, filled.seq_last);
 }

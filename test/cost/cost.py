@@ -42,7 +42,7 @@ STAGES = [
     ("ack gate", r"^broker/(ackgate|gates|send_)"),
     ("parse", r"^codec/|^base/utf8"),
     ("read back", r"^journal/(reader|block)|^journal/format\.c:mr_record_get|"
-                  r"^journal/names\.c:mr_names_|^journal/scan"),
+                  r"^journal/names\.c:mr_names_|^journal/scan|^journal/view"),
     ("append", r"^broker/append|^journal/(append|names|format)"),
     ("commit", r"^journal/|^base/hash"),
     ("check and route", r"^broker/"),

@@ -159,6 +159,10 @@ MUTANTS = (
            "src/broker/publish_run.c",
            "!mr_bytes_equal(at + 2, run->topic->text, topic_len)) {",
            "at[2] != run->topic->text[0]) {", BROKER + ("unit/test_publish_run",)),
+    Mutant("flags-unread", "a bridge takes an event with flags of its own for a plain one",
+           "src/journal/view_plain.c",
+           "p[0] != MR_RECORD_EVENT || p[1] > 1) {", "p[0] != MR_RECORD_EVENT || p[1] > 0x7f) {",
+           ("unit/test_view_plain",)),
     # ---- QoS 2 ----
     Mutant("duplicate-check-dropped", "a QoS 2 PUBLISH that comes again makes a second event",
            "src/broker/handle_publish.c",
