@@ -25,7 +25,7 @@
 #include <librdkafka/rdkafka.h>
 #include <time.h>
 
-enum { BURST_MAX = 1000, KEY_MAX = 24 };
+enum { BURST_MAX = 1000, KEY_MAX = 24, HEADER_MAX = 256 };
 
 struct rdkafka_device {
     char key[KEY_MAX];
@@ -50,6 +50,7 @@ struct rdkafka {
     uint64_t bytes;
     uint64_t slot_count;
     uint64_t rate;
+    uint64_t header_bytes;
     bool copy;
 
     rd_kafka_t *client;
@@ -169,6 +170,7 @@ static void rdkafka_burst_va(struct rdkafka *run, uint64_t index, int64_t wall_n
 {
     const struct rdkafka_device *device = &run->devices[index];
     const int flags = run->copy ? RD_KAFKA_MSG_F_COPY : 0;
+    static const char header_value[HEADER_MAX];
 
     for (uint64_t i = 0; i < run->burst; i++) {
         uint32_t slot = rdkafka_fill(run, index, wall_ns);
@@ -182,8 +184,13 @@ static void rdkafka_burst_va(struct rdkafka *run, uint64_t index, int64_t wall_n
              .u.mem = {.ptr = (void *)(uintptr_t)device->key, .size = device->key_len}},
             {.vtype = RD_KAFKA_VTYPE_TIMESTAMP, .u.i64 = wall_ns / 1000000},
             {.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = (void *)(uintptr_t)slot},
+            {.vtype = RD_KAFKA_VTYPE_HEADER,
+             .u.header = {.name = "millrace_id",
+                          .val = header_value,
+                          .size = (ssize_t)run->header_bytes}},
         };
-        rd_kafka_error_t *error = rd_kafka_produceva(run->client, fields, MR_COUNT_OF(fields));
+        size_t field_count = MR_COUNT_OF(fields) - (run->header_bytes == 0);
+        rd_kafka_error_t *error = rd_kafka_produceva(run->client, fields, field_count);
         if (error != NULL) {
             bench_fail("produceva: %s", rd_kafka_error_string(error));
         }
@@ -319,6 +326,8 @@ int main(int argc, char **argv)
         {"bytes", BENCH_U64, &run.bytes, "payload bytes"},
         {"outstanding", BENCH_U64, &run.slot_count, "events in flight at most"},
         {"rate", BENCH_U64, &run.rate, "events/s, open loop; 0: as fast as possible"},
+        {"header-bytes", BENCH_U64, &run.header_bytes,
+         "value of a header of each record (api va); 0: there is none"},
         {"ledger", BENCH_TEXT, &run.ledger, "file for `device sent acked` lines"},
         {"copy", BENCH_FLAG, &run.copy, "let librdkafka copy payloads"},
         {NULL, BENCH_FLAG, NULL, NULL},
@@ -327,10 +336,11 @@ int main(int argc, char **argv)
     bench_options(argc, argv, "librdkafka alone, producing the same events from memory", table);
     if (run.topic_name == NULL || run.burst == 0 || run.burst > BURST_MAX ||
         run.slot_count < run.burst || run.slot_count > UINT32_MAX || run.device_count == 0 ||
-        run.bytes < BENCH_EVENT_MIN || run.bytes > BENCH_EVENT_MAX) {
+        run.header_bytes > HEADER_MAX || run.bytes < BENCH_EVENT_MIN ||
+        run.bytes > BENCH_EVENT_MAX) {
         bench_fail("--topic is needed; --burst within 1 and %d; --outstanding at least --burst; "
-                   "--bytes within %d and %d",
-                   BURST_MAX, BENCH_EVENT_MIN, BENCH_EVENT_MAX);
+                   "--bytes within %d and %d; --header-bytes at most %d",
+                   BURST_MAX, BENCH_EVENT_MIN, BENCH_EVENT_MAX, HEADER_MAX);
     }
     bench_stop_on_signals();
     rdkafka_open(&run);
