@@ -28,7 +28,9 @@
 #include "base/log.h"
 #include "os/file.h"
 
+#include <errno.h>
 #include <lmdb.h>
+#include <stdio.h>
 
 enum {
     DELTA_FIRST_BYTES = 64 << 10,
@@ -119,6 +121,23 @@ static int tables_open(struct mr_store *store, MDB_txn *txn, uint32_t *version)
     return rc == 0 && *version < STORE_VERSION ? version_write(txn, format) : rc;
 }
 
+/* Not the configuration is at fault when the disk has no room, or fails. */
+static enum mr_err open_failed(const struct mr_store *store, int rc, struct mr_error *why)
+{
+    bool damaged = rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_INVALID;
+    enum mr_err err = damaged                        ? MR_ERR_CORRUPT
+                      : rc == ENOSPC || rc == EDQUOT ? MR_ERR_FULL
+                      : rc == EIO                    ? MR_ERR_IO
+                                                     : MR_ERR_CONFIG;
+
+    return mr_error_set(why, err, "%s: the session store cannot be opened: %s; %s", store->path,
+                        mdb_strerror(rc),
+                        damaged ? "move the folder away to start without it; the journal still "
+                                  "has what was not settled"
+                        : err == MR_ERR_FULL ? "make room on the disk"
+                                             : "check the folder and the disk");
+}
+
 static enum mr_err store_env_open(struct mr_store *store, const struct mr_store_options *options,
                                   struct mr_error *why)
 {
@@ -153,16 +172,7 @@ static enum mr_err store_env_open(struct mr_store *store, const struct mr_store_
                             "this one knows %u); use that version",
                             store->path, version, (unsigned)STORE_VERSION);
     }
-    if (rc != 0) {
-        bool damaged = rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_INVALID;
-        return mr_error_set(why, damaged ? MR_ERR_CORRUPT : MR_ERR_CONFIG,
-                            "%s: the session store cannot be opened: %s; %s", store->path,
-                            mdb_strerror(rc),
-                            damaged ? "move the folder away to start without it; the journal "
-                                      "still has what was not settled"
-                                    : "check the folder and the disk");
-    }
-    return MR_OK;
+    return rc == 0 ? MR_OK : open_failed(store, rc, why);
 }
 
 /* ---- writing ---- */
@@ -252,14 +262,17 @@ enum mr_err mr_store_open(struct mr_store **out, const struct mr_store_options *
     if (strlen(options->path) >= sizeof(((struct mr_store *)0)->path)) {
         return mr_error_set(why, MR_ERR_CONFIG, "%s: the path is too long", options->path);
     }
+    char file[sizeof(((struct mr_store *)0)->path) + sizeof("/data.mdb")];
+    (void)snprintf(file, sizeof(file), "%s/data.mdb", options->path);
+    bool is_new = !mr_path_exists(file);
     struct mr_store *store = mr_alloc(sizeof(*store));
     memcpy(store->path, options->path, strlen(options->path) + 1);
     store->owner = options->owner;
     store->wake.fd = -1;
     err = store_env_open(store, options, why);
     if (err == MR_OK && mr_dir_sync(store->path) != MR_OK) { /* its file has to stay */
-        err = mr_error_set(why, MR_ERR_CONFIG, "%s: cannot be flushed: %s; check the disk",
-                           store->path, mr_file_last_cause());
+        err = mr_error_set(why, MR_ERR_IO, "%s: cannot be flushed: %s; check the disk", store->path,
+                           mr_file_last_cause());
     }
     if (err == MR_OK && !options->manual) {
         err = mr_wake_open(&store->wake, why);
@@ -271,6 +284,9 @@ enum mr_err mr_store_open(struct mr_store **out, const struct mr_store_options *
     }
     if (err != MR_OK) {
         mr_store_close(store);
+        if (is_new) { /* a page that was written in part would not be taken for one */
+            (void)!mr_path_remove(file);
+        }
         return err;
     }
     *out = store;

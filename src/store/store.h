@@ -41,7 +41,7 @@ struct mr_store_options {
 };
 
 /* CONFIG: the folder cannot be used, or a newer millrace has written it; `why` says it.
- * CORRUPT: damaged.
+ * CORRUPT: damaged.  FULL: the disk has no room for it; IO: it fails.
  */
 enum mr_err mr_store_open(struct mr_store **out, const struct mr_store_options *options,
                           struct mr_error *why) MR_MUST_USE;

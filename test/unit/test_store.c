@@ -12,15 +12,55 @@
 #include "os/clock.h"
 #include "store/store.h"
 
+#include <errno.h>
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { KEYS = 200 };
 
 static char folder[256];
 static uint32_t model[MR_STORE_TABLES][KEYS]; /* value of a key; 0: no row */
+
+/* ---- a disk that fails: LMDB finds these before those of the C library ---- */
+
+static int calls_left = -1; /* until one fails; -1: none does */
+static int call_errno;      /* how; of a write 0: a part is written */
+
+static bool call_fails(void)
+{
+    calls_left -= calls_left >= 0;
+    if (calls_left != 0) {
+        return false;
+    }
+    calls_left = -1;
+    return true;
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at)
+{
+    if (call_fails()) {
+        if (call_errno != 0) {
+            errno = call_errno;
+            return -1;
+        }
+        len /= 2;
+    }
+    return syscall(SYS_pwrite64, fd, bytes, len, at);
+}
+
+int fdatasync(int fd)
+{
+    if (call_fails()) {
+        errno = call_errno == 0 ? EIO : call_errno;
+        return -1;
+    }
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* ---- a store ---- */
 
 static struct mr_store *store_open(bool manual, uint64_t bytes_max, struct mr_wake *owner)
 {
@@ -221,6 +261,41 @@ static void test_not_a_folder(void)
     mr_assert(store == NULL && strstr(why.text, "/dev/null") != NULL);
 }
 
+/* A first start that fails says whether it is the disk's room or the disk, not the configuration;
+ * the next one finds nothing in its way.
+ */
+static void test_no_room_at_the_first_start(void)
+{
+    static const struct {
+        int errnum;
+        enum mr_err err;
+    } faults[] = {{ENOSPC, MR_ERR_FULL}, {EDQUOT, MR_ERR_FULL}, {EIO, MR_ERR_IO}, {0, MR_ERR_IO}};
+
+    for (size_t i = 0; i < MR_COUNT_OF(faults); i++) {
+        bool failed = true;
+        for (int nth = 1; failed; nth++) {
+            struct mr_store *store = NULL;
+            struct mr_error why = {.text = ""};
+            folder_make();
+            calls_left = nth;
+            call_errno = faults[i].errnum;
+            enum mr_err err = mr_store_open(
+                &store, &(struct mr_store_options){.path = folder, .manual = true}, &why);
+            failed = calls_left < 0;
+            calls_left = -1;
+            mr_assert(failed || nth > 3);
+            if (failed) {
+                mr_assert(store == NULL && strstr(why.text, folder) != NULL);
+                mr_assert(err == faults[i].err ||
+                          (faults[i].errnum == 0 && err == MR_ERR_FULL)); /* LMDB's word for it */
+                store = store_open(true, 0, NULL);
+            }
+            mr_store_close(store);
+            folder_remove();
+        }
+    }
+}
+
 /* Read the version of the store in `folder` (0: it has none) and write another one; 0: none. */
 static uint32_t version_swap(uint32_t version)
 {
@@ -285,6 +360,7 @@ int main(void)
     test_model();
     test_thread();
     test_full();
+    test_no_room_at_the_first_start();
     test_not_a_folder();
     printf("ok\n");
     return 0;
