@@ -23,6 +23,8 @@ class Fault:
     target = "gateway"
     lasts = (0.0, 1.0)  # seconds between begin and end
     replays = True  # at_least_once: what was in flight may be delivered again
+    silent = False  # nobody is served while it is in force
+    takes_long = False  # begin() or end() waits until its target has stopped or started
     default = True  # part of a run that names no faults
     needs_cluster = False  # world.kafka is a cluster.Cluster of three brokers
     needs_proxy = False  # a cluster.Cluster whose brokers have proxies
@@ -97,6 +99,7 @@ class Pause(Fault):
     """SIGSTOP: nobody answers, the sockets stay."""
 
     name = "pause"
+    silent = True
     lasts = (0.2, 3.0)
 
     def begin(self, world):
@@ -146,6 +149,7 @@ class KafkaKill(Fault):
 
     name = "kafka-kill"
     target = "kafka"
+    takes_long = True
     lasts = (0.2, 4.0)
 
     def begin(self, world):

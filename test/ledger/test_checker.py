@@ -281,6 +281,20 @@ class Told(unittest.TestCase):
                 open_targets.remove(step.fault.target)
         self.assertEqual(open_targets, set())
 
+    def test_a_gateway_that_stands_still_does_not_wait_for_a_kafka_that_starts(self):
+        in_force, together = set(), set()
+        names = ("kill", "pause", "kafka-kill", "kafka-stop", "kafka-pause")
+        for step in schedule(10, names, 2000):
+            if step.begins:
+                together |= {frozenset((step.fault.name, name)) for name in in_force}
+                in_force.add(step.fault.name)
+            else:
+                in_force.remove(step.fault.name)
+        self.assertFalse(together & {frozenset(("pause", "kafka-kill")),
+                                     frozenset(("pause", "kafka-stop"))})
+        for others in (("pause", "kafka-pause"), ("kill", "kafka-kill"), ("kill", "kafka-stop")):
+            self.assertIn(frozenset(others), together)
+
 
 if __name__ == "__main__":
     unittest.main()
