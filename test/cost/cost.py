@@ -211,4 +211,5 @@ def main():
         compare(ours, compiler())
 
 
-main()
+if __name__ == "__main__":
+    main()
