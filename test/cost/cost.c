@@ -15,7 +15,7 @@
  * all is acknowledged and settled: a commit carries about what it does under full load.
  *
  * The sink takes whatever it is given and settles it in its next turn, as a target that
- * answers at once.  What librdkafka and the sink in front of it cost is cost_kafka.c's.
+ * answers at once.  What the Kafka sink costs is counted by cost_kafka.c.
  */
 #include "base/log.h"
 #include "broker/broker.h"

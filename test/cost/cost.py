@@ -7,7 +7,8 @@
 
 cost.c runs the gateway's own parts in the simulated machine, so a count of its instructions is
 exact: the same on every run, however busy the machine is.  Two runs of different length are
-compared, which leaves out the start.
+compared, which leaves out the start.  cost_kafka.c has librdkafka's real threads, so of it only
+what the sink does for each record is counted.
 
 Counted is what stands in src/, as the compiler has made it: so a record is kept for each compiler,
 and one that has none is compared with the nearest, generously.  Not counted are libc and isa-l,
@@ -29,7 +30,11 @@ ROOT = HERE.parent.parent
 RELEASE = pathlib.Path(os.environ.get("MR_RELEASE", ROOT / "build" / "release"))
 RECORDED = HERE / "recorded.json"
 
-ROUNDS = (2, 12)
+# Programs, and how long their two runs are; of which functions the count is taken (None: of all).
+PROGRAMS = [
+    ("cost", (2, 12), None),
+    ("cost_kafka", (5000, 45000), {"kafka_submit", "kafka_produce", "on_report"}),
+]
 TOLERANCE = 0.02
 TOLERANCE_OTHER_COMPILER = 0.25
 SHOWN = 0.5  # instructions an event: what costs less is not recorded by name
@@ -47,6 +52,7 @@ STAGES = [
     ("commit", r"^journal/|^base/hash"),
     ("check and route", r"^broker/"),
     ("fill and settle", r"^pipeline/"),
+    ("sink", r"^sink/"),
     ("other", r""),
 ]
 
@@ -62,7 +68,8 @@ def build():
         subprocess.run(["cmake", "-S", ROOT, "-B", RELEASE, "-G", "Ninja",
                         "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DMR_TESTS=OFF"],
                        check=True, stdout=subprocess.DEVNULL)
-    made = subprocess.run(["cmake", "--build", RELEASE, "--target", "cost", "--", "--quiet"],
+    targets = [program for program, _, _ in PROGRAMS]
+    made = subprocess.run(["cmake", "--build", RELEASE, "--target", *targets, "--", "--quiet"],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if made.returncode != 0:
         fail(f"the release build failed:\n{made.stdout}")
@@ -99,41 +106,49 @@ def is_ours(file):
     return file != "" and not file.startswith("os/sim/")
 
 
-def run(rounds, folder):
-    out = folder / f"cachegrind.{rounds}"
+def run(program, length, folder):
+    out = folder / f"{program}.{length}"
     process = subprocess.Popen(
         ["valgrind", "-q", "--tool=cachegrind", "--cache-sim=no",
-         f"--cachegrind-out-file={out}", RELEASE / "cost", str(rounds)],
+         f"--cachegrind-out-file={out}", RELEASE / program, str(length)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return out, process
 
 
+def difference(program, lengths, folder):
+    """Per event: instructions by function and file, {function: {path below src/: count}}."""
+    runs = [run(program, length, folder) for length in lengths]
+    events = []
+    for _, process in runs:
+        out, err = process.communicate(timeout=240)
+        if process.returncode != 0:
+            fail(f"{program} ended with {process.returncode}:\n{err}")
+        events.append(int(out))
+    few, many = (counts(out) for out, _ in runs)
+    found = collections.defaultdict(collections.Counter)
+    for file, function in many.keys() | few.keys():
+        more = many[file, function] - few[file, function]
+        found[function][of_source(file)] += more / (events[1] - events[0])
+    return found
+
+
 def measure():
     """Per event: instructions of each of our functions, and of all else together."""
-    with tempfile.TemporaryDirectory(prefix="millrace-cost-") as name:
-        runs = [run(rounds, pathlib.Path(name)) for rounds in ROUNDS]
-        events = []
-        for _, process in runs:
-            out, err = process.communicate(timeout=240)
-            if process.returncode != 0:
-                fail(f"cost ended with {process.returncode}:\n{err}")
-            events.append(int(out))
-        few, many = (counts(out) for out, _ in runs)
-    more = events[1] - events[0]
-    by_function = collections.defaultdict(collections.Counter)
-    for key in many.keys() | few.keys():
-        by_function[key[1]][of_source(key[0])] += many[key] - few[key]
     ours, others = {}, 0.0
-    for function, files in by_function.items():
-        per_event = sum(files.values()) / more
-        # What headers and the compiler have put into a function is that function's.
-        homes = [f for f in files if f.endswith(".c") and is_ours(f)] or \
-                [f for f in files if is_ours(f)]
-        if homes:
-            home = max(homes, key=lambda f: files[f])
-            ours[f"{home}:{function}"] = round(per_event, 2)
-        else:
-            others += per_event
+    with tempfile.TemporaryDirectory(prefix="millrace-cost-") as folder:
+        found = [(difference(program, lengths, pathlib.Path(folder)), wanted)
+                 for program, lengths, wanted in PROGRAMS]
+    for by_function, wanted in found:
+        for function, files in by_function.items():
+            per_event = sum(files.values())
+            # What headers and the compiler have put into a function is that function's.
+            homes = [f for f in files if f.endswith(".c") and is_ours(f)] or \
+                    [f for f in files if is_ours(f)]
+            if homes and (wanted is None or function in wanted):
+                home = max(homes, key=lambda f: files[f])
+                ours[f"{home}:{function}"] = round(per_event, 2)
+            elif wanted is None:
+                others += per_event
     return ours, others
 
 
