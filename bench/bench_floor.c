@@ -54,8 +54,11 @@ struct floor_server {
     uint64_t conns;
     int64_t first_cpu_ns; /* at the first PUBLISH */
     int64_t first_ns;
-    uint64_t counted;    /* publishes that the next two cover */
-    int64_t last_cpu_ns; /* when the first connection left after them */
+    uint64_t busy_poll_us; /* what was tried, and is not the floor: busy polling of the socket, */
+    bool spin;             /* an epoll that never sleeps, */
+    bool zerocopy;         /* and answers that the kernel does not copy */
+    uint64_t counted;      /* publishes that the next two cover */
+    int64_t last_cpu_ns;   /* when the first connection left after them */
     int64_t last_ns;
 };
 
@@ -86,6 +89,29 @@ static void floor_close(struct floor_server *server, struct floor_conn *conn)
     mr_free(conn);
 }
 
+/* What is to be tried with the socket of a connection. */
+static void floor_try(const struct floor_server *server, int fd)
+{
+    const int on = 1;
+    const int us = (int)server->busy_poll_us;
+
+    if ((us != 0 && setsockopt(fd, SOL_SOCKET, SO_BUSY_POLL, &us, sizeof(us)) != 0) ||
+        (server->zerocopy && setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &on, sizeof(on)) != 0)) {
+        bench_fail("this kernel does not let us try that: %s", bench_cause());
+    }
+}
+
+/* The kernel's word that it has sent what it did not copy: to be taken, or it accumulates. */
+static void floor_take_notices(int fd)
+{
+    char notice[512];
+    struct msghdr message = {.msg_control = notice, .msg_controllen = sizeof(notice)};
+
+    while (recvmsg(fd, &message, MSG_ERRQUEUE) >= 0) {
+        message.msg_controllen = sizeof(notice);
+    }
+}
+
 static void floor_accept(struct floor_server *server)
 {
     const int on = 1;
@@ -96,6 +122,7 @@ static void floor_accept(struct floor_server *server)
             return;
         }
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        floor_try(server, fd);
         struct floor_conn *conn = mr_alloc(sizeof(*conn));
         conn->fd = fd;
         server->conns += 1;
@@ -175,7 +202,8 @@ static bool floor_send(struct floor_server *server, struct floor_conn *conn)
     size_t sent = 0;
 
     if (conn->unsent_len == 0) {
-        ssize_t done = send(conn->fd, server->answer, server->answer_len, MSG_NOSIGNAL);
+        ssize_t done = send(conn->fd, server->answer, server->answer_len,
+                            MSG_NOSIGNAL | (server->zerocopy ? MSG_ZEROCOPY : 0));
         server->sends += 1;
         if (done < 0 && errno != EAGAIN) {
             return false;
@@ -239,6 +267,9 @@ static bool floor_read(struct floor_server *server, struct floor_conn *conn)
 
 static void floor_serve(struct floor_server *server, struct floor_conn *conn, uint32_t what)
 {
+    if ((what & EPOLLERR) != 0 && server->zerocopy) {
+        floor_take_notices(conn->fd);
+    }
     bool alive = (what & EPOLLOUT) == 0 || floor_flush(server, conn);
 
     if (alive && (what & ~(uint32_t)EPOLLOUT) != 0) {
@@ -279,7 +310,7 @@ static void floor_loop(struct floor_server *server)
     struct epoll_event events[EVENTS_MAX];
 
     while (!bench_stopped()) {
-        int count = epoll_wait(server->epoll, events, EVENTS_MAX, -1);
+        int count = epoll_wait(server->epoll, events, EVENTS_MAX, server->spin ? 0 : -1);
 
         if (server->publishes == 0) {
             server->first_cpu_ns = bench_cpu_ns();
@@ -317,6 +348,9 @@ int main(int argc, char **argv)
     struct floor_server server = {0};
     const struct bench_option table[] = {
         {"port", BENCH_U64, &port, "TCP port on 127.0.0.1; 0: any free one, said on stderr"},
+        {"busy-poll", BENCH_U64, &server.busy_poll_us, "SO_BUSY_POLL of connections, microseconds"},
+        {"spin", BENCH_FLAG, &server.spin, "never sleep"},
+        {"zerocopy", BENCH_FLAG, &server.zerocopy, "MSG_ZEROCOPY"},
         {NULL, BENCH_FLAG, NULL, NULL},
     };
 

@@ -7,6 +7,7 @@ minutes favours nobody.
 
 from dataclasses import dataclass, field
 
+from alternatives import COMMITS, SOCKETS
 from beside import beside_plan
 from loads import PROFILES, VARIANTS
 
@@ -111,6 +112,12 @@ def groups():
             a_kafka=lambda b: b.run_followed("a"),
             b_rdkafka=lambda b: b.run_followed_rdkafka("b"),
             b_kafka=lambda b: b.run_followed("b")), kind="asked"),
+        Group("commit", 7, named("commit", **{
+            f"{name}_{size}": lambda b, n=name, size=size: b.run_commit(n, size)
+            for size in COMMITS["sizes"] for name in COMMITS["ways"]}), kind="asked", kafka=False),
+        Group("sockets", 7, named("sockets", **{
+            name: lambda b, n=name: b.run_sockets(n) for name in SOCKETS}), kind="asked",
+            kafka=False),
         Group("beside", 2, beside_plan(), kind="asked", kafka=False),
         Group("profile", 1, [(f"profile/{name}", lambda b, name=name: b.run_profile(name))
                              for name in PROFILES], kind="asked"),

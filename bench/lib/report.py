@@ -6,6 +6,7 @@ import platform
 import re
 import statistics
 
+from alternatives import COMMIT_LABELS, COMMITS, SOCKET_LABELS
 from beside import SHAPES
 from groups import SCALE_CONNECTIONS
 from latency import RATE
@@ -254,6 +255,24 @@ def beside_tables(results):
 
 # ---- what stands in the document, group by group, in this order ----
 
+def commit_table(results):
+    rows = [[f"{label}, {size:,} bytes", spread(results, name, "event_cpu_ns"),
+             ratio(results, name, f"commit/thread_{size}", "event_cpu_ns"),
+             both(results, name, "commit_p50", "commit_p99"),
+             spread(results, name, "switches", 1, 1)]
+            for size in COMMITS["sizes"] for way, label in COMMIT_LABELS.items()
+            for name in [f"commit/{way}_{size}"]]
+    return table(["a commit", "CPU ns/event", "× the gateway's way", "p50 / p99, ms",
+                  "context switches"], rows)
+
+
+def sockets_table(results):
+    rows = [[label, spread(results, f"sockets/{way}", "cpu_ns"),
+             both(results, f"sockets/{way}", "puback_p50", "puback_p99")]
+            for way, label in SOCKET_LABELS.items()]
+    return table(["PUBACKs at 20,000 events/s", "CPU ns/event", "p50 / p99, ms"], rows)
+
+
 SECTIONS = {
     "a": ("(a) 100 connections, 50 publishes a write, QoS 1, 100 bytes",
           lambda r: rates(r, "a", NAMES)),
@@ -283,6 +302,8 @@ SECTIONS = {
         ("the same as it is written, in whole pages", "bytes/journal", "pages_per_payload_byte",
          1, 2),
         ("events a commit there", "bytes/journal", "events_per_commit", 1, 1))),
+    "commit": ("Ways to commit", commit_table),
+    "sockets": ("Ways to answer", sockets_table),
     "recovery": ("Start behind a kill", lambda r: facts(
         r, ("journal at the kill, bytes", "recovery/journal", "journal_bytes", 1, 0),
         ("from start to the first CONNACK behind it, ms (caches dropped)", "recovery/journal",

@@ -81,10 +81,10 @@ class Subjects:
     # ---- servers under test ----
 
     @contextlib.contextmanager
-    def floor(self):
+    def floor(self, *options):
         port = free_port()
-        with process([self.build / "bench_floor", "--port", port], stdout=subprocess.DEVNULL,
-                     stderr=subprocess.DEVNULL) as server:
+        with process([self.build / "bench_floor", "--port", port, *options],
+                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
             wait_until(lambda: port_open(port), 10, "the floor server's start")
             yield server, port
 
