@@ -15,6 +15,8 @@ enum gate { GATE_DISK, GATE_MEMORY, GATE_BRIDGES, GATES_MAX = GATE_BRIDGES + 8 }
 struct settled {
     struct mr_cursor *cursor;
     uint64_t seq;
+    uint64_t ahead;   /* up to here what is not in the backlog counted, while that was under way */
+    uint64_t again;   /* newest ack held for a QoS 2 PUBLISH that came again; 0: none waits */
     bool past_epochs; /* it has settled what is of earlier epochs, in all lanes */
 };
 

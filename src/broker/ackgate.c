@@ -145,13 +145,13 @@ static void ring_changed(struct mr_ackgate *gate)
     gate->front.full = gate->head - gate->tail > gate->mask;
 }
 
-struct mr_owed *mr_ackgate_enter(struct mr_ackgate *gate, uint64_t conn_id)
+struct mr_owed *mr_ackgate_enter(struct mr_ackgate *gate, uint64_t conn_id, uint64_t seq)
 {
     struct mr_owed *owed = &gate->ring[gate->head & gate->mask];
 
     gate_check(gate);
     mr_assert(!gate->front.full);
-    *owed = (struct mr_owed){.seq = gate->front.seq_last, .conn_id = conn_id};
+    *owed = (struct mr_owed){.seq = gate->front.seq_last, .seq_first = seq, .conn_id = conn_id};
     gate->head += 1;
     gate->front.open = owed;
     ring_changed(gate);
@@ -177,6 +177,11 @@ bool mr_ackgate_is_crowded(const struct mr_ackgate *gate)
 bool mr_ackgate_is_due(const struct mr_ackgate *gate, uint64_t durable_seq)
 {
     return gate->head != gate->tail && gate->ring[gate->tail & gate->mask].seq <= durable_seq;
+}
+
+bool mr_ackgate_is_awaited(const struct mr_ackgate *gate, uint64_t seq)
+{
+    return gate->head != gate->tail && gate->ring[gate->tail & gate->mask].seq_first <= seq;
 }
 
 size_t mr_ackgate_release(struct mr_ackgate *gate, uint64_t durable_seq, struct mr_owed *out,

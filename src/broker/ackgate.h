@@ -50,7 +50,8 @@ static inline uint32_t mr_acks_held(const struct mr_acks *acks)
 /* What a connection is owed once `seq` is durable. */
 struct mr_owed {
     uint64_t seq;
-    uint64_t conn_id; /* slot + generation, so a stale id matches no one */
+    uint64_t seq_first; /* of the first of its acks, which were held in one read */
+    uint64_t conn_id;   /* slot + generation, so a stale id matches no one */
     uint32_t bytes;
     uint32_t acks;
 };
@@ -100,7 +101,8 @@ bool mr_ackgate_is_crowded(const struct mr_ackgate *gate);
 /* Hold one ack of `len` bytes (reserved before) until `seq` is durable.  In
  * journal order: `seq` may not be lower than that of any earlier call.
  */
-struct mr_owed *mr_ackgate_enter(struct mr_ackgate *gate, uint64_t conn_id); /* a new entry */
+struct mr_owed *mr_ackgate_enter(struct mr_ackgate *gate, uint64_t conn_id,
+                                 uint64_t seq); /* a new entry */
 static inline void mr_ackgate_hold(struct mr_ackgate *gate, struct mr_acks *acks, uint64_t conn_id,
                                    uint64_t seq, const void *bytes, uint32_t len)
 {
@@ -110,7 +112,7 @@ static inline void mr_ackgate_hold(struct mr_ackgate *gate, struct mr_acks *acks
 
     mr_assert(seq >= front->seq_last && run != NULL && len <= run->room - run->end);
     if (MR_UNLIKELY(owed == NULL || owed->conn_id != conn_id)) {
-        owed = mr_ackgate_enter(gate, conn_id);
+        owed = mr_ackgate_enter(gate, conn_id, seq);
     }
     memcpy(run->bytes + run->end, bytes, len);
     run->end += len;
@@ -139,6 +141,9 @@ size_t mr_ackgate_release(struct mr_ackgate *gate, uint64_t durable_seq, struct 
 
 /* Would release(durable_seq) hand out anything? */
 bool mr_ackgate_is_due(const struct mr_ackgate *gate, uint64_t durable_seq);
+
+/* Is an ack held for something up to `seq`, alone or with later ones of its read? */
+bool mr_ackgate_is_awaited(const struct mr_ackgate *gate, uint64_t seq);
 
 /* Acks held now, those of connections that have gone included. */
 uint64_t mr_ackgate_held(const struct mr_ackgate *gate);

@@ -224,9 +224,34 @@ static bool is_past_epochs(struct mr_shard *shard, uint32_t bridge)
     return settled->past_epochs;
 }
 
+void gate_note_again(struct mr_shard *shard, uint8_t gate)
+{
+    if (gate >= GATE_BRIDGES) {
+        shard->settled[gate - GATE_BRIDGES].again = mr_ackgate_seq_last(shard->gates[gate]);
+    }
+}
+
+/* A QoS 2 PUBLISH that came again may have its record in a backlog that fresh events overtake, or
+ * did until an operator put the bridge back; its ack is held behind the last of them.  So nothing
+ * leaves before the bridge is through with all that was overtaken.
+ */
+static bool backlog_is_through(struct settled *settled)
+{
+    uint64_t seq = mr_cursor_get(settled->cursor);
+
+    if (MR_LIKELY(settled->again == 0)) {
+        return true;
+    }
+    if (seq >= settled->again && seq >= settled->ahead) {
+        settled->again = 0;
+    }
+    return seq >= settled->ahead;
+}
+
 /* How far the bridge is; an operator may put its cursor back, which takes nothing back here.
  * Where fresh events overtake a backlog (live.h), theirs counts as soon as nobody in the gate
- * waits for the backlog: acks leave in the order in which their events came.
+ * waits for the backlog: acks leave in the order in which their events came.  Of a PUBLISH that
+ * came again nobody knows whether it does.
  */
 static uint64_t settled_seq(struct settled *settled, const struct mr_ackgate *gate,
                             uint64_t durable_seq)
@@ -235,9 +260,10 @@ static uint64_t settled_seq(struct settled *settled, const struct mr_ackgate *ga
     uint64_t from;
     uint64_t to;
 
-    if (MR_UNLIKELY(mr_cursor_ahead(settled->cursor, &from, &to)) &&
-        !mr_ackgate_is_due(gate, from)) {
-        seq = to > seq ? to : seq;
+    if (MR_UNLIKELY(mr_cursor_ahead(settled->cursor, &from, &to)) && settled->again == 0 &&
+        !mr_ackgate_is_awaited(gate, from) && to > seq) {
+        seq = to;
+        settled->ahead = to > settled->ahead ? to : settled->ahead;
     }
 
     seq = seq < durable_seq ? seq : durable_seq;
@@ -258,6 +284,9 @@ void gates_release(struct mr_shard *shard, uint64_t durable_seq)
     }
     for (uint32_t i = 0; i < shard->broker->ack_bridge_count; i++) {
         struct mr_ackgate *gate = shard->gates[GATE_BRIDGES + i];
+        if (!backlog_is_through(&shard->settled[i])) {
+            continue;
+        }
         uint64_t seq = settled_seq(&shard->settled[i], gate, durable_seq);
         if (mr_ackgate_is_due(gate, seq) && is_past_epochs(shard, i)) {
             gate_release(shard, gate, seq);

@@ -39,6 +39,9 @@ static inline void gate_hold(struct client *client, uint8_t gate, uint64_t seq, 
                     bytes, (uint32_t)len);
 }
 
+/* What was held last at `gate` is for a QoS 2 PUBLISH that came again. */
+void gate_note_again(struct mr_shard *shard, uint8_t gate);
+
 void gates_cut(struct mr_shard *shard);                           /* the read is over */
 void gates_release(struct mr_shard *shard, uint64_t durable_seq); /* send what is due */
 uint64_t gates_held(const struct mr_shard *shard);                /* acks */

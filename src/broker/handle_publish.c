@@ -127,6 +127,7 @@ static enum verdict publish_again(struct client *client, const struct topic_entr
     }
     (void)mr_mqtt_ack_put(ack, MR_MQTT_PUBREC, packet_id);
     answer_hold_at(client, gate, shard->seq_begin, ack, sizeof(ack));
+    gate_note_again(shard, gate);
     return PACKET_DONE;
 }
 

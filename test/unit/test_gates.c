@@ -343,6 +343,86 @@ static void test_qos2_again(void)
     quiet_end(&kit, &peer, mr_lane_durable(kit.lane) + 1);
 }
 
+/* `cursor` settles all up to `seq`, delivered. */
+static void settle_books(struct mr_cursor *cursor, uint64_t seq)
+{
+    uint64_t add[MR_COLUMNS] = {[MR_COLUMN_DELIVERED] = seq - mr_cursor_get(cursor)};
+
+    mr_assert(mr_cursor_settle(cursor, seq, add));
+}
+
+/* Acks of one read leave together: so they wait for the first of them too, if that is the last
+ * of the backlog.
+ */
+static void test_one_read_at_the_end_of_a_backlog(void)
+{
+    struct mr_cursor *live = NULL;
+    struct mr_error why;
+    struct kit kit;
+    struct peer peer;
+    uint8_t bytes[128];
+
+    kit_open(&kit, &(struct kit_options){
+                       .manual = true, .ack = "kafka", .bridge = "kafka", .from = "plant/#"});
+    peer_join(&peer, &kit, "a", 4);
+    size_t len = put_publish(bytes, sizeof(bytes), 4, "plant/1", "1", 1, 1);
+    len += put_publish(bytes + len, sizeof(bytes) - len, 4, "plant/1", "2", 1, 2);
+    peer_write(&peer, bytes, len);
+    kit_commit(&kit, 2);
+    mr_assert(mr_cursor_live_begin(kit.cursor, 1, &live, &why) == MR_OK);
+    settle_books(live, 2);
+    quiet_for_long(&peer);
+    settle_books(kit.cursor, 1);
+    mr_assert(mr_cursor_live_end(kit.cursor, 2, mr_cursor_rule(kit.cursor)) == MR_OK);
+    mr_cursor_ring(kit.cursor);
+    mr_assert(peer_expect_puback(&peer, 1) == 0);
+    mr_assert(peer_expect_puback(&peer, 2) == 0);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+/* Behind a crash nobody knows what a PUBLISH that comes again waits for: it may be of the backlog,
+ * however far fresh events are.
+ */
+static void test_qos2_again_of_a_backlog(void)
+{
+    struct mr_cursor *live = NULL;
+    struct mr_error why;
+    struct kit kit;
+    struct peer peer;
+    struct peer other;
+
+    kit_open(&kit, &(struct kit_options){
+                       .manual = true, .ack = "kafka", .bridge = "kafka", .from = "plant/#"});
+    mr_assert(!come_back(&peer, &kit));
+    peer_publish(&peer, "plant/1", "1", 2, 1);
+    kit_commit(&kit, 2);
+    kit_crash(&kit);
+    peer_close(&peer);
+    mr_assert(come_back(&peer, &kit));
+    uint64_t from = mr_lane_durable(kit.lane);
+    mr_assert(mr_cursor_live_begin(kit.cursor, from, &live, &why) == MR_OK);
+    peer_join(&other, &kit, "b", 4);
+    peer_publish(&other, "plant/1", "2", 1, 9);
+    kit_commit(&kit, from + 1);
+    settle_books(live, from + 1);
+    mr_assert(peer_expect_puback(&other, 9) == 0);
+
+    peer_publish(&peer, "plant/1", "1", 2, 1);
+    quiet_for_long(&peer);
+    peer_publish(&other, "plant/1", "3", 1, 10);
+    kit_commit(&kit, from + 2);
+    settle_books(live, from + 2);
+    quiet_for_long(&peer);
+    settle_books(kit.cursor, from);
+    mr_assert(mr_cursor_live_end(kit.cursor, from + 2, mr_cursor_rule(kit.cursor)) == MR_OK);
+    mr_cursor_ring(kit.cursor);
+    peer_expect_ack(&peer, MR_MQTT_PUBREC, 1);
+    mr_assert(peer_expect_puback(&other, 10) == 0);
+    peer_close(&other);
+    quiet_end(&kit, &peer, from + 3);
+}
+
 /* However much a bridge that stands still holds up: what waits for the disk alone goes on. */
 static void test_bridge_holds_up_nobody_else(void)
 {
@@ -392,6 +472,8 @@ int main(void)
     test_an_answer_keeps_its_turn();
     test_qos2();
     test_qos2_again();
+    test_one_read_at_the_end_of_a_backlog();
+    test_qos2_again_of_a_backlog();
     test_bridge_holds_up_nobody_else();
     (void)puts("gates: ok");
     return 0;
