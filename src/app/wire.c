@@ -290,6 +290,9 @@ static enum mr_err start_bridges(struct gateway *gateway, struct mr_error *why)
             &gateway->bridge_groups[gateway->bridge_count], &gateway->bridge_count, why);
     }
     if (err == MR_OK) {
+        err = mr_cursors_follow(gateway->journal, why);
+    }
+    if (err == MR_OK) {
         resume_letters(gateway);
         mr_drops_arm(gateway->journal);
     }

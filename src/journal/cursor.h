@@ -89,6 +89,13 @@ enum mr_err mr_cursor_seek(struct mr_cursor *cursor, uint64_t seq) MR_MUST_USE;
 enum mr_err mr_cursor_pause(struct mr_journal *journal, const char *name, bool paused) MR_MUST_USE;
 bool mr_cursor_is_paused(const struct mr_cursor *cursor);
 
+/* Who has a cursor, and has not opened it since the journal was, gets one in each lane of the
+ * present epoch too: a bridge that is not in the configuration now, and comes back, finds what
+ * came meanwhile, also behind another number of lanes.  Not those with a `$`.  For the start, when
+ * all that are configured are open.  IO; without a free slot it is logged, and holds what it holds.
+ */
+enum mr_err mr_cursors_follow(struct mr_journal *journal, struct mr_error *why) MR_MUST_USE;
+
 /* Forget a removed bridge's cursors: they no longer hold anything. */
 enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name) MR_MUST_USE;
 

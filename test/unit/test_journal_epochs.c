@@ -380,6 +380,66 @@ static void test_many_epochs(void)
     folder_remove();
 }
 
+struct counting {
+    const char *name;
+    uint32_t lanes; /* as bits */
+    uint64_t lowest;
+};
+
+static void on_cursor(void *arg, const char *name, uint32_t lane, uint64_t seq)
+{
+    struct counting *counting = arg;
+
+    if (strcmp(name, counting->name) == 0) {
+        counting->lanes |= 1u << lane;
+        counting->lowest = seq < counting->lowest ? seq : counting->lowest;
+    }
+}
+
+static struct counting cursors_of(struct mr_journal *journal, const char *name)
+{
+    struct counting counting = {.name = name, .lowest = UINT64_MAX};
+
+    mr_cursor_list(journal, on_cursor, &counting);
+    return counting;
+}
+
+static void cursor_open(struct mr_journal *journal, const char *name, uint32_t lane)
+{
+    struct mr_cursor *cursor;
+    bool is_new;
+
+    mr_assert(mr_cursor_open(journal, name, lane, MR_START_OLDEST, &cursor, &is_new, NULL) ==
+              MR_OK);
+}
+
+/* A bridge that is not configured while the number of lanes changes holds the new ones too. */
+static void test_who_is_away_follows_into_new_lanes(void)
+{
+    folder_make();
+    struct mr_journal *journal = journal_open(1);
+    cursor_open(journal, "away", 0);
+    cursor_open(journal, "stays", 0);
+    cursor_open(journal, "$own", 0);
+    append(journal, 0, 1, 100);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+
+    journal = journal_open(3);
+    cursor_open(journal, "stays", 0);
+    for (int twice = 0; twice < 2; twice++) {
+        mr_assert(mr_cursors_follow(journal, NULL) == MR_OK);
+        mr_assert(cursors_of(journal, "away").lanes == 7 &&
+                  cursors_of(journal, "away").lowest == 0);
+        mr_assert(cursors_of(journal, "stays").lanes == 1); /* it sees to itself */
+        mr_assert(cursors_of(journal, "$own").lanes == 1);
+    }
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    journal = journal_open(3);
+    mr_assert(cursors_of(journal, "away").lanes == 7);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    folder_remove();
+}
+
 int main(void)
 {
     mr_assert(mr_wake_open(&owner, NULL) == MR_OK);
@@ -390,6 +450,7 @@ int main(void)
     test_no_seq_is_given_twice();
     test_a_dropped_lane_goes_when_it_is_delivered();
     test_many_epochs();
+    test_who_is_away_follows_into_new_lanes();
     mr_wake_close(&owner);
     printf("ok\n");
     return 0;
