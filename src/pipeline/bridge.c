@@ -489,15 +489,16 @@ void mr_bridge_destroy(struct mr_bridge *b)
     if (b == NULL) {
         return;
     }
+    if (b->options.group != NULL && b->main == NULL) {
+        mr_group_leave(
+            b); /* first: other lanes, which may still run, ring it and its second worker */
+    }
     mr_bridge_destroy(b->live.worker);
     mr_assert(b->thread == NULL && b->reader == NULL);
     if (b->cursor != NULL) {
         mr_cursor_close(b->cursor);
     }
     destroy_metrics(b);
-    if (b->options.group != NULL && b->main == NULL) {
-        mr_group_leave(b);
-    }
     if (b->sink_state != NULL) {
         b->options.sink->fini(b->sink_state);
         mr_free(b->sink_state);
