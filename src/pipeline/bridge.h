@@ -43,6 +43,7 @@ struct mr_bridge_conf {
     uint32_t drain;                   /* enum mr_drain */
     uint64_t live_after_us;           /* live_first: so far behind, before fresh ones overtake */
     uint64_t backfill_rate;           /* live_first: records a second; 0: as fresh ones come */
+    uint32_t live_least;              /* live_first: so many behind, at least; 0: 1,000 */
     uint64_t inflight_records;
     uint64_t priority; /* with `when_full: drop_oldest`, the higher the more important */
     bool may_drop;

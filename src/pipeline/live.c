@@ -45,7 +45,7 @@
 #include <inttypes.h>
 
 enum {
-    RECORDS_MIN = 1000,    /* fewer are through in no time */
+    RECORDS_MIN = 1000,    /* fewer are through in no time (a small world has a bound of its own) */
     BACKFILL_LEAST = 1000, /* a second, where the rate is not given */
     BUCKET_DIVISOR = 10,   /* of a second's records */
 };
@@ -201,10 +201,17 @@ static uint64_t behind(const struct mr_bridge *b)
     return mr_lane_durable(b->lane) - b->seq_cursor;
 }
 
+static bool is_worth_it(const struct mr_bridge *b)
+{
+    uint32_t least = b->options.conf->live_least;
+
+    return behind(b) >= (least != 0 ? least : RECORDS_MIN);
+}
+
 /* An epoch that has an end ahead holds the fresh events of all lanes: no use in two. */
 static bool is_far_behind(struct mr_bridge *b)
 {
-    return behind(b) >= RECORDS_MIN && b->seq_epoch_end == UINT64_MAX &&
+    return is_worth_it(b) && b->seq_epoch_end == UINT64_MAX &&
            age_ms(b) * 1000 >= (int64_t)b->options.conf->live_after_us;
 }
 
@@ -358,7 +365,7 @@ bool mr_live_turn(struct mr_bridge *b, int64_t now_ns)
     b->live.wanted = false;
     b->live.since_ns = 0;
     mr_flight_drop_all(b);
-    if (behind(b) >= RECORDS_MIN) { /* else that was all */
+    if (is_worth_it(b)) { /* else that was all */
         live_begin(b, now_ns);
     }
     (void)mr_worker_rewind(b);

@@ -10,7 +10,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WINDOW_MAX = 24, IDS = 40, PACKET_BYTES = PAYLOAD_MAX + 128 };
+/* A reason code of PUBACK and PUBREC. */
+enum { QUOTA_EXCEEDED = 0x97 };
+
+enum { WINDOW_MAX = 24, IDS = 40, PACKET_BESIDE = 128, PACKET_BYTES = PAYLOAD_MAX + PACKET_BESIDE };
 
 enum device_state { AWAY, CONNECTING, UP };
 enum outgoing_state { SENT, RECEIVED };
@@ -103,6 +106,12 @@ static void send_ack(struct device *d, uint8_t type, uint16_t packet_id)
     link_put(&d->link, bytes, sizeof(bytes));
 }
 
+/* Room for any of them. */
+static size_t packet_bytes(void)
+{
+    return (plan.payload_max > PAYLOAD_USUAL ? PAYLOAD_MAX : PAYLOAD_USUAL) + PACKET_BESIDE;
+}
+
 static bool id_is_free(const struct device *d, uint16_t id)
 {
     for (uint32_t i = 0; i < d->count; i++) {
@@ -118,7 +127,7 @@ static void publish_next(struct device *d)
     struct event_id id = event_of(d, d->next);
     uint8_t qos;
 
-    if (d->next == EVENTS_MAX || !link_has_room(&d->link, PACKET_BYTES)) {
+    if (d->next == EVENTS_MAX || !link_has_room(&d->link, packet_bytes())) {
         return;
     }
     qos = event_qos(id);
@@ -247,6 +256,12 @@ static void on_ack(struct device *d, const struct mr_mqtt_frame *frame)
     }
     uint32_t at = awaited(d, frame->type, ack.packet_id);
     struct outgoing *o = &d->outgoing[at];
+    if (ack.reason == QUOTA_EXCEEDED && frame->type != MR_MQTT_PUBCOMP) {
+        say("device %u: event %u is refused", d->index, o->number);
+        ledger_refused(event_of(d, o->number));
+        outgoing_remove(d, at);
+        return;
+    }
     if (ack.reason >= 0x80 && frame->type != MR_MQTT_PUBCOMP) {
         broken("device %u: event %u is refused: 0x%02x", d->index, o->number, ack.reason);
     }

@@ -27,7 +27,7 @@
 
 enum {
     FAILED_SHOWN = 20,
-    THREADS_WARM = 32,
+    THREADS_WARM = 128,
     RUN_CPU_S = 120, /* thousands of usual runs: a thread that never waits is ended, and found */
 };
 

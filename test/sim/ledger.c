@@ -12,19 +12,30 @@
  *   (5) Nothing arrives that was not sent, and nothing altered.
  *   (6) In the end everything acknowledged has arrived, everywhere; of a group at one member, and
  *       with QoS 2 at no other.
- *   (7) What a listener acknowledges with `ack: memory` counts as acknowledged until a crash; with
+ *   (7) What was refused for want of room, and was sent once, is nowhere.
+ *   (8) What the journal gave up is events of bridges that may drop them (or were taken out),
+ *       with `when_full: drop_oldest`; outside of these ranges nothing is missing.
+ *   (9) Fresh events that overtake a backlog are in order, and so is the backlog; what comes behind
+ *       newer events of its device is marked.
+ *   (10) What a listener acknowledges with `ack: memory` counts as acknowledged until a crash; with
  *       `ack: BRIDGE` the bridge's target has it, or has refused it for ever.
  */
 #include "world.h"
 
 #include "base/bytes.h"
+#include "os/sim.h"
 
 #include <string.h>
 
-enum { MAGIC = 0x5eed1e55, HEAD_BYTES = 16, SEQS_MAX = 65536 };
+enum { MAGIC = 0x5eed1e55, HEAD_BYTES = 16, SEQS_MAX = 65536, SEQS_LEAST = 1024 };
 
 /* What has become of a record. */
-enum { FATE_DELIVERED = 1, FATE_REJECTED = 2 };
+enum {
+    FATE_DELIVERED = 1,
+    FATE_REJECTED = 2,
+    FATE_GIVEN_UP = 4,
+    FATE_ONCE = 8, /* delivered since the operator has gone back over it */
+};
 
 struct entry {
     uint16_t sent; /* times */
@@ -33,22 +44,37 @@ struct entry {
     uint16_t in_journal; /* records, at the last scan */
     bool delivered[BRIDGES_MAX];
     bool rejected[BRIDGES_MAX];
+    bool dropped[BRIDGES_MAX]; /* a record of it */
+    bool refused;              /* for want of room, and not sent again */
     bool received[SUBSCRIBERS_MAX];
     bool due_group;
     bool received_group;
     bool due[SUBSCRIBERS_MAX]; /* first sent when this one was subscribed */
     uint64_t seq[BRIDGES_MAX]; /* of the first delivery */
+    bool has_first;
+    uint32_t first_lane; /* of the first record of it that the journal has or had */
+    uint64_t first_seq;
 };
 
 static struct entry entries[DEVICES_MAX][EVENTS_MAX];
-static uint32_t newest[DEVICES_MAX];                    /* number sent last, and one more */
-static uint32_t first_at[BRIDGES_MAX][DEVICES_MAX];     /* ... of first deliveries */
-static uint32_t first_to[SUBSCRIBERS_MAX][DEVICES_MAX]; /* ... and receptions */
-static uint64_t position[BRIDGES_MAX][LANES_MAX];       /* newest seq, exactly once */
-static uint32_t sought[BRIDGES_MAX]; /* how often the operator may still be obeyed */
+static uint32_t newest[DEVICES_MAX]; /* number sent last, and one more */
+static uint32_t first_at[BRIDGES_MAX][STREAMS_MAX][DEVICES_MAX]; /* ... of first deliveries */
+static uint32_t first_to[SUBSCRIBERS_MAX][DEVICES_MAX];          /* ... and receptions */
+static uint64_t position[BRIDGES_MAX][LANES_MAX][STREAMS_MAX];   /* newest seq, exactly once */
+static uint32_t sought[BRIDGES_MAX][LANES_MAX]; /* how often the operator may still be obeyed */
+static bool was_sought[BRIDGES_MAX];            /* ends a second position: no marks behind it */
 static bool is_subscribed[SUBSCRIBERS_MAX];
-static uint8_t fates[BRIDGES_MAX][LANES_MAX][SEQS_MAX];
-static uint64_t fates_end[BRIDGES_MAX][LANES_MAX]; /* behind it there are none */
+
+/* By seq, of one lane: what the records are, and for each bridge what has become of them. */
+struct record {
+    struct event_id id;
+    bool is_event;
+    uint8_t fates[BRIDGES_MAX];
+};
+static struct records {
+    struct record *all;
+    uint64_t room;
+} records[LANES_MAX];
 static bool is_grouped;
 static uint64_t crashes;
 static uint64_t crashes_scanned; /* the journal was looked through behind so many */
@@ -126,6 +152,16 @@ bool event_is_poison(struct event_id id)
     return plan.with_rejects && !event_is_rejected(id) && mix(id, 7) % 31 == 0;
 }
 
+bool event_is_in(struct mr_span payload, struct event_id *out)
+{
+    if (payload.len < HEAD_BYTES || mr_get_u32(payload.at) != MAGIC) {
+        return false;
+    }
+    *out = (struct event_id){.device = mr_get_u32(payload.at + 4),
+                             .number = mr_get_u32(payload.at + 8)};
+    return out->device < plan.devices && out->number < EVENTS_MAX;
+}
+
 struct event_id event_read(struct mr_span topic, struct mr_span payload, uint8_t qos)
 {
     uint8_t expected[PAYLOAD_MAX];
@@ -158,7 +194,7 @@ static bool is_once(struct event_id id)
 /* Bridge `bridge` needs it no more. */
 static bool is_done_by(const struct entry *entry, uint32_t bridge)
 {
-    return entry->delivered[bridge] || entry->rejected[bridge];
+    return entry->delivered[bridge] || entry->rejected[bridge] || entry->dropped[bridge];
 }
 
 /* ---- devices ---- */
@@ -189,17 +225,41 @@ static void acked_before_crash(struct entry *entry)
     }
 }
 
+void ledger_refused(struct event_id id)
+{
+    struct entry *entry = entry_of(id);
+
+    if (plan.when_full != FULL_REFUSES) {
+        broken("event %u of device %u is refused, and nobody said that it may be", id.number,
+               id.device);
+    }
+    entry->refused = entry->sent == 1; /* else it may have come in before */
+    if (entry->refused && entry->in_journal != 0) {
+        broken("refused: event %u of device %u, which is in the journal", id.number, id.device);
+    }
+}
+
+/* It has come to somebody, or is in the journal. */
+static void check_taken(const struct entry *entry, struct event_id id, const char *where)
+{
+    if (entry->refused) {
+        broken("refused: event %u of device %u %s all the same", id.number, id.device, where);
+    }
+}
+
 void ledger_acked(struct event_id id, uint64_t life)
 {
     struct entry *entry = entry_of(id);
 
     mr_assert(entry->sent != 0);
+    say("event %u of device %u is acknowledged", id.number, id.device);
     tally.acked += entry->acked ? 0 : 1;
     entry->acked = true;
     if (plan.ack[id.device] == ACK_MEMORY && life != crashes) {
         acked_before_crash(entry);
     }
-    if (plan.ack[id.device] == ACK_BRIDGE && event_is_wanted(id) && !is_done_by(entry, 0)) {
+    if (plan.ack[id.device] == ACK_BRIDGE && event_is_wanted(id) && !entry->delivered[0] &&
+        !entry->rejected[0]) {
         broken("early: event %u of device %u was acknowledged before target 0 had it", id.number,
                id.device);
     }
@@ -227,36 +287,110 @@ bool ledger_is_acked(struct event_id id)
 
 /* ---- targets ---- */
 
-static uint8_t *fate_of(uint32_t bridge, uint32_t lane, uint64_t seq)
+static struct record *record_of(uint32_t lane, uint64_t seq)
 {
     mr_assert(lane < LANES_MAX && seq < SEQS_MAX);
-    if (seq >= fates_end[bridge][lane]) {
-        fates_end[bridge][lane] = seq + 1;
+    struct records *of = &records[lane];
+
+    if (seq >= of->room) {
+        uint64_t room = of->room == 0 ? SEQS_LEAST : of->room;
+        while (room <= seq) {
+            room *= 2;
+        }
+        mr_sim_own(true); /* it outlives the gateway */
+        struct record *larger = mr_alloc(room * sizeof(*larger));
+        mr_sim_own(false);
+        if (of->room != 0) {
+            memcpy(larger, of->all, of->room * sizeof(*larger));
+        }
+        mr_free(of->all);
+        of->all = larger;
+        of->room = room;
     }
-    return &fates[bridge][lane][seq];
+    return &of->all[seq];
 }
 
-void ledger_delivered(uint32_t bridge, uint32_t lane, uint64_t seq, struct event_id id)
+void ledger_appended(uint32_t lane, uint64_t seq, struct event_id id)
 {
+    struct record *record = record_of(lane, seq);
     struct entry *entry = entry_of(id);
 
-    say("bridge %u has record %llu: event %u of device %u", bridge, (unsigned long long)seq,
+    check_taken(entry, id, "was appended");
+    if (record->is_event) { /* what had this number before was lost in a crash, or is this one */
+        struct entry *before = entry_of(record->id);
+        before->has_first =
+            before->has_first && (before->first_lane != lane || before->first_seq != seq);
+    }
+    record->id = id;
+    record->is_event = true;
+    if (!entry->has_first) {
+        entry->has_first = true;
+        entry->first_lane = lane;
+        entry->first_seq = seq;
+    }
+}
+
+static void check_position(struct stream from, uint64_t seq)
+{
+    uint64_t *at = &position[from.bridge][from.lane][from.which];
+    uint8_t *fate = &record_of(from.lane, seq)->fates[from.bridge];
+
+    if (seq <= *at || (*fate & FATE_ONCE) != 0) {
+        broken("doubled: record %llu of lane %u came to target %u again, behind %llu",
+               (unsigned long long)seq, from.lane, from.bridge, (unsigned long long)*at);
+    }
+    *fate |= FATE_ONCE;
+    *at = seq;
+}
+
+/* What was dropped, or waits in the backlog, and is sent again, comes first with its copy. */
+static bool is_a_copy(struct stream from, uint64_t seq, const struct entry *entry)
+{
+    bool may_be =
+        plan.when_full == FULL_DROPS || plan.live_first[from.bridge] || plan.reconfigure != 0;
+
+    return may_be && (from.lane != entry->first_lane || seq != entry->first_seq);
+}
+
+static void check_order(struct stream from, struct event_id id, bool is_marked)
+{
+    uint32_t(*first)[DEVICES_MAX] = first_at[from.bridge];
+
+    if (id.number < first[from.which][id.device]) {
+        broken("reordered: event %u of device %u came to target %u behind event %u", id.number,
+               id.device, from.bridge, first[from.which][id.device] - 1);
+    }
+    if (!is_marked && !was_sought[from.bridge] && id.number < first[!from.which][id.device]) {
+        broken("reordered: event %u of device %u came to target %u behind event %u, and is not "
+               "marked",
+               id.number, id.device, from.bridge, first[!from.which][id.device] - 1);
+    }
+    first[from.which][id.device] = id.number + 1;
+}
+
+void ledger_delivered(struct stream from, uint64_t seq, struct event_id id, bool is_marked)
+{
+    struct entry *entry = entry_of(id);
+    uint32_t bridge = from.bridge;
+
+    say("bridge %u has record %llu%s: event %u of device %u", bridge, (unsigned long long)seq,
+        from.which != 0 ? " ahead of its backlog"
+        : is_marked     ? " of its backlog"
+                        : "",
         id.number, id.device);
-    *fate_of(bridge, lane, seq) |= FATE_DELIVERED;
+    check_taken(entry, id, "came to a target");
+    if (is_marked && from.which != 0) {
+        broken("event %u of device %u is fresh, and marked as of the backlog", id.number,
+               id.device);
+    }
+    record_of(from.lane, seq)->fates[bridge] |= FATE_DELIVERED;
     if (plan.exactly_once[bridge]) {
-        if (seq <= position[bridge][lane]) {
-            broken("doubled: record %llu of lane %u came to target %u again, behind %llu",
-                   (unsigned long long)seq, lane, bridge,
-                   (unsigned long long)position[bridge][lane]);
-        }
-        position[bridge][lane] = seq;
+        check_position(from, seq);
     }
     if (!entry->delivered[bridge]) {
-        if (id.number < first_at[bridge][id.device]) {
-            broken("reordered: event %u of device %u came to target %u behind event %u", id.number,
-                   id.device, bridge, first_at[bridge][id.device] - 1);
+        if (!is_a_copy(from, seq, entry)) {
+            check_order(from, id, is_marked);
         }
-        first_at[bridge][id.device] = id.number + 1;
         entry->seq[bridge] = seq;
         entry->delivered[bridge] = true;
         tally.delivered += 1;
@@ -269,40 +403,67 @@ void ledger_delivered(uint32_t bridge, uint32_t lane, uint64_t seq, struct event
     }
 }
 
-void ledger_rejected(uint32_t bridge, uint32_t lane, uint64_t seq, struct event_id id)
+void ledger_rejected(struct stream from, uint64_t seq, struct event_id id)
 {
     mr_assert(event_is_rejected(id) || event_is_poison(id));
-    entry_of(id)->rejected[bridge] = true;
-    *fate_of(bridge, lane, seq) |= FATE_REJECTED;
+    entry_of(id)->rejected[from.bridge] = true;
+    record_of(from.lane, seq)->fates[from.bridge] |= FATE_REJECTED;
+}
+
+void ledger_dropped(uint32_t bridge, uint32_t lane, uint64_t first, uint64_t last)
+{
+    if (plan.when_full != FULL_DROPS) {
+        broken("records %llu to %llu of lane %u are given up, and nobody said that they may be",
+               (unsigned long long)first, (unsigned long long)last, lane);
+    }
+    for (uint64_t seq = first; seq <= last; seq++) {
+        struct record *record = record_of(lane, seq);
+        record->fates[bridge] |= FATE_GIVEN_UP;
+        if (record->is_event) {
+            entry_of(record->id)->dropped[bridge] = true;
+        }
+    }
 }
 
 struct outcome ledger_outcome(uint32_t bridge, uint32_t lane)
 {
     struct outcome outcome = {.delivered = 0};
 
-    for (uint64_t seq = 0; seq < fates_end[bridge][lane]; seq++) {
-        uint8_t fate = fates[bridge][lane][seq];
+    for (uint64_t seq = 0; seq < records[lane].room; seq++) {
+        const struct record *record = &records[lane].all[seq];
+        uint8_t fate = record->fates[bridge];
+        bool came = (fate & (FATE_DELIVERED | FATE_REJECTED)) != 0;
+        bool gone = (fate & FATE_GIVEN_UP) != 0;
         outcome.delivered += (fate & FATE_DELIVERED) != 0 ? 1 : 0;
-        outcome.rejected += fate == FATE_REJECTED ? 1 : 0;
+        outcome.rejected += (fate & (FATE_DELIVERED | FATE_REJECTED)) == FATE_REJECTED ? 1 : 0;
+        outcome.given_up += gone ? 1 : 0;
+        outcome.missing += gone && !came && record->is_event && event_is_wanted(record->id) ? 1 : 0;
     }
     return outcome;
 }
 
-void ledger_sought(uint32_t bridge)
+void ledger_sought(uint32_t bridge, uint32_t lane)
 {
-    sought[bridge] += 1;
+    sought[bridge][lane] += 1;
+    was_sought[bridge] = true;
 }
 
-void ledger_placed(uint32_t bridge, uint32_t lane, uint64_t seq)
+void ledger_placed(struct stream of, uint64_t seq)
 {
-    if (seq < position[bridge][lane]) {
-        if (sought[bridge] == 0) {
-            broken("target %u is sent back from record %llu to %llu of lane %u by nobody", bridge,
-                   (unsigned long long)position[bridge][lane], (unsigned long long)seq, lane);
-        }
-        sought[bridge] -= 1;
+    uint64_t *at = &position[of.bridge][of.lane][of.which];
+    uint32_t *orders = &sought[of.bridge][of.lane];
+
+    for (uint64_t i = seq + 1; *orders != 0 && i < records[of.lane].room; i++) {
+        records[of.lane].all[i].fates[of.bridge] &= (uint8_t)~FATE_ONCE;
     }
-    position[bridge][lane] = seq;
+    if (seq < *at) {
+        if (*orders == 0) {
+            broken("target %u is sent back from record %llu to %llu of lane %u by nobody",
+                   of.bridge, (unsigned long long)*at, (unsigned long long)seq, of.lane);
+        }
+        *orders -= 1;
+    }
+    *at = seq;
 }
 
 static bool is_done_by_all(const struct entry *entry, struct event_id id)
@@ -326,10 +487,11 @@ void ledger_scan_begin(void)
     }
 }
 
-void ledger_scan_event(struct event_id id)
+void ledger_scan_event(uint32_t lane, uint64_t seq, struct event_id id)
 {
     struct entry *entry = entry_of(id);
 
+    ledger_appended(lane, seq, id);
     entry->in_journal += 1;
     if (entry->in_journal > (is_once(id) ? 1 : entry->sent)) {
         broken("doubled: event %u of device %u, sent %u times with QoS %u, is in the journal %u "
@@ -372,6 +534,7 @@ void ledger_received(uint32_t subscriber, struct event_id id, bool is_repeat)
     struct entry *entry = entry_of(id);
     uint32_t *first = &first_to[subscriber][id.device];
 
+    check_taken(entry, id, "came to a subscriber");
     if (is_repeat) {
         return;
     }
@@ -412,6 +575,7 @@ void ledger_group_received(uint32_t member, struct event_id id, bool is_repeat)
 {
     struct entry *entry = entry_of(id);
 
+    check_taken(entry, id, "came to the group");
     if (!event_is_wanted(id)) {
         broken("member %u gets event %u of device %u, which its group does not want", member,
                id.number, id.device);

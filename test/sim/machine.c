@@ -3,24 +3,28 @@
  * Its main thread opens and starts everything, waits for an order or a failure, stops.  A
  * crash takes it away at any point; the world starts it again, as a service manager would.
  */
-#include "world.h"
+#include "machine.h"
 
 #include "base/log.h"
 #include "broker/broker.h"
 #include "config/config.h"
 #include "journal/books.h"
-#include "journal/reader.h"
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/sim.h"
-#include "pipeline/bridge.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { WORKERS_MAX = BRIDGES_MAX * LANES_MAX };
-
-enum order { ORDER_NONE, ORDER_STOP, ORDER_PAUSE, ORDER_RESUME, ORDER_SEEK_BACK, ORDER_RELOAD };
+enum order {
+    ORDER_NONE,
+    ORDER_STOP,
+    ORDER_PAUSE,
+    ORDER_RESUME,
+    ORDER_SEEK_BACK,
+    ORDER_RELOAD,
+    ORDER_RECONFIGURE,
+};
 
 static struct {
     struct mr_thread *thread; /* NULL: there is no process */
@@ -32,26 +36,11 @@ static struct {
     uint32_t order_bridge;
     struct mr_wake wake;
     struct mr_journal *journal;
-    struct mr_bridge_group *groups[BRIDGES_MAX];
-    struct mr_bridge *bridges[WORKERS_MAX];
-    uint32_t bridge_of[WORKERS_MAX];
-    struct model_conf sink_confs[WORKERS_MAX];
-    uint32_t bridge_count;
     struct mr_broker *broker;
 } machine;
 
-static const char *const bridge_names[BRIDGES_MAX] = {"first", "second"};
-static const char *from_items[] = {"s/#"};
-static const struct mr_bridge_conf bridge_conf = {
-    .from = {.items = from_items, .count = 1},
-    .inflight_records = 1000,
-    .retry_min_us = 10000,
-    .retry_max_us = 200000,
-};
 static const char *const ack_names[ACK_KINDS] = {"disk", "memory", "first"};
 static struct mr_listener_conf listeners[ACK_KINDS];
-static const struct mr_broker_bridge ack_bridge = {.name = "first",
-                                                   .from = {.items = from_items, .count = 1}};
 
 static uint32_t lanes_now; /* outlives the gateway: the configuration says it */
 
@@ -65,6 +54,7 @@ static enum mr_err start_journal(struct mr_error *why)
                                .name = "journal",
                                .lane_count = lanes_now,
                                .max_bytes = plan.journal_bytes,
+                               .when_full = (enum mr_when_full)plan.when_full,
                                .keep_ranges = true,
                                .segment_bytes = plan.segment_bytes,
                                .block_bytes = plan.block_bytes,
@@ -73,95 +63,6 @@ static enum mr_err start_journal(struct mr_error *why)
                                .commit_delay_us_max = plan.commit_delay_us,
                            },
                            NULL, why);
-}
-
-static void scan_event(const struct mr_event *event)
-{
-    if (board_has_topic(event->topic)) {
-        board_check(event->topic, event->payload);
-    } else if (mortal_has_topic(event->topic)) {
-        mortals_scan_will(event->topic, event->payload);
-    } else {
-        ledger_scan_event(event_read(event->topic, event->payload, event->qos));
-    }
-}
-
-/* What does the journal hold now?  The ledger looks for what it lacks. */
-static enum mr_err scan_lane(uint32_t lane, struct mr_error *why)
-{
-    struct mr_reader *reader = NULL;
-    struct mr_view view;
-    struct mr_event event;
-    enum mr_err err = mr_reader_open(&reader, machine.journal, lane, 1,
-                                     &(struct mr_reader_options){.holds = false}, why);
-
-    while (err == MR_OK && (err = mr_reader_next(reader, &view)) == MR_OK) {
-        struct mr_view_at at = mr_view_begin(&view);
-        while (mr_view_event(&view, &at, &event)) {
-            scan_event(&event);
-        }
-        mr_view_unpin(&view);
-    }
-    if (reader != NULL) {
-        mr_reader_close(reader);
-    }
-    if (err == MR_ERR_CORRUPT) {
-        broken("records %llu to %llu of lane %u do not read back",
-               (unsigned long long)view.seq_first, (unsigned long long)view.seq_last, lane);
-    }
-    return err == MR_ERR_AGAIN ? MR_OK : mr_error_set(why, err, "the journal cannot be read");
-}
-
-static enum mr_err scan(struct mr_error *why)
-{
-    enum mr_err err = MR_OK;
-
-    ledger_scan_begin();
-    mortals_scan_begin();
-    for (uint32_t lane = 0; lane < mr_journal_lane_total(machine.journal) && err == MR_OK; lane++) {
-        err = scan_lane(lane, why);
-    }
-    if (err == MR_OK) {
-        ledger_scan_end();
-    }
-    return err;
-}
-
-static enum mr_err start_bridge(uint32_t index, struct mr_error *why)
-{
-    enum mr_err err = mr_bridge_group_open(&machine.groups[index], machine.journal,
-                                           bridge_names[index], &bridge_conf, why);
-    char path[64];
-
-    (void)snprintf(path, sizeof(path), "data/dead-letters/%s", bridge_names[index]);
-    for (uint32_t lane = 0; lane < mr_journal_lane_total(machine.journal) && err == MR_OK; lane++) {
-        uint32_t at = machine.bridge_count;
-        if (!mr_bridge_group_needs(machine.groups[index], lane)) {
-            continue;
-        }
-        machine.sink_confs[at] = (struct model_conf){.bridge = index, .lane = lane};
-        machine.bridge_of[at] = index;
-        err = mr_bridge_create(&machine.bridges[at],
-                               &(struct mr_bridge_options_run){
-                                   .group = machine.groups[index],
-                                   .name = bridge_names[index],
-                                   .gateway_name = "sim",
-                                   .journal = machine.journal,
-                                   .lane = lane,
-                                   .conf = &bridge_conf,
-                                   .sink = plan.exactly_once[index] ? &vault_sink : &plain_sink,
-                                   .sink_conf = &machine.sink_confs[at],
-                                   .dead_letters_path = path,
-                                   .dead_letters_bytes_max = 8 << 20,
-                                   .record_bytes_max = 8 << 10,
-                               },
-                               why);
-        if (err == MR_OK) {
-            machine.bridge_count += 1;
-            err = mr_bridge_start(machine.bridges[at], why);
-        }
-    }
-    return err;
 }
 
 /* What the configuration says by default, but for what would be too large for so small a world. */
@@ -183,13 +84,16 @@ static struct mr_broker_limits limits(void)
     return limits;
 }
 
+/* That of the bridge is the last one: a bridge that listeners wait for cannot go. */
 static uint32_t listener_count(void)
 {
-    return plan.world >= WORLD_BROKER ? ACK_KINDS : 1;
+    return plan.world < WORLD_BROKER ? 1 : plan.may_go[0] ? ACK_BRIDGE : ACK_KINDS;
 }
 
 static enum mr_err start_broker(struct mr_error *why)
 {
+    const struct mr_broker_bridge ack_bridge = {.name = bridge_names[0], .from = bridge_from};
+
     for (int i = 0; i < ACK_KINDS; i++) {
         listeners[i] = (struct mr_listener_conf){
             .name = ack_names[i], .bind = listener_addresses[i], .ack = ack_names[i]};
@@ -204,7 +108,8 @@ static enum mr_err start_broker(struct mr_error *why)
                                          .limits = limits(),
                                          .sessions_path = "data/sessions",
                                          .checkpoint_ms = plan.checkpoint_ms,
-                                         .memory_bytes = (uint64_t)LANES_MAX * (8 << 20),
+                                         .refuse_when_full = plan.when_full == FULL_REFUSES,
+                                         .memory_bytes = (uint64_t)plan.lanes_max * (8 << 20),
                                          .failed_wake = &machine.wake,
                                      },
                                      why);
@@ -220,10 +125,11 @@ static enum mr_err start(struct mr_error *why)
         err = start_journal(why);
     }
     if (err == MR_OK) {
-        err = scan(why);
+        err = scan_journal(machine.journal, why);
     }
-    for (uint32_t i = 0; i < plan.bridges && err == MR_OK; i++) {
-        err = start_bridge(i, why);
+    if (err == MR_OK) {
+        scan_appends_of(machine.journal);
+        err = bridges_start(machine.journal, why);
     }
     return err == MR_OK ? start_broker(why) : err;
 }
@@ -235,15 +141,15 @@ static void seek_back(uint32_t index)
     struct mr_error why;
     uint64_t out = 0;
 
-    for (uint32_t i = 0; i < machine.bridge_count; i++) {
+    for (uint32_t i = 0; i < workers.count; i++) {
         struct mr_bridge_stats stats;
-        if (machine.bridge_of[i] != index) {
+        if (workers.of[i] != index) {
             continue;
         }
-        mr_bridge_stats(machine.bridges[i], &stats);
+        mr_bridge_stats(workers.all[i], &stats);
         uint64_t to = stats.cursor_seq - roll(stats.cursor_seq < 50 ? stats.cursor_seq + 1 : 50);
-        ledger_sought(index);
-        enum mr_err err = mr_bridge_seek(machine.bridges[i], to, &out, &why);
+        ledger_sought(index, stats.lane);
+        enum mr_err err = mr_bridge_seek(workers.all[i], to, &out, &why);
         say("seek of bridge %u back to %llu: %s", index, (unsigned long long)to,
             err == MR_OK ? "done" : why.text);
     }
@@ -260,6 +166,18 @@ static void reload(void)
     say("reload: %s", err == MR_OK ? "done" : why.text);
 }
 
+static void reconfigure(uint32_t bridge)
+{
+    struct mr_error why;
+
+    if (bridge_reconfigure(machine.journal, bridge, &why) != MR_OK) {
+        say("bridge %s does not run: %s", bridge_names[bridge], why.text);
+        if (!machine.faulty) {
+            broken("bridge %s does not run behind a reload: %s", bridge_names[bridge], why.text);
+        }
+    }
+}
+
 static void obey(void)
 {
     enum order order = machine.order;
@@ -273,8 +191,8 @@ static void obey(void)
         if (mr_cursor_pause(machine.journal, name, order == ORDER_PAUSE) != MR_OK) {
             say("it cannot be noted");
         }
-        for (uint32_t i = 0; i < machine.bridge_count; i++) {
-            mr_bridge_nudge(machine.bridges[i]);
+        for (uint32_t i = 0; i < workers.count; i++) {
+            mr_bridge_nudge(workers.all[i]);
         }
         break;
     case ORDER_SEEK_BACK:
@@ -282,6 +200,9 @@ static void obey(void)
         break;
     case ORDER_RELOAD:
         reload();
+        break;
+    case ORDER_RECONFIGURE:
+        reconfigure(machine.order_bridge);
         break;
     case ORDER_STOP:
     case ORDER_NONE:
@@ -313,19 +234,11 @@ static enum mr_err stop(void)
     if (machine.broker != NULL) {
         mr_broker_stop(machine.broker, patience_ns);
     }
-    for (uint32_t i = 0; i < machine.bridge_count; i++) {
-        mr_bridge_stop_begin(machine.bridges[i], patience_ns);
-    }
-    for (uint32_t i = 0; i < machine.bridge_count; i++) {
-        mr_bridge_stop(machine.bridges[i], patience_ns);
-        mr_bridge_destroy(machine.bridges[i]);
-    }
-    for (uint32_t i = 0; i < plan.bridges; i++) {
-        mr_bridge_group_close(machine.groups[i]);
-    }
+    bridges_stop(patience_ns);
     if (machine.broker != NULL) {
         mr_broker_close(machine.broker);
     }
+    scan_appends_of(NULL);
     if (machine.journal != NULL) {
         err = mr_journal_close(machine.journal);
     }
@@ -362,6 +275,8 @@ static void machine_forget(void)
 
     memset(&machine, 0, sizeof(machine));
     machine.thread = thread;
+    bridges_forget();
+    scan_appends_of(NULL);
 }
 
 void machine_start(void)
@@ -372,7 +287,7 @@ void machine_start(void)
     if (lanes_now == 0) {
         lanes_now = plan.lanes;
     } else if (chance(plan.relane)) {
-        lanes_now = 1 + (uint32_t)roll(LANES_MAX);
+        lanes_now = 1 + (uint32_t)roll(plan.lanes_max);
         say("the configuration wants %u lanes now", lanes_now);
     }
     say("the gateway starts");
@@ -447,21 +362,29 @@ void machine_operate(void)
     }
 }
 
+void machine_reconfigure(void)
+{
+    give_order(ORDER_RECONFIGURE, (uint32_t)roll(plan.bridges));
+}
+
 /* A bridge that waits for the operator, as after an I/O error of its dead letters, goes on with
  * the next start; one that he has paused, when he resumes it.
  */
 void machine_calm(uint32_t bridge)
 {
-    for (uint32_t i = 0; machine_is_up() && i < machine.bridge_count; i++) {
+    for (uint32_t i = 0; machine_is_up() && i < workers.count; i++) {
         struct mr_bridge_stats stats;
-        mr_bridge_stats(machine.bridges[i], &stats);
+        mr_bridge_stats(workers.all[i], &stats);
         if (stats.state == MR_BRIDGE_STOPPED) {
             say("bridge %s has stopped: %s", stats.name, stats.last_error);
             machine_wants_stop();
         }
-        if (stats.state == MR_BRIDGE_PAUSED && machine.bridge_of[i] == bridge) {
+        if (stats.state == MR_BRIDGE_PAUSED && workers.of[i] == bridge) {
             give_order(ORDER_RESUME, bridge);
         }
+    }
+    if (!bridge_is_wanted(bridge) || (machine_is_up() && !bridge_runs(bridge))) {
+        give_order(ORDER_RECONFIGURE, bridge);
     }
 }
 
@@ -469,9 +392,12 @@ bool machine_has_settled(void)
 {
     bool settled = machine_is_up();
 
-    for (uint32_t i = 0; settled && i < machine.bridge_count; i++) {
+    for (uint32_t i = 0; i < plan.bridges; i++) {
+        settled = settled && bridge_is_wanted(i) && bridge_runs(i);
+    }
+    for (uint32_t i = 0; settled && i < workers.count; i++) {
         struct mr_bridge_stats stats;
-        mr_bridge_stats(machine.bridges[i], &stats);
+        mr_bridge_stats(workers.all[i], &stats);
         settled = stats.cursor_seq >= stats.durable_seq;
     }
     return settled;
@@ -494,13 +420,20 @@ void machine_check_bounds(void)
 
 void machine_check_books(void)
 {
-    for (uint32_t i = 0; machine_is_up() && i < machine.bridge_count; i++) {
+    for (uint32_t i = 0; machine_is_up() && i < workers.count; i++) {
         struct mr_bridge_stats stats;
-        mr_bridge_stats(machine.bridges[i], &stats);
+        mr_bridge_stats(workers.all[i], &stats);
         if (!stats.balanced) {
             broken("the books of bridge %s do not balance in lane %u at record %llu", stats.name,
                    stats.lane, (unsigned long long)stats.cursor_seq);
         }
+    }
+}
+
+void machine_look_for_drops(void)
+{
+    if (machine_is_up()) {
+        scan_drops(machine.journal);
     }
 }
 
@@ -524,19 +457,23 @@ static void compare_row(void *arg, const struct mr_books_row *row)
     /* A seek back may come to be one forward, if the cursor went back further meanwhile. */
     uint64_t confirmed = c[MR_COLUMN_CONFIRMED] + c[MR_COLUMN_GIVEN_UP];
     uint64_t told = c[MR_COLUMN_DELIVERED] + c[MR_COLUMN_DEAD_LETTERS];
-    bool exact = repeated == 0 && confirmed == 0;
+    uint64_t dropped = c[MR_COLUMN_DROPPED];
+    bool exact = repeated == 0 && confirmed == 0 && dropped == 0;
     bool right =
         exact ? c[MR_COLUMN_DELIVERED] == was.delivered && c[MR_COLUMN_DEAD_LETTERS] == was.rejected
               : told <= was.delivered + was.rejected + repeated &&
-                    told + confirmed >= was.delivered + was.rejected;
+                    told + confirmed + dropped >= was.delivered + was.rejected;
+    right = right && dropped <= was.given_up + repeated && dropped + confirmed >= was.missing;
     if (!right || c[MR_COLUMN_LOST] != 0) {
         broken("books of bridge %s, lane %u: %llu delivered, %llu dead letters, %llu lost, %llu "
-               "given up, %llu confirmed, %llu repeated; the target has %llu and has refused %llu",
+               "given up, %llu confirmed, %llu repeated, %llu dropped; the target has %llu and has "
+               "refused %llu; the ranges have %llu, of which %llu came to nothing",
                row->name, row->lane_index, (unsigned long long)c[MR_COLUMN_DELIVERED],
                (unsigned long long)c[MR_COLUMN_DEAD_LETTERS], (unsigned long long)c[MR_COLUMN_LOST],
                (unsigned long long)c[MR_COLUMN_GIVEN_UP], (unsigned long long)confirmed,
-               (unsigned long long)repeated, (unsigned long long)was.delivered,
-               (unsigned long long)was.rejected);
+               (unsigned long long)repeated, (unsigned long long)dropped,
+               (unsigned long long)was.delivered, (unsigned long long)was.rejected,
+               (unsigned long long)was.given_up, (unsigned long long)was.missing);
     }
 }
 

@@ -9,6 +9,9 @@ void peer_init(struct peer *peer, const char *kind, uint32_t index, bool persist
 {
     *peer = (struct peer){.persistent = persistent, .link.fd = -1};
     peer->version = roll(2) == 0 ? MR_MQTT_311 : MR_MQTT_5;
+    if (plan.when_full == FULL_REFUSES) {
+        peer->version = MR_MQTT_311; /* it waits, and is not refused */
+    }
     (void)snprintf(peer->name, sizeof(peer->name), "%s-%u", kind, index);
 }
 

@@ -32,9 +32,9 @@ static void plan_lanes(struct plan *p)
     if (mr_rng_below(&rng, 2) == 0) {
         return;
     }
-    p->lanes = (uint32_t)pick(&rng, 1, LANES_MAX);
+    p->lanes = (uint32_t)pick(&rng, 1, LANES_USUAL);
     p->relane = rate(&rng, 300);
-    p->journal_bytes *= p->relane != 0 ? LANES_MAX : p->lanes;
+    p->journal_bytes *= p->relane != 0 ? LANES_USUAL : p->lanes;
 }
 
 static void plan_broker(struct plan *p)
@@ -56,6 +56,47 @@ static void plan_broker(struct plan *p)
     }
 }
 
+/* More shards, and little room for each: a lane for itself is full soon, and what one of them
+ * still has to read of the others holds these.
+ */
+static void plan_room(struct plan *p, struct mr_rng *rng)
+{
+    if (mr_rng_below(rng, 3) != 0) {
+        p->lanes = (uint32_t)pick(rng, 1, LANES_MAX);
+        p->relane = rate(rng, 300);
+        p->lanes_max = p->relane != 0 ? (uint32_t)pick(rng, p->lanes, LANES_MAX) : p->lanes;
+    }
+    uint32_t lanes = p->relane != 0 ? p->lanes_max : p->lanes;
+    p->journal_bytes = (uint64_t)p->segment_bytes * lanes * pick(rng, 3, 6);
+    if (mr_rng_below(rng, 3) == 0) {
+        p->payload_max = PAYLOAD_MAX;
+    }
+    p->when_full = (enum full_kind)mr_rng_below(rng, FULL_KINDS);
+}
+
+static void plan_bridges(struct plan *p)
+{
+    struct mr_rng rng;
+
+    mr_rng_seed(&rng, p->seed * 2 + 3000003);
+    plan_room(p, &rng);
+    bool first_stays = mr_rng_below(&rng, 3) == 0; /* a listener's acknowledgements wait for it */
+    for (uint32_t i = 0; i < p->devices && !first_stays; i++) {
+        p->ack[i] = p->ack[i] == ACK_BRIDGE ? ACK_DISK : p->ack[i];
+    }
+    bool lives = mr_rng_below(&rng, 2) == 0;
+    for (uint32_t i = 0; i < p->bridges; i++) {
+        p->live_first[i] = lives && mr_rng_below(&rng, 3) != 0;
+        p->may_go[i] = i != 0 || !first_stays;
+        p->may_drop[i] = p->may_go[i] && mr_rng_below(&rng, 4) != 0;
+        p->priority[i] = (uint32_t)pick(&rng, 0, 2);
+    }
+    p->live_after_us = (uint32_t)pick(&rng, 1, 300) * 1000;
+    p->live_least = (uint32_t)pick(&rng, 2, 30);
+    p->backfill_rate = mr_rng_below(&rng, 2) == 0 ? 0 : (uint32_t)pick(&rng, 20, 500);
+    p->reconfigure = rate(&rng, 30);
+}
+
 /* Everybody is there, and nothing happens by chance but stops and lost connections. */
 static void plan_nth(struct plan *p, uint32_t steps)
 {
@@ -65,6 +106,7 @@ static void plan_nth(struct plan *p, uint32_t steps)
         .seed = p->seed, .dice = DICE, .world = p->world, .steps = steps != 0 ? steps : STEPS_NTH};
     p->nth = p->world == WORLD_CALLS ? (p->seed + 2) / 3 : p->seed;
     p->lanes = 2;
+    p->lanes_max = LANES_USUAL;
     p->devices = 3;
     p->ack[1] = ACK_BRIDGE;
     p->subscribers = 1;
@@ -76,9 +118,9 @@ static void plan_nth(struct plan *p, uint32_t steps)
     p->exactly_once[0] = true;
     p->with_rejects = true;
     p->segment_bytes = 64 << 10;
-    p->journal_bytes = (uint64_t)p->segment_bytes * LANES_MAX * 8;
+    p->journal_bytes = (uint64_t)p->segment_bytes * LANES_USUAL * 8;
     p->block_bytes = 32 << 10;
-    p->payload_max = PAYLOAD_MAX;
+    p->payload_max = PAYLOAD_USUAL;
     p->commit_delay_us = 500;
     p->checkpoint_ms = 100;
     p->stop = 50;
@@ -98,6 +140,7 @@ static void plan_by_chance(struct plan *p, uint64_t seed, uint32_t world, uint32
                        .steps = steps != 0 ? steps : STEPS_DEFAULT,
                        .plant = plant};
     p->lanes = 1;
+    p->lanes_max = LANES_USUAL;
     p->devices = (uint32_t)pick(&rng, 1, DEVICES_MAX);
     p->subscribers = (uint32_t)pick(&rng, 0, SUBSCRIBERS_MAX);
     p->bridges = (uint32_t)pick(&rng, 1, BRIDGES_MAX);
@@ -108,7 +151,7 @@ static void plan_by_chance(struct plan *p, uint64_t seed, uint32_t world, uint32
     p->segment_bytes = 64 << 10;
     p->journal_bytes = (uint64_t)p->segment_bytes * p->lanes * pick(&rng, 4, 16);
     p->block_bytes = mr_rng_below(&rng, 2) == 0 ? 4 << 10 : 32 << 10;
-    p->payload_max = mr_rng_below(&rng, 2) == 0 ? 100 : PAYLOAD_MAX;
+    p->payload_max = mr_rng_below(&rng, 2) == 0 ? 100 : PAYLOAD_USUAL;
     p->commit_delay_us = (uint32_t)pick(&rng, 1, 3000);
     p->checkpoint_ms = (uint32_t)pick(&rng, 50, 2000);
     p->crash = rate(&rng, 30);
@@ -127,6 +170,9 @@ static void plan_by_chance(struct plan *p, uint64_t seed, uint32_t world, uint32
     }
     if (world >= WORLD_BROKER) {
         plan_broker(p);
+    }
+    if (world >= WORLD_ROOM) {
+        plan_bridges(p);
     }
 }
 
@@ -159,5 +205,14 @@ void plan_say(const struct plan *p)
             "%d %d %d %d %d",
             p->members, p->group_qos, p->boards, p->mortals, p->ack[0], p->ack[1], p->ack[2],
             p->ack[3], p->ack[4]);
+    }
+    if (p->world >= WORLD_ROOM && p->world < WORLD_CALLS) {
+        static const char *const kinds[FULL_KINDS] = {"waits", "refuses", "drops"};
+        say("plan: a full journal %s; up to %u lanes; fresh events first %d %d, behind %u ms and "
+            "%u "
+            "records, backlog %u a second; may drop %d %d; per 1,000 steps %u reloads of bridges",
+            kinds[p->when_full], p->lanes_max, p->live_first[0], p->live_first[1],
+            p->live_after_us / 1000, p->live_least, p->backfill_rate, p->may_drop[0],
+            p->may_drop[1], p->reconfigure);
     }
 }

@@ -7,6 +7,7 @@
 #include "target.h"
 
 #include "os/clock.h"
+#include "pipeline/bridge.h"
 #include "plugin/sink.h"
 
 #include <string.h>
@@ -56,6 +57,16 @@ int64_t target_answer_ns(void)
     return mr_clock_mono_ns() + (int64_t)roll(world_is_calm ? NS_PER_MS : 50 * NS_PER_MS);
 }
 
+bool target_is_marked(const struct mr_record *record)
+{
+    bool marked = false;
+
+    for (uint16_t i = 0; i < record->header_count; i++) {
+        marked = marked || mr_span_is(record->headers[i].name, MR_BACKFILL_HEADER);
+    }
+    return marked;
+}
+
 struct event_id target_event(const struct mr_record *record)
 {
     return event_read(record->route->topic, record->payload, record->qos);
@@ -77,8 +88,8 @@ void target_turn(uint32_t bridge)
 void targets_pump(void)
 {
     for (uint32_t b = 0; b < plan.bridges; b++) {
-        for (uint32_t lane = 0; lane < LANES_MAX; lane++) {
-            struct waiting *waiting = &targets[b].waiting[lane];
+        for (uint32_t i = 0; i < LANES_MAX * STREAMS_MAX; i++) {
+            struct waiting *waiting = &targets[b].waiting[i / STREAMS_MAX][i % STREAMS_MAX];
             if (waiting->port != NULL && waiting->due_ns <= mr_clock_mono_ns()) {
                 waiting->due_ns = INT64_MAX;
                 mr_sink_wake(waiting->port);
@@ -94,9 +105,21 @@ void targets_forget(void)
     }
 }
 
+struct stream target_stream(uint32_t bridge, struct mr_sink_port *port)
+{
+    return (struct stream){.bridge = bridge,
+                           .lane = mr_sink_lane(port),
+                           .which = mr_sink_stream(port)[0] != '\0' ? 1 : 0};
+}
+
+static struct waiting *waiting_of(struct stream stream)
+{
+    return &targets[stream.bridge].waiting[stream.lane][stream.which];
+}
+
 void target_wakes(uint32_t bridge, struct mr_sink_port *port, int64_t due_ns)
 {
-    struct waiting *waiting = &targets[bridge].waiting[mr_sink_lane(port)];
+    struct waiting *waiting = waiting_of(target_stream(bridge, port));
 
     if (waiting->port != port || due_ns < waiting->due_ns) {
         *waiting = (struct waiting){.port = port, .due_ns = due_ns};
@@ -105,7 +128,7 @@ void target_wakes(uint32_t bridge, struct mr_sink_port *port, int64_t due_ns)
 
 void target_closed(uint32_t bridge, struct mr_sink_port *port)
 {
-    targets[bridge].waiting[mr_sink_lane(port)].port = NULL;
+    waiting_of(target_stream(bridge, port))->port = NULL;
 }
 
 /* ---- life ---- */
@@ -176,7 +199,8 @@ static void deliver(const struct sink *s, const struct mr_record *records, uint3
 
     for (uint32_t i = 0; i < count; i++) {
         const struct mr_record *record = &records[swap ? count - 1 - i : i];
-        ledger_delivered(s->bridge, mr_sink_lane(s->port), record->seq, target_event(record));
+        ledger_delivered(target_stream(s->bridge, s->port), record->seq, target_event(record),
+                         target_is_marked(record));
     }
 }
 
@@ -203,12 +227,12 @@ static void request_send(struct sink *s)
         held_remove_first(s);
     }
     if (reject) {
-        ledger_rejected(s->bridge, mr_sink_lane(s->port), records[0].seq,
+        ledger_rejected(target_stream(s->bridge, s->port), records[0].seq,
                         target_event(&records[0]));
         mr_sink_reject(s->port, batch->token, records[0].seq, "it can never be delivered");
     } else if (poison) {
         if (count == 1) {
-            ledger_rejected(s->bridge, mr_sink_lane(s->port), records[0].seq,
+            ledger_rejected(target_stream(s->bridge, s->port), records[0].seq,
                             target_event(&records[0]));
         }
         request_put(s, batch->token, count, MR_VERDICT_SUSPECT);

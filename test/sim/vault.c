@@ -8,11 +8,18 @@
 #include "target.h"
 
 #include "os/clock.h"
+#include "os/sim.h"
 #include "plugin/sink.h"
 
-enum { HELD_MAX = 48, TXN_RECORDS_MAX = 8192 };
+enum { HELD_MAX = 48 };
 
 enum txn_state { TXN_NONE, TXN_ON_ITS_WAY, TXN_APPLIED, TXN_ABORTED, TXN_UNKNOWN };
+
+struct taken {
+    uint64_t seq;
+    struct event_id id;
+    bool is_marked;
+};
 
 struct txn {
     enum txn_state state;
@@ -20,8 +27,8 @@ struct txn {
     uint64_t position;
     uint32_t epoch;
     uint32_t count;
-    uint64_t seqs[TXN_RECORDS_MAX];
-    struct event_id ids[TXN_RECORDS_MAX];
+    uint32_t room;
+    struct taken *records; /* the world's memory */
 };
 
 /* What outlives the gateway. */
@@ -30,7 +37,7 @@ static struct vault {
     uint64_t position;
     uint32_t epoch;
     struct txn txn;
-} vaults[BRIDGES_MAX][LANES_MAX];
+} vaults[BRIDGES_MAX][LANES_MAX][STREAMS_MAX];
 
 struct held {
     const struct mr_batch *batch;
@@ -52,26 +59,27 @@ struct sink {
 
 /* ---- the target ---- */
 
-static void txn_end(uint32_t bridge, uint32_t lane, bool applied)
+static void txn_end(struct stream stream, bool applied)
 {
-    struct vault *vault = &vaults[bridge][lane];
+    struct vault *vault = &vaults[stream.bridge][stream.lane][stream.which];
     struct txn *txn = &vault->txn;
     bool forgets = plan.plant == PLANT_DOUBLING_TXN && txn->count != 0 && chance(20);
 
     txn->state = applied ? TXN_APPLIED : TXN_ABORTED;
-    say("transaction of %u records to target %u, position %llu: %s", txn->count, bridge,
+    say("transaction of %u records to target %u, position %llu: %s", txn->count, stream.bridge,
         (unsigned long long)txn->position, applied ? "applied" : "aborted");
     if (!applied) {
         return;
     }
     for (uint32_t i = 0; i < txn->count; i++) {
-        ledger_delivered(bridge, lane, txn->seqs[i], txn->ids[i]);
+        const struct taken *one = &txn->records[i];
+        ledger_delivered(stream, one->seq, one->id, one->is_marked);
     }
     if (forgets) {
         txn->state = TXN_UNKNOWN;
         return;
     }
-    ledger_placed(bridge, lane, txn->position);
+    ledger_placed(stream, txn->position);
     vault->has_position = true;
     vault->position = txn->position;
     vault->epoch = txn->epoch;
@@ -86,7 +94,7 @@ static void txn_pump(struct sink *s)
         return;
     }
     bool fails = target_fails(&targets[s->bridge]);
-    txn_end(s->bridge, mr_sink_lane(s->port), !fails || chance(300));
+    txn_end(target_stream(s->bridge, s->port), !fails || chance(300));
     if (fails && chance(500)) {
         txn->state = TXN_UNKNOWN; /* it ended, and the answer is lost */
     }
@@ -101,8 +109,10 @@ static enum mr_err vault_init(void *state, const void *conf_of, struct mr_sink_p
     struct sink *s = state;
 
     (void)why;
-    *s = (struct sink){
-        .vault = &vaults[conf->bridge][conf->lane], .port = port, .bridge = conf->bridge};
+    struct stream stream = target_stream(conf->bridge, port);
+    *s = (struct sink){.vault = &vaults[stream.bridge][stream.lane][stream.which],
+                       .port = port,
+                       .bridge = conf->bridge};
     return MR_OK;
 }
 
@@ -146,7 +156,7 @@ static void find(struct sink *s)
         return;
     }
     if (txn->state == TXN_ON_ITS_WAY) {
-        txn_end(s->bridge, mr_sink_lane(s->port), chance(500));
+        txn_end(target_stream(s->bridge, s->port), chance(500));
     }
     if (s->in_doubt) {
         bool applied = s->vault->has_position && s->vault->position >= txn->position;
@@ -182,6 +192,20 @@ static void vault_place(void *state, uint64_t seq, uint32_t epoch)
     target_wakes(s->bridge, s->port, txn->due_ns);
 }
 
+/* What was skipped or lies in the dead letters may come again: the position has passed it. */
+static void check_offered(const struct sink *s, const struct mr_batch *batch)
+{
+    for (uint32_t i = 0; i < batch->record_count; i++) {
+        const struct mr_record *record = &batch->records[i];
+        struct event_id id = target_event(record);
+        bool may_be_aside = event_is_rejected(id) || event_is_poison(id);
+        if (record->seq <= s->vault->position && !may_be_aside) {
+            broken("sink %u is offered record %llu, and stands at %llu", s->bridge,
+                   (unsigned long long)record->seq, (unsigned long long)s->vault->position);
+        }
+    }
+}
+
 static enum mr_err vault_submit(void *state, const struct mr_batch *batch)
 {
     struct sink *s = state;
@@ -195,16 +219,13 @@ static enum mr_err vault_submit(void *state, const struct mr_batch *batch)
     if (s->held_count == HELD_MAX || chance(50)) {
         return MR_ERR_FULL;
     }
-    if (batch->seq_first <= s->vault->position) {
-        broken("sink %u is offered record %llu, and stands at %llu", s->bridge,
-               (unsigned long long)batch->seq_first, (unsigned long long)s->vault->position);
-    }
+    check_offered(s, batch);
     struct held *held = &s->held[s->held_count++];
     *held = (struct held){.batch = batch};
     for (uint32_t i = 0; i < batch->record_count; i++) {
         struct event_id id = target_event(&batch->records[i]);
         if (event_is_rejected(id)) {
-            ledger_rejected(s->bridge, mr_sink_lane(s->port), batch->records[i].seq, id);
+            ledger_rejected(target_stream(s->bridge, s->port), batch->records[i].seq, id);
             mr_sink_reject(s->port, batch->token, batch->records[i].seq, "never");
         } else {
             held->taken += 1;
@@ -226,7 +247,7 @@ static bool refuse_poison(struct sink *s)
             struct event_id id = target_event(&held->batch->records[j]);
             here = here || event_is_poison(id);
             if (event_is_poison(id) && held->batch->record_count == 1) {
-                ledger_rejected(s->bridge, mr_sink_lane(s->port), held->batch->records[j].seq, id);
+                ledger_rejected(target_stream(s->bridge, s->port), held->batch->records[j].seq, id);
             }
         }
         if (here) {
@@ -238,15 +259,26 @@ static bool refuse_poison(struct sink *s)
     return any;
 }
 
+static struct taken *txn_room(struct txn *txn)
+{
+    if (txn->count == txn->room) {
+        mr_sim_own(true); /* it outlives the gateway */
+        txn->room = txn->room == 0 ? 256 : 2 * txn->room;
+        txn->records = mr_realloc(txn->records, txn->room * sizeof(txn->records[0]));
+        mr_sim_own(false);
+    }
+    txn->count += 1;
+    return &txn->records[txn->count - 1];
+}
+
 static void txn_take(struct txn *txn, const struct mr_batch *batch)
 {
     for (uint32_t i = 0; i < batch->record_count; i++) {
         struct event_id id = target_event(&batch->records[i]);
         if (!event_is_rejected(id)) {
-            mr_assert(txn->count < TXN_RECORDS_MAX);
-            txn->seqs[txn->count] = batch->records[i].seq;
-            txn->ids[txn->count] = id;
-            txn->count += 1;
+            *txn_room(txn) = (struct taken){.seq = batch->records[i].seq,
+                                            .id = id,
+                                            .is_marked = target_is_marked(&batch->records[i])};
         }
     }
 }

@@ -257,6 +257,9 @@ static void act(void)
     if (chance(plan.operator_)) {
         machine_operate();
     }
+    if (chance(plan.reconfigure)) {
+        machine_reconfigure();
+    }
     if (chance(100)) {
         target_turn((uint32_t)roll(plan.bridges));
     }
@@ -321,6 +324,7 @@ static void wait_for_the_end(void)
         boards_calm();
         mortals_calm();
         go_for(200 * NS_PER_MS);
+        machine_look_for_drops();
         if (mr_clock_mono_ns() > end_ns) {
             world_is_told = true;
             broken("stuck: after %d s of calm %s", CALM_MS_MAX / 1000, lacks(true));

@@ -25,9 +25,12 @@ enum {
     BOARDS_MAX = 2,
     MORTALS_MAX = 2,
     BRIDGES_MAX = 2,
-    LANES_MAX = 3,
+    LANES_MAX = 8,
+    LANES_USUAL = 3,   /* in the worlds before WORLD_ROOM */
+    STREAMS_MAX = 2,   /* of a bridge in a lane: all, or its backlog; fresh events ahead of it */
     EVENTS_MAX = 2048, /* of one device */
-    PAYLOAD_MAX = 1400,
+    PAYLOAD_MAX = 3500,
+    PAYLOAD_USUAL = 1400,
     NS_PER_MS = 1000000,
 };
 
@@ -46,7 +49,9 @@ enum {
     WORLD_FIRST = 1,
     WORLD_LANES = 2,  /* several shards, and another number of them at a start */
     WORLD_BROKER = 3, /* groups, retained messages, wills, listeners with another `ack` */
-    WORLD_NEWEST = WORLD_BROKER,
+    WORLD_ROOM = 4,   /* `when_full`, `drain: live_first`, bridges that reloads add, remove and
+                       * change, and more shards with few segments each */
+    WORLD_NEWEST = WORLD_ROOM,
 
     /* The same run again and again, in which nothing goes wrong but one thing, which the seed
      * numbers: the n-th call to the disk fails (each in three ways), or the n-th allocation.
@@ -57,6 +62,9 @@ enum {
 
 /* What the acknowledgements of a listener wait for. */
 enum ack_kind { ACK_DISK, ACK_MEMORY, ACK_BRIDGE, ACK_KINDS };
+
+/* `journal.when_full` */
+enum full_kind { FULL_WAITS, FULL_REFUSES, FULL_DROPS, FULL_KINDS };
 
 /* What a seed means.  Made by plan_make(), shown by plan_say(). */
 struct plan {
@@ -77,6 +85,15 @@ struct plan {
     uint32_t boards;
     uint32_t mortals;
     bool with_rejects; /* some events can never be delivered */
+    enum full_kind when_full;
+    uint32_t lanes_max;           /* a start may find another number, up to it */
+    bool live_first[BRIDGES_MAX]; /* at first; a reload may change it */
+    uint32_t live_after_us;
+    uint32_t live_least; /* records behind, before fresh events overtake */
+    uint32_t backfill_rate;
+    bool may_drop[BRIDGES_MAX];
+    uint32_t priority[BRIDGES_MAX];
+    bool may_go[BRIDGES_MAX]; /* a reload may take it out of the configuration */
     uint64_t journal_bytes;
     uint32_t segment_bytes;
     uint32_t block_bytes;
@@ -92,6 +109,7 @@ struct plan {
     unsigned network;
     unsigned operator_;
     unsigned clock_jump;
+    unsigned reconfigure;   /* a bridge comes, goes or changes */
     unsigned relane;        /* per 1,000 starts: with another number of lanes */
     unsigned pause_percent; /* of calls to the disk */
     int64_t sync_ns_max;
@@ -152,31 +170,52 @@ bool event_is_wanted(struct event_id id);   /* by the bridges */
 bool event_is_rejected(struct event_id id); /* by every target, for ever */
 bool event_is_poison(struct event_id id);   /* the whole request with it */
 
+/* Is it of a device, and if so which event? */
+bool event_is_in(struct mr_span payload, struct event_id *out);
+
 /* Which event has these bytes; the run ends if they are of none that was sent. */
 struct event_id event_read(struct mr_span topic, struct mr_span payload, uint8_t qos);
 
 void ledger_sent(struct event_id id);
+void ledger_refused(struct event_id id);              /* by the gateway, for want of room */
 void ledger_acked(struct event_id id, uint64_t life); /* ledger_life() of the connection */
 bool ledger_is_acked(struct event_id id);
 
-/* Bridge `bridge` has it at its target, as record `seq` of `lane`. */
-void ledger_delivered(uint32_t bridge, uint32_t lane, uint64_t seq, struct event_id id);
-void ledger_rejected(uint32_t bridge, uint32_t lane, uint64_t seq, struct event_id id);
+/* One of the streams of a bridge in a lane, as its sinks are made. */
+struct stream {
+    uint32_t bridge;
+    uint32_t lane;
+    uint32_t which; /* 1: fresh events, ahead of a backlog */
+};
 
-/* Records of the lane that are at the target, and others that it has refused for ever. */
+/* It has it at its target, as record `seq` of the lane; `is_marked` as of the backlog. */
+void ledger_delivered(struct stream from, uint64_t seq, struct event_id id, bool is_marked);
+void ledger_rejected(struct stream from, uint64_t seq, struct event_id id);
+
+/* Records of the lane that are at the target, others that it has refused for ever, and those that
+ * the journal gave up: all, and of them events for the bridge that are neither.
+ */
 struct outcome {
     uint64_t delivered;
     uint64_t rejected;
+    uint64_t given_up;
+    uint64_t missing;
 };
 struct outcome ledger_outcome(uint32_t bridge, uint32_t lane);
 
 /* The target's position is `seq` now.  It goes back only if the operator has said so. */
-void ledger_placed(uint32_t bridge, uint32_t lane, uint64_t seq);
-void ledger_sought(uint32_t bridge);
+void ledger_placed(struct stream of, uint64_t seq);
+void ledger_sought(uint32_t bridge, uint32_t lane);
+
+/* The record was appended; what it is called from now on. */
+void ledger_appended(uint32_t lane, uint64_t seq, struct event_id id);
+
+/* The journal says that it gave these records of `bridge` up. */
+void ledger_dropped(uint32_t bridge, uint32_t lane, uint64_t first, uint64_t last);
 
 /* The journal was opened: begin(), each event that it holds, end(). */
 void ledger_scan_begin(void);
-void ledger_scan_event(struct event_id id);
+void ledger_scan_event(uint32_t lane, uint64_t seq, struct event_id id);
 void ledger_scan_end(void);
 
 /* Nothing is known any more of what was acknowledged before it was durable. */
@@ -295,8 +334,10 @@ void machine_wants_stop(void);
 void machine_note_fault(void);      /* something is in force from now on that may end it */
 void machine_is_gone(void);         /* a crash has taken it */
 void machine_operate(void);         /* what an operator does, as the dice say */
+void machine_reconfigure(void);     /* ... to the bridges in the configuration */
 void machine_calm(uint32_t bridge); /* the operator takes back what he did */
 bool machine_has_settled(void);     /* cursors have reached the end */
+void machine_look_for_drops(void);  /* has the journal given something up? */
 void machine_check_bounds(void);
 void machine_check_books(void);   /* of the bridges that run: do they balance? */
 void machine_compare_books(void); /* do they say what the ledger says? */

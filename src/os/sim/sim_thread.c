@@ -32,7 +32,7 @@
 
 enum {
     STACK_BYTES = 1 << 20,
-    STACKS_KEPT = 32,
+    STACKS_KEPT = 128,
     CAN_RUN_MAX = 256,
     PLACE = 5, /* words that the compiler's setjmp wants */
 };
