@@ -178,8 +178,11 @@ static void workers_stop(struct workers *leaving, int64_t patience_ns)
         struct mr_bridge_stats stats;
         mr_bridge_stop(leaving->all[i], patience_ns);
         mr_bridge_stats(leaving->all[i], &stats);
+        /* One that could not write its cursor does not know what the disk has of it. */
         left_at[leaving->of[i]][stats.lane] =
-            (struct place){.is_known = true, .seq = stats.cursor_seq, .life = ledger_life()};
+            (struct place){.is_known = stats.state != MR_BRIDGE_STOPPED,
+                           .seq = stats.cursor_seq,
+                           .life = ledger_life()};
         mr_bridge_destroy(leaving->all[i]);
     }
 }

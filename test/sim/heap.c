@@ -11,7 +11,8 @@
  *
  * Memory above a region's `clean` mark has never been touched: calloc() need not clear it.
  *
- * With AddressSanitizer, which brings a heap of its own, there is none of this.
+ * With AddressSanitizer, which brings a heap of its own, there is none of this; what our own code
+ * asks for passes here all the same (by the linker's --wrap), and can be refused.
  *
  * INVARIANTS
  *
@@ -56,19 +57,51 @@ struct mr_metric *__wrap_mr_metric_new(enum mr_metric_kind kind, const char *nam
     return metric;
 }
 
-#if defined(__SANITIZE_ADDRESS__)
-
-void heap_life_ends(void) {}
+/* Allocations of the gateway's. */
+static uint64_t asked;
+static uint64_t refused; /* from 1; 0: none is */
 
 void heap_refuse(uint64_t nth)
 {
-    (void)nth;
+    refused = asked + nth;
 }
 
 bool heap_has_refused(void)
 {
-    return true; /* nothing ever will be */
+    return asked >= refused;
 }
+
+#if defined(__SANITIZE_ADDRESS__)
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__real_realloc(void *memory, size_t size);
+void *__wrap_realloc(void *memory, size_t size);
+
+static bool is_refused(void)
+{
+    asked += mr_sim_is_gateway() ? 1 : 0;
+    return mr_sim_is_gateway() && asked == refused;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return is_refused() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return is_refused() ? NULL : __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *memory, size_t size)
+{
+    return is_refused() ? NULL : __real_realloc(memory, size);
+}
+
+void heap_life_ends(void) {}
 
 bool rewind_can(void)
 {
@@ -116,8 +149,6 @@ struct region {
 
 static struct region regions[KINDS];
 static uint32_t life = 1;
-static uint64_t refused; /* allocation of the gateway's, from 1; 0: none is */
-static uint64_t asked;
 
 static _Noreturn void heap_is_wrong(void)
 {
@@ -222,16 +253,6 @@ static void pages_give(uint8_t *begin, size_t bytes)
     if (madvise((void *)first, end - first, MADV_DONTNEED) != 0) {
         heap_is_wrong();
     }
-}
-
-void heap_refuse(uint64_t nth)
-{
-    refused = asked + nth;
-}
-
-bool heap_has_refused(void)
-{
-    return asked >= refused;
 }
 
 void heap_life_ends(void)
