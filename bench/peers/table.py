@@ -2,7 +2,7 @@
 
 import statistics
 
-from measure import COUNTS
+from measure import COUNTS, QUIET
 from peer import CLASSES, PEERS, PRODUCTS
 from report import spread, table, write_between
 from subjects import ROOT
@@ -96,6 +96,18 @@ def best(results):
     return "The best product among them: in " + "; in ".join(said) + "." if said else ""
 
 
+def busy(results):
+    """What the machine did besides, where it did anything."""
+    shares = [run["idle_share"] for runs in results.values() for run in runs
+              if isinstance(run, dict) and "idle_share" in run]
+    share = statistics.median(shares) if shares else 0
+    if share <= QUIET:
+        return ""
+    return (f"The machine was not idle otherwise: other work had {min(share, 1):.0%} of it before "
+            "the load. So rates and latencies are too low and too long, the whole machine has no "
+            "figure, and of the CPU times only the ratios count, within their spread.")
+
+
 def markdown(measured):
     """Of what bench/peers/run leaves in its JSON."""
     results = measured["results"]
@@ -105,7 +117,7 @@ def markdown(measured):
              "repetitions, forwards and backwards, median (lowest to highest); ratios are of one "
              f"repetition each. Events a run: {events}, of the fast ones up to ten times as many. "
              + "; ".join(f"{name}: {what}" for name, what in CLASSES.items()) + ".",
-             best(results)]
+             busy(results), best(results)]
     for load in COUNTS:
         both = [part for part in (bridges(results, load), brokers(results, load)) if part]
         if both:
