@@ -265,9 +265,25 @@ enum mr_err mr_cursor_slot_write(struct mr_journal *journal, struct mr_cursor *c
     enum mr_err err = mr_file_write(&journal->cursor_file, &part, 1, slot_pos(index, copy));
     if (err == MR_OK) {
         cursor->generation += 1;
-        cursor->newer_copy = copy;
+        cursor->written = true;
     }
     return err;
+}
+
+enum mr_err mr_cursors_sync(struct mr_journal *journal)
+{
+    if (mr_file_sync(&journal->cursor_file) != MR_OK) {
+        return MR_ERR_IO;
+    }
+    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+        struct mr_cursor *cursor = &journal->cursors[i];
+
+        if (cursor->written) {
+            cursor->newer_copy = !cursor->newer_copy;
+            cursor->written = false;
+        }
+    }
+    return MR_OK;
 }
 
 void mr_cursor_slot_written(struct mr_cursor *cursor, const struct cursor_slot *slot)
@@ -307,8 +323,9 @@ static enum mr_err cursors_write_round(struct mr_journal *journal, uint32_t firs
     if (err != MR_OK || !any) {
         return err;
     }
-    if (mr_file_sync(&journal->cursor_file) != MR_OK) {
-        return MR_ERR_IO;
+    err = mr_cursors_sync(journal);
+    if (err != MR_OK) {
+        return err;
     }
     for (uint32_t i = 0; i < SLOTS_PER_ROUND; i++) {
         if (changed[i]) {
@@ -490,9 +507,7 @@ enum mr_err mr_cursor_slot_make(struct mr_journal *journal, struct mr_cursor *cu
     const struct cursor_slot slot = {.seq = seq, .books = {.begin = seq}};
     err = mr_ranges_forget(journal, name, lane);
     err = err == MR_OK ? mr_cursor_slot_write(journal, cursor, &slot) : err;
-    if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
-        err = MR_ERR_IO;
-    }
+    err = err == MR_OK ? mr_cursors_sync(journal) : err;
     if (err != MR_OK) {
         return mr_error_set(why, err,
                             "%s: the cursor of '%s' cannot be written: %s; check the disk",
@@ -658,7 +673,7 @@ enum mr_err mr_cursor_pause(struct mr_journal *journal, const char *name, bool p
         }
     }
     if (err == MR_OK && any) {
-        err = mr_file_sync(&journal->cursor_file) == MR_OK ? MR_OK : MR_ERR_IO;
+        err = mr_cursors_sync(journal);
     }
     mr_mutex_unlock(&journal->cursor_mutex);
     return err == MR_OK && !any ? MR_ERR_REJECT : err;
@@ -705,7 +720,7 @@ static enum mr_err cursors_forget(struct mr_journal *journal,
         }
     }
     if (err == MR_OK && any) {
-        err = mr_file_sync(&journal->cursor_file) == MR_OK ? MR_OK : MR_ERR_IO;
+        err = mr_cursors_sync(journal);
     }
     mr_mutex_unlock(&journal->cursor_mutex);
     return err;

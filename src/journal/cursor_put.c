@@ -37,9 +37,7 @@ static enum mr_err moves_write(struct mr_journal *journal, struct mr_cursor *cur
     if (err == MR_OK) {
         err = mr_cursor_slot_write(journal, cursor, slot);
     }
-    if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
-        err = MR_ERR_IO;
-    }
+    err = err == MR_OK ? mr_cursors_sync(journal) : err;
     for (size_t i = 0; err != MR_OK && i < written; i++) {
         mr_range_undo(journal);
     }

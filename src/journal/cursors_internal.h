@@ -20,7 +20,8 @@ struct mr_cursor {
     uint64_t generation;           /* of the newer copy on disk; keeper, under the mutex */
     uint32_t lane_index;
     uint32_t epoch;
-    uint8_t newer_copy;
+    uint8_t newer_copy; /* of those on the medium */
+    bool written;       /* the other one was, and is not certain yet */
     bool used;
     bool opened;                      /* in this life: its bridge runs */
     bool split;                       /* it has a second position; under the mutex, as that */
@@ -93,9 +94,12 @@ struct cursor_slot {
     bool split; /* there is a second position */
 };
 
-/* Write it to the older copy; not synced yet.  Then: it is on the disk. */
+/* Write it to the older copy, again and again until a sync makes it the newer one: as long as it is
+ * not certain, the other is all there is.  Then: it is on the disk.
+ */
 enum mr_err mr_cursor_slot_write(struct mr_journal *journal, struct mr_cursor *cursor,
                                  const struct cursor_slot *said) MR_MUST_USE;
+enum mr_err mr_cursors_sync(struct mr_journal *journal) MR_MUST_USE; /* all that were written */
 void mr_cursor_slot_written(struct mr_cursor *cursor, const struct cursor_slot *slot);
 
 /* Slots of the table, under cursor_mutex. */

@@ -93,7 +93,7 @@ static enum mr_err live_free(struct mr_journal *journal, struct mr_cursor *live)
 {
     enum mr_err err = mr_cursor_slot_free(journal, live);
 
-    if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
+    if (err == MR_OK && mr_cursors_sync(journal) != MR_OK) {
         journal->cursors_failed = true;
         err = MR_ERR_IO;
     }
@@ -150,9 +150,7 @@ static enum mr_err flag_write(struct mr_journal *journal, struct mr_cursor *curs
 
     slot.seq = mr_cursor_books(cursor, &slot.books);
     enum mr_err err = mr_cursor_slot_write(journal, cursor, &slot);
-    if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
-        err = MR_ERR_IO;
-    }
+    err = err == MR_OK ? mr_cursors_sync(journal) : err;
     if (err == MR_OK) {
         mr_cursor_slot_written(cursor, &slot);
     }
@@ -278,9 +276,7 @@ enum mr_err mr_cursor_live_end(struct mr_cursor *cursor, uint64_t seq, enum mr_c
     enum mr_cursor_rule before = mr_cursor_rule(cursor);
     atomic_store_explicit(&cursor->rule, rule, memory_order_relaxed);
     enum mr_err err = mr_cursor_slot_write(journal, cursor, &slot);
-    if (err == MR_OK && mr_file_sync(&journal->cursor_file) != MR_OK) {
-        err = MR_ERR_IO;
-    }
+    err = err == MR_OK ? mr_cursors_sync(journal) : err;
     if (err == MR_OK) {
         mr_mutex_lock(&cursor->books_mutex);
         atomic_store_explicit(&cursor->seq, seq, memory_order_release);

@@ -1,0 +1,105 @@
+/* test_cursor_copies.c
+ * links: journal os_sim base
+ *
+ * Goal:   of a cursor's two copies one is always certain: as long as a write of the other was not
+ *         flushed, because the disk had no room for the next cursor's, nothing overwrites it.  So
+ * no power cut takes a cursor behind what segments have gone for. Method: the disk refuses the
+ * second of two cursors, then the first, of which a part is written, and the machine stops; the
+ * seed says what of the unsynced writes is lost.
+ */
+#include "base/log.h"
+#include "journal/cursor.h"
+#include "journal/journal.h"
+#include "lane_commit.h"
+#include "os/sim.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SEEDS = 60, CERTAIN = 10, RECORDS = 60, REFUSALS = 2 };
+
+static struct mr_journal *journal_take(struct mr_cursor *cursors[2])
+{
+    static const char *const names[2] = {"first", "second"};
+    struct mr_journal_options options = {.path = "/j",
+                                         .name = "copies",
+                                         .max_bytes = 1 << 20,
+                                         .segment_bytes = 64 << 10,
+                                         .block_bytes = 16384,
+                                         .record_bytes_max = 8000,
+                                         .manual = true};
+    struct mr_journal *journal = NULL;
+    bool is_new;
+
+    mr_assert(mr_journal_open(&journal, &options, NULL, NULL) == MR_OK);
+    for (int i = 0; i < 2; i++) {
+        mr_assert(mr_cursor_open(journal, names[i], 0, MR_START_OLDEST, &cursors[i], &is_new,
+                                 NULL) == MR_OK);
+    }
+    return journal;
+}
+
+static void append_all(struct mr_lane *lane)
+{
+    struct mr_record_raw record = {.type = MR_RECORD_EVENT,
+                                   .client = mr_span_of("c"),
+                                   .topic = mr_span_of("t"),
+                                   .payload = mr_span_of("p")};
+    struct mr_appended out;
+
+    for (int i = 0; i < RECORDS; i++) {
+        mr_assert(mr_lane_append(lane, &record, NULL, &out) == MR_OK);
+    }
+    lane_commit(lane, RECORDS);
+}
+
+static void cursors_set(struct mr_cursor *cursors[2], uint64_t seq)
+{
+    for (int i = 0; i < 2; i++) {
+        mr_cursor_set(cursors[i], seq);
+    }
+}
+
+static void test_refused(uint64_t seed)
+{
+    struct mr_cursor *cursors[2];
+
+    mr_sim_start(seed);
+    struct mr_journal *journal = journal_take(cursors);
+    append_all(mr_journal_lane(journal, 0));
+    cursors_set(cursors, CERTAIN);
+    mr_journal_step_keeper(journal);
+    for (uint64_t i = 1; i <= REFUSALS; i++) {
+        cursors_set(cursors, CERTAIN + i);
+        mr_sim_inject(MR_SIM_WRITE, 1 + REFUSALS - i, 1, MR_SIM_FAULT_FULL);
+        mr_journal_step_keeper(journal);
+        mr_sim_inject_clear();
+    }
+    mr_sim_crash();
+    journal = journal_take(cursors);
+    mr_assert(mr_cursor_get(cursors[0]) >= CERTAIN && mr_cursor_get(cursors[1]) >= CERTAIN);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    mr_sim_stop();
+}
+
+static void drop_line(const char *line, size_t len)
+{
+    (void)line;
+    (void)len;
+}
+
+/* A crash of the simulated machine leaves the memory of what had run. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "detect_leaks=0";
+}
+
+int main(void)
+{
+    mr_log_set_writer(drop_line);
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        test_refused(seed);
+    }
+    return 0;
+}
