@@ -34,6 +34,9 @@ LEDGER = ("ledger/ledger",)
 EXACTLY = ("unit/test_pipeline_position", "unit/test_kafka_exactly", "behaviour/kafka_exactly",
            "behaviour/kafka_exactly_away", *LEDGER)
 
+DROPS = ("unit/test_drops", "unit/test_journal_live", "unit/test_pipeline_drops")
+LIVE = ("unit/test_journal_live", "unit/test_pipeline_live")
+
 MUTANTS = (
     # ---- what is said to be on the disk ----
     Mutant("fsync-skipped", "a commit is reported durable without fdatasync",
@@ -252,4 +255,55 @@ MUTANTS = (
            "src/sink/kafka/options.c",
            '{"acks", "all", "kafka"},', '{"acks", "1", "kafka"},',
            ("unit/test_kafka", "behaviour/kafka")),
+    # ---- when_full: drop_oldest ----
+    Mutant("drop-not-durable", "a segment is dropped before its range is on the medium",
+           "src/journal/drops.c",
+           "if (err == MR_OK && mr_file_sync(&journal->drops->file) != MR_OK) {",
+           "if (err == MR_OK && journal->drops->file.fd < 0) {", DROPS),
+    Mutant("drop-against-rank", "what a bridge with `may_drop: false` needs is dropped all "
+           "the same",
+           "src/journal/drops.c",
+           "if (rank == NULL || rank->never_drops || rank->name[0] == '$') {",
+           "if (rank == NULL || rank->name[0] == '$') {", DROPS),
+    Mutant("drop-of-sessions", "what the gateway needs for its sessions is dropped",
+           "src/journal/drops.c",
+           "if (rank == NULL || rank->never_drops || rank->name[0] == '$') {",
+           "if (rank == NULL || rank->never_drops) {", DROPS),
+    Mutant("drop-called-lost", "what was dropped for want of room is in the books as lost",
+           "src/pipeline/worker.c",
+           "mr_flight_lose(b, seq_last, count - dropped, dropped);",
+           "mr_flight_lose(b, seq_last, count, 0);", DROPS),
+    Mutant("drop-beyond-the-split", "a range of what was dropped holds what the second position of "
+           "the bridge had delivered",
+           "src/journal/drops.c",
+           ".seq_last = least(last, mr_cursor_needs_to(cursor)),", ".seq_last = last,", DROPS),
+    # ---- drain: live_first ----
+    Mutant("live-again-behind-the-join", "fresh events that have overtaken a backlog are delivered "
+           "again when it is through",
+           "src/pipeline/live.c",
+           "uint64_t seq = mr_cursor_get(b->live.worker->cursor);",
+           "uint64_t seq = b->live.from;", LIVE),
+    Mutant("live-uncounted", "what the second position has delivered is in no column of the books "
+           "when the two are one again",
+           "src/journal/live.c",
+           "books->columns[i] += live->columns[i];", "books->columns[i] += 0 * live->columns[i];",
+           LIVE),
+    Mutant("live-position-shared", "the two positions of a bridge are one record in the target",
+           "src/pipeline/port.c",
+           'return port->bridge->main == NULL ? "" : "live";',
+           'return port->bridge->main == NULL ? "" : "" + 0;', LIVE),
+    Mutant("live-position-left-out", "a transaction of fresh events is committed without their "
+           "position",
+           "src/sink/kafka/transaction.c",
+           "if (tx_put_position(k, seq, epoch)) {",
+           "if (mr_sink_stream(k->port)[0] != '\0' || tx_put_position(k, seq, epoch)) {",
+           ("ledger/live",)),
+    Mutant("live-unmarked", "events of a backlog that fresh ones have overtaken are not marked",
+           "src/pipeline/fill.c",
+           "if (MR_UNLIKELY(b->live.open) && b->shape.headers == MR_HEADERS_NONE) {",
+           "if (b->live.open && count == 0) {", LIVE),
+    Mutant("live-slot-kept", "a second position that a full disk did not let go holds the journal "
+           "for good",
+           "src/journal/cursor.c",
+           "err = err == MR_OK ? mr_cursors_free_live(journal) : err;", "(void)journal;", LIVE),
 )
