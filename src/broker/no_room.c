@@ -5,10 +5,13 @@
  *
  * Refusing begins when the lane itself says that it is full, not when it only waits for the disk:
  * a commit of some milliseconds is no reason to send anybody away.  It ends when the lane says so,
- * looked at once per turn.  Who speaks 3.x cannot be told, since its PUBACK has no reason: it
- * would forget the message.  So it waits, as everybody does otherwise.
+ * looked at once per turn.  A lane that waits for a shard to read it is full, too, when that
+ * shard's own lane is.  Who speaks 3.x cannot be told, since its PUBACK has no reason: it would
+ * forget the message.  So it waits, as everybody does otherwise.
  */
 #include "broker/broker_internal.h"
+
+static const int64_t lasts_ns = INT64_C(2000000000);
 
 /* A shard with nobody to serve sleeps for ever, and its position in the other lanes with it: a
  * lane that has no room asks it to move on, for that may be what holds the segments.
@@ -47,6 +50,9 @@ void stall_note(struct mr_shard *shard)
     static struct mr_log_limit limit;
     uint64_t held = 0;
 
+    if (!shard->stalled || shard->stall_ns == 0) {
+        shard->stall_ns = shard->stalled ? shard->now_ns : 0;
+    }
     if (shard->stalled == shard->stall_logged || shard->refusing) {
         return;
     }
@@ -55,8 +61,10 @@ void stall_note(struct mr_shard *shard)
         mr_log(MR_LOG_INFO, "mqtt", "the journal has room again; publishers go on");
         return;
     }
-    /* BEHIND is a matter of milliseconds and the disk's, not the operator's. */
-    if (mr_lane_state(shard->lane) == MR_LANE_FULL && mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
+    /* BEHIND is a matter of milliseconds and the disk's, not the operator's, unless it lasts. */
+    enum mr_lane_state state = mr_lane_state(shard->lane);
+    bool lasts = state == MR_LANE_BEHIND && shard->now_ns - shard->stall_ns > lasts_ns;
+    if ((state == MR_LANE_FULL || lasts) && mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
         shard->stall_logged = true;
         mr_log(MR_LOG_WARN, "mqtt", "publishers wait, nothing is lost: %s",
                mr_lane_state_text(shard->lane));

@@ -253,12 +253,12 @@ struct mr_shard {
     uint64_t seq_begin;    /* the lane's last record when this run began */
     uint32_t stall_tick;   /* at which the others were last woken for its stall */
     bool stalled;          /* the journal said FULL; publishers are paused */
+    int64_t stall_ns;      /* since when they wait; 0: they do not */
     bool stall_logged;
     bool refuses;  /* when the journal is full: publishers do not wait (no_room.c) */
     bool refusing; /* ... and it is */
     bool stopping;
-    bool drain_again; /* some client's queue waits for memory */
-
+    bool drain_again;        /* some client's queue waits for memory */
     bool posted[SHARDS_MAX]; /* to whom something was sent in this turn */
     bool posted_any;
     uint64_t moving_max;          /* bytes on their way to another shard, beyond one connection's */

@@ -176,7 +176,8 @@ void mr_lane_set_owner(struct mr_lane *lane, struct mr_wake *owner);
 enum mr_lane_state {
     MR_LANE_OPEN,
     MR_LANE_BEHIND, /* waits for the disk, or for those who read it for sessions; not for long */
-    MR_LANE_FULL,   /* max_size or the disk is full; waits for a bridge or an operator */
+    MR_LANE_FULL,   /* max_size or the disk is full, or one is whose shard must read it; waits for a
+                     * bridge or an operator */
     MR_LANE_FAILED, /* I/O error: no ack for it or after it; the process must end */
 };
 enum mr_lane_state mr_lane_state(const struct mr_lane *lane); /* any thread */

@@ -225,7 +225,8 @@ void mr_lane_set_owner(struct mr_lane *lane, struct mr_wake *owner)
     mr_mutex_unlock(&lane->mutex);
 }
 
-enum mr_lane_state mr_lane_state(const struct mr_lane *lane)
+/* The lane by itself, whatever the others are. */
+static enum mr_lane_state own_state(const struct mr_lane *lane)
 {
     int blocked = atomic_load_explicit(&lane->blocked, memory_order_relaxed);
     int spare = atomic_load_explicit(&lane->spare_state, memory_order_relaxed);
@@ -245,11 +246,60 @@ enum mr_lane_state mr_lane_state(const struct mr_lane *lane)
     return blocked == BLOCKED_NOT ? MR_LANE_OPEN : MR_LANE_BEHIND;
 }
 
+/* A lane that is full and so keeps its shard from reading this one, which waits for that; NULL:
+ * there is none, or it waits for something else.
+ */
+static struct mr_lane *held_up_by(const struct mr_lane *lane)
+{
+    const struct mr_journal *journal = lane->journal;
+
+    if (atomic_load_explicit(&lane->blocked, memory_order_relaxed) != BLOCKED_BY_READER) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < journal->lane_count; i++) {
+        if (i != lane->index && own_state(&journal->lanes[i]) == MR_LANE_FULL) {
+            return &journal->lanes[i];
+        }
+    }
+    return NULL;
+}
+
+enum mr_lane_state mr_lane_state(const struct mr_lane *lane)
+{
+    enum mr_lane_state state = own_state(lane);
+
+    return state == MR_LANE_BEHIND && held_up_by(lane) != NULL ? MR_LANE_FULL : state;
+}
+
+static void full_text(struct mr_lane *lane, struct mr_text *text)
+{
+    if (atomic_load_explicit(&lane->disk_full, memory_order_relaxed)) {
+        mr_text_fmt(text, "the disk that holds %s is full; make room on it", lane->folder.text);
+        return;
+    }
+    mr_mutex_lock(&lane->mutex);
+    mr_text_add(text, lane->spare_text);
+    mr_mutex_unlock(&lane->mutex);
+}
+
+/* What it waits for, and what to look at if that lasts. */
+static void behind_text(const struct mr_lane *lane, struct mr_text *text)
+{
+    bool reader = atomic_load_explicit(&lane->blocked, memory_order_relaxed) == BLOCKED_BY_READER;
+
+    mr_text_fmt(text,
+                reader ? "%s lane %u waits until sessions have what they are owed of it; look for "
+                         "a shard that is overloaded, or whose sessions cannot be stored"
+                       : "%s lane %u waits for the disk; look whether it is slow or overloaded",
+                lane->journal->name, lane->index);
+}
+
 const char *mr_lane_state_text(const struct mr_lane *lane)
 {
     static _Thread_local char answer[512];
     struct mr_text text = mr_text_over(answer, sizeof(answer));
     struct mr_lane *guarded = (struct mr_lane *)lane; /* for its mutex and `fail_said` */
+    struct mr_lane *other = held_up_by(lane);
 
     switch (mr_lane_state(lane)) {
     case MR_LANE_FAILED:
@@ -257,19 +307,17 @@ const char *mr_lane_state_text(const struct mr_lane *lane)
         atomic_store_explicit(&guarded->fail_said, true, memory_order_relaxed);
         break;
     case MR_LANE_FULL:
-        if (atomic_load_explicit(&lane->disk_full, memory_order_relaxed)) {
-            mr_text_fmt(&text, "the disk that holds %s is full; make room on it",
-                        lane->folder.text);
-            break;
+        if (own_state(lane) != MR_LANE_FULL && other != NULL) {
+            mr_text_fmt(&text,
+                        "sessions cannot be given what they are owed of lane %u, for lane "
+                        "%u is full: ",
+                        lane->index, other->index);
+            guarded = other;
         }
-        mr_mutex_lock(&guarded->mutex);
-        mr_text_add(&text, lane->spare_text);
-        mr_mutex_unlock(&guarded->mutex);
+        full_text(guarded, &text);
         break;
     case MR_LANE_BEHIND:
-        mr_text_fmt(
-            &text, "%s lane %u waits for the disk, or until sessions have what they are owed of it",
-            lane->journal->name, lane->index);
+        behind_text(lane, &text);
         break;
     case MR_LANE_OPEN:
         mr_text_fmt(&text, "%s lane %u is open", lane->journal->name, lane->index);

@@ -127,7 +127,11 @@ static void reader_leave(struct mr_reader *reader)
 /* Whoever waits for readers may go on. */
 static void ring_who_waits(struct mr_lane *lane)
 {
-    if (atomic_load_explicit(&lane->blocked, memory_order_relaxed) == BLOCKED_BY_READER) {
+    int by = BLOCKED_BY_READER;
+
+    /* Not blocked until it has tried: where events are refused meanwhile, nobody would. */
+    if (MR_UNLIKELY(atomic_load_explicit(&lane->blocked, memory_order_relaxed) == by) &&
+        atomic_compare_exchange_strong(&lane->blocked, &by, BLOCKED_NOT)) {
         mr_lane_ring_owner(lane);
     }
 }

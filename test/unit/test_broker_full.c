@@ -233,9 +233,108 @@ static void test_reserve_used_up(void)
     kit_close(&kit);
 }
 
+/* "NAME-n", at home in `lane`. */
+static void id_at(const struct kit *kit, char out[32], const char *name, uint32_t lane)
+{
+    for (int n = 0;; n++) {
+        (void)snprintf(out, 32, "%s-%d", name, n);
+        if (mr_journal_home(kit->journal, mr_span_of(out)) == lane) {
+            return;
+        }
+    }
+}
+
+static void publish_until(struct peer *pub, const char *topic, uint8_t wanted, const char *what)
+{
+    int64_t deadline = kit_deadline();
+
+    do {
+        peer_publish(pub, topic, payload, 1, 1);
+        kit_patience(deadline, what);
+    } while (peer_expect_puback(pub, 1) != wanted);
+}
+
+/* A lane that has room, of which a session is owed more than its own lane, which is full, can take:
+ * publishers are told so there, too.
+ */
+static void test_another_lane_is_full(void)
+{
+    struct kit kit;
+    struct mr_cursor *cursor = NULL;
+    struct peer sub;
+    struct peer there;
+    struct peer here;
+    char id[32];
+    bool is_new;
+
+    memset(payload, 'x', BIG);
+    kit_open(&kit, &(struct kit_options){.refuse_when_full = true,
+                                         .lanes = 2,
+                                         .journal_bytes = 2 << 20,
+                                         .segment_bytes = 128 << 10,
+                                         .max_queued_messages = 10000});
+    mr_assert(mr_cursor_open(kit.journal, "bridge", 1, MR_START_OLDEST, &cursor, &is_new, NULL) ==
+              MR_OK);
+    id_at(&kit, id, "sub", 1);
+    join_persistent(&sub, &kit, id);
+    subscribe(&sub, "here/#", 1);
+    id_at(&kit, id, "there", 1);
+    peer_join(&there, &kit, id, 5);
+    id_at(&kit, id, "here", 0);
+    peer_join(&here, &kit, id, 5);
+    peer_close(&sub);
+    publish_until(&there, "there", MR_MQTT_QUOTA_EXCEEDED, "lane 1 to be full");
+    publish_until(&here, "here/a", MR_MQTT_QUOTA_EXCEEDED, "lane 0 to refuse, too");
+    mr_assert(strstr(mr_lane_state_text(mr_journal_lane(kit.journal, 0)), "lane 1 is full") !=
+              NULL);
+    mr_cursor_set(cursor, mr_lane_durable(mr_journal_lane(kit.journal, 1)));
+    publish_until(&there, "there", 0, "lane 1 to have room");
+    publish_until(&here, "here/a", 0, "lane 0 to take events again");
+    peer_close(&here);
+    peer_close(&there);
+    kit_close(&kit);
+}
+
+static _Atomic unsigned said;
+
+static void count_said(const char *line, size_t len)
+{
+    char text[1024];
+
+    (void)snprintf(text, sizeof(text), "%.*s", (int)len, line);
+    said += strstr(text, "publishers wait") != NULL && strstr(text, "waits for the disk") != NULL;
+}
+
+/* Waiting for the disk is told when it lasts, once. */
+static void test_a_long_wait_is_told(void)
+{
+    int64_t deadline = kit_deadline();
+    uint8_t packet[BIG + 64];
+    struct kit kit;
+    struct peer pub;
+    size_t at = 0;
+
+    memset(payload, 'x', BIG);
+    mr_log_set_writer(count_said);
+    kit_open(&kit, &(struct kit_options){.manual = true, .block_count = 10});
+    peer_join(&pub, &kit, "pub", 5);
+    size_t len = put_publish(packet, sizeof(packet), 5, "plant/a", payload, 0, 0);
+    while (said == 0) { /* nobody commits */
+        size_t sent = 0;
+        mr_assert(mr_socket_write(pub.fd, packet + at, len - at, &sent) == MR_OK);
+        at = (at + sent) % len;
+        kit_patience(deadline, "the log");
+    }
+    mr_assert(said == 1);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
 int main(void)
 {
     test_refused_and_taken_again();
     test_reserve_used_up();
+    test_another_lane_is_full();
+    test_a_long_wait_is_told();
     return 0;
 }
