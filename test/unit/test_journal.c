@@ -400,11 +400,16 @@ static void test_a_holding_reader_keeps_segments(void)
     make_durable(lane, seq + owed - 1);
     read_to(reader, seq - 1);
     read_over(reader, seq + owed - 1);
+    mr_assert(append_one(lane, seq + owed, &(struct mr_name_ref){0}) == MR_ERR_FULL);
+    mr_reader_done(reader, seq + owed - 1); /* reading alone is not enough */
     seq += owed;
-    append_range(lane, seq, seq + 2000); /* there is room again, round after round */
-    read_to(reader, seq + 2000);
+    for (int i = 0; i < 10; i++, seq += 200) { /* there is room again, round after round */
+        append_range(lane, seq, seq + 199);
+        read_to(reader, seq + 199);
+        mr_reader_done(reader, seq + 199);
+    }
     mr_reader_close(reader);
-    append_range(lane, seq + 2001, seq + 60000);
+    append_range(lane, seq, seq + 60000);
     mr_assert(mr_journal_close(journal) == MR_OK);
 }
 
