@@ -343,13 +343,20 @@ static void check_position(struct stream from, uint64_t seq)
     *at = seq;
 }
 
+/* The refusal may have been lost, and others sent before it comes again. */
+static bool was_perhaps_refused(const struct entry *entry)
+{
+    return plan.when_full == FULL_REFUSES && entry->sent > 1;
+}
+
 /* What was dropped, or waits in the backlog, and is sent again, comes first with its copy. */
 static bool is_a_copy(struct stream from, uint64_t seq, const struct entry *entry)
 {
     bool may_be =
         plan.when_full == FULL_DROPS || plan.live_first[from.bridge] || plan.reconfigure != 0;
 
-    return may_be && (from.lane != entry->first_lane || seq != entry->first_seq);
+    return was_perhaps_refused(entry) ||
+           (may_be && (from.lane != entry->first_lane || seq != entry->first_seq));
 }
 
 static void check_order(struct stream from, struct event_id id, bool is_marked)
@@ -549,7 +556,7 @@ void ledger_received(uint32_t subscriber, struct event_id id, bool is_repeat)
     /* QoS 0 overtakes: it waits for no disk.  And of what was sent before the subscription, the
      * first copy that comes may be a second one.
      */
-    if (event_qos(id) == 0 || !entry->due[subscriber]) {
+    if (event_qos(id) == 0 || !entry->due[subscriber] || was_perhaps_refused(entry)) {
         return;
     }
     if (id.number < *first) {
