@@ -245,7 +245,10 @@ static struct mr_journal *seek_somewhere(struct mr_journal *journal, uint64_t la
     struct mr_cursor *cursor = NULL;
     bool is_new;
     uint64_t seq = mr_rng_below(rng, last + 1);
-    bool crash = mr_rng_below(rng, 3) == 0;
+    /* A range that goes on where the last one ended takes its place, and that is gone by the time
+     * the table is put back: no crash could leave it so.
+     */
+    bool crash = mr_rng_below(rng, 3) == 0 && wanted_seq != ranges_at;
 
     table_file(false);
     mr_assert(mr_cursor_open(journal, "test", 0, MR_START_OLDEST, &cursor, &is_new, NULL) == MR_OK);
