@@ -45,6 +45,7 @@ def groups():
             rdkafka=lambda b: b.run_rdkafka("va", b.count("a", "rdkafka")),
             kafka=lambda b: b.run_kafka("a"),
             rdkafka_batch=lambda b: b.run_rdkafka("batch", b.count("a", "rdkafka")),
+            blast=lambda b: b.run_blast(),
             journal=lambda b: b.run_journal("a"))),
         Group("b", 7, named(
             "b",
@@ -64,6 +65,13 @@ def groups():
             disk_4k=lambda b: b.run_disk(4096))),
         Group("cost", 3, named("cost", **{
             name: lambda b, name=name: b.run_variant(name) for name in VARIANTS})),
+        Group("encoder", 3, named(
+            "encoder",
+            rdkafka=lambda b: b.run_rdkafka("va", b.count("a", "rdkafka")),
+            own=lambda b: b.run_encoder(),
+            own_plain=lambda b: b.run_encoder("--plain"),
+            rdkafka_headers=lambda b: b.run_rdkafka("va", b.count("a", "rdkafka"), "--header-bytes", 24),
+            own_headers=lambda b: b.run_encoder("--header-bytes", 24))),
         Group("shards", 3, named(
             "shards",
             a_1=lambda b: b.run_kafka("a"),

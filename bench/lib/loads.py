@@ -5,7 +5,7 @@ import os
 import time
 
 from process import Failed, cpu_ns, peak_memory_bytes
-from subjects import Subjects
+from subjects import PARTITIONS, Subjects
 
 PAYLOAD_BYTES = 100
 
@@ -82,19 +82,42 @@ class Loads(Subjects):
             spent = said["server_cpu_end_ns"] - said["server_cpu_begin_ns"]
             return dict(cpu_ns=spent / said["acked"], **self.said_of(said))
 
-    def run_rdkafka(self, api, count, rate=0):
+    def run_rdkafka(self, api, count, *options):
         topic = self.new_topic()
         ledger = self.work / "ledger"
         kafka_before = self.kafka_cpu_ns()
         said = self.tool("rdkafka", "--servers", self.servers, "--topic", topic, "--api", api,
-                         "--count", count, "--bytes", PAYLOAD_BYTES, "--rate", rate,
-                         "--ledger", ledger)
+                         "--count", count, "--bytes", PAYLOAD_BYTES,
+                         "--ledger", ledger, *options)
         kafka_after = self.kafka_cpu_ns()
         self.verify(topic, ledger)
         result = dict(cpu_ns=said["cpu_ns_per_event"], end_to_end=said["events_per_s"])
         if kafka_before is not None:
             result["kafka_cpu_ns"] = (kafka_after - kafka_before) / count
         return result
+
+    def run_blast(self):
+        """Kafka alone: produce requests that are already there."""
+        topic = self.new_topic()
+        before = self.kafka_cpu_ns()
+        said = self.tool("blast", "--servers", self.servers, "--topic", topic, "--partitions",
+                         PARTITIONS, "--count", self.count("a", "rdkafka"), "--bytes",
+                         PAYLOAD_BYTES)
+        after = self.kafka_cpu_ns()
+        ends = self.tool("topic", "--servers", self.servers, "--topic", topic, "--offsets")
+        there = sum(int(end.split(":")[1]) for end in ends.split(","))
+        if there != said["events"]:
+            raise Failed(f"Kafka has {there} events, {said['events']} were answered")
+        result = dict(cpu_ns=said["cpu_ns_per_event"], end_to_end=said["events_per_s"])
+        if before is not None:
+            result["kafka_cpu_ns"] = (after - before) / said["events"]
+        return result
+
+    def run_encoder(self, *options):
+        """A producer of our own as far as its batches are ready to send."""
+        said = self.tool("blast", "--encode", "--devices", 100, "--bytes", PAYLOAD_BYTES,
+                         "--count", self.scaled(5_000_000), *options)
+        return dict(cpu_ns=said["cpu_ns_per_event"])
 
     def run_journal(self, load, shards=1):
         """The gateway without any bridge: durable, and no further."""

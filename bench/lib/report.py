@@ -18,6 +18,7 @@ NAMES = {
     "floor": "floor server (no disk, no Kafka)",
     "rdkafka": "librdkafka alone, with timestamps",
     "rdkafka_batch": "librdkafka alone, produce_batch",
+    "blast": "Kafka alone: prebuilt requests, sent again and again",
     "journal": "millrace, journal only",
     "kafka": "millrace into Kafka",
 }
@@ -111,6 +112,16 @@ def cost_table(results):
              spread(results, f"cost/{name}", "kafka_cpu_ns")] for name, label in labels.items()]
     return table(["load (a) into Kafka", "in Kafka, events/s", "× raw", "CPU ns/event", "× raw",
                   "Kafka CPU ns/event"], rows)
+
+
+def encoder_table(results):
+    rows = [[label, spread(results, f"encoder/{name}", "cpu_ns")]
+            for name, label in (("rdkafka", "librdkafka, to the last delivery report"),
+                                ("rdkafka_headers", "librdkafka, with a header of 24 bytes"),
+                                ("own_plain", "our encoder, no compression"),
+                                ("own", "our encoder, LZ4"),
+                                ("own_headers", "our encoder, LZ4, with a header of 24 bytes"))]
+    return table(["", "CPU ns/record"], rows)
 
 
 def shards_table(results):
@@ -285,6 +296,7 @@ SECTIONS = {
     "latency": (f"Latency at {RATE:,} events/s from 1,000 connections, open loop",
                 lambda r: latency_table(r) + "\n\n" + disk_table(r)),
     "followed": ("As fast as possible, with a consumer beside it", followed_table),
+    "encoder": ("A producer of our own?", encoder_table),
     "shards": ("One shard and two", shards_table),
     "catchup": (f"Behind an outage: {BACKLOG_EVENTS:,} events, then Kafka again", catchup_table),
     "overload": ("Beyond the peak, load (a), open loop", overload_table),
