@@ -36,17 +36,25 @@ enum {
     PRODUCE_VERSION = 7,
 };
 
+struct blast_device {
+    char key[24];
+    size_t key_len;
+    int32_t partition;
+};
+
 struct blast {
     const char *servers;
     const char *topic;
     uint64_t partitions;
-    uint64_t devices;
+    uint64_t device_count;
     uint64_t count;
     uint64_t bytes;
     bool encode;
     bool headers;
     bool plain; /* no LZ4 */
 
+    struct blast_device *devices;
+    uint64_t seq; /* of the last event */
     uint8_t *raw;
     uint8_t *compressed;
     size_t compressed_room;
@@ -64,35 +72,34 @@ static size_t blast_batch(struct blast *run, int32_t partition, uint64_t most,
                           const uint8_t **batch, uint32_t *count)
 {
     const uint8_t header[HEADER_LEN] = "0123456789abcdef-0-00000";
+    const int64_t wall_ns = bench_wall_ns();
     struct bench_batch out;
-    uint64_t seq = 0;
     bool room = true;
 
     bench_batch_begin(&out, run->raw, BATCH_BYTES);
-    for (uint64_t device = 0; room && out.count < most; device = (device + 1) % run->devices) {
-        char key[24];
-        size_t key_len = bench_client_id(key, sizeof(key), device);
-        int64_t wall_ns = INT64_C(1800000000000000000) + (int64_t)seq * 1000;
+    for (uint64_t i = 0; room && out.count < most; i = (i + 1) % run->device_count) {
+        const struct blast_device *device = &run->devices[i];
 
-        if (run->partitions > 1 &&
-            mr_kafka_partition(key, key_len, (int32_t)run->partitions) != partition) {
+        if (device->partition != partition) {
             continue;
         }
-        seq += 1;
+        run->seq += 1;
         bench_digits_write(run->payload + BENCH_DEVICE_AT, BENCH_DEVICE_DIGITS,
-                           BENCH_DEVICE_BASE + device);
-        bench_digits_write(run->payload + BENCH_SEQ_AT, BENCH_SEQ_DIGITS, BENCH_SEQ_BASE + seq);
+                           BENCH_DEVICE_BASE + i);
+        bench_digits_write(run->payload + BENCH_SEQ_AT, BENCH_SEQ_DIGITS,
+                           BENCH_SEQ_BASE + run->seq);
         bench_digits_write(run->payload + BENCH_TIME_AT, BENCH_TIME_DIGITS, (uint64_t)wall_ns);
-        room = bench_batch_add(&out, &(struct bench_record){
-                                         .time_ms = wall_ns / 1000000,
-                                         .key = key,
-                                         .key_len = key_len,
-                                         .value = run->payload,
-                                         .value_len = run->bytes,
-                                         .header_name = "millrace_id",
-                                         .header = header,
-                                         .header_len = run->headers ? HEADER_LEN : 0,
-                                     });
+        const struct bench_record record = {
+            .time_ms = wall_ns / 1000000,
+            .key = device->key,
+            .key_len = device->key_len,
+            .value = run->payload,
+            .value_len = run->bytes,
+            .header_name = "millrace_id",
+            .header = header,
+            .header_len = run->headers ? HEADER_LEN : 0,
+        };
+        room = bench_batch_add(&out, &record);
     }
     *count = out.count;
     *batch = run->plain ? run->raw : run->compressed;
@@ -243,7 +250,6 @@ static uint64_t encode_run(struct blast *run)
 {
     uint64_t encoded = 0;
 
-    run->partitions = 1;
     while (encoded < run->count && !bench_stopped()) {
         const uint8_t *batch = NULL;
         uint32_t count = 0;
@@ -258,6 +264,14 @@ static void blast_prepare(struct blast *run)
 {
     const struct bench_event event = {0};
 
+    run->partitions = run->encode ? 1 : run->partitions;
+    run->devices = mr_alloc(run->device_count * sizeof(*run->devices));
+    for (uint64_t i = 0; i < run->device_count; i++) {
+        struct blast_device *device = &run->devices[i];
+        device->key_len = bench_client_id(device->key, sizeof(device->key), i);
+        device->partition =
+            mr_kafka_partition(device->key, device->key_len, (int32_t)run->partitions);
+    }
     run->raw = mr_alloc(BATCH_BYTES);
     run->compressed_room = bench_batch_lz4_room(BATCH_BYTES);
     run->compressed = mr_alloc(run->compressed_room);
@@ -272,14 +286,14 @@ int main(int argc, char **argv)
 {
     static struct blast run = {.servers = "127.0.0.1:9092",
                                .partitions = 4,
-                               .devices = 100,
+                               .device_count = 100,
                                .count = 1000000,
                                .bytes = 100};
     const struct bench_option table[] = {
         {"servers", BENCH_TEXT, &run.servers, "the broker, host:port"},
         {"topic", BENCH_TEXT, &run.topic, "topic to produce to"},
         {"partitions", BENCH_U64, &run.partitions, "how many it has"},
-        {"devices", BENCH_U64, &run.devices, "keys"},
+        {"devices", BENCH_U64, &run.device_count, "keys"},
         {"count", BENCH_U64, &run.count, "events, rounded up to whole requests"},
         {"bytes", BENCH_U64, &run.bytes, "payload bytes"},
         {"encode", BENCH_FLAG, &run.encode, "send nothing: what does encoding take?"},
@@ -290,7 +304,7 @@ int main(int argc, char **argv)
 
     bench_options(argc, argv, "prebuilt produce requests, sent again and again", table);
     if ((run.topic == NULL && !run.encode) || run.partitions == 0 ||
-        run.partitions > PARTITIONS_MAX || run.devices < run.partitions ||
+        run.partitions > PARTITIONS_MAX || run.device_count < run.partitions ||
         run.bytes < BENCH_EVENT_MIN || run.bytes > BENCH_EVENT_MAX) {
         bench_fail("--topic is needed (or --encode), at most %d partitions, not more than devices",
                    PARTITIONS_MAX);

@@ -409,7 +409,8 @@ struct load_cpu {
 static void load_report(const struct load *load, const struct load_cpu *cpu)
 {
     struct bench_json json = bench_json_open("load");
-    double seconds = (double)(load->last_ack_ns - load->begin_ns) / 1e9;
+    int64_t took_ns = load->acked == 0 ? 1 : load->last_ack_ns - load->begin_ns;
+    double seconds = (double)took_ns / 1e9;
 
     bench_json_u64(&json, "connections", load->conn_count);
     bench_json_u64(&json, "burst", load->burst);
@@ -427,7 +428,9 @@ static void load_report(const struct load *load, const struct load_cpu *cpu)
         bench_json_histogram(&json, "taken", &load->taken);
         bench_json_histogram(&json, "late", &load->lateness);
         bench_json_u64(&json, "due", load->next_burst * load->burst);
-        bench_json_number(&json, "late_share", (double)load->late / (double)load->next_burst);
+        bench_json_number(&json, "late_share",
+                          (double)load->late /
+                              (double)(load->next_burst == 0 ? 1 : load->next_burst));
     }
     if (load->durable != NULL) {
         bench_json_u64(&json, "early", load->early);

@@ -1,5 +1,6 @@
 """limits - behind an outage, beyond the peak, with many connections, on a large backlog."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ import time
 
 from latency import RATE, Latency
 from loads import LOADS, PAYLOAD_BYTES
-from process import Failed, peak_memory_bytes
+from process import Failed, peak_memory_bytes, process
 
 BACKLOG_EVENTS = 5_000_000  # of 100 bytes: more than two seconds' worth
 CALM_SECONDS = 5
@@ -59,6 +60,17 @@ class Limits(Latency):
         self.verify(topic, ledger)
         return dict(end_to_end=self.caught_up(end))
 
+    @contextlib.contextmanager
+    def second_load(self, server, port, ledger):
+        """A generator that is connected, and begins when it is told."""
+        with process([self.build / "bench_load", *self.open_loop(
+                port, server.pid, RATE, "--count", 10**11, "--device-first", LIVE_DEVICE,
+                "--ledger", ledger, "--wait")],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True) as live:
+            self.await_line(live, "connected")
+            yield live
+
     def run_catchup_live(self):
         """The same under a steady load, whose acknowledgements are measured before and in it."""
         topic, end = self.new_topic(), {}
@@ -68,19 +80,18 @@ class Limits(Latency):
             calm = self.tool("load", *self.open_loop(
                 port, server.pid, RATE, "--count", count, "--device-first", LIVE_DEVICE // 2,
                 "--ledger", ledgers[1]))
-            try:
-                with self.watcher(topic, self.scaled(BACKLOG_EVENTS), end):
-                    self.fill(port, ledgers[0])
-                    command = [self.build / "bench_load", *self.open_loop(
-                        port, server.pid, RATE, "--count", 10**11, "--device-first", LIVE_DEVICE,
-                        "--ledger", ledgers[2])]
-                    live = subprocess.Popen([str(part) for part in command], text=True,
-                                            stdout=subprocess.PIPE)
+            with self.second_load(server, port, ledgers[2]) as live:
+                try:
+                    with self.watcher(topic, self.scaled(BACKLOG_EVENTS), end):
+                        self.fill(port, ledgers[0])
+                        live.stdin.write("begin\n")
+                        live.stdin.flush()
+                        self.go_on()
+                finally:
                     self.go_on()
-            finally:
-                self.go_on()
-            live.send_signal(signal.SIGTERM)
-            said = json.loads(live.communicate()[0])
+                time.sleep(0.1)  # sleep: a short backlog may be gone before anything was published
+                live.send_signal(signal.SIGTERM)
+                said = json.loads(live.communicate()[0])
         ledger = self.work / "ledger"
         ledger.write_text("".join(one.read_text() for one in ledgers))
         self.verify(topic, ledger)

@@ -99,19 +99,24 @@ class Loads(Subjects):
     def run_blast(self):
         """Kafka alone: produce requests that are already there."""
         topic = self.new_topic()
+        self.offsets(topic)  # asks until each partition's leader knows that it is
         before = self.kafka_cpu_ns()
         said = self.tool("blast", "--servers", self.servers, "--topic", topic, "--partitions",
                          PARTITIONS, "--count", self.count("a", "rdkafka"), "--bytes",
                          PAYLOAD_BYTES)
         after = self.kafka_cpu_ns()
-        ends = self.tool("topic", "--servers", self.servers, "--topic", topic, "--offsets")
-        there = sum(int(end.split(":")[1]) for end in ends.split(","))
+        there = self.offsets(topic)
         if there != said["events"]:
             raise Failed(f"Kafka has {there} events, {said['events']} were answered")
         result = dict(cpu_ns=said["cpu_ns_per_event"], end_to_end=said["events_per_s"])
         if before is not None:
             result["kafka_cpu_ns"] = (after - before) / said["events"]
         return result
+
+    def offsets(self, topic):
+        """How many records it has had."""
+        ends = self.tool("topic", "--servers", self.servers, "--topic", topic, "--offsets")
+        return sum(int(end.split(":")[1]) for end in ends.split(","))
 
     def run_encoder(self, *options):
         """A producer of our own as far as its batches are ready to send."""
