@@ -51,11 +51,13 @@ def groups():
             "b",
             floor=lambda b: b.run_floor("b"),
             journal=lambda b: b.run_journal("b"),
+            journal_epoll=lambda b: b.run_journal("b", loop="epoll"),
             kafka=lambda b: b.run_kafka("b"))),
         Group("c", 7, named(
             "c",
             floor=lambda b: b.run_floor("c"),
             journal=lambda b: b.run_journal("c"),
+            journal_epoll=lambda b: b.run_journal("c", loop="epoll"),
             kafka=lambda b: b.run_kafka("c"))),
         Group("latency", 7, named(
             "latency",

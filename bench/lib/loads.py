@@ -124,9 +124,9 @@ class Loads(Subjects):
                          "--count", self.scaled(5_000_000), *options)
         return dict(cpu_ns=said["cpu_ns_per_event"])
 
-    def run_journal(self, load, shards=1):
+    def run_journal(self, load, shards=1, loop="auto"):
         """The gateway without any bridge: durable, and no further."""
-        with self.gateway(None, shards) as (server, port):
+        with self.gateway(None, shards, loop=loop) as (server, port):
             count = self.count(load, "journal")
             said = self.tool("load", *self.load_options(load, port, server.pid, count,
                                                         self.work / "ledger"))
@@ -210,7 +210,9 @@ class Loads(Subjects):
     @contextlib.contextmanager
     def traced(self, **variables):
         """Gateways that are started in the block have bench_trace.so in them."""
+        # A sanitizer wants to be the first library, and is content without.
         self.preload = dict(LD_PRELOAD=str(self.build / "bench_trace.so"),
+                            ASAN_OPTIONS="verify_asan_link_order=0",
                             **{name: str(value) for name, value in variables.items()})
         try:
             yield

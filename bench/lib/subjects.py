@@ -117,7 +117,7 @@ class Subjects:
     def gateway_config(self, folder, port, admin, topic, shards, more):
         """`more`: `mqtt` and `journal`, what stands in those sections; `bridge`, its keys."""
         config = f"""\
-gateway: {{ name: bench, data: {folder}/data, shards: {shards} }}
+gateway: {{ name: bench, data: {folder}/data, shards: {shards}, loop: {more.get("loop", "auto")} }}
 listeners:
   mqtt: {{ bind: "127.0.0.1:{port}", allow_anonymous: true }}
 admin: {{ bind: "127.0.0.1:{admin}" }}
@@ -195,7 +195,7 @@ journal: {{ {more.get("journal", "max_size: 8GiB")}, keep: 0 }}
         one, and with `keep: 0`, segments are recycled.
         """
         before, quiet = None, 0
-        deadline = time.monotonic() + (0 if self.args.smoke else 30)
+        deadline = time.monotonic() + (0 if getattr(self.args, "smoke", False) else 30)
         while quiet < 5 and time.monotonic() < deadline:
             time.sleep(0.1)  # sleep: CPU time tells nobody that it stands still
             now = sum(ns for name, ns in threads_cpu_ns(server.pid).items()
