@@ -145,8 +145,9 @@ def running(peer, folder, build, servers, topic):
             files = folder / part
             files.mkdir()
             env = dict(os.environ, PORT=str(peer_at.port), OTHER_PORT=str(free_port()),
-                       SERVERS=servers or "none", TOPIC=topic or "", FOLDER=str(files),
-                       MILLRACE=str(build / "millrace"), **dict(peer.variables))
+                       THIRD_PORT=str(free_port()), SERVERS=servers or "none",
+                       TOPIC=topic or "", FOLDER=str(files), MILLRACE=str(build / "millrace"),
+                       **dict(peer.variables))
             with open(files / "log", "w") as log:
                 process = subprocess.Popen([HERE / "start.sh", part], env=env, stdout=log,
                                            stderr=log, stdin=subprocess.DEVNULL,
