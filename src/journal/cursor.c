@@ -289,6 +289,7 @@ enum mr_err mr_cursors_sync(struct mr_journal *journal)
 void mr_cursor_slot_written(struct mr_cursor *cursor, const struct cursor_slot *slot)
 {
     atomic_store_explicit(&cursor->seq_on_disk, slot->seq, memory_order_relaxed);
+    atomic_store_explicit(&cursor->in_doubt, 0, memory_order_relaxed);
     cursor->books_on_disk = slot->books;
 }
 
@@ -298,6 +299,7 @@ static bool cursor_changed(struct mr_cursor *cursor, struct cursor_slot *out)
     *out = (struct cursor_slot){.split = cursor->split};
     out->seq = mr_cursor_books(cursor, &out->books);
     return out->seq != atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed) ||
+           atomic_load_explicit(&cursor->in_doubt, memory_order_relaxed) != 0 ||
            memcmp(&out->books, &cursor->books_on_disk, sizeof(out->books)) != 0;
 }
 

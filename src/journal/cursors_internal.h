@@ -13,6 +13,7 @@ struct mr_cursor {
     struct mr_lane *lane;
     _Atomic uint64_t seq;
     _Atomic uint64_t seq_on_disk;
+    _Atomic uint64_t in_doubt; /* less 1: a write of this seq failed and may be there; 0: none */
     _Atomic uint64_t given_up; /* up to here it holds nothing (drops.c) */
     struct mr_mutex books_mutex;
     struct mr_books books;         /* of `seq`, changed with it under books_mutex */
@@ -49,6 +50,8 @@ static inline uint64_t mr_cursor_needs_to(const struct mr_cursor *cursor)
 static inline uint64_t mr_cursor_holds_behind(const struct mr_cursor *cursor)
 {
     uint64_t seq = atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed);
+    uint64_t in_doubt = atomic_load_explicit(&cursor->in_doubt, memory_order_relaxed);
+    seq = in_doubt != 0 && in_doubt - 1 < seq ? in_doubt - 1 : seq;
     uint64_t given_up = atomic_load_explicit(&cursor->given_up, memory_order_relaxed);
     uint64_t behind = seq > given_up ? seq : given_up;
 

@@ -16,9 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEEDS = 60, CERTAIN = 10, RECORDS = 60, REFUSALS = 2 };
+enum { SEEDS = 60, CERTAIN = 10, RECORDS = 200, PAYLOAD = 2000, REFUSALS = 2 };
 
-static struct mr_journal *journal_take(struct mr_cursor *cursors[2])
+static struct mr_journal *journal_take(struct mr_cursor *cursors[2], struct mr_recovery *recovery)
 {
     static const char *const names[2] = {"first", "second"};
     struct mr_journal_options options = {.path = "/j",
@@ -31,7 +31,7 @@ static struct mr_journal *journal_take(struct mr_cursor *cursors[2])
     struct mr_journal *journal = NULL;
     bool is_new;
 
-    mr_assert(mr_journal_open(&journal, &options, NULL, NULL) == MR_OK);
+    mr_assert(mr_journal_open(&journal, &options, recovery, NULL) == MR_OK);
     for (int i = 0; i < 2; i++) {
         mr_assert(mr_cursor_open(journal, names[i], 0, MR_START_OLDEST, &cursors[i], &is_new,
                                  NULL) == MR_OK);
@@ -39,16 +39,21 @@ static struct mr_journal *journal_take(struct mr_cursor *cursors[2])
     return journal;
 }
 
-static void append_all(struct mr_lane *lane)
+static void append_all(struct mr_journal *journal)
 {
+    static uint8_t payload[PAYLOAD];
+    struct mr_lane *lane = mr_journal_lane(journal, 0);
     struct mr_record_raw record = {.type = MR_RECORD_EVENT,
                                    .client = mr_span_of("c"),
                                    .topic = mr_span_of("t"),
-                                   .payload = mr_span_of("p")};
+                                   .payload = mr_span_make(payload, sizeof(payload))};
     struct mr_appended out;
 
-    for (int i = 0; i < RECORDS; i++) {
-        mr_assert(mr_lane_append(lane, &record, NULL, &out) == MR_OK);
+    for (uint64_t i = 1; i <= RECORDS; i++) {
+        while (mr_lane_append(lane, &record, NULL, &out) != MR_OK) {
+            lane_commit(lane, i - 1);
+            mr_journal_step_keeper(journal);
+        }
     }
     lane_commit(lane, RECORDS);
 }
@@ -65,8 +70,8 @@ static void test_refused(uint64_t seed)
     struct mr_cursor *cursors[2];
 
     mr_sim_start(seed);
-    struct mr_journal *journal = journal_take(cursors);
-    append_all(mr_journal_lane(journal, 0));
+    struct mr_journal *journal = journal_take(cursors, NULL);
+    append_all(journal);
     cursors_set(cursors, CERTAIN);
     mr_journal_step_keeper(journal);
     for (uint64_t i = 1; i <= REFUSALS; i++) {
@@ -76,8 +81,31 @@ static void test_refused(uint64_t seed)
         mr_sim_inject_clear();
     }
     mr_sim_crash();
-    journal = journal_take(cursors);
+    journal = journal_take(cursors, NULL);
     mr_assert(mr_cursor_get(cursors[0]) >= CERTAIN && mr_cursor_get(cursors[1]) >= CERTAIN);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    mr_sim_stop();
+}
+
+/* It is put back, which cannot be made certain; then all is settled, and goes. */
+static void test_put_fails(uint64_t seed)
+{
+    struct mr_cursor *cursors[2];
+    struct mr_recovery recovery;
+
+    mr_sim_start(seed);
+    struct mr_journal *journal = journal_take(cursors, NULL);
+    append_all(journal);
+    mr_cursor_set(cursors[0], RECORDS);
+    mr_journal_step_keeper(journal);
+    mr_sim_inject(MR_SIM_SYNC, 1, 1, MR_SIM_FAULT_IO);
+    mr_assert(mr_cursor_put(cursors[0], CERTAIN, MR_CURSOR_LEADS) == MR_ERR_IO);
+    mr_sim_inject_clear();
+    mr_cursor_set(cursors[1], RECORDS);
+    mr_journal_step_keeper(journal);
+    mr_sim_crash();
+    journal = journal_take(cursors, &recovery);
+    mr_assert(recovery.seqs_lost == 0);
     mr_assert(mr_journal_close(journal) == MR_OK);
     mr_sim_stop();
 }
@@ -100,6 +128,7 @@ int main(void)
     mr_log_set_writer(drop_line);
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         test_refused(seed);
+        test_put_fails(seed);
     }
     return 0;
 }
