@@ -345,6 +345,7 @@ enum mr_err mr_cursors_write(struct mr_journal *journal)
         err = cursors_write_round(journal, first);
     }
     err = err == MR_OK ? mr_cursors_free_live(journal) : err;
+    journal->cursors_wait = err == MR_ERR_FULL;
     if (err == MR_ERR_FULL) {
         err = MR_OK; /* no room: tried again next time */
     }

@@ -74,7 +74,8 @@ enum mr_err mr_journal_open(struct mr_journal **out, const struct mr_journal_opt
 
 /* Commit what was appended, write cursors, cut the last segments, stop threads,
  * free.  Readers must be closed before.  IO: the last commit did not succeed, and a
- * log line says why, unless the owner of the failed lane has asked.
+ * log line says why, unless the owner of the failed lane has asked.  FULL: the disk had no room for
+ * the last cursors, so bridges begin where they were before; it is logged.
  */
 enum mr_err mr_journal_close(struct mr_journal *journal);
 

@@ -230,6 +230,7 @@ struct mr_journal {
     struct mr_cursor *cursors;
     struct mr_file cursor_file;
     bool cursors_failed;   /* a write or sync of the file failed: never again */
+    bool cursors_wait;     /* for room: the last round did not write them all */
     struct ranges *ranges; /* NULL: none are kept */
     bool keep_ranges;
     struct mr_thread *keeper;

@@ -74,6 +74,11 @@ bool bridge_may_be_dropped(uint32_t bridge)
     return plan.may_drop[bridge] || wanted[bridge].was_absent;
 }
 
+void bridges_lose_places(void)
+{
+    memset(left_at, 0, sizeof(left_at));
+}
+
 void bridges_forget(void)
 {
     workers.count = 0;

@@ -300,6 +300,9 @@ bool machine_is_there(void)
         mr_thread_join(machine.thread);
         machine.thread = NULL;
         say("the gateway has ended: %d", machine.code);
+        if (machine.code != MR_OK) {
+            bridges_lose_places();
+        }
         mr_sim_kill(); /* what the end of a process closes */
         heap_life_ends();
         if (machine.code != MR_OK) {

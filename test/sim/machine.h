@@ -25,7 +25,8 @@ extern struct workers {
     uint32_t count;
 } workers;
 
-void bridges_forget(void); /* a crash has taken them */
+void bridges_forget(void);      /* a crash has taken them */
+void bridges_lose_places(void); /* a stop could not write how far they are */
 
 /* All that the configuration has. */
 enum mr_err bridges_start(struct mr_journal *journal, struct mr_error *why);

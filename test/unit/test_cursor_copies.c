@@ -2,10 +2,11 @@
  * links: journal os_sim base
  *
  * Goal:   of a cursor's two copies one is always certain: as long as a write of the other was not
- *         flushed, because the disk had no room for the next cursor's, nothing overwrites it.  So
- * no power cut takes a cursor behind what segments have gone for. Method: the disk refuses the
- * second of two cursors, then the first, of which a part is written, and the machine stops; the
- * seed says what of the unsynced writes is lost.
+ *         flushed, nothing overwrites it.  So no power cut takes a cursor behind what segments
+ *         have gone for, nor to where a put that failed wanted it.  A stop says if the cursors
+ *         could not be written.
+ * Method: the disk refuses the second of two cursors, then the first, of which a part is written,
+ *         and the machine stops; the seed says what of the unsynced writes is lost.
  */
 #include "base/log.h"
 #include "journal/cursor.h"
@@ -110,6 +111,23 @@ static void test_put_fails(uint64_t seed)
     mr_sim_stop();
 }
 
+/* A stop that cannot write how far the bridges are does not look like a clean one. */
+static void test_no_room_at_the_end(uint64_t seed)
+{
+    struct mr_cursor *cursors[2];
+
+    mr_sim_start(seed);
+    struct mr_journal *journal = journal_take(cursors, NULL);
+    append_all(journal);
+    mr_cursor_set(cursors[0], RECORDS);
+    mr_sim_inject(MR_SIM_WRITE, 1, 100, MR_SIM_FAULT_FULL);
+    mr_assert(mr_journal_close(journal) == MR_ERR_FULL);
+    mr_sim_inject_clear();
+    journal = journal_take(cursors, NULL);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    mr_sim_stop();
+}
+
 static void drop_line(const char *line, size_t len)
 {
     (void)line;
@@ -129,6 +147,7 @@ int main(void)
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         test_refused(seed);
         test_put_fails(seed);
+        test_no_room_at_the_end(seed);
     }
     return 0;
 }
