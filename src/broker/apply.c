@@ -175,7 +175,14 @@ void keep_free(struct mr_shard *shard, struct session *session)
 void keep_open(struct mr_shard *shard, struct session *session, const struct mr_control *open)
 {
     struct keep *keep = session->keep;
+    bool was_open = keep->closed_us == 0;
 
+    /* No record says how far the last connection came: it may have sent as much as its own window
+     * allowed (queue_may_have_sent).
+     */
+    if (!was_open || open->window > keep->window) {
+        keep->window = open->window;
+    }
     keep->closed_us = 0;
     keep->close_owed = false;
     keep->will_ns = INT64_MAX;
@@ -183,7 +190,6 @@ void keep_open(struct mr_shard *shard, struct session *session, const struct mr_
     mr_wheel_cancel(&shard->expiries, &keep->timer);
     keep->expiry_s = open->expiry_s;
     keep->will_delay_s = open->will_delay_s;
-    keep->window = open->window;
     keep_mark(shard, keep);
 }
 
