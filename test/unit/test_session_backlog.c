@@ -114,7 +114,7 @@ int main(void)
 
     mr_assert(mr_wake_open(&hold.holds, &why) == MR_OK && mr_wake_open(&hold.over, &why) == MR_OK);
     kit_open(&kit, &(struct kit_options){
-                       .lanes = 2, .memory_bytes = 8 << 20, .journal_bytes = 256 << 20});
+                       .lanes = 2, .memory_bytes = 8 << 20, .journal_bytes = 512 << 20});
     id_of(&kit, 1, sub_id);
     id_of(&kit, 0, pub_id);
     join(&sub, &kit, sub_id, false);
