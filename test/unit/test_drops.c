@@ -16,6 +16,7 @@
 #include "lane_commit.h"
 #include "os/file.h"
 #include "os/sim.h"
+#include "power_cuts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -398,20 +399,6 @@ static bool cut_at(enum mr_sim_call call, uint64_t nth)
     return !whole;
 }
 
-static void test_power_cuts(void)
-{
-    static const enum mr_sim_call calls[] = {MR_SIM_WRITE, MR_SIM_SYNC, MR_SIM_RENAME,
-                                             MR_SIM_DIR_SYNC};
-
-    for (size_t i = 0; i < MR_COUNT_OF(calls); i++) {
-        uint64_t nth = 1;
-        while (cut_at(calls[i], nth)) {
-            nth += 1 + nth / 10;
-        }
-        mr_assert(nth > 5);
-    }
-}
-
 int main(void)
 {
     mr_log_set_level(getenv("MR_TEST_LOG") != NULL ? MR_LOG_DEBUG : MR_LOG_ERROR + 1);
@@ -421,6 +408,6 @@ int main(void)
     test_sessions_and_orphans();
     test_only_where_chosen();
     test_lower_price_goes_first();
-    test_power_cuts();
+    power_cuts(cut_at);
     return 0;
 }

@@ -14,6 +14,7 @@
 
 #include "lane_commit.h"
 #include "os/sim.h"
+#include "power_cuts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -490,20 +491,6 @@ static bool cut_at(enum mr_sim_call call, uint64_t nth)
     return !whole;
 }
 
-static void test_power_cuts(void)
-{
-    static const enum mr_sim_call calls[] = {MR_SIM_WRITE, MR_SIM_SYNC, MR_SIM_RENAME,
-                                             MR_SIM_DIR_SYNC};
-
-    for (size_t i = 0; i < MR_COUNT_OF(calls); i++) {
-        uint64_t nth = 1;
-        while (cut_at(calls[i], nth)) {
-            nth += 1 + nth / 10;
-        }
-        mr_assert(nth > 5);
-    }
-}
-
 int main(void)
 {
     mr_log_set_level(getenv("MR_TEST_LOG") != NULL ? MR_LOG_DEBUG : MR_LOG_ERROR + 1);
@@ -518,6 +505,6 @@ int main(void)
     test_one_range_where_it_is_one();
     test_neither_drops_where_the_bridge_may_not();
     test_the_holder_is_the_bridge();
-    test_power_cuts();
+    power_cuts(cut_at);
     return 0;
 }
