@@ -1,7 +1,9 @@
-/* bench_batch.h - Kafka's record batches and produce requests, written by ourselves.
+/* bench_batch.h - Kafka's record batches, written by ourselves.
  *
- * As little as an experiment needs: RecordBatch v2 without producer id, Produce v7, LZ4 frames.
- * The format is Kafka's, "Record Batch" and "Produce API" of its protocol guide.
+ * As little as an experiment needs: RecordBatch v2 without producer id, LZ4 frames.  The format
+ * is Kafka's, "Record Batch" of its protocol guide.
+ *
+ *     begin ─▶ add, record by record ─▶ [compress ─▶] seal ─▶ bench_produce.h
  *
  * Thread: one.  Memory: the caller's buffers.
  */
@@ -20,6 +22,7 @@ struct bench_record {
     const void *value;
     size_t value_len;
     const char *header_name;
+    size_t header_name_len;
     const void *header;
     size_t header_len;
 };
@@ -39,13 +42,15 @@ void bench_batch_begin(struct bench_batch *batch, uint8_t *at, size_t room);
 /* False: there is no room for it. */
 bool bench_batch_add(struct bench_batch *batch, const struct bench_record *record);
 
-/* Header and checksum.  Returns the bytes of the whole batch. */
-size_t bench_batch_end(struct bench_batch *batch);
+/* A bound of the bytes that bench_batch_compress() needs for a batch of `bytes`. */
+size_t bench_batch_compressed_max(size_t bytes);
 
-/* The same with the records compressed by LZ4 into `into`, of `into_room` bytes. */
-size_t bench_batch_end_lz4(struct bench_batch *batch, uint8_t *into, size_t into_room);
+/* The records, compressed by LZ4, behind room for the header.  Returns the bytes of both. */
+size_t bench_batch_compress(const struct bench_batch *batch, uint8_t *into, size_t room);
 
-/* A bound of what bench_batch_end_lz4() needs for a batch of `bytes`. */
-size_t bench_batch_lz4_room(size_t bytes);
+/* Write header and checksum of the batch whose `len` bytes are at `at`: its own, or what
+ * bench_batch_compress() has written.
+ */
+void bench_batch_seal(const struct bench_batch *batch, uint8_t *at, size_t len);
 
 #endif

@@ -120,7 +120,7 @@ class Loads(Subjects):
 
     def run_encoder(self, *options):
         """A producer of our own as far as its batches are ready to send."""
-        said = self.tool("blast", "--encode", "--devices", 100, "--bytes", PAYLOAD_BYTES,
+        said = self.tool("encoder", "--dry", "--devices", 100, "--bytes", PAYLOAD_BYTES,
                          "--count", self.scaled(5_000_000), *options)
         return dict(cpu_ns=said["cpu_ns_per_event"])
 
