@@ -223,7 +223,7 @@ static bool drop_oldest(struct mr_lane *lane, enum spare_state state)
     return where != NULL &&
            mr_drop_do(where, last, state == SPARE_NO_DISK ? MR_DROP_DISK : MR_DROP_MAX_SIZE) ==
                MR_OK &&
-           mr_oldest_retire(where, true, true);
+           mr_oldest_retire(where, true, true) == MR_OK;
 }
 
 /* No spare can be made: say why to whoever asks for the lane's state. */
@@ -239,6 +239,18 @@ static void spare_missing(struct mr_lane *lane, enum spare_state state, const st
     }
 }
 
+/* What nobody needs might be the next segment, and the disk has no room even for that. */
+static void say_no_room(struct mr_lane *lane)
+{
+    struct mr_error why;
+
+    (void)mr_error_set(&why, MR_ERR_FULL,
+                       "the disk that holds %s has no room even to use a segment again; make room "
+                       "on it",
+                       lane->folder.text);
+    spare_missing(lane, SPARE_NO_DISK, &why);
+}
+
 static void spare_keep_ready(struct mr_lane *lane, uint64_t settled, bool has_cursors)
 {
     struct mr_error why = {.code = MR_OK};
@@ -247,7 +259,11 @@ static void spare_keep_ready(struct mr_lane *lane, uint64_t settled, bool has_cu
         struct segment *oldest = mr_oldest_settled(lane, settled);
 
         if (oldest != NULL && mr_keep_is_over(lane, oldest, has_cursors)) {
-            if (!mr_oldest_retire(lane, has_cursors, false)) {
+            enum mr_err err = mr_oldest_retire(lane, has_cursors, false);
+            if (err == MR_ERR_FULL) {
+                say_no_room(lane);
+            }
+            if (err != MR_OK) {
                 return;
             }
             continue;
@@ -259,7 +275,7 @@ static void spare_keep_ready(struct mr_lane *lane, uint64_t settled, bool has_cu
         if (oldest == NULL && drop_oldest(lane, state)) {
             continue;
         }
-        if (oldest == NULL || !mr_oldest_retire(lane, has_cursors, true)) {
+        if (oldest == NULL || mr_oldest_retire(lane, has_cursors, true) != MR_OK) {
             say_refuser(lane, &why);
             spare_missing(lane, state, &why);
             return;
@@ -279,8 +295,9 @@ static void relieve_disk(struct mr_lane *lane, uint64_t settled, bool has_cursor
         now_ns - lane->relieved_ns < relieve_every_ns) {
         return;
     }
-    bool gone = mr_oldest_settled(lane, settled) != NULL ? mr_oldest_retire(lane, has_cursors, true)
-                                                         : drop_oldest(lane, SPARE_NO_DISK);
+    bool gone = mr_oldest_settled(lane, settled) != NULL
+                    ? mr_oldest_retire(lane, has_cursors, true) == MR_OK
+                    : drop_oldest(lane, SPARE_NO_DISK);
     if (gone) {
         lane->relieved_ns = now_ns;
         mr_wake_ring(&lane->commit_wake);
@@ -297,7 +314,7 @@ static void retire_settled(struct mr_lane *lane, uint64_t settled, bool has_curs
             atomic_load_explicit(&lane->failed, memory_order_relaxed)) {
             return;
         }
-        if (!mr_oldest_retire(lane, has_cursors, over)) {
+        if (mr_oldest_retire(lane, has_cursors, over) != MR_OK) {
             return;
         }
     }

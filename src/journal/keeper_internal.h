@@ -30,9 +30,9 @@ struct segment *mr_oldest_settled(struct mr_lane *lane, uint64_t settled);
 bool mr_keep_is_over(const struct mr_lane *lane, const struct segment *segment, bool has_cursors);
 
 /* Retire the oldest segment, which was found settled: as the spare if there is none, else its file
- * goes.  False: it stays, for another time; somebody has begun to need it, or there is no room to
- * remove it (file systems that copy on write need some).
+ * goes.  AGAIN: it stays, somebody has begun to need it.   FULL: it stays, there is no room to
+ * rename or to remove it (file systems that copy on write need some).
  */
-bool mr_oldest_retire(struct mr_lane *lane, bool has_cursors, bool for_room);
+enum mr_err mr_oldest_retire(struct mr_lane *lane, bool has_cursors, bool for_room) MR_MUST_USE;
 
 #endif

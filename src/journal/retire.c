@@ -122,51 +122,73 @@ static void say_no_cursors(struct mr_lane *lane)
     }
 }
 
-bool mr_oldest_retire(struct mr_lane *lane, bool has_cursors, bool for_room)
+/* May its file be written anew as it is? */
+static bool is_of_use(struct mr_lane *lane, const struct segment *segment)
 {
-    struct segment *segment = oldest_unlink(lane);
+    return !lane->dropped && !mr_lane_has_spare(lane) && !segment->damaged &&
+           segment->file_bytes == lane->segment_bytes &&
+           segment->header.segment_bytes == lane->segment_bytes;
+}
+
+static enum mr_err become_spare(struct mr_lane *lane, struct segment *segment)
+{
+    struct path path;
+    enum mr_err err = mr_spare_recycle(lane, segment);
+
+    if (err == MR_OK) {
+        mr_spare_publish(lane, segment);
+        return MR_OK;
+    }
+    if (err == MR_ERR_FULL) {
+        return MR_ERR_FULL;
+    }
+    if (err == MR_ERR_REJECT) {
+        mr_log(MR_LOG_WARN, "journal",
+               "%s: the segment of record %llu in %s was removed by somebody else; no bridge "
+               "needs it any more",
+               lane->journal->name, (unsigned long long)segment->header.seq_first,
+               lane->folder.text);
+    } else {
+        mr_segment_path(lane, segment->header.seq_first, &path);
+        mr_lane_fail(lane, path.text, "cannot be made the next segment");
+    }
+    mr_segment_free(segment);
+    return MR_OK;
+}
+
+/* Synced one by one: a power cut must not bring back an older segment without the one behind it,
+ * which would look like lost events.
+ */
+static enum mr_err be_removed(struct mr_lane *lane, struct segment *segment)
+{
     struct path path;
 
-    if (segment == NULL) {
-        return false;
-    }
-    if (for_room && !has_cursors) {
-        say_no_cursors(lane);
-    }
-    if (!lane->dropped && !mr_lane_has_spare(lane) && !segment->damaged &&
-        segment->file_bytes == lane->segment_bytes &&
-        segment->header.segment_bytes == lane->segment_bytes) {
-        enum mr_err err = mr_spare_recycle(lane, segment);
-        if (err == MR_ERR_REJECT) {
-            mr_log(MR_LOG_WARN, "journal",
-                   "%s: the segment of record %llu in %s was removed by somebody else; no bridge "
-                   "needs it any more",
-                   lane->journal->name, (unsigned long long)segment->header.seq_first,
-                   lane->folder.text);
-            mr_segment_free(segment);
-            return true;
-        }
-        if (err != MR_OK) {
-            mr_segment_path(lane, segment->header.seq_first, &path);
-            mr_lane_fail(lane, path.text, "cannot be made the next segment");
-            mr_segment_free(segment);
-            return true;
-        }
-        mr_spare_publish(lane, segment);
-        return true;
-    }
-    /* Synced one by one: a power cut must not bring back an older segment without
-     * the one behind it, which would look like lost events.
-     */
     mr_segment_path(lane, segment->header.seq_first, &path);
     enum mr_err err = mr_path_remove(path.text);
     if (err == MR_ERR_FULL) {
-        oldest_relink(lane, segment);
-        return false;
+        return MR_ERR_FULL;
     }
     if (err == MR_ERR_IO || mr_dir_sync(lane->folder.text) != MR_OK) {
         mr_lane_fail(lane, path.text, "cannot be removed");
     }
     mr_segment_free(segment);
-    return true;
+    return MR_OK;
+}
+
+enum mr_err mr_oldest_retire(struct mr_lane *lane, bool has_cursors, bool for_room)
+{
+    struct segment *segment = oldest_unlink(lane);
+
+    if (segment == NULL) {
+        return MR_ERR_AGAIN;
+    }
+    if (for_room && !has_cursors) {
+        say_no_cursors(lane);
+    }
+    enum mr_err err =
+        is_of_use(lane, segment) ? become_spare(lane, segment) : be_removed(lane, segment);
+    if (err == MR_ERR_FULL) {
+        oldest_relink(lane, segment);
+    }
+    return err;
 }

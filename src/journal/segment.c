@@ -109,6 +109,13 @@ static uint32_t spare_slot_free(const struct mr_lane *lane)
     return slot;
 }
 
+/* Whatever a flush says (it may find no room, too) it cannot be repeated: what it did is not known.
+ */
+static enum mr_err folder_sync(const struct mr_lane *lane)
+{
+    return mr_dir_sync(lane->folder.text) == MR_OK ? MR_OK : MR_ERR_IO;
+}
+
 enum mr_err mr_spare_create(struct mr_lane *lane, struct segment **out, struct mr_error *why)
 {
     struct segment *spare = mr_segment_new(lane);
@@ -135,7 +142,7 @@ enum mr_err mr_spare_create(struct mr_lane *lane, struct segment **out, struct m
         err = mr_path_rename(unfinished.text, path.text);
     }
     if (err == MR_OK) {
-        err = mr_dir_sync(lane->folder.text);
+        err = folder_sync(lane);
     } else if (mr_path_remove(unfinished.text) == MR_ERR_IO) {
         err = MR_ERR_IO;
     }
@@ -163,7 +170,7 @@ enum mr_err mr_spare_recycle(struct mr_lane *lane, struct segment *segment)
     err = mr_path_rename(from.text, to.text);
     /* The old name must be gone for certain before the bytes under it change. */
     if (err == MR_OK) {
-        err = mr_dir_sync(lane->folder.text);
+        err = folder_sync(lane);
     }
     if (err == MR_OK && segment->file.fd < 0) {
         err = mr_file_open(&segment->file, to.text, MR_FILE_READ_WRITE, NULL);

@@ -3,7 +3,8 @@
  *
  * Goal:   a segment does not go while somebody begins to need it: a cursor that is put back, a new
  *         one that begins at the oldest record, a reader that holds.  Each finds the segment whole,
- *         or is told that it is gone, through a crash at any moment.
+ *         or is told that it is gone, through a crash at any moment.  On a disk without room even
+ *         for another name all of them stay, and publishers wait until there is some.
  * Method: the keeper and whoever comes in a thread each, which the seed lets take turns at the
  * calls to the disk; several segments are settled, so that the keeper has much to give back.
  */
@@ -312,6 +313,77 @@ static void test_reader(void)
     mr_assert(met > SEEDS / 20);
 }
 
+/* ---- no room to go ---- */
+
+/* Whatever there is room for now is appended and committed; the newest seq. */
+static uint64_t append_some(uint64_t seq)
+{
+    struct mr_appended out = {.seq = seq};
+    enum mr_err err = MR_OK;
+
+    while (err == MR_OK) {
+        static uint8_t payload[PAYLOAD];
+        struct mr_record_raw record = {.type = MR_RECORD_EVENT,
+                                       .client = mr_span_of("c"),
+                                       .topic = mr_span_of("t"),
+                                       .payload = mr_span_make(payload, sizeof(payload))};
+        err = mr_lane_append(world.lane, &record, NULL, &out);
+        if (out.seq % 4 == 0 || err != MR_OK) {
+            lane_commit(world.lane, out.seq);
+        }
+    }
+    mr_assert(err == MR_ERR_FULL);
+    return out.seq;
+}
+
+/* A disk that copies on write and is full has no room even for another name: publishers wait, with
+ * the cause, what is there can be read on, and nothing is lost; then it goes on.
+ */
+static void test_no_room_for_another_name(bool crashes)
+{
+    struct mr_recovery recovery = {.seqs_lost = 1};
+
+    begin(1, 0);
+    uint64_t newest = append_some(COUNT); /* up to the end of what was ready */
+    mr_sim_inject(MR_SIM_RENAME, 1, 0, MR_SIM_FAULT_FULL);
+    for (int i = 0; i < ROUNDS; i++) {
+        run_keeper(NULL);
+        mr_assert(append_some(newest) == newest);
+    }
+    mr_assert(mr_lane_state(world.lane) == MR_LANE_FULL);
+    mr_assert(strstr(mr_lane_state_text(world.lane), "make room on it") != NULL);
+    mr_assert(lane_floor() == 0 && mr_lane_durable(world.lane) == newest);
+    world.ended = 0;
+    world.calls = 0;
+    read_all(NULL);
+    mr_sim_inject_clear();
+    if (crashes) {
+        mr_sim_crash();
+        journal_take(&recovery);
+        mr_assert(recovery.seqs_lost == 0 && recovery.corrupt_ranges == 0);
+        mr_assert(mr_lane_durable(world.lane) == newest);
+    }
+    run_keeper(NULL);
+    mr_assert(lane_floor() != 0 && append_some(newest) > newest);
+    end();
+}
+
+/* A flush of the folder is not repeated: what it did is not known, and so the lane has failed. */
+static void test_a_flush_that_fails(void)
+{
+    struct mr_recovery recovery;
+
+    begin(1, 0);
+    (void)append_some(COUNT);
+    mr_sim_inject(MR_SIM_DIR_SYNC, 1, 1, MR_SIM_FAULT_IO);
+    run_keeper(NULL);
+    mr_assert(mr_lane_state(world.lane) == MR_LANE_FAILED);
+    mr_sim_crash();
+    journal_take(&recovery);
+    mr_assert(recovery.seqs_lost == 0 && recovery.corrupt_ranges == 0);
+    end();
+}
+
 static void drop_line(const char *line, size_t len)
 {
     (void)line;
@@ -327,5 +399,8 @@ int main(void)
     test_crash(put_back);
     test_crash(begin_anew);
     test_reader();
+    test_no_room_for_another_name(false);
+    test_no_room_for_another_name(true);
+    test_a_flush_that_fails();
     return 0;
 }
