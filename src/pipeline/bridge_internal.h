@@ -212,7 +212,7 @@ struct mr_bridge {
     char journal_id[37];
     struct mr_lane *lane;
     struct mr_bridge *main;   /* of a second worker (live.c): the first; NULL: this is it */
-    struct mr_cursor *cursor; /* of a second worker: NULL while it is idle */
+    struct mr_cursor *cursor; /* of a second worker: NULL while it is idle or fencing */
     struct mr_shape shape;
     struct shaping shaping;
     void *sink_state;

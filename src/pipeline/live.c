@@ -3,6 +3,7 @@
  *     ONE ── older than live_after, the target is there ─▶ nothing new, until nothing is in
  *      ▲     flight ─▶ a second position behind the newest record ─▶ TWO
  *      └── the second worker has ended, its books are taken over ◀── the backlog is through
+ *      └── FENCING: the target has ended what the second one had under way ◀── a seek
  *
  * DESIGN
  *
@@ -15,6 +16,13 @@
  * that one is idle or has ended; the state that says so is handed over with release and
  * acquire.  Begin and end are one write of the first one's cursor (journal/live.h), done while
  * neither has anything in flight; so a crash finds two positions or one, both right.
+ *
+ * A seek ends the second position at once, also while the target is away or has not been asked
+ * yet; then a transaction of it may still be under way there.  Behind the place that was sought all
+ * comes again, so that one must not be applied later, among what is newer, nor hold readers until
+ * the target gives it up.  So the second worker opens its sink once more, which makes the target
+ * end it, before the first one tells its own position and delivers.  Until then the first one's
+ * cursor leads, on disk, and so a start behind a crash does the same.
  *
  * What is in flight when the target comes back goes first, as far as it is settled soon, and
  * else is taken back and comes again: all that is delivered behind fresh events is marked.
@@ -36,7 +44,8 @@
  *
  *   (1) from <= what the second worker has settled; the first never passes `from` while open.
  *   (2) When open, all that the first one offers is marked; else nothing is.
- *   (3) The second worker's sink is open only while it runs or is ending.
+ *   (3) The second worker's sink is open only while it runs, is ending or fencing.
+ *   (4) While it is fencing the first one's position is not placed, so nothing is delivered.
  */
 #include "pipeline/bridge_internal.h"
 
@@ -84,7 +93,12 @@ bool mr_live_is_ending(const struct mr_bridge *b)
 {
     enum live_state state = state_of(b);
 
-    return state == LIVE_JOINING || state == LIVE_LEAVING;
+    return state == LIVE_JOINING || state == LIVE_LEAVING || state == LIVE_FENCING;
+}
+
+bool mr_live_is_fencing(const struct mr_bridge *b)
+{
+    return state_of(b) == LIVE_FENCING;
 }
 
 /* All that was offered is settled, its position is known, and so the cursor is what the target
@@ -105,13 +119,31 @@ static bool has_left(struct mr_bridge *b, int64_t now_ns)
     return mr_flight_settled(b) || now_ns - b->live.since_ns >= settle_patience_ns;
 }
 
+/* The target has said where it is: nothing older happens any more.  Who is stopped cannot ask. */
+static bool has_fenced(const struct mr_bridge *b)
+{
+    return b->state == WORKER_STOPPED || (b->opened && b->position.state == POSITION_FOUND);
+}
+
+static bool has_ended(struct mr_bridge *b, int64_t now_ns)
+{
+    switch (state_of(b)) {
+    case LIVE_JOINING:
+        return has_joined(b);
+    case LIVE_FENCING:
+        return has_fenced(b);
+    default:
+        return has_left(b, now_ns);
+    }
+}
+
 bool mr_live_ends(struct mr_bridge *b, int64_t now_ns)
 {
     if (MR_LIKELY(!mr_live_is_ending(b))) {
         return false;
     }
-    bool done = state_of(b) == LIVE_JOINING ? has_joined(b) : has_left(b, now_ns);
-    if (!done || (b->dead.journal != NULL && !mr_dead_durable(b, b->dead.seq_last))) {
+    if (!has_ended(b, now_ns) ||
+        (b->dead.journal != NULL && !mr_dead_durable(b, b->dead.seq_last))) {
         return true;
     }
     if (b->opened) {
@@ -126,16 +158,16 @@ bool mr_live_ends(struct mr_bridge *b, int64_t now_ns)
         b->reader = NULL;
     }
     b->live.since_ns = 0;
-    state_set(b, LIVE_ENDED);
+    state_set(b, mr_live_is_fencing(b) ? LIVE_IDLE : LIVE_ENDED);
     mr_wake_ring(&b->main->wake);
     return true;
 }
 
-/* It goes on behind its cursor; it is idle, hence ours. */
-static void worker_begin(struct mr_bridge *w)
+/* It goes on behind `seq`, or only fences; it is idle, hence ours. */
+static void worker_begin(struct mr_bridge *w, uint64_t seq, enum live_state state)
 {
-    w->seq_cursor = mr_cursor_get(w->cursor);
-    w->seq_done = w->seq_cursor;
+    w->seq_cursor = seq;
+    w->seq_done = seq;
     w->epoch = 0;
     w->isolate_until = 0;
     w->attempt = 0;
@@ -147,7 +179,7 @@ static void worker_begin(struct mr_bridge *w)
     atomic_store(&w->suspect_seq, 0);
     atomic_store(&w->failing, false);
     w->state = w->state == WORKER_STOPPED ? WORKER_STOPPED : WORKER_FLOWING;
-    state_set(w, LIVE_RUNS);
+    state_set(w, state);
     mr_wake_ring(&w->wake);
 }
 
@@ -161,7 +193,7 @@ static void live_begun(struct mr_bridge *b, struct mr_cursor *cursor)
     b->live.refilled_ns = 0;
     b->live.counted_ns = 0;
     b->live.worker->cursor = cursor;
-    worker_begin(b->live.worker);
+    worker_begin(b->live.worker, mr_cursor_get(cursor), LIVE_RUNS);
 }
 
 enum mr_err mr_live_create(struct mr_bridge *b, struct mr_error *why)
@@ -171,10 +203,17 @@ enum mr_err mr_live_create(struct mr_bridge *b, struct mr_error *why)
     bool may_come = b->options.conf->drain == MR_DRAIN_LIVE_FIRST &&
                     b->options.lane < mr_journal_lane_count(b->options.journal);
 
-    if (err != MR_OK || (cursor == NULL && !may_come)) {
+    /* A seek of the last run, or between the two, may have ended one: see DESIGN. */
+    bool fences =
+        cursor == NULL && b->shape.keeps_position && mr_cursor_rule(b->cursor) == MR_CURSOR_LEADS;
+
+    if (err != MR_OK || (cursor == NULL && !may_come && !fences)) {
         return err;
     }
     err = mr_bridge_create_second(&b->live.worker, b, why);
+    if (err == MR_OK && fences) {
+        mr_live_fence(b);
+    }
     if (err == MR_OK && cursor != NULL) {
         live_begun(b, cursor);
         mr_log(MR_LOG_INFO, "bridge",
@@ -335,7 +374,7 @@ static bool join_turn(struct mr_bridge *b, int64_t now_ns)
         return true;
     case LIVE_ENDED:
         if (b->seq_cursor < b->live.from) { /* a seek was wanted, and is not any more */
-            worker_begin(w);
+            worker_begin(w, mr_cursor_get(w->cursor), LIVE_RUNS);
             return false;
         }
         live_join(b, now_ns);
@@ -394,6 +433,18 @@ void mr_live_closed(struct mr_bridge *b)
     b->live.open = false;
     w->cursor = NULL;
     state_set(w, LIVE_IDLE);
+}
+
+void mr_live_fence(struct mr_bridge *b)
+{
+    if (b->shape.keeps_position) {
+        worker_begin(b->live.worker, mr_cursor_get(b->cursor), LIVE_FENCING);
+    }
+}
+
+bool mr_live_is_fenced(const struct mr_bridge *b)
+{
+    return b->live.worker == NULL || !mr_live_is_fencing(b->live.worker);
 }
 
 /* ---- the backlog's rate ---- */

@@ -22,6 +22,8 @@ enum live_state {
     LIVE_JOINING, /* it shall end when the target has all that was offered */
     LIVE_LEAVING, /* it shall end soon, what is in flight may come again */
     LIVE_ENDED,   /* the first one's: its cursor is what it has settled, nothing is in flight */
+    LIVE_FENCING, /* its own thread's: its position is gone, what it may have under way at the
+                     target is to end before anything else is delivered */
 };
 
 /* Of a bridge that may have a second worker. */
@@ -56,6 +58,12 @@ bool mr_live_waits(const struct mr_bridge *bridge);
 bool mr_live_left(struct mr_bridge *bridge);
 void mr_live_closed(struct mr_bridge *bridge); /* there is one position again, on disk */
 
+/* Of a target that keeps a position: it shall end what the second one may have under way; then
+ * nothing more comes of that.
+ */
+void mr_live_fence(struct mr_bridge *bridge);
+bool mr_live_is_fenced(const struct mr_bridge *bridge);
+
 /* How many records of the backlog may be offered now, of at most `records_max`; they were. */
 uint32_t mr_live_allowed(struct mr_bridge *bridge, uint32_t records_max, int64_t now_ns);
 void mr_live_spend(struct mr_bridge *bridge, uint32_t count);
@@ -64,6 +72,7 @@ void mr_live_spend(struct mr_bridge *bridge, uint32_t count);
 
 bool mr_live_is_idle(const struct mr_bridge *bridge);
 bool mr_live_is_ending(const struct mr_bridge *bridge);
+bool mr_live_is_fencing(const struct mr_bridge *bridge);
 bool mr_live_ends(struct mr_bridge *bridge, int64_t now_ns); /* true: nothing is to be offered */
 
 /* ---- either's ---- */

@@ -124,9 +124,10 @@ void mr_sink_up(struct mr_sink_port *port)
         return;
     }
     char away[48];
+    const struct mr_cursor *cursor = b->cursor != NULL ? b->cursor : b->main->cursor;
     port_duration(away, sizeof(away), away_ns);
     mr_log(MR_LOG_INFO, "bridge", "%s: back after %s; %" PRIu64 " records of lane %u wait", b->name,
-           away, mr_lane_durable(b->lane) - mr_cursor_get(b->cursor), b->options.lane);
+           away, mr_lane_durable(b->lane) - mr_cursor_get(cursor), b->options.lane);
 }
 
 /* Has the log had this sentence since the target went away?  Remembers it.  A target may

@@ -27,7 +27,8 @@
  *
  *   (1) The cursor never passes `position.seq`: a span retires when the position covers it.
  *   (2) Nothing is submitted unless PLACED.
- *   (3) While the cursor's rule is LEADS, nothing was committed behind the cursor.
+ *   (3) While the cursor's rule is LEADS, nothing was committed behind the cursor, but for what a
+ *       second position had under way (live.c); that has ended before we are PLACED.
  */
 #include "journal/ranges.h"
 #include "pipeline/bridge_internal.h"
@@ -196,7 +197,7 @@ bool mr_position_turn(struct mr_bridge *b)
     if (MR_LIKELY(p->state == POSITION_NONE || p->state == POSITION_PLACED)) {
         return true;
     }
-    if (p->state == POSITION_FOUND && mr_flight_settled(b) && decide(b)) {
+    if (p->state == POSITION_FOUND && mr_flight_settled(b) && mr_live_is_fenced(b) && decide(b)) {
         p->state = POSITION_PLACING;
         p->placing_seq = b->seq_cursor;
         b->options.sink->place(b->sink_state, p->placing_seq, epoch_of(b, p->placing_seq));

@@ -12,7 +12,8 @@
  * A jump back offers events again that have a dead letter already.  The letters behind
  * the new cursor are read back first, so none is written twice.
  *
- * A second position (live.c) ends with the jump: all goes on behind the new place, in order.
+ * A second position (live.c) ends with the jump: all goes on behind the new place, in order, as
+ * soon as the target has ended what that one may have under way.
  *
  * Only what the journal holds can come: the keeper may retire a segment while the jump
  * is made; then the cursor is not put, and it is looked again from where on there is any.
@@ -50,6 +51,7 @@ static enum mr_err seek_cursor(struct mr_bridge *b, uint64_t *seq, enum mr_curso
             err = mr_cursor_live_end(b->cursor, *seq, rule);
             if (err == MR_OK) {
                 mr_live_closed(b);
+                mr_live_fence(b);
             }
         } else {
             err = mr_cursor_put(b->cursor, *seq, rule);

@@ -363,7 +363,7 @@ int64_t mr_worker_oldest_ms(struct mr_bridge *b)
 static void worker_measure(struct mr_bridge *b)
 {
     uint64_t durable = mr_lane_durable(b->lane);
-    bool idle = b->main != NULL && mr_live_is_idle(b);
+    bool idle = b->main != NULL && (mr_live_is_idle(b) || mr_live_is_fencing(b));
     uint64_t last = b->live.open ? b->live.from : (idle ? 0 : durable);
     uint64_t lag = last > b->seq_cursor ? last - b->seq_cursor : 0;
     int64_t since_ms = lag == 0 ? 0 : mr_worker_oldest_ms(b);

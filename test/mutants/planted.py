@@ -36,6 +36,7 @@ EXACTLY = ("unit/test_pipeline_position", "unit/test_kafka_exactly", "behaviour/
 
 DROPS = ("unit/test_drops", "unit/test_journal_live", "unit/test_pipeline_drops")
 LIVE = ("unit/test_journal_live", "unit/test_pipeline_live")
+FENCE = ("unit/test_pipeline_fence",)
 
 MUTANTS = (
     # ---- what is said to be on the disk ----
@@ -306,4 +307,11 @@ MUTANTS = (
            "for good",
            "src/journal/cursor.c",
            "err = err == MR_OK ? mr_cursors_free_live(journal) : err;", "(void)journal;", LIVE),
+    Mutant("live-not-fenced", "what the second position had under way at a seek is applied among "
+           "what is delivered behind the new place",
+           "src/pipeline/position.c",
+           "mr_live_is_fenced(b) && decide(b)", "decide(b)", FENCE),
+    Mutant("live-fence-forgotten", "a restart behind such a seek leaves it under way",
+           "src/pipeline/live.c",
+           "if (err == MR_OK && fences) {", "if (false) {", FENCE),
 )

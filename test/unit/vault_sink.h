@@ -19,7 +19,20 @@ static struct vaulted {
     uint32_t epoch;
 } vaulted[2];
 static uint8_t copies[EVENTS * 2 + 1];
+
+/* A transaction of fresh events whose answer does not come.  If its sink goes, it happens when the
+ * next one of its stream opens, however late that is.
+ */
+static struct lingering {
+    bool wanted; /* the next one shall be */
+    bool is_under_way;
+    uint64_t sought; /* it must not be any more when the other position is put there */
+    uint64_t first;
+    uint64_t last;
+    uint32_t epoch;
+} lingering;
 static unsigned trouble_percent; /* of commits */
+static bool is_silent;           /* it answers nothing */
 static uint64_t commits;
 static uint64_t places;
 
@@ -34,6 +47,7 @@ struct vault {
     bool found; /* nothing before the pipeline has said where to go on */
     bool placing;
     bool in_doubt;
+    bool waits; /* for the answer to what lingers */
     uint64_t place_seq;
     uint64_t pending;
 };
@@ -50,6 +64,7 @@ static enum mr_err vault_open(void *state, struct mr_error *why)
     (void)why;
     v->finding = true;
     v->placing = false;
+    v->waits = false;
     mr_sink_up(v->scripted.port);
     return MR_OK;
 }
@@ -107,6 +122,32 @@ static void vault_apply(struct vault *v, const struct mr_reach *reach)
     commits += 1;
 }
 
+static bool vault_lingers(struct vault *v, const struct mr_reach *reach)
+{
+    if (lingering.wanted && vaulted_of(v) == &vaulted[1] && v->held_count != 0) {
+        lingering = (struct lingering){.is_under_way = true,
+                                       .sought = lingering.sought,
+                                       .first = v->held[0]->seq_first,
+                                       .last = reach->seq,
+                                       .epoch = reach->epoch};
+        v->waits = true;
+    }
+    return v->waits;
+}
+
+/* A new sink is told how far the target is: nothing older may happen any more. */
+static void vault_end_lingering(const struct vault *v)
+{
+    if (!lingering.is_under_way || vaulted_of(v) != &vaulted[1]) {
+        return;
+    }
+    for (uint64_t seq = lingering.first; seq <= lingering.last; seq++) {
+        copies[seq] = (uint8_t)(copies[seq] + (fate_of(seq) == FATE_SEND));
+    }
+    vaulted[1] = (struct vaulted){.has = true, .seq = lingering.last, .epoch = lingering.epoch};
+    lingering.is_under_way = false;
+}
+
 static void vault_commit(struct vault *v)
 {
     struct mr_reach reach;
@@ -121,6 +162,9 @@ static void vault_commit(struct vault *v)
         return; /* dead letters are on their way to the disk */
     }
     if (v->held_count == 0 && (!vaulted_of(v)->has || reach.seq <= vaulted_of(v)->seq)) {
+        return;
+    }
+    if (vault_lingers(v, &reach)) {
         return;
     }
     v->pending = reach.seq;
@@ -141,6 +185,7 @@ static void vault_commit(struct vault *v)
 
 static void vault_find(struct vault *v)
 {
+    vault_end_lingering(v);
     const struct mr_position position = {
         .seq = vaulted_of(v)->seq, .epoch = vaulted_of(v)->epoch, .where = "the vault's position"};
 
@@ -158,7 +203,7 @@ static void vault_tick(void *state, int64_t now_ns)
     struct vault *v = state;
 
     (void)now_ns;
-    if (mr_rng_below(&v->scripted.rng, 4) != 0) {
+    if (is_silent || v->waits || mr_rng_below(&v->scripted.rng, 4) != 0) {
         return;
     }
     if (v->finding) {
@@ -178,7 +223,7 @@ static void vault_place(void *state, uint64_t seq, uint32_t epoch)
 {
     struct vault *v = state;
 
-    mr_assert(v->held_count == 0);
+    mr_assert(v->held_count == 0 && (!lingering.is_under_way || seq != lingering.sought));
     if (v->finding) {
         return; /* what is found then is answered anew */
     }
@@ -193,7 +238,7 @@ static enum mr_err vault_submit(void *state, const struct mr_batch *batch)
     struct vault *v = state;
 
     mr_assert(!v->placing);
-    if (v->finding || v->found || v->held_count == MR_COUNT_OF(v->held)) {
+    if (v->finding || v->found || v->waits || v->held_count == MR_COUNT_OF(v->held)) {
         return MR_ERR_FULL;
     }
     mr_assert(batch->seq_first > vaulted_of(v)->seq); /* nothing that the position covers */
@@ -245,9 +290,11 @@ static void vault_empty(void)
 {
     memset(vaulted, 0, sizeof(vaulted));
     memset(copies, 0, sizeof(copies));
+    lingering = (struct lingering){.wanted = false};
     commits = 0;
     places = 0;
     trouble_percent = 0;
+    is_silent = false;
 }
 
 /* ---- a seek from another thread, as the operator's is ---- */
