@@ -60,15 +60,17 @@ struct check {
     size_t lane_count;
     uint64_t *newest; /* by place, lane, and whether it is of a backlog */
     uint32_t places;
-    uint32_t topics;
-    uint32_t cut;     /* partitions of which retention has removed something */
-    uint64_t records; /* all */
+    uint32_t cut;       /* partitions of which retention has removed something */
+    uint32_t compacted; /* topics, of which any record may be gone */
+    uint64_t records;   /* all */
     uint64_t without_id;
     uint64_t of_others; /* other journals */
     uint64_t malformed; /* our journal, but no such lane */
     char key[256];
     bool position_is;
     uint64_t position;
+    int64_t position_ms;     /* when it was written */
+    uint32_t position_place; /* and where */
     bool failed;
 };
 
@@ -96,19 +98,21 @@ static bool wants_topic(void *arg, const char *topic)
 {
     const struct check *check = arg;
 
-    return strcmp(topic, check->conf->positions_topic) != 0 && topic[0] != '_' &&
+    /* Kafka's own topics begin with "__"; a template may match them and never names one. */
+    bool internal = strncmp(topic, "__", 2) == 0 && check->pattern[0] != '_';
+
+    return strcmp(topic, check->conf->positions_topic) != 0 && !internal &&
            mr_text_glob(check->pattern, mr_span_of(topic));
 }
 
-static void began_topic(void *arg, const char *topic, uint32_t partitions, uint32_t cut)
+static void began_topic(void *arg, uint32_t partitions, uint32_t cut, bool compacted)
 {
     struct check *check = arg;
     size_t before = check->places * check->lane_count * 2;
 
-    (void)topic;
-    check->topics += 1;
     check->places += partitions;
     check->cut += cut;
+    check->compacted += compacted;
     size_t now = check->places * check->lane_count * 2;
     check->newest = mr_realloc(check->newest, (now + 1) * sizeof(*check->newest));
     memset(check->newest + before, 0, (now - before) * sizeof(*check->newest));
@@ -242,6 +246,12 @@ static void complain_of(struct check *check, const struct lane_check *lane, cons
     complain(check, lane, text, count);
 }
 
+/* Is all still there that was ever written? */
+static bool is_whole(const struct check *check)
+{
+    return check->cut == 0 && check->compacted == 0;
+}
+
 static void unchecked(const struct check *check, const char *what)
 {
     mr_cli_note(check->audit->cli, "%s: not checked: %s", check->bridge->name, what);
@@ -350,7 +360,7 @@ static void judge_bounds(struct check *check, const struct lane_check *lane, boo
 static void judge_lane(struct check *check, struct lane_check *lane, uint64_t newest, bool shared)
 {
     const struct mr_books *books = &lane->row->books;
-    bool whole = check->cut == 0 && lane->base == books->begin;
+    bool whole = is_whole(check) && lane->base == books->begin;
     bool seeked = books->columns[MR_COLUMN_REPEATED] != 0;
 
     if (whole && lane->known) {
@@ -386,7 +396,7 @@ static void put_lane(const struct check *check, const struct lane_check *lane)
                          ",\"found\":%" PRIu64 ",\"repeated\":%" PRIu64 ",\"unordered\":%" PRIu64
                          ",\"whole\":%s}\n",
                          lane->row->lane, least(books), most(books), lane->found, lane->again,
-                         lane->unordered, check->cut == 0 ? "true" : "false");
+                         lane->unordered, is_whole(check) ? "true" : "false");
     } else {
         (void)mr_cli_out(cli,
                          "%s, lane %" PRIu32 ": %" PRIu64 " events found in Kafka, wanted %" PRIu64
@@ -454,12 +464,12 @@ static void judge_counts(struct check *check)
         (void)mr_cli_out(cli, "{\"kafka\":");
         (void)mr_cli_out_json(cli, check->bridge->name, strlen(check->bridge->name));
         (void)mr_cli_out(cli, ",\"least\":%" PRIu64 ",\"records\":%" PRIu64 ",\"whole\":%s}\n",
-                         wanted, check->records, check->cut == 0 ? "true" : "false");
+                         wanted, check->records, is_whole(check) ? "true" : "false");
     } else {
         (void)mr_cli_out(cli, "%s: %" PRIu64 " records in Kafka, at least %" PRIu64 " wanted\n",
                          check->bridge->name, check->records, wanted);
     }
-    if (check->cut == 0 && check->records < wanted) {
+    if (is_whole(check) && check->records < wanted) {
         (void)mr_cli_fail(cli, MR_EXIT_FAILED, "%s: %" PRIu64 " records are missing",
                           check->bridge->name, wanted - check->records);
         check->failed = true;
@@ -484,6 +494,12 @@ static void took_position(void *arg, const struct mr_kafka_read *read)
     if (!mr_span_is(read->key, check->key)) {
         return;
     }
+    /* Where partitions were added an older one may lie in another; in each the last one counts. */
+    if (read->place != check->position_place && read->time_ms < check->position_ms) {
+        return;
+    }
+    check->position_ms = read->time_ms;
+    check->position_place = read->place;
     const uint8_t *at = read->value.len == 0
                             ? NULL
                             : memmem(read->value.at, read->value.len, name, sizeof(name) - 1);
@@ -531,6 +547,8 @@ static int check_position(struct check *check, const struct lane_check *lane, co
     mr_text_fmt(&key, "%s/%s/%" PRIu32 "%s", check->audit->journal_id, check->bridge->name,
                 row->lane, stream);
     check->position_is = false;
+    check->position_ms = INT64_MIN;
+    check->position_place = UINT32_MAX;
     if (mr_kafka_read_back(check->conf, &reading, &why) != MR_OK) {
         return mr_cli_fail(check->audit->cli, MR_EXIT_UNAVAILABLE, "%s: %s", check->bridge->name,
                            why.text);
@@ -578,6 +596,24 @@ static void check_lanes(struct check *check)
     }
 }
 
+static void say_gone(const struct check *check)
+{
+    char text[128];
+    struct mr_text out = mr_text_over(text, sizeof(text));
+
+    if (check->cut != 0) {
+        mr_text_fmt(&out,
+                    "whether any is missing, because retention has removed records of %" PRIu32
+                    " partitions",
+                    check->cut);
+        unchecked(check, text);
+    }
+    if (check->compacted != 0) {
+        unchecked(check, "whether any is missing, because a topic is compacted (cleanup.policy): "
+                         "Kafka keeps the latest of each key");
+    }
+}
+
 static int check_run(struct check *check, const struct mr_settings *settings)
 {
     const struct mr_kafka_reading reading = {
@@ -594,15 +630,7 @@ static int check_run(struct check *check, const struct mr_settings *settings)
     after.drops = NULL;
     int code = mr_audit_read(&after);
     if (code == MR_EXIT_OK) {
-        if (check->cut != 0) {
-            char text[128];
-            struct mr_text out = mr_text_over(text, sizeof(text));
-            mr_text_fmt(&out,
-                        "whether any is missing, because retention has removed records of %" PRIu32
-                        " partitions",
-                        check->cut);
-            unchecked(check, text);
-        }
+        say_gone(check);
         if (has_ids(check)) {
             judge_ids(check, settings, &after);
         } else {

@@ -5,10 +5,11 @@ it fails where something is missing, doubled or not ours.
 """
 
 import json
+import subprocess
 import unittest
 
 import harness
-from harness import PATIENCE, Gateway, kafka, kafka_bridge, millrace, published
+from harness import PATIENCE, Gateway, kafka, kafka_bridge, millrace, published, until
 
 setUpModule = harness.kafka_up
 tearDownModule = harness.kafka_down
@@ -186,6 +187,50 @@ class Kafka(unittest.TestCase):
 
         for done in kafka().admin.delete_records([TopicPartition(topic, 0, offset)]).values():
             done.result(PATIENCE)
+
+    def test_what_an_open_transaction_hides_is_waited_for(self):
+        from confluent_kafka import Producer
+
+        kafka().create_topic("hidden", partitions=1)
+        with Gateway(kafka_bridge("hidden", "headers: id")) as gateway:
+            published(gateway, "t/1", range(10))
+            gateway.wait_drained("kafka")
+            other = Producer({"bootstrap.servers": kafka().bootstrap, "transactional.id": "open"})
+            other.init_transactions(PATIENCE)
+            other.begin_transaction()
+            other.produce("hidden", "x")
+            self.assertEqual(other.flush(PATIENCE), 0)
+            published(gateway, "t/1", range(10, 20))
+            gateway.wait_drained("kafka")
+            command = (harness.BUILD / "millrace", "audit", "-c", gateway.config, "--data",
+                       gateway.data, "--kafka")
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  text=True) as process:
+                with self.assertRaises(subprocess.TimeoutExpired):
+                    process.wait(2)  # until the neighbour's transaction is over
+                other.commit_transaction(PATIENCE)
+                said, _ = process.communicate(timeout=PATIENCE)
+            self.assertEqual(process.returncode, 0, said)
+            self.assertIn("20 events found in Kafka", said)
+
+    def test_a_topic_that_begins_with_an_underscore(self):
+        kafka().create_topic("_under", partitions=1)
+        with Gateway(kafka_bridge("_under", "headers: id")) as gateway:
+            published(gateway, "t/1", range(20))
+            gateway.wait_drained("kafka")
+            self.assertIn("20 events found in Kafka", audit(gateway, "--kafka").stdout)
+
+    def test_of_a_compacted_topic_none_is_called_missing(self):
+        kafka().create_topic("latest", partitions=1)
+        with Gateway(kafka_bridge("latest", "headers: id")) as gateway:
+            published(gateway, "t/1", range(20))
+            gateway.wait_drained("kafka")
+            operate(gateway, "pause", "kafka")
+            kafka().delete_topic("latest")  # as compaction might, of all but the latest
+            until(lambda: "latest" not in kafka().admin.list_topics(timeout=PATIENCE).topics,
+                  "the topic is gone")
+            kafka().create_topic("latest", partitions=1, cleanup_policy="compact")
+            self.assertIn("compact", audit(gateway, "--kafka").stderr)
 
     def test_what_cannot_be_asked_is_said(self):
         with Gateway('bridges:\n  kafka:\n    servers: "127.0.0.1:1"\n    topic: t\n',

@@ -204,8 +204,7 @@ static void limits_judge(struct kafka *k, const struct topic *topic, uint64_t to
     }
 }
 
-/* The value of `name` in the answer, borrowed from it; NULL: it is not there. */
-static const char *config_of(rd_kafka_event_t *event, const char *name, rd_kafka_resp_err_t *err)
+const char *mr_kafka_config_of(rd_kafka_event_t *event, const char *name, rd_kafka_resp_err_t *err)
 {
     const rd_kafka_DescribeConfigs_result_t *result = rd_kafka_event_DescribeConfigs_result(event);
     size_t count = 0;
@@ -249,10 +248,10 @@ static void limits_answer(struct kafka *k, rd_kafka_event_t *event)
     uint64_t bytes = 0;
 
     if (k->admin_topic == &k->tx.positions) {
-        policy_judge(k, config_of(event, "cleanup.policy", &err));
+        policy_judge(k, mr_kafka_config_of(event, "cleanup.policy", &err));
         return;
     }
-    const char *value = config_of(event, "max.message.bytes", &err);
+    const char *value = mr_kafka_config_of(event, "max.message.bytes", &err);
     if (value != NULL && mr_parse_u64(mr_span_of(value), UINT32_MAX, &bytes) == MR_OK) {
         limits_judge(k, k->admin_topic, bytes);
         return;

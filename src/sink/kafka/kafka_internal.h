@@ -286,6 +286,8 @@ bool mr_kafka_topic_create(struct kafka *k, struct topic *topic); /* true: done 
 void mr_kafka_admin_begin(struct kafka *k);
 void mr_kafka_admin_tick(struct kafka *k, int64_t now_ns);
 void mr_kafka_admin_end(struct kafka *k); /* before the producer goes */
+/* The value of `name` in an answer to DescribeConfigs, borrowed from it; NULL: it is not there. */
+const char *mr_kafka_config_of(rd_kafka_event_t *event, const char *name, rd_kafka_resp_err_t *err);
 
 /* refusal.c: sentences for the operator */
 bool mr_kafka_is_refusal(rd_kafka_resp_err_t err);

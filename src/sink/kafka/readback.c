@@ -1,8 +1,9 @@
 /* readback.c - see readback.h.
  *
- * The end of a partition is the high watermark of the moment in which the reading began.  At
- * read_committed a transaction that is open there hides what is behind it; it is waited for,
- * and ends within its own timeout.
+ * The end of a partition is the high watermark of the moment in which all that could be read
+ * had been.  At read_committed a transaction that is open there hides what is behind it; it is
+ * waited for, and ends within its own timeout.  (Asked for its ends, Kafka names the one in front
+ * of such a transaction; the watermark comes with what is fetched.)
  */
 #include "sink/kafka/readback.h"
 
@@ -20,7 +21,7 @@ enum {
 };
 
 struct part {
-    int64_t end; /* to be reached */
+    int64_t end; /* to be reached; -1: not known yet */
     bool done;
 };
 
@@ -115,13 +116,36 @@ static enum mr_err begin_part(struct readback *r, const struct source *source, i
         return fail(why, MR_ERR_AGAIN, "the ends cannot be asked for of topic", topic, err);
     }
     *cut += low > 0;
-    part->end = high;
-    part->done = high <= low;
-    r->left += !part->done;
-    if (!part->done && rd_kafka_consume_start_queue(source->rkt, partition, low, r->queue) != 0) {
+    part->end = -1;
+    part->done = false;
+    r->left += 1;
+    if (rd_kafka_consume_start_queue(source->rkt, partition, low, r->queue) != 0) {
         return fail(why, MR_ERR_CONFIG, "cannot read topic", topic, rd_kafka_last_error());
     }
     return MR_OK;
+}
+
+/* Does Kafka take out what newer records of the same key replace?  Not known without the
+ * permission to ask (DescribeConfigs), which nothing else here needs.
+ */
+static bool is_compacted(struct readback *r, const char *topic)
+{
+    rd_kafka_ConfigResource_t *resource =
+        rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(r->rk);
+    rd_kafka_resp_err_t err;
+    bool compacted = false;
+
+    rd_kafka_DescribeConfigs(r->rk, &resource, 1, NULL, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, ASK_MS);
+    if (event != NULL) {
+        const char *policy = mr_kafka_config_of(event, "cleanup.policy", &err);
+        compacted = policy != NULL && strstr(policy, "compact") != NULL;
+        rd_kafka_event_destroy(event);
+    }
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_ConfigResource_destroy(resource);
+    return compacted;
 }
 
 static enum mr_err begin_topic(struct readback *r, const struct rd_kafka_metadata_topic *topic,
@@ -152,7 +176,8 @@ static enum mr_err begin_topic(struct readback *r, const struct rd_kafka_metadat
         err = begin_part(r, source, i, &cut, why);
     }
     if (err == MR_OK && reading->began != NULL) {
-        reading->began(reading->arg, topic->topic, (uint32_t)topic->partition_cnt, cut);
+        reading->began(reading->arg, (uint32_t)topic->partition_cnt, cut,
+                       is_compacted(r, topic->topic));
     }
     return err;
 }
@@ -186,6 +211,7 @@ static void take(const rd_kafka_message_t *message, const struct mr_kafka_readin
         .place = source->first + (uint32_t)message->partition,
         .key = mr_span_make(message->key, message->key_len),
         .value = mr_span_make(message->payload, message->len),
+        .time_ms = rd_kafka_message_timestamp(message, NULL),
     };
     rd_kafka_headers_t *headers = NULL;
     const void *id = NULL;
@@ -202,13 +228,20 @@ static void take(const rd_kafka_message_t *message, const struct mr_kafka_readin
     reading->took(reading->arg, &read);
 }
 
-/* Everything before `offset` was given. */
-static void reached(struct readback *r, const rd_kafka_message_t *message, int64_t offset)
+/* Everything before `offset` was given, and at an end nothing more can be read now. */
+static void reached(struct readback *r, const rd_kafka_message_t *message, bool end, int64_t offset)
 {
     const struct source *source = rd_kafka_topic_opaque(message->rkt);
     struct part *part = &r->parts[source->first + (uint32_t)message->partition];
+    int64_t low = -1;
+    int64_t high = -1;
 
-    if (!part->done && offset >= part->end) {
+    if (end && part->end < 0 &&
+        rd_kafka_get_watermark_offsets(r->rk, rd_kafka_topic_name(message->rkt), message->partition,
+                                       &low, &high) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        part->end = high;
+    }
+    if (!part->done && part->end >= 0 && offset >= part->end) {
         part->done = true;
         r->left -= 1;
     }
@@ -243,10 +276,10 @@ static enum mr_err read_all(struct readback *r, const struct mr_kafka_reading *r
         rd_kafka_resp_err_t err = message->err;
         if (err == RD_KAFKA_RESP_ERR_NO_ERROR) {
             take(message, reading);
-            reached(r, message, message->offset + 1);
+            reached(r, message, false, message->offset + 1);
             silent_ns = mr_clock_mono_ns();
         } else if (err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-            reached(r, message, message->offset);
+            reached(r, message, true, message->offset);
         }
         rd_kafka_message_destroy(message);
         if (!passes(err)) {

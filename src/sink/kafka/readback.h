@@ -1,7 +1,7 @@
 /* readback.h - read topics back from Kafka, connected as a bridge's configuration says.
  *
  *     mr_kafka_read_back(conf, reading) ─▶ wants(topic) ─▶ began(topic, partitions) ─▶
- *     took(message), over and over ─▶ every partition is at the end it had at the beginning
+ *     took(message), over and over ─▶ every partition was read to its end
  *
  * For audits: everything from the oldest record on, at read_committed.  It needs no group, hence
  * no permission for one: Read and Describe on the topics.
@@ -20,6 +20,7 @@ struct mr_kafka_read {
     uint32_t place; /* of its partition, counted over all topics that are read */
     struct mr_span key;
     struct mr_span value;
+    int64_t time_ms;   /* as Kafka has it; -1: not known */
     struct mr_span id; /* the header millrace_id; empty: there is none */
     bool backfill;     /* it has the header millrace_backfill: fresh records have overtaken it */
 };
@@ -27,10 +28,11 @@ struct mr_kafka_read {
 struct mr_kafka_reading {
     void *arg;
     bool (*wants)(void *arg, const char *topic);
-    /* Of each that it wants: how many partitions, and how many of them begin behind their first
-     * record, because retention removed some.  May be NULL.
+    /* Of each that it wants: how many partitions, how many of them begin behind their first
+     * record, because retention removed some, and whether it is compacted, so that any may be
+     * gone.  May be NULL.
      */
-    void (*began)(void *arg, const char *topic, uint32_t partitions, uint32_t cut);
+    void (*began)(void *arg, uint32_t partitions, uint32_t cut, bool compacted);
     void (*took)(void *arg, const struct mr_kafka_read *read);
 };
 
