@@ -50,6 +50,32 @@ def values(topic, count=None):
     return [int(record.value()) for record in kafka().records(topic, count)]
 
 
+def murmur2(key):
+    """As Kafka's Java client."""
+    mixed, multiplier, whole = 0x9747B28C ^ len(key), 0x5BD1E995, len(key) & ~3
+    for at in range(0, whole, 4):
+        word = int.from_bytes(key[at : at + 4], "little") * multiplier & 0xFFFFFFFF
+        word = (word ^ word >> 24) * multiplier & 0xFFFFFFFF
+        mixed = mixed * multiplier & 0xFFFFFFFF ^ word
+    if whole != len(key):
+        mixed = (mixed ^ int.from_bytes(key[whole:], "little")) * multiplier & 0xFFFFFFFF
+    mixed = (mixed ^ mixed >> 13) * multiplier & 0xFFFFFFFF
+    return mixed ^ mixed >> 15
+
+
+def home(gateway, partitions):
+    """The partition of the position record of lane 0."""
+    key = f"{journal_id(gateway)}/kafka/0".encode()
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def grow(topic, partitions):
+    from confluent_kafka.admin import NewPartitions
+
+    for done in kafka().admin.create_partitions([NewPartitions(topic, partitions)]).values():
+        done.result(PATIENCE)
+
+
 def journal_id(gateway):
     return json.loads(gateway.http("/api/v1/status")[1])["journal_id"]
 
@@ -115,6 +141,30 @@ class Positions(unittest.TestCase):
             gateway.wait_log(r"level=warn .*the target has lost the position of lane 0")
             gateway.wait_drained("kafka")
             self.assertEqual(values("gone", 100), list(range(100)))
+
+    def test_partitions_that_are_added_twice_do_not_bring_an_old_position_back(self):
+        topic = "positions.grown"
+        kafka().create_topic("grown", partitions=1)
+        kafka().create_topic(topic, partitions=1, cleanup_policy="compact")
+        with Gateway(config("grown", f"positions_topic: {topic}")) as gateway:
+            homes, events = {0}, 0
+            for _ in range(3):
+                send(gateway, range(events, events + 20))
+                events += 20
+                gateway.wait_drained("kafka")
+                millrace("audit", "-c", gateway.config, "--data", gateway.data, "--kafka")
+                # Where the record has not been yet: what lies in the others is out of date.
+                grown = next(count for count in range(2 * len(homes), 200)
+                             if home(gateway, count) > max(homes))
+                homes.add(home(gateway, grown))
+                gateway.stop()
+                grow(topic, grown)
+                gateway.start()
+                gateway.wait_log(rf"goes on behind record {events} \(position record")
+            send(gateway, range(events, events + 20))
+            gateway.wait_drained("kafka")
+            self.assertEqual(values("grown", events + 20), list(range(events + 20)))
+            millrace("audit", "-c", gateway.config, "--data", gateway.data, "--kafka")
 
     def test_a_neighbours_open_transaction_is_waited_for(self):
         from confluent_kafka import Producer

@@ -12,8 +12,9 @@
  * waited for; it ends within its own timeout.
  *
  * Newest first: our record is mostly among the last few thousand, so the tail is read, and
- * the whole partition only if it is not there.  If it is in none, the other partitions are
- * looked at too: somebody may have added partitions since it was written.
+ * the whole partition only if it is not there.  If it is not in the key's own, all other
+ * partitions are read: somebody may have added some since it was written.  Where that happened
+ * more than once, several of them have one of ours, and the latest by Kafka's time counts.
  *
  * librdkafka's simple consumer needs no group, hence no permission for one.
  *
@@ -50,7 +51,12 @@ struct finder {
     int64_t end;        /* to be reached; -1: not known yet */
     int64_t begun_ns;
     bool said;
-    struct found found;
+    bool here;          /* this partition has a record of ours, or its tombstone */
+    bool anywhere;      /* some partition that was read to its end has: */
+    struct found found; /* the latest of them */
+    int64_t found_ms;   /* when it was written */
+    struct found last;  /* of this partition */
+    int64_t last_ms;
     char fault[128]; /* a record of ours that cannot be read */
 };
 
@@ -84,7 +90,7 @@ static struct mr_span after(struct mr_span json, const char *name, const char *e
 
 static bool take(struct finder *finder, struct mr_span value)
 {
-    struct found *found = &finder->found;
+    struct found *found = &finder->last;
     uint64_t version = 0;
     uint64_t epoch = 0;
     struct mr_span by = after(value, "\"by\":\"", "\"");
@@ -194,6 +200,8 @@ static bool partition_begin(struct finder *finder, int32_t partition, bool whole
 {
     partition_stop(finder);
     finder->end = -1;
+    finder->here = false;
+    finder->last.is = false;
     finder->whole = whole;
     if (rd_kafka_consume_start(finder->rkt, partition,
                                whole ? RD_KAFKA_OFFSET_BEGINNING
@@ -204,13 +212,23 @@ static bool partition_begin(struct finder *finder, int32_t partition, bool whole
     return true;
 }
 
+static void partition_keep(struct finder *finder)
+{
+    if (finder->here && (!finder->anywhere || finder->last_ms >= finder->found_ms)) {
+        finder->anywhere = true;
+        finder->found = finder->last;
+        finder->found_ms = finder->last_ms;
+    }
+}
+
 /* The partition was read to its end: what next?  False: nothing, all was looked at. */
 static bool partition_next(struct finder *finder)
 {
     int32_t next = finder->others ? finder->partition + 1 : 0;
 
-    if (finder->found.is) {
-        return false;
+    partition_keep(finder);
+    if (finder->anywhere && !finder->others) {
+        return false; /* whoever wrote elsewhere knew fewer partitions, hence was earlier */
     }
     if (!finder->whole) {
         return partition_begin(finder, finder->partition, true);
@@ -262,7 +280,9 @@ static enum find_result message_take(struct kafka *k, const rd_kafka_message_t *
             memcmp(message->key, k->tx.key, message->key_len) != 0) {
             return FIND_MORE;
         }
-        finder->found.is = false; /* a tombstone takes it away */
+        finder->here = true;
+        finder->last.is = false; /* a tombstone takes it away */
+        finder->last_ms = rd_kafka_message_timestamp(message, NULL);
         if (message->payload != NULL &&
             !take(finder, mr_span_make(message->payload, message->len))) {
             (void)mr_error_set(why, MR_ERR_CONFIG,
