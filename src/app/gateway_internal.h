@@ -111,11 +111,14 @@ void mr_reload_free(struct gateway *gateway); /* configurations, when nothing ru
 /* ---- letters.c: dead letters are appended again, addressed to their bridge ---- */
 
 /* Retry (append, wait until durable, take out) or drop (take out) those letters of
- * `bridge` whose seq is in `ranges`.  *count: so many are done, also after an error.
+ * `bridge` whose seq is in `ranges` and that are still there.  *count: so many are done, also
+ * after an error.
  */
 enum mr_err mr_letters_handle(struct gateway *gateway, struct mr_bridge *bridge,
                               const struct mr_seq_range *ranges, size_t range_count, bool retry,
                               uint64_t *count, struct mr_error *why) MR_MUST_USE;
+
+bool mr_letters_among(const struct mr_seq_range *ranges, size_t count, uint64_t seq);
 
 /* ---- letters_resume.c: letters whose copies a crash left behind are taken out ---- */
 

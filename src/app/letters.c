@@ -87,8 +87,8 @@ static enum mr_err wait_durable(struct gateway *gateway, uint32_t lane_index, ui
     struct mr_lane *lane = mr_journal_lane(gateway->journal, lane_index);
 
     while (mr_lane_durable(lane) < seq) {
-        if (mr_lane_state(lane) == MR_LANE_FAILED) {
-            return MR_ERR_IO;
+        if (mr_lane_state(lane) == MR_LANE_FAILED || atomic_load(&gateway->stopping)) {
+            return MR_ERR_IO; /* the next start sees which copies are there */
         }
         (void)mr_wake_wait(wake, look_again_ns);
     }
@@ -166,7 +166,7 @@ static enum mr_err batch_send(struct gateway *gateway, struct mr_bridge *bridge,
     return err;
 }
 
-static bool in_ranges(const struct mr_seq_range *ranges, size_t count, uint64_t seq)
+bool mr_letters_among(const struct mr_seq_range *ranges, size_t count, uint64_t seq)
 {
     for (size_t i = 0; i < count; i++) {
         if (seq >= ranges[i].first && seq <= ranges[i].last) {
@@ -176,6 +176,23 @@ static bool in_ranges(const struct mr_seq_range *ranges, size_t count, uint64_t 
     return false;
 }
 
+/* Which letters, of those that the operator named; a request that comes again names some that are
+ * gone.
+ */
+struct wanted {
+    const struct mr_seq_range *ranges;
+    size_t count;
+    struct mr_seq_range *gone;
+    size_t gone_count;
+};
+
+static bool is_wanted(const struct wanted *wanted, const struct mr_walk_event *letter)
+{
+    return letter->raw.type == MR_RECORD_DEAD_LETTER &&
+           mr_letters_among(wanted->ranges, wanted->count, letter->seq) &&
+           !mr_letters_among(wanted->gone, wanted->gone_count, letter->seq);
+}
+
 /* Dead letters keep the lane they came from, as long as there is such a lane. */
 static uint32_t lane_of(struct gateway *gateway, const struct mr_walk_event *letter)
 {
@@ -183,9 +200,8 @@ static uint32_t lane_of(struct gateway *gateway, const struct mr_walk_event *let
 }
 
 static enum mr_err letters_walk(struct gateway *gateway, struct mr_bridge *bridge,
-                                struct mr_walk *walk, const struct mr_seq_range *ranges,
-                                size_t range_count, bool retry, uint64_t *count,
-                                struct mr_error *why)
+                                struct mr_walk *walk, const struct wanted *wanted, bool retry,
+                                uint64_t *count, struct mr_error *why)
 {
     struct batch *batch = mr_alloc(sizeof(*batch));
     struct mr_walk_damage damage;
@@ -201,8 +217,7 @@ static enum mr_err letters_walk(struct gateway *gateway, struct mr_bridge *bridg
             err = step == MR_ERR_AGAIN ? MR_OK : step;
             break;
         }
-        if (letter.raw.type != MR_RECORD_DEAD_LETTER ||
-            !in_ranges(ranges, range_count, letter.seq)) {
+        if (!is_wanted(wanted, &letter)) {
             continue;
         }
         bool full = batch->count == BATCH_LETTERS || batch->bytes >= BATCH_BYTES;
@@ -229,6 +244,7 @@ enum mr_err mr_letters_handle(struct gateway *gateway, struct mr_bridge *bridge,
     char name[MR_CURSOR_NAME_MAX + 32];
     char path[GATEWAY_PATH_BYTES];
     struct mr_text text = mr_text_over(name, sizeof(name));
+    struct wanted wanted = {.ranges = ranges, .count = range_count};
     uint64_t first = UINT64_MAX;
 
     *count = 0;
@@ -240,12 +256,18 @@ enum mr_err mr_letters_handle(struct gateway *gateway, struct mr_bridge *bridge,
     mr_gateway_path(gateway, name, path);
     enum mr_err err = mr_letters_resume(gateway, bridge, why);
     if (err == MR_OK) {
+        err = mr_bridge_letters_gone(bridge, &wanted.gone, &wanted.gone_count, why);
+    }
+    if (err == MR_OK) {
         err = mr_walk_open(&walk, path, first, why);
     }
-    if (err != MR_OK) {
+    if (err == MR_OK) {
+        err = letters_walk(gateway, bridge, walk, &wanted, retry, count, why);
+    }
+    mr_free(wanted.gone);
+    if (walk == NULL) {
         return err;
     }
-    err = letters_walk(gateway, bridge, walk, ranges, range_count, retry, count, why);
     mr_walk_close(walk);
     mr_log(MR_LOG_INFO, "bridge", "%s: %" PRIu64 " dead letters were %s, as the operator said",
            stats.name, *count, retry ? "appended again" : "dropped");

@@ -29,8 +29,8 @@ struct letter {
 
 struct resuming {
     const char *name; /* of the bridge */
-    struct mr_seq_range *done;
-    size_t done_count;
+    struct mr_seq_range *gone;
+    size_t gone_count;
     struct mr_seq_range *meant; /* of the newest intent */
     size_t meant_count;
     uint64_t meant_seq; /* ... and where it begins in the lane */
@@ -45,26 +45,12 @@ static void ranges_add(struct mr_seq_range **ranges, size_t *count, struct mr_se
     (*ranges)[(*count)++] = range;
 }
 
-static bool ranges_have(const struct mr_seq_range *ranges, size_t count, uint64_t seq)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (seq >= ranges[i].first && seq <= ranges[i].last) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void find_intents(struct resuming *r, const struct mr_walk_event *record)
 {
     struct mr_take take = mr_take_from(record->raw.body);
     struct mr_seq_range range;
 
-    if (record->raw.type == MR_RECORD_LETTERS_DONE) {
-        while (mr_letters_done_get(&take, &range)) {
-            ranges_add(&r->done, &r->done_count, range);
-        }
-    } else if (record->raw.type == MR_RECORD_LETTERS_RETRY) {
+    if (record->raw.type == MR_RECORD_LETTERS_RETRY) {
         r->meant_count = 0;
         r->meant_lane = (uint32_t)mr_take_varint(&take);
         r->meant_seq = mr_take_varint(&take);
@@ -77,8 +63,8 @@ static void find_intents(struct resuming *r, const struct mr_walk_event *record)
 static void find_letters(struct resuming *r, const struct mr_walk_event *record)
 {
     if (record->raw.type == MR_RECORD_DEAD_LETTER &&
-        ranges_have(r->meant, r->meant_count, record->seq) &&
-        !ranges_have(r->done, r->done_count, record->seq)) {
+        mr_letters_among(r->meant, r->meant_count, record->seq) &&
+        !mr_letters_among(r->gone, r->gone_count, record->seq)) {
         r->letters = mr_realloc(r->letters, (r->letter_count + 1) * sizeof(*r->letters));
         r->letters[r->letter_count++] = (struct letter){.seq = record->seq,
                                                         .from_seq = record->raw.dead_seq,
@@ -123,14 +109,17 @@ static enum mr_err walk_all(const char *path, uint64_t first, uint64_t last, str
     return err == MR_ERR_AGAIN ? MR_OK : err;
 }
 
-static enum mr_err look(struct gateway *gateway, struct resuming *r, const char *box,
-                        struct mr_error *why)
+static enum mr_err look(struct gateway *gateway, struct mr_bridge *bridge, struct resuming *r,
+                        const char *box, struct mr_error *why)
 {
     char name[64];
     char path[GATEWAY_PATH_BYTES];
     struct mr_text text = mr_text_over(name, sizeof(name));
     enum mr_err err = walk_all(box, 1, UINT64_MAX, r, find_intents, why);
 
+    if (err == MR_OK && r->meant_count != 0) {
+        err = mr_bridge_letters_gone(bridge, &r->gone, &r->gone_count, why);
+    }
     if (err == MR_OK && r->meant_count != 0) {
         err = walk_all(box, 1, UINT64_MAX, r, find_letters, why);
     }
@@ -174,7 +163,7 @@ enum mr_err mr_letters_resume(struct gateway *gateway, struct mr_bridge *bridge,
                               struct mr_error *why)
 {
     struct mr_bridge_stats stats;
-    struct resuming resuming = {.done = NULL};
+    struct resuming resuming = {.gone = NULL};
     char name[MR_CURSOR_NAME_MAX + 32];
     char path[GATEWAY_PATH_BYTES];
     struct mr_text text = mr_text_over(name, sizeof(name));
@@ -186,11 +175,11 @@ enum mr_err mr_letters_resume(struct gateway *gateway, struct mr_bridge *bridge,
         return MR_OK;
     }
     resuming.name = stats.name;
-    enum mr_err err = look(gateway, &resuming, path, why);
+    enum mr_err err = look(gateway, bridge, &resuming, path, why);
     if (err == MR_OK && resuming.meant_count != 0) {
         err = settle(bridge, &resuming, why);
     }
-    mr_free(resuming.done);
+    mr_free(resuming.gone);
     mr_free(resuming.meant);
     mr_free(resuming.letters);
     return err;

@@ -130,6 +130,12 @@ struct mr_seq_range {
 enum mr_err mr_bridge_letters_done(struct mr_bridge *bridge, const struct mr_seq_range *ranges,
                                    size_t count, struct mr_error *why) MR_MUST_USE;
 
+/* Those that have been dealt with, in order, what is no letter among them; release with mr_free().
+ * Waits for the worker.  Control plane, one caller at a time.
+ */
+enum mr_err mr_bridge_letters_gone(struct mr_bridge *bridge, struct mr_seq_range **out,
+                                   size_t *count, struct mr_error *why) MR_MUST_USE;
+
 /* Note, durably, that copies of those letters are about to be appended behind `seq` of `lane`: a
  * start after a crash looks there which were.  No ranges: nothing is meant any more.  As above.
  */

@@ -285,6 +285,50 @@ static bool taking_turn(struct mr_bridge *b, struct bridge_call *call)
     return true;
 }
 
+/* ---- what is gone ---- */
+
+struct looking {
+    struct bridge_call call;
+    struct seqs gone;
+    struct mr_error why;
+};
+
+static bool looking_turn(struct mr_bridge *b, struct bridge_call *call)
+{
+    struct looking *looking = (struct looking *)call;
+    enum mr_err err = b->dead.journal == NULL ? mr_dead_open(b, &looking->why) : MR_OK;
+
+    if (err == MR_OK) {
+        uint64_t passed = mr_cursor_get(b->dead.store->cursor);
+        if (passed != 0) {
+            mr_seqs_add(&looking->gone, 1, passed);
+        }
+        err = letters_walk(b, passed + 1, collect_done, &looking->gone, &looking->why);
+        seqs_sort(&looking->gone);
+    }
+    call->err = err;
+    return true;
+}
+
+enum mr_err mr_bridge_letters_gone(struct mr_bridge *b, struct mr_seq_range **out, size_t *count,
+                                   struct mr_error *why)
+{
+    struct looking looking = {.call = {.run = looking_turn}, .why = {.text = ""}};
+    enum mr_err err = mr_worker_call(b, &looking.call, why);
+
+    if (err == MR_OK && looking.call.err != MR_OK) {
+        err = looking.call.err;
+        *why = looking.why;
+    }
+    if (err != MR_OK) {
+        mr_seqs_free(&looking.gone);
+        return err;
+    }
+    *out = looking.gone.items;
+    *count = looking.gone.count;
+    return MR_OK;
+}
+
 /* ---- about to be retried ---- */
 
 struct meaning {

@@ -3,6 +3,7 @@
 import json
 import random
 import unittest
+import urllib.request
 
 import harness
 from harness import Gateway, kafka, kafka_bridge, millrace, mosquitto_pub, published, until
@@ -130,6 +131,13 @@ def set_topic_limit(topic, max_bytes):
         done.result(harness.PATIENCE)
 
 
+def post(gateway, path):
+    url = f"http://127.0.0.1:{gateway.admin_port}/api/v1/{path}"
+    request = urllib.request.Request(url, data=b"", headers={"X-Millrace": "1"})
+    with urllib.request.urlopen(request, timeout=harness.PATIENCE) as answer:
+        return json.loads(answer.read())
+
+
 def dlq(gateway, *args, check=True):
     return millrace("dlq", *args, "--data", gateway.data, check=check)
 
@@ -183,9 +191,33 @@ class DeadLetters(unittest.TestCase):
             self.assertEqual(values("small", 3), ["a", "c", BIG])
             self.assertEqual(values("other", 3), ["a", BIG, "c"])
             self.assertEqual(letters(gateway), [])
+            self.assertEqual(post(gateway, "dead-letters/retry?name=kafka&letters=1-1"),
+                             {"count": 0}, "a request that comes again finds nothing to do")
             gateway.restart()
             self.assertEqual(letters(gateway), [])
             self.assertIn("no dead letters", dlq(gateway, "ls").stderr)
+            self.assertIsNone(gateway.log.find("had been retried when the last run ended"))
+            gateway.wait_drained("kafka")
+            self.assertEqual(values("small", 3), ["a", "c", BIG])
+
+    def test_of_letters_in_the_middle_too_each_is_retried_once(self):
+        kafka().create_topic("lvl_late", partitions=1)
+        kafka().create_topic("lvl_x", partitions=1)
+        with Gateway(kafka_bridge("lvl_${topic[1]}", "max_topics: 1")) as gateway:
+            published(gateway, "t/late", ["first"])
+            published(gateway, "t/x", ["one", "two", "three"])
+            gateway.wait_drained("kafka")
+            self.assertEqual([one["payload"] for one in letters(gateway)], ["one", "two", "three"])
+            gateway.stop()
+            text = gateway.config.read_text("utf-8")
+            gateway.config.write_text(text.replace("max_topics: 1", "max_topics: 9"), "utf-8")
+            gateway.start()
+            for count in (1, 0):
+                self.assertEqual(post(gateway, "dead-letters/retry?name=kafka&letters=2-2"),
+                                 {"count": count})
+            gateway.wait_drained("kafka")
+            self.assertEqual(values("lvl_x", 1), ["two"])
+            self.assertEqual([one["payload"] for one in letters(gateway)], ["one", "three"])
 
     def test_what_fails_again_becomes_a_new_letter_and_others_stay_where_they_are(self):
         with Gateway(kafka_bridge("lvl_${topic[1]}")) as gateway:
