@@ -310,17 +310,25 @@ static struct record *record_of(uint32_t lane, uint64_t seq)
     return &of->all[seq];
 }
 
-void ledger_appended(uint32_t lane, uint64_t seq, struct event_id id)
+void ledger_appended_other(uint32_t lane, uint64_t seq)
 {
     struct record *record = record_of(lane, seq);
-    struct entry *entry = entry_of(id);
 
-    check_taken(entry, id, "was appended");
     if (record->is_event) { /* what had this number before was lost in a crash, or is this one */
         struct entry *before = entry_of(record->id);
         before->has_first =
             before->has_first && (before->first_lane != lane || before->first_seq != seq);
     }
+    record->is_event = false;
+}
+
+void ledger_appended(uint32_t lane, uint64_t seq, struct event_id id)
+{
+    struct entry *entry = entry_of(id);
+
+    check_taken(entry, id, "was appended");
+    ledger_appended_other(lane, seq);
+    struct record *record = record_of(lane, seq);
     record->id = id;
     record->is_event = true;
     if (!entry->has_first) {

@@ -79,16 +79,20 @@ void scan_appends_of(struct mr_journal *journal)
     appended_to = journal;
 }
 
+/* No payload: it is no event. */
 static void tell_append(const struct mr_lane *lane, struct mr_span payload, uint64_t seq)
 {
     struct event_id id;
+    bool is_of_device = event_is_in(payload, &id);
 
-    if (appended_to == NULL || !event_is_in(payload, &id)) {
-        return;
-    }
-    for (uint32_t i = 0; i < mr_journal_lane_count(appended_to); i++) {
-        if (mr_journal_lane(appended_to, i) == lane) {
+    for (uint32_t i = 0; appended_to != NULL && i < mr_journal_lane_count(appended_to); i++) {
+        if (mr_journal_lane(appended_to, i) != lane) {
+            continue;
+        }
+        if (is_of_device) {
             ledger_appended(i, seq, id);
+        } else {
+            ledger_appended_other(i, seq);
         }
     }
 }
@@ -98,8 +102,9 @@ enum mr_err __wrap_mr_lane_append(struct mr_lane *lane, struct mr_record_raw *re
 {
     enum mr_err err = __real_mr_lane_append(lane, record, name, out);
 
-    if (err == MR_OK && record->type == MR_RECORD_EVENT) {
-        tell_append(lane, record->payload, out->seq);
+    if (err == MR_OK) {
+        bool is_event = record->type == MR_RECORD_EVENT;
+        tell_append(lane, is_event ? record->payload : (struct mr_span){.len = 0}, out->seq);
     }
     return err;
 }

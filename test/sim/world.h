@@ -207,8 +207,9 @@ struct outcome ledger_outcome(uint32_t bridge, uint32_t lane);
 void ledger_placed(struct stream of, uint64_t seq);
 void ledger_sought(uint32_t bridge, uint32_t lane);
 
-/* The record was appended; what it is called from now on. */
+/* The record was appended; what it is called from now on.  `other`: it is no event of a device. */
 void ledger_appended(uint32_t lane, uint64_t seq, struct event_id id);
+void ledger_appended_other(uint32_t lane, uint64_t seq);
 
 /* The journal says that it gave these records of `bridge` up. */
 void ledger_dropped(uint32_t bridge, uint32_t lane, uint64_t first, uint64_t last);
