@@ -366,15 +366,33 @@ static void queue_say_full(const struct keep *keep)
     }
 }
 
+static bool queue_is_beyond(const struct mr_shard *shard, const struct keep *keep, uint32_t waiting)
+{
+    return waiting != 0 && (waiting > shard->limits.max_queued_messages ||
+                            keep->bytes > shard->limits.max_queued_bytes);
+}
+
+/* Those in front have been sent, to this connection or to one before: they are under way, no
+ * more than a window of them, and come again [MQTT-4.4.0-1].
+ */
+static uint32_t queue_sent(const struct keep *keep)
+{
+    uint32_t sent = queue_find(keep, keep->ordinal_sent);
+
+    return sent > keep->next ? sent : keep->next;
+}
+
 /* Beyond the quotas the newest ones go.  `young` of them are not durable and stay. */
 static void queue_trim(struct mr_shard *shard, struct keep *keep, uint32_t young)
 {
-    const struct mr_broker_limits *limits = &shard->limits;
     uint32_t old = keep->count - young;
     uint32_t end = old;
+    uint32_t sent = keep->next;
 
-    while (end > keep->next && (end - keep->next > limits->max_queued_messages ||
-                                keep->bytes > limits->max_queued_bytes)) {
+    if (queue_is_beyond(shard, keep, old > sent ? old - sent : 0)) {
+        sent = queue_sent(keep);
+    }
+    while (end > sent && queue_is_beyond(shard, keep, end - sent)) {
         struct delivery *delivery = queue_at(keep, end - 1);
         if (delivery->state != DELIVERY_DONE) {
             queue_settle(shard, keep, delivery->ordinal);
