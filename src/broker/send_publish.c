@@ -61,6 +61,19 @@ static struct alias_out add_alias(struct client *client, struct mr_mqtt_publish 
     return alias;
 }
 
+/* To define an alias takes more than it saves this time: is the packet small enough without it? */
+static bool drop_alias(const struct client *client, struct mr_mqtt_publish *packet,
+                       struct alias_out *alias, size_t *size)
+{
+    if (alias->number == 0 || alias->known) {
+        return false;
+    }
+    *alias = (struct alias_out){.number = 0};
+    mr_mqtt_unset(&packet->props, MR_MQTT_PROP_TOPIC_ALIAS);
+    *size = mr_mqtt_publish_size(packet, client->version);
+    return *size <= client->packet_max;
+}
+
 enum mr_err send_publish(struct client *client, const struct outgoing *outgoing)
 {
     const struct mr_message *message = outgoing->message;
@@ -94,7 +107,8 @@ enum mr_err send_publish(struct client *client, const struct outgoing *outgoing)
         }
     }
     size_t size = mr_mqtt_publish_size(&packet, client->version);
-    if (client->packet_max != 0 && size > client->packet_max) {
+    if (MR_UNLIKELY(client->packet_max != 0 && size > client->packet_max) &&
+        !drop_alias(client, &packet, &alias, &size)) {
         return MR_ERR_REJECT; /* [MQTT-3.1.2-24] */
     }
     struct mr_conn *conn = client_conn(client);

@@ -255,6 +255,42 @@ static void test_aliases(uint64_t ours, uint16_t theirs)
     kit_close(&kit);
 }
 
+/* What is as large as the client takes comes, although an alias defined with it would be more. */
+static void test_alias_and_packet_max(void)
+{
+    struct kit kit;
+    struct peer sub;
+    struct peer pub;
+    struct mr_mqtt_connack connack;
+    struct mr_mqtt_publish got;
+    static const char most[] = "as much as fits; its CONNACK has to be no larger, so this is more "
+                               "than a few words";
+    struct mr_mqtt_publish packet = {
+        .topic = mr_span_of("plant/1"), .payload = mr_span_of(most), .packet_id = 1, .qos = 1};
+    struct mr_mqtt_props props = {.topic_alias_max = 3};
+
+    props.packet_max = (uint32_t)mr_mqtt_publish_size(&packet, 5);
+    mr_mqtt_set(&props, MR_MQTT_PROP_TOPIC_ALIAS_MAX);
+    mr_mqtt_set(&props, MR_MQTT_PROP_PACKET_MAX);
+    kit_open(&kit, &(struct kit_options){.topic_aliases = 10});
+    join_with(&sub, &kit, "sub", &props, &connack);
+    subscribe(&sub, "plant/#", 1, 0);
+    peer_join(&pub, &kit, "pub", 5);
+    for (uint16_t i = 1; i <= 3; i++) {
+        static const char *const payloads[] = {most, "little", most};
+        peer_publish(&pub, "plant/1", payloads[i - 1], 1, i);
+        mr_assert(peer_expect_puback(&pub, i) == 0);
+        take(&sub, &got);
+        mr_assert(mr_span_is(got.payload, payloads[i - 1]));
+        mr_assert(mr_mqtt_has(&got.props, MR_MQTT_PROP_TOPIC_ALIAS) == (i != 1));
+        mr_assert((got.topic.len == 0) == (i == 3));
+        peer_ack(&sub, got.packet_id);
+    }
+    peer_close(&sub);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
 /* A repetition begins a connection, and so with the whole topic. */
 static void test_alias_and_repetition(void)
 {
@@ -542,6 +578,7 @@ int main(void)
     test_aliases(10, 3);
     test_aliases(0, 3);
     test_aliases(10, 0);
+    test_alias_and_packet_max();
     test_alias_and_repetition();
     test_payload_format(true);
     test_payload_format(false);
