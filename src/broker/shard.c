@@ -28,6 +28,7 @@
 
 enum {
     TURN_BYTES = 1 << 20, /* read before acks are looked at again; a journal block */
+    QUIET_TICKS = 20,     /* half a second: a wall clock that was set is noticed within one */
 };
 
 void shard_fail(struct mr_shard *shard)
@@ -153,16 +154,42 @@ static int64_t idle_patience(const struct mr_shard *shard, int64_t tick_ns)
                : tick_ns + (left_ns + MR_NET_TICK_NS - 1) / MR_NET_TICK_NS * MR_NET_TICK_NS;
 }
 
-/* How long the loop may sleep. */
-static int64_t shard_patience(const struct mr_shard *shard, int64_t submit_ns)
+/* Ticks that may pass without a look, because no timer is due in them and nothing waits for one.
+ * Asked where a turn found nothing to do, so that it costs those nothing that do.
+ */
+static uint32_t quiet_ticks(const struct mr_shard *shard)
+{
+    bool waits = shard->wills_first != NULL || shard->shared_first != NULL ||
+                 shard->bringing_first != NULL || shard->drain_again || shard->stalled ||
+                 shard->stopping || checkpoint_pends(shard) || shard->log_held != 0;
+
+    return waits ? 0 : mr_wheel_quiet(&shard->expiries, mr_net_quiet(shard->net, QUIET_TICKS - 1));
+}
+
+/* With connections that say nothing: until the first timer, and not very long. */
+static int64_t quiet_patience(const struct mr_shard *shard, int64_t tick_ns)
+{
+    int64_t wait_ns = tick_ns + (int64_t)quiet_ticks(shard) * MR_NET_TICK_NS;
+    int64_t idle_ns = idle_patience(shard, tick_ns);
+
+    return idle_ns >= 0 && idle_ns < wait_ns ? idle_ns : wait_ns;
+}
+
+/* How long the loop may sleep.  `quiet`: it has just woken for nothing. */
+static int64_t shard_patience(const struct mr_shard *shard, int64_t submit_ns, bool quiet)
 {
     const struct mr_net_stats *net = mr_net_stats(shard->net);
     int64_t tick_ns = MR_NET_TICK_NS - (shard->now_ns - shard->start_ns) % MR_NET_TICK_NS;
     bool idle = net->open + net->lingering == 0 && shard->wills_first == NULL &&
                 shard->shared_first == NULL && !shard->stalled && !net->accept_waits &&
                 shard->keeps_count == 0 && !checkpoint_pends(shard) && shard->log_held == 0;
-    int64_t wait_ns = idle && !shard->stopping ? idle_patience(shard, tick_ns) : tick_ns;
+    int64_t wait_ns = tick_ns;
 
+    if (idle && !shard->stopping) {
+        wait_ns = idle_patience(shard, tick_ns);
+    } else if (MR_UNLIKELY(quiet)) {
+        wait_ns = quiet_patience(shard, tick_ns);
+    }
     if (MR_UNLIKELY(shard->mail_left || shard->foreign_left || shard->route_left ||
                     (shard->bring_left && !shard->stopping))) {
         return 0;
@@ -280,7 +307,8 @@ static bool shard_turn(struct mr_shard *shard, int64_t wait_ns, int64_t *next_ns
     mr_net_flush(shard->net);
     checkpoint_turn(shard);
     stall_note(shard);
-    *next_ns = shard_patience(shard, mr_lane_submit(shard->lane, shard->now_ns));
+    int64_t submit_ns = mr_lane_submit(shard->lane, shard->now_ns);
+    *next_ns = shard_patience(shard, submit_ns, count == 0 && !woken);
     shard_metrics_update(shard);
     return true;
 }

@@ -149,6 +149,14 @@ void mr_net_tick(struct mr_net *net, uint32_t tick)
     }
 }
 
+uint32_t mr_net_quiet(const struct mr_net *net, uint32_t most)
+{
+    if (net->stats.accept_waits || net->stats.paused != 0 || net->partial_first != 0) {
+        return 0;
+    }
+    return mr_wheel_quiet(&net->wheel, most);
+}
+
 void mr_net_set_read_max(struct mr_net *net, uint32_t bytes)
 {
     net->read_max = bytes == 0 || bytes > net->options.slab_bytes ? net->options.slab_bytes : bytes;

@@ -125,6 +125,11 @@ void mr_net_send_soon(struct mr_net *net);           /* what mr_conn_send_soon()
 void mr_net_flush(struct mr_net *net);               /* send what was queued in this turn */
 void mr_net_tick(struct mr_net *net, uint32_t tick); /* timers; accept again; close lingerers */
 
+/* So many ticks from the next one on, at most `most`, in which mr_net_tick() has nothing to do
+ * and no paused connection waits to be resumed.
+ */
+uint32_t mr_net_quiet(const struct mr_net *net, uint32_t most);
+
 /* Bytes read at once from a connection (0: the slab).  Small while the owner
  * cannot take more, so that what it refuses is small too.
  */

@@ -59,6 +59,21 @@ void mr_wheel_cancel(struct mr_wheel *wheel, struct mr_wheel_node *node)
     wheel->count -= 1;
 }
 
+/* A node of a later round ends it too early, which costs a look. */
+uint32_t mr_wheel_quiet(const struct mr_wheel *wheel, uint32_t most)
+{
+    uint32_t ticks = 0;
+
+    while (ticks < most) {
+        const struct mr_wheel_node *head = &wheel->slots[(wheel->tick + ticks) % MR_WHEEL_SLOTS];
+        if (head->next != head) {
+            break;
+        }
+        ticks += 1;
+    }
+    return ticks;
+}
+
 struct mr_wheel_node *mr_wheel_expired(struct mr_wheel *wheel, uint32_t now_tick)
 {
     /* After a long sleep one round sees every node; more would see them twice. */

@@ -39,6 +39,9 @@ void mr_wheel_set(struct mr_wheel *wheel, struct mr_wheel_node *node, uint32_t d
 /* Does nothing if it is not set.  A zeroed node is not set. */
 void mr_wheel_cancel(struct mr_wheel *wheel, struct mr_wheel_node *node);
 
+/* So many ticks from the next one on, at most `most`, in which nothing is due. */
+uint32_t mr_wheel_quiet(const struct mr_wheel *wheel, uint32_t most);
+
 /* Take out one node with due <= now_tick, NULL if there is none (any more). */
 struct mr_wheel_node *mr_wheel_expired(struct mr_wheel *wheel, uint32_t now_tick);
 

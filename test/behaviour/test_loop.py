@@ -1,11 +1,15 @@
-"""How sockets are served: by io_uring or without it, which one is chosen and what is said of it."""
+"""How sockets are served: by io_uring or without it, which one is chosen and what is said of it;
+and that clients that say nothing cost nothing."""
 
 import contextlib
+import pathlib
+import re
 import subprocess
+import time
 import unittest
 
 from harness import RELEASE, Gateway, cannot, program
-from wire import PUBACK, Wire, publish
+from wire import PUBACK, Wire, connect, publish
 
 BY_RING = r"component=net .*served by epoll, and what is sent leaves by io_uring"
 WITHOUT = r"component=net .*served by epoll alone: io_uring: "
@@ -31,6 +35,15 @@ def serves(test, gateway, devices=5, rounds=20):
             for wire in wires:
                 first, body = wire.read()
                 test.assertEqual((first >> 4, int.from_bytes(body[:2], "big")), (PUBACK, number))
+
+
+def sleeps(pid, name):
+    """How often the thread has gone to sleep."""
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        if (task / "comm").read_text().strip() == name:
+            status = (task / "status").read_text()
+            return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.M)[1])
+    raise AssertionError(f"there is no thread {name}")
 
 
 class Loop(unittest.TestCase):
@@ -75,6 +88,24 @@ class Loop(unittest.TestCase):
                 self.skipTest("there is no io_uring here")
             serves(self, gateway, rounds=200)
             gateway.wait_log("level=warn .*io_uring has failed")
+
+    def test_clients_that_say_nothing_let_the_shard_sleep(self):
+        with self.gateway("gateway: { shards: 1 }\n") as gateway, contextlib.ExitStack() as stack:
+            for i in range(20):
+                stack.enter_context(Wire(gateway.mqtt_port, f"d{i}"))
+            time.sleep(0.5)  # sleep: nothing happens, and that is what is looked at
+            before = sleeps(gateway.process.pid, "shard-0")
+            time.sleep(2)  # sleep: likewise
+            woke = sleeps(gateway.process.pid, "shard-0") - before
+            self.assertLess(woke, 20, "a shard with silent clients wakes all the time")
+            # Timers are as true as before: a client that is silent for too long is dropped.
+            silent = stack.enter_context(Wire(gateway.mqtt_port))
+            silent.send(connect("silent", keep_alive=1))
+            silent.read()
+            began = time.monotonic()
+            self.assertEqual(silent.sock.recv(1), b"")
+            self.assertGreaterEqual(time.monotonic() - began, 1.4)
+            serves(self, gateway, devices=2)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,21 @@ static void test_edges(void)
     mr_assert(mr_wheel_expired(&wheel, 100000) == NULL);
 }
 
+static void test_quiet(void)
+{
+    struct mr_wheel wheel;
+    struct mr_wheel_node node = {0};
+
+    mr_wheel_init(&wheel, UINT32_MAX - 5);
+    mr_assert(mr_wheel_quiet(&wheel, 20) == 20 && mr_wheel_quiet(&wheel, 0) == 0);
+    mr_wheel_set(&wheel, &node, UINT32_MAX - 5 + 7);
+    mr_assert(mr_wheel_quiet(&wheel, 20) == 7 && mr_wheel_quiet(&wheel, 3) == 3);
+    mr_assert(mr_wheel_expired(&wheel, UINT32_MAX - 5 + 6) == NULL);
+    mr_assert(mr_wheel_quiet(&wheel, 20) == 0);
+    mr_assert(mr_wheel_expired(&wheel, UINT32_MAX - 5 + 7) == &node);
+    mr_assert(mr_wheel_quiet(&wheel, 20) == 20);
+}
+
 static void test_wraps(void)
 {
     struct mr_wheel wheel;
@@ -93,6 +108,7 @@ int main(int argc, char **argv)
 
     printf("seed %llu\n", (unsigned long long)seed);
     test_edges();
+    test_quiet();
     test_wraps();
     test_random_walk(seed);
     return 0;
