@@ -95,6 +95,32 @@ static void test_the_beginning_may_fail(void)
     world_close(&w);
 }
 
+/* What only the operator can change is said, and it goes on when that is done. */
+static void test_says_why_it_cannot_begin(void)
+{
+    static rd_kafka_resp_err_t refusals[REFUSED_STARTS];
+    int64_t until_ns = mr_clock_mono_ns() + WAIT_S * (int64_t)1000000000;
+    struct world w;
+
+    exactly_open(&w);
+    for (int i = 0; i < REFUSED_STARTS; i++) {
+        refusals[i] = RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT;
+    }
+    rd_kafka_mock_push_request_errors_array(w.cluster, API_INIT_PRODUCER_ID, REFUSED_STARTS,
+                                            refusals);
+    world_start(&w);
+    while (strstr(stats_of(&w).last_error, "transaction.timeout.ms") == NULL) {
+        mr_assert(mr_clock_mono_ns() < until_ns);
+        usleep(10000); /* sleep: the state tells nobody when it changes */
+    }
+    mr_assert(!stats_of(&w).up && lines_away == 1);
+    append_some(&w, 100);
+    rd_kafka_mock_clear_request_errors(w.cluster, API_INIT_PRODUCER_ID);
+    wait_settled(&w);
+    wait_up(&w, true);
+    world_close(&w);
+}
+
 /* After a stop the position is found, and what is settled does not come again. */
 static void test_goes_on_at_the_position(void)
 {
@@ -290,6 +316,7 @@ int main(void)
     setvbuf(stdout, NULL, _IONBF, 0);
     mr_log_set_writer(count_lines);
     test_the_beginning_may_fail();
+    test_says_why_it_cannot_begin();
     test_goes_on_at_the_position();
     test_an_answer_that_takes_long();
     test_a_commit_that_did_not_hold();

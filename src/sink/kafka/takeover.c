@@ -236,6 +236,23 @@ static void tx_reopen(struct kafka *k, int64_t now_ns)
     }
 }
 
+/* Why no transaction can be begun, unless that was said: nothing else fails, so nobody would. */
+static void say_not_begun(struct kafka *k, rd_kafka_resp_err_t err)
+{
+    char text[TEXT_MAX];
+
+    if (err == RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT) {
+        snprintf(text, sizeof(text),
+                 "transaction.timeout.ms in kafka_options is more than the brokers allow "
+                 "(transaction.max.timeout.ms, 15 minutes by default); lower the one, or raise the "
+                 "other");
+        tx_blocked(k, text);
+    } else if (!k->tx.fenced && !k->may_write_nothing &&
+               err != RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED) {
+        tx_blocked(k, k->tx.reason);
+    }
+}
+
 static void tx_init_step(struct kafka *k, int64_t now_ns)
 {
     struct mr_error why;
@@ -243,7 +260,10 @@ static void tx_init_step(struct kafka *k, int64_t now_ns)
     rd_kafka_error_t *error = rd_kafka_init_transactions(k->rk, INIT_MS);
     mr_sink_tick_at(k->port, now_ns);
     if (error != NULL) {
-        (void)mr_tx_failed(k, error, "the transactions could not be initialised");
+        rd_kafka_resp_err_t err = rd_kafka_error_code(error);
+        if (mr_tx_failed(k, error, "the transactions could not be initialised")) {
+            say_not_begun(k, err);
+        }
         return;
     }
     if (mr_finder_begin(k, &why) != MR_OK) {
