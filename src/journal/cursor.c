@@ -77,12 +77,20 @@ static void slot_put(const struct mr_cursor *cursor, uint64_t generation,
     mr_put_u32(out + SLOT_CRC_AT, mr_crc32c(0, out, SLOT_CRC_AT));
 }
 
-static bool slot_valid(const uint8_t slot[MR_CURSOR_SLOT_BYTES])
+static bool slot_whole(const uint8_t slot[MR_CURSOR_SLOT_BYTES])
 {
     return memcmp(slot, "MRCU", 4) == 0 &&
-           mr_get_u32(slot + SLOT_CRC_AT) == mr_crc32c(0, slot, SLOT_CRC_AT) &&
-           mr_get_u16(slot + SLOT_VERSION_AT) <= MR_FORMAT_VERSION &&
-           slot[SLOT_NAME_LEN_AT] <= MR_CURSOR_NAME_MAX;
+           mr_get_u32(slot + SLOT_CRC_AT) == mr_crc32c(0, slot, SLOT_CRC_AT);
+}
+
+static bool slot_is_newer(const uint8_t slot[MR_CURSOR_SLOT_BYTES])
+{
+    return slot_whole(slot) && mr_get_u16(slot + SLOT_VERSION_AT) > MR_FORMAT_VERSION;
+}
+
+static bool slot_valid(const uint8_t slot[MR_CURSOR_SLOT_BYTES])
+{
+    return slot_whole(slot) && slot[SLOT_NAME_LEN_AT] <= MR_CURSOR_NAME_MAX;
 }
 
 static uint64_t slot_pos(uint32_t index, uint32_t copy)
@@ -138,6 +146,25 @@ static void slot_load(struct mr_journal *journal, uint32_t index, const uint8_t 
     cursor->used = true;
 }
 
+/* What a newer version wrote is refused as a whole: taken for damaged, its bridges would begin
+ * anew.
+ */
+static enum mr_err slots_load(struct mr_journal *journal, const uint8_t *bytes, const char *path,
+                              struct mr_error *why)
+{
+    for (uint32_t i = 0; i < 2 * MR_CURSORS_MAX; i++) {
+        if (slot_is_newer(bytes + (size_t)i * MR_CURSOR_SLOT_BYTES)) {
+            return mr_error_set(why, MR_ERR_CONFIG,
+                                "%s: written by a newer millrace; use that version", path);
+        }
+    }
+    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+        slot_load(journal, i, bytes + slot_pos(i, 0), bytes + slot_pos(i, 1));
+    }
+    mr_cursors_link_live(journal);
+    return MR_OK;
+}
+
 static enum mr_err cursors_load(struct mr_journal *journal, const char *path, struct mr_error *why)
 {
     uint8_t *bytes = mr_alloc(CURSOR_FILE_BYTES);
@@ -153,10 +180,11 @@ static enum mr_err cursors_load(struct mr_journal *journal, const char *path, st
         mr_log(MR_LOG_ERROR, "journal", "%s: %s is cut short; missing cursors begin anew",
                journal->name, path);
     }
-    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
-        slot_load(journal, i, bytes + slot_pos(i, 0), bytes + slot_pos(i, 1));
+    err = slots_load(journal, bytes, path, why);
+    if (err != MR_OK) {
+        mr_free(bytes);
+        return err;
     }
-    mr_cursors_link_live(journal);
     /* Written again for the same reason as in recover.c: after a failed sync the
      * page cache may hold what the medium does not.
      */

@@ -441,6 +441,38 @@ static void rewrite(const char *path, uint64_t pos, const void *bytes, size_t le
     mr_file_close(&file);
 }
 
+/* A cursor that a newer version wrote is neither read nor taken for damaged. */
+static void test_newer_cursors_are_refused(void)
+{
+    uint8_t slot[MR_CURSOR_SLOT_BYTES];
+    uint8_t before[MR_CURSOR_SLOT_BYTES];
+    struct mr_cursor *cursor;
+    struct mr_error why;
+    struct mr_file file;
+    size_t got = 0;
+    bool is_new;
+
+    start();
+    mr_assert(open_again(NULL, &why) == MR_OK);
+    mr_assert(mr_cursor_open(journal, "one", 0, MR_START_OLDEST, &cursor, &is_new, &why) == MR_OK);
+    close_journal();
+    mr_assert(mr_file_open(&file, "/j/cursors", MR_FILE_READ, NULL) == MR_OK);
+    mr_assert(mr_file_read(&file, before, sizeof(before), 0, &got) == MR_OK);
+    mr_file_close(&file);
+    mr_assert(got == sizeof(before) && memcmp(before, "MRCU", 4) == 0);
+    memcpy(slot, before, sizeof(slot));
+    mr_put_u16(slot + 4, MR_FORMAT_VERSION + 1);
+    mr_put_u32(slot + sizeof(slot) - 4, mr_crc32c(0, slot, sizeof(slot) - 4));
+    rewrite("/j/cursors", 0, slot, sizeof(slot));
+    mr_assert(open_again(NULL, &why) == MR_ERR_CONFIG && strstr(why.text, "newer") != NULL);
+    rewrite("/j/cursors", 0, before, sizeof(before));
+    mr_assert(open_again(NULL, &why) == MR_OK);
+    mr_assert(mr_cursor_open(journal, "one", 0, MR_START_NOW, &cursor, &is_new, &why) == MR_OK);
+    mr_assert(!is_new);
+    close_journal();
+    stop();
+}
+
 static void test_foreign_and_newer_files_are_refused(void)
 {
     struct mr_segment_header header;
@@ -706,6 +738,7 @@ int main(int argc, char **argv)
     test_first_batch_of_first_commit();
     test_cursor_beyond_the_end();
     test_one_copy_of_a_cursor_is_enough();
+    test_newer_cursors_are_refused();
     test_foreign_and_newer_files_are_refused();
     test_power_cut_behind_a_new_epoch();
     test_crash_loop(true);
