@@ -141,14 +141,20 @@ struct dead_store {
     struct mr_bridge *owner; /* whose wake the lane rings; the others have readers */
 };
 
+/* Which event a letter is of.  The time tells those of another journal, whose seqs are the same. */
+struct letter_of {
+    uint64_t seq;
+    int64_t received_us;
+};
+
 /* A lane's part in it. */
 struct dead {
     struct dead_store *store;
     struct mr_journal *journal; /* the store's, once it is used; NULL until then */
     struct mr_lane *lane;
-    struct mr_reader *rung; /* never read: it rings when letters are durable */
-    uint64_t seq_last;      /* appended */
-    uint64_t *known;        /* seqs above the cursor that are there already */
+    struct mr_reader *rung;  /* never read: it rings when letters are durable */
+    uint64_t seq_last;       /* appended */
+    struct letter_of *known; /* events above the cursor whose letters are there already */
     size_t known_count;
     size_t known_room;
     size_t known_sorted; /* so many are in order; the others are of this pass */

@@ -18,8 +18,9 @@
  * tries again every second.  It does not drop.
  *
  * The bridge may offer an event again: after a failure, or because the cursor was a
- * little behind at a crash.  So the seqs of the letters above the cursor are known
- * (read back when the journal is opened), and no letter is written twice.
+ * little behind at a crash.  So the letters of events above the cursor are known
+ * (read back when the journal is opened), and no letter is written twice.  Letters outlive
+ * the journal: those of one that was replaced have the same seqs, but not the same times.
  */
 #include "pipeline/bridge_internal.h"
 
@@ -33,12 +34,15 @@ enum {
     DEAD_RECORD_EXTRA = 300 * 1024, /* names and reason beside the event */
 };
 
-static int seq_compare(const void *a, const void *b)
+static int known_order(const void *a, const void *b)
 {
-    uint64_t x = *(const uint64_t *)a;
-    uint64_t y = *(const uint64_t *)b;
+    const struct letter_of *x = a;
+    const struct letter_of *y = b;
 
-    return x < y ? -1 : x > y;
+    if (x->seq != y->seq) {
+        return x->seq < y->seq ? -1 : 1;
+    }
+    return x->received_us < y->received_us ? -1 : x->received_us > y->received_us;
 }
 
 /* Forget what the cursor has passed. */
@@ -49,7 +53,7 @@ static void known_prune(struct mr_bridge *b)
     size_t kept_sorted = 0;
 
     for (size_t i = 0; i < dead->known_count; i++) {
-        if (dead->known[i] > b->seq_cursor) {
+        if (dead->known[i].seq > b->seq_cursor) {
             dead->known[kept++] = dead->known[i];
             kept_sorted += i < dead->known_sorted;
         }
@@ -59,7 +63,7 @@ static void known_prune(struct mr_bridge *b)
 }
 
 /* Grows only with what is above the cursor, hence in flight. */
-static void known_add(struct mr_bridge *b, uint64_t seq)
+static void known_add(struct mr_bridge *b, uint64_t seq, int64_t received_us)
 {
     struct dead *dead = &b->dead;
 
@@ -70,13 +74,15 @@ static void known_add(struct mr_bridge *b, uint64_t seq)
             dead->known = mr_realloc(dead->known, dead->known_room * sizeof(*dead->known));
         }
     }
-    dead->known[dead->known_count++] = seq;
+    dead->known[dead->known_count++] = (struct letter_of){.seq = seq, .received_us = received_us};
 }
 
-static bool known_has(const struct dead *dead, uint64_t seq)
+static bool known_has(const struct dead *dead, const struct mr_event *event)
 {
+    const struct letter_of of = {.seq = event->seq, .received_us = event->received_us};
+
     return dead->known_sorted != 0 &&
-           bsearch(&seq, dead->known, dead->known_sorted, sizeof(seq), seq_compare) != NULL;
+           bsearch(&of, dead->known, dead->known_sorted, sizeof(of), known_order) != NULL;
 }
 
 /* From here on what comes may have come before. */
@@ -84,7 +90,7 @@ void mr_dead_rewind(struct mr_bridge *b)
 {
     known_prune(b);
     if (b->dead.known_count > 1) {
-        qsort(b->dead.known, b->dead.known_count, sizeof(*b->dead.known), seq_compare);
+        qsort(b->dead.known, b->dead.known_count, sizeof(*b->dead.known), known_order);
     }
     b->dead.known_sorted = b->dead.known_count;
 }
@@ -93,7 +99,7 @@ static void recall(struct mr_bridge *b, const struct mr_event *letter)
 {
     if (letter->raw.dead_seq > b->seq_cursor && letter->raw.dead_lane == b->options.lane &&
         mr_span_is(letter->raw.dead_bridge, mr_bridge_identity(b))) {
-        known_add(b, letter->raw.dead_seq);
+        known_add(b, letter->raw.dead_seq, letter->received_us);
     }
 }
 
@@ -256,7 +262,7 @@ static enum mr_err dead_append(struct mr_bridge *b, const struct mr_event *event
                b->name, event->seq, b->options.lane, reason);
         b->dead.seq_last = appended.seq;
         *dead_seq = appended.seq;
-        known_add(b, event->seq);
+        known_add(b, event->seq, event->received_us);
         return MR_OK;
     case MR_ERR_FULL:
         if (mr_lane_state(b->dead.lane) == MR_LANE_FULL) {
@@ -291,7 +297,7 @@ enum mr_err mr_dead_letter(struct mr_bridge *b, const struct mr_event *event, co
             return MR_ERR_IO;
         }
     }
-    if (known_has(&b->dead, event->seq)) {
+    if (known_has(&b->dead, event)) {
         *dead_seq = b->dead.seq_last; /* if it is of this run, it may not be durable yet */
         return MR_OK;
     }

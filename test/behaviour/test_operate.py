@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import unittest
 import urllib.request
 
@@ -243,6 +244,18 @@ class DeadLetters(unittest.TestCase):
             gateway.wait_drained("kafka")
             dlq(gateway, "drop", "kafka", "--topic", "two", "--yes")
             operate(gateway, "seek", "kafka", "--to", "oldest", "--yes")
+            gateway.wait_drained("kafka")
+            self.assertEqual([one["topic"] for one in letters(gateway)], ["one", "two"])
+
+    def test_letters_of_a_journal_that_was_replaced_take_nobodys_place(self):
+        with Gateway(kafka_bridge("anew_${topic[1]}")) as gateway:
+            published(gateway, "one", [1])
+            gateway.wait_drained("kafka")
+            gateway.stop()
+            for folder in ("journal", "sessions"):
+                shutil.rmtree(gateway.data / folder)
+            gateway.start()
+            published(gateway, "two", [2])
             gateway.wait_drained("kafka")
             self.assertEqual([one["topic"] for one in letters(gateway)], ["one", "two"])
 
