@@ -10,10 +10,6 @@
  * LMDB readers see the last transaction and never wait for the writer, so the owner
  * may look up a message while a delta is being written.
  *
- * What the rows look like has a version, in a table of its own.  A store without one is of
- * version 1.  Rows of older versions are read as they are; whoever opens a store writes his
- * own version first, so that an older program refuses what it could not read.
- *
  * Rejected: writing through MDB_WRITEMAP or without sync.  One flush per checkpoint is
  * nothing, and a torn tree would cost every session.
  *
@@ -22,158 +18,22 @@
  *   (1) sealed => the delta `other` belongs to the writer until `written`.
  *   (2) Keys have at most MR_STORE_KEY_MAX bytes; LMDB allows 511.
  */
-#include "store/store.h"
+#include "store/store_internal.h"
 
 #include "base/bytes.h"
 #include "base/log.h"
 #include "os/file.h"
 
-#include <errno.h>
-#include <lmdb.h>
 #include <stdio.h>
 
 enum {
     DELTA_FIRST_BYTES = 64 << 10,
-    STORE_VERSION = 2, /* 1: without a version, and no names in messages */
-    OP_BYTES = 12,     /* table, op, key length (u16), value length (u32), zero (u32) */
+    OP_BYTES = 12, /* table, op, key length (u16), value length (u32), zero (u32) */
     OP_PUT = 1,
     OP_DELETE = 2,
-    RETRY_NS = 1000000000,
     SAY_EVERY_US = 60000000,
 };
 static const uint64_t map_bytes_default = UINT64_C(64) << 30;
-
-static const char *const table_names[MR_STORE_TABLES] = {
-    [MR_STORE_VECTOR] = "vector",
-    [MR_STORE_SESSIONS] = "sessions",
-    [MR_STORE_SUBSCRIPTIONS] = "subscriptions",
-    [MR_STORE_DELIVERIES] = "deliveries",
-    [MR_STORE_MESSAGES] = "messages",
-    [MR_STORE_RETAINED] = "retained",
-};
-
-struct delta {
-    uint8_t *bytes;
-    size_t used;
-    size_t capacity;
-};
-
-struct mr_store {
-    MDB_env *env;
-    MDB_dbi tables[MR_STORE_TABLES];
-    MDB_txn *reading; /* the owner's snapshot; NULL: none yet */
-    bool is_reading;
-    struct delta gathering;
-    struct delta sealed;
-    bool is_sealed; /* owner */
-    struct mr_thread *thread;
-    struct mr_wake wake;
-    struct mr_wake *owner;
-    _Atomic bool submitted;
-    _Atomic bool written;
-    _Atomic bool failing;
-    _Atomic bool stopping;
-    char path[512];
-};
-
-/* ---- open ---- */
-
-/* The version of the rows; 1: none is told.  A negative number: LMDB's error. */
-static int version_read(MDB_txn *txn, MDB_dbi format, uint32_t *out)
-{
-    static char name[] = "version";
-    MDB_val key = {.mv_size = sizeof(name) - 1, .mv_data = name};
-    MDB_val value;
-    int rc = mdb_get(txn, format, &key, &value);
-
-    *out = rc == 0 && value.mv_size == 4 ? mr_get_u32(value.mv_data) : 1;
-    return rc == MDB_NOTFOUND ? 0 : rc;
-}
-
-static int version_write(MDB_txn *txn, MDB_dbi format)
-{
-    static char name[] = "version";
-    uint8_t bytes[4];
-    MDB_val key = {.mv_size = sizeof(name) - 1, .mv_data = name};
-    MDB_val value = {.mv_size = sizeof(bytes), .mv_data = bytes};
-
-    mr_put_u32(bytes, STORE_VERSION);
-    return mdb_put(txn, format, &key, &value, 0);
-}
-
-/* Open the tables, made if they are not there, and make the store one of our version; *version is
- * what it was.  Of a newer one nothing is touched.
- */
-static int tables_open(struct mr_store *store, MDB_txn *txn, uint32_t *version)
-{
-    MDB_dbi format;
-    int rc = mdb_dbi_open(txn, "format", MDB_CREATE, &format);
-
-    if (rc == 0) {
-        rc = version_read(txn, format, version);
-    }
-    if (rc != 0 || *version > STORE_VERSION) {
-        return rc;
-    }
-    for (int i = 0; i < MR_STORE_TABLES && rc == 0; i++) {
-        rc = mdb_dbi_open(txn, table_names[i], MDB_CREATE, &store->tables[i]);
-    }
-    return rc == 0 && *version < STORE_VERSION ? version_write(txn, format) : rc;
-}
-
-/* Not the configuration is at fault when the disk has no room, or fails. */
-static enum mr_err open_failed(const struct mr_store *store, int rc, struct mr_error *why)
-{
-    bool damaged = rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_INVALID;
-    enum mr_err err = damaged                        ? MR_ERR_CORRUPT
-                      : rc == ENOSPC || rc == EDQUOT ? MR_ERR_FULL
-                      : rc == EIO                    ? MR_ERR_IO
-                                                     : MR_ERR_CONFIG;
-
-    return mr_error_set(why, err, "%s: the session store cannot be opened: %s; %s", store->path,
-                        mdb_strerror(rc),
-                        damaged ? "move the folder away to start without it; the journal still "
-                                  "has what was not settled"
-                        : err == MR_ERR_FULL ? "make room on the disk"
-                                             : "check the folder and the disk");
-}
-
-static enum mr_err store_env_open(struct mr_store *store, const struct mr_store_options *options,
-                                  struct mr_error *why)
-{
-    MDB_txn *txn = NULL;
-    uint32_t version = 0;
-    int rc = mdb_env_create(&store->env);
-
-    if (rc == 0) {
-        rc = mdb_env_set_maxdbs(store->env, MR_STORE_TABLES + 1);
-    }
-    if (rc == 0) {
-        rc = mdb_env_set_mapsize(store->env,
-                                 options->bytes_max != 0 ? options->bytes_max : map_bytes_default);
-    }
-    if (rc == 0) {
-        rc = mdb_env_open(store->env, store->path, MDB_NOTLS, 0600);
-    }
-    if (rc == 0) {
-        rc = mdb_txn_begin(store->env, NULL, 0, &txn);
-    }
-    if (rc == 0) {
-        rc = tables_open(store, txn, &version);
-    }
-    if (rc == 0 && version <= STORE_VERSION) {
-        rc = mdb_txn_commit(txn);
-    } else if (txn != NULL) {
-        mdb_txn_abort(txn);
-    }
-    if (version > STORE_VERSION) {
-        return mr_error_set(why, MR_ERR_CONFIG,
-                            "%s: the session store was written by a newer millrace (format %u, "
-                            "this one knows %u); use that version",
-                            store->path, version, (unsigned)STORE_VERSION);
-    }
-    return rc == 0 ? MR_OK : open_failed(store, rc, why);
-}
 
 /* ---- writing ---- */
 
@@ -210,12 +70,23 @@ static int delta_write(const struct mr_store *store, const struct delta *delta)
     return rc;
 }
 
+static void owner_ring(const struct mr_store *store)
+{
+    if (store->owner != NULL) {
+        mr_wake_ring(store->owner);
+    }
+}
+
 /* Try once to write what was submitted.  False: it could not be written. */
 static bool store_write(struct mr_store *store)
 {
     static struct mr_log_limit limit;
     uint64_t held = 0;
 
+    if (store_is_given_up(store)) {
+        owner_ring(store); /* once a second: he may not have been able to open it */
+        return false;
+    }
     int rc = delta_write(store, &store->sealed);
     if (rc != 0) {
         if (mr_log_allowed(&limit, SAY_EVERY_US, &held)) {
@@ -226,14 +97,16 @@ static bool store_write(struct mr_store *store)
                 store->path, mdb_strerror(rc));
         }
         atomic_store_explicit(&store->failing, true, memory_order_relaxed);
+        if (store_env_is_given_up(store)) {
+            atomic_store_explicit(&store->given_up, true, memory_order_release);
+            owner_ring(store);
+        }
         return false;
     }
     atomic_store_explicit(&store->failing, false, memory_order_relaxed);
     atomic_store_explicit(&store->submitted, false, memory_order_relaxed);
     atomic_store_explicit(&store->written, true, memory_order_release);
-    if (store->owner != NULL) {
-        mr_wake_ring(store->owner);
-    }
+    owner_ring(store);
     return true;
 }
 
@@ -247,7 +120,7 @@ static void store_run(void *arg)
         if (atomic_load_explicit(&store->submitted, memory_order_acquire)) {
             failed = !store_write(store);
         }
-        (void)mr_wake_wait(&store->wake, failed ? RETRY_NS : -1);
+        (void)mr_wake_wait(&store->wake, failed ? STORE_RETRY_NS : -1);
     }
 }
 
@@ -269,7 +142,8 @@ enum mr_err mr_store_open(struct mr_store **out, const struct mr_store_options *
     memcpy(store->path, options->path, strlen(options->path) + 1);
     store->owner = options->owner;
     store->wake.fd = -1;
-    err = store_env_open(store, options, why);
+    store->bytes_max = options->bytes_max != 0 ? options->bytes_max : map_bytes_default;
+    err = store_env_open(store, why);
     if (err == MR_OK && mr_dir_sync(store->path) != MR_OK) { /* its file has to stay */
         err = mr_error_set(why, MR_ERR_IO, "%s: cannot be flushed: %s; check the disk", store->path,
                            mr_file_last_cause());
@@ -303,19 +177,20 @@ void mr_store_close(struct mr_store *store)
         mr_wake_ring(&store->wake);
         mr_thread_join(store->thread);
     }
+    store->thread = NULL;
     store->owner = NULL;
+    mr_store_read_end(store);
+    if (store_is_given_up(store)) {
+        store->reopen_ns = 0;
+        store_reopen(store);
+    }
     if (atomic_load_explicit(&store->submitted, memory_order_acquire)) {
         (void)store_write(store);
     }
     if (store->wake.fd >= 0) {
         mr_wake_close(&store->wake);
     }
-    if (store->reading != NULL) {
-        mdb_txn_abort(store->reading);
-    }
-    if (store->env != NULL) {
-        mdb_env_close(store->env);
-    }
+    store_env_close(store);
     mr_free(store->gathering.bytes);
     mr_free(store->sealed.bytes);
     mr_free(store);
@@ -324,7 +199,7 @@ void mr_store_close(struct mr_store *store)
 bool mr_store_clear(struct mr_store *store)
 {
     MDB_txn *txn = NULL;
-    int rc = mdb_txn_begin(store->env, NULL, 0, &txn);
+    int rc = store->env == NULL ? MDB_PANIC : mdb_txn_begin(store->env, NULL, 0, &txn);
 
     for (int i = 0; i < MR_STORE_TABLES && rc == 0; i++) {
         rc = mdb_drop(txn, store->tables[i], 0);
@@ -420,6 +295,9 @@ bool mr_store_is_failing(const struct mr_store *store)
 
 bool mr_store_take_written(struct mr_store *store)
 {
+    if (MR_UNLIKELY(store_is_given_up(store)) && !store->is_reading) {
+        store_reopen(store);
+    }
     if (!atomic_load_explicit(&store->written, memory_order_acquire)) {
         return false;
     }
@@ -440,6 +318,12 @@ static int reading_begin(struct mr_store *store)
 
     if (store->is_reading) {
         return 0;
+    }
+    if (MR_UNLIKELY(store_is_given_up(store))) {
+        store_reopen(store);
+    }
+    if (MR_UNLIKELY(store->env == NULL)) {
+        return MDB_PANIC;
     }
     if (store->reading == NULL) {
         rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &store->reading);

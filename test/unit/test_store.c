@@ -296,6 +296,66 @@ static void test_no_room_at_the_first_start(void)
     }
 }
 
+/* Submit until it has been written; what is read meanwhile is as before. */
+static void submit_till_written(struct mr_store *store)
+{
+    bool written = false;
+
+    for (int tries = 0; !written; tries++) {
+        mr_assert(tries < 10);
+        mr_store_submit(store);
+        written = mr_store_take_written(store);
+        if (!written) {
+            check(store);
+        }
+    }
+}
+
+/* Whichever call to the disk fails in a transaction, its last one too, by which LMDB gives up its
+ * environment: all can be read on, and the same delta is written later.
+ */
+static void test_disk_that_fails_for_a_while(void)
+{
+    static const int faults[] = {EIO, ENOSPC, 0};
+
+    for (size_t i = 0; i < MR_COUNT_OF(faults); i++) {
+        bool failed = true;
+        for (int nth = 1; failed; nth++) {
+            folder_make();
+            struct mr_store *store = store_open(true, 0, NULL);
+            put(store, MR_STORE_SESSIONS, 7, 1);
+            model[MR_STORE_SESSIONS][7] = 1;
+            mr_store_seal(store);
+            submit_till_written(store);
+            check(store);
+            put(store, MR_STORE_SESSIONS, 7, 2);
+            put(store, MR_STORE_MESSAGES, 1, 3);
+            mr_store_seal(store);
+            calls_left = nth;
+            call_errno = faults[i];
+            mr_store_submit(store);
+            failed = calls_left < 0;
+            calls_left = -1;
+            mr_assert(failed || nth > 2);
+            if (failed) {
+                mr_assert(!mr_store_take_written(store) && mr_store_is_failing(store));
+                check(store);
+                submit_till_written(store);
+            } else {
+                mr_assert(mr_store_take_written(store));
+            }
+            model[MR_STORE_SESSIONS][7] = 2;
+            model[MR_STORE_MESSAGES][1] = 3;
+            check(store);
+            mr_store_close(store);
+            store = store_open(true, 0, NULL);
+            check(store);
+            mr_store_close(store);
+            folder_remove();
+        }
+    }
+}
+
 /* Read the version of the store in `folder` (0: it has none) and write another one; 0: none. */
 static uint32_t version_swap(uint32_t version)
 {
@@ -356,6 +416,7 @@ static void test_versions(void)
 
 int main(void)
 {
+    test_disk_that_fails_for_a_while();
     test_versions();
     test_model();
     test_thread();

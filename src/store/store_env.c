@@ -1,0 +1,171 @@
+/* store_env.c - LMDB's environment: opened, and opened again; see store_internal.h.
+ *
+ * DESIGN
+ *
+ * What the rows look like has a version, in a table of its own.  A store without one is of
+ * version 1.  Rows of older versions are read as they are; whoever opens a store writes his
+ * own version first, so that an older program refuses what it could not read.
+ *
+ * When the last write of a transaction fails, LMDB gives up its environment: it neither
+ * reads nor writes any more (MDB_PANIC), although what it had is whole.  Then the writer keeps
+ * off, and the owner opens it again, at a moment when he reads nothing, twice a second at most.
+ */
+#include "store/store_internal.h"
+
+#include "base/bytes.h"
+#include "os/clock.h"
+
+#include <errno.h>
+
+enum { STORE_VERSION = 2 }; /* 1: without a version, and no names in messages */
+
+static const char *const table_names[MR_STORE_TABLES] = {
+    [MR_STORE_VECTOR] = "vector",
+    [MR_STORE_SESSIONS] = "sessions",
+    [MR_STORE_SUBSCRIPTIONS] = "subscriptions",
+    [MR_STORE_DELIVERIES] = "deliveries",
+    [MR_STORE_MESSAGES] = "messages",
+    [MR_STORE_RETAINED] = "retained",
+};
+
+/* The version of the rows; 1: none is told.  A negative number: LMDB's error. */
+static int version_read(MDB_txn *txn, MDB_dbi format, uint32_t *out)
+{
+    static char name[] = "version";
+    MDB_val key = {.mv_size = sizeof(name) - 1, .mv_data = name};
+    MDB_val value;
+    int rc = mdb_get(txn, format, &key, &value);
+
+    *out = rc == 0 && value.mv_size == 4 ? mr_get_u32(value.mv_data) : 1;
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static int version_write(MDB_txn *txn, MDB_dbi format)
+{
+    static char name[] = "version";
+    uint8_t bytes[4];
+    MDB_val key = {.mv_size = sizeof(name) - 1, .mv_data = name};
+    MDB_val value = {.mv_size = sizeof(bytes), .mv_data = bytes};
+
+    mr_put_u32(bytes, STORE_VERSION);
+    return mdb_put(txn, format, &key, &value, 0);
+}
+
+/* Open the tables, made if they are not there, and make the store one of our version; *version is
+ * what it was.  Of a newer one nothing is touched.
+ */
+static int tables_open(struct mr_store *store, MDB_txn *txn, uint32_t *version)
+{
+    MDB_dbi format;
+    int rc = mdb_dbi_open(txn, "format", MDB_CREATE, &format);
+
+    if (rc == 0) {
+        rc = version_read(txn, format, version);
+    }
+    if (rc != 0 || *version > STORE_VERSION) {
+        return rc;
+    }
+    for (int i = 0; i < MR_STORE_TABLES && rc == 0; i++) {
+        rc = mdb_dbi_open(txn, table_names[i], MDB_CREATE, &store->tables[i]);
+    }
+    return rc == 0 && *version < STORE_VERSION ? version_write(txn, format) : rc;
+}
+
+/* Not the configuration is at fault when the disk has no room, or fails. */
+static enum mr_err open_failed(const struct mr_store *store, int rc, struct mr_error *why)
+{
+    bool damaged = rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_INVALID;
+    enum mr_err err = damaged                        ? MR_ERR_CORRUPT
+                      : rc == ENOSPC || rc == EDQUOT ? MR_ERR_FULL
+                      : rc == EIO                    ? MR_ERR_IO
+                                                     : MR_ERR_CONFIG;
+
+    return mr_error_set(why, err, "%s: the session store cannot be opened: %s; %s", store->path,
+                        mdb_strerror(rc),
+                        damaged ? "move the folder away to start without it; the journal still "
+                                  "has what was not settled"
+                        : err == MR_ERR_FULL ? "make room on the disk"
+                                             : "check the folder and the disk");
+}
+
+enum mr_err store_env_open(struct mr_store *store, struct mr_error *why)
+{
+    MDB_txn *txn = NULL;
+    uint32_t version = 0;
+    int rc = mdb_env_create(&store->env);
+
+    if (rc == 0) {
+        rc = mdb_env_set_maxdbs(store->env, MR_STORE_TABLES + 1);
+    }
+    if (rc == 0) {
+        rc = mdb_env_set_mapsize(store->env, store->bytes_max);
+    }
+    if (rc == 0) {
+        rc = mdb_env_open(store->env, store->path, MDB_NOTLS, 0600);
+    }
+    if (rc == 0) {
+        rc = mdb_txn_begin(store->env, NULL, 0, &txn);
+    }
+    if (rc == 0) {
+        rc = tables_open(store, txn, &version);
+    }
+    if (rc == 0 && version <= STORE_VERSION) {
+        rc = mdb_txn_commit(txn);
+    } else if (txn != NULL) {
+        mdb_txn_abort(txn);
+    }
+    if (version > STORE_VERSION) {
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "%s: the session store was written by a newer millrace (format %u, "
+                            "this one knows %u); use that version",
+                            store->path, version, (unsigned)STORE_VERSION);
+    }
+    return rc == 0 ? MR_OK : open_failed(store, rc, why);
+}
+
+void store_env_close(struct mr_store *store)
+{
+    if (store->reading != NULL) {
+        mdb_txn_abort(store->reading);
+        store->reading = NULL;
+    }
+    if (store->env != NULL) {
+        mdb_env_close(store->env);
+        store->env = NULL;
+    }
+}
+
+void store_reopen(struct mr_store *store)
+{
+    int64_t now_ns = mr_clock_mono_ns();
+    struct mr_error why = {.text = ""};
+
+    mr_assert(!store->is_reading);
+    if (now_ns < store->reopen_ns) {
+        return;
+    }
+    store->reopen_ns = now_ns + STORE_RETRY_NS / 2;
+    store_env_close(store);
+    if (store_env_open(store, &why) == MR_OK) {
+        /* The writer is not rung: until he tries again, and perhaps fails, all can be read. */
+        atomic_store_explicit(&store->given_up, false, memory_order_release);
+    } else {
+        store_env_close(store);
+    }
+}
+
+bool store_is_given_up(const struct mr_store *store)
+{
+    return atomic_load_explicit(&store->given_up, memory_order_acquire);
+}
+
+bool store_env_is_given_up(const struct mr_store *store)
+{
+    MDB_txn *txn = NULL;
+    int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+
+    if (rc == 0) {
+        mdb_txn_abort(txn);
+    }
+    return rc == MDB_PANIC;
+}
