@@ -290,7 +290,7 @@ static bool is_hidden(struct mr_shard *shard, const struct session *session,
     if (MR_LIKELY(!asked->guarded && !asked->sourced)) {
         return false;
     }
-    bool hidden = !kept_read(shard, kept, &message) ||
+    bool hidden = kept_read(shard, kept, &message) != MR_OK ||
                   (asked->guarded && !access_may(shard, session, message.topic, MR_ACL_READ)) ||
                   (asked->sourced && !access_source_may(shard, &message));
     kept_read_end(shard);

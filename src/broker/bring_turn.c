@@ -43,18 +43,23 @@ static enum mr_err brought_send(struct client *client, const struct bringing *br
     if (!deliver_may_bring(client, one->qos)) {
         return MR_ERR_FULL;
     }
-    enum mr_err err = MR_OK;
-    if (kept_read(shard, one->kept, &message) &&
-        (MR_LIKELY(bringing->acl_version == shard->acl_version) ||
-         rules_let(shard, bringing->session, &message))) {
-        if (message.props.len != 0 &&
-            mr_mqtt_props_decode(message.props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props,
-                                 &why) == MR_OK) {
-            outgoing.props = &props;
+    enum mr_err err = kept_read(shard, one->kept, &message);
+    if (MR_UNLIKELY(err != MR_OK)) {
+        if (err == MR_ERR_IO) {
+            outbound_drain_later(client);
         }
-        err = deliver_retained(client, &outgoing);
+        return err == MR_ERR_IO ? MR_ERR_FULL : MR_OK;
     }
-    return err;
+    if (MR_UNLIKELY(bringing->acl_version != shard->acl_version) &&
+        !rules_let(shard, bringing->session, &message)) {
+        return MR_OK;
+    }
+    if (message.props.len != 0 &&
+        mr_mqtt_props_decode(message.props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props, &why) ==
+            MR_OK) {
+        outgoing.props = &props;
+    }
+    return deliver_retained(client, &outgoing);
 }
 
 /* The batch to the client.  False: the rest not now. */

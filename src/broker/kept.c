@@ -162,30 +162,41 @@ void kept_not_retained(struct mr_shard *shard, struct kept *kept)
     kept_unref(shard, kept);
 }
 
-bool kept_read(struct mr_shard *shard, const struct kept *kept, struct mr_message *message)
+static void lacks_say(const struct kept *kept, enum mr_err err)
+{
+    static struct mr_log_limit limit;
+    uint64_t held = 0;
+
+    if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
+        mr_log(MR_LOG_ERROR, "sessions",
+               err == MR_ERR_IO
+                   ? "the session store cannot be read for message %u-%llu, which waits (%llu "
+                     "more); check the disk"
+                   : "the session store lacks message %u-%llu, which is dropped (%llu more); check "
+                     "the disk",
+               kept->lane, (unsigned long long)kept->seq, (unsigned long long)held);
+    }
+}
+
+enum mr_err kept_read(struct mr_shard *shard, const struct kept *kept, struct mr_message *message)
 {
     uint8_t key[MESSAGE_KEY_BYTES];
     struct mr_span value;
 
     if (kept->copy != NULL) {
         *message = kept->copy->message;
-        return true;
+        return MR_OK;
     }
     kept_key(kept->lane, kept->seq, key);
-    if (mr_store_get(shard->store, MR_STORE_MESSAGES, mr_span_make(key, sizeof(key)), &value) ==
-            MR_OK &&
-        message_decode(value, message)) {
-        return true;
+    enum mr_err err =
+        mr_store_get(shard->store, MR_STORE_MESSAGES, mr_span_make(key, sizeof(key)), &value);
+    if (err == MR_OK && !message_decode(value, message)) {
+        err = MR_ERR_REJECT;
     }
-    static struct mr_log_limit limit;
-    uint64_t held = 0;
-    if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
-        mr_log(MR_LOG_ERROR, "sessions",
-               "the session store lacks message %u-%llu, which is dropped (%llu more); check the "
-               "disk",
-               kept->lane, (unsigned long long)kept->seq, (unsigned long long)held);
+    if (MR_UNLIKELY(err != MR_OK)) {
+        lacks_say(kept, err);
     }
-    return false;
+    return err;
 }
 
 void kept_read_end(struct mr_shard *shard)

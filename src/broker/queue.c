@@ -499,9 +499,10 @@ static enum mr_err delivery_send(struct client *client, const struct keep *keep,
     if (delivery->state == DELIVERY_RELEASED) {
         return send_pubrel(client, outgoing.packet_id, 0);
     }
-    if (!kept_read(shard, delivery->kept, &message)) {
+    enum mr_err err = kept_read(shard, delivery->kept, &message);
+    if (MR_UNLIKELY(err != MR_OK)) {
         kept_read_end(shard);
-        return MR_ERR_REJECT;
+        return err == MR_ERR_IO ? MR_ERR_FULL : err;
     }
     if (MR_UNLIKELY(!access_may(shard, client->session, message.topic, MR_ACL_READ))) {
         kept_read_end(shard);
@@ -512,7 +513,7 @@ static enum mr_err delivery_send(struct client *client, const struct keep *keep,
             MR_OK) {
         outgoing.props = &props;
     }
-    enum mr_err err = send_publish(client, &outgoing);
+    err = send_publish(client, &outgoing);
     kept_read_end(shard);
     return err;
 }

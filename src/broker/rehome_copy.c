@@ -135,10 +135,12 @@ static void messages_copy(struct copying *copying)
     for (size_t i = 0; i < copying->message_count && !copying->moving->failed; i++) {
         const struct kept *kept = copying->messages[i];
 
-        if (kept_read(copying->shard, kept, &message)) { /* else the store has said so */
+        enum mr_err err = kept_read(copying->shard, kept, &message);
+        if (err == MR_OK) { /* else the store has said so */
             row_message_put(copying->store, kept->lane, kept->seq, &message);
             moving_flush(copying->moving, copying->lane, MOVE_AT_BYTES);
         }
+        copying->moving->failed |= err == MR_ERR_IO;
         if (i % READ_AT_ONCE == 0) { /* not a snapshot of the old store for seconds */
             kept_read_end(copying->shard);
         }

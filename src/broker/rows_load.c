@@ -287,8 +287,9 @@ static bool load_retained(void *arg, struct mr_span key, struct mr_span value)
         return true;
     }
     struct kept *kept = find_message(loading, mr_get_be32(key.at), get_be64(key.at + 4));
-    if (kept == NULL || !kept_read(loading->shard, kept, &message)) {
-        return true;
+    enum mr_err err = kept == NULL ? MR_ERR_REJECT : kept_read(loading->shard, kept, &message);
+    if (err != MR_OK) {
+        return err == MR_ERR_REJECT;
     }
     loading->shard->restore_short |= !retained_restore(loading->shard, kept, message.topic);
     return !loading->shard->restore_short;

@@ -233,7 +233,7 @@ static enum mr_err delivery_move(struct mr_shard *shard, struct session *session
     }
     struct kept *kept = delivery->kept;
     kept->refs += 1; /* the delivery goes, and the message is read until then */
-    if (kept_read(shard, kept, &message) &&
+    if (kept_read(shard, kept, &message) == MR_OK &&
         shares_choose(shard->broker->shares, text.span, message.topic, session->share, who,
                       &target)) {
         struct giving giving = {.message = &message,

@@ -83,7 +83,7 @@ static void message_text(struct mr_shard *shard, struct kept *kept, char out[64]
 {
     struct mr_message message;
 
-    mr_assert(kept_read(shard, kept, &message));
+    mr_assert(kept_read(shard, kept, &message) == MR_OK);
     (void)snprintf(out, 64, "%.*s '%.*s'", (int)message.topic.len, (const char *)message.topic.at,
                    (int)message.payload.len, (const char *)message.payload.at);
     kept_read_end(shard);
