@@ -29,6 +29,10 @@ assert verdict(row, {}) == "void"
 short = runs(110, 111, 112)
 short["x/floor"].pop()
 assert len(row.values(short, set())) == 2
+# Two runs of one repetition are one value.
+double = runs(110, 111, 112)
+double["x/ours"].append(dict(rep=0, cpu_ns=130))
+assert row.values(double, set()) == [1.2, 1.11, 1.12]
 low, high = interval([1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6])
 assert 1.0 <= low <= 1.3 <= high <= 1.6
 assert interval([1.0, 2.0]) is None

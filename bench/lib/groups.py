@@ -2,7 +2,8 @@
 
 What is compared stands in one group: a group's runs follow each other, repetition by
 repetition, forwards and then backwards (ABBA), so a machine that gets slower or faster over the
-minutes favours nobody.
+minutes favours nobody.  What is compared most closely goes forwards and backwards within each
+repetition, and what is measured most often comes first, because --minutes ends it there.
 """
 
 from dataclasses import dataclass, field
@@ -22,11 +23,18 @@ class Group:
     runs: list  # (name, function of Runs)
     kind: str = "whole"  # part of a whole run; "long" with --long only; "asked": by --only alone
     kafka: bool = True
+    twice: tuple = ()  # names of runs that each repetition has forwards and backwards: ABBA in it
     chosen: list = field(default_factory=list)
 
     @property
     def complete(self):
         return len(self.chosen) == len(self.runs)
+
+    def order(self, repetition):
+        """Of one repetition.  Forwards, then backwards: within it, or from one to the next."""
+        if self.twice:
+            return self.chosen + [run for run in self.chosen[::-1] if run[0] in self.twice]
+        return self.chosen if repetition % 2 == 0 else self.chosen[::-1]
 
 
 def named(group, **runs):
@@ -52,7 +60,9 @@ def groups():
             floor=lambda b: b.run_floor("b"),
             journal=lambda b: b.run_journal("b"),
             journal_epoll=lambda b: b.run_journal("b", loop="epoll"),
-            kafka=lambda b: b.run_kafka("b"))),
+            kafka=lambda b: b.run_kafka("b"),
+            kafka_epoll=lambda b: b.run_kafka("b", loop="epoll")),
+            twice=("b/floor", "b/journal", "b/journal_epoll")),
         Group("c", 7, named(
             "c",
             floor=lambda b: b.run_floor("c"),
@@ -65,6 +75,20 @@ def groups():
             kafka=lambda b: b.run_latency_kafka(),
             rawfs=lambda b: b.run_rawfs(),
             disk_4k=lambda b: b.run_disk(4096))),
+        Group("catchup", 7, named(
+            "catchup",
+            rdkafka=lambda b: b.run_catchup_rdkafka(),
+            gateway=lambda b: b.run_catchup(),
+            live=lambda b: b.run_catchup_live())),
+        Group("overload", 7, named(
+            "overload",
+            peak=lambda b: b.run_overload(None),
+            x150=lambda b: b.run_overload(1.5),
+            x300=lambda b: b.run_overload(3)), twice=("overload/peak",)),
+        Group("connect", 7, named(
+            "connect",
+            floor=lambda b: b.run_connect("floor"),
+            gateway=lambda b: b.run_connect("gateway")), kafka=False),
         Group("cost", 3, named("cost", **{
             name: lambda b, name=name: b.run_variant(name) for name in VARIANTS})),
         Group("encoder", 3, named(
@@ -81,31 +105,19 @@ def groups():
             a_2=lambda b: b.run_kafka("a", shards=2),
             b_1=lambda b: b.run_kafka("b"),
             b_2=lambda b: b.run_kafka("b", shards=2))),
-        Group("catchup", 3, named(
-            "catchup",
-            rdkafka=lambda b: b.run_catchup_rdkafka(),
-            gateway=lambda b: b.run_catchup(),
-            live=lambda b: b.run_catchup_live())),
-        Group("overload", 3, named(
-            "overload",
-            peak=lambda b: b.run_overload(None),
-            x150=lambda b: b.run_overload(1.5),
-            x300=lambda b: b.run_overload(3))),
         Group("scale", 3, named("scale", **{
             f"{subject}_{count}": lambda b, s=subject, count=count: b.run_scale(s, count)
             for count in SCALE_CONNECTIONS for subject in ("floor", "journal")}), kafka=False),
         Group("backlog", 1, named("backlog", gateway=lambda b: b.run_backlog()), kafka=False),
         Group("bytes", 3, named("bytes", journal=lambda b: b.run_bytes()), kafka=False),
-        Group("idle", 2, named(
+        Group("idle", 3, named(
             "idle",
             floor=lambda b: b.run_idle("floor"),
-            gateway=lambda b: b.run_idle("gateway"),
-            tls_floor=lambda b: b.run_idle_tls("floor"),
-            tls_gateway=lambda b: b.run_idle_tls("gateway")), kafka=False),
-        Group("connect", 7, named(
-            "connect",
-            floor=lambda b: b.run_connect("floor"),
-            gateway=lambda b: b.run_connect("gateway")), kafka=False),
+            gateway=lambda b: b.run_idle("gateway")), kafka=False),
+        Group("idle_tls", 1, named(
+            "idle_tls",
+            floor=lambda b: b.run_idle_tls("floor"),
+            gateway=lambda b: b.run_idle_tls("gateway")), kafka=False),
         Group("tls", 3, named(
             "tls",
             openssl=lambda b: b.run_openssl(),

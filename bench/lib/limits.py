@@ -11,11 +11,11 @@ from latency import RATE, Latency
 from loads import LOADS, PAYLOAD_BYTES
 from process import Failed, peak_memory_bytes, process
 
-BACKLOG_EVENTS = 5_000_000  # of 100 bytes: more than two seconds' worth
+BACKLOG_EVENTS = 4_000_000  # of 100 bytes: more than two seconds' worth
 CALM_SECONDS = 5
-OVERLOAD_SECONDS = 4
+OVERLOAD_SECONDS = 3
 SCALE_RATE = 50_000
-SCALE_SECONDS = 4
+SCALE_SECONDS = 3
 LARGE_BYTES = 16_000  # an event of a large backlog, so that making it takes seconds
 LIVE_DEVICE = 500_000  # the first device of a second generator
 

@@ -20,12 +20,12 @@ COUNTS = {  # events a run, before --scale
     ("a", "rdkafka"): 3_000_000,
     ("a", "journal"): 4_000_000,
     ("a", "kafka"): 3_000_000,
-    ("b", "floor"): 250_000,
-    ("b", "journal"): 250_000,
-    ("b", "kafka"): 250_000,
-    ("c", "floor"): 250_000,
-    ("c", "journal"): 250_000,
-    ("c", "kafka"): 250_000,
+    ("b", "floor"): 200_000,
+    ("b", "journal"): 200_000,
+    ("b", "kafka"): 200_000,
+    ("c", "floor"): 200_000,
+    ("c", "journal"): 200_000,
+    ("c", "kafka"): 200_000,
     ("a", "followed"): 3_000_000,
     ("b", "followed"): 400_000,
 }
@@ -135,14 +135,14 @@ class Loads(Subjects):
                         threads=self.threads(server, count),
                         **self.said_of(said), **self.commits(self.metrics(server)))
 
-    def run_kafka(self, load, shards=1, bridge=None):
+    def run_kafka(self, load, shards=1, bridge=None, loop="auto"):
         """The gateway as it is used: acknowledged from disk, carried into Kafka."""
         count = self.count(load, "kafka")
         return self.carry(
             lambda port, pid, ledger: self.load_options(load, port, pid, count, ledger),
-            shards, bridge)
+            shards, bridge, loop)
 
-    def carry(self, load_options, shards=1, bridge=None, delete=False):
+    def carry(self, load_options, shards=1, bridge=None, loop="auto", delete=False):
         """Any load of the generator, until all that was acknowledged is in Kafka, and verified.
 
         `load_options(port, pid, ledger)`; its ledger says how much that is.
@@ -150,7 +150,7 @@ class Loads(Subjects):
         topic, end = self.new_topic(), {}
         ledger = self.work / "ledger"
         ledger.unlink(missing_ok=True)
-        with self.gateway(topic, shards, bridge=bridge) as (server, port):
+        with self.gateway(topic, shards, bridge=bridge, loop=loop) as (server, port):
             kafka_before = self.kafka_cpu_ns()
             with self.watcher(topic, ledger, end):
                 said = self.tool("load", *load_options(port, server.pid, ledger))

@@ -10,6 +10,14 @@ def median(values):
     return statistics.median(values)
 
 
+def mean(figures):
+    """Of runs of the same repetition, one of each number that all of them have."""
+    if len(figures) == 1:
+        return figures[0]
+    return {key: statistics.fmean(one[key] for one in figures) for key, value in figures[0].items()
+            if isinstance(value, (int, float)) and all(key in one for one in figures)}
+
+
 def interval(values):
     """95 % bootstrap interval of the median; None for fewer than three values.
 

@@ -196,7 +196,7 @@ journal: {{ {more.get("journal", "max_size: 8GiB")}, keep: 0 }}
         """
         before, quiet = None, 0
         deadline = time.monotonic() + (0 if getattr(self.args, "smoke", False) else 30)
-        while quiet < 5 and time.monotonic() < deadline:
+        while quiet < 3 and time.monotonic() < deadline:
             time.sleep(0.1)  # sleep: CPU time tells nobody that it stands still
             now = sum(ns for name, ns in threads_cpu_ns(server.pid).items()
                       if not name.startswith("rdk:"))
