@@ -15,6 +15,7 @@ COUNTS = {"a": 400_000, "b": 100_000}  # events of a run, times the peer's `fast
 PAYLOAD_BYTES = 100
 WARM_DEVICES = 500_000  # devices of the warm-up begin here
 IDLE_S = 2  # so long the machine is watched before the load
+IDLE_TRIES = 3  # so often, until it is quiet: a warm-up leaves things to do
 STILL_S = 10  # what has not come to Kafka for so long is lost
 QUIET = 0.05  # of the machine may be busy before the load, or its figure does not count
 
@@ -107,9 +108,12 @@ class Measure(Subjects):
         with process([self.build / "bench_load", *options], stdin=subprocess.PIPE,
                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as generator:
             self.await_line(generator, "connected")
-            idle = self.counters(peer_at)
-            time.sleep(IDLE_S)  # sleep: the machine as it is without this load
-            begin = self.counters(peer_at)
+            for _ in range(IDLE_TRIES):
+                idle = self.counters(peer_at)
+                time.sleep(IDLE_S)  # sleep: the machine as it is without this load
+                begin = self.counters(peer_at)
+                if busy_share(idle, begin) <= QUIET:
+                    break
             out, why = generator.communicate("begin\n", timeout=600)
         if not out:
             raise Failed(f"the load did not come through: {why.strip()}")
@@ -126,18 +130,24 @@ class Measure(Subjects):
         return {key: said[key] for key in ("missing", "twice", "reordered", "moved", "unknown")}
 
 
+def busy_share(begin, end):
+    """Of all processors between two looks."""
+    return (end["busy"] - begin["busy"]) / (end["at"] - begin["at"]) / os.cpu_count()
+
+
 def figures(said, watched, idle, begin, end):
     """Per event, of what was acknowledged."""
     count = max(said["acked"], 1)
     taken = {key: end[key] - begin[key] for key in begin}
-    idle_share = (begin["busy"] - idle["busy"]) / (begin["at"] - idle["at"])
+    idle_share = busy_share(idle, begin)
     generator = said["own_cpu_ns_per_event"] * said["sent"] / count
     result = dict(acked=said["acked"], sent=said["sent"], events_per_s=said["events_per_s"],
                   cpu_ns=taken["peer"] / count, kafka_cpu_ns=taken["kafka"] / count,
-                  generator_cpu_ns=generator, idle_share=idle_share / os.cpu_count(),
+                  generator_cpu_ns=generator, idle_share=idle_share,
                   puback_p50=said["puback_us_p50"], puback_p99=said["puback_us_p99"])
     if result["idle_share"] <= QUIET:
-        result["machine_cpu_ns"] = (taken["busy"] - idle_share * taken["at"]) / count - generator
+        idle_ns = idle_share * os.cpu_count() * taken["at"]
+        result["machine_cpu_ns"] = (taken["busy"] - idle_ns) / count - generator
     if watched:
         seconds = (watched["grown_wall_ns"] - said["begin_wall_ns"]) / 1e9
         result.update(end_to_end=watched["grown"] / seconds)
