@@ -17,6 +17,7 @@
  * bounds.
  */
 #include "app/audit_passes.h"
+#include "app/audit_position.h"
 #include "app/cli/ends.h"
 #include "sink/kafka/readback.h"
 
@@ -66,11 +67,6 @@ struct check {
     uint64_t without_id;
     uint64_t of_others; /* other journals */
     uint64_t malformed; /* our journal, but no such lane */
-    char key[256];
-    bool position_is;
-    uint64_t position;
-    int64_t position_ms;     /* when it was written */
-    uint32_t position_place; /* and where */
     bool failed;
 };
 
@@ -477,100 +473,6 @@ static void judge_counts(struct check *check)
     unchecked(check, "which events they are, their order, repetitions: set `headers: id`");
 }
 
-/* ---- the position record ---- */
-
-static bool wants_positions(void *arg, const char *topic)
-{
-    const struct check *check = arg;
-
-    return strcmp(topic, check->conf->positions_topic) == 0;
-}
-
-static void took_position(void *arg, const struct mr_kafka_read *read)
-{
-    static const char name[] = "\"seq\":";
-    struct check *check = arg;
-
-    if (!mr_span_is(read->key, check->key)) {
-        return;
-    }
-    /* Where partitions were added an older one may lie in another; in each the last one counts. */
-    if (read->place != check->position_place && read->time_ms < check->position_ms) {
-        return;
-    }
-    check->position_ms = read->time_ms;
-    check->position_place = read->place;
-    const uint8_t *at = read->value.len == 0
-                            ? NULL
-                            : memmem(read->value.at, read->value.len, name, sizeof(name) - 1);
-    check->position_is = at != NULL;
-    check->position = 0;
-    for (at += at == NULL ? 0 : sizeof(name) - 1;
-         at != NULL && at < read->value.at + read->value.len && *at >= '0' && *at <= '9'; at++) {
-        check->position = check->position * 10 + (uint64_t)(*at - '0');
-    }
-}
-
-static void judge_position(struct check *check, const struct lane_check *lane, uint64_t passed,
-                           const struct mr_audit *after)
-{
-    uint64_t newest = 0;
-
-    for (size_t i = 0; i < after->count; i++) {
-        const struct mr_ledger_row *row = &after->rows[i];
-        if (row->lane == lane->row->lane && strcmp(row->name, lane->row->name) == 0) {
-            newest = row->newest;
-        }
-    }
-    if (!check->position_is) {
-        mr_cli_note(check->audit->cli, "%s, lane %" PRIu32 ": there is no position record",
-                    check->bridge->name, lane->row->lane);
-    } else if (check->position > newest) {
-        complain(check, lane, "is the position, beyond this journal's newest: it is an older copy",
-                 check->position);
-    } else if (check->position < passed) {
-        complain(check, lane, "records lie between the position record and the cursor",
-                 passed - check->position);
-    }
-}
-
-/* One of a lane's, which has another one while fresh events overtake a backlog. */
-static int check_position(struct check *check, const struct lane_check *lane, const char *stream,
-                          const struct mr_audit *after)
-{
-    const struct mr_kafka_reading reading = {
-        .arg = check, .wants = wants_positions, .took = took_position};
-    const struct mr_ledger_row *row = lane->row;
-    struct mr_text key = mr_text_over(check->key, sizeof(check->key));
-    struct mr_error why;
-
-    mr_text_fmt(&key, "%s/%s/%" PRIu32 "%s", check->audit->journal_id, check->bridge->name,
-                row->lane, stream);
-    check->position_is = false;
-    check->position_ms = INT64_MIN;
-    check->position_place = UINT32_MAX;
-    if (mr_kafka_read_back(check->conf, &reading, &why) != MR_OK) {
-        return mr_cli_fail(check->audit->cli, MR_EXIT_UNAVAILABLE, "%s: %s", check->bridge->name,
-                           why.text);
-    }
-    judge_position(check, lane, stream[0] == '\0' ? row->seq : row->live_from + row->ahead, after);
-    return MR_EXIT_OK;
-}
-
-static int check_positions(struct check *check, const struct mr_audit *after)
-{
-    int code = MR_EXIT_OK;
-
-    for (size_t i = 0; i < check->lane_count && code == MR_EXIT_OK; i++) {
-        const struct lane_check *lane = &check->lanes[i];
-        code = check_position(check, lane, "", after);
-        if (code == MR_EXIT_OK && lane->row->ahead != 0) {
-            code = check_position(check, lane, "/live", after);
-        }
-    }
-    return code;
-}
-
 /* ---- all of it ---- */
 
 static void check_lanes(struct check *check)
@@ -637,7 +539,7 @@ static int check_run(struct check *check, const struct mr_settings *settings)
             judge_counts(check);
         }
         if (check->conf->delivery == MR_KAFKA_EXACTLY_ONCE) {
-            code = check_positions(check, &after);
+            code = mr_audit_positions(check->audit, &after, check->bridge, &check->failed);
         }
     }
     mr_audit_free(&after);

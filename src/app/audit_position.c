@@ -1,0 +1,123 @@
+/* audit_position.c - see audit_position.h.
+ *
+ * Where partitions were added to the topic, an older record of the same key may lie in another
+ * one: in each the last one counts, and of several partitions the latest by Kafka's time.
+ */
+#include "app/audit_position.h"
+
+#include "app/cli/ends.h"
+#include "sink/kafka/readback.h"
+
+#include <inttypes.h>
+
+struct position {
+    const char *topic;
+    char key[256];
+    bool is;
+    uint64_t seq;
+    int64_t at_ms;  /* when it was written */
+    uint32_t place; /* and where */
+};
+
+static bool wants(void *arg, const char *topic)
+{
+    const struct position *position = arg;
+
+    return strcmp(topic, position->topic) == 0;
+}
+
+static void took(void *arg, const struct mr_kafka_read *read)
+{
+    static const char name[] = "\"seq\":";
+    struct position *position = arg;
+
+    if (!mr_span_is(read->key, position->key)) {
+        return;
+    }
+    if (read->place != position->place && read->time_ms < position->at_ms) {
+        return;
+    }
+    position->at_ms = read->time_ms;
+    position->place = read->place;
+    const uint8_t *at = read->value.len == 0
+                            ? NULL
+                            : memmem(read->value.at, read->value.len, name, sizeof(name) - 1);
+    position->is = at != NULL;
+    position->seq = 0;
+    for (at += at == NULL ? 0 : sizeof(name) - 1;
+         at != NULL && at < read->value.at + read->value.len && *at >= '0' && *at <= '9'; at++) {
+        position->seq = position->seq * 10 + (uint64_t)(*at - '0');
+    }
+}
+
+static uint64_t newest_of(const struct mr_audit *after, const struct mr_ledger_row *row)
+{
+    uint64_t newest = 0;
+
+    for (size_t i = 0; i < after->count; i++) {
+        if (after->rows[i].lane == row->lane && strcmp(after->rows[i].name, row->name) == 0) {
+            newest = after->rows[i].newest;
+        }
+    }
+    return newest;
+}
+
+/* False: it does not fit. */
+static bool judge(struct mr_cli *cli, const struct position *position,
+                  const struct mr_ledger_row *row, uint64_t passed, uint64_t newest)
+{
+    if (!position->is) {
+        mr_cli_note(cli, "%s, lane %" PRIu32 ": there is no position record", row->name, row->lane);
+    } else if (position->seq > newest) {
+        (void)mr_cli_fail(cli, MR_EXIT_FAILED,
+                          "%s, lane %" PRIu32 ": %" PRIu64
+                          " is the position, beyond this journal's newest: it is an older copy",
+                          row->name, row->lane, position->seq);
+        return false;
+    } else if (position->seq < passed) {
+        (void)mr_cli_fail(cli, MR_EXIT_FAILED,
+                          "%s, lane %" PRIu32 ": %" PRIu64
+                          " records lie between the position record and the cursor",
+                          row->name, row->lane, passed - position->seq);
+        return false;
+    }
+    return true;
+}
+
+/* One of a lane's; `passed`: its cursor. */
+static int check(const struct mr_audit *before, const struct mr_ledger_row *row, uint64_t passed,
+                 const char *stream, const struct mr_audit *after,
+                 const struct mr_bridge_settings *bridge, bool *failed)
+{
+    const struct mr_kafka_conf *conf = bridge->sink_conf;
+    struct position position = {
+        .topic = conf->positions_topic, .at_ms = INT64_MIN, .place = UINT32_MAX};
+    const struct mr_kafka_reading reading = {.arg = &position, .wants = wants, .took = took};
+    struct mr_text key = mr_text_over(position.key, sizeof(position.key));
+    struct mr_error why;
+
+    mr_text_fmt(&key, "%s/%s/%" PRIu32 "%s", before->journal_id, bridge->name, row->lane, stream);
+    if (mr_kafka_read_back(conf, &reading, &why) != MR_OK) {
+        return mr_cli_fail(before->cli, MR_EXIT_UNAVAILABLE, "%s: %s", bridge->name, why.text);
+    }
+    *failed = !judge(before->cli, &position, row, passed, newest_of(after, row)) || *failed;
+    return MR_EXIT_OK;
+}
+
+int mr_audit_positions(const struct mr_audit *before, const struct mr_audit *after,
+                       const struct mr_bridge_settings *bridge, bool *failed)
+{
+    int code = MR_EXIT_OK;
+
+    for (size_t i = 0; i < before->count && code == MR_EXIT_OK; i++) {
+        const struct mr_ledger_row *row = &before->rows[i];
+        if (strcmp(row->name, bridge->name) != 0) {
+            continue;
+        }
+        code = check(before, row, row->seq, "", after, bridge, failed);
+        if (code == MR_EXIT_OK && row->ahead != 0) {
+            code = check(before, row, row->live_from + row->ahead, "/live", after, bridge, failed);
+        }
+    }
+    return code;
+}
