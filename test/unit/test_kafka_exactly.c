@@ -121,6 +121,28 @@ static void test_says_why_it_cannot_begin(void)
     world_close(&w);
 }
 
+/* The position is read from the leader, whatever rack the options name: what a follower calls the
+ * end may lack the last commits.
+ */
+static void test_reads_of_the_leader(void)
+{
+    struct mr_pair options[] = {{.name = "client.rack", .value = "here"}};
+    char text[64] = "?";
+    size_t size = sizeof(text);
+    struct mr_error why;
+    struct world w;
+
+    exactly_open(&w);
+    w.kafka.kafka_options.items = options;
+    w.kafka.kafka_options.count = MR_COUNT_OF(options);
+    rd_kafka_conf_t *conf = mr_kafka_conf_make_reader(&w.kafka, &why);
+    mr_assert(conf != NULL);
+    mr_assert(rd_kafka_conf_get(conf, "client.rack", text, &size) == RD_KAFKA_CONF_OK);
+    mr_assert(text[0] == '\0');
+    rd_kafka_conf_destroy(conf);
+    world_close(&w);
+}
+
 /* After a stop the position is found, and what is settled does not come again. */
 static void test_goes_on_at_the_position(void)
 {
@@ -317,6 +339,7 @@ int main(void)
     mr_log_set_writer(count_lines);
     test_the_beginning_may_fail();
     test_says_why_it_cannot_begin();
+    test_reads_of_the_leader();
     test_goes_on_at_the_position();
     test_an_answer_that_takes_long();
     test_a_commit_that_did_not_hold();

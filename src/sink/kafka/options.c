@@ -360,6 +360,7 @@ rd_kafka_conf_t *mr_kafka_conf_make_reader(const struct mr_kafka_conf *conf, str
         {"enable.auto.commit", "false", "kafka"},
         {"auto.offset.reset", "earliest", "kafka"},
         {"allow.auto.create.topics", "false", "kafka"},
+        {"client.rack", "", "kafka"}, /* of the leader: a follower may not have the end yet */
         {"fetch.wait.max.ms", "10", "kafka"},
         {"reconnect.backoff.ms", "100", "kafka"},
         {"reconnect.backoff.max.ms", "1000", "kafka"},
