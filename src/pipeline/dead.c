@@ -27,6 +27,7 @@
 #include "os/clock.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -229,6 +230,19 @@ static void dead_say_full(struct mr_bridge *b, bool full, const char *why)
     }
 }
 
+/* It is of a time when devices might send more; the dead letters take what they may now. */
+static void stop_too_large(struct mr_bridge *b, const struct mr_event *event)
+{
+    char why[REASON_MAX];
+
+    snprintf(why, sizeof(why),
+             "record %" PRIu64 " is for the dead letters and too large for them: its payload has "
+             "%zu bytes, and mqtt.max_packet_size was larger when it came; set that to at least "
+             "this much again until it is through",
+             event->seq, event->payload.len);
+    mr_worker_stop(b, why);
+}
+
 static enum mr_err dead_append(struct mr_bridge *b, const struct mr_event *event,
                                const char *reason, uint64_t *dead_seq)
 {
@@ -270,7 +284,7 @@ static enum mr_err dead_append(struct mr_bridge *b, const struct mr_event *event
         }
         return MR_ERR_FULL;
     case MR_ERR_REJECT:
-        mr_worker_stop(b, "a record is too large for the dead letters; raise their record size");
+        stop_too_large(b, event);
         return MR_ERR_IO;
     default:
         mr_worker_stop(b, mr_lane_state_text(b->dead.lane));

@@ -259,6 +259,22 @@ class DeadLetters(unittest.TestCase):
             gateway.wait_drained("kafka")
             self.assertEqual([one["topic"] for one in letters(gateway)], ["one", "two"])
 
+    def test_a_letter_of_a_time_of_larger_packets_says_what_it_needs(self):
+        text = "mqtt: {{ max_packet_size: {} }}\n" + kafka_bridge("large_${{topic[1]}}")
+        with Gateway(text.format("2MiB")) as gateway:
+            operate(gateway, "pause", "kafka")
+            published(gateway, "flat", ["x" * 1500000])
+            gateway.stop()
+            gateway.config.write_text(text.format("16KiB"), "utf-8")
+            gateway.start()
+            operate(gateway, "resume", "kafka")
+            gateway.wait_log(r"level=error .*payload has 1500000 bytes, and mqtt.max_packet_size")
+            gateway.stop()
+            gateway.config.write_text(text.format("2MiB"), "utf-8")
+            gateway.start()
+            gateway.wait_drained("kafka")
+            self.assertEqual([one["topic"] for one in letters(gateway)], ["flat"])
+
     def test_what_is_not_there_is_named(self):
         with Gateway(kafka_bridge("t")) as gateway:
             done = dlq(gateway, "show", "kafak", check=False)
