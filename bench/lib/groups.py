@@ -98,7 +98,7 @@ def groups():
             own_plain=lambda b: b.run_encoder("--plain"),
             rdkafka_headers=lambda b: b.run_rdkafka("va", b.count("a", "rdkafka"),
                                                     "--header-bytes", 24),
-            own_headers=lambda b: b.run_encoder("--header-bytes", 24))),
+            own_headers=lambda b: b.run_encoder("--header-bytes", 24)), kind="asked"),
         Group("shards", 3, named(
             "shards",
             a_1=lambda b: b.run_kafka("a"),
