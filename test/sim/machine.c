@@ -40,7 +40,8 @@ static struct {
 } machine;
 
 static const char *const ack_names[ACK_KINDS] = {"disk", "memory", "first"};
-static struct mr_listener_conf listeners[ACK_KINDS];
+static struct mr_listener_conf listeners[ACK_KINDS]; /* the broker does not copy these two */
+static struct mr_broker_bridge ack_bridge;
 
 static uint32_t lanes_now; /* outlives the gateway: the configuration says it */
 
@@ -92,8 +93,7 @@ static uint32_t listener_count(void)
 
 static enum mr_err start_broker(struct mr_error *why)
 {
-    const struct mr_broker_bridge ack_bridge = {.name = bridge_names[0], .from = bridge_from};
-
+    ack_bridge = (struct mr_broker_bridge){.name = bridge_names[0], .from = bridge_from};
     for (int i = 0; i < ACK_KINDS; i++) {
         listeners[i] = (struct mr_listener_conf){
             .name = ack_names[i], .bind = listener_addresses[i], .ack = ack_names[i]};
