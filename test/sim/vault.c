@@ -138,7 +138,7 @@ static enum mr_err vault_open(void *state, struct mr_error *why)
 static void settle(struct sink *s, enum mr_verdict verdict)
 {
     for (uint32_t i = 0; i < s->held_count; i++) {
-        if (s->held[i].taken != 0) {
+        if (s->held[i].taken != 0) { /* else it was refused for its poison */
             mr_sink_settle(s->port, s->held[i].batch->token, s->held[i].taken, verdict,
                            verdict == MR_VERDICT_DONE ? NULL : "the transaction was aborted");
         }
@@ -177,12 +177,9 @@ static void vault_place(void *state, uint64_t seq, uint32_t epoch)
     if (s->stage == STAGE_FINDING) {
         return; /* it will say found again, and that is the answer to this too */
     }
-    for (uint32_t i = 0; i < s->held_count; i++) {
-        if (s->held[i].taken != 0) { /* else all of it was rejected, and is settled thereby */
-            broken("sink %u is told its position while it holds records", s->bridge);
-        }
+    if (s->held_count != 0) {
+        broken("sink %u is told its position while it holds records", s->bridge);
     }
-    s->held_count = 0;
     txn->state = TXN_ON_ITS_WAY;
     txn->due_ns = target_answer_ns();
     txn->count = 0;
@@ -220,7 +217,7 @@ static enum mr_err vault_submit(void *state, const struct mr_batch *batch)
         return MR_ERR_FULL;
     }
     check_offered(s, batch);
-    struct held *held = &s->held[s->held_count++];
+    struct held *held = &s->held[s->held_count];
     *held = (struct held){.batch = batch};
     for (uint32_t i = 0; i < batch->record_count; i++) {
         struct event_id id = target_event(&batch->records[i]);
@@ -230,6 +227,9 @@ static enum mr_err vault_submit(void *state, const struct mr_batch *batch)
         } else {
             held->taken += 1;
         }
+    }
+    if (held->taken != 0) { /* else all of it is settled, and the bridge's again */
+        s->held_count += 1;
     }
     target_wakes(s->bridge, s->port, target_answer_ns());
     return MR_OK;
