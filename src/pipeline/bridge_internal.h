@@ -31,6 +31,7 @@
 #include "codec/timestamp.h"
 #include "journal/live.h"
 #include "pipeline/bridge.h"
+#include "pipeline/dead_internal.h"
 #include "pipeline/live_internal.h"
 #include "pipeline/operate_internal.h"
 #include "pipeline/position_internal.h"
@@ -128,37 +129,6 @@ struct byte_ring {
     size_t size;
     uint64_t head;
     uint64_t tail;
-};
-
-/* ---- dead letters (dead.c) ---- */
-
-/* The journal of dead letters: the lanes of a bridge append to its one lane in turn. */
-struct dead_store {
-    struct mr_mutex mutex;
-    struct mr_journal *journal; /* NULL until the first */
-    struct mr_cursor *cursor;   /* holds all letters until someone takes them out */
-    uint32_t users;
-    struct mr_bridge *owner; /* whose wake the lane rings; the others have readers */
-};
-
-/* Which event a letter is of.  The time tells those of another journal, whose seqs are the same. */
-struct letter_of {
-    uint64_t seq;
-    int64_t received_us;
-};
-
-/* A lane's part in it. */
-struct dead {
-    struct dead_store *store;
-    struct mr_journal *journal; /* the store's, once it is used; NULL until then */
-    struct mr_lane *lane;
-    struct mr_reader *rung;  /* never read: it rings when letters are durable */
-    uint64_t seq_last;       /* appended */
-    struct letter_of *known; /* events above the cursor whose letters are there already */
-    size_t known_count;
-    size_t known_room;
-    size_t known_sorted; /* so many are in order; the others are of this pass */
-    bool said_full;
 };
 
 /* ---- a bridge's lanes (group.c) ---- */
@@ -364,21 +334,6 @@ void mr_group_join(struct mr_bridge *bridge);
 void mr_group_leave(struct mr_bridge *bridge);
 void mr_group_settled(struct mr_bridge *bridge); /* the cursor has come to seq_epoch_end */
 bool mr_group_enter_epoch(struct mr_bridge *bridge, uint32_t epoch); /* false: wait */
-
-/* dead.c: FULL: try again later.  IO: the bridge must stop. */
-enum mr_err mr_dead_letter(struct mr_bridge *bridge, const struct mr_event *event,
-                           const char *reason, uint64_t *dead_seq) MR_MUST_USE;
-enum mr_err mr_dead_letter_of(struct mr_bridge *bridge, struct flight *flight, uint64_t seq,
-                              const char *reason) MR_MUST_USE;
-void mr_dead_take_rejects(struct mr_bridge *bridge);
-bool mr_dead_durable(const struct mr_bridge *bridge, uint64_t dead_seq);
-enum mr_err mr_dead_open(struct mr_bridge *bridge, struct mr_error *why) MR_MUST_USE;
-void mr_dead_rewind(struct mr_bridge *bridge); /* all behind the cursor comes again */
-enum mr_err mr_dead_recall(struct mr_bridge *bridge,
-                           struct mr_error *why) MR_MUST_USE; /* further */
-int64_t mr_dead_turn(struct mr_bridge *bridge, int64_t now_ns);
-int64_t mr_dead_submit(struct mr_bridge *bridge, int64_t now_ns);
-void mr_dead_close(struct mr_bridge *bridge);
 
 /* worker.c */
 void mr_worker_run(void *bridge);
