@@ -226,9 +226,9 @@ static enum mr_admin_status answer_seek(struct gateway *gateway,
     }
     if (err != MR_OK) {
         return answer_error(page,
-                            err == MR_ERR_REJECT  ? MR_ADMIN_CONFLICT
-                            : err == MR_ERR_AGAIN ? MR_ADMIN_UNAVAILABLE
-                                                  : MR_ADMIN_FAILED,
+                            err == MR_ERR_REJECT                        ? MR_ADMIN_CONFLICT
+                            : err == MR_ERR_AGAIN || err == MR_ERR_FULL ? MR_ADMIN_UNAVAILABLE
+                                                                        : MR_ADMIN_FAILED,
                             why.text);
     }
     mr_text_fmt(page, "{\"lane\":%" PRIu64 ",\"seq\":%" PRIu64 "}\n", lane, seq);

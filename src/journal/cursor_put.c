@@ -113,17 +113,21 @@ enum mr_err mr_cursor_pass(struct mr_cursor *cursor, uint64_t seq, enum mr_colum
     return err;
 }
 
-enum mr_err mr_cursor_lose(struct mr_cursor *cursor, uint64_t seq)
+enum mr_err mr_cursor_lose(struct mr_cursor *cursor, uint64_t seq, uint64_t oldest)
 {
     struct mr_journal *journal = cursor->lane->journal;
     struct moves moves = {.count = 0};
 
     mr_mutex_lock(&journal->cursor_mutex);
     uint64_t at = mr_cursor_get(cursor);
-    mr_assert(seq <= at);
+    mr_assert(seq <= at && seq <= oldest);
+    if (oldest < at && oldest < mr_lane_floor(cursor->lane)) {
+        mr_mutex_unlock(&journal->cursor_mutex);
+        return MR_ERR_AGAIN;
+    }
     moves_add(&moves, cursor, at, seq, MR_COLUMN_REPEATED);
-    moves_add(&moves, cursor, seq, at, MR_COLUMN_LOST);
-    enum mr_err err = cursor_move(cursor, &moves, at, mr_cursor_rule(cursor));
+    moves_add(&moves, cursor, seq, oldest, MR_COLUMN_LOST);
+    enum mr_err err = cursor_move(cursor, &moves, oldest, mr_cursor_rule(cursor));
     mr_mutex_unlock(&journal->cursor_mutex);
     return err;
 }

@@ -44,10 +44,11 @@ void mr_ranges_list(struct mr_journal *journal,
 enum mr_err mr_cursor_pass(struct mr_cursor *cursor, uint64_t seq,
                            enum mr_column column) MR_MUST_USE;
 
-/* What lies behind `seq` up to the cursor was counted as settled, was lost by the target, and the
- * journal has it no more: it is lost.  The cursor stays.
+/* What lies behind `seq` up to the cursor was counted as settled, and the target has lost it.  The
+ * cursor goes back to `oldest`, behind which the journal has records; what is between the two is
+ * lost.  As mr_cursor_put() else.
  */
-enum mr_err mr_cursor_lose(struct mr_cursor *cursor, uint64_t seq) MR_MUST_USE;
+enum mr_err mr_cursor_lose(struct mr_cursor *cursor, uint64_t seq, uint64_t oldest) MR_MUST_USE;
 
 /* The books are off by so much (*difference tells), the operator has looked, and accepts it:
  * from now on they balance.  REJECT: they balance already.  FULL: the list is full of such.

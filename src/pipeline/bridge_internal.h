@@ -16,6 +16,7 @@
  *     port.c     what a sink may call
  *     position.c targets that keep a position of their own
  *     live.c     fresh events ahead of a backlog
+ *     room.c     a cursor's write that found no room on the disk
  *     bridge.c   options, life cycle, statistics
  *
  * Thread: "worker" fields belong to the worker; "shared" ones are atomic or under
@@ -35,6 +36,7 @@
 #include "pipeline/live_internal.h"
 #include "pipeline/operate_internal.h"
 #include "pipeline/position_internal.h"
+#include "pipeline/room_internal.h"
 #include "pipeline/shaping_internal.h"
 #include "pipeline/start_internal.h"
 #include "pipeline/template.h"
@@ -223,6 +225,7 @@ struct mr_bridge {
     struct dead_store dead_alone; /* of a bridge without a group */
     struct position position;
     struct live live;
+    struct room room;
     int64_t tick_at_ns; /* the sink wants to be called by then; 0: it does not say */
     bool held_up;       /* no room for more before something is settled */
     bool caught_up;     /* the last turn read everything there was */

@@ -277,7 +277,10 @@ static bool taking_turn(struct mr_bridge *b, struct bridge_call *call)
     if (err == MR_OK && taking->floor > mr_cursor_get(b->dead.store->cursor)) {
         err = mr_cursor_seek(b->dead.store->cursor, taking->floor);
         if (err != MR_OK) {
-            (void)mr_error_set(&taking->why, err, "the cursor in '%s' cannot be written",
+            (void)mr_error_set(&taking->why, err,
+                               err == MR_ERR_FULL ? "the disk has no room to write the cursor in "
+                                                    "'%s'; make room on it and try again"
+                                                  : "the cursor in '%s' cannot be written",
                                b->dead_path);
         }
     }

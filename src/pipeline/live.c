@@ -60,7 +60,6 @@ enum {
 };
 
 static const int64_t settle_patience_ns = 2 * NS_PER_S;
-static const int64_t no_room_pause_ns = NS_PER_S;
 
 static enum live_state state_of(const struct mr_bridge *worker)
 {
@@ -104,9 +103,10 @@ bool mr_live_is_fencing(const struct mr_bridge *b)
 /* All that was offered is settled, its position is known, and so the cursor is what the target
  * has.  A span that the sink did not take yet may stay.
  */
-static bool has_joined(struct mr_bridge *b)
+static bool has_joined(struct mr_bridge *b, int64_t now_ns)
 {
-    if (b->state != WORKER_FLOWING || !b->opened || !mr_position_turn(b) || !mr_flight_settled(b)) {
+    if (b->state != WORKER_FLOWING || !b->opened || !mr_position_turn(b, now_ns) ||
+        !mr_flight_settled(b)) {
         return false;
     }
     return b->flight_tail == b->flight_head || !mr_flight_at(b, b->flight_tail)->submitted;
@@ -129,7 +129,7 @@ static bool has_ended(struct mr_bridge *b, int64_t now_ns)
 {
     switch (state_of(b)) {
     case LIVE_JOINING:
-        return has_joined(b);
+        return has_joined(b, now_ns);
     case LIVE_FENCING:
         return has_fenced(b);
     default:
@@ -256,20 +256,11 @@ static bool is_far_behind(struct mr_bridge *b)
 
 static bool may_begin(const struct mr_bridge *b, int64_t now_ns)
 {
-    return !b->live.refused && now_ns >= b->live.not_before_ns &&
+    return !b->live.refused && !mr_room_is_awaited(b, now_ns) &&
            b->options.conf->drain == MR_DRAIN_LIVE_FIRST &&
            atomic_load_explicit(&b->up, memory_order_relaxed) && !atomic_load(&b->stopping) &&
            !atomic_load_explicit(&b->live.worker->stopped, memory_order_relaxed) &&
            state_of(b->live.worker) == LIVE_IDLE;
-}
-
-/* A full disk: once a second, until there is room. */
-static void no_room(struct mr_bridge *b, const char *what, int64_t now_ns)
-{
-    mr_log(b->live.said_no_room ? MR_LOG_DEBUG : MR_LOG_WARN, "bridge",
-           "%s: lane %u %s as soon as the disk has room for that", b->name, b->options.lane, what);
-    b->live.said_no_room = true;
-    b->live.not_before_ns = now_ns + no_room_pause_ns;
 }
 
 /* The sink holds nothing any more: from here on there are two. */
@@ -285,7 +276,7 @@ static void live_begin(struct mr_bridge *b, int64_t now_ns)
         return;
     }
     if (err == MR_ERR_AGAIN) {
-        no_room(b, "delivers fresh events first", now_ns);
+        mr_room_missing(b, "delivers fresh events first", now_ns);
         return;
     }
     if (err != MR_OK) {
@@ -298,7 +289,7 @@ static void live_begin(struct mr_bridge *b, int64_t now_ns)
            "%s: lane %u has %" PRIu64 " records to catch up with: from record %" PRIu64
            " on they are delivered at once, those before it follow, marked with the header '%s'",
            b->name, b->options.lane, from - b->seq_cursor, from + 1, MR_BACKFILL_HEADER);
-    b->live.said_no_room = false;
+    mr_room_found(b);
     live_begun(b, cursor);
 }
 
@@ -337,19 +328,19 @@ static void live_join(struct mr_bridge *b, int64_t now_ns)
     enum mr_cursor_rule rule =
         b->shape.keeps_position ? MR_CURSOR_LEADS : mr_cursor_rule(b->cursor);
 
-    if (now_ns < b->live.not_before_ns) {
+    if (mr_room_is_awaited(b, now_ns)) {
         return;
     }
     enum mr_err err = mr_cursor_live_end(b->cursor, seq, rule);
     if (err == MR_ERR_FULL) {
-        no_room(b, "goes on in one place", now_ns);
+        mr_room_missing(b, "goes on in one place", now_ns);
         return;
     }
     if (err != MR_OK) {
         mr_worker_stop(b, "its cursor cannot be written");
         return;
     }
-    b->live.said_no_room = false;
+    mr_room_found(b);
     mr_live_closed(b);
     if (mr_worker_moved(b, seq) == MR_OK) {
         mr_position_moved(b);

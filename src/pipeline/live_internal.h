@@ -32,8 +32,6 @@ struct live {
     bool open;                /* there are two positions */
     bool wanted;              /* there shall be, as soon as nothing is in flight */
     bool refused;             /* there cannot be; the log has it */
-    bool said_no_room;        /* the disk has none for what would make it two, or one */
-    int64_t not_before_ns;    /* tried again then */
     uint64_t from;            /* the backlog ends here */
     int64_t since_ns;         /* that it is wanted; of the second worker: that it shall end */
     uint64_t tokens;          /* records of the backlog that may be offered now */

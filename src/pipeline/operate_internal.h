@@ -33,7 +33,8 @@ struct bridge_call {
 bool mr_seek_turn(struct mr_bridge *bridge, int64_t now_ns);
 
 /* seek.c: all that was in flight is forgotten, the bridge goes on behind *seq, or behind what
- * the lane lacks; on disk when this returns.  Not OK: it had to stop.
+ * the lane lacks; on disk when this returns.  FULL: the disk has no room for the cursor, nothing
+ * was changed.  Else not OK: it had to stop.
  */
 enum mr_err mr_worker_move(struct mr_bridge *bridge, uint64_t *seq,
                            enum mr_cursor_rule rule) MR_MUST_USE;

@@ -1,7 +1,7 @@
 /* position.c - targets that keep a position of their own, beside the data.
  *
- *     ASKED ─▶ mr_sink_found ─▶ FOUND ─▶ place(seq) ─▶ PLACING ─▶ mr_sink_stands ─▶ PLACED
- *       ▲ open                    ▲ a seek, or found again ◀────────────────────────┘
+ *     ASKED ─ found ─▶ FOUND ─ place(seq) ─▶ PLACING ─ stands ─▶ AGREED ─ on disk ─▶ PLACED
+ *       ▲ open           ▲ a seek, or found again ◀─────────────────────────────────────┘
  *
  * DESIGN
  *
@@ -20,6 +20,9 @@
  * is offered; the rule is on disk on either side of that step, so that a crash between finds
  * the one or the other.
  *
+ * A cursor that cannot be written, for want of room on the disk, is written later (room.c); until
+ * then nothing is offered.
+ *
  * The target is told even when nothing changes: after that it is certain that we may write
  * there, and whoever comes later can see who wrote last.
  *
@@ -30,7 +33,6 @@
  *   (3) While the cursor's rule is LEADS, nothing was committed behind the cursor, but for what a
  *       second position had under way (live.c); that has ended before we are PLACED.
  */
-#include "journal/ranges.h"
 #include "pipeline/bridge_internal.h"
 
 #include <inttypes.h>
@@ -42,11 +44,29 @@ void mr_position_asked(struct mr_bridge *b)
         b->position.state = POSITION_ASKED;
         return;
     }
-    /* The position that the target has is out of date from now on. */
-    if (mr_cursor_rule(b->cursor) == MR_CURSOR_FOLLOWS &&
-        mr_cursor_put(b->cursor, mr_cursor_get(b->cursor), MR_CURSOR_LEADS) != MR_OK) {
-        mr_worker_stop(b, "its cursor cannot be written");
+    bool follows = mr_cursor_rule(b->cursor) == MR_CURSOR_FOLLOWS;
+    b->position.state = follows ? POSITION_LEFT : POSITION_NONE;
+}
+
+/* What the cursor is to say must be on the disk before `next`; false: not yet, or it had to stop.
+ */
+static bool cursor_says(struct mr_bridge *b, enum mr_cursor_rule rule, enum position_state next,
+                        int64_t now_ns)
+{
+    enum mr_err err = MR_OK;
+
+    if (mr_cursor_rule(b->cursor) != rule) {
+        err = mr_cursor_put(b->cursor, mr_cursor_get(b->cursor), rule);
     }
+    if (err == MR_ERR_FULL) {
+        mr_room_missing(b, "goes on", now_ns);
+    } else if (err != MR_OK) {
+        mr_worker_stop(b, "its cursor cannot be written");
+    } else {
+        mr_room_found(b);
+        b->position.state = next;
+    }
+    return err == MR_OK;
 }
 
 void mr_sink_found(struct mr_sink_port *port, const struct mr_position *position)
@@ -115,7 +135,7 @@ static void say_none(struct mr_bridge *b)
 }
 
 /* The target has lost what it had confirmed, or has more than the cursor knows. */
-static bool go_where_found(struct mr_bridge *b)
+static bool go_where_found(struct mr_bridge *b, int64_t now_ns)
 {
     uint64_t before = b->seq_cursor;
     uint64_t seq = b->position.found_seq;
@@ -123,9 +143,14 @@ static bool go_where_found(struct mr_bridge *b)
     if (b->main != NULL && seq < mr_cursor_live_from(b->cursor)) {
         seq = mr_cursor_live_from(b->cursor); /* what is before that is the backlog's */
     }
-    if (mr_worker_move(b, &seq, mr_cursor_rule(b->cursor)) != MR_OK) {
+    enum mr_err err = mr_worker_move(b, &seq, mr_cursor_rule(b->cursor));
+    if (err == MR_ERR_FULL) {
+        mr_room_missing(b, "goes on where its target is", now_ns);
+    }
+    if (err != MR_OK) {
         return false;
     }
+    mr_room_found(b);
     if (before <= b->position.found_seq) {
         return true;
     }
@@ -139,11 +164,6 @@ static bool go_where_found(struct mr_bridge *b)
                "journal does not hold them any more",
                b->name, b->position.found_seq + 1, seq, b->options.lane);
         mr_metric_add(b->metrics.lost, seq - b->position.found_seq);
-        /* The move has counted only what comes again. */
-        if (mr_cursor_lose(b->cursor, b->position.found_seq) != MR_OK) {
-            mr_worker_stop(b, "its cursor cannot be written");
-            return false;
-        }
     }
     return true;
 }
@@ -159,8 +179,8 @@ static bool cursor_leads(const struct mr_bridge *b)
            (rule == MR_CURSOR_NEW && b->position.found_seq < b->seq_cursor);
 }
 
-/* Where to go on; false: the bridge had to stop. */
-static bool decide(struct mr_bridge *b)
+/* Where to go on; false: not yet, or the bridge had to stop. */
+static bool decide(struct mr_bridge *b, int64_t now_ns)
 {
     struct position *p = &b->position;
 
@@ -180,7 +200,7 @@ static bool decide(struct mr_bridge *b)
         return false;
     }
     bool moves = p->found_seq != b->seq_cursor;
-    if (moves && !go_where_found(b)) {
+    if (moves && !go_where_found(b, now_ns)) {
         return false;
     }
     mr_log(moves || !p->said ? MR_LOG_INFO : MR_LOG_DEBUG, "bridge",
@@ -190,14 +210,24 @@ static bool decide(struct mr_bridge *b)
     return true;
 }
 
-bool mr_position_turn(struct mr_bridge *b)
+bool mr_position_turn(struct mr_bridge *b, int64_t now_ns)
 {
     struct position *p = &b->position;
 
     if (MR_LIKELY(p->state == POSITION_NONE || p->state == POSITION_PLACED)) {
         return true;
     }
-    if (p->state == POSITION_FOUND && mr_flight_settled(b) && mr_live_is_fenced(b) && decide(b)) {
+    if (mr_room_is_awaited(b, now_ns)) {
+        return false;
+    }
+    if (p->state == POSITION_LEFT) {
+        return cursor_says(b, MR_CURSOR_LEADS, POSITION_NONE, now_ns);
+    }
+    if (p->state == POSITION_AGREED) {
+        return cursor_says(b, MR_CURSOR_FOLLOWS, POSITION_PLACED, now_ns);
+    }
+    if (p->state == POSITION_FOUND && mr_flight_settled(b) && mr_live_is_fenced(b) &&
+        decide(b, now_ns)) {
         p->state = POSITION_PLACING;
         p->placing_seq = b->seq_cursor;
         b->options.sink->place(b->sink_state, p->placing_seq, epoch_of(b, p->placing_seq));
@@ -209,7 +239,7 @@ void mr_position_moved(struct mr_bridge *b)
 {
     struct position *p = &b->position;
 
-    if (p->state == POSITION_PLACING || p->state == POSITION_PLACED) {
+    if (p->state >= POSITION_PLACING) {
         p->state = POSITION_FOUND;
         p->known = true;
         p->found_seq = p->seq;
@@ -226,12 +256,7 @@ void mr_sink_stands(struct mr_sink_port *port, uint64_t seq)
     if (p->state != POSITION_PLACING || seq != p->placing_seq) {
         return;
     }
-    if (mr_cursor_rule(b->cursor) != MR_CURSOR_FOLLOWS &&
-        mr_cursor_put(b->cursor, b->seq_cursor, MR_CURSOR_FOLLOWS) != MR_OK) {
-        mr_worker_stop(b, "its cursor cannot be written");
-        return;
-    }
-    p->state = POSITION_PLACED;
+    p->state = POSITION_AGREED;
 }
 
 /* A letter of `flight` is not even written; under the mutex. */

@@ -10,11 +10,13 @@
 #include "pipeline/bridge.h"
 
 enum position_state {
-    POSITION_NONE,    /* this target keeps none */
+    POSITION_NONE,    /* this target keeps none, or none that counts */
+    POSITION_LEFT,    /* it may have one, which is out of date; the cursor is to say so first */
     POSITION_ASKED,   /* the sink is finding out */
     POSITION_FOUND,   /* where to go on is to be decided */
     POSITION_PLACING, /* the target is told */
-    POSITION_PLACED,  /* it agrees: what is submitted goes on from there */
+    POSITION_AGREED,  /* it agrees, the cursor is to follow it */
+    POSITION_PLACED,  /* it does: what is submitted goes on from there */
 };
 
 struct position {
@@ -28,8 +30,8 @@ struct position {
     uint64_t seq; /* where the target stands: nothing behind it retires */
 };
 
-void mr_position_asked(struct mr_bridge *bridge); /* the sink was opened */
-bool mr_position_turn(struct mr_bridge *bridge);  /* true: the target agrees, submit */
+void mr_position_asked(struct mr_bridge *bridge);                /* the sink was opened */
+bool mr_position_turn(struct mr_bridge *bridge, int64_t now_ns); /* true: submit */
 void mr_position_moved(struct mr_bridge *bridge); /* by the operator: the target must be told */
 
 #endif

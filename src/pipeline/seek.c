@@ -17,9 +17,12 @@
  *
  * Only what the journal holds can come: the keeper may retire a segment while the jump
  * is made; then the cursor is not put, and it is looked again from where on there is any.
+ *
+ * Without room on the disk nothing changes: the operator is told so, and the bridge goes on.
  */
 #include "pipeline/bridge_internal.h"
 
+#include "journal/ranges.h"
 #include "os/clock.h"
 
 #include <inttypes.h>
@@ -42,6 +45,8 @@ static uint64_t lane_floor(struct mr_bridge *b)
 static enum mr_err seek_cursor(struct mr_bridge *b, uint64_t *seq, enum mr_cursor_rule rule)
 {
     bool forward = rule != MR_CURSOR_LEADS && *seq >= mr_cursor_get(b->cursor);
+    bool loses = rule != MR_CURSOR_LEADS && b->main == NULL; /* what the target had and has lost */
+    const uint64_t wanted = *seq;
     enum mr_err err;
 
     do {
@@ -53,6 +58,8 @@ static enum mr_err seek_cursor(struct mr_bridge *b, uint64_t *seq, enum mr_curso
                 mr_live_closed(b);
                 mr_live_fence(b);
             }
+        } else if (loses && *seq > wanted) {
+            err = mr_cursor_lose(b->cursor, wanted, *seq);
         } else {
             err = mr_cursor_put(b->cursor, *seq, rule);
         }
@@ -62,8 +69,12 @@ static enum mr_err seek_cursor(struct mr_bridge *b, uint64_t *seq, enum mr_curso
 
 enum mr_err mr_worker_move(struct mr_bridge *b, uint64_t *seq, enum mr_cursor_rule rule)
 {
-    mr_flight_drop_all(b);
     enum mr_err err = seek_cursor(b, seq, rule);
+
+    if (err == MR_ERR_FULL) {
+        return MR_ERR_FULL;
+    }
+    mr_flight_drop_all(b);
     if (err != MR_OK) {
         mr_worker_stop(b, "its cursor cannot be written");
         return MR_ERR_IO;
@@ -212,6 +223,12 @@ enum mr_err mr_bridge_seek(struct mr_bridge *b, uint64_t seq, uint64_t *out, str
         return mr_error_set(why, MR_ERR_AGAIN,
                             done ? "bridge '%s' is stopped, see its last error; restart the gateway"
                                  : "bridge '%s' is busy; nothing was changed, try again",
+                            b->name);
+    }
+    if (err == MR_ERR_FULL) {
+        return mr_error_set(why, MR_ERR_FULL,
+                            "the disk of the journal has no room to write the cursor of '%s'; "
+                            "nothing was changed, make room on it and try again",
                             b->name);
     }
     return err == MR_OK ? MR_OK

@@ -463,7 +463,7 @@ static int64_t worker_step(struct mr_bridge *b, int64_t now_ns)
         progress = progress || !atomic_load_explicit(&b->seek_wanted, memory_order_relaxed);
     } else if (MR_UNLIKELY(b->main != NULL) && mr_live_ends(b, now_ns)) {
         progress = progress || mr_live_is_idle(b);
-    } else if (b->state == WORKER_FLOWING && b->opened && mr_position_turn(b) &&
+    } else if (b->state == WORKER_FLOWING && b->opened && mr_position_turn(b, now_ns) &&
                !worker_is_held(b) && !mr_live_turn(b, now_ns)) {
         b->held_up = false;
         b->caught_up = false;

@@ -310,7 +310,7 @@ MUTANTS = (
     Mutant("live-not-fenced", "what the second position had under way at a seek is applied among "
            "what is delivered behind the new place",
            "src/pipeline/position.c",
-           "mr_live_is_fenced(b) && decide(b)", "decide(b)", FENCE),
+           "mr_flight_settled(b) && mr_live_is_fenced(b) &&", "mr_flight_settled(b) &&", FENCE),
     Mutant("live-fence-forgotten", "a restart behind such a seek leaves it under way",
            "src/pipeline/live.c",
            "if (err == MR_OK && fences) {", "if (false) {", FENCE),

@@ -62,7 +62,7 @@ static inline struct mr_journal *journal_make(void)
     return journal;
 }
 
-static void journal_remove(struct mr_journal *journal)
+static inline void journal_remove(struct mr_journal *journal)
 {
     mr_assert(mr_journal_close(journal) == MR_OK);
     folder_remove();

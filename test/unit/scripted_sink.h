@@ -73,24 +73,33 @@ static void names_of(uint64_t seq, char client[32], char topic[64])
 
 static struct mr_wake owner;
 
-static void append_all(struct mr_lane *lane, uint64_t from, uint64_t to)
-{
+struct event_memory {
     uint8_t payload[PAYLOAD_MAX];
     char client[32];
     char topic[64];
+};
+
+static struct mr_record_raw event_of(uint64_t seq, struct event_memory *memory)
+{
+    names_of(seq, memory->client, memory->topic);
+    return (struct mr_record_raw){
+        .type = MR_RECORD_EVENT,
+        .received_us = 1700000000000000 + (int64_t)seq * 1000,
+        .client = mr_span_of(memory->client),
+        .username = mr_span_of(device_of(seq) % 2 == 0 ? "operator" : ""),
+        .topic = mr_span_of(memory->topic),
+        .payload = mr_span_make(memory->payload, payload_of(seq, memory->payload)),
+        .qos = 1,
+    };
+}
+
+static inline void append_all(struct mr_lane *lane, uint64_t from, uint64_t to)
+{
+    struct event_memory memory;
     struct mr_appended out;
 
     for (uint64_t seq = from; seq <= to; seq++) {
-        names_of(seq, client, topic);
-        struct mr_record_raw record = {
-            .type = MR_RECORD_EVENT,
-            .received_us = 1700000000000000 + (int64_t)seq * 1000,
-            .client = mr_span_of(client),
-            .username = mr_span_of(device_of(seq) % 2 == 0 ? "operator" : ""),
-            .topic = mr_span_of(topic),
-            .payload = mr_span_make(payload, payload_of(seq, payload)),
-            .qos = 1,
-        };
+        struct mr_record_raw record = event_of(seq, &memory);
         while (mr_lane_append(lane, &record, NULL, &out) == MR_ERR_FULL) {
             mr_lane_submit(lane, mr_clock_mono_ns());
             mr_wake_wait(&owner, 1000000);

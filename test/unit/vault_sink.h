@@ -317,7 +317,8 @@ static void ask(void *arg)
 }
 
 /* Until it is over, the bridge takes its turns. */
-static void seek_running(struct mr_bridge *bridge, uint64_t to, void (*turn)(struct mr_bridge *))
+static inline void seek_running(struct mr_bridge *bridge, uint64_t to,
+                                void (*turn)(struct mr_bridge *))
 {
     struct asking asking = {.bridge = bridge, .to = to};
     struct mr_thread *thread = NULL;

@@ -211,9 +211,13 @@ static int move_stopped(struct plan *plan, struct mr_journal *journal, const str
     if (err == MR_OK) {
         err = mr_cursor_seek(cursor, place->target);
     }
-    return err == MR_OK ? MR_EXIT_OK
-                        : mr_cli_fail(plan->cli, MR_EXIT_IO,
-                                      "the cursors cannot be written; check the disk");
+    return err == MR_OK
+               ? MR_EXIT_OK
+               : mr_cli_fail(plan->cli, MR_EXIT_IO,
+                             err == MR_ERR_FULL
+                                 ? "the disk has no room to write the cursors; make room on it and "
+                                   "try again, what is done already stays"
+                                 : "the cursors cannot be written; check the disk");
 }
 
 static int plan_carry_out(struct plan *plan, struct mr_journal *journal)
