@@ -140,8 +140,7 @@ static inline struct mr_broker_limits kit_limits(const struct kit_options *optio
         .connect_timeout_us = options->connect_timeout_us ? options->connect_timeout_us : 10000000};
 }
 
-/* Journal and broker on what lies in kit->folder; not started. */
-static inline void kit_ready(struct kit *kit)
+static inline void kit_journal(struct kit *kit)
 {
     const struct kit_options *options = &kit->options;
     struct mr_recovery recovery;
@@ -162,6 +161,15 @@ static inline void kit_ready(struct kit *kit)
         kit_fail("journal", &why);
     }
     kit->lane = mr_journal_lane(kit->journal, 0);
+}
+
+/* Journal and broker on what lies in kit->folder; not started. */
+static inline void kit_ready(struct kit *kit)
+{
+    const struct kit_options *options = &kit->options;
+    struct mr_error why = {.text = ""};
+
+    kit_journal(kit);
     kit_bridge(kit);
     kit->listener = (struct mr_listener_conf){
         .name = "test",
@@ -320,11 +328,11 @@ static inline void kit_store_head(const struct kit *kit, uint8_t head[8192])
     }
 }
 
-/* The machine stops now: go on from what the disk has, with a new broker.  Peers of the
- * old one find their connections ended.  The store is copied between two of its
- * transactions, as it would be found after a crash.
+/* The machine stops now; kit_begin() goes on from what the disk has, with a new broker.  Peers of
+ * the old one find their connections ended.  The store is copied between two of its transactions,
+ * as it would be found after a crash.
  */
-static inline void kit_crash(struct kit *kit)
+static inline void kit_stop_dead(struct kit *kit)
 {
     struct kit after = {.options = kit->options};
     uint8_t before[8192];
@@ -343,6 +351,11 @@ static inline void kit_crash(struct kit *kit)
     mr_assert(mr_dir_list(kit->folder, kit_remove, kit->folder) == MR_OK);
     mr_assert(rmdir(kit->folder) == 0);
     *kit = after;
+}
+
+static inline void kit_crash(struct kit *kit)
+{
+    kit_stop_dead(kit);
     kit_begin(kit);
 }
 
