@@ -3,14 +3,15 @@
  *
  * Goal:   after the number of lanes was changed nothing of an epoch is offered before
  *         everything of the one before it is settled, in every lane; whoever waits is
- *         woken; and the lanes of a bridge have one journal of dead letters.
+ *         woken; the lanes of a bridge have one journal of dead letters; and whoever is given
+ *         back is rung no more.
  * Method: the bridges of all lanes, with their threads, and a sink that settles late.
  *         The sink counts what each epoch still has to settle, and looks at every submit.
  */
 #include "base/log.h"
 #include "journal_folder.h"
 #include "os/clock.h"
-#include "pipeline/bridge.h"
+#include "pipeline/bridge_internal.h"
 
 enum { LANES_MAX = 4, HELD_MAX = 256, PER_LANE = 400, DESTS_MAX = 100 };
 
@@ -91,9 +92,18 @@ static void late_close(void *state, int64_t patience_ns)
     }
 }
 
+enum { LEAVING = 1 };             /* the lane of the one that is given back */
+static struct mr_bridge *ringing; /* it runs on, and rings the others, while one is given back */
+static uint32_t given_back;
+
 static void late_fini(void *state)
 {
     (void)state;
+    given_back += 1;
+    if (ringing != NULL) {
+        mr_assert(ringing->options.group->members[LEAVING] == NULL);
+        mr_group_settled(ringing);
+    }
 }
 
 static void late_shape(const void *conf, struct mr_shape *out)
@@ -176,7 +186,7 @@ static void append(struct mr_journal *journal, int dead)
 
 /* ---- the bridges of all lanes ---- */
 
-static const struct mr_bridge_conf bridge_conf = {
+static struct mr_bridge_conf bridge_conf = {
     .inflight_records = 1000, .retry_min_us = 1000, .retry_max_us = 4000};
 
 struct bridges {
@@ -381,6 +391,32 @@ static void test_lanes_share_the_bound_of_destinations(void)
     mr_assert(atomic_load(&settled_count) == DESTS_MAX + LANES - 1);
 }
 
+/* Neither it nor its second worker is rung when they are given back (AddressSanitizer sees it). */
+static void test_nobody_rings_who_is_given_back(void)
+{
+    struct bridges bridges;
+
+    begin();
+    bridge_conf.drain = MR_DRAIN_LIVE_FIRST;
+    struct mr_journal *journal = journal_open(2);
+    bridges_start(&bridges, journal);
+    mr_assert(bridges.count == 2 && bridges.of_lane[0]->options.lane == LEAVING &&
+              bridges.of_lane[0]->live.worker != NULL);
+    for (uint32_t i = 0; i < bridges.count; i++) {
+        mr_bridge_stop(bridges.of_lane[i], 0);
+    }
+    given_back = 0;
+    ringing = bridges.of_lane[1];
+    mr_bridge_destroy(bridges.of_lane[0]);
+    ringing = NULL;
+    mr_assert(given_back == 2);
+    mr_bridge_destroy(bridges.of_lane[1]);
+    mr_bridge_group_close(bridges.group);
+    bridge_conf.drain = MR_DRAIN_ORDERED;
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    folder_remove();
+}
+
 int main(void)
 {
     mr_assert(mr_wake_open(&owner, NULL) == MR_OK);
@@ -388,6 +424,7 @@ int main(void)
     test_the_next_epoch_waits_for_a_slow_lane();
     test_lanes_share_the_dead_letters();
     test_lanes_share_the_bound_of_destinations();
+    test_nobody_rings_who_is_given_back();
     mr_wake_close(&owner);
     printf("ok\n");
     return 0;
