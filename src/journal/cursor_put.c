@@ -71,9 +71,7 @@ static enum mr_err cursor_move(struct mr_cursor *cursor, const struct moves *mov
         mr_cursor_tell(cursor, seq);
     } else {
         atomic_store_explicit(&cursor->rule, before, memory_order_relaxed);
-        /* Until it is written again a power cut may find it there, and what is behind must be too.
-         */
-        atomic_store_explicit(&cursor->in_doubt, seq + 1, memory_order_relaxed);
+        mr_cursor_doubt(cursor, seq);
     }
     return err;
 }

@@ -58,6 +58,14 @@ static inline uint64_t mr_cursor_holds_behind(const struct mr_cursor *cursor)
     return behind < mr_cursor_needs_to(cursor) ? behind : UINT64_MAX;
 }
 
+/* A write of `seq` failed: until it is written again a power cut may find the cursor there, and
+ * what is behind must be there too.
+ */
+static inline void mr_cursor_doubt(struct mr_cursor *cursor, uint64_t seq)
+{
+    atomic_store_explicit(&cursor->in_doubt, seq + 1, memory_order_relaxed);
+}
+
 /* ---- books.c ---- */
 
 /* The 80 bytes of a slot. */

@@ -292,6 +292,7 @@ enum mr_err mr_cursor_live_end(struct mr_cursor *cursor, uint64_t seq, enum mr_c
         (void)!live_free(journal, live); /* else the keeper does */
     } else {
         atomic_store_explicit(&cursor->rule, before, memory_order_relaxed);
+        mr_cursor_doubt(cursor, seq);
     }
     mr_mutex_unlock(&journal->cursor_mutex);
     return err;

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "journal/cursor.h"
 #include "journal/journal.h"
+#include "journal/live.h"
 #include "lane_commit.h"
 #include "os/sim.h"
 
@@ -88,9 +89,12 @@ static void test_refused(uint64_t seed)
     mr_sim_stop();
 }
 
-/* It is put back, which cannot be made certain; then all is settled, and goes. */
-static void test_put_fails(uint64_t seed)
+/* It, or both its positions, are put back, which cannot be made certain; then all is settled, and
+ * goes.
+ */
+static void test_put_fails(uint64_t seed, bool split)
 {
+    struct mr_cursor *live = NULL;
     struct mr_cursor *cursors[2];
     struct mr_recovery recovery;
 
@@ -99,8 +103,11 @@ static void test_put_fails(uint64_t seed)
     append_all(journal);
     mr_cursor_set(cursors[0], RECORDS);
     mr_journal_step_keeper(journal);
+    if (split) {
+        mr_assert(mr_cursor_live_begin(cursors[0], RECORDS, &live, NULL) == MR_OK);
+    }
     mr_sim_inject(MR_SIM_SYNC, 1, 1, MR_SIM_FAULT_IO);
-    mr_assert(mr_cursor_put(cursors[0], CERTAIN, MR_CURSOR_LEADS) == MR_ERR_IO);
+    mr_assert(mr_cursor_seek(cursors[0], CERTAIN) == MR_ERR_IO);
     mr_sim_inject_clear();
     mr_cursor_set(cursors[1], RECORDS);
     mr_journal_step_keeper(journal);
@@ -146,7 +153,8 @@ int main(void)
     mr_log_set_writer(drop_line);
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         test_refused(seed);
-        test_put_fails(seed);
+        test_put_fails(seed, false);
+        test_put_fails(seed, true);
         test_no_room_at_the_end(seed);
     }
     return 0;
