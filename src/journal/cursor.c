@@ -747,11 +747,14 @@ static enum mr_err cursors_forget(struct mr_journal *journal,
 
         if (cursor->used && is_meant(cursor, text)) {
             err = mr_cursor_slot_free(journal, cursor);
-            any = true;
+            any = any || err == MR_OK;
         }
     }
-    if (err == MR_OK && any) {
-        err = mr_cursors_sync(journal);
+    /* Those that are free hold nothing any more, so that must be certain whatever became of others.
+     */
+    if (any && mr_cursors_sync(journal) != MR_OK) {
+        journal->cursors_failed = true;
+        err = MR_ERR_IO;
     }
     mr_mutex_unlock(&journal->cursor_mutex);
     return err;

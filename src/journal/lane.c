@@ -75,8 +75,9 @@ enum mr_err mr_lane_open(struct mr_lane *lane, struct mr_error *why)
         return MR_OK;
     }
     enum mr_err err = mr_dir_create(lane->folder.text, why);
-    if (err == MR_OK) {
-        err = mr_dir_sync(journal->folder.text);
+    if (err == MR_OK && mr_dir_sync(journal->folder.text) != MR_OK) {
+        err = mr_error_set(why, MR_ERR_IO, "%s: cannot be flushed: %s; check the disk",
+                           journal->folder.text, mr_file_last_cause());
     }
     return err == MR_OK && !lane->dropped ? lane_open_writer(lane, why) : err;
 }
