@@ -225,8 +225,16 @@ struct joined connect_session(struct client *client, const struct mr_mqtt_connec
     struct mr_shard *shard = client->shard;
     uint32_t expiry_s = expiry_of(&shard->limits, packet);
     struct session *older = session_find(shard, packet->client_id);
+    bool over = older != NULL && older->keep->ends_ns <= shard->now_ns;
+    struct mr_mqtt_connect anew;
     struct joined joined;
     struct will will;
+
+    if (MR_UNLIKELY(over)) { /* a full journal keeps expiry.c from saying so */
+        anew = *packet;
+        anew.clean_start = true;
+        packet = &anew;
+    }
 
     if ((older != NULL || expiry_s != 0) &&
         (shard->stalled || answer_reserve(client, CONNACK_BYTES_MAX) != MR_OK)) {
@@ -249,5 +257,6 @@ struct joined connect_session(struct client *client, const struct mr_mqtt_connec
         joined = join_persistent(client, packet, older, expiry_s, &will);
     }
     will_give_back(shard, &will);
+    shard->clients_expired += over && !joined.later && joined.reason == 0;
     return joined;
 }
