@@ -121,6 +121,9 @@ static void client_rated(void *arg, struct mr_conn *conn)
     if (client->session != NULL) {
         limits_begin(client);
     }
+    if (client->rate_waits) { /* by the old rates; a turn later it is looked at with these */
+        mr_conn_set_timer(conn, client->shard->tick + 1);
+    }
 }
 
 void limits_set(struct mr_shard *shard)
