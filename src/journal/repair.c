@@ -269,9 +269,12 @@ static enum mr_err segment_walk(struct segment_repair *r)
         }
         r->pos = mr_scan_pos(r->scan);
         err = batch_after_damage(r);
+        if (err == MR_ERR_IO) {
+            return err;
+        }
         if (err != MR_OK) {
             lose_the_rest(r, expected);
-            return err == MR_ERR_IO ? err : r->err;
+            return r->err;
         }
         lose(r, expected, mr_scan_expected(r->scan) - 1, false);
     }
