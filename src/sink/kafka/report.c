@@ -227,8 +227,9 @@ static void on_throttle(rd_kafka_t *rk, const char *broker, int32_t id, int ms, 
     }
 }
 
-/* Called by librdkafka's own threads.  Lost connections are told by up and down;
- * what is left is rare and worth a line, but not many.
+/* Called by librdkafka's own threads.  Lost connections, and what was asked over them (2.8 says
+ * so too of questions under way while a new token is shown), are told by up and down; what is left
+ * is rare and worth a line, but not many.
  */
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
@@ -236,7 +237,7 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
     uint64_t held_back;
     bool connection = strcmp(facility, "FAIL") == 0 || strcmp(facility, "ERROR") == 0 ||
                       strcmp(facility, "FATAL") == 0 || strcmp(facility, "REQTMOUT") == 0 ||
-                      strcmp(facility, "CERTVERIFY") == 0;
+                      strcmp(facility, "CERTVERIFY") == 0 || strcmp(facility, "METADATA") == 0;
     /* It calls our own choice experimental each time; and a Kafka that has just started
      * gives no producer id for a moment, which is tried again. */
     bool known = strstr(text, "enable.gapless.guarantee") != NULL ||
