@@ -95,11 +95,42 @@ static void test_the_beginning_may_fail(void)
     world_close(&w);
 }
 
+/* Wait until the bridge's last error has `part`. */
+static void wait_error(struct world *w, const char *part)
+{
+    int64_t until_ns = mr_clock_mono_ns() + WAIT_S * (int64_t)1000000000;
+
+    while (strstr(stats_of(w).last_error, part) == NULL) {
+        mr_assert(mr_clock_mono_ns() < until_ns);
+        usleep(10000); /* sleep: the state tells nobody when it changes */
+    }
+}
+
+/* The cluster is there, and the partition with the position is not. */
+static void test_says_that_the_position_cannot_be_read(void)
+{
+    struct world w;
+
+    exactly_open(&w);
+    for (int i = 0; i < MOCK_PARTITIONS; i++) {
+        rd_kafka_mock_partition_set_leader(w.cluster, "millrace.positions", i, -1);
+    }
+    append_some(&w, 100);
+    world_start(&w);
+    wait_error(&w, "has it no leader?");
+    mr_assert(!stats_of(&w).up);
+    for (int i = 0; i < MOCK_PARTITIONS; i++) {
+        rd_kafka_mock_partition_set_leader(w.cluster, "millrace.positions", i, 1);
+    }
+    wait_settled(&w);
+    wait_up(&w, true);
+    world_close(&w);
+}
+
 /* What only the operator can change is said, and it goes on when that is done. */
 static void test_says_why_it_cannot_begin(void)
 {
     static rd_kafka_resp_err_t refusals[REFUSED_STARTS];
-    int64_t until_ns = mr_clock_mono_ns() + WAIT_S * (int64_t)1000000000;
     struct world w;
 
     exactly_open(&w);
@@ -109,10 +140,7 @@ static void test_says_why_it_cannot_begin(void)
     rd_kafka_mock_push_request_errors_array(w.cluster, API_INIT_PRODUCER_ID, REFUSED_STARTS,
                                             refusals);
     world_start(&w);
-    while (strstr(stats_of(&w).last_error, "transaction.timeout.ms") == NULL) {
-        mr_assert(mr_clock_mono_ns() < until_ns);
-        usleep(10000); /* sleep: the state tells nobody when it changes */
-    }
+    wait_error(&w, "transaction.timeout.ms");
     mr_assert(!stats_of(&w).up && lines_away == 1);
     append_some(&w, 100);
     rd_kafka_mock_clear_request_errors(w.cluster, API_INIT_PRODUCER_ID);
@@ -339,6 +367,7 @@ int main(void)
     mr_log_set_writer(count_lines);
     test_the_beginning_may_fail();
     test_says_why_it_cannot_begin();
+    test_says_that_the_position_cannot_be_read();
     test_reads_of_the_leader();
     test_goes_on_at_the_position();
     test_an_answer_that_takes_long();

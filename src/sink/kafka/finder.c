@@ -38,6 +38,7 @@ enum {
     POLL_MS = 20,
     METADATA_MS = 400,
     SAY_AFTER_MS = 2000,
+    SILENT_MS = 5000, /* longer than it takes to choose a leader */
 };
 
 struct finder {
@@ -50,6 +51,7 @@ struct finder {
     bool others;        /* not only the home */
     int64_t end;        /* to be reached; -1: not known yet */
     int64_t begun_ns;
+    int64_t heard_ns; /* something came of the partition, or it was begun */
     bool said;
     bool here;          /* this partition has a record of ours, or its tombstone */
     bool anywhere;      /* some partition that was read to its end has: */
@@ -200,6 +202,7 @@ static bool partition_begin(struct finder *finder, int32_t partition, bool whole
 {
     partition_stop(finder);
     finder->end = -1;
+    finder->heard_ns = mr_clock_mono_ns();
     finder->here = false;
     finder->last.is = false;
     finder->whole = whole;
@@ -252,6 +255,28 @@ static bool at_end(struct finder *finder, int64_t offset)
     return finder->end >= 0 && offset >= finder->end;
 }
 
+/* The cluster answers, and this partition does not: nothing else would tell why nothing goes on. */
+static void say_silent(struct kafka *k)
+{
+    struct finder *finder = k->tx.finder;
+    char text[2 * TEXT_MAX];
+
+    if (finder->said || finder->end >= 0 || k->rk == NULL || !k->answered ||
+        mr_clock_mono_ns() - finder->heard_ns < SILENT_MS * NS_PER_MS) {
+        return;
+    }
+    finder->said = true;
+    snprintf(text, sizeof(text),
+             "partition %d of topic '%s', where the position of lane %" PRIu32
+             " is, cannot be read: has it no leader? Look: kafka-topics.sh --bootstrap-server %s "
+             "--describe --topic %s",
+             finder->partition, k->conf->positions_topic, mr_sink_lane(k->port), k->conf->servers,
+             k->conf->positions_topic);
+    k->tx.blocked = true; /* until a transaction goes through */
+    k->answered = false;
+    mr_sink_refused(k->port, text);
+}
+
 static void say_waiting(const struct kafka *k)
 {
     struct finder *finder = k->tx.finder;
@@ -274,6 +299,10 @@ static enum find_result message_take(struct kafka *k, const rd_kafka_message_t *
 {
     struct finder *finder = k->tx.finder;
 
+    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR ||
+        message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+        finder->heard_ns = mr_clock_mono_ns();
+    }
     switch (message->err) {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
         if (message->key_len != strlen(k->tx.key) ||
@@ -319,6 +348,7 @@ static enum find_result read_on(struct kafka *k, struct mr_error *why)
         }
     }
     say_waiting(k);
+    say_silent(k);
     return result;
 }
 
