@@ -6,9 +6,10 @@
  * Several shards read each other's lanes at their own pace, so one may see a message set after
  * it saw the later one that clears it.  So that all end with the same, an event with RETAIN has
  * a time of its own (retained_time()), later than all that its shard knew of the topic and
- * different from those of other lanes; the latest one counts, and of a clear the time is
- * remembered for as long as an earlier event may still come: until all lanes have been read to
- * their ends, and KEPT_S at least, for what was under way to the disk.
+ * different from those of other lanes; the latest one counts, of one lane the last (its shard may
+ * have forgotten a clear, and then the clock was set back).  Of a clear the time is remembered for
+ * as long as an earlier event may still come: until all lanes have been read to their ends, and
+ * KEPT_S at least, for what was under way to the disk.
  *
  * They go with the checkpoints, because what was cleared before one may be read again after a
  * start.  At most CLEARED_MAX and, with their nodes in the tree of retained messages, a

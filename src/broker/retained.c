@@ -287,9 +287,17 @@ void retained_restore_cleared(struct mr_shard *shard, struct mr_span topic, int6
     if (node == NULL) {
         return;
     }
-    if (node->kept == NULL && node->cleared_us < received_us) {
+    if (node->kept == NULL) { /* the last row of a topic is the one that counts */
         node_remember(shard, node, topic, received_us, seq, true);
     }
+}
+
+/* Two lanes are read in no order of theirs: the later one stays.  A lane is read in its own order,
+ * which holds when its shard's clock was set back, and it does not know any more what was cleared.
+ */
+static bool is_older(int64_t received_us, int64_t known_us)
+{
+    return known_us > received_us && known_us % SHARDS_MAX != received_us % SHARDS_MAX;
 }
 
 void retained_apply(struct mr_shard *shard, const struct mr_message *message, struct kept **kept,
@@ -298,8 +306,8 @@ void retained_apply(struct mr_shard *shard, const struct mr_message *message, st
     retained_make(shard);
     struct retained_node *node = node_find(shard, message->topic);
 
-    if (from == RETAINED_FOREIGN && node_us(node) > message->received_us) {
-        return; /* two lanes are read in no order of theirs: the later one stays */
+    if (from == RETAINED_FOREIGN && is_older(message->received_us, node_us(node))) {
+        return;
     }
     if (message->payload.len == 0) {
         retained_clear(shard, node, message, from == RETAINED_EXEMPT ? 0 : seq);

@@ -314,4 +314,9 @@ MUTANTS = (
     Mutant("live-fence-forgotten", "a restart behind such a seek leaves it under way",
            "src/pipeline/live.c",
            "if (err == MR_OK && fences) {", "if (false) {", FENCE),
+    Mutant("retained-by-time-alone", "a retained message that was set again after the clock was "
+           "set back is older, for another shard, than the clear before it",
+           "src/broker/retained.c",
+           " && known_us % SHARDS_MAX != received_us % SHARDS_MAX", "",
+           ("unit/test_retained_lanes",)),
 )

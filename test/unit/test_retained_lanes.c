@@ -1,0 +1,125 @@
+/* test_retained_lanes.c
+ * links: broker net auth store journal codec config os base
+ *
+ * Goal:   what a shard makes of the retained messages of other lanes: of one lane the later record
+ *         counts, whatever the clock was set to between the two, also behind a clear; of two lanes
+ *         the one that was received later, in whatever order they are read.
+ * Method: a bare shard is given the events, as it reads them, with the times that their shards gave
+ *         them (retained_time()).
+ */
+#include "broker/foreign_internal.h"
+#include "broker/retained_internal.h"
+
+static const int64_t noon_us = INT64_C(1767268800000000) / SHARDS_MAX * SHARDS_MAX;
+static const int64_t hour_us = INT64_C(3600000000);
+
+enum { HERE = 2, SHARDS = 3 };
+
+static struct mr_shard *shard_make(void)
+{
+    struct mr_shard *shard = mr_alloc(sizeof(*shard));
+
+    shard->key = (struct mr_hash_key){.k0 = 1, .k1 = 2};
+    shard->index = HERE;
+    shard->limits.max_retained_messages = 100;
+    shard->limits.max_retained_bytes = 1 << 20;
+    shard->foreign = mr_alloc(SHARDS * sizeof(*shard->foreign));
+    mr_bufpool_init(&shard->pool, 8 << 20, 0);
+    return shard;
+}
+
+static void shard_end(struct mr_shard *shard)
+{
+    retained_close(shard);
+    mr_assert(shard->pool.lent_bytes == 0);
+    mr_bufpool_fini(&shard->pool);
+    mr_free(shard->foreign);
+    mr_free(shard);
+}
+
+/* The record of `lane` is read: its topic is set, or cleared. */
+static void read_event(struct mr_shard *shard, uint32_t lane, int64_t at_us, const char *payload)
+{
+    static uint64_t seq = 0;
+    struct kept *kept = NULL;
+    struct mr_message message = {.topic = mr_span_of("state"),
+                                 .payload = mr_span_of(payload),
+                                 .received_us = at_us + lane,
+                                 .qos = 1,
+                                 .retain = true};
+
+    seq += 1;
+    retained_apply(shard, &message, &kept, HERE, seq, RETAINED_FOREIGN);
+    if (kept != NULL) {
+        kept_unref(shard, kept);
+    }
+}
+
+/* When what is retained was received; 0: nothing is. */
+static void retained_look(void *arg, struct kept *kept)
+{
+    *(int64_t *)arg = kept->received_us;
+}
+
+static int64_t retained_us(struct mr_shard *shard)
+{
+    int64_t at_us = 0;
+
+    retained_each(shard, retained_look, &at_us);
+    return at_us;
+}
+
+/* The shard that it came in at had forgotten the clear, and this one had not yet. */
+static void test_clock_set_back(void)
+{
+    struct mr_shard *shard = shard_make();
+
+    read_event(shard, 0, noon_us, "on");
+    read_event(shard, 0, noon_us + SHARDS_MAX, "");
+    mr_assert(retained_us(shard) == 0);
+    read_event(shard, 0, noon_us - hour_us, "off");
+    mr_assert(retained_us(shard) == noon_us - hour_us);
+    read_event(shard, 0, noon_us - 2 * hour_us, "");
+    mr_assert(retained_us(shard) == 0);
+    read_event(shard, 0, noon_us - 3 * hour_us, "on");
+    mr_assert(retained_us(shard) == noon_us - 3 * hour_us);
+    shard_end(shard);
+}
+
+static void test_two_lanes(void)
+{
+    struct mr_shard *shard = shard_make();
+
+    read_event(shard, 1, noon_us, ""); /* which of the two is read first does not matter */
+    read_event(shard, 0, noon_us - SHARDS_MAX, "on");
+    mr_assert(retained_us(shard) == 0);
+    read_event(shard, 0, noon_us + SHARDS_MAX, "off");
+    mr_assert(retained_us(shard) == noon_us + SHARDS_MAX);
+    read_event(shard, 1, noon_us, "on");
+    mr_assert(retained_us(shard) == noon_us + SHARDS_MAX);
+    read_event(shard, 1, noon_us + 2 * SHARDS_MAX, "");
+    mr_assert(retained_us(shard) == 0);
+    shard_end(shard);
+}
+
+/* The store has both clears of the topic still, in the order of their records. */
+static void test_restart(void)
+{
+    struct mr_shard *shard = shard_make();
+
+    retained_restore_cleared(shard, mr_span_of("state"), noon_us, 10);
+    retained_restore_cleared(shard, mr_span_of("state"), noon_us - hour_us, 20);
+    read_event(shard, 1, noon_us - hour_us - SHARDS_MAX, "on");
+    mr_assert(retained_us(shard) == 0);
+    read_event(shard, 1, noon_us - hour_us, "on");
+    mr_assert(retained_us(shard) == noon_us - hour_us + 1);
+    shard_end(shard);
+}
+
+int main(void)
+{
+    test_clock_set_back();
+    test_restart();
+    test_two_lanes();
+    return 0;
+}
