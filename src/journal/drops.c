@@ -22,6 +22,7 @@
  *
  *   (1) given_up of a cursor <= seq_last of a range of its bridge that is on the medium.
  *   (2) No two ranges of a bridge and lane touch or overlap.
+ *   (3) A slot whose range goes on in another one is not written to before that is on the medium.
  */
 #include "journal/drops.h"
 
@@ -123,7 +124,8 @@ static struct drop_slot *slot_before(struct drops *drops, const struct mr_drop *
 {
     for (size_t i = 0; i < MR_DROPS_MAX; i++) {
         struct drop_slot *slot = &drops->slots[i];
-        if (slot->number != 0 && mr_drop_is_of(&slot->drop, drop->name, drop->lane) &&
+        if (slot->number != 0 && !slot->replaced &&
+            mr_drop_is_of(&slot->drop, drop->name, drop->lane) &&
             slot->drop.seq_last + 1 >= drop->seq_first && slot->drop.seq_first <= drop->seq_first) {
             return slot;
         }
@@ -163,7 +165,8 @@ static struct drop_slot *slot_free(const struct mr_journal *journal)
         if (slot->number == 0) {
             return slot;
         }
-        if ((oldest == NULL || slot->number < oldest->number) && !is_ahead(journal, &slot->drop)) {
+        if (!slot->replaced && (oldest == NULL || slot->number < oldest->number) &&
+            !is_ahead(journal, &slot->drop)) {
             oldest = slot;
         }
     }
@@ -189,9 +192,25 @@ static enum mr_err drop_write(struct mr_journal *journal, struct mr_drop *drop)
     if (err != MR_OK) {
         slot->number = 0;
     } else if (before != NULL && before != slot) {
-        before->number = 0;
+        before->replaced = true;
     }
     return err;
+}
+
+/* What was written is on the medium: what it has replaced is free.  After a sync that failed, which
+ * of the two the medium has is not known, so both keep their slots until the next start.
+ */
+static enum mr_err drops_sync(struct drops *drops)
+{
+    if (mr_file_sync(&drops->file) != MR_OK) {
+        return MR_ERR_IO;
+    }
+    for (size_t i = 0; i < MR_DROPS_MAX; i++) {
+        if (drops->slots[i].replaced) {
+            drops->slots[i] = (struct drop_slot){.number = 0};
+        }
+    }
+    return MR_OK;
 }
 
 /* One line per range and addition: nothing is dropped in silence. */
@@ -264,9 +283,9 @@ enum mr_err mr_drop_do(struct mr_lane *lane, uint64_t last, enum mr_drop_reason 
     while (err == MR_OK && (cursor = next_to_drop(lane, last, &at)) != NULL) {
         err = drop_one(cursor, last, reason);
     }
-    if (err == MR_OK && mr_file_sync(&journal->drops->file) != MR_OK) {
-        err = MR_ERR_IO;
-    }
+    /* Also if there was no room for all of them, so that what was written stands alone. */
+    enum mr_err synced = err == MR_OK || err == MR_ERR_FULL ? drops_sync(journal->drops) : err;
+    err = synced == MR_OK ? err : synced;
     at = 0;
     while (err == MR_OK && (cursor = next_to_drop(lane, last, &at)) != NULL) {
         drop_done(cursor, last, reason);
@@ -290,7 +309,7 @@ static uint64_t dropped_within(const struct mr_journal *journal, const char *nam
 
     for (size_t i = 0; journal->drops != NULL && i < MR_DROPS_MAX; i++) {
         const struct drop_slot *slot = &journal->drops->slots[i];
-        if (slot->number == 0 || !mr_drop_is_of(&slot->drop, name, lane)) {
+        if (slot->number == 0 || slot->replaced || !mr_drop_is_of(&slot->drop, name, lane)) {
             continue;
         }
         uint64_t from = slot->drop.seq_first > first ? slot->drop.seq_first : first;
@@ -320,7 +339,7 @@ void mr_drops_list(struct mr_journal *journal, void (*each)(void *arg, const str
     }
     mr_mutex_lock(&journal->cursor_mutex);
     for (size_t i = 0; i < MR_DROPS_MAX; i++) {
-        if (journal->drops->slots[i].number != 0) {
+        if (journal->drops->slots[i].number != 0 && !journal->drops->slots[i].replaced) {
             each(arg, &journal->drops->slots[i].drop);
         }
     }

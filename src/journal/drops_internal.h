@@ -13,6 +13,7 @@
 struct drop_slot {
     struct mr_drop drop;
     uint64_t number; /* goes up with each that is written */
+    bool replaced;   /* by a larger one that is not on the medium yet: until then this one counts */
 };
 
 struct drops {

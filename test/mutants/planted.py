@@ -259,8 +259,8 @@ MUTANTS = (
     # ---- when_full: drop_oldest ----
     Mutant("drop-not-durable", "a segment is dropped before its range is on the medium",
            "src/journal/drops.c",
-           "if (err == MR_OK && mr_file_sync(&journal->drops->file) != MR_OK) {",
-           "if (err == MR_OK && journal->drops->file.fd < 0) {", DROPS),
+           "if (mr_file_sync(&drops->file) != MR_OK) {",
+           "if (drops->file.fd < 0) {", DROPS),
     Mutant("drop-against-rank", "what a bridge with `may_drop: false` needs is dropped all "
            "the same",
            "src/journal/drops.c",
@@ -270,6 +270,10 @@ MUTANTS = (
            "src/journal/drops.c",
            "if (rank == NULL || rank->never_drops || rank->name[0] == '$') {",
            "if (rank == NULL || rank->never_drops) {", DROPS),
+    Mutant("drop-slot-reused", "the slot of a range of what was dropped is given away before the "
+           "range that replaces it is flushed",
+           "src/journal/drops.c",
+           "before->replaced = true;", "before->number = 0;", DROPS),
     Mutant("drop-called-lost", "what was dropped for want of room is in the books as lost",
            "src/pipeline/worker.c",
            "mr_flight_lose(b, seq_last, count - dropped, dropped);",

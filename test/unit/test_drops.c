@@ -135,7 +135,7 @@ static uint64_t oldest(uint32_t in)
 
 /* ---- what the list says ---- */
 
-static struct mr_drop listed[16];
+static struct mr_drop listed[32];
 static size_t listed_count;
 
 static void on_drop(void *arg, const struct mr_drop *drop)
@@ -342,16 +342,38 @@ static void fill_and_go_on(void *arg)
     mr_assert(put(0, 700));
 }
 
+/* So many that their ranges fill more than a sector of the list, and that in each round what one
+ * of them lets go would be the next one's slot.
+ */
+enum { OTHERS = 20 };
+
+static const char *other_name(uint32_t i)
+{
+    static char name[16];
+
+    (void)snprintf(name, sizeof(name), "other-%u", i);
+    return name;
+}
+
+static void check_listed(const char *name)
+{
+    struct mr_cursor *cursor = cursor_of(name, 0, 100, true);
+    uint64_t from = mr_cursor_get(cursor) + 1;
+
+    mr_assert(from >= oldest(0) ||
+              mr_drops_in(journal, name, 0, from, oldest(0) - 1) == oldest(0) - from);
+}
+
 /* Whatever the cut hits: what a cursor had not passed is there, or in the list. */
 static void check_after_cut(void)
 {
-    struct mr_cursor *cursor = cursor_of("kafka", 0, 100, true);
-    uint64_t from = mr_cursor_get(cursor) + 1;
     struct mr_reader *reader = NULL;
     struct mr_view view;
 
-    mr_assert(from >= oldest(0) ||
-              mr_drops_in(journal, "kafka", 0, from, oldest(0) - 1) == oldest(0) - from);
+    check_listed("kafka");
+    for (uint32_t i = 0; i < OTHERS; i++) {
+        check_listed(other_name(i));
+    }
     mr_assert(mr_reader_open(&reader, journal, 0, oldest(0), NULL, NULL) == MR_OK);
     uint64_t next = oldest(0);
     while (mr_reader_next(reader, &view) == MR_OK) {
@@ -368,8 +390,11 @@ static bool cut_at(enum mr_sim_call call, uint64_t nth)
     mr_sim_start(nth * MR_SIM_CALLS + (uint64_t)call + 1);
     journal_take(MR_WHEN_FULL_DROP, 1);
     struct mr_cursor *cursor = cursor_of("kafka", 0, 100, true);
+    for (uint32_t i = 0; i < OTHERS; i++) {
+        (void)cursor_of(other_name(i), 0, 100, true);
+    }
     mr_drops_arm(journal);
-    mr_assert(put(0, 600));
+    mr_assert(put(0, 900));
     mr_cursor_set(cursor, 20);
     mr_journal_step_keeper(journal);
     mr_sim_inject(call, nth, 1, MR_SIM_FAULT_CRASH);
