@@ -188,8 +188,8 @@ static void node_set(struct mr_shard *shard, struct retained_node *node, struct 
 }
 
 /* Not retained, although it should be. */
-static void retained_refuse(struct mr_shard *shard, const struct mr_message *message,
-                            const char *what)
+static void refusal_say(struct mr_shard *shard, const struct mr_message *message, const char *what,
+                        bool replaces)
 {
     static struct mr_log_limit limit;
     uint64_t held = 0;
@@ -200,10 +200,12 @@ static void retained_refuse(struct mr_shard *shard, const struct mr_message *mes
     mr_metric_add(shard->metrics.dropped_retained, 1);
     if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
         mr_log(MR_LOG_WARN, "mqtt",
-               "a message for '%.*s' was delivered but not retained: %s (%llu more such lines held "
-               "back)",
+               "a message for '%.*s' was delivered but not retained%s: %s (%llu more such lines "
+               "held back)",
                (int)(message->topic.len < 100 ? message->topic.len : 100),
-               (const char *)message->topic.at, what, (unsigned long long)held);
+               (const char *)message->topic.at,
+               replaces ? ", and the one it replaces is not retained any more" : "", what,
+               (unsigned long long)held);
     }
 }
 
@@ -268,6 +270,18 @@ static void retained_clear(struct mr_shard *shard, struct retained_node *node,
     node_remember(shard, node, message->topic, remember ? message->received_us : 0, seq, false);
 }
 
+/* There is no room for it.  What it replaces goes all the same: a subscriber would take it for
+ * the newest.
+ */
+static void retained_refuse(struct mr_shard *shard, struct retained_node *node,
+                            const struct mr_message *message, uint64_t seq, const char *what)
+{
+    refusal_say(shard, message, what, node != NULL && node->kept != NULL);
+    if (node != NULL) {
+        retained_clear(shard, node, message, seq);
+    }
+}
+
 void retained_forget_cleared(struct mr_shard *shard, struct mr_span topic, int64_t received_us)
 {
     struct retained_node *node = shard->retained == NULL ? NULL : node_find(shard, topic);
@@ -305,16 +319,18 @@ void retained_apply(struct mr_shard *shard, const struct mr_message *message, st
 {
     retained_make(shard);
     struct retained_node *node = node_find(shard, message->topic);
+    uint64_t cleared_seq = from == RETAINED_EXEMPT ? 0 : seq; /* if it clears */
 
     if (from == RETAINED_FOREIGN && is_older(message->received_us, node_us(node))) {
         return;
     }
     if (message->payload.len == 0) {
-        retained_clear(shard, node, message, from == RETAINED_EXEMPT ? 0 : seq);
+        retained_clear(shard, node, message, cleared_seq);
         return;
     }
     if (!retained_fits(shard, node, message_bytes(message))) {
-        retained_refuse(shard, message, "see `max_retained_messages` and `max_retained_bytes`");
+        retained_refuse(shard, node, message, cleared_seq,
+                        "see `max_retained_messages` and `max_retained_bytes`");
         return;
     }
     /* Not what sessions have for themselves: it stays, and so do its nodes. */
@@ -328,7 +344,7 @@ void retained_apply(struct mr_shard *shard, const struct mr_message *message, st
     }
     if (*kept == NULL || node == NULL) {
         shard->restore_short = true;
-        retained_refuse(shard, message, "no memory, see `gateway.memory`");
+        retained_refuse(shard, node, message, cleared_seq, "no memory, see `gateway.memory`");
         return;
     }
     node_set(shard, node, *kept);

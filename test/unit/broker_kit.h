@@ -43,6 +43,7 @@ struct kit_options {
     uint64_t max_queued_messages;
     uint64_t max_sessions;
     uint64_t max_retained_messages;
+    uint64_t max_retained_bytes;
     uint64_t max_session_expiry_us;
     uint64_t connect_timeout_us;
     uint64_t max_keepalive_us;
@@ -128,7 +129,7 @@ static inline struct mr_broker_limits kit_limits(const struct kit_options *optio
         .max_session_expiry_us = options->max_session_expiry_us,
         .max_retained_messages =
             options->max_retained_messages ? options->max_retained_messages : 10000,
-        .max_retained_bytes = 16 << 20,
+        .max_retained_bytes = options->max_retained_bytes ? options->max_retained_bytes : 16 << 20,
         .max_topic_levels = 200,
         .topic_alias_maximum = 10,
         .max_topic_alias_broker = options->topic_aliases,

@@ -1,0 +1,95 @@
+/* test_retained_quota.c
+ * links: broker net store journal codec config os base
+ *
+ * Goal:   `max_retained_messages` and `max_retained_bytes` never leave a subscriber with what was
+ *         once true: a message that has no room takes the one it replaces with it, also after a
+ *         crash and after a checkpoint.
+ * Method: a real broker and journal, crashes by a copy of the disk (broker_kit.h).
+ */
+#include "broker_peer.h"
+
+enum { QUOTA = 4096, BIG = 1500 };
+
+static char big[BIG + 1];
+
+/* With RETAIN and QoS 1, and its PUBACK. */
+static void retain(struct peer *pub, const char *topic, const char *payload)
+{
+    uint8_t bytes[2048];
+    struct mr_mqtt_publish packet = {.topic = mr_span_of(topic),
+                                     .payload = mr_span_of(payload),
+                                     .qos = 1,
+                                     .packet_id = 1,
+                                     .retain = true};
+    ptrdiff_t len = mr_mqtt_publish_encode(&packet, pub->version, bytes, sizeof(bytes));
+
+    mr_assert(len > 0);
+    peer_write(pub, bytes, (size_t)len);
+    mr_assert(peer_expect_puback(pub, 1) == 0);
+}
+
+/* What a new subscriber to `topic` is brought; NULL: nothing. */
+static void expect_retained(struct kit *kit, const char *topic, const char *payload)
+{
+    struct mr_mqtt_subscription wanted = {.filter = mr_span_of(topic), .qos = 1};
+    struct mr_mqtt_publish got;
+    struct peer sub;
+
+    peer_join(&sub, kit, "late", 5);
+    mr_assert(peer_subscribe(&sub, &wanted, 0) == 1);
+    if (payload != NULL) {
+        peer_expect_publish(&sub, topic, payload, 1, &got);
+        mr_assert(got.retain);
+    }
+    peer_quiet(&sub);
+    peer_close(&sub);
+}
+
+static void expect_count(const struct kit *kit, uint64_t count)
+{
+    struct mr_broker_stats stats;
+    int64_t deadline = kit_deadline();
+
+    do {
+        (void)usleep(1000); /* sleep: until the shard's turn has counted */
+        mr_broker_stats(kit->broker, &stats);
+        kit_patience(deadline, "the count of retained messages");
+    } while (stats.retained != count);
+}
+
+/* The newest has no room: nothing is retained, rather than what it replaces. */
+static void test_nothing_stale(uint32_t checkpoint_ms)
+{
+    struct kit kit;
+    struct peer pub;
+
+    kit_open(&kit,
+             &(struct kit_options){.max_retained_bytes = QUOTA, .checkpoint_ms = checkpoint_ms});
+    peer_join(&pub, &kit, "pub", 5);
+    retain(&pub, "valve", "open");
+    retain(&pub, "fill/1", big);
+    retain(&pub, "fill/2", big);
+    expect_retained(&kit, "valve", "open");
+    retain(&pub, "valve", big);
+    expect_retained(&kit, "valve", NULL);
+    expect_count(&kit, 2);
+    peer_close(&pub);
+    kit_crash(&kit);
+    expect_count(&kit, 2);
+    expect_retained(&kit, "valve", NULL);
+    peer_join(&pub, &kit, "pub", 5);
+    retain(&pub, "valve", "shut"); /* which has room */
+    expect_retained(&kit, "valve", "shut");
+    retain(&pub, "fill/1", "small"); /* an update needs no room but for what it is larger */
+    expect_retained(&kit, "fill/1", "small");
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+int main(void)
+{
+    memset(big, 'x', BIG);
+    test_nothing_stale(1);
+    test_nothing_stale(100000);
+    return 0;
+}
