@@ -35,6 +35,7 @@ struct subscriber {
 
 /* Those with everything, and behind them the members of the group. */
 static struct subscriber subscribers[SUBSCRIBERS_MAX + MEMBERS_MAX];
+static bool got_some;
 
 static uint32_t count_all(void)
 {
@@ -168,6 +169,7 @@ static void on_publish(struct subscriber *s, const struct mr_mqtt_frame *frame)
         broken("subscriber %u: a PUBLISH that is none", s->index);
     }
     take(s, &packet, packet.qos == 2 && s->has_id[packet.packet_id]);
+    got_some = true;
     if (packet.qos == 2) {
         s->has_id[packet.packet_id] = true;
         owe(s, MR_MQTT_PUBREC, packet.packet_id);
@@ -263,6 +265,14 @@ void subscriber_act(uint32_t index)
         }
     }
     answer(s, s->owed_count == 0 ? 0 : (uint32_t)roll(s->owed_count + 1));
+}
+
+bool subscribers_got_some(void)
+{
+    bool some = got_some;
+
+    got_some = false;
+    return some;
 }
 
 void subscribers_calm(void)

@@ -277,6 +277,7 @@ uint8_t subscriber_qos(uint32_t index);
 void subscriber_act(uint32_t index);
 void subscribers_pump(void);
 void subscribers_calm(void);
+bool subscribers_got_some(void); /* since the last time that this was asked */
 
 /* ---- board.c: retained messages; mortal.c: wills ---- */
 
