@@ -31,14 +31,8 @@
 
 enum {
     TABLE_SLOTS = 1024,
-    QUEUE_FILL_MAX = 512, /* deliveries of a persistent session that wait to be sent */
-    LIST_FIXED = 16,      /* bytes of a record's filter beside its text */
+    LIST_FIXED = 16, /* bytes of a record's filter beside its text */
 };
-
-static struct mr_span bring_filter(const struct bring *bring)
-{
-    return mr_span_make(bring->filter, bring->filter_len);
-}
 
 /* ---- making and dropping ---- */
 
@@ -99,6 +93,7 @@ static void batch_drop(struct mr_shard *shard, struct bringing *bringing)
 
 static void bring_free(struct mr_shard *shard, struct bringing *bringing, struct bring *bring)
 {
+    bring_unread_drop(shard, bring);
     retained_walk_end(shard, &bring->walk);
     bring->sub->bring = NULL;
     if (bring->prev != NULL) {
@@ -161,6 +156,7 @@ bool bring_add(struct mr_shard *shard, struct mr_sub *sub, const struct mr_contr
     size_t capacity = 0;
 
     if (bring != NULL) {
+        bring_unread_drop(shard, bring);
         retained_walk_end(shard, &bring->walk);
         bring_begin(shard, bring);
         bring_set(sub, filter);
@@ -243,102 +239,6 @@ void bring_drop(struct mr_shard *shard, struct session *session)
     (void)bringing_end(shard, bringing);
 }
 
-/* ---- looking for a batch ---- */
-
-/* What may still be put into the queue of a persistent session. */
-static uint32_t queue_room(const struct mr_shard *shard, const struct keep *keep)
-{
-    uint64_t most = shard->limits.max_queued_messages / 2;
-    uint32_t waits = keep->count - keep->next;
-
-    most = most == 0 ? 1 : most < QUEUE_FILL_MAX ? most : QUEUE_FILL_MAX;
-    if (keep->count != 0 && keep->bytes >= shard->limits.max_queued_bytes / 2) {
-        return 0;
-    }
-    return waits < most ? (uint32_t)most - waits : 0;
-}
-
-static int brought_compare(const void *a, const void *b)
-{
-    const struct kept *x = ((const struct brought *)a)->kept;
-    const struct kept *y = ((const struct brought *)b)->kept;
-
-    if (x->lane != y->lane) {
-        return x->lane < y->lane ? -1 : 1;
-    }
-    return x->seq < y->seq ? -1 : x->seq > y->seq;
-}
-
-/* Has what was found come to the session as a live message, or will it? */
-static bool came_live(const struct bringing *bringing, const struct bring *bring, uint8_t qos)
-{
-    return bring->walk.stamp > bring->stamp && (qos != 0 || bring->walk.stamp > bringing->missed);
-}
-
-/* What has to be asked of each message that a walk finds. */
-struct asked {
-    bool guarded; /* not all of what it matches may be read */
-    bool sourced; /* nor what its publisher may not publish any more */
-};
-
-/* A retained message that the rules keep from this client. */
-static bool is_hidden(struct mr_shard *shard, const struct session *session,
-                      const struct asked *asked, const struct kept *kept)
-{
-    struct mr_message message;
-
-    if (MR_LIKELY(!asked->guarded && !asked->sourced)) {
-        return false;
-    }
-    bool hidden = kept_read(shard, kept, &message) != MR_OK ||
-                  (asked->guarded && !access_may(shard, session, message.topic, MR_ACL_READ)) ||
-                  (asked->sourced && !access_source_may(shard, &message));
-    kept_read_end(shard);
-    return hidden;
-}
-
-/* Fill the batch from this walk, which pauses (2) before and after. */
-static void bring_look(struct mr_shard *shard, struct bringing *bringing, struct bring *bring,
-                       uint32_t *steps)
-{
-    const struct session *session = bringing->session;
-    const struct keep *keep = session->keep;
-    struct mr_span filter = bring_filter(bring);
-    const struct asked asked = {.guarded =
-                                    access_covers(shard, session, filter) != MR_ACL_COVERS_ALL,
-                                .sourced = access_asks_sources(shard, session)};
-    uint32_t room = keep == NULL ? BATCH : queue_room(shard, keep);
-    uint64_t bytes = keep == NULL ? 0 : keep->bytes;
-    uint16_t begin = bringing->count;
-    struct kept *kept;
-
-    bringing->acl_version = shard->acl_version;
-    retained_walk_resume(&bring->walk);
-    while (bringing->count < BATCH && room != 0 &&
-           (kept = retained_walk_next(shard, &bring->walk, filter, steps)) != NULL) {
-        uint8_t qos = kept->qos < bring->qos ? kept->qos : bring->qos;
-        if (keep != NULL && kept->state == KEPT_EXEMPT) {
-            qos = 0; /* what has no seq cannot be queued */
-        }
-        if (came_live(bringing, bring, qos) || is_hidden(shard, session, &asked, kept)) {
-            continue;
-        }
-        bringing->batch[bringing->count++] = (struct brought){
-            .kept = kept, .sub = bring->sub, .subscription_id = bring->subscription_id, .qos = qos};
-        kept->refs += 1;
-        if (keep != NULL && qos != 0) {
-            bytes += kept->bytes;
-            room = bytes < shard->limits.max_queued_bytes / 2 ? room - 1 : 0;
-        }
-    }
-    retained_walk_pause(&bring->walk);
-    /* In the order in which they came, as far as that is known here. */
-    if (bringing->count > begin + 1) {
-        qsort(&bringing->batch[begin], (size_t)(bringing->count - begin), sizeof(struct brought),
-              brought_compare);
-    }
-}
-
 /* ---- persistent sessions: the record ---- */
 
 /* Is it for the queue, and still what is retained? */
@@ -393,7 +293,7 @@ bool bring_is_ended(const struct mr_sub *sub)
 {
     const struct bring *bring = sub->bring;
 
-    return bring == NULL ? !sub->brings : bring->walk.at == NULL;
+    return bring == NULL ? !sub->brings : bring_walk_ended(bring);
 }
 
 void bring_first(struct mr_shard *shard, struct session *session)
@@ -403,7 +303,7 @@ void bring_first(struct mr_shard *shard, struct session *session)
 
     for (; bring != NULL && shard->bring_steps != 0; bring = bring->next) {
         bring_look(shard, bringing, bring, &shard->bring_steps);
-        if (bring->walk.at != NULL) {
+        if (!bring_walk_ended(bring)) {
             break;
         }
     }
@@ -417,7 +317,7 @@ void bring_recorded(struct mr_shard *shard, struct session *session, uint64_t se
         return;
     }
     batch_push(shard, bringing, seq);
-    while (bringing->first != NULL && bringing->first->walk.at == NULL) {
+    while (bringing->first != NULL && bring_walk_ended(bringing->first)) {
         bring_free(shard, bringing, bringing->first);
     }
     (void)bringing_end(shard, bringing);
@@ -436,7 +336,7 @@ static enum mr_err record_append(struct mr_shard *shard, struct bringing *bringi
                                        .qos = sub->qos,
                                        .no_local = sub->no_local,
                                        .retain_as_published = sub->retain_as_published,
-                                       .brings = bring->walk.at != NULL};
+                                       .brings = !bring_walk_ended(bring)};
     uint8_t *list = mr_bufpool_take(&shard->pool, bring->filter_len + LIST_FIXED, &capacity);
 
     if (list == NULL) {
@@ -472,18 +372,22 @@ enum outcome bring_next(struct mr_shard *shard, struct bringing *bringing, uint3
         if (shard->stalled) {
             return BRING_HELD;
         }
-        if (queue_room(shard, keep) == 0) {
+        if (bring_room(shard, keep) == 0) {
             return BRING_RESTS;
         }
     }
     if (!bringing->owed) {
         bring_look(shard, bringing, bring, steps);
-        bringing->owed = keep != NULL && (bringing->count != 0 || bring->walk.at == NULL);
+        bringing->owed = keep != NULL && (bringing->count != 0 || bring_walk_ended(bring));
+        if (MR_UNLIKELY(bringing->count == 0 && bring->unread != NULL)) {
+            outbound_drain_later(bringing->session->client); /* the next tick reads again */
+            return BRING_RESTS;
+        }
     }
     if (bringing->owed && (shard->stalled || record_append(shard, bringing) != MR_OK)) {
         return BRING_HELD;
     }
-    if (bring->walk.at == NULL) {
+    if (bring_walk_ended(bring)) {
         bring_free(shard, bringing, bring);
     }
     return BRING_MORE;

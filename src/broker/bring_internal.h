@@ -1,6 +1,7 @@
-/* bring_internal.h - what a SUBSCRIBE brings, for the two files that bring it.
+/* bring_internal.h - what a SUBSCRIBE brings, for the three files that bring it.
  *
  *     bring.c        the walks of a session, and its batch: what comes next
+ *     bring_look.c   ... and how it is found
  *     bring_turn.c   the batch into the connection; sessions take turns
  *
  * Thread: the shard's.   Memory: lent by its pool.   Time: none.
@@ -22,13 +23,19 @@ struct bring {
     struct bring *prev;
     struct mr_sub *sub;
     struct retained_walk walk;
-    uint64_t stamp; /* of the SUBSCRIBE: what was retained later comes live */
+    struct kept *unread; /* found last, and the store could not be read for it; held; or NULL */
+    uint64_t stamp;      /* of the SUBSCRIBE: what was retained later comes live */
     uint32_t subscription_id;
     uint32_t capacity; /* as lent by the pool */
     uint32_t filter_len;
     uint8_t qos;
     uint8_t filter[];
 };
+
+static inline struct mr_span bring_filter(const struct bring *bring)
+{
+    return mr_span_make(bring->filter, bring->filter_len);
+}
 
 struct brought {
     struct kept *kept; /* held */
@@ -68,6 +75,19 @@ struct bringing *bringing_find(const struct mr_shard *shard, const struct sessio
 /* Is nothing of it left?  Then it has been freed, or is by the list. */
 bool bringing_end(struct mr_shard *shard, struct bringing *bringing);
 void bringing_free(struct mr_shard *shard, struct bringing *bringing);
+
+/* ---- bring_look.c ---- */
+
+/* How many may still be put into the queue of a persistent session. */
+uint32_t bring_room(const struct mr_shard *shard, const struct keep *keep);
+
+/* Fill the batch from this walk, which pauses before and after, for at most *steps. */
+void bring_look(struct mr_shard *shard, struct bringing *bringing, struct bring *bring,
+                uint32_t *steps);
+bool bring_walk_ended(const struct bring *bring); /* there is nothing more to look at */
+void bring_unread_drop(struct mr_shard *shard, struct bring *bring);
+
+/* ---- bring.c ---- */
 
 /* The next batch, and its record.  MORE: the batch is ready, or the steps are used up. */
 enum outcome bring_next(struct mr_shard *shard, struct bringing *bringing, uint32_t *steps);

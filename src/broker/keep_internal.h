@@ -272,7 +272,7 @@ void retained_outdate(struct mr_shard *shard, struct mr_span topic);
 void retained_each(struct mr_shard *shard, void (*each)(void *arg, struct kept *kept), void *arg);
 void retained_close(struct mr_shard *shard);
 
-/* ---- bring.c, bring_turn.c ---- */
+/* ---- bring.c, bring_look.c, bring_turn.c ---- */
 
 enum { BRING_STEPS = 2048 }; /* of all SUBSCRIBEs in one turn; what is left takes turns */
 
