@@ -108,30 +108,34 @@ static bool will_keep(struct mr_shard *shard, struct session *session, const str
     return true;
 }
 
-/* A session that ends with its connection: no record, unless an older one ends here. */
+/* A session that ends with its connection: no record, unless an older one ends here.  It is made
+ * before the append, so that without memory for it the older one stays.
+ */
 static struct joined join_clean(struct client *client, const struct mr_mqtt_connect *packet,
                                 struct session *older, const struct will *will)
 {
     struct mr_shard *shard = client->shard;
     struct joined joined = {.seq = 0};
+    struct session *session =
+        session_new(shard, client, packet->client_id,
+                    packet->has_username ? packet->username : (struct mr_span){0});
 
+    if (session == NULL) {
+        return join_no_memory();
+    }
+    if (!will_keep(shard, session, will)) {
+        session_free(shard, session);
+        return join_no_memory();
+    }
     if (older != NULL) {
         struct mr_control end = {.kind = MR_CONTROL_END, .client = packet->client_id};
         if (control_append(shard, &end, &joined.seq) != MR_OK) {
+            session_free(shard, session);
             return (struct joined){.later = true};
         }
         session_free(shard, older);
     }
-    client->session = session_new(shard, client, packet->client_id,
-                                  packet->has_username ? packet->username : (struct mr_span){0});
-    if (client->session == NULL) {
-        return join_no_memory();
-    }
-    if (!will_keep(shard, client->session, will)) {
-        session_free(shard, client->session);
-        client->session = NULL;
-        return join_no_memory();
-    }
+    client->session = session;
     shard->clients_online += 1;
     return joined;
 }
