@@ -518,6 +518,27 @@ static bool name_is_paused(const struct mr_journal *journal, const char *name)
     return false;
 }
 
+/* What failed may be on the disk all the same, and holds nothing: so it is taken back at once, and
+ * if that fails too the keeper ends it all, as for its own.  Without room nothing was written.
+ */
+static enum mr_err slot_make_certain(struct mr_journal *journal, struct mr_cursor *cursor,
+                                     const struct cursor_slot *slot)
+{
+    struct cursor_slot back = *slot;
+    enum mr_err err = mr_cursor_slot_write(journal, cursor, slot);
+
+    err = err == MR_OK ? mr_cursors_sync(journal) : err;
+    if (err == MR_OK || err == MR_ERR_FULL) {
+        return err;
+    }
+    back.forgotten = true;
+    if (mr_cursor_slot_write(journal, cursor, &back) != MR_OK ||
+        mr_cursors_sync(journal) != MR_OK) {
+        journal->cursors_failed = true;
+    }
+    return err;
+}
+
 enum mr_err mr_cursor_slot_make(struct mr_journal *journal, struct mr_cursor *cursor,
                                 const char *name, uint32_t lane, uint64_t seq, struct mr_error *why)
 {
@@ -536,16 +557,15 @@ enum mr_err mr_cursor_slot_make(struct mr_journal *journal, struct mr_cursor *cu
     atomic_store_explicit(&cursor->paused, name_is_paused(journal, name), memory_order_relaxed);
     atomic_store_explicit(&cursor->rule, MR_CURSOR_NEW, memory_order_relaxed);
     const struct cursor_slot slot = {.seq = seq, .books = {.begin = seq}};
+    atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
+    cursor->books = slot.books;
     err = mr_ranges_forget(journal, name, lane);
-    err = err == MR_OK ? mr_cursor_slot_write(journal, cursor, &slot) : err;
-    err = err == MR_OK ? mr_cursors_sync(journal) : err;
+    err = err == MR_OK ? slot_make_certain(journal, cursor, &slot) : err;
     if (err != MR_OK) {
         return mr_error_set(why, err,
                             "%s: the cursor of '%s' cannot be written: %s; check the disk",
                             journal->name, name, mr_file_last_cause());
     }
-    atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
-    cursor->books = slot.books;
     mr_cursor_slot_written(cursor, &slot);
     cursor->used = true;
     return MR_OK;

@@ -3,8 +3,8 @@
  *
  * Goal:   of a cursor's two copies one is always certain: as long as a write of the other was not
  *         flushed, nothing overwrites it.  So no power cut takes a cursor behind what segments
- *         have gone for, nor to where a put that failed wanted it.  A stop says if the cursors
- *         could not be written.
+ *         have gone for, nor to where a put that failed wanted it, nor finds one whose making
+ *         failed.  A stop says if the cursors could not be written.
  * Method: the disk refuses the second of two cursors, then the first, of which a part is written,
  *         and the machine stops; the seed says what of the unsynced writes is lost.
  */
@@ -118,6 +118,36 @@ static void test_put_fails(uint64_t seed, bool split)
     mr_sim_stop();
 }
 
+/* One more is made, a bridge's or a second position, which cannot be made certain, nor, if two
+ * syncs fail, be taken back; the others settle all, and it goes, unless the journal ends.
+ */
+static void test_make_fails(uint64_t seed, bool split, uint64_t failures)
+{
+    struct mr_cursor *cursors[2];
+    struct mr_cursor *more = NULL;
+    struct mr_recovery recovery;
+    bool is_new;
+
+    mr_sim_start(seed);
+    struct mr_journal *journal = journal_take(cursors, NULL);
+    append_all(journal);
+    mr_sim_inject(MR_SIM_SYNC, 1, failures, MR_SIM_FAULT_IO);
+    if (split) {
+        mr_assert(mr_cursor_live_begin(cursors[0], CERTAIN, &more, NULL) == MR_ERR_IO);
+    } else {
+        mr_assert(mr_cursor_open(journal, "third", 0, MR_START_OLDEST, &more, &is_new, NULL) ==
+                  MR_ERR_IO);
+    }
+    mr_sim_inject_clear();
+    cursors_set(cursors, RECORDS);
+    mr_journal_step_keeper(journal);
+    mr_sim_crash();
+    journal = journal_take(cursors, &recovery);
+    mr_assert(recovery.seqs_lost == 0);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    mr_sim_stop();
+}
+
 /* A stop that cannot write how far the bridges are does not look like a clean one. */
 static void test_no_room_at_the_end(uint64_t seed)
 {
@@ -155,6 +185,10 @@ int main(void)
         test_refused(seed);
         test_put_fails(seed, false);
         test_put_fails(seed, true);
+        for (uint64_t failures = 1; failures <= 2; failures++) {
+            test_make_fails(seed, false, failures);
+            test_make_fails(seed, true, failures);
+        }
         test_no_room_at_the_end(seed);
     }
     return 0;
