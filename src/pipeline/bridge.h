@@ -92,6 +92,8 @@ uint32_t mr_bridge_check(const struct mr_bridge_conf *conf, const struct mr_sink
 /* Make the bridge and find (or make) its cursor.  Nothing runs yet. */
 enum mr_err mr_bridge_create(struct mr_bridge **out, const struct mr_bridge_options_run *options,
                              struct mr_error *why) MR_MUST_USE;
+
+/* Not OK: there is no thread for it, or for its second worker; mr_bridge_stop() before destroy. */
 enum mr_err mr_bridge_start(struct mr_bridge *bridge, struct mr_error *why) MR_MUST_USE;
 
 /* Let it begin to stop; mr_bridge_stop() then waits.  So that several do it at once. */
