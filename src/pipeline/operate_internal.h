@@ -12,7 +12,12 @@
 #include "pipeline/bridge.h"
 
 /* What the control plane wants of the worker; seek.c. */
-enum seek_state { SEEK_NONE, SEEK_WANTED, SEEK_DONE };
+enum seek_state {
+    SEEK_NONE,
+    SEEK_WANTED, /* the asker may still go */
+    SEEK_TAKEN,  /* it is being made: the asker waits however long that takes */
+    SEEK_DONE,
+};
 struct seek {
     enum seek_state state;
     uint64_t seq;     /* wanted, then where it went */

@@ -19,6 +19,10 @@
  * is made; then the cursor is not put, and it is looked again from where on there is any.
  *
  * Without room on the disk nothing changes: the operator is told so, and the bridge goes on.
+ *
+ * The asker waits for a while only, for the target may be slow; then it has gone, and nothing is
+ * made.  So the worker takes the seek, under the mutex, in the moment from which it cannot be
+ * undone, and from then on the asker stays until it has the answer.
  */
 #include "pipeline/bridge_internal.h"
 
@@ -133,31 +137,62 @@ static void seek_answer(struct mr_bridge *b, enum mr_err err, uint64_t seq)
     mr_mutex_unlock(&b->mutex);
 }
 
-bool mr_seek_turn(struct mr_bridge *b, int64_t now_ns)
+/* From now on the asker waits for the answer; false: it has gone. */
+static bool seek_take(struct mr_bridge *b, uint64_t *seq)
 {
-    if (MR_LIKELY(!atomic_load_explicit(&b->seek_wanted, memory_order_acquire))) {
-        return false;
-    }
     mr_mutex_lock(&b->mutex);
-    uint64_t seq = b->seek.seq;
+    bool taken = b->seek.state == SEEK_WANTED;
+    if (taken) {
+        b->seek.state = SEEK_TAKEN;
+        *seq = b->seek.seq;
+    }
+    atomic_store(&b->seek_wanted, false);
+    mr_mutex_unlock(&b->mutex);
+    return taken;
+}
+
+/* Whether there is still time to wait for what is in flight. */
+static bool seek_may_wait(struct mr_bridge *b, int64_t now_ns)
+{
+    mr_mutex_lock(&b->mutex);
     if (b->seek.since_ns == 0) {
         b->seek.since_ns = now_ns;
     }
     bool wait = now_ns - b->seek.since_ns < settle_patience_ns;
     mr_mutex_unlock(&b->mutex);
+    return wait;
+}
 
+/* What is in flight comes again, wherever the bridge goes on: the asker may have gone meanwhile.
+ * False: it had to stop.
+ */
+static bool seek_takes_back(struct mr_bridge *b)
+{
+    b->options.sink->close(b->sink_state, 0);
+    b->opened = false;
+    mr_dead_take_rejects(b);
+    (void)mr_flight_retire(b);
+    return mr_worker_rewind(b);
+}
+
+bool mr_seek_turn(struct mr_bridge *b, int64_t now_ns)
+{
+    uint64_t seq = 0;
+
+    if (MR_LIKELY(!atomic_load_explicit(&b->seek_wanted, memory_order_acquire))) {
+        return false;
+    }
     if (b->state == WORKER_STOPPED) {
-        atomic_store(&b->seek_wanted, false);
-        seek_answer(b, MR_ERR_AGAIN, b->seq_cursor);
+        if (seek_take(b, &seq)) {
+            seek_answer(b, MR_ERR_AGAIN, b->seq_cursor);
+        }
         return true;
     }
-    if (!mr_flight_settled(b) && wait) {
+    if (seek_may_wait(b, now_ns) && !mr_flight_settled(b)) {
         return true;
     }
-    if (!mr_flight_settled(b)) {
-        b->options.sink->close(b->sink_state, 0);
-        b->opened = false;
-        mr_dead_take_rejects(b);
+    if (!mr_flight_settled(b) && !seek_takes_back(b)) {
+        return true;
     }
     if (b->dead.journal != NULL && !mr_dead_durable(b, b->dead.seq_last)) {
         return true; /* the letters are read back below, all of them */
@@ -166,9 +201,10 @@ bool mr_seek_turn(struct mr_bridge *b, int64_t now_ns)
         return true; /* a seek ends a second position */
     }
     mr_flight_retire(b);
-    atomic_store(&b->seek_wanted, false);
-    enum mr_err err = seek_do(b, &seq);
-    seek_answer(b, err, seq);
+    if (seek_take(b, &seq)) {
+        enum mr_err err = seek_do(b, &seq);
+        seek_answer(b, err, seq);
+    }
     return true;
 }
 
@@ -178,15 +214,21 @@ bool mr_seek_turn(struct mr_bridge *b, int64_t now_ns)
 static bool seek_wait(struct mr_bridge *b, struct mr_wake *wake)
 {
     int64_t until_ns = mr_clock_mono_ns() + asker_patience_ns;
-    bool done = false;
+    enum seek_state state = SEEK_WANTED;
 
-    while (!done && mr_clock_mono_ns() < until_ns) {
-        (void)mr_wake_wait(wake, until_ns - mr_clock_mono_ns());
+    while (state == SEEK_WANTED || state == SEEK_TAKEN) {
+        int64_t left_ns = until_ns - mr_clock_mono_ns();
+        left_ns = left_ns > 0 ? left_ns : 0;
+        (void)mr_wake_wait(wake, state == SEEK_TAKEN ? -1 : left_ns);
         mr_mutex_lock(&b->mutex);
-        done = b->seek.state == SEEK_DONE;
+        if (b->seek.state == SEEK_WANTED && mr_clock_mono_ns() >= until_ns) {
+            b->seek.state = SEEK_NONE;
+            atomic_store(&b->seek_wanted, false);
+        }
+        state = b->seek.state;
         mr_mutex_unlock(&b->mutex);
     }
-    return done;
+    return state == SEEK_DONE;
 }
 
 enum mr_err mr_bridge_seek(struct mr_bridge *b, uint64_t seq, uint64_t *out, struct mr_error *why)
@@ -205,16 +247,13 @@ enum mr_err mr_bridge_seek(struct mr_bridge *b, uint64_t seq, uint64_t *out, str
     }
     mr_mutex_lock(&b->mutex);
     b->seek = (struct seek){.state = SEEK_WANTED, .seq = seq, .asker = &wake};
-    mr_mutex_unlock(&b->mutex);
     atomic_store_explicit(&b->seek_wanted, true, memory_order_release);
+    mr_mutex_unlock(&b->mutex);
     mr_wake_ring(&b->wake);
     bool done = seek_wait(b, &wake);
 
     mr_mutex_lock(&b->mutex);
     b->seek.asker = NULL;
-    if (!done) {
-        atomic_store(&b->seek_wanted, false);
-    }
     err = b->seek.err;
     *out = b->seek.seq;
     mr_mutex_unlock(&b->mutex);
