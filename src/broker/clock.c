@@ -25,6 +25,7 @@
 enum {
     STEP_US = 500000,     /* more than a correction: somebody has set the clock */
     NOTICED_US = 1000000, /* other shards, whose events we get, may see it so much earlier */
+    AHEAD_US = 1000000,   /* and what came in their turn, or was rounded, is so far ahead of ours */
 };
 
 static void steps_push(struct mr_shard *shard, int64_t before_us, int64_t after_us)
@@ -74,7 +75,7 @@ int64_t shard_waited_us(const struct mr_shard *shard, int64_t at_us)
     for (int i = 0; i < CLOCK_STEPS && shard->steps[i].after_us != 0; i++) {
         const struct clock_step *step = &shard->steps[i];
         int64_t noticed_us = step->after_us < step->before_us ? NOTICED_US : 0;
-        if (at_us >= step->after_us - noticed_us && at_us <= end_us) {
+        if (at_us >= step->after_us - noticed_us && at_us <= end_us + AHEAD_US) {
             break;
         }
         waited_us += positive(end_us - step->after_us);
