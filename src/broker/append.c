@@ -73,16 +73,12 @@ void message_apply(struct mr_shard *shard, const struct mr_message *message, uin
     }
 }
 
-/* FULL: nothing has happened.  Otherwise `will` has been dealt with. */
-static enum mr_err will_append(struct mr_shard *shard, struct stored *will)
+/* FULL: nothing has happened.  Otherwise the will has been dealt with. */
+static enum mr_err will_append_as(struct mr_shard *shard, const struct mr_message *message)
 {
-    struct mr_message *message = &will->message;
     struct mr_appended at = {0};
     struct stored *pending = NULL;
 
-    if (message->retain) {
-        message->received_us = retained_time(shard, message->topic);
-    }
     bool wanted = mr_subtree_has(shard->subtree, message->topic);
     bool excluded = topic_is_excluded(shard, message->topic);
     if (!excluded && !reserve_for(shard, message)) {
@@ -119,6 +115,41 @@ static enum mr_err will_append(struct mr_shard *shard, struct stored *will)
     if (err == MR_ERR_REJECT) {
         mr_log(MR_LOG_WARN, "mqtt", "a will of %zu bytes is larger than the journal takes; dropped",
                message->payload.len);
+    }
+    return err;
+}
+
+/* The time and the life of one with RETAIN.  *buffer, if lent, goes back.  False: no memory. */
+static bool will_time(struct mr_shard *shard, struct mr_message *message, uint8_t **buffer,
+                      size_t *capacity)
+{
+    struct mr_mqtt_props props = {0};
+    struct mr_mqtt_why why;
+
+    message->received_us = retained_time(shard, message->topic);
+    if (message->props.len == 0 ||
+        mr_mqtt_props_decode(message->props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props, &why) !=
+            MR_OK ||
+        !retained_lengthen(shard, message, &props)) {
+        return true;
+    }
+    return publish_props(shard, &props, message->props.len, &message->props, buffer, capacity);
+}
+
+/* The same.  What was made of it for the journal is not kept: it may be tried again. */
+static enum mr_err will_append(struct mr_shard *shard, const struct stored *will)
+{
+    struct mr_message message = will->message;
+    uint8_t *buffer = NULL;
+    size_t capacity = 0;
+
+    if (message.retain && !will_time(shard, &message, &buffer, &capacity)) {
+        shard_stall(shard);
+        return MR_ERR_FULL;
+    }
+    enum mr_err err = will_append_as(shard, &message);
+    if (buffer != NULL) {
+        mr_bufpool_give(&shard->pool, buffer, capacity);
     }
     return err;
 }

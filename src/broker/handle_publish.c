@@ -220,18 +220,20 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
 /* The properties without topic alias, which is between this client and us
  * ([MQTT-3.3.2-10]: aliases are per connection).  *buffer, if lent, goes back.
  */
-static bool props_without_alias(struct client *client, const struct mr_mqtt_publish *packet,
-                                struct mr_span *props, uint8_t **buffer, size_t *capacity)
+static bool props_take(struct client *client, const struct mr_mqtt_publish *packet,
+                       struct mr_message *message, uint8_t **buffer, size_t *capacity)
 {
     struct mr_mqtt_props rest = packet->props;
+    bool lengthened = message->retain && retained_lengthen(client->shard, message, &rest);
 
     *buffer = NULL;
-    *props = packet->props_raw;
-    if (!mr_mqtt_has(&rest, MR_MQTT_PROP_TOPIC_ALIAS)) {
+    message->props = packet->props_raw;
+    if (!mr_mqtt_has(&rest, MR_MQTT_PROP_TOPIC_ALIAS) && !lengthened) {
         return true;
     }
     mr_mqtt_unset(&rest, MR_MQTT_PROP_TOPIC_ALIAS);
-    return publish_props(client->shard, &rest, packet->props_raw.len, props, buffer, capacity);
+    return publish_props(client->shard, &rest, packet->props_raw.len, &message->props, buffer,
+                         capacity);
 }
 
 enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *frame)
@@ -290,8 +292,7 @@ enum verdict handle_publish(struct client *client, const struct mr_mqtt_frame *f
     if (MR_UNLIKELY(message.retain)) {
         message.received_us = retained_time(shard, message.topic);
     }
-    if (packet.props.present != 0 &&
-        !props_without_alias(client, &packet, &message.props, &buffer, &capacity)) {
+    if (packet.props.present != 0 && !props_take(client, &packet, &message, &buffer, &capacity)) {
         return publish_later(shard);
     }
     enum verdict verdict = publish_accept(client, &message, topic, packet.packet_id);

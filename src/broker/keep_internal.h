@@ -260,6 +260,8 @@ void retained_restore_cleared(struct mr_shard *shard, struct mr_span topic, int6
  * all that are known of its topic, and never at the same time as one of another lane.
  */
 int64_t retained_time(const struct mr_shard *shard, struct mr_span topic);
+bool retained_lengthen(const struct mr_shard *shard, const struct mr_message *message,
+                       struct mr_mqtt_props *props); /* its life, if that is before now */
 
 /* That it was cleared at `received_us` needs not be known any more. */
 void retained_forget_cleared(struct mr_shard *shard, struct mr_span topic, int64_t received_us);

@@ -45,6 +45,7 @@ struct mail_client {
 /* Topic, properties and payload stand behind it, or in `large`. */
 struct mail_message {
     uint8_t *large; /* mr_alloc; the reader frees it; NULL: behind */
+    int64_t received_us;
     uint32_t topic_len;
     uint32_t props_len;
     uint32_t payload_len;
@@ -148,7 +149,8 @@ static bool send_message_to(struct mr_shard *shard, const struct mr_message *mes
         return false;
     }
     *mail = (struct mail){.kind = MAIL_MESSAGE,
-                          .message = {.topic_len = (uint32_t)message->topic.len,
+                          .message = {.received_us = message->received_us,
+                                      .topic_len = (uint32_t)message->topic.len,
                                       .props_len = (uint32_t)message->props.len,
                                       .payload_len = (uint32_t)message->payload.len,
                                       .filter_len = (uint32_t)member->filter.len,
@@ -245,7 +247,7 @@ static void take_message(struct mr_shard *shard, const struct mail *mail)
         .topic = {.at = at, .len = from->topic_len},
         .props = {.at = at + from->topic_len, .len = from->props_len},
         .payload = {.at = at + from->topic_len + from->props_len, .len = from->payload_len},
-        .received_us = shard->wall_us,
+        .received_us = from->received_us,
         .qos = from->qos,
         .retain = from->retain};
 

@@ -243,6 +243,22 @@ int64_t retained_time(const struct mr_shard *shard, struct mr_span topic)
     return own_us;
 }
 
+/* Behind a clock that was set back it counts as received in the past, and its life from there on.
+ * Whole seconds are all there is: so it may stay for one more.
+ */
+bool retained_lengthen(const struct mr_shard *shard, const struct mr_message *message,
+                       struct mr_mqtt_props *props)
+{
+    int64_t waited_us = shard_waited_us(shard, message->received_us);
+
+    if (!mr_mqtt_has(props, MR_MQTT_PROP_MESSAGE_EXPIRY) || waited_us < 1000) {
+        return false; /* what it was rounded by is nothing */
+    }
+    int64_t life_s = props->message_expiry_s + (waited_us + 999999) / 1000000;
+    props->message_expiry_s = life_s < UINT32_MAX ? (uint32_t)life_s : UINT32_MAX;
+    return true;
+}
+
 /* Cleared at `received_us`, 0: that need not be known.  The node may be gone afterwards. */
 static void node_remember(struct mr_shard *shard, struct retained_node *node, struct mr_span topic,
                           int64_t received_us, uint64_t seq, bool is_stored)

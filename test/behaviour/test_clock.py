@@ -4,6 +4,7 @@ The rule is in docs/SESSIONS.md.  The monotonic clock runs on, as the kernel's d
 """
 
 import struct
+import time
 import unittest
 
 import wire
@@ -25,9 +26,10 @@ def tearDownModule():
 class Clock:
     """A gateway whose wall clock can be set."""
 
-    def __init__(self, config=""):
+    def __init__(self, config="", sets=()):
         self.clock = WallClock(temp.path / "offset")
-        self.gateway = Gateway(config, binary=RELEASE / "millrace", prefix=self.clock.prefix)
+        self.gateway = Gateway(config, sets=list(sets), binary=RELEASE / "millrace",
+                               prefix=self.clock.prefix)
 
     def set(self, step):
         """Set the clock by `step` seconds; returns when the gateway has seen it."""
@@ -51,10 +53,10 @@ def connect(name, expiry, clean=False, will_delay=None):
     return wire.packet(wire.CONNECT, 0, head + wire.varint(len(props)) + props + tail)
 
 
-def publish(topic, payload, expiry):
+def publish(topic, payload, expiry, retain=False):
     props = b"\x02" + struct.pack(">I", expiry)
     body = wire.text(topic) + b"\x00\x01" + wire.varint(len(props)) + props + payload
-    return wire.packet(wire.PUBLISH, 2, body)
+    return wire.packet(wire.PUBLISH, 2 | retain, body)
 
 
 def delivered(body):
@@ -140,6 +142,52 @@ class Steps(unittest.TestCase):
                     present, came = self.fetch(clock, long)
                     self.assertEqual(present, 1)
                     self.assert_left(came, b"stays", 300)
+
+    def retained(self, clock, name):
+        """(payload, left) of the retained message of `state`, None: there is none."""
+        with wire.Wire(clock.gateway.mqtt_port) as one:
+            one.send(connect(name, 0, True) + wire.subscribe(["state"], version=5))
+            one.read()
+            self.assertEqual(one.read()[0] >> 4, wire.SUBACK)
+            one.send(wire.packet(wire.PINGREQ, 0, b""))
+            got = one.read()
+            return delivered(got[1])[1:] if got[0] >> 4 == wire.PUBLISH else None
+
+    def retain(self, clock, payload, expiry):
+        with wire.Wire(clock.gateway.mqtt_port) as one:
+            one.send(connect("sender", 0, True) + publish("state", payload, expiry, retain=True))
+            one.read()
+            self.assertEqual(one.read()[0] >> 4, wire.PUBACK)
+
+    def retain_will(self, clock, payload, expiry):
+        props = b"\x02" + struct.pack(">I", expiry)
+        body = (wire.text("MQTT") + bytes([5, 0x02 | 0x04 | 1 << 3 | 0x20]) + b"\x00\x00\x00" +
+                wire.text("dying") + wire.varint(len(props)) + props + wire.text("state") +
+                struct.pack(">H", len(payload)) + payload)
+        with wire.Wire(clock.gateway.mqtt_port) as one:
+            one.send(wire.packet(wire.CONNECT, 0, body))
+            self.assertEqual(one.read()[1][1], 0)
+
+    def test_a_retained_message_does_not_have_the_age_of_the_former_one(self):
+        """Of several shards: its time says which one of two is the later one, too."""
+        clock = Clock(sets=["gateway.shards=3"])
+        with clock.gateway as gateway, wire.Wire(gateway.mqtt_port, "watch", version=5) as watch:
+            watch.send(wire.subscribe(["state"], version=5))
+            watch.read()
+            for how in (self.retain, self.retain_will):
+                how(clock, b"old", 2)
+                watch.read()
+                until(lambda: self.retained(clock, "reader") is None, "that it expires")
+                clock.set(-HOUR)
+                begin = time.monotonic()
+                how(clock, b"new", 300)
+                payload, left = delivered(watch.read()[1])[1:]
+                self.assertEqual(payload, b"new")
+                self.assertTrue(300 - (time.monotonic() - begin) <= left <= 301, left)
+                for name in ("a", "b", "c", "d"):
+                    until(lambda name=name: self.retained(clock, name), "that it is retained")
+                    payload, left = self.retained(clock, name)
+                    self.assertTrue(299 - (time.monotonic() - begin) <= left <= 301, left)
 
 
 if __name__ == "__main__":

@@ -318,6 +318,16 @@ MUTANTS = (
     Mutant("live-fence-forgotten", "a restart behind such a seek leaves it under way",
            "src/pipeline/live.c",
            "if (err == MR_OK && fences) {", "if (false) {", FENCE),
+    Mutant("waited-ahead", "what another shard's clock, or rounding, has put a little ahead of a "
+           "shard's own has waited since the start",
+           "src/broker/clock.c",
+           "end_us + AHEAD_US", "end_us",
+           ("unit/test_retained_lanes",)),
+    Mutant("retained-life", "a retained message that was set again after the clock was set back "
+           "has the age of the one it replaces",
+           "src/broker/retained.c",
+           "(waited_us + 999999) / 1000000", "0",
+           ("unit/test_retained_lanes",)),
     Mutant("retained-by-time-alone", "a retained message that was set again after the clock was "
            "set back is older, for another shard, than the clear before it",
            "src/broker/retained.c",

@@ -3,7 +3,8 @@
  *
  * Goal:   what a shard makes of the retained messages of other lanes: of one lane the later record
  *         counts, whatever the clock was set to between the two, also behind a clear; of two lanes
- *         the one that was received later, in whatever order they are read.
+ *         the one that was received later, in whatever order they are read.  And that nothing is
+ *         older for its expiry than it is.
  * Method: a bare shard is given the events, as it reads them, with the times that their shards gave
  *         them (retained_time()).
  */
@@ -116,8 +117,47 @@ static void test_restart(void)
     shard_end(shard);
 }
 
+/* Its time, which is rounded to what is of its lane alone, may be a little ahead of the clock. */
+static void test_no_age_at_once(void)
+{
+    struct mr_shard *shard = shard_make();
+
+    shard->wall_us = noon_us;
+    shard->steps[0] =
+        (struct clock_step){.before_us = noon_us - hour_us, .after_us = noon_us - hour_us};
+    int64_t at_us = retained_time(shard, mr_span_of("state"));
+    mr_assert(at_us == noon_us + HERE);
+    mr_assert(shard_waited_us(shard, at_us) == 0);
+    shard_end(shard);
+}
+
+/* It was set a minute ago, then the clock was set back by an hour, and it is set again. */
+static void test_life(void)
+{
+    struct mr_shard *shard = shard_make();
+    struct mr_message message = {.retain = true};
+    struct mr_mqtt_props props = {.message_expiry_s = 60};
+
+    mr_mqtt_set(&props, MR_MQTT_PROP_MESSAGE_EXPIRY);
+    shard->steps[1] =
+        (struct clock_step){.before_us = noon_us - 2 * hour_us, .after_us = noon_us - 2 * hour_us};
+    shard->steps[0] = (struct clock_step){.before_us = noon_us, .after_us = noon_us - hour_us};
+    shard->wall_us = noon_us - hour_us;
+    read_event(shard, 0, noon_us - INT64_C(60000000) / SHARDS_MAX * SHARDS_MAX, "on");
+    message.received_us = retained_time(shard, mr_span_of("state"));
+    mr_assert(retained_lengthen(shard, &message, &props));
+    mr_assert(props.message_expiry_s == 120);
+    mr_assert(shard_waited_us(shard, message.received_us) / 1000000 == 59);
+    props.message_expiry_s = UINT32_MAX - 1;
+    mr_assert(retained_lengthen(shard, &message, &props));
+    mr_assert(props.message_expiry_s == UINT32_MAX);
+    shard_end(shard);
+}
+
 int main(void)
 {
+    test_no_age_at_once();
+    test_life();
     test_clock_set_back();
     test_restart();
     test_two_lanes();
