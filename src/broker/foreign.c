@@ -35,7 +35,6 @@
 
 enum {
     VIEW_BYTES = 64 << 10,
-    RETRY_NS = 1000000000,
     VIEWS_PER_TURN = 4, /* of each lane: acks and reads must not wait for more */
 };
 
@@ -255,7 +254,7 @@ static void foreign_wait(struct mr_shard *shard, uint32_t lane)
             lane, shard->index);
     }
     foreign_end(shard, lane);
-    shard->foreign[lane].retry_ns = shard->now_ns + RETRY_NS;
+    shard->foreign[lane].retry_ns = shard->now_ns + LANE_RETRY_NS;
 }
 
 static void deliver_lane(struct mr_shard *shard, uint32_t lane)

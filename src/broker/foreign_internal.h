@@ -9,6 +9,8 @@
 #include "journal/cursor.h"
 #include "journal/reader.h"
 
+#define LANE_RETRY_NS INT64_C(1000000000) /* after a read that the disk refused */
+
 /* A lane, as far as this shard has read it. */
 struct foreign_lane {
     struct mr_reader *reader; /* NULL: there is nothing to look for */

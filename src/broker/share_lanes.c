@@ -108,17 +108,6 @@ static enum mr_err route_next(struct mr_shard *shard, struct foreign_lane *route
     return err;
 }
 
-/* At most a turn's worth.  True: there may be more. */
-static bool route_lane(struct mr_shard *shard, struct foreign_lane *route, uint32_t lane)
-{
-    for (int i = 0; route->reader != NULL && i < VIEWS_PER_TURN; i++) {
-        if (route_next(shard, route, lane) != MR_OK) {
-            return false;
-        }
-    }
-    return route->reader != NULL;
-}
-
 static void route_open(struct mr_shard *shard, struct foreign_lane *route, uint32_t lane)
 {
     struct mr_reader_options options = {
@@ -139,6 +128,39 @@ static void route_close(struct foreign_lane *route)
         mr_reader_close(route->reader);
         route->reader = NULL;
     }
+}
+
+/* The disk does not give back what is durable: as foreign.c does, say so and try again at the same
+ * place.
+ */
+static void route_wait(const struct mr_shard *shard, struct foreign_lane *route, uint32_t lane)
+{
+    static struct mr_log_limit limit;
+    uint64_t held = 0;
+
+    if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
+        mr_log(MR_LOG_ERROR, "mqtt",
+               "lane %u cannot be read for shared subscriptions, whose members wait; it is tried "
+               "again every second; check the disk",
+               lane);
+    }
+    route_close(route);
+    route->retry_ns = shard->now_ns + LANE_RETRY_NS;
+}
+
+/* At most a turn's worth.  True: there may be more. */
+static bool route_lane(struct mr_shard *shard, struct foreign_lane *route, uint32_t lane)
+{
+    for (int i = 0; route->reader != NULL && i < VIEWS_PER_TURN; i++) {
+        enum mr_err err = route_next(shard, route, lane);
+        if (err == MR_ERR_IO) {
+            route_wait(shard, route, lane);
+        }
+        if (err != MR_OK) {
+            return false;
+        }
+    }
+    return route->reader != NULL;
 }
 
 /* ---- lanes that have ended ---- */
@@ -227,6 +249,20 @@ static void ended_route(struct mr_shard *shard)
     }
 }
 
+/* Those that the disk did not give back are tried again. */
+static void ended_follow(struct mr_shard *shard)
+{
+    for (uint32_t i = 0; i < shard->ended_count; i++) {
+        struct ended_lane *ended = &shard->ended[i];
+
+        if (ended->route.reader == NULL && !ended_is_done(shard, ended) &&
+            shard->now_ns >= ended->route.retry_ns && !shard->stopping) {
+            route_open(shard, &ended->route, ended->lane);
+            shard->route_left = true;
+        }
+    }
+}
+
 /* ---- the shard's turn ---- */
 
 void share_route(struct mr_shard *shard)
@@ -285,6 +321,9 @@ void share_follow(struct mr_shard *shard)
 {
     struct foreign_lane *route = &shard->route;
 
+    if (MR_UNLIKELY(shard->ended_count != 0)) {
+        ended_follow(shard);
+    }
     if (MR_LIKELY(!shares_any(shares_of(shard)))) {
         route_close(route);
         share_route_again(shard);
@@ -293,7 +332,7 @@ void share_follow(struct mr_shard *shard)
         }
         return;
     }
-    if (route->reader == NULL && !shard->stopping) {
+    if (route->reader == NULL && !shard->stopping && shard->now_ns >= route->retry_ns) {
         route_open(shard, route, shard->index);
         shard->route_left = true; /* a commit since then has not rung for us */
     }

@@ -8,15 +8,38 @@
  *         any shard.  So it is with what was given to a member that has left when its shard reads
  *         of it, with another number of shards; who takes its place gets it, and nobody else.
  *         A group gets nothing that was published before there was it, after a crash neither.
+ *         What cannot be read of the lane for a while is given when it can.
  * Method: a journal that commits by hand, so that an event is durable and the record that gives
- *         it is not; crashes by a copy of the disk.
+ *         it is not; crashes by a copy of the disk, whose reads by shards fail while a switch says
+ * so.
  */
 #include "broker/keep_internal.h"
 #include "broker_peer.h"
 
+#include <errno.h>
+#include <sys/syscall.h>
+
 enum { MESSAGES = 24, PATIENCE_NS = 500000, ALL = 1000 };
 
 static const char shared[] = "$share/g/q/+";
+
+/* ---- the disk ---- */
+
+static _Thread_local bool is_test; /* which starts the broker, too */
+static _Atomic bool reads_fail;
+static _Atomic uint32_t reads_failed;
+
+ssize_t pread(int fd, void *into, size_t len, off_t at)
+{
+    if (!is_test && atomic_load(&reads_fail)) {
+        atomic_fetch_add(&reads_failed, 1);
+        errno = EIO;
+        return -1;
+    }
+    return syscall(SYS_pread64, fd, into, len, at);
+}
+
+/* ---- steps ---- */
 
 static void commit_all(struct kit *kit)
 {
@@ -416,8 +439,36 @@ static void test_older_than_the_group(bool other)
     kit_close(&kit);
 }
 
+/* Nothing is published or committed when the disk gives it back: that alone must be enough. */
+static void test_unread_for_a_while(void)
+{
+    int64_t deadline = kit_deadline();
+    struct kit kit;
+    struct peer member;
+
+    kit_open(&kit, &(struct kit_options){.manual = true, .lanes = 1, .checkpoint_ms = 100000});
+    join_group(&kit, &member, "member");
+    leave(&kit, &member);
+    publish_barely(&kit, 0, 0);
+    atomic_store(&reads_fail, true);
+    crash_to(&kit, 1);
+    mr_assert(join(&kit, &member, "member", 3600));
+    commit_quiet(&kit);
+    while (atomic_load(&reads_failed) == 0) {
+        peer_quiet(&member);
+        kit_patience(deadline, "a read that fails");
+    }
+    peer_quiet(&member);
+    atomic_store(&reads_fail, false);
+    expect_all(&kit, &member, 1);
+    peer_close(&member);
+    commit_quiet(&kit);
+    kit_close(&kit);
+}
+
 int main(void)
 {
+    is_test = true;
     mr_log_set_level(MR_LOG_ERROR);
     test_not_given(1, 0, 1, 0);
     test_not_given(3, 0, 3, 0);
@@ -432,6 +483,7 @@ int main(void)
     test_taker_replaced();
     test_older_than_the_group(false);
     test_older_than_the_group(true);
+    test_unread_for_a_while();
     printf("ok\n");
     return 0;
 }
