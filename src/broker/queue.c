@@ -586,17 +586,26 @@ void queue_drain(struct client *client, uint64_t durable_seq)
     }
 }
 
-/* What this connection was sent under `packet_id`, with `qos`; next: nothing. */
+/* What is owed under `packet_id`, with `qos`, of those that were sent; count: nothing.  By halving,
+ * for by (4) only one ordinal behind the first has this id, and a subscriber that leaves its first
+ * message without an ack has 65,534 others to ask for.
+ */
 static uint32_t queue_find_id(const struct keep *keep, uint16_t packet_id, uint8_t qos)
 {
-    for (uint32_t i = 0; i < keep->next; i++) {
-        const struct delivery *delivery = queue_at(keep, i);
-        if (delivery->state != DELIVERY_DONE && delivery->qos == qos &&
-            packet_id_of(delivery->ordinal) == packet_id) {
-            return i;
-        }
+    if (keep->count == 0) {
+        return 0;
     }
-    return keep->next;
+    uint64_t first = queue_at(keep, 0)->ordinal;
+    uint64_t ahead = (packet_id - 1 + ORDINALS_MAX - first % ORDINALS_MAX) % ORDINALS_MAX;
+    uint32_t index = queue_find(keep, first + ahead);
+
+    if (index == keep->count) {
+        return index;
+    }
+    const struct delivery *delivery = queue_at(keep, index);
+    bool is_it = delivery->ordinal == first + ahead && delivery->state != DELIVERY_DONE &&
+                 delivery->qos == qos;
+    return is_it ? index : keep->count;
 }
 
 static void queue_finish(struct mr_shard *shard, struct keep *keep, uint32_t index)
@@ -611,7 +620,7 @@ bool queue_acked(struct client *client, uint16_t packet_id)
     struct keep *keep = client->session->keep;
     uint32_t index = queue_find_id(keep, packet_id, 1);
 
-    if (index == keep->next) {
+    if (index >= keep->next) {
         return false;
     }
     queue_finish(client->shard, keep, index);
@@ -623,7 +632,7 @@ bool queue_completed(struct client *client, uint16_t packet_id)
     struct keep *keep = client->session->keep;
     uint32_t index = queue_find_id(keep, packet_id, 2);
 
-    if (index == keep->next || queue_at(keep, index)->state != DELIVERY_RELEASED) {
+    if (index >= keep->next || queue_at(keep, index)->state != DELIVERY_RELEASED) {
         return false;
     }
     queue_finish(client->shard, keep, index);
@@ -636,18 +645,10 @@ bool queue_completed(struct client *client, uint16_t packet_id)
 static uint32_t queue_find_sent(const struct keep *keep, uint16_t packet_id)
 {
     uint32_t index = queue_find_id(keep, packet_id, 2);
+    bool sent = index < keep->next ||
+                (index < keep->count && queue_at(keep, index)->ordinal < keep->ordinal_sent);
 
-    if (index < keep->next) {
-        return index;
-    }
-    for (; index < keep->count && queue_at(keep, index)->ordinal < keep->ordinal_sent; index++) {
-        const struct delivery *delivery = queue_at(keep, index);
-        if (delivery->state != DELIVERY_DONE && delivery->qos == 2 &&
-            packet_id_of(delivery->ordinal) == packet_id) {
-            return index;
-        }
-    }
-    return keep->count;
+    return sent ? index : keep->count;
 }
 
 enum verdict queue_received(struct client *client, const struct mr_mqtt_ack *packet)
