@@ -373,6 +373,7 @@ enum mr_err send_auth(struct client *client, uint8_t reason, struct mr_span meth
                       struct mr_span data) MR_MUST_USE;
 /* `seq` 0: at once; else when that record is durable (reserve before). */
 size_t suback_size(struct client *client, const struct mr_mqtt_suback *packet);
+bool suback_is_beyond(struct client *client, const struct mr_mqtt_suback *packet);
 enum verdict send_suback(struct client *client, const struct mr_mqtt_suback *packet, uint64_t seq);
 /* PUBREL 0x92 to a PUBREC of an id we do not know. */
 enum verdict pubrel_unknown(struct client *client, uint16_t packet_id);

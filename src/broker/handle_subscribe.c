@@ -282,6 +282,10 @@ static enum verdict subscribe_all(struct subscribing *subscribing)
         .codes = mr_span_make(subscribing->codes, subscribing->packet.filter_count)};
     uint64_t seq = 0;
 
+    if (suback_is_beyond(client, &answer)) { /* [MQTT-3.1.2-24], before anything has been done */
+        return client_refuse(client, END_PROTOCOL, MR_MQTT_PACKET_TOO_LARGE,
+                             "its SUBACK would be larger than its Maximum Packet Size");
+    }
     subscribe_make_all(subscribing);
     if (client->session->keep != NULL && subscribing->granted != 0) {
         if (answer_reserve(client, suback_size(client, &answer)) != MR_OK) {

@@ -78,7 +78,10 @@ enum verdict handle_unsubscribe(struct client *client, const struct mr_mqtt_fram
                                     .packet_id = packet.packet_id,
                                     .codes = mr_span_make(codes, packet.filter_count)};
     enum verdict verdict = PACKET_DONE;
-    if (client->session->keep != NULL) {
+    if (suback_is_beyond(client, &answer)) {
+        verdict = client_refuse(client, END_PROTOCOL, MR_MQTT_PACKET_TOO_LARGE,
+                                "its UNSUBACK would be larger than its Maximum Packet Size");
+    } else if (client->session->keep != NULL) {
         if (answer_reserve(client, suback_size(client, &answer)) != MR_OK) {
             shard_stall(shard);
             verdict = PACKET_LATER;

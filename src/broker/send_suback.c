@@ -6,6 +6,11 @@ size_t suback_size(struct client *client, const struct mr_mqtt_suback *packet)
     return mr_mqtt_suback_size(packet, client->version);
 }
 
+bool suback_is_beyond(struct client *client, const struct mr_mqtt_suback *packet)
+{
+    return MR_UNLIKELY(client->packet_max != 0) && suback_size(client, packet) > client->packet_max;
+}
+
 static enum verdict suback_send_now(struct client *client, const struct mr_mqtt_suback *packet)
 {
     struct mr_conn *conn = client_conn(client);

@@ -19,6 +19,15 @@ class Subscribe(Suite):
         answer = peer.expect(mq.SUBACK, packet_id=0xABCD)
         self.assertEqual(answer.codes, [2, 0, 1, 0, 1])
 
+    @shows(v5="3.1.2-24")
+    def test_3_1_2_24_no_answer_is_larger_than_the_client_takes(self, version):
+        names = [f"a/{number}" for number in range(100)]
+        for raw in (mq.subscribe([(name, 1) for name in names], version),
+                    mq.unsubscribe(names, version)):
+            peer = self.peer(version, properties=mq.props(maximum_packet_size=60))
+            peer.send(raw)
+            peer.refused(0x95)
+
     @shows(v5="3.8.3-1 1.5.4-1 1.5.4-2 4.7.3-2", v3="3.8.3-1 1.5.3-1 1.5.3-2 4.7.3-2")
     def test_3_8_3_1_a_filter_is_utf_8(self, version):
         for filter_ in (b"\xff", b"a/\xed\xa0\x80", b"a\0"):
