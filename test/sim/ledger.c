@@ -54,6 +54,8 @@ struct entry {
     bool has_first;
     uint32_t first_lane; /* of the first record of it that the journal has or had */
     uint64_t first_seq;
+    uint32_t found_lane; /* of what the last scan found, the first */
+    uint64_t found_seq;
 };
 
 static struct entry entries[DEVICES_MAX][EVENTS_MAX];
@@ -507,11 +509,22 @@ void ledger_scan_event(uint32_t lane, uint64_t seq, struct event_id id)
     struct entry *entry = entry_of(id);
 
     ledger_appended(lane, seq, id);
+    if (entry->in_journal == 0) {
+        entry->found_lane = lane;
+        entry->found_seq = seq;
+    }
     entry->in_journal += 1;
     if (entry->in_journal > (is_once(id) ? 1 : entry->sent)) {
         broken("doubled: event %u of device %u, sent %u times with QoS %u, is in the journal %u "
                "times",
                id.number, id.device, entry->sent, event_qos(id), entry->in_journal);
+    }
+}
+
+void ledger_scan_lane_end(uint32_t lane, uint64_t seq_last)
+{
+    for (uint64_t seq = seq_last + 1; seq < records[lane].room; seq++) {
+        ledger_appended_other(lane, seq);
     }
 }
 
@@ -525,6 +538,11 @@ void ledger_scan_end(void)
             if (entry->doubtful) { /* of `ack: memory` */
                 entry->doubtful = false;
                 entry->acked = entry->in_journal != 0; /* else nobody knows: it may be retired */
+            }
+            if (!entry->has_first && entry->in_journal != 0) {
+                entry->has_first = true;
+                entry->first_lane = entry->found_lane;
+                entry->first_seq = entry->found_seq;
             }
             /* What no bridge wants may have been retired. */
             if (entry->acked && entry->in_journal == 0 && event_is_wanted(id) &&

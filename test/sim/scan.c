@@ -36,6 +36,7 @@ static enum mr_err scan_lane(struct mr_journal *journal, uint32_t lane, struct m
     struct mr_reader *reader = NULL;
     struct mr_view view;
     struct mr_event event;
+    uint64_t seq_last = 0;
     enum mr_err err =
         mr_reader_open(&reader, journal, lane, 1, &(struct mr_reader_options){.holds = false}, why);
 
@@ -44,10 +45,14 @@ static enum mr_err scan_lane(struct mr_journal *journal, uint32_t lane, struct m
         while (mr_view_event(&view, &at, &event)) {
             scan_event(lane, &event);
         }
+        seq_last = view.seq_last;
         mr_view_unpin(&view);
     }
     if (reader != NULL) {
         mr_reader_close(reader);
+    }
+    if (seq_last != 0) {
+        ledger_scan_lane_end(lane, seq_last);
     }
     if (err == MR_ERR_CORRUPT) {
         broken("records %llu to %llu of lane %u do not read back",

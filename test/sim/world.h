@@ -217,6 +217,7 @@ void ledger_dropped(uint32_t bridge, uint32_t lane, uint64_t first, uint64_t las
 /* The journal was opened: begin(), each event that it holds, end(). */
 void ledger_scan_begin(void);
 void ledger_scan_event(uint32_t lane, uint64_t seq, struct event_id id);
+void ledger_scan_lane_end(uint32_t lane, uint64_t seq_last); /* a crash took what was behind it */
 void ledger_scan_end(void);
 
 /* Nothing is known any more of what was acknowledged before it was durable. */
