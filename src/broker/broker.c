@@ -239,6 +239,7 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     broker->foreign_stored = mr_alloc((size_t)broker->shard_count * broker->shard_count *
                                       sizeof(*broker->foreign_stored));
     mr_mutex_init(&broker->foreign_mutex);
+    broker->cleared_mark = broker->shard_count > 1 ? cleared_mark_new() : NULL;
     mr_os_random(&broker->interest_key, sizeof(broker->interest_key));
     atomic_store(&broker->interest_version, 1);
     broker->shares =
@@ -395,6 +396,7 @@ void mr_broker_close(struct mr_broker *broker)
     mr_free(broker->shards);
     mr_free(broker->foreign_stored);
     mr_mutex_fini(&broker->foreign_mutex);
+    cleared_mark_free(broker->cleared_mark);
     mr_auth_close(broker->auth);
     mr_guard_close(broker->guard);
     crowd_close(broker->crowd);

@@ -166,6 +166,9 @@ void wills_retry(struct mr_shard *shard);
  */
 bool will_publish_kept(struct mr_shard *shard, struct session *session);
 
+struct cleared_mark *cleared_mark_new(void); /* of several shards (cleared.c) */
+void cleared_mark_free(struct cleared_mark *mark);
+
 /* ---- deliver.c ---- */
 
 /* May what waits take more memory?  Not the last quarter of it. */

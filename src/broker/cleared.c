@@ -11,11 +11,17 @@
  * as long as an earlier event may still come: until all lanes have been read to their ends, and
  * KEPT_S at least, for what was under way to the disk.
  *
+ * A shard that has forgotten may be the one at which the topic is set again, while another still
+ * remembers, or is to read of it yet.  If the clock was set back, the time of now would be too
+ * early.  So all shards have one mark: the latest time of what any of them remembered, until all
+ * have read all lanes to their ends and remember nothing.  What is set and of which nothing is
+ * known is later than that, which costs nothing while the clock is true.
+ *
  * They go with the checkpoints, because what was cleared before one may be read again after a
  * start.  At most CLEARED_MAX and, with their nodes in the tree of retained messages, a
  * sixteenth of the memory: beyond that the oldest is forgotten.
  */
-#include "broker/keep_internal.h"
+#include "broker/retained_internal.h"
 
 enum { KEPT_S = 10, CLEARED_MAX = 65536, MEMORY_SHARE = 16, NODE_BYTES = 128 };
 
@@ -30,6 +36,69 @@ struct cleared {
     bool is_stored;
     uint8_t topic[];
 };
+
+struct cleared_mark {
+    _Atomic int64_t latest_us; /* written under the mutex */
+    struct mr_mutex mutex;
+    int64_t changed_ns; /* when somebody remembered or forgot something */
+    int64_t settled_ns[SHARDS_MAX];
+};
+
+struct cleared_mark *cleared_mark_new(void)
+{
+    struct cleared_mark *mark = mr_alloc(sizeof(*mark));
+
+    mr_mutex_init(&mark->mutex);
+    return mark;
+}
+
+void cleared_mark_free(struct cleared_mark *mark)
+{
+    if (mark != NULL) {
+        mr_mutex_fini(&mark->mutex);
+        mr_free(mark);
+    }
+}
+
+int64_t cleared_mark_us(const struct mr_shard *shard)
+{
+    return atomic_load_explicit(&shard->broker->cleared_mark->latest_us, memory_order_relaxed);
+}
+
+/* Something of that time is remembered, or forgotten. */
+static void mark_change(struct mr_shard *shard, int64_t received_us)
+{
+    struct cleared_mark *mark = shard->broker->cleared_mark;
+
+    if (mark == NULL) {
+        return;
+    }
+    mr_mutex_lock(&mark->mutex);
+    if (received_us > cleared_mark_us(shard)) {
+        atomic_store_explicit(&mark->latest_us, received_us, memory_order_relaxed);
+    }
+    mark->changed_ns = shard->now_ns;
+    mr_mutex_unlock(&mark->mutex);
+}
+
+void cleared_mark_settled(struct mr_shard *shard)
+{
+    struct cleared_mark *mark = shard->broker->cleared_mark;
+    bool settled = true;
+
+    if (mark == NULL || cleared_mark_us(shard) == 0) {
+        return;
+    }
+    mr_mutex_lock(&mark->mutex);
+    mark->settled_ns[shard->index] = shard->now_ns;
+    for (uint32_t i = 0; i < shard->broker->shard_count; i++) {
+        settled = settled && mark->settled_ns[i] > mark->changed_ns;
+    }
+    if (settled) {
+        atomic_store_explicit(&mark->latest_us, 0, memory_order_relaxed);
+    }
+    mr_mutex_unlock(&mark->mutex);
+}
 
 static struct mr_span cleared_topic(const struct cleared *cleared)
 {
@@ -61,6 +130,7 @@ static void cleared_drop(struct mr_shard *shard)
     shard->cleared_count -= 1;
     shard->cleared_bytes -= cleared_cost(first);
     retained_forget_cleared(shard, cleared_topic(first), first->received_us);
+    mark_change(shard, first->received_us);
     mr_bufpool_give(&shard->pool, (uint8_t *)first, first->capacity);
 }
 
@@ -97,6 +167,7 @@ bool cleared_add(struct mr_shard *shard, struct mr_span topic, int64_t received_
     }
     shard->cleared_count += 1;
     shard->cleared_bytes += cleared_cost(cleared);
+    mark_change(shard, received_us);
     return true;
 }
 
@@ -114,12 +185,17 @@ void cleared_expire(struct mr_shard *shard)
 {
     int64_t before_ns = shard->now_ns - KEPT_S * INT64_C(1000000000);
 
-    if (shard->cleared_first == NULL || shard->cleared_first->since_ns > before_ns ||
-        !foreign_is_read_up(shard)) {
+    if (shard->cleared_first != NULL && shard->cleared_first->since_ns > before_ns) {
+        return;
+    }
+    if (!foreign_is_read_up(shard)) {
         return;
     }
     while (shard->cleared_first != NULL && shard->cleared_first->since_ns <= before_ns) {
         cleared_drop(shard);
+    }
+    if (shard->cleared_first == NULL) {
+        cleared_mark_settled(shard);
     }
 }
 

@@ -230,11 +230,13 @@ static int64_t node_us(const struct retained_node *node)
 
 int64_t retained_time(const struct mr_shard *shard, struct mr_span topic)
 {
-    int64_t known_us = shard->retained == NULL ? 0 : node_us(node_find(shard, topic));
-    int64_t own_us = shard->wall_us - shard->wall_us % SHARDS_MAX + shard->index;
-
     if (shard->foreign == NULL) {
         return shard->wall_us;
+    }
+    int64_t known_us = shard->retained == NULL ? 0 : node_us(node_find(shard, topic));
+    int64_t own_us = shard->wall_us - shard->wall_us % SHARDS_MAX + shard->index;
+    if (known_us == 0) {
+        known_us = cleared_mark_us(shard); /* forgotten here, and perhaps not elsewhere */
     }
     if (own_us <= known_us) {
         own_us = known_us - known_us % SHARDS_MAX + shard->index;

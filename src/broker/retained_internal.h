@@ -74,4 +74,12 @@ void retained_index_add(struct retained_index *index, struct kept *kept);
 void retained_index_remove(struct retained_index *index, const struct kept *kept);
 void retained_index_free(struct retained_index *index);
 
+/* ---- cleared.c ---- */
+
+/* Of what may have been cleared as far as some shard knows: the latest receive time; 0: nothing. */
+int64_t cleared_mark_us(const struct mr_shard *shard);
+
+/* The shard has read all lanes to their ends, and remembers nothing that was cleared. */
+void cleared_mark_settled(struct mr_shard *shard);
+
 #endif

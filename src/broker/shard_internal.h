@@ -371,6 +371,7 @@ struct mr_broker {
     uint32_t ack_bridge_count;
     struct crowd *crowd;
     struct shares *shares;
+    struct cleared_mark *cleared_mark; /* NULL: one shard */
     struct mr_shard **shards;
     uint32_t shard_count;
     uint32_t epoch;                    /* of the journal: with so many lanes */
@@ -388,9 +389,8 @@ struct mr_broker {
     _Atomic int64_t stop_deadline_ns;
 };
 
-/* Room for what is kept (kept.c): thirteen sixteenths of the memory, one more than what waits
- * for subscribers may take (deliver_has_memory()), who may never read it; and one less than
- * what waits for the disk.
+/* Room for what is kept (kept.c): thirteen sixteenths of the memory.  One more than what waits for
+ * subscribers (deliver_has_memory()), who may never read it; one less than what the disk is to do.
  */
 static inline bool kept_has_memory(const struct mr_shard *shard, size_t bytes)
 {

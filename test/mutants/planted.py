@@ -323,6 +323,11 @@ MUTANTS = (
            "src/broker/clock.c",
            "end_us + AHEAD_US", "end_us",
            ("unit/test_retained_lanes",)),
+    Mutant("retained-forgotten", "a message that is retained again after the clock was set back, "
+           "at a shard that has forgotten the clear, is passed over by one that remembers it",
+           "src/broker/retained.c",
+           "known_us = cleared_mark_us(shard);", "known_us = 0;",
+           ("unit/test_retained_lanes",)),
     Mutant("retained-life", "a retained message that was set again after the clock was set back "
            "has the age of the one it replaces",
            "src/broker/retained.c",

@@ -25,6 +25,9 @@ static struct mr_shard *shard_make(void)
     shard->limits.max_retained_messages = 100;
     shard->limits.max_retained_bytes = 1 << 20;
     shard->foreign = mr_alloc(SHARDS * sizeof(*shard->foreign));
+    shard->broker = mr_alloc(sizeof(*shard->broker));
+    shard->broker->shard_count = SHARDS;
+    shard->broker->cleared_mark = cleared_mark_new();
     mr_bufpool_init(&shard->pool, 8 << 20, 0);
     return shard;
 }
@@ -35,6 +38,8 @@ static void shard_end(struct mr_shard *shard)
     mr_assert(shard->pool.lent_bytes == 0);
     mr_bufpool_fini(&shard->pool);
     mr_free(shard->foreign);
+    cleared_mark_free(shard->broker->cleared_mark);
+    mr_free(shard->broker);
     mr_free(shard);
 }
 
@@ -117,6 +122,40 @@ static void test_restart(void)
     shard_end(shard);
 }
 
+/* The shard at which it is set again has forgotten the clear, from a third lane, and then the
+ * clock was set back; this one remembers it.
+ */
+static void test_forgotten_elsewhere(void)
+{
+    struct mr_shard *shard = shard_make();
+    struct mr_shard *other = shard_make();
+    struct mr_broker *own = other->broker;
+
+    other->broker = shard->broker;
+    other->index = 1;
+    read_event(shard, 0, noon_us, "");
+    read_event(other, 0, noon_us, "");
+    cleared_close(other);
+    other->wall_us = noon_us - hour_us;
+    int64_t at_us = retained_time(other, mr_span_of("state"));
+    mr_assert(at_us % SHARDS_MAX == 1);
+    read_event(shard, 1, at_us - 1, "on");
+    mr_assert(retained_us(shard) == at_us);
+
+    /* Nobody remembers anything any more: it has the time of now. */
+    cleared_close(shard);
+    for (uint32_t i = 0; i < SHARDS; i++) {
+        mr_assert(retained_time(other, mr_span_of("state")) == at_us);
+        shard->index = i;
+        shard->now_ns = 1;
+        cleared_mark_settled(shard);
+    }
+    mr_assert(retained_time(other, mr_span_of("state")) == noon_us - hour_us + 1);
+    other->broker = own;
+    shard_end(other);
+    shard_end(shard);
+}
+
 /* Its time, which is rounded to what is of its lane alone, may be a little ahead of the clock. */
 static void test_no_age_at_once(void)
 {
@@ -156,6 +195,7 @@ static void test_life(void)
 
 int main(void)
 {
+    test_forgotten_elsewhere();
     test_no_age_at_once();
     test_life();
     test_clock_set_back();
