@@ -75,6 +75,7 @@ struct kept {
     bool is_retained; /* by the tree */
     bool retained_row;
     uint16_t copied_to; /* rehome.c: one more than the lane whose store got it last */
+    uint32_t expiry_s;  /* of a retained one: its life; UINT32_MAX: it has no end */
 };
 
 /* One reference for the caller.  NULL: no memory. */
@@ -252,7 +253,7 @@ bool keep_subscribe(struct mr_shard *shard, struct session *session,
 enum retained_from { RETAINED_OWN, RETAINED_EXEMPT, RETAINED_FOREIGN };
 void retained_apply(struct mr_shard *shard, const struct mr_message *message, struct kept **kept,
                     uint32_t lane, uint64_t seq, enum retained_from from);
-bool retained_restore(struct mr_shard *shard, struct kept *kept, struct mr_span topic);
+bool retained_restore(struct mr_shard *shard, struct kept *kept, const struct mr_message *message);
 void retained_restore_cleared(struct mr_shard *shard, struct mr_span topic, int64_t received_us,
                               uint64_t seq);
 
@@ -265,13 +266,13 @@ bool retained_lengthen(const struct mr_shard *shard, const struct mr_message *me
 
 /* That it was cleared at `received_us` needs not be known any more. */
 void retained_forget_cleared(struct mr_shard *shard, struct mr_span topic, int64_t received_us);
-
 /* A message of this topic has been delivered that is not in the tree yet: walks that have not
  * come to what is there pass it over.
  */
 void retained_outdate(struct mr_shard *shard, struct mr_span topic);
 /* All there are, of topics with a `$` too, in no order. */
 void retained_each(struct mr_shard *shard, void (*each)(void *arg, struct kept *kept), void *arg);
+void retained_expire(struct mr_shard *shard); /* at a tick: some of those whose life is over */
 void retained_close(struct mr_shard *shard);
 
 /* ---- bring.c, bring_look.c, bring_turn.c ---- */
@@ -282,7 +283,6 @@ enum { BRING_STEPS = 2048 }; /* of all SUBSCRIBEs in one turn; what is left take
  * also if that is under way.  False: no memory.
  */
 bool bring_add(struct mr_shard *shard, struct mr_sub *sub, const struct mr_control_filter *filter);
-
 /* What is under way for it goes on with these options. */
 void bring_set(struct mr_sub *sub, const struct mr_control_filter *filter);
 void bring_cancel(struct mr_shard *shard, struct mr_sub *sub); /* it is removed */

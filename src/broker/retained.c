@@ -159,11 +159,12 @@ static void retained_make(struct mr_shard *shard)
     }
 }
 
-static void node_clear(struct mr_shard *shard, struct retained_node *node)
+void retained_node_clear(struct mr_shard *shard, struct retained_node *node)
 {
     if (node->kept != NULL) {
         shard->retained_count -= 1;
         shard->retained_bytes -= node->kept->bytes;
+        shard->retained->mortal -= node->kept->expiry_s != UINT32_MAX;
         if (MR_UNLIKELY(shard->retained->index != NULL)) {
             retained_index_remove(shard->retained->index, node->kept);
         }
@@ -172,16 +173,19 @@ static void node_clear(struct mr_shard *shard, struct retained_node *node)
     }
 }
 
-static void node_set(struct mr_shard *shard, struct retained_node *node, struct kept *kept)
+static void node_set(struct mr_shard *shard, struct retained_node *node, struct kept *kept,
+                     const struct mr_message *message)
 {
-    node_clear(shard, node);
+    retained_node_clear(shard, node);
     node->cleared_us = 0;
     node->kept = kept;
     kept->refs += 1;
     kept->is_retained = true;
+    kept->expiry_s = retained_life(message);
     node->stamp = ++shard->retained_stamp;
     shard->retained_count += 1;
     shard->retained_bytes += kept->bytes;
+    shard->retained->mortal += kept->expiry_s != UINT32_MAX;
     if (MR_UNLIKELY(shard->retained->index != NULL)) {
         retained_index_add(shard->retained->index, kept);
     }
@@ -284,7 +288,7 @@ static void retained_clear(struct mr_shard *shard, struct retained_node *node,
     if (node == NULL) {
         return;
     }
-    node_clear(shard, node);
+    retained_node_clear(shard, node);
     node_remember(shard, node, message->topic, remember ? message->received_us : 0, seq, false);
 }
 
@@ -347,6 +351,10 @@ void retained_apply(struct mr_shard *shard, const struct mr_message *message, st
         return;
     }
     if (!retained_fits(shard, node, message_bytes(message))) {
+        retained_expire_for(shard, message);
+        node = node_find(shard, message->topic);
+    }
+    if (!retained_fits(shard, node, message_bytes(message))) {
         retained_refuse(shard, node, message, cleared_seq,
                         "see `max_retained_messages` and `max_retained_bytes`");
         return;
@@ -365,7 +373,7 @@ void retained_apply(struct mr_shard *shard, const struct mr_message *message, st
         retained_refuse(shard, node, message, cleared_seq, "no memory, see `gateway.memory`");
         return;
     }
-    node_set(shard, node, *kept);
+    node_set(shard, node, *kept, message);
     if (from == RETAINED_FOREIGN && message->qos == 0) {
         node->stamp = 0; /* it came live before, perhaps to nobody */
     }
@@ -380,15 +388,15 @@ void retained_outdate(struct mr_shard *shard, struct mr_span topic)
     }
 }
 
-bool retained_restore(struct mr_shard *shard, struct kept *kept, struct mr_span topic)
+bool retained_restore(struct mr_shard *shard, struct kept *kept, const struct mr_message *message)
 {
     retained_make(shard);
-    struct retained_node *node = node_make(shard, topic);
+    struct retained_node *node = node_make(shard, message->topic);
 
     if (node == NULL) {
         return false;
     }
-    node_set(shard, node, kept);
+    node_set(shard, node, kept, message);
     kept->retained_row = true;
     return true;
 }
@@ -420,7 +428,7 @@ void retained_close(struct mr_shard *shard)
         while (node->children != NULL) {
             node = node->children;
         }
-        node_clear(shard, node);
+        retained_node_clear(shard, node);
         retained_prune(shard, node);
     }
     retained_index_free(tree->index);

@@ -3,6 +3,7 @@
  *     retained.c        the tree itself: set, clear, restore
  *     retained_walk.c   what a filter matches, a step at a time
  *     retained_index.c  by (lane, seq), while a start applies the journal
+ *     retained_expiry.c  those whose life is over
  *
  * Thread: the shard's.   Memory: nodes are lent by the pool, tables by mr_alloc.   Time: none.
  */
@@ -32,6 +33,9 @@ struct retained {
     struct retained_node **table; /* mr_alloc, as the table of sessions */
     size_t slots;
     size_t nodes;
+    size_t mortal;                /* of them have a message with a Message Expiry Interval */
+    size_t unpaid;                /* slots of the last pass of retained_expire_for() */
+    size_t swept;                 /* the slot that retained_expire() looks at next */
     struct retained_index *index; /* NULL: nobody has asked for it */
 };
 
@@ -42,6 +46,17 @@ struct retained_node *retained_child(const struct mr_shard *shard,
 
 /* Take `node` away if nothing keeps it, and so upwards. */
 void retained_prune(struct mr_shard *shard, struct retained_node *node);
+
+/* Its message is not retained any more; the node stays until it is pruned. */
+void retained_node_clear(struct mr_shard *shard, struct retained_node *node);
+
+/* ---- retained_expiry.c ---- */
+
+/* Seconds that the message may be retained; UINT32_MAX: for ever [MQTT-3.3.2-5]. */
+uint32_t retained_life(const struct mr_message *message);
+
+/* There is no room for this one: what was over when it was received goes.  Nodes may be gone. */
+void retained_expire_for(struct mr_shard *shard, const struct mr_message *message);
 
 /* ---- retained_walk.c ---- */
 

@@ -291,7 +291,7 @@ static bool load_retained(void *arg, struct mr_span key, struct mr_span value)
     if (err != MR_OK) {
         return err == MR_ERR_REJECT;
     }
-    loading->shard->restore_short |= !retained_restore(loading->shard, kept, message.topic);
+    loading->shard->restore_short |= !retained_restore(loading->shard, kept, &message);
     return !loading->shard->restore_short;
 }
 

@@ -134,6 +134,7 @@ static bool shard_clock(struct mr_shard *shard)
         if (!shard->stopping) {
             expiry_tick(shard);
             cleared_expire(shard);
+            retained_expire(shard);
         }
         again = shard->stalled || mr_net_stats(shard->net)->paused != 0;
     }

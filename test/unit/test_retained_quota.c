@@ -3,7 +3,7 @@
  *
  * Goal:   `max_retained_messages` and `max_retained_bytes` never leave a subscriber with what was
  *         once true: a message that has no room takes the one it replaces with it, also after a
- *         crash and after a checkpoint.
+ *         crash and after a checkpoint; and a message whose life is over keeps no room.
  * Method: a real broker and journal, crashes by a copy of the disk (broker_kit.h).
  */
 #include "broker_peer.h"
@@ -12,20 +12,31 @@ enum { QUOTA = 4096, BIG = 1500 };
 
 static char big[BIG + 1];
 
-/* With RETAIN and QoS 1, and its PUBACK. */
-static void retain(struct peer *pub, const char *topic, const char *payload)
+/* With RETAIN and QoS 1, and its PUBACK; `life_s` 0: for ever. */
+static void retain_for(struct peer *pub, const char *topic, const char *payload, uint8_t life_s)
 {
+    uint8_t life[] = {0x02, 0, 0, 0, life_s};
     uint8_t bytes[2048];
     struct mr_mqtt_publish packet = {.topic = mr_span_of(topic),
                                      .payload = mr_span_of(payload),
                                      .qos = 1,
                                      .packet_id = 1,
                                      .retain = true};
+    if (life_s != 0) {
+        packet.props_raw = mr_span_make(life, sizeof(life));
+        packet.props.message_expiry_s = life_s;
+        mr_mqtt_set(&packet.props, MR_MQTT_PROP_MESSAGE_EXPIRY);
+    }
     ptrdiff_t len = mr_mqtt_publish_encode(&packet, pub->version, bytes, sizeof(bytes));
 
     mr_assert(len > 0);
     peer_write(pub, bytes, (size_t)len);
     mr_assert(peer_expect_puback(pub, 1) == 0);
+}
+
+static void retain(struct peer *pub, const char *topic, const char *payload)
+{
+    retain_for(pub, topic, payload, 0);
 }
 
 /* What a new subscriber to `topic` is brought; NULL: nothing. */
@@ -86,10 +97,37 @@ static void test_nothing_stale(uint32_t checkpoint_ms)
     kit_close(&kit);
 }
 
+/* What is over makes room, and a start gives it to the same ones again. */
+static void test_over_makes_room(uint32_t checkpoint_ms)
+{
+    struct kit kit;
+    struct peer pub;
+
+    kit_open(&kit,
+             &(struct kit_options){.max_retained_messages = 2, .checkpoint_ms = checkpoint_ms});
+    peer_join(&pub, &kit, "pub", 5);
+    retain_for(&pub, "weather/now", "rain", 1);
+    retain(&pub, "valve", "open");
+    retain(&pub, "late", "no room yet");
+    expect_count(&kit, 1); /* its life is over */
+    retain(&pub, "pump", "on");
+    expect_count(&kit, 2);
+    expect_retained(&kit, "pump", "on");
+    peer_close(&pub);
+    kit_crash(&kit);
+    expect_count(&kit, 2);
+    expect_retained(&kit, "valve", "open");
+    expect_retained(&kit, "pump", "on");
+    expect_retained(&kit, "weather/now", NULL);
+    kit_close(&kit);
+}
+
 int main(void)
 {
     memset(big, 'x', BIG);
     test_nothing_stale(1);
     test_nothing_stale(100000);
+    test_over_makes_room(1);
+    test_over_makes_room(100000);
     return 0;
 }
