@@ -586,9 +586,10 @@ void queue_drain(struct client *client, uint64_t durable_seq)
     }
 }
 
-/* What is owed under `packet_id`, with `qos`, of those that were sent; count: nothing.  By halving,
- * for by (4) only one ordinal behind the first has this id, and a subscriber that leaves its first
- * message without an ack has 65,534 others to ask for.
+/* What is owed under `packet_id`, with `qos`, of those that were sent; count: nothing.  By (4) only
+ * one ordinal behind the first has this id.  It lies as far behind unless some were skipped or
+ * trimmed; then by halving, for a subscriber that leaves its first message without an ack has
+ * 65,534 others to ask for.
  */
 static uint32_t queue_find_id(const struct keep *keep, uint16_t packet_id, uint8_t qos)
 {
@@ -597,8 +598,11 @@ static uint32_t queue_find_id(const struct keep *keep, uint16_t packet_id, uint8
     }
     uint64_t first = queue_at(keep, 0)->ordinal;
     uint64_t ahead = (packet_id - 1 + ORDINALS_MAX - first % ORDINALS_MAX) % ORDINALS_MAX;
-    uint32_t index = queue_find(keep, first + ahead);
+    uint32_t index = (uint32_t)ahead;
 
+    if (index >= keep->count || queue_at(keep, index)->ordinal != first + ahead) {
+        index = queue_find(keep, first + ahead);
+    }
     if (index == keep->count) {
         return index;
     }
