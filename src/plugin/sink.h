@@ -11,7 +11,8 @@
  * LIFE CYCLE, in this order, all called by the bridge's own worker thread:
  *
  *     init    parse nothing, connect nothing; take memory
- *     open    begin connecting; may be called again after close
+ *     open    begin connecting; may be called again after close.  CONFIG: the bridge stops, for
+ *             the operator; else it is tried again after a pause
  *     submit  take a batch, or refuse it with MR_ERR_FULL
  *     tick    drive the client library; settle what it has confirmed
  *     close   stop accepting, wait at most `patience` for what is in flight;

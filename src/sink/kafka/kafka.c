@@ -107,9 +107,12 @@ enum mr_err mr_kafka_producer_make(struct kafka *k, struct mr_error *why)
     return MR_OK;
 }
 
+/* The configuration was checked before the start, so what fails now may pass: a thread or a
+ * descriptor that is not to be had, a file that is just being replaced.
+ */
 static enum mr_err kafka_open(void *state, struct mr_error *why)
 {
-    return mr_kafka_producer_make(state, why);
+    return mr_kafka_producer_make(state, why) == MR_OK ? MR_OK : MR_ERR_AGAIN;
 }
 
 void mr_kafka_producer_drop(struct kafka *k)
