@@ -599,6 +599,10 @@ enum mr_err mr_reader_next(struct mr_reader *reader, struct mr_view *out)
         if (err == MR_OK) {
             return reader_give(reader, pin, &found, out);
         }
+        if (err == MR_ERR_IO) {
+            mr_scan_close(reader->scan); /* whoever tries again opens it anew */
+            reader->scan = NULL;
+        }
         if (err != MR_ERR_AGAIN) {
             return err;
         }

@@ -17,6 +17,7 @@
  *     position.c targets that keep a position of their own
  *     live.c     fresh events ahead of a backlog
  *     room.c     a cursor's write that found no room on the disk
+ *     unread.c   a part of the journal that cannot be read just now
  *     bridge.c   options, life cycle, statistics
  *
  * Thread: "worker" fields belong to the worker; "shared" ones are atomic or under
@@ -40,6 +41,7 @@
 #include "pipeline/shaping_internal.h"
 #include "pipeline/start_internal.h"
 #include "pipeline/template.h"
+#include "pipeline/unread_internal.h"
 
 enum {
     FLIGHTS_MAX = 256,         /* spans in flight; power of two */
@@ -226,6 +228,7 @@ struct mr_bridge {
     struct position position;
     struct live live;
     struct room room;
+    struct unread unread;
     int64_t tick_at_ns; /* the sink wants to be called by then; 0: it does not say */
     bool held_up;       /* no room for more before something is settled */
     bool caught_up;     /* the last turn read everything there was */
@@ -343,8 +346,10 @@ void mr_worker_run(void *bridge);
 void mr_worker_stop(struct mr_bridge *bridge, const char *why);
 void mr_worker_close(struct mr_bridge *bridge, int64_t patience_ns);
 
-bool mr_worker_rewind(struct mr_bridge *bridge);       /* false: it had to stop */
-bool mr_worker_read(struct mr_bridge *bridge);         /* the next view; false: there is none now */
+bool mr_worker_rewind(struct mr_bridge *bridge);               /* false: it had to stop */
+bool mr_worker_read(struct mr_bridge *bridge, int64_t now_ns); /* the next view; false: none now */
+/* How long to wait before the attempt behind that one. */
+int64_t mr_worker_pause_ns(struct mr_bridge *bridge, uint32_t attempt);
 int64_t mr_worker_oldest_ms(struct mr_bridge *bridge); /* that is not settled; 0: not known */
 
 /* port.c */

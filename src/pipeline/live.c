@@ -225,10 +225,10 @@ enum mr_err mr_live_create(struct mr_bridge *b, struct mr_error *why)
 }
 
 /* Age of the oldest record that is not settled, in ms; -1: nothing is behind. */
-static int64_t age_ms(struct mr_bridge *b)
+static int64_t age_ms(struct mr_bridge *b, int64_t now_ns)
 {
     if (b->flight_head == b->flight_tail && !b->view_open) {
-        (void)mr_worker_read(b); /* so that it is known */
+        (void)mr_worker_read(b, now_ns); /* so that it is known */
     }
     int64_t since_ms = mr_worker_oldest_ms(b);
 
@@ -248,10 +248,10 @@ static bool is_worth_it(const struct mr_bridge *b)
 }
 
 /* An epoch that has an end ahead holds the fresh events of all lanes: no use in two. */
-static bool is_far_behind(struct mr_bridge *b)
+static bool is_far_behind(struct mr_bridge *b, int64_t now_ns)
 {
     return is_worth_it(b) && b->seq_epoch_end == UINT64_MAX &&
-           age_ms(b) * 1000 >= (int64_t)b->options.conf->live_after_us;
+           age_ms(b, now_ns) * 1000 >= (int64_t)b->options.conf->live_after_us;
 }
 
 static bool may_begin(const struct mr_bridge *b, int64_t now_ns)
@@ -383,7 +383,7 @@ bool mr_live_turn(struct mr_bridge *b, int64_t now_ns)
     if (b->live.open) {
         return join_turn(b, now_ns);
     }
-    b->live.wanted = may_begin(b, now_ns) && (b->live.wanted || is_far_behind(b));
+    b->live.wanted = may_begin(b, now_ns) && (b->live.wanted || is_far_behind(b, now_ns));
     if (!b->live.wanted) {
         b->live.since_ns = 0;
         return false;

@@ -33,7 +33,6 @@
 
 #include "journal/drops.h"
 #include "os/clock.h"
-#include "os/file.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -89,7 +88,7 @@ static bool worker_open(struct mr_bridge *b, int64_t now_ns)
         mr_worker_stop(b, why.text);
         return false;
     }
-    mr_sink_down(&b->port, why.text);
+    mr_sink_refused(&b->port, why.text); /* said, though the target may be away besides */
     b->pause_until_ns = now_ns + (int64_t)b->options.conf->retry_max_us * 1000;
     b->state = WORKER_PAUSING;
     return false;
@@ -131,15 +130,15 @@ static bool worker_condemn(struct mr_bridge *b)
     return true;
 }
 
-/* How long to wait before attempt `attempt`: doubling from min to max, then
- * somewhere in its upper half, so that many gateways do not come back at once.
+/* Doubling from min to max, then somewhere in its upper half, so that many gateways do not come
+ * back at once.
  */
-static int64_t worker_pause_ns(struct mr_bridge *b)
+int64_t mr_worker_pause_ns(struct mr_bridge *b, uint32_t attempt)
 {
     uint64_t pause_us = b->options.conf->retry_min_us;
     uint64_t max_us = b->options.conf->retry_max_us;
 
-    for (uint32_t i = 0; i < b->attempt && pause_us < max_us; i++) {
+    for (uint32_t i = 0; i < attempt && pause_us < max_us; i++) {
         pause_us *= 2;
     }
     if (pause_us > max_us) {
@@ -175,7 +174,7 @@ static void worker_drained(struct mr_bridge *b, int64_t now_ns)
     if (suspect_seq > b->seq_cursor) {
         b->isolate_chunk = (largest + 1) / 2;
     } else {
-        b->pause_until_ns += worker_pause_ns(b);
+        b->pause_until_ns += mr_worker_pause_ns(b, b->attempt);
         b->attempt += 1;
     }
     mr_metric_add(b->metrics.retries, 1);
@@ -237,15 +236,19 @@ static bool worker_backlog_is_gone(const struct mr_bridge *b)
 }
 
 /* Read the next view.  True: there is one, or something to pass. */
-bool mr_worker_read(struct mr_bridge *b)
+bool mr_worker_read(struct mr_bridge *b, int64_t now_ns)
 {
-    if (b->flight_head - b->flight_tail == FLIGHTS_MAX) {
+    if (b->flight_head - b->flight_tail == FLIGHTS_MAX || mr_unread_waits(b, now_ns)) {
         b->held_up = true;
         return false;
     }
-    char why[REASON_MAX];
+    enum mr_err err = mr_reader_next(b->reader, &b->view);
 
-    switch (mr_reader_next(b->reader, &b->view)) {
+    if (MR_UNLIKELY(b->unread.attempt != 0) && (err == MR_OK || err == MR_ERR_CORRUPT) &&
+        b->view.seq_last >= b->unread.seq) {
+        mr_unread_over(b);
+    }
+    switch (err) {
     case MR_OK:
         if (MR_UNLIKELY(b->view.seq_first > b->seq_done + 1)) {
             worker_skip(b, b->view.seq_first - 1);
@@ -268,8 +271,8 @@ bool mr_worker_read(struct mr_bridge *b)
         b->caught_up = true;
         return false;
     default:
-        snprintf(why, sizeof(why), "the journal cannot be read: %s", mr_file_last_cause());
-        mr_worker_stop(b, why);
+        mr_unread(b, now_ns);
+        b->held_up = true;
         return false;
     }
 }
@@ -313,7 +316,7 @@ static bool worker_flow(struct mr_bridge *b, int64_t now_ns)
         return false;
     }
     if (!b->view_open) {
-        return mr_worker_read(b);
+        return mr_worker_read(b, now_ns);
     }
     if (MR_UNLIKELY(b->view.epoch > b->epoch) && !mr_group_enter_epoch(b, b->view.epoch)) {
         b->held_up = true;
@@ -391,6 +394,9 @@ static int64_t worker_sleep_ns(struct mr_bridge *b, int64_t now_ns, int64_t dead
     if (sleep_ns > IDLE_WAIT_MS * NS_PER_MS) {
         sleep_ns = IDLE_WAIT_MS * NS_PER_MS;
     }
+    if (mr_unread_waits(b, now_ns) && b->unread.not_before_ns - now_ns < sleep_ns) {
+        sleep_ns = b->unread.not_before_ns - now_ns;
+    }
     if (dead_ns >= 0 && dead_ns < sleep_ns) {
         sleep_ns = dead_ns;
     }
@@ -423,7 +429,7 @@ static void worker_states(struct mr_bridge *b, int64_t now_ns)
 /* Held by the operator?  What is in flight goes on; of what waits only the first view
  * is opened, so that its age is known.
  */
-static bool worker_is_held(struct mr_bridge *b)
+static bool worker_is_held(struct mr_bridge *b, int64_t now_ns)
 {
     bool paused = mr_live_is_held(b);
 
@@ -436,7 +442,7 @@ static bool worker_is_held(struct mr_bridge *b)
                b->name, b->options.lane, b->seq_cursor);
     }
     if (MR_UNLIKELY(paused) && !b->view_open && b->flight_head == b->flight_tail) {
-        (void)mr_worker_read(b);
+        (void)mr_worker_read(b, now_ns);
     }
     return paused;
 }
@@ -464,7 +470,7 @@ static int64_t worker_step(struct mr_bridge *b, int64_t now_ns)
     } else if (MR_UNLIKELY(b->main != NULL) && mr_live_ends(b, now_ns)) {
         progress = progress || mr_live_is_idle(b);
     } else if (b->state == WORKER_FLOWING && b->opened && mr_position_turn(b, now_ns) &&
-               !worker_is_held(b) && !mr_live_turn(b, now_ns)) {
+               !worker_is_held(b, now_ns) && !mr_live_turn(b, now_ns)) {
         b->held_up = false;
         b->caught_up = false;
         for (int i = 0;
