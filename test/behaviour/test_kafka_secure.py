@@ -452,7 +452,7 @@ class Provider:
 class Tokens(unittest.TestCase):
     def test_a_token_of_the_provider_is_accepted_and_renewed(self):
         topic_for("token_ok", "User:gateway-7")
-        with Provider(lifetime=3) as provider:
+        with Provider(lifetime=8) as provider:
             with Gateway(config("token_ok", provider.auth())) as gateway:
                 publish(gateway, "first")
                 self.assertEqual(values("token_ok", 1), ["first"])
