@@ -123,14 +123,10 @@ static enum mr_err will_append_as(struct mr_shard *shard, const struct mr_messag
 static bool will_time(struct mr_shard *shard, struct mr_message *message, uint8_t **buffer,
                       size_t *capacity)
 {
-    struct mr_mqtt_props props = {0};
-    struct mr_mqtt_why why;
+    struct mr_mqtt_props props;
 
     message->received_us = retained_time(shard, message->topic);
-    if (message->props.len == 0 ||
-        mr_mqtt_props_decode(message->props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props, &why) !=
-            MR_OK ||
-        !retained_lengthen(shard, message, &props)) {
+    if (message_props(message, &props) == NULL || !retained_lengthen(shard, message, &props)) {
         return true;
     }
     return publish_props(shard, &props, message->props.len, &message->props, buffer, capacity);

@@ -31,7 +31,6 @@ static enum mr_err brought_send(struct client *client, const struct bringing *br
     struct mr_shard *shard = client->shard;
     struct mr_message message;
     struct mr_mqtt_props props;
-    struct mr_mqtt_why why;
     struct outgoing outgoing = {.message = &message,
                                 .subscription_id = one->subscription_id,
                                 .qos = one->qos,
@@ -54,11 +53,7 @@ static enum mr_err brought_send(struct client *client, const struct bringing *br
         !rules_let(shard, bringing->session, &message)) {
         return MR_OK;
     }
-    if (message.props.len != 0 &&
-        mr_mqtt_props_decode(message.props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props, &why) ==
-            MR_OK) {
-        outgoing.props = &props;
-    }
+    outgoing.props = message_props(&message, &props);
     return deliver_retained(client, &outgoing);
 }
 

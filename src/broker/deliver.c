@@ -269,14 +269,9 @@ static void deliver_behind(struct mr_shard *shard, const struct mr_message *mess
                            uint64_t seq)
 {
     struct mr_mqtt_props props;
-    struct mr_mqtt_why why;
     struct fanout fanout = {.shard = shard, .message = message, .seq = seq, .journaled = journaled};
 
-    if (message->props.len != 0 &&
-        mr_mqtt_props_decode(message->props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props, &why) ==
-            MR_OK) {
-        fanout.props = &props;
-    }
+    fanout.props = message_props(message, &props);
     merge_match(shard, message, seq, deliver_found, &fanout);
 }
 
@@ -371,7 +366,6 @@ void outbound_drain(struct client *client)
     while (outbound->queue_first != NULL && client_has_room(client)) {
         struct stored *stored = outbound->queue_first;
         struct mr_mqtt_props props;
-        struct mr_mqtt_why why;
         struct outgoing outgoing = {.message = &stored->message,
                                     .group = stored->group,
                                     .subscription_id = stored->subscription_id,
@@ -382,11 +376,7 @@ void outbound_drain(struct client *client)
             return;
         }
         bool may = access_may(shard, client->session, stored->message.topic, MR_ACL_READ);
-        if (stored->message.props.len != 0 &&
-            mr_mqtt_props_decode(stored->message.props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT,
-                                 &props, &why) == MR_OK) {
-            outgoing.props = &props;
-        }
+        outgoing.props = message_props(&stored->message, &props);
         enum mr_err err = may ? send_publish(client, &outgoing) : MR_ERR_REJECT;
         if (err == MR_ERR_FULL) {
             outbound_drain_later(client);

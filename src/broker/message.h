@@ -10,6 +10,7 @@
 
 #include "base/bufpool.h"
 #include "base/span.h"
+#include "codec/mqtt.h"
 
 struct share_group;
 
@@ -31,6 +32,18 @@ struct mr_message {
 static inline size_t message_bytes(const struct mr_message *message)
 {
     return message->topic.len + message->props.len + message->payload.len;
+}
+
+/* Its properties, decoded into *into; NULL: it has none. */
+static inline const struct mr_mqtt_props *message_props(const struct mr_message *message,
+                                                        struct mr_mqtt_props *into)
+{
+    struct mr_mqtt_why why;
+
+    return message->props.len != 0 && mr_mqtt_props_decode(message->props, MR_MQTT_PUBLISH,
+                                                           MR_MQTT_FROM_CLIENT, into, &why) == MR_OK
+               ? into
+               : NULL;
 }
 
 /* A copy in a list. */

@@ -488,7 +488,6 @@ static enum mr_err delivery_send(struct client *client, const struct keep *keep,
     struct mr_shard *shard = client->shard;
     struct mr_message message;
     struct mr_mqtt_props props;
-    struct mr_mqtt_why why;
     struct outgoing outgoing = {.message = &message,
                                 .subscription_id = delivery->subscription_id,
                                 .packet_id = packet_id_of(delivery->ordinal),
@@ -508,11 +507,7 @@ static enum mr_err delivery_send(struct client *client, const struct keep *keep,
         kept_read_end(shard);
         return MR_ERR_CONFIG;
     }
-    if (message.props.len != 0 &&
-        mr_mqtt_props_decode(message.props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props, &why) ==
-            MR_OK) {
-        outgoing.props = &props;
-    }
+    outgoing.props = message_props(&message, &props);
     err = send_publish(client, &outgoing);
     kept_read_end(shard);
     return err;

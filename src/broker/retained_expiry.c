@@ -21,15 +21,10 @@ enum {
 uint32_t retained_life(const struct mr_message *message)
 {
     struct mr_mqtt_props props;
-    struct mr_mqtt_why why;
+    bool ends =
+        message_props(message, &props) != NULL && mr_mqtt_has(&props, MR_MQTT_PROP_MESSAGE_EXPIRY);
 
-    if (message->props.len == 0 ||
-        mr_mqtt_props_decode(message->props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props, &why) !=
-            MR_OK ||
-        !mr_mqtt_has(&props, MR_MQTT_PROP_MESSAGE_EXPIRY)) {
-        return UINT32_MAX;
-    }
-    return props.message_expiry_s;
+    return ends ? props.message_expiry_s : UINT32_MAX;
 }
 
 /* Was it over `ago_us` before now?  A life is counted in whole seconds (send_publish.c). */

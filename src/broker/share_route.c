@@ -63,7 +63,6 @@ static void member_send(struct mr_shard *shard, struct mr_sub *sub, struct share
 {
     struct session *session = sub->owner;
     struct mr_mqtt_props props;
-    struct mr_mqtt_why why;
     struct outgoing outgoing = {.message = message,
                                 .group = group,
                                 .subscription_id = sub->subscription_id,
@@ -77,11 +76,7 @@ static void member_send(struct mr_shard *shard, struct mr_sub *sub, struct share
     if (session->keep != NULL) {
         outgoing.qos = 0; /* what has a record is in its queue */
     }
-    if (message->props.len != 0 &&
-        mr_mqtt_props_decode(message->props, MR_MQTT_PUBLISH, MR_MQTT_FROM_CLIENT, &props, &why) ==
-            MR_OK) {
-        outgoing.props = &props;
-    }
+    outgoing.props = message_props(message, &props);
     deliver_one(session->client, &outgoing);
     share_load(shard, session);
 }
