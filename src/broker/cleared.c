@@ -65,6 +65,11 @@ int64_t cleared_mark_us(const struct mr_shard *shard)
     return atomic_load_explicit(&shard->broker->cleared_mark->latest_us, memory_order_relaxed);
 }
 
+static bool mark_is_set(const struct mr_shard *shard)
+{
+    return shard->broker->cleared_mark != NULL && cleared_mark_us(shard) != 0;
+}
+
 /* Something of that time is remembered, or forgotten. */
 static void mark_change(struct mr_shard *shard, int64_t received_us)
 {
@@ -86,7 +91,7 @@ void cleared_mark_settled(struct mr_shard *shard)
     struct cleared_mark *mark = shard->broker->cleared_mark;
     bool settled = true;
 
-    if (mark == NULL || cleared_mark_us(shard) == 0) {
+    if (!mark_is_set(shard)) {
         return;
     }
     mr_mutex_lock(&mark->mutex);
@@ -184,11 +189,10 @@ void cleared_write(struct mr_shard *shard)
 void cleared_expire(struct mr_shard *shard)
 {
     int64_t before_ns = shard->now_ns - KEPT_S * INT64_C(1000000000);
+    bool due = shard->cleared_first != NULL ? shard->cleared_first->since_ns <= before_ns
+                                            : mark_is_set(shard);
 
-    if (shard->cleared_first != NULL && shard->cleared_first->since_ns > before_ns) {
-        return;
-    }
-    if (!foreign_is_read_up(shard)) {
+    if (!due || !foreign_is_read_up(shard)) {
         return;
     }
     while (shard->cleared_first != NULL && shard->cleared_first->since_ns <= before_ns) {

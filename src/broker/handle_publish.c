@@ -218,7 +218,8 @@ static enum verdict publish_accept(struct client *client, const struct mr_messag
 }
 
 /* The properties without topic alias, which is between this client and us
- * ([MQTT-3.3.2-10]: aliases are per connection).  *buffer, if lent, goes back.
+ * ([MQTT-3.3.2-10]: aliases are per connection), and with the life of one with RETAIN as it counts
+ * from its receive time on.  *buffer, if lent, goes back.
  */
 static bool props_take(struct client *client, const struct mr_mqtt_publish *packet,
                        struct mr_message *message, uint8_t **buffer, size_t *capacity)
