@@ -1,5 +1,6 @@
 /* append.c - into the journal, and what the broker publishes in its own name. */
 #include "broker/keep_internal.h"
+#include "broker/retained.h"
 
 bool publish_props(struct mr_shard *shard, const struct mr_mqtt_props *rest, size_t raw_len,
                    struct mr_span *props, uint8_t **buffer, size_t *capacity)

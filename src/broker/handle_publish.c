@@ -14,6 +14,7 @@
 #include "broker/gates_internal.h"
 #include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
+#include "broker/retained.h"
 
 enum { ACK_BYTES_MAX = 8 }; /* PUBACK or PUBREC with a reason: 4 + reason + property length */
 

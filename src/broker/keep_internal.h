@@ -12,8 +12,7 @@
  *     rows_internal.h  the rows of the store, written and read
  *     layout.c, rehome.c, rehome_copy.c  another number of shards
  *     expiry.c    sessions and wills whose time has come
- *     retained.c  the tree of retained messages; cleared.c  those that were cleared lately
- *     retained_walk.c  what a filter matches there; bring.c  to whom it is brought
+ *     bring.c, bring_look.c, bring_turn.c  to whom retained messages (retained.h) are brought
  *
  * Thread: the shard's.   Memory: lent by the shard's pool; see MEMORY.md.
  */
@@ -247,34 +246,6 @@ void keep_mark(struct mr_shard *shard, struct keep *keep); /* the store must lea
 bool keep_subscribe(struct mr_shard *shard, struct session *session,
                     const struct mr_control_filter *filter, bool *is_new);
 
-/* ---- retained.c ---- */
-
-/* FOREIGN: of another lane, so it may be older than what there is, and is passed over then. */
-enum retained_from { RETAINED_OWN, RETAINED_EXEMPT, RETAINED_FOREIGN };
-void retained_apply(struct mr_shard *shard, const struct mr_message *message, struct kept **kept,
-                    uint32_t lane, uint64_t seq, enum retained_from from);
-bool retained_restore(struct mr_shard *shard, struct kept *kept, const struct mr_message *message);
-void retained_restore_cleared(struct mr_shard *shard, struct mr_span topic, int64_t received_us,
-                              uint64_t seq);
-
-/* When an event with RETAIN that is received now counts as received: with several shards after
- * all that are known of its topic, and never at the same time as one of another lane.
- */
-int64_t retained_time(const struct mr_shard *shard, struct mr_span topic);
-bool retained_lengthen(const struct mr_shard *shard, const struct mr_message *message,
-                       struct mr_mqtt_props *props); /* its life, if that is before now */
-
-/* That it was cleared at `received_us` needs not be known any more. */
-void retained_forget_cleared(struct mr_shard *shard, struct mr_span topic, int64_t received_us);
-/* A message of this topic has been delivered that is not in the tree yet: walks that have not
- * come to what is there pass it over.
- */
-void retained_outdate(struct mr_shard *shard, struct mr_span topic);
-/* All there are, of topics with a `$` too, in no order. */
-void retained_each(struct mr_shard *shard, void (*each)(void *arg, struct kept *kept), void *arg);
-void retained_expire(struct mr_shard *shard); /* at a tick: some of those whose life is over */
-void retained_close(struct mr_shard *shard);
-
 /* ---- bring.c, bring_look.c, bring_turn.c ---- */
 
 enum { BRING_STEPS = 2048 }; /* of all SUBSCRIBEs in one turn; what is left takes turns */
@@ -283,6 +254,7 @@ enum { BRING_STEPS = 2048 }; /* of all SUBSCRIBEs in one turn; what is left take
  * also if that is under way.  False: no memory.
  */
 bool bring_add(struct mr_shard *shard, struct mr_sub *sub, const struct mr_control_filter *filter);
+
 /* What is under way for it goes on with these options. */
 void bring_set(struct mr_sub *sub, const struct mr_control_filter *filter);
 void bring_cancel(struct mr_shard *shard, struct mr_sub *sub); /* it is removed */

@@ -23,6 +23,7 @@
  * home.
  */
 #include "broker/keep_internal.h"
+#include "broker/retained.h"
 
 #include "net/move.h"
 

@@ -4,6 +4,7 @@
  * to the other takes a fraction of the time, and so does reading the old one.
  */
 #include "broker/layout_internal.h"
+#include "broker/retained.h"
 
 enum {
     MOVE_AT_BYTES = 16 << 20, /* gathered for a store: then they are written */

@@ -1,8 +1,8 @@
 /* retained_internal.h - the tree of retained messages, for the files that go about in it.
  *
- *     retained.c        the tree itself: set, clear, restore
- *     retained_walk.c   what a filter matches, a step at a time
- *     retained_index.c  by (lane, seq), while a start applies the journal
+ *     retained.c         the tree itself: set, clear, restore
+ *     retained_walk.c    what a filter matches, a step at a time
+ *     retained_index.c   by (lane, seq), while a start applies the journal
  *     retained_expiry.c  those whose life is over
  *
  * Thread: the shard's.   Memory: nodes are lent by the pool, tables by mr_alloc.   Time: none.
@@ -11,6 +11,7 @@
 #define MR_BROKER_RETAINED_INTERNAL_H
 
 #include "broker/keep_internal.h"
+#include "broker/retained.h"
 
 struct retained_node {
     struct retained_node *table_next;

@@ -6,6 +6,7 @@
 #include "broker/foreign_internal.h"
 #include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
+#include "broker/retained.h"
 
 enum { LIST_FIRST = 1024 };
 

@@ -23,6 +23,7 @@
 #include "broker/keep_internal.h"
 #include "broker/login_internal.h"
 #include "broker/outgoing_internal.h"
+#include "broker/retained.h"
 
 #include "os/clock.h"
 

@@ -5,6 +5,7 @@
  */
 #include "broker/foreign_internal.h"
 #include "broker/keep_internal.h"
+#include "broker/retained.h"
 
 #include "os/process.h"
 

@@ -11,6 +11,7 @@
 #include "broker/foreign_internal.h"
 #include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
+#include "broker/retained.h"
 #include "broker_peer.h"
 #include "lanes_kit.h"
 
