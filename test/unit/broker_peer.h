@@ -363,4 +363,17 @@ static inline void peer_expect_disconnect(struct peer *peer, uint8_t reason)
     peer_expect_closed(peer);
 }
 
+/* As a subscriber whose session stays for an hour; `present`: there is one. */
+static inline void peer_join_kept(struct peer *peer, struct kit *kit, bool present)
+{
+    struct mr_mqtt_connack connack;
+
+    peer_open(peer, kit);
+    peer_send_connect(
+        peer, &(struct peer_connect){
+                  .client_id = "scada", .version = 5, .keep_session = true, .expiry_s = 3600});
+    peer_expect_connack(peer, &connack);
+    mr_assert(connack.reason == 0 && connack.session_present == present);
+}
+
 #endif

@@ -51,18 +51,6 @@ ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at)
 
 /* ---- the test ---- */
 
-static void join_as(struct peer *peer, struct kit *kit, bool present)
-{
-    struct mr_mqtt_connack connack;
-
-    peer_open(peer, kit);
-    peer_send_connect(
-        peer, &(struct peer_connect){
-                  .client_id = "scada", .version = 5, .keep_session = true, .expiry_s = 3600});
-    peer_expect_connack(peer, &connack);
-    mr_assert(connack.reason == 0 && connack.session_present == present);
-}
-
 static void tell(struct peer *pub, int i)
 {
     char text[16];
@@ -103,7 +91,7 @@ int main(void)
     struct peer pub;
 
     kit_open(&kit, &(struct kit_options){.checkpoint_ms = 1});
-    join_as(&sub, &kit, false);
+    peer_join_kept(&sub, &kit, false);
     mr_assert(peer_subscribe(&sub, &wanted, 0) == 1);
     peer_close(&sub);
     peer_join(&pub, &kit, "pub", 5);
@@ -119,7 +107,7 @@ int main(void)
     for (int i = 0; i < 2; i++) { /* the second time LMDB refuses, unless it was opened again */
         wait_for_write(&pub, atomic_load(&store_writes));
     }
-    join_as(&sub, &kit, true);
+    peer_join_kept(&sub, &kit, true);
     expect_all(&sub, MESSAGES + 3);
     peer_close(&sub);
     atomic_store(&store_fails, false);
@@ -127,7 +115,7 @@ int main(void)
     tell(&pub, MESSAGES + 3);
     peer_close(&pub);
     kit_crash(&kit);
-    join_as(&sub, &kit, true);
+    peer_join_kept(&sub, &kit, true);
     expect_all(&sub, MESSAGES + 4);
     peer_close(&sub);
     kit_close(&kit);

@@ -10,18 +10,6 @@
 
 enum { QUEUE = 5, FLIGHT = 12, MORE = 8 };
 
-static void join_as(struct peer *peer, struct kit *kit, bool present)
-{
-    struct mr_mqtt_connack connack;
-
-    peer_open(peer, kit);
-    peer_send_connect(
-        peer, &(struct peer_connect){
-                  .client_id = "scada", .version = 5, .keep_session = true, .expiry_s = 3600});
-    peer_expect_connack(peer, &connack);
-    mr_assert(connack.reason == 0 && connack.session_present == present);
-}
-
 /* Number `i` to the topic, and acknowledged. */
 static void tell(struct peer *pub, int i)
 {
@@ -48,7 +36,7 @@ static void begin(struct kit *kit, struct peer *sub, struct peer *pub, uint8_t q
     struct mr_mqtt_subscription wanted = {.filter = mr_span_of("f"), .qos = qos};
 
     kit_open(kit, &(struct kit_options){.max_queued_messages = QUEUE});
-    join_as(sub, kit, false);
+    peer_join_kept(sub, kit, false);
     mr_assert(peer_subscribe(sub, &wanted, 0) == qos);
     peer_join(pub, kit, "pub", 5);
 }
@@ -83,7 +71,7 @@ static void test_sent(bool crash)
         ids[i] = expect(&sub, i, 1, false);
     }
     away(&kit, &sub, &pub, crash);
-    join_as(&sub, &kit, true);
+    peer_join_kept(&sub, &kit, true);
     for (int i = 0; i < FLIGHT; i++) {
         mr_assert(expect(&sub, i, 1, true) == ids[i]);
     }
@@ -141,7 +129,7 @@ static void test_released(bool crash)
         (void)peer_expect_ack(&sub, MR_MQTT_PUBREL, ids[i]);
     }
     away(&kit, &sub, &pub, crash);
-    join_as(&sub, &kit, true);
+    peer_join_kept(&sub, &kit, true);
     expect_rest(&sub, ids);
     peer_quiet(&sub);
     peer_close(&sub);
