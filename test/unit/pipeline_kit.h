@@ -112,4 +112,18 @@ static struct mr_bridge *bridge_make(struct mr_journal *journal, const struct sc
     return bridge;
 }
 
+/* One turn of its worker, after which *now_ns is when it wants the next one, 5 ms on at most; its
+ * books balance, and it has not stopped.
+ */
+static inline struct mr_bridge_stats bridge_turn(struct mr_bridge *bridge, int64_t *now_ns)
+{
+    struct mr_bridge_stats stats;
+    int64_t sleep_ns = mr_bridge_step(bridge, *now_ns);
+
+    *now_ns += sleep_ns > 5000000 ? 5000000 : sleep_ns + 1000;
+    mr_bridge_stats(bridge, &stats);
+    mr_assert(stats.balanced && stats.state != MR_BRIDGE_STOPPED);
+    return stats;
+}
+
 #endif

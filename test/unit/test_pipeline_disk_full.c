@@ -111,13 +111,7 @@ static void begin(const struct mr_sink_ops *ops, enum mr_drain drain)
 
 static struct mr_bridge_stats step(void)
 {
-    struct mr_bridge_stats stats;
-    int64_t sleep_ns = mr_bridge_step(bridge, now_ns);
-
-    now_ns += sleep_ns > 5000000 ? 5000000 : sleep_ns + 1000;
-    mr_bridge_stats(bridge, &stats);
-    mr_assert(stats.balanced && stats.state != MR_BRIDGE_STOPPED);
-    return stats;
+    return bridge_turn(bridge, &now_ns);
 }
 
 static struct mr_bridge_stats run_to(uint64_t seq)

@@ -24,15 +24,8 @@ enum { BACKLOG = 2000, FRESH = 2100, NEWEST = 2200, PLACE = 1500 };
 
 static struct mr_bridge_stats step(struct mr_bridge *bridge)
 {
-    struct mr_bridge_stats stats;
-
     memset(newest_of, 0, sizeof(newest_of)); /* a seek: what was passed over comes again */
-    int64_t sleep_ns = mr_bridge_step(bridge, now_ns);
-
-    now_ns += sleep_ns > 5000000 ? 5000000 : sleep_ns + 1000;
-    mr_bridge_stats(bridge, &stats);
-    mr_assert(stats.balanced && stats.state != MR_BRIDGE_STOPPED);
-    return stats;
+    return bridge_turn(bridge, &now_ns);
 }
 
 static void turn(struct mr_bridge *bridge)

@@ -53,16 +53,11 @@ static bool any_order; /* a seek: what was passed over comes behind what is newe
 
 static struct mr_bridge_stats step(struct mr_bridge *bridge)
 {
-    struct mr_bridge_stats stats;
-
     if (any_order) {
         memset(newest_of, 0, sizeof(newest_of));
     }
-    int64_t sleep_ns = mr_bridge_step(bridge, now_ns);
+    struct mr_bridge_stats stats = bridge_turn(bridge, &now_ns);
 
-    now_ns += sleep_ns > 5000000 ? 5000000 : sleep_ns + 1000;
-    mr_bridge_stats(bridge, &stats);
-    mr_assert(stats.balanced && stats.state != MR_BRIDGE_STOPPED);
     mr_assert(!stats.live.open || stats.cursor_seq <= stats.live.from);
     return stats;
 }

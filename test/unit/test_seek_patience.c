@@ -56,13 +56,7 @@ static void slow_close(void *state, int64_t patience_ns)
 
 static struct mr_bridge_stats step(void)
 {
-    struct mr_bridge_stats stats;
-    int64_t sleep_ns = mr_bridge_step(bridge, now_ns);
-
-    now_ns += sleep_ns > 5000000 ? 5000000 : sleep_ns + 1000;
-    mr_bridge_stats(bridge, &stats);
-    mr_assert(stats.balanced && stats.state != MR_BRIDGE_STOPPED);
-    return stats;
+    return bridge_turn(bridge, &now_ns);
 }
 
 static void append(void)
