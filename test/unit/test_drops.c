@@ -9,6 +9,7 @@
  * links: journal os_sim base
  */
 #include "base/log.h"
+#include "crash_kit.h"
 #include "journal/books.h"
 #include "journal/drops.h"
 #include "journal/reader.h"
@@ -328,13 +329,6 @@ static void test_lower_price_goes_first(void)
 }
 
 /* ---- power cuts ---- */
-
-/* A crash of the simulated machine leaves the memory of what had run. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "detect_leaks=0";
-}
 
 static void fill_and_go_on(void *arg)
 {

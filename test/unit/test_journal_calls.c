@@ -10,6 +10,7 @@
  * fault at its first call, its second, and so on.
  */
 #include "base/log.h"
+#include "crash_kit.h"
 #include "journal/live.h"
 #include "journal/ranges.h"
 #include "journal/reader.h"
@@ -273,20 +274,6 @@ static bool live_with(uint64_t nth, uint64_t count, enum mr_sim_fault fault)
     look();
     mr_sim_stop();
     return met;
-}
-
-static void drop_line(const char *line, size_t len)
-{
-    if (getenv("MR_TEST_LOG") != NULL) {
-        (void)fwrite(line, 1, len, stderr);
-    }
-}
-
-/* A crash of the simulated machine leaves the memory of what had run. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "detect_leaks=0";
 }
 
 static const struct {

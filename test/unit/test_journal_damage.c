@@ -10,6 +10,7 @@
  */
 #include "base/hash.h"
 #include "base/log.h"
+#include "crash_kit.h"
 #include "journal/cursor.h"
 #include "journal/journal.h"
 #include "journal/reader.h"
@@ -707,19 +708,6 @@ static void test_dead_letter(void)
     mr_reader_close(reader);
     close_journal();
     mr_sim_stop();
-}
-
-/* A crash abandons the process's memory together with its stack, as sim.h says. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "detect_leaks=0";
-}
-
-static void drop_line(const char *line, size_t len)
-{
-    (void)line;
-    (void)len;
 }
 
 int main(int argc, char **argv)

@@ -8,6 +8,7 @@
  * Method: manual steps on the simulated disk, whose writes fail when they are told to.
  */
 #include "base/log.h"
+#include "crash_kit.h"
 #include "journal/books.h"
 #include "journal/drops.h"
 #include "journal/live.h"
@@ -427,13 +428,6 @@ static void test_the_holder_is_the_bridge(void)
 }
 
 /* ---- power cuts ---- */
-
-/* A crash of the simulated machine leaves the memory of what had run. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "detect_leaks=0";
-}
 
 static struct mr_cursor *cut_cursor;
 static struct mr_cursor *cut_live;

@@ -15,6 +15,7 @@
  */
 #include "base/log.h"
 #include "base/rng.h"
+#include "crash_kit.h"
 #include "journal/cursor.h"
 #include "journal/journal.h"
 #include "journal/reader.h"
@@ -24,13 +25,6 @@
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-/* A crash abandons the process's memory together with its stack, as sim.h says. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "detect_leaks=0";
-}
 
 enum {
     SEEDS = 300,
@@ -473,12 +467,6 @@ static void run_seed(uint64_t seed)
     check_it_goes_on();
     mr_sim_stop();
     mr_free(m);
-}
-
-static void drop_line(const char *line, size_t len)
-{
-    (void)line;
-    (void)len;
 }
 
 int main(int argc, char **argv)

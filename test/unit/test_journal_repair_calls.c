@@ -8,6 +8,7 @@
  *         disk, its second, and so on, and then one without.
  */
 #include "base/log.h"
+#include "crash_kit.h"
 #include "journal/reader.h"
 #include "journal/repair.h"
 #include "lane_commit.h"
@@ -167,20 +168,6 @@ static bool repair_with(uint64_t nth, uint64_t count, enum mr_sim_fault fault)
     mr_assert(repair() == MR_OK && lost_count == 0);
     mr_sim_stop();
     return met;
-}
-
-static void drop_line(const char *line, size_t len)
-{
-    if (getenv("MR_TEST_LOG") != NULL) {
-        (void)fwrite(line, 1, len, stderr);
-    }
-}
-
-/* A crash of the simulated machine leaves the memory of what had run. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "detect_leaks=0";
 }
 
 int main(void)

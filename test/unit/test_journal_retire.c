@@ -9,6 +9,7 @@
  * calls to the disk; several segments are settled, so that the keeper has much to give back.
  */
 #include "base/log.h"
+#include "crash_kit.h"
 #include "journal/books.h"
 #include "journal/drops.h"
 #include "journal/reader.h"
@@ -252,13 +253,6 @@ static void test_begin_anew(void)
     mr_assert(met > SEEDS / 20);
 }
 
-/* A crash of the simulated machine leaves the memory of what had run. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "detect_leaks=0";
-}
-
 /* The machine stops, and no start believes that something is missing. */
 static void test_crash(void (*other)(void *arg))
 {
@@ -382,12 +376,6 @@ static void test_a_flush_that_fails(void)
     journal_take(&recovery);
     mr_assert(recovery.seqs_lost == 0 && recovery.corrupt_ranges == 0);
     end();
-}
-
-static void drop_line(const char *line, size_t len)
-{
-    (void)line;
-    (void)len;
 }
 
 int main(void)
