@@ -21,7 +21,7 @@ struct place {
     uint32_t lane;
     uint64_t cursor;
     uint64_t oldest; /* first record there is */
-    uint64_t newest; /* last one */
+    uint64_t newest; /* last one; MR_SEQ_UNKNOWN: its segment's header is damaged */
     uint64_t target; /* of the cursor */
 };
 
@@ -104,6 +104,21 @@ static bool time_parse(const char *text, int64_t *out_us)
     return mr_timestamp_read(mr_span_of(text), MR_TIME_RFC3339, out_us) == NULL;
 }
 
+/* Where a lane ends is what every place but `oldest` is measured against. */
+static int check_ends(const struct plan *plan)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        if (plan->places[i].newest == MR_SEQ_UNKNOWN) {
+            return mr_cli_fail(plan->cli, MR_EXIT_DATA,
+                               "the header of the newest segment of lane %" PRIu32
+                               " is damaged, so where the lane ends cannot be told; mend it with "
+                               "`millrace journal repair`, or start the gateway, and try again",
+                               plan->places[i].lane);
+        }
+    }
+    return MR_EXIT_OK;
+}
+
 static int resolve_seq(struct plan *plan, uint64_t seq)
 {
     struct place *place = &plan->places[0];
@@ -134,10 +149,14 @@ static int resolve(struct plan *plan)
         return mr_cli_fail(plan->cli, MR_EXIT_USAGE,
                            "where to? --to oldest, now, a record's seq, or a time");
     }
+    bool oldest = strcmp(to, "oldest") == 0;
+    int code = oldest ? MR_EXIT_OK : check_ends(plan);
+    if (code != MR_EXIT_OK) {
+        return code;
+    }
     if (mr_parse_u64(mr_span_of(to), UINT64_MAX - 1, &seq) == MR_OK && seq > 0) {
         return resolve_seq(plan, seq);
     }
-    bool oldest = strcmp(to, "oldest") == 0;
     if (!oldest && strcmp(to, "now") != 0) {
         is_time = time_parse(to, &time_us);
         if (!is_time) {
