@@ -29,6 +29,7 @@
 enum {
     CHECKPOINT_EVERY_MS = 2000,
     LAST_PATIENCE_MS = 200,         /* at a clean stop */
+    LOOK_AGAIN_NS = 1000000,        /* ... at a write that may fail, of which no wake tells */
     CHECKPOINT_EMPTY_MS = 200,      /* only the cursor moves: a small journal needs it soon */
     CHECKPOINT_AT_QUEUED = 50000,   /* new deliveries: some 5 ms of noting */
     CHECKPOINT_AT_BYTES = 16 << 20, /* of messages that only memory and journal have */
@@ -202,7 +203,8 @@ static void checkpoint_seal(struct mr_shard *shard)
     mr_store_seal(shard->store);
 }
 
-void checkpoint_now(struct mr_shard *shard, uint64_t seq)
+/* Note everything up to `seq` and have it written, whatever else is to be done. */
+static void checkpoint_begin(struct mr_shard *shard, uint64_t seq)
 {
     shard->checkpoint_seq = seq;
     share_lanes_sealed(shard);
@@ -212,6 +214,11 @@ void checkpoint_now(struct mr_shard *shard, uint64_t seq)
     vector_write(shard, seq);
     mr_store_seal(shard->store);
     mr_store_submit(shard->store);
+}
+
+void checkpoint_now(struct mr_shard *shard, uint64_t seq)
+{
+    checkpoint_begin(shard, seq);
     while (!mr_store_take_written(shard->store)) {
         (void)mr_wake_wait(&shard->wake, -1);
     }
@@ -262,6 +269,21 @@ static void checkpoint_end(struct mr_shard *shard)
     checkpoint_moved(shard);
 }
 
+/* The same at the end.  Nobody waits for a disk that fails: the journal has all of it, for the next
+ * start.
+ */
+static void checkpoint_now_or_never(struct mr_shard *shard, uint64_t seq)
+{
+    checkpoint_begin(shard, seq);
+    while (!mr_store_take_written(shard->store)) {
+        if (mr_store_is_failing(shard->store)) {
+            return;
+        }
+        (void)mr_wake_wait(&shard->wake, LOOK_AGAIN_NS);
+    }
+    kept_written(shard);
+}
+
 void checkpoint_last(struct mr_shard *shard)
 {
     int64_t end_ns = mr_clock_mono_ns() + LAST_PATIENCE_MS * INT64_C(1000000);
@@ -275,14 +297,14 @@ void checkpoint_last(struct mr_shard *shard)
             return; /* the journal has it, for the next start */
         }
         (void)mr_lane_submit(shard->lane, mr_clock_mono_ns());
-        (void)mr_wake_wait(&shard->wake, 1000000);
+        (void)mr_wake_wait(&shard->wake, LOOK_AGAIN_NS);
         if (shard->checkpoint == CHECKPOINT_WRITING && mr_store_take_written(shard->store)) {
             checkpoint_end(shard);
         }
         checkpoint_durable(shard, mr_lane_durable(shard->lane));
     }
     if (shard->checkpoint == CHECKPOINT_NONE && !nothing_changed(shard)) {
-        checkpoint_now(shard, seq);
+        checkpoint_now_or_never(shard, seq);
     }
 }
 
