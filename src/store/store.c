@@ -31,7 +31,6 @@ enum {
     OP_BYTES = 12, /* table, op, key length (u16), value length (u32), zero (u32) */
     OP_PUT = 1,
     OP_DELETE = 2,
-    SAY_EVERY_US = 60000000,
 };
 static const uint64_t map_bytes_default = UINT64_C(64) << 30;
 
@@ -77,30 +76,38 @@ static void owner_ring(const struct mr_store *store)
     }
 }
 
+static void write_failed(struct mr_store *store, int rc)
+{
+    static struct mr_log_limit limit;
+    bool outgrown = rc == MDB_MAP_FULL; /* no failure, unless it cannot grow */
+    uint64_t held = 0;
+
+    if (!outgrown && mr_log_allowed(&limit, STORE_SAY_EVERY_US, &held)) {
+        mr_log(MR_LOG_ERROR, "sessions",
+               "%s cannot be written: %s; nothing is lost, the journal keeps what it lacks, and it "
+               "is tried again every second; check the disk",
+               store->path, mdb_strerror(rc));
+    }
+    if (!outgrown) {
+        atomic_store_explicit(&store->failing, true, memory_order_relaxed);
+    }
+    if (outgrown || store_env_is_given_up(store)) {
+        atomic_store_explicit(&store->outgrown, outgrown, memory_order_relaxed);
+        atomic_store_explicit(&store->given_up, true, memory_order_release);
+        owner_ring(store);
+    }
+}
+
 /* Try once to write what was submitted.  False: it could not be written. */
 static bool store_write(struct mr_store *store)
 {
-    static struct mr_log_limit limit;
-    uint64_t held = 0;
-
     if (store_is_given_up(store)) {
         owner_ring(store); /* once a second: he may not have been able to open it */
         return false;
     }
     int rc = delta_write(store, &store->sealed);
     if (rc != 0) {
-        if (mr_log_allowed(&limit, SAY_EVERY_US, &held)) {
-            mr_log(
-                MR_LOG_ERROR, "sessions",
-                "%s cannot be written: %s; nothing is lost, the journal keeps what it lacks, and "
-                "it is tried again every second; check the disk",
-                store->path, mdb_strerror(rc));
-        }
-        atomic_store_explicit(&store->failing, true, memory_order_relaxed);
-        if (store_env_is_given_up(store)) {
-            atomic_store_explicit(&store->given_up, true, memory_order_release);
-            owner_ring(store);
-        }
+        write_failed(store, rc);
         return false;
     }
     atomic_store_explicit(&store->failing, false, memory_order_relaxed);
@@ -108,6 +115,17 @@ static bool store_write(struct mr_store *store)
     atomic_store_explicit(&store->written, true, memory_order_release);
     owner_ring(store);
     return true;
+}
+
+/* Where there is no thread, or it has ended. */
+static void write_alone(struct mr_store *store)
+{
+    bool again = true;
+
+    while (again && !store_write(store)) {
+        again = atomic_load_explicit(&store->outgrown, memory_order_relaxed) &&
+                !store->is_reading && store_reopen(store);
+    }
 }
 
 static void store_run(void *arg)
@@ -142,7 +160,7 @@ enum mr_err mr_store_open(struct mr_store **out, const struct mr_store_options *
     memcpy(store->path, options->path, strlen(options->path) + 1);
     store->owner = options->owner;
     store->wake.fd = -1;
-    store->bytes_max = options->bytes_max != 0 ? options->bytes_max : map_bytes_default;
+    store->map_bytes = options->map_bytes != 0 ? options->map_bytes : map_bytes_default;
     err = store_env_open(store, why);
     if (err == MR_OK && mr_dir_sync(store->path) != MR_OK) { /* its file has to stay */
         err = mr_error_set(why, MR_ERR_IO, "%s: cannot be flushed: %s; check the disk", store->path,
@@ -182,10 +200,10 @@ void mr_store_close(struct mr_store *store)
     mr_store_read_end(store);
     if (store_is_given_up(store)) {
         store->reopen_ns = 0;
-        store_reopen(store);
+        (void)store_reopen(store);
     }
     if (atomic_load_explicit(&store->submitted, memory_order_acquire)) {
-        (void)store_write(store);
+        write_alone(store);
     }
     if (store->wake.fd >= 0) {
         mr_wake_close(&store->wake);
@@ -284,7 +302,7 @@ void mr_store_submit(struct mr_store *store)
     if (store->thread != NULL) {
         mr_wake_ring(&store->wake);
     } else {
-        (void)store_write(store);
+        write_alone(store);
     }
 }
 
@@ -296,7 +314,7 @@ bool mr_store_is_failing(const struct mr_store *store)
 bool mr_store_take_written(struct mr_store *store)
 {
     if (MR_UNLIKELY(store_is_given_up(store)) && !store->is_reading) {
-        store_reopen(store);
+        (void)store_reopen(store);
     }
     if (!atomic_load_explicit(&store->written, memory_order_acquire)) {
         return false;
@@ -320,7 +338,7 @@ static int reading_begin(struct mr_store *store)
         return 0;
     }
     if (MR_UNLIKELY(store_is_given_up(store))) {
-        store_reopen(store);
+        (void)store_reopen(store);
     }
     if (MR_UNLIKELY(store->env == NULL)) {
         return MDB_PANIC;

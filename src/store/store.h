@@ -35,7 +35,7 @@ enum { MR_STORE_KEY_MAX = 64 };
 
 struct mr_store_options {
     const char *path;      /* a folder; made if it is not there */
-    uint64_t bytes_max;    /* of the file; 0: 64 GiB (address space, not disk) */
+    uint64_t map_bytes;    /* address space at first, which grows with the file; 0: 64 GiB */
     struct mr_wake *owner; /* rung when a delta has been written; may be NULL */
     bool manual;           /* tests: no thread; submit() writes */
 };

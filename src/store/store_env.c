@@ -9,10 +9,15 @@
  * When the last write of a transaction fails, LMDB gives up its environment: it neither
  * reads nor writes any more (MDB_PANIC), although what it had is whole.  Then the writer keeps
  * off, and the owner opens it again, at a moment when he reads nothing, twice a second at most.
+ *
+ * The file cannot outgrow the map that was reserved for it, of which LMDB wants to hear while
+ * nobody reads or writes.  So a store whose map is full goes the same way, and gets twice as much;
+ * what bounds it is the disk.
  */
 #include "store/store_internal.h"
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "os/clock.h"
 
 #include <errno.h>
@@ -98,7 +103,7 @@ enum mr_err store_env_open(struct mr_store *store, struct mr_error *why)
         rc = mdb_env_set_maxdbs(store->env, MR_STORE_TABLES + 1);
     }
     if (rc == 0) {
-        rc = mdb_env_set_mapsize(store->env, store->bytes_max);
+        rc = mdb_env_set_mapsize(store->env, store->map_bytes);
     }
     if (rc == 0) {
         rc = mdb_env_open(store->env, store->path, MDB_NOTLS, 0600);
@@ -135,23 +140,71 @@ void store_env_close(struct mr_store *store)
     }
 }
 
-void store_reopen(struct mr_store *store)
+/* Closed, opened. */
+static bool env_again(struct mr_store *store, struct mr_error *why)
+{
+    store_env_close(store);
+    if (store_env_open(store, why) == MR_OK) {
+        return true;
+    }
+    store_env_close(store);
+    return false;
+}
+
+/* Opened with twice the map; false: that cannot be had. */
+static bool env_grow(struct mr_store *store, struct mr_error *why)
+{
+    static struct mr_log_limit limit;
+    uint64_t had = store->map_bytes;
+    uint64_t held = 0;
+    MDB_envinfo info;
+
+    if (store->env != NULL && mdb_env_info(store->env, &info) == 0) {
+        had = info.me_mapsize; /* more than was asked for, if the file was larger */
+    }
+    store->map_bytes = 2 * had;
+    if (env_again(store, why)) {
+        mr_log(MR_LOG_INFO, "sessions", "%s has outgrown %llu MiB; it may have twice as much now",
+               store->path, (unsigned long long)(had >> 20));
+        return true;
+    }
+    store->map_bytes = had;
+    if (mr_log_allowed(&limit, STORE_SAY_EVERY_US, &held)) {
+        mr_log(MR_LOG_ERROR, "sessions",
+               "%s has outgrown %llu MiB, and twice as much address space cannot be had: %s; "
+               "nothing is lost, the journal keeps what it lacks: allow more (ulimit -v)",
+               store->path, (unsigned long long)(had >> 20), why->text);
+    }
+    return false;
+}
+
+bool store_reopen(struct mr_store *store)
 {
     int64_t now_ns = mr_clock_mono_ns();
+    bool outgrown = atomic_load_explicit(&store->outgrown, memory_order_relaxed);
     struct mr_error why = {.text = ""};
 
     mr_assert(!store->is_reading);
     if (now_ns < store->reopen_ns) {
-        return;
+        return false;
     }
-    store->reopen_ns = now_ns + STORE_RETRY_NS / 2;
-    store_env_close(store);
-    if (store_env_open(store, &why) == MR_OK) {
-        /* The writer is not rung: until he tries again, and perhaps fails, all can be read. */
+    bool grown = outgrown && env_grow(store, &why);
+    bool open = grown || env_again(store, &why);
+    if (outgrown && !grown) {
+        atomic_store_explicit(&store->failing, true, memory_order_relaxed);
+    }
+    store->reopen_ns = grown ? 0 : now_ns + STORE_RETRY_NS / 2;
+    if (open) {
+        /* The writer is rung only where that has changed something: until he tries again, and
+         * perhaps fails, all can be read.
+         */
+        atomic_store_explicit(&store->outgrown, false, memory_order_relaxed);
         atomic_store_explicit(&store->given_up, false, memory_order_release);
-    } else {
-        store_env_close(store);
     }
+    if (grown && store->thread != NULL) {
+        mr_wake_ring(&store->wake);
+    }
+    return open && grown == outgrown;
 }
 
 bool store_is_given_up(const struct mr_store *store)

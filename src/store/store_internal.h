@@ -19,7 +19,7 @@
 
 #include <lmdb.h>
 
-enum { STORE_RETRY_NS = 1000000000 };
+enum { STORE_RETRY_NS = 1000000000, STORE_SAY_EVERY_US = 60000000 };
 
 struct delta {
     uint8_t *bytes;
@@ -42,8 +42,9 @@ struct mr_store {
     _Atomic bool written;
     _Atomic bool failing;
     _Atomic bool given_up; /* by LMDB: it has to be opened again */
+    _Atomic bool outgrown; /* ... with a larger map */
     _Atomic bool stopping;
-    uint64_t bytes_max;
+    uint64_t map_bytes;
     int64_t reopen_ns; /* not before */
     char path[512];
 };
@@ -58,7 +59,9 @@ bool store_env_is_given_up(const struct mr_store *store);
 /* Has the writer found that?  Any thread. */
 bool store_is_given_up(const struct mr_store *store);
 
-/* Then open it again, unless it was tried a moment ago.  Only while nothing is being read. */
-void store_reopen(struct mr_store *store);
+/* Then open it again, with a larger map if this one was full, unless it was tried a moment ago.
+ * Only while nothing is being read.  False: it is not what was wanted.
+ */
+bool store_reopen(struct mr_store *store);
 
 #endif
