@@ -84,10 +84,13 @@ size_t kept_copy_bytes(const struct mr_message *message); /* what its copy is le
 struct kept *kept_stored_new(struct mr_shard *shard, uint32_t lane, uint64_t seq, uint32_t bytes);
 void kept_unref(struct mr_shard *shard, struct kept *kept);
 
-/* Its message; spans hold until kept_read_end().  REJECT: the store lacks it.   IO: not now. */
+/* Its message; spans hold until kept_read_end().  REJECT: the store lacks it, which has been told
+ * and counted.   IO: not now.
+ */
 enum mr_err kept_read(struct mr_shard *shard, const struct kept *kept,
                       struct mr_message *message) MR_MUST_USE;
 void kept_read_end(struct mr_shard *shard);
+void kept_lacks(struct mr_shard *shard, uint32_t lane, uint64_t seq); /* tell and count it */
 
 /* Checkpoint: fresh ones go into the delta; then, written, they leave memory. */
 void kept_write_fresh(struct mr_shard *shard);

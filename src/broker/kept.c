@@ -162,19 +162,30 @@ void kept_not_retained(struct mr_shard *shard, struct kept *kept)
     kept_unref(shard, kept);
 }
 
-static void lacks_say(const struct kept *kept, enum mr_err err)
+static void waits_say(const struct kept *kept)
 {
     static struct mr_log_limit limit;
     uint64_t held = 0;
 
     if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
         mr_log(MR_LOG_ERROR, "sessions",
-               err == MR_ERR_IO
-                   ? "the session store cannot be read for message %u-%llu, which waits (%llu "
-                     "more); check the disk"
-                   : "the session store lacks message %u-%llu, which is dropped (%llu more); check "
-                     "the disk",
+               "the session store cannot be read for message %u-%llu, which waits (%llu more); "
+               "check the disk",
                kept->lane, (unsigned long long)kept->seq, (unsigned long long)held);
+    }
+}
+
+void kept_lacks(struct mr_shard *shard, uint32_t lane, uint64_t seq)
+{
+    static struct mr_log_limit limit;
+    uint64_t held = 0;
+
+    mr_metric_add(shard->metrics.dropped_damaged, 1);
+    if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
+        mr_log(MR_LOG_ERROR, "sessions",
+               "the session store lacks message %u-%llu, which is dropped (%llu more); check the "
+               "disk",
+               lane, (unsigned long long)seq, (unsigned long long)held);
     }
 }
 
@@ -193,8 +204,10 @@ enum mr_err kept_read(struct mr_shard *shard, const struct kept *kept, struct mr
     if (err == MR_OK && !message_decode(value, message)) {
         err = MR_ERR_REJECT;
     }
-    if (MR_UNLIKELY(err != MR_OK)) {
-        lacks_say(kept, err);
+    if (MR_UNLIKELY(err == MR_ERR_IO)) {
+        waits_say(kept);
+    } else if (MR_UNLIKELY(err != MR_OK)) {
+        kept_lacks(shard, kept->lane, kept->seq);
     }
     return err;
 }

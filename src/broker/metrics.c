@@ -55,7 +55,8 @@ static uint64_t sum_sent(const struct shard_metrics *m)
 static uint64_t sum_dropped(const struct shard_metrics *m)
 {
     return (uint64_t)(mr_metric_get(m->dropped_slow) + mr_metric_get(m->dropped_memory) +
-                      mr_metric_get(m->dropped_large) + mr_metric_get(m->dropped_mailbox));
+                      mr_metric_get(m->dropped_large) + mr_metric_get(m->dropped_mailbox) +
+                      mr_metric_get(m->dropped_damaged));
 }
 
 static const char *const ends[END_COUNT] = {
@@ -141,6 +142,8 @@ void shard_metrics_make(struct mr_shard *shard, uint32_t index)
         counter(index, "millrace_mqtt_messages_dropped_total", drop_help, "reason=\"too_large\"");
     m->dropped_mailbox =
         counter(index, "millrace_mqtt_messages_dropped_total", drop_help, "reason=\"shard_busy\"");
+    m->dropped_damaged =
+        counter(index, "millrace_mqtt_messages_dropped_total", drop_help, "reason=\"damaged\"");
     denied_metrics_make(m, index);
     refused_metrics_make(m, index);
     m->dropped_retained = counter(index, "millrace_mqtt_retained_dropped_total",

@@ -43,6 +43,7 @@ struct shard_metrics {
     struct mr_metric *dropped_refused;  /* topic not allowed */
     struct mr_metric *dropped_large;    /* larger than the subscriber accepts, or expired */
     struct mr_metric *dropped_mailbox;  /* another shard does not keep up */
+    struct mr_metric *dropped_damaged;  /* the session store has lost it */
     struct mr_metric *dropped_retained; /* delivered, not retained */
     struct mr_metric
         *refused_full[3]; /* by QoS: the journal was full, and publishers do not wait */

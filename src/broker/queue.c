@@ -481,7 +481,9 @@ static enum mr_err send_pubrel(struct client *client, uint16_t packet_id, uint64
     return MR_OK;
 }
 
-/* REJECT: it cannot or need not be sent, ever.   FULL: not now.   CONFIG: the rules forbid it. */
+/* REJECT: it cannot or need not be sent, ever.   FULL: not now.   CONFIG: the rules forbid it.
+ * CORRUPT: the store has lost it, as has been counted.
+ */
 static enum mr_err delivery_send(struct client *client, const struct keep *keep,
                                  const struct delivery *delivery)
 {
@@ -501,7 +503,7 @@ static enum mr_err delivery_send(struct client *client, const struct keep *keep,
     enum mr_err err = kept_read(shard, delivery->kept, &message);
     if (MR_UNLIKELY(err != MR_OK)) {
         kept_read_end(shard);
-        return err == MR_ERR_IO ? MR_ERR_FULL : err;
+        return err == MR_ERR_IO ? MR_ERR_FULL : MR_ERR_CORRUPT;
     }
     if (MR_UNLIKELY(!access_may(shard, client->session, message.topic, MR_ACL_READ))) {
         kept_read_end(shard);
@@ -572,9 +574,11 @@ void queue_drain(struct client *client, uint64_t durable_seq)
             keep->under_way += 1;
             keep->next += 1;
         } else {
-            mr_metric_add(err == MR_ERR_CONFIG ? shard->metrics.denied_deliver
-                                               : shard->metrics.dropped_large,
-                          1);
+            if (err != MR_ERR_CORRUPT) {
+                mr_metric_add(err == MR_ERR_CONFIG ? shard->metrics.denied_deliver
+                                                   : shard->metrics.dropped_large,
+                              1);
+            }
             keep->next += 1;
             queue_done(shard, keep, keep->next - 1);
         }

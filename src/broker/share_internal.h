@@ -29,12 +29,13 @@ void share_load(const struct mr_shard *shard, struct session *session);
 
 /* A persistent session is about to end: what it leaves goes to others, away or not, before the
  * record that ends it, so that after a crash in between it is still owed it.  Its connection
- * has gone.  False: the journal has no room for all of it, and the session may not end yet.
+ * has gone.  False: the journal has no room for all of it, or some cannot be read now, and the
+ * session may not end yet; paused connections and timers of sessions ask again at the next tick.
  */
 bool share_hand_over(struct mr_shard *shard, struct session *session) MR_MUST_USE;
 
 /* It is about to unsubscribe: what it was not sent goes to others, away or not, if there are any;
- * what it was sent stays with it, for it may be acknowledging it.  False: no room, not yet.
+ * what it was sent stays with it, for it may be acknowledging it.  False: not yet, as above.
  */
 bool share_leaving(struct mr_shard *shard, struct session *session,
                    const struct mr_sub *sub) MR_MUST_USE;

@@ -12,40 +12,34 @@
 #include "broker/keep_internal.h"
 #include "broker/share_rights.h"
 
-enum { SLOTS = 255, FILTER_STACK_BYTES = 256 };
+enum {
+    SLOTS = 255,
+    FILTER_STACK_BYTES = 256,
+    UNREAD_MAX = 16, /* reads that fail in one go: the disk may take its time for each */
+};
 
 /* A filter written out of the tree. */
 struct filter_text {
     struct mr_span span;
-    uint8_t *lent;
-    size_t capacity;
+    uint8_t *large;
     uint8_t small[FILTER_STACK_BYTES];
 };
 
-/* False: no memory. */
-static bool filter_text(struct mr_shard *shard, const struct mr_sub *sub, struct filter_text *text)
+/* A long one is not lent by the pool: whoever leaves a group must leave it when that is empty, too.
+ */
+static void filter_text(const struct mr_sub *sub, struct filter_text *text)
 {
     size_t len = mr_subtree_filter_len(sub);
-    uint8_t *at = text->small;
 
-    text->lent = NULL;
-    if (len > sizeof(text->small)) {
-        text->lent = mr_bufpool_take(&shard->pool, len, &text->capacity);
-        at = text->lent;
-    }
-    if (at == NULL) {
-        return false;
-    }
+    text->large = len > sizeof(text->small) ? mr_alloc(len) : NULL;
+    uint8_t *at = text->large != NULL ? text->large : text->small;
     mr_subtree_filter_put(sub, at);
     text->span = mr_span_make(at, len);
-    return true;
 }
 
-static void filter_text_end(struct mr_shard *shard, const struct filter_text *text)
+static void filter_text_end(const struct filter_text *text)
 {
-    if (text->lent != NULL) {
-        mr_bufpool_give(&shard->pool, text->lent, text->capacity);
-    }
+    mr_free(text->large);
 }
 
 /* ---- slots ---- */
@@ -218,7 +212,16 @@ static bool delivery_moves(const struct mr_shard *shard, const struct keep *keep
             delivery->kept->seq <= shard->seq_released);
 }
 
-/* To another member of its group.  AGAIN: there is none now.   FULL: no room. */
+/* The store has lost its message, as the log says: nobody can have it. */
+static void delivery_lost(struct mr_shard *shard, struct keep *keep, uint64_t ordinal)
+{
+    queue_settle(shard, keep, ordinal);
+    queue_forget(shard, keep, ordinal, 1);
+}
+
+/* To another member of its group.  AGAIN: there is none now.   FULL: no room.   IO: it cannot be
+ * read now.
+ */
 static enum mr_err delivery_move(struct mr_shard *shard, struct session *session,
                                  const struct delivery *delivery, enum share_who who)
 {
@@ -226,39 +229,46 @@ static enum mr_err delivery_move(struct mr_shard *shard, struct session *session
     struct share_target target;
     struct filter_text text;
     struct mr_message message;
-    enum mr_err err = MR_ERR_AGAIN;
 
-    if (sub == NULL || !filter_text(shard, sub, &text)) {
+    if (sub == NULL) {
         return MR_ERR_AGAIN;
     }
     struct kept *kept = delivery->kept;
+    struct giving giving = {.message = &message,
+                            .targets = &target,
+                            .count = 1,
+                            .from = session_id(session),
+                            .ordinal = delivery->ordinal};
     kept->refs += 1; /* the delivery goes, and the message is read until then */
-    if (kept_read(shard, kept, &message) == MR_OK &&
-        shares_choose(shard->broker->shares, text.span, message.topic, session->share, who,
-                      &target)) {
-        struct giving giving = {.message = &message,
-                                .targets = &target,
-                                .count = 1,
-                                .from = session_id(session),
-                                .ordinal = delivery->ordinal};
+    filter_text(sub, &text);
+    enum mr_err err = kept_read(shard, kept, &message);
+    if (MR_UNLIKELY(err == MR_ERR_REJECT)) {
+        delivery_lost(shard, session->keep, giving.ordinal);
+    } else if (err == MR_OK && shares_choose(shard->broker->shares, text.span, message.topic,
+                                             session->share, who, &target)) {
         err = share_give(shard, &giving);
         shares_release(&target, 1);
+    } else if (err == MR_OK) {
+        err = MR_ERR_AGAIN;
     }
     kept_read_end(shard);
     kept_unref(shard, kept);
-    filter_text_end(shard, &text);
+    filter_text_end(&text);
     return err;
 }
 
-/* Of the subscription with slot `only` (0: of all); `unsent`: what this connection was not sent. */
-static void shift(struct mr_shard *shard, struct session *session, enum share_who who, uint8_t only,
+/* Of the subscription with slot `only` (0: of all); `unsent`: what this connection was not sent.
+ * False: some of it has no room, or cannot be read, and is to be tried again.
+ */
+static bool shift(struct mr_shard *shard, struct session *session, enum share_who who, uint8_t only,
                   bool unsent)
 {
     struct keep *keep = session->keep;
     bool tried[SLOTS + 1] = {false}; /* in vain */
+    uint32_t unread = 0;
     uint32_t i = 0;
 
-    while (i < keep->count && !shard->stalled) {
+    while (i < keep->count && !shard->stalled && unread < UNREAD_MAX) {
         struct delivery *delivery = queue_at(keep, i);
         uint32_t before = keep->count;
 
@@ -269,31 +279,29 @@ static void shift(struct mr_shard *shard, struct session *session, enum share_wh
         }
         uint8_t slot = delivery->share;
         enum mr_err err = delivery_move(shard, session, delivery, who);
-        tried[slot] = err != MR_OK && shard->acl_version == 0; /* else others may read the next */
+        tried[slot] = err == MR_ERR_AGAIN && shard->acl_version == 0; /* else others may read it */
+        unread += err == MR_ERR_IO;
         /* What is taken out of the front is gone, what is taken out behind it stays as DONE. */
         i = keep->count < before ? 0 : i + 1;
     }
+    return unread == 0 && !shard->stalled;
 }
 
 void share_shift(struct mr_shard *shard, struct session *session, enum share_who who)
 {
-    shift(shard, session, who, 0, false);
+    (void)shift(shard, session, who, 0, false); /* expiry.c asks again */
 }
 
 bool share_leaving(struct mr_shard *shard, struct session *session, const struct mr_sub *sub)
 {
-    if (session->keep != NULL && sub->is_shared) {
-        shift(shard, session, SHARE_ANYONE, sub_slot(sub), true);
-    }
-    return !shard->stalled;
+    return session->keep == NULL || !sub->is_shared ||
+           shift(shard, session, SHARE_ANYONE, sub_slot(sub), true);
 }
 
 bool share_hand_over(struct mr_shard *shard, struct session *session)
 {
-    if (session->share != NULL && session->keep != NULL) {
-        share_shift(shard, session, SHARE_ANYONE);
-    }
-    return !shard->stalled;
+    return session->share == NULL || session->keep == NULL ||
+           shift(shard, session, SHARE_ANYONE, 0, false);
 }
 
 /* Of a session that is not persistent: what waits, and QoS 1 that was sent. */
@@ -322,9 +330,10 @@ void share_end(struct mr_shard *shard, struct session *session)
     }
     atomic_store(&session->share->connected, false);
     for (const struct mr_sub *sub = session->subs; sub != NULL; sub = sub->owner_next) {
-        if (sub->is_shared && filter_text(shard, sub, &text)) {
+        if (sub->is_shared) {
+            filter_text(sub, &text);
             shares_leave(shard->broker->shares, session->share, text.span);
-            filter_text_end(shard, &text);
+            filter_text_end(&text);
         }
     }
     if (!shard->closing && !shard->restoring && session->keep == NULL &&
