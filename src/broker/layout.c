@@ -183,8 +183,14 @@ enum mr_err layout_find(const char *sessions, const struct mr_journal_id *journa
         if (err != MR_OK) {
             return err;
         }
-        (void)mr_store_each(store, MR_STORE_VECTOR, look, &looking); /* damage is told at load */
+        bool read = mr_store_each(store, MR_STORE_VECTOR, look, &looking);
         mr_store_close(store);
+        if (!read) { /* else it would be taken for one that is not there, and replaced */
+            return mr_error_set(why, MR_ERR_IO,
+                                "%s: the session store cannot be read; check the disk and start "
+                                "again; if it stays so, move the folder away to start without it",
+                                path);
+        }
     }
     return MR_OK;
 }

@@ -154,8 +154,8 @@ enum mr_err restore_fault(const struct mr_shard *shard, struct mr_error *why)
                             "that there are; set a larger `gateway.memory`");
     }
     return mr_error_set(why, MR_ERR_CORRUPT,
-                        "%s: the session store cannot be read; move the folder away to start "
-                        "without it",
+                        "%s: the session store cannot be read; check the disk and start again; if "
+                        "it stays so, move the folder away to start without it",
                         shard->broker->run.sessions_path);
 }
 

@@ -246,6 +246,16 @@ static bool load_subscription(void *arg, struct mr_span key, struct mr_span valu
     return true;
 }
 
+/* What was read before is all that the store has, so what this row asks for is gone for good; said
+ * once, for the row goes, too.
+ */
+static void row_lost(struct loading *loading, enum mr_store_table table, struct mr_span key,
+                     uint32_t lane, uint64_t seq)
+{
+    kept_lacks(loading->shard, lane, seq);
+    mr_store_delete(loading->shard->store, table, key);
+}
+
 static bool load_delivery(void *arg, struct mr_span key, struct mr_span value)
 {
     struct loading *loading = arg;
@@ -257,7 +267,8 @@ static bool load_delivery(void *arg, struct mr_span key, struct mr_span value)
     }
     struct keep *keep = walk_to(loading, key);
     struct kept *kept = find_message(loading, mr_get_u32(value.at), mr_get_u64(value.at + 4));
-    if (keep == NULL || kept == NULL) {
+    if (MR_UNLIKELY(keep == NULL || kept == NULL)) {
+        row_lost(loading, MR_STORE_DELIVERIES, key, mr_get_u32(value.at), mr_get_u64(value.at + 4));
         return true;
     }
     struct delivery delivery = {.ordinal = get_be64(key.at + SESSION_KEY_BYTES),
@@ -288,9 +299,12 @@ static bool load_retained(void *arg, struct mr_span key, struct mr_span value)
         return true;
     }
     struct kept *kept = find_message(loading, mr_get_be32(key.at), get_be64(key.at + 4));
-    enum mr_err err = kept == NULL ? MR_ERR_REJECT : kept_read(loading->shard, kept, &message);
-    if (err != MR_OK) {
-        return err == MR_ERR_REJECT;
+    if (MR_UNLIKELY(kept == NULL)) {
+        row_lost(loading, MR_STORE_RETAINED, key, mr_get_be32(key.at), get_be64(key.at + 4));
+        return true;
+    }
+    if (kept_read(loading->shard, kept, &message) != MR_OK) {
+        return false;
     }
     loading->shard->restore_short |= !retained_restore(loading->shard, kept, &message);
     return !loading->shard->restore_short;

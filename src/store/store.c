@@ -403,5 +403,9 @@ bool mr_store_each(struct mr_store *store, enum mr_store_table table,
         mdb_cursor_close(cursor);
     }
     mr_store_read_end(store);
+    if (go_on && rc != MDB_NOTFOUND) {
+        mr_log(MR_LOG_ERROR, "sessions", "%s cannot be read: %s; check the disk", store->path,
+               mdb_strerror(rc));
+    }
     return go_on && rc == MDB_NOTFOUND;
 }
