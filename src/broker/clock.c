@@ -23,9 +23,10 @@
 #include "os/clock.h"
 
 enum {
-    STEP_US = 500000,     /* more than a correction: somebody has set the clock */
-    NOTICED_US = 1000000, /* other shards, whose events we get, may see it so much earlier */
-    AHEAD_US = 1000000,   /* and what came in their turn, or was rounded, is so far ahead of ours */
+    STEP_US = 500000,      /* more than a correction: somebody has set the clock */
+    NOTICED_US = 10000000, /* other shards may see it so much earlier: we sleep until their
+                            * events, which we get, are on the disk */
+    AHEAD_US = 1000000, /* and what came in their turn, or was rounded, is so far ahead of ours */
 };
 
 static void steps_push(struct mr_shard *shard, int64_t before_us, int64_t after_us)

@@ -424,10 +424,20 @@ void foreign_restored(struct mr_shard *shard)
     }
 }
 
+/* Also what is with RETAIN and on its way to the disk, however long that takes. */
+static bool lane_is_read_up(const struct mr_shard *shard, uint32_t lane)
+{
+    uint64_t pos = shard->foreign[lane].pos;
+
+    return pos >= lane_durable(shard, lane) &&
+           pos >= atomic_load_explicit(&shard->broker->shards[lane]->retained_seq,
+                                       memory_order_acquire);
+}
+
 bool foreign_is_read_up(const struct mr_shard *shard)
 {
     for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
-        if (lane != shard->index && shard->foreign[lane].pos < lane_durable(shard, lane)) {
+        if (lane != shard->index && !lane_is_read_up(shard, lane)) {
             return false;
         }
     }

@@ -293,15 +293,13 @@ static void retained_clear(struct mr_shard *shard, struct retained_node *node,
 }
 
 /* There is no room for it.  What it replaces goes all the same: a subscriber would take it for
- * the newest.
+ * the newest.  So it would an older one that another lane brings later.
  */
 static void retained_refuse(struct mr_shard *shard, struct retained_node *node,
                             const struct mr_message *message, uint64_t seq, const char *what)
 {
     refusal_say(shard, message, what, node != NULL && node->kept != NULL);
-    if (node != NULL) {
-        retained_clear(shard, node, message, seq);
-    }
+    retained_clear(shard, node, message, seq);
 }
 
 void retained_forget_cleared(struct mr_shard *shard, struct mr_span topic, int64_t received_us)

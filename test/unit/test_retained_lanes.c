@@ -61,6 +61,22 @@ static void read_event(struct mr_shard *shard, uint32_t lane, int64_t at_us, con
     }
 }
 
+/* Another topic takes the last place, or gives it back. */
+static void read_other(struct mr_shard *shard, int64_t at_us, const char *payload)
+{
+    struct kept *kept = NULL;
+    struct mr_message message = {.topic = mr_span_of("other"),
+                                 .payload = mr_span_of(payload),
+                                 .received_us = at_us,
+                                 .qos = 1,
+                                 .retain = true};
+
+    retained_apply(shard, &message, &kept, HERE, UINT64_C(1) << 40, RETAINED_FOREIGN);
+    if (kept != NULL) {
+        kept_unref(shard, kept);
+    }
+}
+
 /* When what is retained was received; 0: nothing is. */
 static void retained_look(void *arg, struct kept *kept)
 {
@@ -105,6 +121,42 @@ static void test_two_lanes(void)
     mr_assert(retained_us(shard) == noon_us + SHARDS_MAX);
     read_event(shard, 1, noon_us + 2 * SHARDS_MAX, "");
     mr_assert(retained_us(shard) == 0);
+    shard_end(shard);
+}
+
+/* There was no room for the later one, and there is when the earlier one is read. */
+static void test_refused(void)
+{
+    struct mr_shard *shard = shard_make();
+
+    shard->limits.max_retained_messages = 1;
+    shard->metrics.dropped_retained =
+        mr_metric_new(MR_METRIC_COUNTER, "millrace_test_total", "of a test", "");
+    read_other(shard, noon_us - hour_us, "there");
+    read_event(shard, 1, noon_us, "off");
+    read_other(shard, noon_us - hour_us, "");
+    read_event(shard, 0, noon_us - SHARDS_MAX, "on");
+    mr_assert(retained_us(shard) == 0);
+    read_event(shard, 0, noon_us + SHARDS_MAX, "on");
+    mr_assert(retained_us(shard) == noon_us + SHARDS_MAX);
+    shard_end(shard);
+}
+
+/* The clock was set back by an hour, which this shard, asleep, saw five seconds after another one
+ * had received a message.
+ */
+static void test_step_seen_late(void)
+{
+    struct mr_shard *shard = shard_make();
+    const int64_t second_us = 1000000;
+
+    shard->steps[1] =
+        (struct clock_step){.before_us = noon_us - hour_us, .after_us = noon_us - hour_us};
+    shard->steps[0] = (struct clock_step){.before_us = noon_us + 7 * second_us,
+                                          .after_us = noon_us - hour_us + 7 * second_us};
+    shard->wall_us = noon_us - hour_us + 8 * second_us;
+    mr_assert(shard_waited_us(shard, noon_us - hour_us + 2 * second_us) == 6 * second_us);
+    mr_assert(shard_waited_us(shard, noon_us + 7 * second_us) == second_us);
     shard_end(shard);
 }
 
@@ -201,5 +253,7 @@ int main(void)
     test_clock_set_back();
     test_restart();
     test_two_lanes();
+    test_refused();
+    test_step_seen_late();
     return 0;
 }

@@ -2,11 +2,15 @@
  * links: broker net auth store journal codec config os base
  *
  * Goal:   who subscribes while messages of a topic wait for the disk is left with the newest one:
- *         none that is older than the subscription comes live behind what it brings.
+ *         none that is older than the subscription comes live behind what it brings.  What another
+ *         shard has on its way to the disk is not read up, however long that takes: until then it
+ *         is not forgotten what was cleared (cleared.c).
  * Method: the journal commits by hand.  An earlier subscriber has the first message wait for its
  *         delivery; the second is retained with nobody there; then somebody else subscribes.  (The
  *         simulator found it: seed 1028596 of the third world.)
  */
+#include "broker/foreign_internal.h"
+#include "broker/keep_internal.h"
 #include "broker_peer.h"
 
 static void retain(struct peer *peer, const char *payload, uint16_t packet_id)
@@ -60,8 +64,48 @@ static void test_order(enum mr_overlapping overlapping)
     kit_close(&kit);
 }
 
+static void ask_read_up(struct mr_shard *shard, void *arg)
+{
+    *(bool *)arg = foreign_is_read_up(shard);
+}
+
+static bool is_read_up(const struct kit *kit)
+{
+    bool read_up = false;
+
+    mr_assert(shard_call(kit->broker->shards[0], ask_read_up, &read_up) == MR_OK);
+    return read_up;
+}
+
+static void test_under_way(void)
+{
+    struct kit kit;
+    struct peer pub;
+    char id[] = "a";
+
+    kit_open(&kit, &(struct kit_options){.manual = true, .lanes = 2});
+    while (mr_journal_home(kit.journal, mr_span_of(id)) != 1) {
+        id[0] += 1;
+    }
+    peer_join(&pub, &kit, id, MR_MQTT_5);
+    mr_assert(is_read_up(&kit));
+    retain(&pub, "new", 1);
+    mr_assert(!is_read_up(&kit));
+    int64_t deadline = kit_deadline();
+    while (!is_read_up(&kit)) {
+        for (uint32_t lane = 0; lane < 2; lane++) {
+            (void)mr_lane_step_commit(mr_journal_lane(kit.journal, lane));
+        }
+        kit_patience(deadline, "the lane to be read");
+    }
+    mr_assert(peer_expect_puback(&pub, 1) == 0);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
 int main(void)
 {
+    test_under_way();
     test_order(MR_OVERLAPPING_EACH);
     test_order(MR_OVERLAPPING_MERGED);
     (void)puts("retained order: ok");
