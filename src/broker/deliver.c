@@ -313,9 +313,9 @@ void pending_deliver(struct mr_shard *shard, uint64_t durable_seq)
         struct stored *pending = stored_pop(&shard->pending_first, &shard->pending_last);
         if (MR_UNLIKELY(pending->group != NULL)) {
             share_pending(shard, pending);
-        } else {
-            deliver_behind(shard, &pending->message, true, pending->seq);
+            continue;
         }
+        deliver_behind(shard, &pending->message, true, pending->seq);
         stored_free(&shard->pool, pending);
     }
 }

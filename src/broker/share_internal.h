@@ -87,11 +87,14 @@ struct mr_sub *share_taker(struct mr_shard *shard, const struct mr_control_taker
 enum mr_err share_take(struct mr_shard *shard, uint32_t lane, const struct mr_event *record,
                        bool live) MR_MUST_USE;
 
-/* To another member than the one that has gone, now or when there is room. */
-void share_pass_on(struct mr_shard *shard, struct share_group *group,
-                   const struct mr_message *message);
+/* To another member than the one that has gone, now or when there is room.  It is taken over: so
+ * what waits needs no memory.
+ */
+void share_pass_on(struct mr_shard *shard, struct stored *stored);
 void share_retry(struct mr_shard *shard);
-void share_pending(struct mr_shard *shard, struct stored *pending); /* its record is durable */
+
+/* Its record is durable; it is taken over. */
+void share_pending(struct mr_shard *shard, struct stored *pending);
 
 /* QoS 0, or not journaled: to one member of each group, now or never. */
 void share_deliver(struct mr_shard *shard, const struct mr_message *message);

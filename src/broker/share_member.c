@@ -310,13 +310,13 @@ static void outbound_pass_on(struct mr_shard *shard, struct outbound *outbound)
     struct stored *stored;
 
     while ((stored = stored_pop(&outbound->shared_first, &outbound->shared_last)) != NULL) {
-        share_pass_on(shard, stored->group, &stored->message);
-        share_group_drop(stored->group);
-        stored_free(&shard->pool, stored);
+        share_pass_on(shard, stored);
     }
-    for (stored = outbound->queue_first; stored != NULL; stored = stored->next) {
+    while ((stored = stored_pop(&outbound->queue_first, &outbound->queue_last)) != NULL) {
         if (stored->group != NULL) {
-            share_pass_on(shard, stored->group, &stored->message);
+            share_pass_on(shard, stored);
+        } else {
+            stored_free(&shard->pool, stored);
         }
     }
 }

@@ -113,11 +113,18 @@ static enum mr_err pass_on(struct mr_shard *shard, const struct share_group *gro
     return err;
 }
 
-void share_pass_on(struct mr_shard *shard, struct share_group *group,
-                   const struct mr_message *message)
+static void stored_done(struct mr_shard *shard, struct stored *stored)
 {
-    if (shard->stalled || pass_on(shard, group, message) == MR_ERR_FULL) {
-        wait_for_room(shard, group, message);
+    share_group_drop(stored->group);
+    stored_free(&shard->pool, stored);
+}
+
+void share_pass_on(struct mr_shard *shard, struct stored *stored)
+{
+    if (shard->stalled || pass_on(shard, stored->group, &stored->message) == MR_ERR_FULL) {
+        stored_push(&shard->shared_first, &shard->shared_last, stored);
+    } else {
+        stored_done(shard, stored);
     }
 }
 
@@ -128,24 +135,22 @@ void share_retry(struct mr_shard *shard)
         if (pass_on(shard, stored->group, &stored->message) == MR_ERR_FULL) {
             return;
         }
-        (void)stored_pop(&shard->shared_first, &shard->shared_last);
-        share_group_drop(stored->group);
-        stored_free(&shard->pool, stored);
+        stored_done(shard, stored_pop(&shard->shared_first, &shard->shared_last));
     }
 }
 
-/* Its GIVE is durable; the taker's id stands where the publisher's would. */
+/* The taker's id stands where the publisher's would. */
 void share_pending(struct mr_shard *shard, struct stored *pending)
 {
     struct mr_sub *sub = member_sub(shard, pending->message.username, share_filter(pending->group));
 
     pending->message.username = (struct mr_span){0};
-    if (sub != NULL) {
-        member_send(shard, sub, pending->group, &pending->message);
-    } else {
-        share_pass_on(shard, pending->group, &pending->message);
+    if (sub == NULL) {
+        share_pass_on(shard, pending);
+        return;
     }
-    share_group_drop(pending->group);
+    member_send(shard, sub, pending->group, &pending->message);
+    stored_done(shard, pending);
 }
 
 /* ---- giving ---- */
@@ -419,7 +424,6 @@ void share_close(struct mr_shard *shard)
     struct stored *stored;
 
     while ((stored = stored_pop(&shard->shared_first, &shard->shared_last)) != NULL) {
-        share_group_drop(stored->group);
-        stored_free(&shard->pool, stored);
+        stored_done(shard, stored);
     }
 }
