@@ -291,8 +291,12 @@ enum mr_err shares_join(struct shares *shares, struct share_client *client, stru
         if (member != NULL) {
             member->qos = qos;
         } else {
+            bool outlives = client->persistent && group->lasting == 0 && group->count != 0;
             member_add(group, client, qos);
             shares_came_online(shares);
+            if (outlives) { /* for whoever reads lanes it is as if there had been no group before */
+                atomic_fetch_add(&shares->version, 1);
+            }
         }
     }
     mr_mutex_unlock(&shares->mutex);

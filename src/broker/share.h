@@ -55,7 +55,9 @@ struct share_target {
 struct shares *shares_open(uint64_t memory_bytes, uint32_t levels_max);
 void shares_close(struct shares *shares);
 
-/* Changes whenever a group comes or goes; never 0. */
+/* Changes whenever a group comes or goes, or has its first member that outlives its connection:
+ * what others had of it until then, no record tells.  Never 0.
+ */
 uint64_t shares_version(const struct shares *shares);
 bool shares_any(const struct shares *shares);
 
