@@ -201,7 +201,8 @@ struct mr_bridge {
 
     /* ---- worker ---- */
     enum worker_state state;
-    bool opened; /* the sink is */
+    int64_t turn_ns; /* when its turn has begun */
+    bool opened;     /* the sink is */
     struct mr_reader *reader;
     struct mr_view view; /* being filled from */
     struct mr_view_at view_at;

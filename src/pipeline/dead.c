@@ -15,12 +15,16 @@
  * owner whom that journal rings; the others have a reader each, for its ring alone.
  *
  * When there is no room for a letter the bridge stops in front of the event and
- * tries again every second.  It does not drop.
+ * tries again every second.  It does not drop.  When the letters cannot be opened or read back
+ * (no descriptor left, the disk has a bad moment) it waits and tries again in the same way, with
+ * pauses from retry_min to retry_max.
  *
  * The bridge may offer an event again: after a failure, or because the cursor was a
- * little behind at a crash.  So the letters of events above the cursor are known
- * (read back when the journal is opened), and no letter is written twice.  Letters outlive
- * the journal: those of one that was replaced have the same seqs, but not the same times.
+ * little behind at a crash.  So the letters of events above the cursor are known, and no
+ * letter is written twice.  They are read back when the journal is opened, and when the cursor
+ * was put elsewhere: as soon as the last of them is durable, and before anything is offered from
+ * there.  Letters outlive the journal: those of one that was replaced have the same seqs, but not
+ * the same times.
  */
 #include "pipeline/bridge_internal.h"
 
@@ -104,16 +108,19 @@ static void recall(struct mr_bridge *b, const struct mr_event *letter)
     }
 }
 
-/* Read back the letters that the cursor does not cover (any more). */
-enum mr_err mr_dead_recall(struct mr_bridge *b, struct mr_error *why)
+/* Read back the letters that the cursor does not cover (any more).  All of them are durable. */
+static enum mr_err dead_recall(struct mr_bridge *b, struct mr_error *why)
 {
-    if (b->dead.journal == NULL) {
-        return MR_OK; /* opening it does the same */
-    }
-    b->dead.known_count = 0; /* all of them are durable: what was dropped since may come anew */
+    b->dead.known_count = 0; /* what was dropped since may come anew */
     enum mr_err err = mr_letters_each(b, recall, why);
     mr_dead_rewind(b);
+    b->dead.recalls = err != MR_OK;
     return err;
+}
+
+void mr_dead_moved(struct mr_bridge *b)
+{
+    b->dead.recalls = b->dead.journal != NULL; /* else opening it does the same */
 }
 
 /* Open the journal itself; the store's mutex is held. */
@@ -203,7 +210,7 @@ enum mr_err mr_dead_open(struct mr_bridge *b, struct mr_error *why)
         return err;
     }
     if (err == MR_OK) {
-        err = mr_dead_recall(b, why);
+        err = dead_recall(b, why);
     }
     if (err != MR_OK) {
         (void)store_leave(b);
@@ -292,31 +299,92 @@ static enum mr_err dead_append(struct mr_bridge *b, const struct mr_event *event
     }
 }
 
+/* A call to the disk may fail for a while only, as in unread.c: nothing was changed. */
+static void dead_unread(struct mr_bridge *b, const char *why)
+{
+    if (b->dead.attempt == 0) {
+        mr_log(MR_LOG_ERROR, "bridge",
+               "%s: waits in front of record %" PRIu64
+               " of lane %u: its dead letters cannot be opened: %s; nothing is lost, it is tried "
+               "again (if the descriptors have run out, raise LimitNOFILE=)",
+               b->name, b->seq_cursor + 1, b->options.lane, why);
+    }
+    mr_port_error(b, why);
+    b->dead.not_before_ns = b->turn_ns + mr_worker_pause_ns(b, b->dead.attempt);
+    b->dead.attempt += 1;
+}
+
+static void dead_unread_over(struct mr_bridge *b)
+{
+    if (MR_LIKELY(b->dead.attempt == 0)) {
+        return;
+    }
+    mr_log(MR_LOG_INFO, "bridge", "%s: lane %u: the dead letters can be opened again", b->name,
+           b->options.lane);
+    mr_port_error(b, "");
+    b->dead.attempt = 0;
+    b->dead.not_before_ns = 0;
+}
+
+bool mr_dead_waits(const struct mr_bridge *b)
+{
+    return b->turn_ns < b->dead.not_before_ns;
+}
+
+/* Open, and known what is in it.  FULL: not yet.  IO: the bridge had to stop. */
+static enum mr_err dead_ready(struct mr_bridge *b)
+{
+    struct mr_error why;
+
+    if (MR_LIKELY(b->dead.journal != NULL && !b->dead.recalls)) {
+        dead_unread_over(b); /* a call of the operator's may have opened it meanwhile */
+        return MR_OK;
+    }
+    if (mr_dead_waits(b)) {
+        return MR_ERR_FULL;
+    }
+    enum mr_err err = b->dead.journal == NULL ? mr_dead_open(b, &why) : dead_recall(b, &why);
+    switch (err) {
+    case MR_OK:
+        dead_unread_over(b);
+        return MR_OK;
+    case MR_ERR_FULL:
+    case MR_ERR_AGAIN:
+        dead_say_full(b, true, why.text);
+        b->dead.not_before_ns = b->turn_ns + NS_PER_S;
+        return MR_ERR_FULL;
+    case MR_ERR_IO:
+        dead_unread(b, why.text);
+        return MR_ERR_FULL;
+    default:
+        mr_worker_stop(b, why.text);
+        return MR_ERR_IO;
+    }
+}
+
+bool mr_dead_is_known(struct mr_bridge *b)
+{
+    return MR_LIKELY(!b->dead.recalls) ||
+           (mr_dead_durable(b, b->dead.seq_last) && dead_ready(b) == MR_OK);
+}
+
 /* Write the letter of `event`; *dead_seq rises to what must be durable. */
 enum mr_err mr_dead_letter(struct mr_bridge *b, const struct mr_event *event, const char *reason,
                            uint64_t *dead_seq)
 {
     static struct mr_log_limit limit;
     uint64_t held_back;
-    struct mr_error why;
+    enum mr_err err = dead_ready(b);
 
-    if (b->dead.journal == NULL) {
-        enum mr_err err = mr_dead_open(b, &why);
-        if (err == MR_ERR_FULL || err == MR_ERR_AGAIN) {
-            dead_say_full(b, true, why.text);
-            return MR_ERR_FULL;
-        }
-        if (err != MR_OK) {
-            mr_worker_stop(b, why.text);
-            return MR_ERR_IO;
-        }
+    if (err != MR_OK) {
+        return err;
     }
     if (known_has(&b->dead, event)) {
         *dead_seq = b->dead.seq_last; /* if it is of this run, it may not be durable yet */
         return MR_OK;
     }
 
-    enum mr_err err = dead_append(b, event, reason, dead_seq);
+    err = dead_append(b, event, reason, dead_seq);
     if (err == MR_OK && mr_log_allowed(&limit, 10 * 1000000, &held_back)) {
         mr_log(MR_LOG_WARN, "bridge",
                "%s: record %" PRIu64 " of lane %u went to the dead letters: %s (%" PRIu64
@@ -395,8 +463,10 @@ int64_t mr_dead_submit(struct mr_bridge *b, int64_t now_ns)
  */
 int64_t mr_dead_turn(struct mr_bridge *b, int64_t now_ns)
 {
+    int64_t again_ns = mr_dead_waits(b) ? b->dead.not_before_ns - now_ns : -1;
+
     if (b->dead.journal == NULL) {
-        return -1;
+        return again_ns;
     }
     if (mr_lane_state(b->dead.lane) == MR_LANE_FAILED) {
         if (b->state != WORKER_STOPPED) {
@@ -404,7 +474,8 @@ int64_t mr_dead_turn(struct mr_bridge *b, int64_t now_ns)
         }
         return -1;
     }
-    return mr_dead_submit(b, now_ns);
+    int64_t wait_ns = mr_dead_submit(b, now_ns);
+    return again_ns >= 0 && (wait_ns < 0 || again_ns < wait_ns) ? again_ns : wait_ns;
 }
 
 void mr_dead_close(struct mr_bridge *b)

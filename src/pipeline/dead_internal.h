@@ -4,7 +4,7 @@
  *
  * Thread: a lane's part is its worker's; the store's is under its mutex.
  * Memory: a journal that is made with the first letter; `known` grows with what is there.
- * Time:   a branch a turn where there are none.
+ * Time:   two branches a turn where there are none.
  */
 #ifndef MR_PIPELINE_DEAD_INTERNAL_H
 #define MR_PIPELINE_DEAD_INTERNAL_H
@@ -38,7 +38,10 @@ struct dead {
     struct letter_of *known; /* events above the cursor whose letters are there already */
     size_t known_count;
     size_t known_room;
-    size_t known_sorted; /* so many are in order; the others are of this pass */
+    size_t known_sorted;   /* so many are in order; the others are of this pass */
+    bool recalls;          /* what is known is to be read back before anything is offered */
+    uint32_t attempt;      /* opening or reading back has failed so often in a row */
+    int64_t not_before_ns; /* tried again then */
     bool said_full;
 };
 
@@ -51,8 +54,12 @@ void mr_dead_take_rejects(struct mr_bridge *bridge);
 bool mr_dead_durable(const struct mr_bridge *bridge, uint64_t dead_seq);
 enum mr_err mr_dead_open(struct mr_bridge *bridge, struct mr_error *why) MR_MUST_USE;
 void mr_dead_rewind(struct mr_bridge *bridge); /* all behind the cursor comes again */
-enum mr_err mr_dead_recall(struct mr_bridge *bridge,
-                           struct mr_error *why) MR_MUST_USE; /* further */
+void mr_dead_moved(struct mr_bridge *bridge);  /* the cursor was put elsewhere */
+/* It is known which events behind the cursor have their letters; false: nothing may be offered
+ * yet, or it had to stop.
+ */
+bool mr_dead_is_known(struct mr_bridge *bridge);
+bool mr_dead_waits(const struct mr_bridge *bridge); /* it is tried again later */
 int64_t mr_dead_turn(struct mr_bridge *bridge, int64_t now_ns);
 int64_t mr_dead_submit(struct mr_bridge *bridge, int64_t now_ns);
 void mr_dead_close(struct mr_bridge *bridge);

@@ -281,7 +281,9 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
     if (err == MR_ERR_IO) {
         return FILL_BROKEN;
     }
-    if (err == MR_ERR_FULL && b->dead.said_full) {
+    if (err == MR_ERR_FULL && mr_dead_waits(b)) {
+        b->blocked_until_ns = b->dead.not_before_ns;
+    } else if (err == MR_ERR_FULL && b->dead.said_full) {
         b->blocked_until_ns = now_ns + NS_PER_S;
     }
     if (flight->ends_view) {

@@ -18,6 +18,7 @@
 #include "pipeline/bridge_internal.h"
 
 #include "os/clock.h"
+#include "os/file.h"
 
 #include <stdlib.h>
 
@@ -127,7 +128,8 @@ static enum mr_err letters_walk(struct mr_bridge *b, uint64_t from,
     mr_reader_close(reader);
     return !more || err == MR_ERR_AGAIN
                ? MR_OK
-               : mr_error_set(why, err, "the dead letters cannot be read back");
+               : mr_error_set(why, err, "%s: cannot be read back: %s; check the disk", b->dead_path,
+                              mr_file_last_cause());
 }
 
 static bool collect_done(void *arg, const struct mr_event *record)

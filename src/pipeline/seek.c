@@ -10,7 +10,7 @@
  * between finds the one or the other.
  *
  * A jump back offers events again that have a dead letter already.  The letters behind
- * the new cursor are read back first, so none is written twice.
+ * the new cursor are read back before anything is offered, so none is written twice.
  *
  * A second position (live.c) ends with the jump: all goes on behind the new place, in order, as
  * soon as the target has ended what that one may have under way.
@@ -88,8 +88,6 @@ enum mr_err mr_worker_move(struct mr_bridge *b, uint64_t *seq, enum mr_cursor_ru
 
 enum mr_err mr_worker_moved(struct mr_bridge *b, uint64_t seq)
 {
-    struct mr_error why;
-
     b->seq_cursor = seq;
     b->seq_done = seq;
     b->epoch = 0; /* it looks anew whether it may enter that of its next record */
@@ -99,10 +97,7 @@ enum mr_err mr_worker_moved(struct mr_bridge *b, uint64_t seq)
     b->pause_until_ns = 0;
     atomic_store(&b->suspect_seq, 0);
     atomic_store(&b->failing, false);
-    if (mr_dead_recall(b, &why) != MR_OK) {
-        mr_worker_stop(b, why.text);
-        return MR_ERR_IO;
-    }
+    mr_dead_moved(b);
     mr_group_settled(b);
     b->state = WORKER_FLOWING;
     return b->reader == NULL || mr_worker_rewind(b) ? MR_OK : MR_ERR_IO;

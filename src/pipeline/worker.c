@@ -451,6 +451,7 @@ static int64_t worker_step(struct mr_bridge *b, int64_t now_ns)
 {
     bool progress = false;
 
+    b->turn_ns = now_ns;
     if (MR_UNLIKELY(b->main != NULL) && mr_live_is_idle(b)) {
         return IDLE_WAIT_MS * NS_PER_MS;
     }
@@ -469,8 +470,9 @@ static int64_t worker_step(struct mr_bridge *b, int64_t now_ns)
         progress = progress || !atomic_load_explicit(&b->seek_wanted, memory_order_relaxed);
     } else if (MR_UNLIKELY(b->main != NULL) && mr_live_ends(b, now_ns)) {
         progress = progress || mr_live_is_idle(b);
-    } else if (b->state == WORKER_FLOWING && b->opened && mr_position_turn(b, now_ns) &&
-               !worker_is_held(b, now_ns) && !mr_live_turn(b, now_ns)) {
+    } else if (b->state == WORKER_FLOWING && b->opened && mr_dead_is_known(b) &&
+               mr_position_turn(b, now_ns) && !worker_is_held(b, now_ns) &&
+               !mr_live_turn(b, now_ns)) {
         b->held_up = false;
         b->caught_up = false;
         for (int i = 0;
