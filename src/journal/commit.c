@@ -122,7 +122,7 @@ static enum mr_err commit_name(struct mr_lane *lane, struct segment *segment)
     if (err != MR_OK) {
         return err == MR_ERR_FULL ? MR_ERR_FULL : MR_ERR_IO;
     }
-    if (mr_dir_sync(lane->folder.text) != MR_OK) {
+    if (mr_dir_flush(&lane->dir) != MR_OK) {
         return MR_ERR_IO;
     }
     mr_mutex_lock(&lane->mutex);

@@ -182,6 +182,7 @@ static void lanes_make(struct mr_journal *journal, uint32_t lane_count)
         journal->lanes[i].dropped = i >= lane_count;
         journal->lanes[i].max_bytes = i < lane_count ? journal->max_bytes / lane_count : 0;
         journal->lanes[i].commit_wake.fd = -1;
+        journal->lanes[i].dir.fd = -1;
         mr_mutex_init(&journal->lanes[i].mutex);
     }
 }

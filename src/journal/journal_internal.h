@@ -88,6 +88,7 @@ struct mr_lane {
     uint32_t block_bytes;
     uint32_t block_count;
     struct path folder;
+    struct mr_file dir; /* that folder, to flush the names in it */
     struct lane_metrics metrics;
     struct mr_forecast forecast; /* keeper, as what follows */
     int64_t relieved_ns;         /* when the full disk last got something back */
@@ -131,7 +132,13 @@ struct mr_lane {
 };
 
 enum blocked { BLOCKED_NOT, BLOCKED_BY_BLOCKS, BLOCKED_BY_READER, BLOCKED_BY_SEGMENT };
-enum spare_state { SPARE_PREPARING, SPARE_READY, SPARE_NO_QUOTA, SPARE_NO_DISK };
+enum spare_state {
+    SPARE_PREPARING,
+    SPARE_READY,
+    SPARE_NO_QUOTA,
+    SPARE_NO_DISK,
+    SPARE_NO_DESCRIPTOR, /* its file cannot be opened just now */
+};
 
 enum mr_err mr_lane_open(struct mr_lane *lane, struct mr_error *why) MR_MUST_USE;
 enum mr_err mr_lane_start(struct mr_lane *lane, struct mr_error *why) MR_MUST_USE;

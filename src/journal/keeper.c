@@ -138,6 +138,9 @@ static enum spare_state spare_fill(struct mr_lane *lane, struct mr_error *why)
     if (err == MR_ERR_FULL) {
         return SPARE_NO_DISK;
     }
+    if (err == MR_ERR_AGAIN) {
+        return SPARE_NO_DESCRIPTOR;
+    }
     if (err != MR_OK) {
         mr_lane_fail(lane, lane->folder.text, "cannot take a new segment");
         return SPARE_PREPARING;
@@ -251,6 +254,18 @@ static void say_no_room(struct mr_lane *lane)
     spare_missing(lane, SPARE_NO_DISK, &why);
 }
 
+void mr_spare_say_shortage(struct mr_lane *lane)
+{
+    struct mr_error why;
+
+    (void)mr_error_set(&why, MR_ERR_AGAIN,
+                       "the next segment in %s cannot be opened: %s; it is tried again until that "
+                       "is over; let the service have more descriptors (LimitNOFILE=) or look who "
+                       "uses up those of the machine",
+                       lane->folder.text, mr_file_last_cause());
+    spare_missing(lane, SPARE_NO_DESCRIPTOR, &why);
+}
+
 static void spare_keep_ready(struct mr_lane *lane, uint64_t settled, bool has_cursors)
 {
     struct mr_error why = {.code = MR_OK};
@@ -270,6 +285,10 @@ static void spare_keep_ready(struct mr_lane *lane, uint64_t settled, bool has_cu
         }
         enum spare_state state = spare_fill(lane, &why);
         if (state == SPARE_READY) {
+            return;
+        }
+        if (state == SPARE_NO_DESCRIPTOR) { /* which no room would bring back */
+            mr_spare_say_shortage(lane);
             return;
         }
         if (oldest == NULL && drop_oldest(lane, state)) {

@@ -12,6 +12,9 @@
 bool mr_lane_has_spare(struct mr_lane *lane);
 void mr_spare_publish(struct mr_lane *lane, struct segment *spare);
 
+/* There is none because its file cannot be opened just now, as the last call of os/file.h says. */
+void mr_spare_say_shortage(struct mr_lane *lane);
+
 /* What everybody but the cursors has passed; what everybody has.  *has_cursors: of a bridge. */
 uint64_t mr_lane_passed(struct mr_lane *lane);
 uint64_t mr_lane_settled(struct mr_lane *lane, bool *has_cursors);
@@ -30,8 +33,8 @@ struct segment *mr_oldest_settled(struct mr_lane *lane, uint64_t settled);
 bool mr_keep_is_over(const struct mr_lane *lane, const struct segment *segment, bool has_cursors);
 
 /* Retire the oldest segment, which was found settled: as the spare if there is none, else its file
- * goes.  AGAIN: it stays, somebody has begun to need it.   FULL: it stays, there is no room to
- * rename or to remove it (file systems that copy on write need some).
+ * goes.  AGAIN: it stays, somebody has begun to need it, or there is no descriptor for it.   FULL:
+ * it stays, there is no room to rename or to remove it (file systems that copy on write need some).
  */
 enum mr_err mr_oldest_retire(struct mr_lane *lane, bool has_cursors, bool for_room) MR_MUST_USE;
 

@@ -79,6 +79,9 @@ enum mr_err mr_lane_open(struct mr_lane *lane, struct mr_error *why)
         err = mr_error_set(why, MR_ERR_IO, "%s: cannot be flushed: %s; check the disk",
                            journal->folder.text, mr_file_last_cause());
     }
+    if (err == MR_OK) {
+        err = mr_dir_open(lane->folder.text, &lane->dir, why) == MR_OK ? MR_OK : MR_ERR_IO;
+    }
     return err == MR_OK && !lane->dropped ? lane_open_writer(lane, why) : err;
 }
 
@@ -159,6 +162,7 @@ enum mr_err mr_lane_close(struct mr_lane *lane)
     if (lane->commit_wake.fd >= 0) {
         mr_wake_close(&lane->commit_wake);
     }
+    mr_file_close(&lane->dir);
     mr_free(lane->queue);
     mr_mutex_fini(&lane->mutex);
     return err;
@@ -242,7 +246,7 @@ static enum mr_lane_state own_state(const struct mr_lane *lane)
         return MR_LANE_OPEN; /* whoever was refused has only not tried again yet */
     }
     if (blocked == BLOCKED_BY_SEGMENT) {
-        return spare == SPARE_NO_QUOTA || spare == SPARE_NO_DISK ? MR_LANE_FULL : MR_LANE_BEHIND;
+        return spare == SPARE_PREPARING ? MR_LANE_BEHIND : MR_LANE_FULL;
     }
     return blocked == BLOCKED_NOT ? MR_LANE_OPEN : MR_LANE_BEHIND;
 }

@@ -445,7 +445,7 @@ enum mr_err mr_lane_recover(struct mr_lane *lane, struct mr_recovery *recovery,
     if (err == MR_OK && !lane->journal->read_only) {
         err = recover_spares(&r);
         /* A name that was given just before the crash may not be on the medium yet. */
-        if (err == MR_OK && mr_dir_sync(lane->folder.text) != MR_OK) {
+        if (err == MR_OK && mr_dir_flush(&lane->dir) != MR_OK) {
             err = mr_error_set(why, MR_ERR_IO, "%s: cannot be flushed: %s; check the disk",
                                lane->folder.text, mr_file_last_cause());
         }

@@ -142,6 +142,10 @@ static enum mr_err become_spare(struct mr_lane *lane, struct segment *segment)
     if (err == MR_ERR_FULL) {
         return MR_ERR_FULL;
     }
+    if (err == MR_ERR_AGAIN) {
+        mr_spare_say_shortage(lane);
+        return MR_ERR_AGAIN;
+    }
     if (err == MR_ERR_REJECT) {
         mr_log(MR_LOG_WARN, "journal",
                "%s: the segment of record %llu in %s was removed by somebody else; no bridge "
@@ -168,7 +172,7 @@ static enum mr_err be_removed(struct mr_lane *lane, struct segment *segment)
     if (err == MR_ERR_FULL) {
         return MR_ERR_FULL;
     }
-    if (err == MR_ERR_IO || mr_dir_sync(lane->folder.text) != MR_OK) {
+    if (err == MR_ERR_IO || mr_dir_flush(&lane->dir) != MR_OK) {
         mr_lane_fail(lane, path.text, "cannot be removed");
     }
     mr_segment_free(segment);
@@ -187,7 +191,7 @@ enum mr_err mr_oldest_retire(struct mr_lane *lane, bool has_cursors, bool for_ro
     }
     enum mr_err err =
         is_of_use(lane, segment) ? become_spare(lane, segment) : be_removed(lane, segment);
-    if (err == MR_ERR_FULL) {
+    if (err != MR_OK) {
         oldest_relink(lane, segment);
     }
     return err;

@@ -92,16 +92,28 @@ uint64_t mr_segments_bytes(const struct mr_lane *lane)
     return bytes;
 }
 
-/* A slot whose file name is free.  In use are the spare's, and those of the segments that
- * were taken but not named yet: while the disk is slow as many as there are blocks.
+/* Is the file of that slot the spare's, or of a segment that was taken but not named yet? */
+static bool spare_slot_is_used(struct mr_lane *lane, uint32_t slot)
+{
+    mr_mutex_lock(&lane->mutex);
+    bool used = lane->spare != NULL && lane->spare->spare_slot == slot;
+    for (const struct segment *s = lane->oldest; s != NULL && !used; s = s->next) {
+        used = !s->on_disk && s->spare_slot == slot;
+    }
+    mr_mutex_unlock(&lane->mutex);
+    return used;
+}
+
+/* A slot whose file name is free.  While the disk is slow as many are in use as there are blocks.
+ * The disk alone is not asked: one that cannot answer would have a file replaced that is in use.
  */
-static uint32_t spare_slot_free(const struct mr_lane *lane)
+static uint32_t spare_slot_free(struct mr_lane *lane)
 {
     struct path path;
     uint32_t slot = 0;
 
     mr_spare_path(lane, slot, &path);
-    while (mr_path_exists(path.text)) {
+    while (spare_slot_is_used(lane, slot) || mr_path_exists(path.text)) {
         slot += 1;
         mr_assert(slot < SPARE_SLOTS);
         mr_spare_path(lane, slot, &path);
@@ -111,9 +123,27 @@ static uint32_t spare_slot_free(const struct mr_lane *lane)
 
 /* Whatever a flush says (it may find no room, too) it cannot be repeated: what it did is not known.
  */
-static enum mr_err folder_sync(const struct mr_lane *lane)
+static enum mr_err folder_sync(struct mr_lane *lane)
 {
-    return mr_dir_sync(lane->folder.text) == MR_OK ? MR_OK : MR_ERR_IO;
+    return mr_dir_flush(&lane->dir) == MR_OK ? MR_OK : MR_ERR_IO;
+}
+
+/* The process, or the machine, has no descriptor or memory left: the call has done nothing, and
+ * that passes.
+ */
+static enum mr_err or_shortage(enum mr_err err)
+{
+    return err == MR_ERR_IO && mr_file_last_was_shortage() ? MR_ERR_AGAIN : err;
+}
+
+static enum mr_err spare_open(struct segment *spare, const char *path, enum mr_file_mode mode)
+{
+    enum mr_err err = mr_file_open(&spare->file, path, mode, NULL);
+
+    if (err != MR_OK) {
+        spare->file.fd = -1;
+    }
+    return or_shortage(err);
 }
 
 enum mr_err mr_spare_create(struct mr_lane *lane, struct segment **out, struct mr_error *why)
@@ -128,27 +158,29 @@ enum mr_err mr_spare_create(struct mr_lane *lane, struct segment **out, struct m
     struct mr_text text = mr_text_over(unfinished.text, sizeof(unfinished.text));
     mr_text_fmt(&text, "%s/spare.tmp", lane->folder.text);
 
-    err = mr_path_remove(unfinished.text);
+    err = or_shortage(mr_path_remove(unfinished.text));
     if (err != MR_OK && err != MR_ERR_REJECT) {
         goto out;
     }
-    err = mr_file_open(&spare->file, unfinished.text, MR_FILE_CREATE, why);
+    err = spare_open(spare, unfinished.text, MR_FILE_CREATE);
     if (err != MR_OK) {
-        spare->file.fd = -1;
         goto out;
     }
-    err = mr_file_fill_zero(&spare->file, lane->segment_bytes);
+    err = or_shortage(mr_file_fill_zero(&spare->file, lane->segment_bytes));
     if (err == MR_OK) {
-        err = mr_path_rename(unfinished.text, path.text);
+        err = or_shortage(mr_path_rename(unfinished.text, path.text));
     }
     if (err == MR_OK) {
         err = folder_sync(lane);
-    } else if (mr_path_remove(unfinished.text) == MR_ERR_IO) {
+    } else if (or_shortage(mr_path_remove(unfinished.text)) == MR_ERR_IO) {
         err = MR_ERR_IO;
     }
 out:
     if (err != MR_OK) {
         mr_segment_free(spare);
+        if (err == MR_ERR_AGAIN) {
+            return MR_ERR_AGAIN;
+        }
         return mr_error_set(why, err == MR_ERR_FULL ? MR_ERR_FULL : MR_ERR_IO,
                             "the next segment in %s cannot be prepared: %s", lane->folder.text,
                             err == MR_ERR_FULL ? "the disk is full; make room on it"
@@ -165,15 +197,17 @@ enum mr_err mr_spare_recycle(struct mr_lane *lane, struct segment *segment)
     enum mr_err err;
 
     mr_segment_path(lane, segment->header.seq_first, &from);
+    /* First, because it may find no descriptor, and then the name stays. */
+    err = segment->file.fd < 0 ? spare_open(segment, from.text, MR_FILE_READ_WRITE) : MR_OK;
+    if (err != MR_OK) {
+        return err;
+    }
     segment->spare_slot = spare_slot_free(lane);
     mr_spare_path(lane, segment->spare_slot, &to);
-    err = mr_path_rename(from.text, to.text);
+    err = or_shortage(mr_path_rename(from.text, to.text));
     /* The old name must be gone for certain before the bytes under it change. */
     if (err == MR_OK) {
         err = folder_sync(lane);
-    }
-    if (err == MR_OK && segment->file.fd < 0) {
-        err = mr_file_open(&segment->file, to.text, MR_FILE_READ_WRITE, NULL);
     }
     if (err != MR_OK) {
         return err;

@@ -62,12 +62,14 @@ uint64_t mr_lane_floor(struct mr_lane *lane);
 /* Bytes of all files of the lane; the mutex is held. */
 uint64_t mr_segments_bytes(const struct mr_lane *lane);
 
-/* Make a zeroed spare file.   FULL: nothing is left of it.   IO: the lane must fail. */
+/* Make a zeroed spare file.   FULL, AGAIN (no descriptor or memory for it just now): nothing is
+ * left of it.   IO: the lane must fail.
+ */
 enum mr_err mr_spare_create(struct mr_lane *lane, struct segment **out,
                             struct mr_error *why) MR_MUST_USE;
 
-/* Turn a retired segment into one.   FULL: it has its name still, as before.   REJECT: somebody
- * else has removed it.   IO: the lane must fail.
+/* Turn a retired segment into one.   FULL, AGAIN (as above): it has its name still, as before.
+ * REJECT: somebody else has removed it.   IO: the lane must fail.
  */
 enum mr_err mr_spare_recycle(struct mr_lane *lane, struct segment *segment) MR_MUST_USE;
 

@@ -34,6 +34,11 @@ enum mr_file_mode {
  */
 const char *mr_file_last_cause(void);
 
+/* ... and was that a lack of descriptors or of the kernel's memory (EMFILE, ENFILE, ENOMEM)?  Then
+ * an open has done nothing, and may succeed later.
+ */
+bool mr_file_last_was_shortage(void);
+
 /* MR_ERR_REJECT: not there (or there, for CREATE).  FULL, IO as above. */
 enum mr_err mr_file_open(struct mr_file *file, const char *path, enum mr_file_mode mode,
                          struct mr_error *why) MR_MUST_USE;
@@ -70,6 +75,13 @@ enum mr_err mr_file_fill_zero(struct mr_file *file, uint64_t bytes) MR_MUST_USE;
  */
 enum mr_err mr_dir_create(const char *path, struct mr_error *why) MR_MUST_USE;
 enum mr_err mr_dir_sync(const char *path) MR_MUST_USE;
+
+/* A folder that is flushed often is held open: then no lack of descriptors can come in between.
+ * Closed by mr_file_close().  MR_ERR_REJECT: not there.
+ */
+enum mr_err mr_dir_open(const char *path, struct mr_file *dir, struct mr_error *why) MR_MUST_USE;
+enum mr_err mr_dir_flush(struct mr_file *dir) MR_MUST_USE;
+
 enum mr_err mr_dir_list(const char *path, void (*each)(void *arg, const char *name),
                         void *arg) MR_MUST_USE;
 

@@ -124,6 +124,7 @@ void mr_sim_crash(void);
 void mr_sim_advance(int64_t ns);
 void mr_sim_wall_jump(int64_t us);
 void mr_sim_disk_limit(uint64_t bytes); /* ENOSPC beyond; 0 = none */
+void mr_sim_descriptors(bool left);     /* false: whatever opens a file finds none (EMFILE) */
 
 /* Bytes on the medium (and as seen), for tests that flip or cut them; `pos` must
  * be inside the file.  MR_ERR_REJECT: no such file.

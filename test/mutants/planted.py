@@ -52,7 +52,7 @@ MUTANTS = (
            "                  ? MR_OK\n                  : MR_ERR_IO;", JOURNAL),
     Mutant("name-not-synced", "a new segment's name is not flushed before its events are durable",
            "src/journal/commit.c",
-           "if (mr_dir_sync(lane->folder.text) != MR_OK) {\n        return MR_ERR_IO;",
+           "if (mr_dir_flush(&lane->dir) != MR_OK) {\n        return MR_ERR_IO;",
            "if (lane->folder.text[0] == '\\0') {\n        return MR_ERR_IO;", JOURNAL),
     Mutant("full-disk-believed", "a write that found no room counts as written",
            "src/journal/commit.c",

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static char folder[] = "/tmp/test_os_file.XXXXXX";
 
@@ -158,6 +159,30 @@ static void test_last_cause(void)
     mr_file_close(&file);
 }
 
+/* With no descriptor left a folder that is open can be flushed, and nothing else is done. */
+static void test_no_descriptor(void)
+{
+    struct mr_file dir = {.fd = -1};
+    struct mr_file file = {.fd = -1};
+    struct rlimit before;
+    struct mr_error why;
+
+    mr_assert(mr_dir_open(path_of("nowhere"), &dir, &why) == MR_ERR_REJECT);
+    mr_assert(!mr_file_last_was_shortage() && strstr(why.text, "nowhere") != NULL);
+    mr_assert(mr_dir_open(path_of("."), &dir, &why) == MR_OK);
+    mr_assert(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    struct rlimit none = {.rlim_cur = 0, .rlim_max = before.rlim_max};
+    mr_assert(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    mr_assert(mr_file_open(&file, path_of("n"), MR_FILE_CREATE, NULL) == MR_ERR_IO);
+    mr_assert(mr_file_last_was_shortage());
+    mr_assert(strcmp(mr_file_last_cause(), "too many open files") == 0);
+    mr_assert(mr_dir_sync(path_of(".")) == MR_ERR_IO);
+    mr_assert(mr_dir_flush(&dir) == MR_OK);
+    mr_assert(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    mr_assert(!mr_path_exists(path_of("n")));
+    mr_file_close(&dir);
+}
+
 static void test_folders(void)
 {
     struct mr_error why;
@@ -228,6 +253,7 @@ int main(void)
     test_fill_zero_really_fills();
     test_no_space_is_full();
     test_last_cause();
+    test_no_descriptor();
     test_folders();
     test_lock_names_its_holder();
     test_watch_hears_of_changes();

@@ -69,20 +69,36 @@ enum mr_err mr_dir_create(const char *path, struct mr_error *why)
     return MR_OK;
 }
 
-enum mr_err mr_dir_sync(const char *path)
+enum mr_err mr_dir_open(const char *path, struct mr_file *dir, struct mr_error *why)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd < 0) {
-        return dir_error(errno);
-    }
-    int errnum = fsync(fd) == 0 ? 0 : errno;
-    (void)close(fd);
-    if (errnum == 0) {
+    dir->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir->fd >= 0) {
         return MR_OK;
     }
-    posix_note_cause(errnum);
+    int errnum = errno;
+    return mr_error_set(why, dir_error(errnum), "cannot open folder %s: %s", path,
+                        posix_cause(errnum));
+}
+
+enum mr_err mr_dir_flush(struct mr_file *dir)
+{
+    if (fsync(dir->fd) == 0) {
+        return MR_OK;
+    }
+    posix_note_cause(errno);
     return MR_ERR_IO;
+}
+
+enum mr_err mr_dir_sync(const char *path)
+{
+    struct mr_file dir;
+    enum mr_err err = mr_dir_open(path, &dir, NULL);
+
+    if (err == MR_OK) {
+        err = mr_dir_flush(&dir);
+        mr_file_close(&dir);
+    }
+    return err;
 }
 
 enum mr_err mr_dir_list(const char *path, void (*each)(void *arg, const char *name), void *arg)

@@ -40,6 +40,11 @@ const char *mr_file_last_cause(void)
     return posix_cause(cause_noted);
 }
 
+bool mr_file_last_was_shortage(void)
+{
+    return cause_noted == EMFILE || cause_noted == ENFILE || cause_noted == ENOMEM;
+}
+
 bool posix_drain(int fd)
 {
     _Alignas(uint64_t) char scratch[4096]; /* an inotify event needs up to 272 */

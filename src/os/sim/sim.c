@@ -49,6 +49,7 @@ static struct {
     unsigned pause_percent; /* of the calls to the disk */
     int64_t sync_ns_max;
     unsigned lies_per_mille;
+    bool no_descriptors;
     uint64_t trace;
     jmp_buf machine;
 } sim;
@@ -280,9 +281,31 @@ enum mr_err sim_note_cause(enum mr_err err)
     return err;
 }
 
+void mr_sim_descriptors(bool left)
+{
+    sim.no_descriptors = !left;
+}
+
+bool sim_descriptors_ran_out(const char *path, struct mr_error *why)
+{
+    if (sim.no_descriptors && !sim.spared) {
+        (void)mr_error_set(why, sim_note_cause(MR_ERR_AGAIN), "cannot open %s: too many open files",
+                           path);
+        return true;
+    }
+    return false;
+}
+
+bool mr_file_last_was_shortage(void)
+{
+    return sim.cause == MR_ERR_AGAIN;
+}
+
 const char *mr_file_last_cause(void)
 {
     switch (sim.cause) {
+    case MR_ERR_AGAIN:
+        return "too many open files";
     case MR_ERR_FULL:
         return "no space left on device";
     case MR_ERR_REJECT:
@@ -326,7 +349,7 @@ static void process_ends(void)
             sim_inode_hide(handle->object);
             sim_inode_drop(handle->object);
             handle->kind = SIM_CLOSED;
-        } else if (handle->kind == SIM_WAKE) {
+        } else if (handle->kind == SIM_WAKE || handle->kind == SIM_DIR) {
             handle->kind = SIM_CLOSED;
         }
     }

@@ -54,6 +54,9 @@ enum mr_err mr_file_open(struct mr_file *file, const char *path, enum mr_file_mo
     struct sim_inode *inode = NULL;
 
     file->fd = -1;
+    if (sim_descriptors_ran_out(path, why)) {
+        return MR_ERR_IO;
+    }
     if (mode == MR_FILE_CREATE) {
         enum mr_err err = file_create(path, &inode, why);
         if (err != MR_OK) {
@@ -80,6 +83,8 @@ void mr_file_close(struct mr_file *file)
         sim_handle_close(file->fd);
         sim_inode_hide(inode);
         sim_inode_drop(inode);
+    } else if (kind == SIM_DIR) {
+        sim_handle_close(file->fd);
     }
     file->fd = -1;
 }

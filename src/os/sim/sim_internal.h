@@ -23,6 +23,7 @@ enum sim_kind {
     SIM_FILE,      /* the object is a sim_inode, held and shown by the handle */
     SIM_FILE_READ, /* the same, opened for reading only */
     SIM_LOCK,      /* the same, of a folder's lock file */
+    SIM_DIR,       /* its path, which is its folder's for as long as there is one */
     SIM_LISTENER,
     SIM_STREAM,
     SIM_WAKE,
@@ -58,6 +59,9 @@ enum mr_sim_fault sim_fault_of(enum mr_sim_call call);
 
 /* Remember what mr_file_last_cause() tells; returns `err`. */
 enum mr_err sim_note_cause(enum mr_err err);
+
+/* No descriptor is left: `why` and the cause say so. */
+bool sim_descriptors_ran_out(const char *path, struct mr_error *why);
 
 /* The sync that is asked for is a lie: say that it is done and do nothing. */
 bool sim_sync_lies(void);

@@ -300,18 +300,27 @@ struct sim_inode *sim_name_find(const char *path)
     return name == NULL ? NULL : name->seen;
 }
 
-static bool folder_exists(const char *normalized)
+/* Its path as it is kept, which does not move; NULL: there is none. */
+static const char *folder_find(const char *normalized)
 {
-    if (strcmp(normalized, ".") == 0 || strcmp(normalized, "/") == 0) {
-        return true;
+    if (strcmp(normalized, ".") == 0) {
+        return ".";
+    }
+    if (strcmp(normalized, "/") == 0) {
+        return "/";
     }
     uint32_t hash = path_hash(normalized);
     for (size_t i = 0; i < folder_count; i++) {
         if (folders[i].hash == hash && strcmp(folders[i].path, normalized) == 0) {
-            return true;
+            return folders[i].path;
         }
     }
-    return false;
+    return NULL;
+}
+
+static bool folder_exists(const char *normalized)
+{
+    return folder_find(normalized) != NULL;
 }
 
 bool sim_dir_exists(const char *path)
@@ -370,13 +379,11 @@ enum mr_err mr_dir_create(const char *path, struct mr_error *why)
     return MR_OK;
 }
 
-enum mr_err mr_dir_sync(const char *path)
+static enum mr_err folder_sync(const char *normalized)
 {
-    char normalized[SIM_PATH_MAX];
     enum mr_sim_fault fault = sim_fault_of(MR_SIM_DIR_SYNC);
     size_t kept = 0;
 
-    path_normalize(normalized, path);
     if (!folder_exists(normalized)) {
         return sim_note_cause(MR_ERR_REJECT);
     }
@@ -401,6 +408,37 @@ enum mr_err mr_dir_sync(const char *path)
         sim_crash_here();
     }
     return MR_OK;
+}
+
+enum mr_err mr_dir_open(const char *path, struct mr_file *dir, struct mr_error *why)
+{
+    char normalized[SIM_PATH_MAX];
+
+    dir->fd = -1;
+    if (sim_descriptors_ran_out(path, why)) {
+        return MR_ERR_IO;
+    }
+    path_normalize(normalized, path);
+    const char *folder = folder_find(normalized);
+    if (folder == NULL) {
+        return mr_error_set(why, sim_note_cause(MR_ERR_REJECT),
+                            "cannot open folder %s: no such file or directory", path);
+    }
+    dir->fd = sim_handle_open(SIM_DIR, (void *)(uintptr_t)folder); /* only read */
+    return MR_OK;
+}
+
+enum mr_err mr_dir_flush(struct mr_file *dir)
+{
+    return folder_sync(sim_handle_get(dir->fd, SIM_DIR));
+}
+
+enum mr_err mr_dir_sync(const char *path)
+{
+    char normalized[SIM_PATH_MAX];
+
+    path_normalize(normalized, path);
+    return sim_descriptors_ran_out(path, NULL) ? MR_ERR_IO : folder_sync(normalized);
 }
 
 enum mr_err mr_dir_list(const char *path, void (*each)(void *arg, const char *name), void *arg)
