@@ -290,7 +290,10 @@ enum mr_err mr_cursor_slot_write(struct mr_journal *journal, struct mr_cursor *c
 
     slot_put(cursor, cursor->generation + 1, said, slot);
     struct mr_span part = mr_span_make(slot, sizeof(slot));
-    enum mr_err err = mr_file_write(&journal->cursor_file, &part, 1, slot_pos(index, copy));
+    enum mr_err err = mr_ranges_settle(journal);
+    if (err == MR_OK) {
+        err = mr_file_write(&journal->cursor_file, &part, 1, slot_pos(index, copy));
+    }
     if (err == MR_OK) {
         cursor->generation += 1;
         cursor->written = true;
@@ -614,9 +617,11 @@ enum mr_err mr_cursor_slot_free(struct mr_journal *journal, struct mr_cursor *cu
     struct cursor_slot slot = {.forgotten = true};
 
     slot.seq = mr_cursor_books(cursor, &slot.books);
-    enum mr_err err = mr_ranges_forget(journal, cursor->name, cursor->lane_index);
-    err = err == MR_OK ? mr_cursor_slot_write(journal, cursor, &slot) : err;
+    enum mr_err err = mr_cursor_slot_write(journal, cursor, &slot);
     cursor->used = err != MR_OK;
+    if (err == MR_OK) {
+        mr_ranges_forget(journal, cursor->name, cursor->lane_index);
+    }
     return err;
 }
 

@@ -67,8 +67,7 @@ enum mr_err mr_cursor_slot_make(struct mr_journal *journal, struct mr_cursor *cu
     const struct cursor_slot slot = {.seq = seq, .books = {.begin = seq}};
     atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
     cursor->books = slot.books;
-    err = mr_ranges_forget(journal, name, lane);
-    err = err == MR_OK ? slot_make_certain(journal, cursor, &slot) : err;
+    err = slot_make_certain(journal, cursor, &slot);
     if (err != MR_OK) {
         return mr_error_set(why, err,
                             "%s: the cursor of '%s' cannot be written: %s; check the disk",

@@ -83,10 +83,12 @@ enum mr_err mr_range_write(struct mr_journal *journal, const struct mr_range *ra
                            uint64_t generation) MR_MUST_USE;
 void mr_range_written(struct mr_journal *journal); /* it was written */
 void mr_range_undo(struct mr_journal *journal);    /* it was not */
+void mr_ranges_forget(struct mr_journal *journal, const char *name, uint32_t lane); /* it is gone */
 
-/* The cursor is gone, or begins anew. */
-enum mr_err mr_ranges_forget(struct mr_journal *journal, const char *name,
-                             uint32_t lane) MR_MUST_USE;
+/* In front of each write of a cursor: what was undone or forgotten is not on the medium any more.
+ * FULL, IO: it may be.
+ */
+enum mr_err mr_ranges_settle(struct mr_journal *journal) MR_MUST_USE;
 
 /* ---- cursor.c ---- */
 

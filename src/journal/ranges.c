@@ -14,6 +14,8 @@
  *   (1) An entry in memory is on the medium, and so is the cursor's write that it belongs to;
  *       except between mr_range_write() and that write.
  *   (2) No two entries in memory have the same slot or number.
+ *   (3) An entry that is not in memory any more, because its cursor was not written or is
+ * forgotten, is not on the medium when a cursor is written again: its generation comes again then.
  */
 #include "journal/ranges.h"
 #include "journal/cursors_internal.h"
@@ -55,8 +57,10 @@ struct ranges {
     struct mr_file file;
     struct entry *entries[MR_RANGES_MAX]; /* by number */
     size_t count;
-    uint64_t number; /* the highest there was */
-    bool slots[MR_RANGES_MAX];
+    uint64_t number;           /* the highest there was */
+    bool slots[MR_RANGES_MAX]; /* in use, or void */
+    bool voids[MR_RANGES_MAX]; /* holds, or may hold, an entry whose cursor was never written */
+    size_t void_count;
 };
 
 /* ---- bytes ---- */
@@ -181,6 +185,39 @@ static enum mr_err slot_clear(struct ranges *ranges, uint32_t slot)
     static const uint8_t nothing[ENTRY_BYTES];
 
     return slot_write(ranges, slot, nothing);
+}
+
+/* What may stand there counts for nobody, and is gone before a cursor is written again. */
+static void slot_void(struct ranges *ranges, uint32_t slot)
+{
+    ranges->slots[slot] = true;
+    ranges->voids[slot] = true;
+    ranges->void_count += 1;
+}
+
+static enum mr_err voids_clear(struct ranges *ranges)
+{
+    enum mr_err err = MR_OK;
+
+    for (uint32_t i = 0; i < MR_RANGES_MAX && err == MR_OK; i++) {
+        err = ranges->voids[i] ? slot_clear(ranges, i) : MR_OK;
+    }
+    if (err == MR_OK && mr_file_sync(&ranges->file) != MR_OK) {
+        err = MR_ERR_IO;
+    }
+    for (uint32_t i = 0; i < MR_RANGES_MAX && err == MR_OK; i++) {
+        ranges->slots[i] = ranges->slots[i] && !ranges->voids[i];
+        ranges->voids[i] = false;
+    }
+    ranges->void_count = err == MR_OK ? 0 : ranges->void_count;
+    return err;
+}
+
+enum mr_err mr_ranges_settle(struct mr_journal *journal)
+{
+    struct ranges *ranges = journal->ranges;
+
+    return ranges == NULL || ranges->void_count == 0 ? MR_OK : voids_clear(ranges);
 }
 
 static const struct mr_cursor *cursor_of(const struct mr_journal *journal,
@@ -379,6 +416,8 @@ enum mr_err mr_range_write(struct mr_journal *journal, const struct mr_range *ra
     }
     if (err != MR_OK) {
         mr_free(entry);
+        slot_void(ranges, slot);
+        (void)!voids_clear(ranges); /* else before the next write of a cursor */
         return err;
     }
     list_add(ranges, entry);
@@ -388,13 +427,15 @@ enum mr_err mr_range_write(struct mr_journal *journal, const struct mr_range *ra
 void mr_range_written(struct mr_journal *journal)
 {
     struct ranges *ranges = journal->ranges;
-    uint64_t replaced =
-        ranges == NULL || ranges->count == 0 ? 0 : ranges->entries[ranges->count - 1]->replaces;
+    uint64_t replaced = ranges == NULL ? 0 : ranges->entries[ranges->count - 1]->replaces;
 
     for (size_t i = 0; replaced != 0 && i < ranges->count; i++) {
         if (ranges->entries[i]->range.number == replaced) {
-            (void)!slot_clear(ranges, ranges->entries[i]->slot); /* else the next start does it */
+            uint32_t slot = ranges->entries[i]->slot;
             list_remove(ranges, i);
+            if (slot_clear(ranges, slot) != MR_OK) {
+                slot_void(ranges, slot); /* the one that stands for it may go before it does */
+            }
             return;
         }
     }
@@ -404,24 +445,24 @@ void mr_range_undo(struct mr_journal *journal)
 {
     struct ranges *ranges = journal->ranges;
 
-    if (ranges != NULL && ranges->count != 0) {
-        (void)!slot_clear(ranges, ranges->entries[ranges->count - 1]->slot);
+    if (ranges != NULL) {
+        uint32_t slot = ranges->entries[ranges->count - 1]->slot;
         list_remove(ranges, ranges->count - 1);
+        slot_void(ranges, slot);
     }
 }
 
-enum mr_err mr_ranges_forget(struct mr_journal *journal, const char *name, uint32_t lane)
+void mr_ranges_forget(struct mr_journal *journal, const char *name, uint32_t lane)
 {
     struct ranges *ranges = journal->ranges;
-    enum mr_err err = MR_OK;
 
-    for (size_t i = ranges == NULL ? 0 : ranges->count; i > 0 && err == MR_OK; i--) {
+    for (size_t i = ranges == NULL ? 0 : ranges->count; i > 0; i--) {
         if (is_of(ranges->entries[i - 1], name, lane)) {
-            err = slot_clear(ranges, ranges->entries[i - 1]->slot);
+            uint32_t slot = ranges->entries[i - 1]->slot;
             list_remove(ranges, i - 1);
+            slot_void(ranges, slot);
         }
     }
-    return err;
 }
 
 void mr_ranges_list(struct mr_journal *journal,
