@@ -152,25 +152,35 @@ static bool is_ahead(const struct mr_journal *journal, const struct mr_drop *dro
     return ahead;
 }
 
-/* A slot to write to: a free one, or that of the oldest range that its bridge has passed, and
- * whose records its books have counted.  NULL: there is none.
- */
-static struct drop_slot *slot_free(const struct mr_journal *journal)
+/* The oldest range that its bridge has passed, and whose records its books have counted. */
+static struct drop_slot *slot_passed(const struct mr_journal *journal)
 {
     struct drops *drops = journal->drops;
     struct drop_slot *oldest = NULL;
 
     for (size_t i = 0; i < MR_DROPS_MAX; i++) {
         struct drop_slot *slot = &drops->slots[i];
-        if (slot->number == 0) {
-            return slot;
-        }
         if (!slot->replaced && (oldest == NULL || slot->number < oldest->number) &&
             !is_ahead(journal, &slot->drop)) {
             oldest = slot;
         }
     }
     return oldest;
+}
+
+/* A slot to write to; NULL: there is none.  A free one is looked for first: to ask each range who
+ * has passed it is a walk over the cursors each time.
+ */
+static struct drop_slot *slot_free(const struct mr_journal *journal)
+{
+    struct drops *drops = journal->drops;
+
+    for (size_t i = 0; i < MR_DROPS_MAX; i++) {
+        if (drops->slots[i].number == 0) {
+            return &drops->slots[i];
+        }
+    }
+    return slot_passed(journal);
 }
 
 /* Not synced yet. */
