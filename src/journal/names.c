@@ -213,6 +213,7 @@ enum mr_err mr_names_learn(struct mr_names *names, const uint8_t *batch)
 {
     struct mr_batch_header header;
     struct mr_take take;
+    enum mr_err err = MR_OK;
 
     mr_batch_header_read(batch, &header);
     take = mr_take_from(
@@ -221,16 +222,18 @@ enum mr_err mr_names_learn(struct mr_names *names, const uint8_t *batch)
         const uint8_t *record_at = take.at;
         struct mr_span content = mr_take_bytes(&take, mr_take_varint(&take));
 
-        if (take.failed || content.len < 2) {
+        if (take.failed) {
             return MR_ERR_CORRUPT;
         }
-        if (content.at[0] != MR_RECORD_EVENT || (content.at[1] >> 4 & 3) != MR_NAMING_DEFINE) {
+        if (content.len < 2 || content.at[0] != MR_RECORD_EVENT ||
+            (content.at[1] >> 4 & 3) != MR_NAMING_DEFINE) {
             continue;
         }
         struct mr_take one = {.at = record_at, .end = take.at};
         struct mr_record_raw raw;
         if (mr_record_get(&one, 0, &raw) != MR_OK) {
-            return MR_ERR_CORRUPT;
+            err = MR_ERR_CORRUPT; /* what is behind it is learned all the same */
+            continue;
         }
         struct known_name *entry = names_entry(names, raw.name_id);
         if (!entry->known) {
@@ -240,7 +243,7 @@ enum mr_err mr_names_learn(struct mr_names *names, const uint8_t *batch)
             entry->known = true;
         }
     }
-    return MR_OK;
+    return err;
 }
 
 const struct known_name *mr_names_find(const struct mr_names *names, uint32_t id)

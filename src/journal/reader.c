@@ -520,17 +520,18 @@ static void found_run(const struct mr_reader *reader, const struct found *found,
 static enum mr_err reader_learn(struct mr_reader *reader, const struct found *found)
 {
     const uint8_t *at = found->at;
+    enum mr_err err = MR_OK;
 
     while (at < found->at + found->len) {
         struct mr_batch_header header;
 
         mr_batch_header_read(at, &header);
         if (mr_names_learn(reader->names, at) != MR_OK) {
-            return MR_ERR_CORRUPT;
+            err = MR_ERR_CORRUPT;
         }
         at += mr_batch_next_pos(header.byte_length, 0);
     }
-    return MR_OK;
+    return err;
 }
 
 /* Hand out what was found, or what of it is whole. */
@@ -710,8 +711,9 @@ static inline bool view_next(const struct mr_view *view, struct mr_view_at *at,
         if (MR_UNLIKELY(mr_record_get(&at->records, at->time_base_us, &out->raw) != MR_OK)) {
             mr_log(MR_LOG_ERROR, "journal", "record %llu of lane %u does not parse; please report",
                    (unsigned long long)seq, view->lane);
-            view_lose(view, at, seq, at->left);
-            at->records.at = at->records.end;
+            /* How long it is may be known, and then the next one is too. */
+            view_lose(view, at, seq, at->records.failed ? at->left : 0);
+            at->records.at = at->records.failed ? at->records.end : at->records.at;
             continue;
         }
         if (seq >= pin->seq_from && seq <= pin->seq_to) {
@@ -769,6 +771,7 @@ bool mr_view_record(const struct mr_view *view, struct mr_view_at *at, struct mr
             if (view_event_fill(view, out)) {
                 return true;
             }
+            view_lose(view, at, out->seq, 0);
         } else if (out->raw.type != MR_RECORD_GAP) {
             out->type = out->raw.type;
             out->received_us = out->raw.received_us;

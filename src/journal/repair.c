@@ -173,7 +173,8 @@ static void batch_cut(struct segment_repair *r, const struct mr_batch_header *he
         const uint8_t *from = records.at;
         bool parsed = mr_record_get(&records, header->time_base_us, &record) == MR_OK;
         bool whole = parsed && record_is_whole(r, &record);
-        uint32_t count = parsed ? 1 : header->record_count - index;
+        /* How long it is may be known, and then the next one is too. */
+        uint32_t count = records.failed ? header->record_count - index : 1;
 
         if (run.count > 0 && (whole != run.whole || parsed != run.parsed)) {
             run_end(r, header, &run);
