@@ -20,6 +20,8 @@
  */
 #include "journal/cursors_internal.h"
 
+#include "os/clock.h"
+
 enum { REWRITE_BYTES = 1 << 20 };
 
 struct recover {
@@ -273,6 +275,12 @@ static enum mr_err recover_segment(struct recover *r, struct segment *segment, b
     return err;
 }
 
+/* When it was begun.  A damaged header does not say: not before now, so that `keep` is not over. */
+static int64_t begun_us(const struct segment *segment)
+{
+    return segment->damaged ? mr_clock_wall_us() : segment->header.created_us;
+}
+
 /* Read one file's header into a new segment at the end of the list. */
 static enum mr_err recover_header(struct recover *r, const char *path)
 {
@@ -305,12 +313,13 @@ static enum mr_err recover_header(struct recover *r, const char *path)
     segment->damaged = err == MR_ERR_CORRUPT || segment->header.seq_first != seq;
     segment->header.seq_first = seq;
     segment->on_disk = true;
+    segment->closed_us = begun_us(segment); /* at the earliest */
     if (lane->newest == NULL) {
         lane->oldest = segment;
     } else {
         lane->newest->next = segment;
         lane->newest->seq_end = seq;
-        lane->newest->closed_us = segment->header.created_us;
+        lane->newest->closed_us = begun_us(segment);
     }
     lane->newest = segment;
     r->found->segments += 1;

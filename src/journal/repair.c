@@ -20,6 +20,7 @@
 
 #include "base/text.h"
 #include "journal/journal_internal.h"
+#include "os/clock.h"
 
 enum { COPY_BYTES = 1 << 20, ASIDE_TRIES = 1000, GAP_BYTES_MAX = MR_BATCH_HEADER_BYTES + 24 };
 
@@ -281,18 +282,22 @@ static enum mr_err segment_walk(struct segment_repair *r)
     }
 }
 
-/* Salt and epoch of the first batch that agrees with itself, in a file whose header is damaged. */
-static bool header_guess(struct segment_repair *r, struct mr_file *file, uint64_t file_bytes)
+/* Salt and epoch of the first batch that agrees with itself, in a file whose header is damaged;
+ * *guessed: there is one.  What cannot be read now may hold one, so that ends the repair.
+ */
+static enum mr_err header_guess(struct segment_repair *r, struct mr_file *file, uint64_t file_bytes,
+                                bool *guessed)
 {
     uint8_t *bytes = mr_alloc((size_t)file_bytes);
     struct mr_batch_header batch;
     bool found = false;
     size_t got = 0;
 
-    r->header.segment_bytes = (uint32_t)file_bytes;
-    if (mr_file_read(file, bytes, (size_t)file_bytes, 0, &got) != MR_OK) {
-        got = 0;
+    /* One that was cut held what segments of this journal hold. */
+    if (r->header.segment_bytes < file_bytes) {
+        r->header.segment_bytes = (uint32_t)file_bytes;
     }
+    enum mr_err err = mr_file_read(file, bytes, (size_t)file_bytes, 0, &got);
     for (uint64_t pos = MR_SEGMENT_HEADER_BYTES; !found && pos + MR_BATCH_HEADER_BYTES <= got;
          pos += MR_BATCH_ALIGN) {
         if (mr_get_u32(bytes + pos) == MR_BATCH_MAGIC) {
@@ -304,9 +309,10 @@ static bool header_guess(struct segment_repair *r, struct mr_file *file, uint64_
                     batch.seq_first >= r->header.seq_first;
         }
     }
-    r->header.created_us = found ? batch.time_base_us : 0;
+    r->header.created_us = found ? batch.time_base_us : mr_clock_wall_us();
     mr_free(bytes);
-    return found;
+    *guessed = found;
+    return err;
 }
 
 /* Open what stands under the name of `seq_first`, with the header it has or had. */
@@ -327,8 +333,11 @@ static enum mr_err segment_open(struct segment_repair *r, const struct mr_journa
     mr_scan_close(r->scan);
     r->scan = NULL;
     r->damaged = true;
-    r->header = (struct mr_segment_header){
-        .journal_id = journal->id, .seq_first = seq_first, .epoch = journal->epoch, .lane = lane};
+    r->header = (struct mr_segment_header){.journal_id = journal->id,
+                                           .seq_first = seq_first,
+                                           .epoch = journal->epoch,
+                                           .segment_bytes = journal->segment_bytes,
+                                           .lane = lane};
     struct mr_file file;
     uint64_t file_bytes = 0;
     err = mr_file_open(&file, r->path, MR_FILE_READ, r->why);
@@ -336,9 +345,14 @@ static enum mr_err segment_open(struct segment_repair *r, const struct mr_journa
         return err;
     }
     err = mr_file_size(&file, &file_bytes);
-    bool guessed = err == MR_OK && header_guess(r, &file, file_bytes);
+    bool guessed = false;
+    err = err == MR_OK ? header_guess(r, &file, file_bytes, &guessed) : err;
     mr_file_close(&file);
-    return guessed ? mr_scan_open_known(&r->scan, r->path, &r->header, r->why) : err;
+    if (err != MR_OK) {
+        return mr_error_set(r->why, MR_ERR_IO, "%s: cannot be read: %s", r->path,
+                            mr_file_last_cause());
+    }
+    return guessed ? mr_scan_open_known(&r->scan, r->path, &r->header, r->why) : MR_OK;
 }
 
 /* ---- files ---- */
