@@ -160,7 +160,9 @@ static enum mr_err folder_take(struct mr_journal *journal, struct mr_error *why)
     enum mr_err err;
 
     if (strlen(journal->folder.text) > PATH_BYTES - 64) {
-        return mr_error_set(why, MR_ERR_CONFIG, "%s: this path is too long", journal->folder.text);
+        return mr_error_set(why, MR_ERR_CONFIG,
+                            "%s: the path of its folder is too long, use at most %d bytes: %s",
+                            journal->name, PATH_BYTES - 64, journal->folder.text);
     }
     if (journal->read_only) {
         return MR_OK;
@@ -334,6 +336,7 @@ enum mr_err mr_journal_close(struct mr_journal *journal)
         mr_file_close(&journal->lock);
     }
     mr_mutex_fini(&journal->cursor_mutex);
+    mr_mutex_fini(&journal->watch_mutex);
     mr_meta_close(journal);
     mr_free(journal->lanes);
     mr_free(journal);
