@@ -151,14 +151,20 @@ struct looking {
     struct vector *found;
 };
 
+/* False: a row that is none; what it said must not be taken for nothing. */
 static bool look(void *arg, struct mr_span key, struct mr_span value)
 {
     struct looking *looking = arg;
     struct vector vector;
     struct mr_span lanes;
 
-    if (row_vector_get(key, value, &vector, &lanes) &&
-        memcmp(&vector.journal, looking->journal, sizeof(vector.journal)) == 0) {
+    if (row_is_steps(key)) {
+        return true;
+    }
+    if (!row_vector_get(key, value, &vector, &lanes)) {
+        return false;
+    }
+    if (memcmp(&vector.journal, looking->journal, sizeof(vector.journal)) == 0) {
         *looking->found = vector;
     }
     return true;

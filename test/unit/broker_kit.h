@@ -164,13 +164,11 @@ static inline void kit_journal(struct kit *kit)
     kit->lane = mr_journal_lane(kit->journal, 0);
 }
 
-/* Journal and broker on what lies in kit->folder; not started. */
-static inline void kit_ready(struct kit *kit)
+/* The broker on kit->journal; not started.  Results as mr_broker_open(). */
+static inline enum mr_err kit_broker(struct kit *kit, struct mr_error *why)
 {
     const struct kit_options *options = &kit->options;
-    struct mr_error why = {.text = ""};
 
-    kit_journal(kit);
     kit_bridge(kit);
     kit->listener = (struct mr_listener_conf){
         .name = "test",
@@ -203,7 +201,16 @@ static inline void kit_ready(struct kit *kit)
         kit->excluded[0] = options->exclude;
         run.journal_exclude = (struct mr_list){.items = kit->excluded, .count = 1};
     }
-    if (mr_broker_open(&kit->broker, &run, &why) != MR_OK) {
+    return mr_broker_open(&kit->broker, &run, why);
+}
+
+/* Journal and broker on what lies in kit->folder; not started. */
+static inline void kit_ready(struct kit *kit)
+{
+    struct mr_error why = {.text = ""};
+
+    kit_journal(kit);
+    if (kit_broker(kit, &why) != MR_OK) {
         kit_fail("broker", &why);
     }
 }
