@@ -419,6 +419,9 @@ void foreign_restored(struct mr_shard *shard)
         if (foreign->cursor != NULL && mr_cursor_get(foreign->cursor) > foreign->pos) {
             foreign->pos = mr_cursor_get(foreign->cursor);
         }
+        if (foreign->pos > lane_durable(shard, lane)) { /* an older copy of the journal */
+            foreign->pos = lane_durable(shard, lane);
+        }
         catch_up(shard, lane);
         shard->foreign_left |= foreign->reader != NULL; /* no room for all of it yet */
     }

@@ -312,7 +312,8 @@ static bool load_retained(void *arg, struct mr_span key, struct mr_span value)
 
 static bool load_all(struct loading *loading)
 {
-    struct mr_store *store = loading->shard->store;
+    struct mr_shard *shard = loading->shard;
+    struct mr_store *store = shard->store;
 
     if (!mr_store_each(store, MR_STORE_VECTOR, load_vector, loading)) {
         return false;
@@ -322,8 +323,11 @@ static bool load_all(struct loading *loading)
             MR_LOG_WARN, "sessions",
             "%s belongs to another journal, of which nothing is left here; sessions and retained "
             "messages begin anew",
-            loading->shard->broker->run.sessions_path);
+            shard->broker->run.sessions_path);
         *loading->loaded = (struct rows_loaded){.seq = 0};
+        for (uint32_t i = 0; shard->foreign != NULL && i < shard->broker->shard_count; i++) {
+            shard->foreign[i].pos = 0;
+        }
         return mr_store_clear(store);
     }
     if (!mr_store_each(store, MR_STORE_MESSAGES, load_message, loading) ||
