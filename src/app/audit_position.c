@@ -1,7 +1,8 @@
 /* audit_position.c - see audit_position.h.
  *
  * Where partitions were added to the topic, an older record of the same key may lie in another
- * one: in each the last one counts, and of several partitions the latest by Kafka's time.
+ * one: in each the last one counts, and of several partitions that with the highest number; by
+ * Kafka's time where an older version wrote them, without one.
  */
 #include "app/audit_position.h"
 
@@ -15,8 +16,9 @@ struct position {
     char key[256];
     bool is;
     uint64_t seq;
-    int64_t at_ms;  /* when it was written */
-    uint32_t place; /* and where */
+    uint64_t number; /* rises with each */
+    int64_t at_ms;   /* when it was written */
+    uint32_t place;  /* and where */
 };
 
 static bool wants(void *arg, const char *topic)
@@ -26,28 +28,43 @@ static bool wants(void *arg, const char *topic)
     return strcmp(topic, position->topic) == 0;
 }
 
+/* The number behind `name`; false: there is none. */
+static bool number_of(struct mr_span value, const char *name, uint64_t *out)
+{
+    size_t len = strlen(name);
+    const uint8_t *at = value.len == 0 ? NULL : memmem(value.at, value.len, name, len);
+
+    *out = 0;
+    if (at == NULL) {
+        return false;
+    }
+    for (at += len; at < value.at + value.len && *at >= '0' && *at <= '9'; at++) {
+        *out = *out * 10 + (uint64_t)(*at - '0');
+    }
+    return true;
+}
+
 static void took(void *arg, const struct mr_kafka_read *read)
 {
-    static const char name[] = "\"seq\":";
     struct position *position = arg;
+    uint64_t seq;
+    uint64_t number;
 
     if (!mr_span_is(read->key, position->key)) {
         return;
     }
-    if (read->place != position->place && read->time_ms < position->at_ms) {
+    bool is = number_of(read->value, "\"seq\":", &seq);
+    (void)number_of(read->value, "\"n\":", &number);
+    bool by_number = is && position->is && number != position->number;
+    if (read->place != position->place &&
+        (by_number ? number < position->number : read->time_ms < position->at_ms)) {
         return;
     }
     position->at_ms = read->time_ms;
     position->place = read->place;
-    const uint8_t *at = read->value.len == 0
-                            ? NULL
-                            : memmem(read->value.at, read->value.len, name, sizeof(name) - 1);
-    position->is = at != NULL;
-    position->seq = 0;
-    for (at += at == NULL ? 0 : sizeof(name) - 1;
-         at != NULL && at < read->value.at + read->value.len && *at >= '0' && *at <= '9'; at++) {
-        position->seq = position->seq * 10 + (uint64_t)(*at - '0');
-    }
+    position->is = is;
+    position->seq = seq;
+    position->number = number;
 }
 
 static uint64_t newest_of(const struct mr_audit *after, const struct mr_ledger_row *row)

@@ -277,6 +277,7 @@ void mr_sink_reach(struct mr_sink_port *port, struct mr_reach *out)
 
     *out = (struct mr_reach){
         .seq = b->seq_cursor,
+        .cursor = b->seq_cursor,
         .epoch = b->epoch,
         .more = !paused && !b->caught_up && b->seq_done < mr_lane_durable(b->lane),
         .failing = atomic_load(&b->failing),

@@ -221,9 +221,10 @@ void mr_sink_stands(struct mr_sink_port *port, uint64_t seq);
 struct mr_reach {
     uint64_t seq;
     uint32_t epoch;
-    bool more;    /* there is a backlog: a longer transaction is worth it */
-    bool hurry;   /* nothing more comes before something is settled */
-    bool failing; /* something was not accepted: give everything back */
+    bool more;       /* there is a backlog: a longer transaction is worth it */
+    bool hurry;      /* nothing more comes before something is settled */
+    bool failing;    /* something was not accepted: give everything back */
+    uint64_t cursor; /* everything up to here is settled */
 };
 void mr_sink_reach(struct mr_sink_port *port, struct mr_reach *out);
 

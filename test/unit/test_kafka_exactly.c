@@ -361,15 +361,101 @@ static void test_a_commit_that_did_not_hold(void)
     world_close(&w);
 }
 
+/* ---- partitions were added to the topic of positions ---- */
+
+static unsigned lines_again;
+
+static void on_line(const char *line, size_t len)
+{
+    static const char again[] = "looking once more";
+
+    lines_again += memmem(line, len, again, sizeof(again) - 1) != NULL;
+    count_lines(line, len);
+}
+
+/* Two runs; what their last positions were. */
+static void two_runs(struct world *w, struct positions *first, struct positions *second)
+{
+    struct positions positions;
+
+    exactly_open(w);
+    positions_open(&positions, w);
+    for (int run = 0; run < 2; run++) {
+        world_start(w);
+        append_some(w, 300);
+        wait_settled(w);
+        positions_await(&positions, w->appended);
+        *(run == 0 ? first : second) = positions;
+        world_stop(w);
+    }
+    positions_close(&positions);
+}
+
+/* `p` as it was written when there were so many partitions, into another one, long ago by the clock
+ * of then.
+ */
+static void positions_rewrite(struct positions *p, const struct world *w, int partitions, int step)
+{
+    char *of = strstr(p->value, "\"of\":");
+    rd_kafka_t *rk = client(w, RD_KAFKA_PRODUCER);
+
+    if (of != NULL) {
+        of[5] = (char)('0' + partitions);
+    }
+    int32_t partition = (p->partition + step) % MOCK_PARTITIONS;
+    mr_assert(rd_kafka_producev(
+                  rk, RD_KAFKA_V_TOPIC(w->kafka.positions_topic), RD_KAFKA_V_PARTITION(partition),
+                  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(p->key, strlen(p->key)),
+                  RD_KAFKA_V_VALUE(p->value, strlen(p->value)),
+                  RD_KAFKA_V_TIMESTAMP(1000000000000 - step), RD_KAFKA_V_END) == 0);
+    mr_assert(rd_kafka_flush(rk, WAIT_S * 1000) == 0);
+    rd_kafka_destroy(rk);
+}
+
+/* Twice: the key's own partition has an older record again, and the clock was set back. */
+static void test_partitions_were_added_twice(void)
+{
+    struct positions first;
+    struct positions second;
+    struct world w;
+
+    two_runs(&w, &first, &second);
+    positions_rewrite(&first, &w, 2, 0);
+    positions_rewrite(&second, &w, 3, 1);
+    world_start(&w);
+    append_some(&w, 300);
+    wait_settled(&w);
+    mr_assert(lines_again == 0 && check_all(&w, false) == 0);
+    world_close(&w);
+}
+
+/* A position that is behind the cursor is believed when it was found a second time. */
+static void test_looks_again_for_a_position_behind_the_cursor(void)
+{
+    struct positions first;
+    struct positions second;
+    struct world w;
+
+    two_runs(&w, &first, &second);
+    positions_put(&first, &w);
+    world_start(&w);
+    append_some(&w, 300);
+    wait_settled(&w);
+    mr_assert(lines_again == 1 && check_all(&w, false) == 300);
+    world_close(&w);
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IONBF, 0);
-    mr_log_set_writer(count_lines);
+    mr_log_set_writer(on_line);
     test_the_beginning_may_fail();
     test_says_why_it_cannot_begin();
     test_says_that_the_position_cannot_be_read();
     test_reads_of_the_leader();
     test_goes_on_at_the_position();
+    test_partitions_were_added_twice();
+    test_looks_again_for_a_position_behind_the_cursor();
     test_an_answer_that_takes_long();
     test_a_commit_that_did_not_hold();
     test_every_step_may_fail();

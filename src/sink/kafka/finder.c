@@ -1,7 +1,7 @@
 /* finder.c - exactly once: the position record, read back from its compacted topic.
  *
  *     key    <journal id>/<bridge>/<lane>
- *     value  {"v":1,"seq":4711,"epoch":1,"by":"9f2c…","gateway":"plant-7"}
+ *     value  {"v":1,"seq":4711,"epoch":1,"n":815,"of":16,"by":"9f2c…","gateway":"plant-7"}
  *
  * DESIGN
  *
@@ -12,9 +12,12 @@
  * waited for; it ends within its own timeout.
  *
  * Newest first: our record is mostly among the last few thousand, so the tail is read, and
- * the whole partition only if it is not there.  If it is not in the key's own, all other
- * partitions are read: somebody may have added some since it was written.  Where that happened
- * more than once, several of them have one of ours, and the latest by Kafka's time counts.
+ * the whole partition only if it is not there.  Somebody may have added partitions since it was
+ * written, so each says how many there were (`of`).  If the one in the key's own partition was
+ * written when there were others, or there is none, all partitions are read: several may have one
+ * of ours.  Each has a number (`n`) one higher than that before it, and the highest counts, however
+ * the clock went.  Those of older versions have no numbers: of them the latest by Kafka's time
+ * counts, and any with a number is later.
  *
  * librdkafka's simple consumer needs no group, hence no permission for one.
  *
@@ -67,8 +70,9 @@ struct finder {
 void mr_finder_put(const struct kafka *k, uint64_t seq, uint32_t epoch, struct mr_text *out)
 {
     mr_text_fmt(out,
-                "{\"v\":%d,\"seq\":%" PRIu64 ",\"epoch\":%" PRIu32 ",\"by\":\"%s\",\"gateway\":",
-                POSITION_VERSION, seq, epoch, k->tx.by);
+                "{\"v\":%d,\"seq\":%" PRIu64 ",\"epoch\":%" PRIu32 ",\"n\":%" PRIu64
+                ",\"of\":%d,\"by\":\"%s\",\"gateway\":",
+                POSITION_VERSION, seq, epoch, k->tx.number, k->tx.positions.partitions, k->tx.by);
     mr_json_add_string(out, mr_span_of(mr_sink_gateway_name(k->port)));
     mr_text_add(out, "}");
 }
@@ -95,6 +99,7 @@ static bool take(struct finder *finder, struct mr_span value)
     struct found *found = &finder->last;
     uint64_t version = 0;
     uint64_t epoch = 0;
+    uint64_t partitions = 0;
     struct mr_span by = after(value, "\"by\":\"", "\"");
     struct mr_span gateway = after(value, "\"gateway\":\"", "\"");
 
@@ -110,7 +115,13 @@ static bool take(struct finder *finder, struct mr_span value)
                  version, POSITION_VERSION);
         return false;
     }
+    if (mr_parse_u64(after(value, "\"n\":", ",}"), UINT64_MAX, &found->number) != MR_OK ||
+        mr_parse_u64(after(value, "\"of\":", ",}"), INT32_MAX, &partitions) != MR_OK) {
+        found->number = 0;
+        partitions = 0;
+    }
     found->is = true;
+    found->partitions = (int32_t)partitions;
     found->epoch = (uint32_t)epoch;
     snprintf(found->by, sizeof(found->by), "%.*s", (int)by.len, (const char *)by.at);
     snprintf(found->gateway, sizeof(found->gateway), "%.*s", (int)gateway.len,
@@ -215,9 +226,17 @@ static bool partition_begin(struct finder *finder, int32_t partition, bool whole
     return true;
 }
 
+static bool is_newer(const struct finder *finder)
+{
+    if (finder->last.is && finder->found.is && finder->last.number != finder->found.number) {
+        return finder->last.number > finder->found.number;
+    }
+    return finder->last_ms >= finder->found_ms;
+}
+
 static void partition_keep(struct finder *finder)
 {
-    if (finder->here && (!finder->anywhere || finder->last_ms >= finder->found_ms)) {
+    if (finder->here && (!finder->anywhere || is_newer(finder))) {
         finder->anywhere = true;
         finder->found = finder->last;
         finder->found_ms = finder->last_ms;
@@ -230,10 +249,11 @@ static bool partition_next(struct finder *finder)
     int32_t next = finder->others ? finder->partition + 1 : 0;
 
     partition_keep(finder);
-    if (finder->anywhere && !finder->others) {
+    if (finder->anywhere && !finder->others &&
+        (!finder->found.is || finder->found.partitions == finder->partitions)) {
         return false; /* whoever wrote elsewhere knew fewer partitions, hence was earlier */
     }
-    if (!finder->whole) {
+    if (!finder->whole && !finder->anywhere) {
         return partition_begin(finder, finder->partition, true);
     }
     finder->others = true;

@@ -91,6 +91,8 @@ struct found {
     bool is; /* there is one */
     uint64_t seq;
     uint32_t epoch;
+    uint64_t number;    /* rises with each; 0: an older version wrote it */
+    int32_t partitions; /* that the topic had then, as its writer knew; 0: not known */
     char by[TX_BY_CHARS + 1];
     char gateway[64];
 };
@@ -111,6 +113,7 @@ struct tx {
     uint64_t bytes;    /* of their values */
     uint64_t room;     /* how many of those Kafka takes in time, by what it took last */
     uint64_t position; /* that Kafka has */
+    uint64_t number;   /* of the last position record that was read or written */
     uint64_t pending;  /* that the commit on its way brings */
     bool flushed;
     bool in_doubt; /* the commit may have been sent: only Kafka knows */
@@ -122,6 +125,7 @@ struct tx {
     uint32_t failures;   /* since the last commit with records */
     int64_t again_at_ns; /* CLOSED, FENCED: when to go on */
     int64_t fenced_ns;
+    bool looked_again; /* for a position that is behind the cursor */
     int64_t opened_ns;
     int64_t commit_ns;
     int64_t behind_ns; /* since when the position could be moved without records; 0: not */

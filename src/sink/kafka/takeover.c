@@ -17,6 +17,10 @@
  * the two apart, the position record does: every producer writes one when it begins.  If
  * the last one is by somebody else, a second gateway has our journal id: we stop, because
  * fencing it in turn would go on for ever.  If it is still ours after a while, nobody is there.
+ *
+ * A position behind the cursor may be an old one: a broker that has not heard yet that partitions
+ * were added to the topic names the wrong one as the key's.  So it is looked once more, a little
+ * later and by a new consumer, before that is believed.
  */
 #include "sink/kafka/kafka_internal.h"
 
@@ -32,6 +36,7 @@ enum {
     AGAIN_MAX_MS = 5000,
     FENCED_WAIT_MS = 5000, /* a newer producer has written its position record by then */
     FENCED_LOOK_MS = 500,
+    LOOK_AGAIN_MS = 2000, /* all brokers know of new partitions by then */
     SLOW_S = 10,
 };
 
@@ -305,10 +310,52 @@ static void tx_found(struct kafka *k, const struct found *found)
     snprintf(where, sizeof(where), "position record in %.200s", k->conf->positions_topic);
     const struct mr_position position = {.seq = found->seq, .epoch = found->epoch, .where = where};
     tx->position = found->is ? found->seq : 0;
+    tx->number = found->is ? found->number : 0;
     mr_tx_settle(k, tx->in_doubt && found->is && found->seq >= tx->pending);
     tx->state = TX_FOUND;
     tx->place_wanted = false; /* what was said before this is out of date */
     mr_sink_found(k->port, found->is ? &position : NULL);
+}
+
+/* It is behind the cursor, and was not looked for again yet. */
+static bool tx_looks_again(struct kafka *k, const struct found *found, int64_t now_ns)
+{
+    struct tx *tx = &k->tx;
+    struct mr_reach reach;
+
+    mr_sink_reach(k->port, &reach);
+    if (tx->looked_again || !found->is || found->seq >= reach.cursor) {
+        return false;
+    }
+    mr_log(MR_LOG_INFO, "kafka",
+           "%s: lane %" PRIu32 ": the position found, %" PRIu64 ", is behind record %" PRIu64
+           ", which was confirmed; looking once more, in case partitions were added to %s",
+           mr_sink_bridge_name(k->port), mr_sink_lane(k->port), found->seq, reach.cursor,
+           k->conf->positions_topic);
+    tx->looked_again = true;
+    tx->again_at_ns = now_ns + LOOK_AGAIN_MS * NS_PER_MS;
+    mr_finder_end(k);
+    return true;
+}
+
+/* True: it is not time to look again yet. */
+static bool tx_find_waits(struct kafka *k, int64_t now_ns)
+{
+    struct mr_error why;
+
+    if (k->tx.finder != NULL) {
+        return false;
+    }
+    mr_sink_tick_at(k->port, k->tx.again_at_ns);
+    if (now_ns < k->tx.again_at_ns) {
+        return true;
+    }
+    if (mr_finder_begin(k, &why) != MR_OK) {
+        tx_blocked(k, why.text);
+        mr_kafka_fail(k);
+        return true;
+    }
+    return false;
 }
 
 static void tx_find_step(struct kafka *k, int64_t now_ns)
@@ -316,6 +363,9 @@ static void tx_find_step(struct kafka *k, int64_t now_ns)
     struct found found = {.is = false};
     struct mr_error why;
 
+    if (tx_find_waits(k, now_ns)) {
+        return;
+    }
     switch (mr_finder_step(k, &found, &why)) {
     case FIND_MORE:
         mr_sink_tick_at(k->port, now_ns);
@@ -327,6 +377,8 @@ static void tx_find_step(struct kafka *k, int64_t now_ns)
     case FIND_DONE:
         if (is_by_another(k, &found)) {
             tx_stop_fenced(k, &found);
+        } else if (tx_looks_again(k, &found, now_ns)) {
+            mr_sink_tick_at(k->port, k->tx.again_at_ns);
         } else {
             tx_found(k, &found);
         }

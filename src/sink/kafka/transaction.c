@@ -91,6 +91,7 @@ void mr_tx_opened(struct kafka *k)
     tx->state = TX_INIT;
     tx->fenced = false;
     tx->place_wanted = false;
+    tx->looked_again = false;
     tx->behind_ns = 0;
 }
 
@@ -118,6 +119,7 @@ static bool tx_put_position(struct kafka *k, uint64_t seq, uint32_t epoch)
     struct mr_text value = mr_text_over(text, sizeof(text));
     size_t key_len = strlen(k->tx.key);
 
+    k->tx.number += 1;
     mr_finder_put(k, seq, epoch, &value);
     if (topic->generation != k->generation) {
         topic->rkt = rd_kafka_topic_new(k->rk, topic->name, NULL);
