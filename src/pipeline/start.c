@@ -6,6 +6,8 @@
  */
 #include "pipeline/bridge_internal.h"
 
+#include "os/file.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -29,18 +31,18 @@ enum mr_err mr_start_parse(const char *text, struct start *out, struct mr_error 
     return MR_OK;
 }
 
-/* The first event at or behind `seq`: its receive time.  False: there is none. */
-static bool time_at(const struct start_at *where, uint64_t seq, int64_t *out_us)
+/* The first event at or behind `seq` that can be read: its receive time.  AGAIN: there is none. */
+static enum mr_err time_at(const struct start_at *where, uint64_t seq, int64_t *out_us,
+                           struct mr_error *why)
 {
     struct mr_reader *reader;
     struct mr_reader_options options = {.pins_max = 1};
-    struct mr_error why;
     struct mr_view view;
     bool found = false;
-    enum mr_err err;
+    enum mr_err err = mr_reader_open(&reader, where->journal, where->lane, seq, &options, why);
 
-    if (mr_reader_open(&reader, where->journal, where->lane, seq, &options, &why) != MR_OK) {
-        return false;
+    if (err != MR_OK) {
+        return err;
     }
     while (!found && ((err = mr_reader_next(reader, &view)) == MR_OK || err == MR_ERR_CORRUPT)) {
         if (err == MR_ERR_CORRUPT) {
@@ -55,11 +57,20 @@ static bool time_at(const struct start_at *where, uint64_t seq, int64_t *out_us)
         mr_view_unpin(&view);
     }
     mr_reader_close(reader);
-    return found;
+    if (found || err == MR_ERR_AGAIN) {
+        return found ? MR_OK : MR_ERR_AGAIN;
+    }
+    return mr_error_set(why, err,
+                        "bridge '%s': where `start` is cannot be found: record %" PRIu64
+                        " of lane %" PRIu32 " cannot be read: %s; check the disk and try again",
+                        where->name, seq, where->lane, mr_file_last_cause());
 }
 
-/* The cursor of a bridge that begins at the first event received at `time_us` or later. */
-static uint64_t seq_before(const struct start_at *where, int64_t time_us)
+/* The cursor of a bridge that begins at the first event received at `time_us` or later.  What
+ * cannot be read just now is no reason to begin anywhere else.
+ */
+static enum mr_err seq_before(const struct start_at *where, int64_t time_us, uint64_t *out,
+                              struct mr_error *why)
 {
     struct mr_lane_stats stats;
 
@@ -69,13 +80,18 @@ static uint64_t seq_before(const struct start_at *where, int64_t time_us)
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
         int64_t there_us = 0;
-        if (time_at(where, middle, &there_us) && there_us < time_us) {
+        enum mr_err err = time_at(where, middle, &there_us, why);
+        if (err != MR_OK && err != MR_ERR_AGAIN) {
+            return err;
+        }
+        if (err == MR_OK && there_us < time_us) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    return low - 1;
+    *out = low - 1;
+    return MR_OK;
 }
 
 struct finding {
@@ -98,7 +114,11 @@ static enum mr_err open_at_time(const struct start_at *where, int64_t time_us,
     struct finding finding = {.where = where};
 
     mr_cursor_list(where->journal, on_cursor, &finding);
-    uint64_t seq = finding.found ? 0 : seq_before(where, time_us);
+    uint64_t seq = 0;
+    enum mr_err err = finding.found ? MR_OK : seq_before(where, time_us, &seq, why);
+    if (err != MR_OK) {
+        return err;
+    }
     return mr_cursor_open_behind(where->journal, where->name, where->lane, seq, out, is_new, why);
 }
 

@@ -98,7 +98,8 @@ static struct mr_bridge_options_run run_options(struct mr_journal *journal,
     };
 }
 
-static struct mr_bridge *bridge_make(struct mr_journal *journal, const struct scripted_conf *conf)
+static inline struct mr_bridge *bridge_make(struct mr_journal *journal,
+                                            const struct scripted_conf *conf)
 {
     struct mr_bridge *bridge = NULL;
     struct mr_error why;
