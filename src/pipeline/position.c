@@ -127,7 +127,8 @@ static void say_none(struct mr_bridge *b)
     bool lost = mr_cursor_rule(b->cursor) == MR_CURSOR_FOLLOWS;
 
     mr_log(lost ? MR_LOG_WARN : MR_LOG_INFO, "bridge",
-           lost ? "%s: the target has lost the position of lane %u (was it deleted there?); going "
+           lost ? "%s: the target has lost the position of lane %u (was it deleted there, or is it "
+                  "another one than before?); going "
                   "on behind record %" PRIu64 ", where the cursor of the journal is: what was "
                   "committed in the last moments before the end of the last run may come twice"
                 : "%s: the target has no position of lane %u yet; it begins behind record %" PRIu64,
@@ -156,7 +157,7 @@ static bool go_where_found(struct mr_bridge *b, int64_t now_ns)
     }
     mr_log(MR_LOG_WARN, "bridge",
            "%s: lane %u goes back from record %" PRIu64 " to %" PRIu64 ", where the target says it "
-           "is (%s): it has lost what it had confirmed",
+           "is (%s): it has lost what it had confirmed, or another one was delivered to meanwhile",
            b->name, b->options.lane, before, b->position.found_seq, b->position.where);
     if (seq > b->position.found_seq && b->main == NULL) {
         mr_log(MR_LOG_ERROR, "bridge",

@@ -35,6 +35,18 @@ static struct mr_journal *begin(void)
     return journal_make();
 }
 
+static bool said_another;
+
+static void on_line(const char *line, size_t len)
+{
+    static const char another[] = "another one was delivered to meanwhile";
+
+    said_another = said_another || memmem(line, len, another, sizeof(another) - 1) != NULL;
+    if (getenv("MR_TEST_LOG") != NULL) {
+        (void)fwrite(line, 1, len, stderr);
+    }
+}
+
 static int64_t now_ns;       /* the bridge's time */
 static bool believes = true; /* the cursor never passes the position */
 
@@ -283,6 +295,40 @@ static void test_goes_on_at_the_cursor_when_the_position_is_gone(void)
     journal_remove(journal);
 }
 
+/* Another target for a while, then the first one again: each has all from where it was. */
+static void test_two_targets_in_turn(void)
+{
+    static uint8_t copies_of_first[EVENTS * 2 + 1];
+    struct mr_journal *journal = begin();
+
+    journal_keep_us = (uint64_t)3600 * 1000000;
+    append_all(mr_journal_lane(journal, 0), 1, 300);
+    struct mr_bridge *bridge = bridge_make(journal, &conf);
+    (void)run(bridge, 300, 0);
+    end(bridge);
+    const struct vaulted first = vaulted[0];
+    memcpy(copies_of_first, copies, sizeof(copies));
+    vault_forget();
+    append_all(mr_journal_lane(journal, 0), 301, 600);
+    bridge = bridge_make(journal, &conf);
+    deliver_from(bridge, 600);
+    end(bridge);
+    check_copies(1, 300, 0);
+    check_copies(301, 600, 1);
+    vault_forget();
+    vaulted[0] = first;
+    memcpy(copies, copies_of_first, sizeof(copies));
+    append_all(mr_journal_lane(journal, 0), 601, 700);
+    said_another = false;
+    bridge = bridge_make(journal, &conf);
+    deliver_from(bridge, 700);
+    end(bridge);
+    mr_assert(said_another);
+    check_copies(1, 700, 1);
+    journal_keep_us = 0;
+    journal_remove(journal);
+}
+
 /* Delivered at least once in between: the old position does not count. */
 static void test_does_not_believe_a_position_it_has_left_behind(void)
 {
@@ -366,7 +412,8 @@ int main(int argc, char **argv)
 
     printf("seed %llu\n", (unsigned long long)seed);
     fflush(stdout);
-    mr_log_set_level(getenv("MR_TEST_LOG") != NULL ? MR_LOG_DEBUG : MR_LOG_ERROR);
+    mr_log_set_level(getenv("MR_TEST_LOG") != NULL ? MR_LOG_DEBUG : MR_LOG_WARN);
+    mr_log_set_writer(on_line);
     mr_assert(mr_wake_open(&owner, &why) == MR_OK);
     now_ns = mr_clock_mono_ns();
     vault_make();
@@ -378,6 +425,7 @@ int main(int argc, char **argv)
     test_stops_when_the_position_is_beyond_the_journal();
     test_goes_back_to_an_older_position();
     test_goes_on_at_the_cursor_when_the_position_is_gone();
+    test_two_targets_in_turn();
     test_does_not_believe_a_position_it_has_left_behind();
     test_does_not_believe_a_position_of_an_earlier_life();
     test_a_seek_tells_the_target();
