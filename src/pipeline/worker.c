@@ -188,17 +188,27 @@ static void worker_drained(struct mr_bridge *b, int64_t now_ns)
 
 /* ---- flowing ---- */
 
-/* Up to `seq_last` nothing can be read back. */
+/* How many records up to `seq_last` were given up, of those that no span covers yet. */
+static uint64_t dropped_to(const struct mr_bridge *b, uint64_t seq_last)
+{
+    return seq_last <= b->seq_done ? 0
+                                   : mr_drops_in(b->options.journal, mr_bridge_identity(b),
+                                                 b->options.lane, b->seq_done + 1, seq_last);
+}
+
+/* Up to `seq_last` nothing can be read back; what is in front of `seq_first` was given up, or is
+ * lost, too.
+ */
 static void worker_lose(struct mr_bridge *b, uint64_t seq_first, uint64_t seq_last)
 {
-    uint64_t first = seq_first > b->seq_done ? seq_first : b->seq_done + 1;
+    uint64_t dropped = dropped_to(b, seq_first - 1);
 
     mr_log(MR_LOG_ERROR, "bridge",
            "%s: records %" PRIu64 " to %" PRIu64 " of lane %u are lost (see the journal's "
            "message); going on behind them",
            b->name, seq_first, seq_last, b->options.lane);
     if (seq_last > b->seq_done) {
-        mr_flight_lose(b, seq_last, seq_last - first + 1, 0);
+        mr_flight_lose(b, seq_last, seq_last - b->seq_done - dropped, dropped);
     }
 }
 
@@ -207,8 +217,7 @@ static void worker_skip(struct mr_bridge *b, uint64_t seq_last)
 {
     uint64_t first = b->seq_done + 1;
     uint64_t count = seq_last - b->seq_done;
-    uint64_t dropped =
-        mr_drops_in(b->options.journal, mr_bridge_identity(b), b->options.lane, first, seq_last);
+    uint64_t dropped = dropped_to(b, seq_last);
 
     if (dropped < count) {
         mr_log(MR_LOG_ERROR, "bridge",

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "journal/books.h"
 #include "journal/drops.h"
+#include "journal/format.h"
 #include "pipeline_kit.h"
 
 #include <inttypes.h>
@@ -184,6 +185,46 @@ static void test_with_failures(void)
     target.full_percent = 0;
 }
 
+/* What is left of a segment that began like this cannot be read from its beginning on. */
+static void damage_oldest(struct mr_journal *journal)
+{
+    static const char junk[] = "this is no batch of records";
+    struct mr_lane_stats stats;
+    char path[512];
+
+    mr_lane_stats(mr_journal_lane(journal, 0), &stats);
+    snprintf(path, sizeof(path), "%s/lane-00/%020" PRIu64 ".seg", journal_path, stats.seq_oldest);
+    FILE *file = fopen(path, "r+b");
+    mr_assert(file != NULL && fseek(file, MR_SEGMENT_HEADER_BYTES, SEEK_SET) == 0);
+    mr_assert(fwrite(junk, 1, sizeof(junk), file) == sizeof(junk) && fclose(file) == 0);
+}
+
+/* What follows what was dropped is damaged: the one is dropped, the other lost, and each counted.
+ */
+static void test_damage_behind_what_was_dropped(void)
+{
+    folder_make();
+    memset(delivered, 0, sizeof(delivered));
+    memset(newest_of, 0, sizeof(newest_of));
+    struct mr_journal *journal = journal_small(NULL);
+    struct mr_bridge *bridge = ranked_bridge(journal);
+
+    target.hold = true;
+    append_all(mr_journal_lane(journal, 0), 1, 400);
+    turns(bridge, 50);
+    append_all(mr_journal_lane(journal, 0), 401, 5000); /* and nobody asks the bridge */
+    damage_oldest(journal);
+    target.hold = false;
+    run_to(bridge, 5000);
+    mr_books_list(journal, on_row, NULL);
+    mr_assert(row.seq == 5000 && mr_books_difference(&row.books, 5000) == 0);
+    mr_assert(row.books.columns[MR_COLUMN_LOST] != 0);
+    mr_assert(row.books.columns[MR_COLUMN_DROPPED] != 0);
+    mr_bridge_stop(bridge, 0);
+    mr_bridge_destroy(bridge);
+    journal_remove(journal);
+}
+
 int main(void)
 {
     struct mr_error why;
@@ -193,6 +234,7 @@ int main(void)
     test_in_flight_is_delivered();
     test_restart();
     test_with_failures();
+    test_damage_behind_what_was_dropped();
     mr_wake_close(&owner);
     return 0;
 }
