@@ -56,11 +56,12 @@ struct finder {
     int64_t begun_ns;
     int64_t heard_ns; /* something came of the partition, or it was begun */
     bool said;
-    bool here;          /* this partition has a record of ours, or its tombstone */
-    bool anywhere;      /* some partition that was read to its end has: */
-    struct found found; /* the latest of them */
-    int64_t found_ms;   /* when it was written */
-    struct found last;  /* of this partition */
+    bool here;           /* this partition has a record of ours, or its tombstone */
+    bool anywhere;       /* some partition that was read to its end has: */
+    struct found found;  /* the latest of them */
+    int64_t found_ms;    /* when it was written */
+    uint64_t number_max; /* of all that were read */
+    struct found last;   /* of this partition */
     int64_t last_ms;
     char fault[128]; /* a record of ours that cannot be read */
 };
@@ -120,6 +121,7 @@ static bool take(struct finder *finder, struct mr_span value)
         found->number = 0;
         partitions = 0;
     }
+    finder->number_max = found->number > finder->number_max ? found->number : finder->number_max;
     found->is = true;
     found->partitions = (int32_t)partitions;
     found->epoch = (uint32_t)epoch;
@@ -385,6 +387,7 @@ enum find_result mr_finder_step(struct kafka *k, struct found *out, struct mr_er
     enum find_result result = read_on(k, why);
     if (result == FIND_DONE) {
         *out = finder->found;
+        out->number = finder->number_max; /* an older version may have written behind it */
     }
     return result;
 }
