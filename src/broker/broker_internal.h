@@ -21,6 +21,7 @@
 #define MR_BROKER_BROKER_INTERNAL_H
 
 #include "broker/access_internal.h"
+#include "broker/call_internal.h"
 #include "broker/shard_internal.h"
 
 /* What a handler says about the packet it was given. */
@@ -297,14 +298,6 @@ void clock_turn(struct mr_shard *shard);  /* read both clocks, once a turn */
  * less than 0, never more than it was.
  */
 int64_t shard_waited_us(const struct mr_shard *shard, int64_t at_us);
-
-/* ---- call.c ---- */
-
-/* Run `run` in the shard and wait for it.  IO: the shard has ended. */
-enum mr_err shard_call(struct mr_shard *shard, void (*run)(struct mr_shard *shard, void *arg),
-                       void *arg) MR_MUST_USE;
-void shard_calls_run(struct mr_shard *shard);   /* when woken */
-void shard_calls_close(struct mr_shard *shard); /* at its end; twice is fine */
 
 /* ---- metrics.c ---- */
 

@@ -27,39 +27,46 @@ struct shard_call {
     struct shard_call *next;
     void (*run)(struct mr_shard *shard, void *arg);
     void *arg;
-    struct mr_wake done;
+    struct mr_wake *done;
     enum mr_err err;
     _Atomic int state; /* LEFT: the shard will not touch it again */
 };
 
 static struct shard_call closed_mark;
 
-enum mr_err shard_call(struct mr_shard *shard, void (*run)(struct mr_shard *shard, void *arg),
-                       void *arg)
+enum mr_err shard_call_by(struct mr_shard *shard, struct mr_wake *done,
+                          void (*run)(struct mr_shard *shard, void *arg), void *arg)
 {
-    struct shard_call call = {.run = run, .arg = arg};
-    struct mr_error why;
-
-    if (mr_wake_open(&call.done, &why) != MR_OK) {
-        return MR_ERR_AGAIN;
-    }
+    struct shard_call call = {.run = run, .arg = arg, .done = done};
     struct shard_call *first = atomic_load(&shard->calls);
+
     do {
         if (first == &closed_mark) {
-            mr_wake_close(&call.done);
             return MR_ERR_IO;
         }
         call.next = first;
     } while (!atomic_compare_exchange_weak(&shard->calls, &first, &call));
     mr_wake_ring(&shard->wake);
     while (atomic_load_explicit(&call.state, memory_order_acquire) == CALL_WAITS) {
-        (void)mr_wake_wait(&call.done, -1);
+        (void)mr_wake_wait(done, -1);
     }
     /* The ringer may still be inside its ring: it says when it is not. */
     while (atomic_load_explicit(&call.state, memory_order_acquire) < CALL_LEFT) {
     }
-    enum mr_err err = call.err;
-    mr_wake_close(&call.done);
+    return call.err;
+}
+
+enum mr_err shard_call(struct mr_shard *shard, void (*run)(struct mr_shard *shard, void *arg),
+                       void *arg)
+{
+    struct mr_wake done;
+    struct mr_error why;
+
+    if (mr_wake_open(&done, &why) != MR_OK) {
+        return MR_ERR_AGAIN;
+    }
+    enum mr_err err = shard_call_by(shard, &done, run, arg);
+    mr_wake_close(&done);
     return err;
 }
 
@@ -67,7 +74,7 @@ static void call_answer(struct shard_call *call, enum mr_err err)
 {
     call->err = err;
     atomic_store_explicit(&call->state, CALL_DONE, memory_order_release);
-    mr_wake_ring(&call->done);
+    mr_wake_ring(call->done);
     atomic_store_explicit(&call->state, CALL_LEFT, memory_order_release);
 }
 

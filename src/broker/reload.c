@@ -223,29 +223,45 @@ static void change_run(struct mr_shard *shard, void *arg)
     mr_net_each(shard->net, client_reloaded, &before);
 }
 
+/* Read it all, and change what the shards have in common. */
+static enum mr_err change_begin(struct change *change, const struct mr_broker_reloaded *now,
+                                struct mr_error *why)
+{
+    struct mr_broker *broker = change->broker;
+
+    for (uint32_t i = 0; i < broker->run.listener_count; i++) {
+        change->policy.listeners[i].conf = now->listeners[i];
+    }
+    enum mr_err err = listeners_tls_begin(broker, why);
+    if (err == MR_OK) {
+        err = change_read(change, log_fault, why);
+    }
+    listeners_tls_end(broker, err == MR_OK);
+    if (err == MR_OK) {
+        change_commit(change);
+        atomic_store(&broker->log_connections, now->log_connections);
+        mr_guard_set(broker->guard, &now->limits.ban, &now->limits.flapping);
+    }
+    return err;
+}
+
 enum mr_err mr_broker_reload(struct mr_broker *broker, const struct mr_broker_reloaded *now,
                              struct mr_error *why)
 {
     struct change change = {.broker = broker, .limits = &now->limits};
+    struct mr_wake done;
+    enum mr_err err = mr_wake_open(&done, why); /* first: behind the reading nothing may fail */
 
-    for (uint32_t i = 0; i < broker->run.listener_count; i++) {
-        change.policy.listeners[i].conf = now->listeners[i];
+    if (err != MR_OK) {
+        return err;
     }
-    enum mr_err err = listeners_tls_begin(broker, why);
-    if (err == MR_OK) {
-        err = change_read(&change, log_fault, why);
-    }
-    listeners_tls_end(broker, err == MR_OK);
-    if (err == MR_OK) {
-        change_commit(&change);
-        atomic_store(&broker->log_connections, now->log_connections);
-        mr_guard_set(broker->guard, &now->limits.ban, &now->limits.flapping);
-    }
+    err = change_begin(&change, now, why);
     for (uint32_t i = 0; i < broker_shard_count(broker) && err == MR_OK; i++) {
-        if (shard_call(broker_shard(broker, i), change_run, &change) != MR_OK) {
+        if (shard_call_by(broker_shard(broker, i), &done, change_run, &change) != MR_OK) {
             err = mr_error_set(why, MR_ERR_AGAIN, "the gateway is ending");
         }
     }
+    mr_wake_close(&done);
     if (err == MR_OK && broker->auth != NULL) {
         mr_auth_settle(broker->auth);
     }
