@@ -271,6 +271,13 @@ static void fill_bridges(struct mr_settings *settings)
                               bridge->name);
             continue;
         }
+        const char *fault = mr_bridge_name_fault(bridge->name);
+        if (fault != NULL) {
+            mr_config_problem(settings->config, node, NULL,
+                              "bridge '%s' cannot have this name: %s; give it another one",
+                              bridge->name, fault);
+            continue;
+        }
         bridge->sink = find_sink(settings, node, bridge->name);
         if (bridge->sink == NULL) {
             continue;

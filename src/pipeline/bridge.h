@@ -82,6 +82,9 @@ struct mr_bridge_options_run {
     uint32_t packet_bytes_max; /* mqtt.max_packet_size; 0: not known */
 };
 
+/* Why a bridge cannot be called that; NULL: it can. */
+const char *mr_bridge_name_fault(const char *name);
+
 /* Check what can be checked without running: filters, templates, the sink's own.
  * Every fault is said, as "option: what is wrong"; returns how many there were.
  */

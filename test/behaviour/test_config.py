@@ -126,6 +126,17 @@ class Check(unittest.TestCase):
         self.refused("bridges:\n  kafka:\n    topic: t\n", "servers")
         self.refused("bridges:\n  kafka:\n    servers: \"k:9092\"\n", "topic")
 
+    def test_a_name_that_is_a_path_or_one_of_the_gateways_own_is_refused(self):
+        """A bridge `$sessions` would move the position up to which sessions are stored."""
+        block = "bridges:\n  %s: { type: kafka, servers: \"k:9092\", topic: t }\n"
+        for name, why in (("$sessions", "begin with $"), ("$live-kafka", "begin with $"),
+                          ("a/b", "no /"), ("..", "not . or .."), ("'say \"x\"'", "has no quotes"),
+                          ("k" * 123, "1 to 122 bytes"), ('""', "1 to 122 bytes")):
+            self.refused(block % name, "millrace.yaml:2:", "cannot have this name", why)
+        for name in ("k" * 122, "a.b-c_d", "Werk Süd", "..."):
+            done = self.check(block % name)
+            self.assertEqual(done.returncode, 0, done.stderr)
+
     def test_an_admin_address_open_to_the_world_is_refused(self):
         self.refused("admin: {bind: \"0.0.0.0:8080\"}\n", "loopback", "millrace.yaml:1:")
 
