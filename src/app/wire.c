@@ -505,6 +505,7 @@ static int run(struct mr_cli *cli)
     gateway->lock.fd = -1;
     gateway->cli = cli;
     mr_mutex_init(&gateway->mutex);
+    mr_signals_route(NULL); /* first: one that comes while we start must not end us, but wait */
     if (mr_wire_settings(cli, &gateway->settings, NULL) != MR_OK) {
         goto out;
     }
@@ -528,6 +529,7 @@ static int run(struct mr_cli *cli)
     err = err == MR_OK ? closed : err;
     code = exit_code_of(err);
     mr_log(MR_LOG_INFO, "gateway", "stopped, exit %d", code);
+    mr_signals_route(NULL);
     mr_wake_close(&gateway->wake);
 out:
     mr_settings_close(&gateway->settings);

@@ -10,8 +10,8 @@
 
 enum { MR_SIGNAL_TERMINATE = 1, MR_SIGNAL_RELOAD = 2, MR_SIGNAL_DUMP = 4 };
 
-/* Route SIGTERM/SIGINT, SIGHUP, SIGUSR1 to `wake`; SIGPIPE is ignored.
- * mr_signals_take() returns and clears what arrived (MR_SIGNAL_* bits).
+/* Route SIGTERM/SIGINT, SIGHUP, SIGUSR1 to `wake` (NULL: they are noted, and ring nobody); SIGPIPE
+ * is ignored.  mr_signals_take() returns and clears what arrived (MR_SIGNAL_* bits).
  */
 void mr_signals_route(struct mr_wake *wake);
 unsigned mr_signals_take(void);

@@ -63,6 +63,23 @@ class Live(unittest.TestCase):
         return self.temp.path / "users"
 
 
+class Start(Live):
+    def test_signals_that_come_while_it_starts_are_obeyed_when_it_has(self):
+        """A service manager may send them as soon as there is a process."""
+        self.gateway = Gateway()
+        self.addCleanup(self.gateway.__exit__, None)
+        self.gateway.config.unlink()
+        os.mkfifo(self.gateway.config)
+        self.gateway.spawn()
+        for signals in ([signal.SIGHUP, signal.SIGUSR1], []):
+            with open(self.gateway.config, "w", encoding="utf-8") as config:  # it reads now
+                for number in signals:
+                    os.kill(self.gateway.pid(), number)
+                config.write("mqtt: { max_topic_length: 50 }\n")
+            self.gateway.wait_log("msg=.ready" if signals else "reload: done")
+        self.gateway.wait_log("lane 0: seq ")
+
+
 class Rules(Live):
     def test_an_acl_file_where_there_was_none_and_none_again(self):
         acl = self.temp.path / "acl"
