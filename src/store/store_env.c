@@ -13,16 +13,24 @@
  * The file cannot outgrow the map that was reserved for it, of which LMDB wants to hear while
  * nobody reads or writes.  So a store whose map is full goes the same way, and gets twice as much;
  * what bounds it is the disk.
+ *
+ * LMDB also maps the file of its locks, as large as it is, and writes into it.  Without a place on
+ * the disk behind it that would end the process, so it gets its place before.
  */
 #include "store/store_internal.h"
 
 #include "base/bytes.h"
 #include "base/log.h"
 #include "os/clock.h"
+#include "os/file.h"
 
 #include <errno.h>
+#include <stdio.h>
 
-enum { STORE_VERSION = 2 }; /* 1: without a version, and no names in messages */
+enum {
+    STORE_VERSION = 2, /* 1: without a version, and no names in messages */
+    LOCKS_BYTES = 8192 /* as LMDB makes it; a larger one it takes as it is */
+};
 
 static const char *const table_names[MR_STORE_TABLES] = {
     [MR_STORE_VECTOR] = "vector",
@@ -93,12 +101,45 @@ static enum mr_err open_failed(const struct mr_store *store, int rc, struct mr_e
                                              : "check the folder and the disk");
 }
 
+/* Only while LMDB has not opened it: to close it here would let go of LMDB's locks. */
+static enum mr_err locks_make_room(const struct mr_store *store, struct mr_error *why)
+{
+    char path[sizeof(store->path) + sizeof("/lock.mdb")];
+    struct mr_file file;
+    uint64_t bytes = 0;
+
+    (void)snprintf(path, sizeof(path), "%s/lock.mdb", store->path);
+    enum mr_err err = mr_file_open(&file, path, MR_FILE_READ_WRITE, NULL);
+    if (err == MR_ERR_REJECT) {
+        err = mr_file_open(&file, path, MR_FILE_CREATE, NULL);
+    }
+    if (err == MR_OK) {
+        err = mr_file_size(&file, &bytes);
+        if (err == MR_OK && bytes < LOCKS_BYTES) {
+            err = mr_file_fill_zero(&file, LOCKS_BYTES);
+            if (err != MR_OK) { /* what it has may be less than it says */
+                (void)!mr_path_remove(path);
+            }
+        }
+        mr_file_close(&file);
+    }
+    return err == MR_OK ? MR_OK
+                        : mr_error_set(why, err, "%s: the session store cannot be opened: %s; %s",
+                                       store->path, mr_file_last_cause(),
+                                       err == MR_ERR_FULL ? "make room on the disk"
+                                                          : "check the folder and the disk");
+}
+
 enum mr_err store_env_open(struct mr_store *store, struct mr_error *why)
 {
     MDB_txn *txn = NULL;
     uint32_t version = 0;
-    int rc = mdb_env_create(&store->env);
+    enum mr_err err = locks_make_room(store, why);
+    int rc = err == MR_OK ? mdb_env_create(&store->env) : 0;
 
+    if (err != MR_OK) {
+        return err;
+    }
     if (rc == 0) {
         rc = mdb_env_set_maxdbs(store->env, MR_STORE_TABLES + 1);
     }

@@ -18,7 +18,9 @@
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum { KEYS = 200 };
@@ -51,6 +53,16 @@ ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at)
         len /= 2;
     }
     return syscall(SYS_pwrite64, fd, bytes, len, at);
+}
+
+/* What is written beside LMDB: the places of its locks. */
+ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at)
+{
+    if (call_errno != 0 && call_fails()) {
+        errno = call_errno;
+        return -1;
+    }
+    return syscall(SYS_pwritev, fd, parts, count, (long)at, 0L);
 }
 
 int fdatasync(int fd)
@@ -357,6 +369,19 @@ static void test_no_room_at_the_first_start(void)
     }
 }
 
+/* LMDB writes into the file of its locks through a map: behind all of it there is disk. */
+static void test_locks_have_their_place(void)
+{
+    char path[300];
+    struct stat info;
+
+    folder_make();
+    mr_store_close(store_open(true, 0, NULL));
+    (void)snprintf(path, sizeof(path), "%s/lock.mdb", folder);
+    mr_assert(stat(path, &info) == 0 && info.st_blocks * 512 >= info.st_size);
+    folder_remove();
+}
+
 /* Submit until it has been written; what is read meanwhile is as before. */
 static void submit_till_written(struct mr_store *store)
 {
@@ -485,6 +510,7 @@ int main(void)
     test_full();
     test_no_room_at_the_first_start();
     test_not_a_folder();
+    test_locks_have_their_place();
     printf("ok\n");
     return 0;
 }
