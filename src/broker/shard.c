@@ -374,9 +374,11 @@ static void shard_stop(struct mr_shard *shard)
     }
     shard->stalled = false; /* room may have come back since; an append says so */
     wills_retry(shard);
+    share_retry(shard); /* what the members who have just gone did not acknowledge */
     if (shard->wills_first != NULL) {
         mr_log(MR_LOG_WARN, "mqtt", "some wills could not be journaled: no room");
     }
+    share_stop_say(shard);
     queue_settle_flush(shard);
     (void)mr_lane_submit(shard->lane, mr_clock_mono_ns());
     checkpoint_last(shard);

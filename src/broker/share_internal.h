@@ -92,6 +92,7 @@ enum mr_err share_take(struct mr_shard *shard, uint32_t lane, const struct mr_ev
  */
 void share_pass_on(struct mr_shard *shard, struct stored *stored);
 void share_retry(struct mr_shard *shard);
+void share_stop_say(struct mr_shard *shard); /* at the end: what waits still is lost */
 
 /* Its record is durable; it is taken over. */
 void share_pending(struct mr_shard *shard, struct stored *pending);

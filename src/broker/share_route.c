@@ -139,6 +139,21 @@ void share_retry(struct mr_shard *shard)
     }
 }
 
+void share_stop_say(struct mr_shard *shard)
+{
+    uint64_t count = 0;
+
+    for (const struct stored *stored = shard->shared_first; stored != NULL; stored = stored->next) {
+        count += 1;
+    }
+    if (count != 0) {
+        mr_metric_add(shard->metrics.dropped_memory, count);
+        mr_log(MR_LOG_WARN, "mqtt",
+               "%llu messages of shared subscriptions could not go to another member: no room",
+               (unsigned long long)count);
+    }
+}
+
 /* The taker's id stands where the publisher's would. */
 void share_pending(struct mr_shard *shard, struct stored *pending)
 {
