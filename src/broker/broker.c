@@ -303,6 +303,7 @@ enum mr_err mr_broker_failed(struct mr_broker *broker, struct mr_error *why)
 void mr_broker_stop(struct mr_broker *broker, int64_t patience_ns)
 {
     atomic_store(&broker->stop_deadline_ns, mr_clock_mono_ns() + patience_ns);
+    shares_stop(broker->shares);
     atomic_store_explicit(&broker->stop, true, memory_order_release);
     for (uint32_t i = 0; i < broker->shard_count; i++) {
         if (broker->shards[i] != NULL && broker->shards[i]->thread != NULL) {

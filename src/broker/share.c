@@ -56,6 +56,7 @@ struct shares {
     _Atomic uint64_t version;
     _Atomic uint64_t online;
     _Atomic size_t count;
+    _Atomic bool stopping;
 };
 
 struct shares *shares_open(uint64_t memory_bytes, uint32_t levels_max)
@@ -71,6 +72,11 @@ struct shares *shares_open(uint64_t memory_bytes, uint32_t levels_max)
     shares->mask = TABLE_FIRST - 1;
     atomic_store(&shares->version, 1);
     return shares;
+}
+
+void shares_stop(struct shares *shares)
+{
+    atomic_store(&shares->stopping, true);
 }
 
 void shares_close(struct shares *shares)
@@ -325,31 +331,33 @@ void shares_leave(struct shares *shares, struct share_client *client, struct mr_
 
 enum { NOBODY = 100, IS_AWAY = 10 };
 
-/* How badly one more message suits it: the least is best. */
-static unsigned member_rank(const struct share_member *member, uint8_t qos, enum share_who who)
-{
-    const struct share_client *client = member->client;
-    unsigned load = atomic_load_explicit(&client->load, memory_order_relaxed);
-
-    if (atomic_load_explicit(&client->connected, memory_order_relaxed)) {
-        return load;
-    }
-    if (who == SHARE_CONNECTED || !client->persistent || qos == 0 || member->qos == 0) {
-        return NOBODY;
-    }
-    return IS_AWAY + load;
-}
-
 /* What is to be given away. */
 struct choosing {
     struct mr_span topic;
     const struct share_client *but; /* not to this one; NULL: to any */
     enum share_who who;
     uint8_t qos;
+    bool stopping; /* nobody is connected for long */
     struct share_target *targets;
     size_t count;
     size_t max;
 };
+
+/* How badly one more message suits it: the least is best. */
+static unsigned member_rank(const struct share_member *member, const struct choosing *choosing)
+{
+    const struct share_client *client = member->client;
+    unsigned load = atomic_load_explicit(&client->load, memory_order_relaxed);
+
+    if (!choosing->stopping && atomic_load_explicit(&client->connected, memory_order_relaxed)) {
+        return load;
+    }
+    if (choosing->who == SHARE_CONNECTED || !client->persistent || choosing->qos == 0 ||
+        member->qos == 0) {
+        return NOBODY;
+    }
+    return IS_AWAY + load;
+}
 
 static bool member_may(const struct share_member *member, struct mr_span topic)
 {
@@ -366,9 +374,7 @@ static bool group_choose(struct share_group *group, const struct choosing *choos
     for (uint32_t i = 0; i < group->count && least != SHARE_FREE; i++) {
         uint32_t at = (group->turn + i) % group->count;
         const struct share_member *member = &group->members[at];
-        unsigned rank = member->client == choosing->but
-                            ? NOBODY
-                            : member_rank(member, choosing->qos, choosing->who);
+        unsigned rank = member->client == choosing->but ? NOBODY : member_rank(member, choosing);
         if (rank < least && member_may(member, choosing->topic)) {
             least = rank;
             best = at;
@@ -401,8 +407,13 @@ static void choose_found(void *arg, const struct mr_sub *sub)
 size_t shares_choose_all(struct shares *shares, struct mr_span topic, uint8_t qos,
                          struct share_target *targets, size_t max)
 {
-    struct choosing choosing = {
-        .topic = topic, .who = SHARE_ANYONE, .qos = qos, .targets = targets, .max = max};
+    struct choosing choosing = {.topic = topic,
+                                .who = SHARE_ANYONE,
+                                .qos = qos,
+                                .stopping =
+                                    atomic_load_explicit(&shares->stopping, memory_order_relaxed),
+                                .targets = targets,
+                                .max = max};
 
     mr_mutex_lock(&shares->mutex);
     mr_subtree_match(shares->tree, topic, choose_found, &choosing);
@@ -413,7 +424,12 @@ size_t shares_choose_all(struct shares *shares, struct mr_span topic, uint8_t qo
 bool shares_choose(struct shares *shares, struct mr_span filter, struct mr_span topic,
                    const struct share_client *but, enum share_who who, struct share_target *target)
 {
-    const struct choosing choosing = {.topic = topic, .but = but, .who = who, .qos = 1};
+    const struct choosing choosing = {
+        .topic = topic,
+        .but = but,
+        .who = who,
+        .qos = 1,
+        .stopping = atomic_load_explicit(&shares->stopping, memory_order_relaxed)};
 
     mr_mutex_lock(&shares->mutex);
     struct share_group *group = group_find(shares, filter);

@@ -53,6 +53,11 @@ struct share_target {
 };
 
 struct shares *shares_open(uint64_t memory_bytes, uint32_t levels_max);
+
+/* Connections are about to end: from now on nobody counts as connected, so that what one leaves is
+ * not given to the next one that goes, but to sessions that stay.
+ */
+void shares_stop(struct shares *shares);
 void shares_close(struct shares *shares);
 
 /* Changes whenever a group comes or goes, or has its first member that outlives its connection:

@@ -1,9 +1,11 @@
 /* test_share_stop.c
  * links: broker net auth store journal codec config os base
  *
- * Goal:   what a member had not acknowledged when the gateway stops goes to another one whose
- *         session stays, also if the journal had no room a moment before.
- * Method: the shard is told that there is no room, and to stop, in one turn.
+ * Goal:   what members had not acknowledged when the gateway stops goes to another one whose
+ *         session stays, also if the journal had no room a moment before; it is not given to the
+ *         next one whose session ends, in this shard or another.
+ * Method: the shard is told that there is no room, and to stop, in one turn; two members leave
+ *         at one stop, each with something.
  */
 #include "broker/keep_internal.h"
 #include "broker_peer.h"
@@ -23,34 +25,96 @@ static void join_group(struct peer *peer)
     mr_assert(peer_subscribe(peer, &wanted, 0) == 1);
 }
 
-int main(void)
+static void publish(struct peer *pub, const char *payload)
+{
+    peer_publish(pub, "q", payload, 1, 1);
+    mr_assert(peer_expect_puback(pub, 1) == 0);
+}
+
+/* There is one who is away, and whose session stays. */
+static void begin(struct kit *kit, struct peer *pub, uint32_t lanes)
+{
+    struct peer stays;
+
+    kit_open(kit, &(struct kit_options){.checkpoint_ms = 600000, .lanes = lanes});
+    peer_join_kept(&stays, kit, false);
+    join_group(&stays);
+    peer_close(&stays);
+    peer_join(pub, kit, "pub", 5);
+}
+
+static void expect_jobs(struct kit *kit, int count)
+{
+    struct peer stays;
+    struct mr_mqtt_frame frame;
+    int64_t deadline = kit_deadline();
+
+    kit_begin(kit);
+    peer_join_kept(&stays, kit, true);
+    for (int i = 0; i < count; i++) {
+        mr_assert(peer_frame(&stays, &frame) && frame.type == MR_MQTT_PUBLISH);
+        kit_patience(deadline, "the jobs");
+    }
+    peer_quiet(&stays);
+    peer_close(&stays);
+    kit_close(kit);
+}
+
+static void test_no_room(void)
 {
     struct kit kit;
-    struct peer stays;
     struct peer goes;
     struct peer pub;
     struct mr_mqtt_publish got;
 
-    kit_open(&kit, &(struct kit_options){.checkpoint_ms = 600000});
-    peer_join_kept(&stays, &kit, false);
-    join_group(&stays);
-    peer_close(&stays);
+    begin(&kit, &pub, 1);
     peer_join(&goes, &kit, "goes", 5);
     join_group(&goes);
-    peer_join(&pub, &kit, "pub", 5);
-    peer_publish(&pub, "q", "job", 1, 1);
-    mr_assert(peer_expect_puback(&pub, 1) == 0);
+    publish(&pub, "job");
     peer_expect_publish(&goes, "q", "job", 1, &got);
     mr_assert(shard_call(kit.broker->shards[0], stall_and_stop, NULL) == MR_OK);
     kit_end(&kit, 5000000000);
     peer_close(&goes);
     peer_close(&pub);
-    kit_begin(&kit);
-    peer_join_kept(&stays, &kit, true);
-    peer_expect_publish(&stays, "q", "job", 1, &got);
-    peer_ack(&stays, got.packet_id);
-    peer_quiet(&stays);
-    peer_close(&stays);
-    kit_close(&kit);
+    expect_jobs(&kit, 1);
+}
+
+/* Each is at home in the last shard, or the one before. */
+static void test_two_leave(uint32_t lanes)
+{
+    struct kit kit;
+    struct peer goes[2];
+    struct peer pub;
+    struct mr_mqtt_frame frame;
+    char id[] = "a";
+
+    begin(&kit, &pub, lanes);
+    for (uint32_t i = 0; i < 2; i++) {
+        while (mr_journal_home(kit.journal, mr_span_of(id)) != i % lanes) {
+            id[0] += 1;
+        }
+        peer_join(&goes[i], &kit, id, 5);
+        join_group(&goes[i]);
+        id[0] += 1;
+    }
+    publish(&pub, "one"); /* they take turns */
+    publish(&pub, "two");
+    for (int i = 0; i < 2; i++) {
+        mr_assert(peer_frame(&goes[i], &frame) && frame.type == MR_MQTT_PUBLISH);
+    }
+    kit_end(&kit, 5000000000);
+    for (int i = 0; i < 2; i++) {
+        peer_close(&goes[i]);
+    }
+    peer_close(&pub);
+    expect_jobs(&kit, 2);
+}
+
+int main(void)
+{
+    test_no_room();
+    test_two_leave(1);
+    test_two_leave(2);
+    (void)puts("what was left at a stop was there at the next start");
     return 0;
 }
