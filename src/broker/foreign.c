@@ -410,6 +410,8 @@ static void catch_up(struct mr_shard *shard, uint32_t lane)
 
 void foreign_restored(struct mr_shard *shard)
 {
+    /* Any of it may be with RETAIN, for those who cannot read it now. */
+    atomic_store_explicit(&shard->retained_seq, mr_lane_durable(shard->lane), memory_order_release);
     for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
         struct foreign_lane *foreign = &shard->foreign[lane];
 
