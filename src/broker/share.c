@@ -329,7 +329,7 @@ void shares_leave(struct shares *shares, struct share_client *client, struct mr_
 
 /* ---- choosing ---- */
 
-enum { NOBODY = 100, IS_AWAY = 10 };
+enum { NOBODY = 100, IS_AWAY = 10, LEAVES = 20 };
 
 /* What is to be given away. */
 struct choosing {
@@ -337,7 +337,7 @@ struct choosing {
     const struct share_client *but; /* not to this one; NULL: to any */
     enum share_who who;
     uint8_t qos;
-    bool stopping; /* nobody is connected for long */
+    bool stopping; /* who is connected leaves */
     struct share_target *targets;
     size_t count;
     size_t max;
@@ -348,15 +348,16 @@ static unsigned member_rank(const struct share_member *member, const struct choo
 {
     const struct share_client *client = member->client;
     unsigned load = atomic_load_explicit(&client->load, memory_order_relaxed);
+    bool connected = atomic_load_explicit(&client->connected, memory_order_relaxed);
+    bool keeps = client->persistent && choosing->qos != 0 && member->qos != 0;
 
-    if (!choosing->stopping && atomic_load_explicit(&client->connected, memory_order_relaxed)) {
+    if (connected && (keeps || !choosing->stopping)) {
         return load;
     }
-    if (choosing->who == SHARE_CONNECTED || !client->persistent || choosing->qos == 0 ||
-        member->qos == 0) {
+    if (choosing->who == SHARE_CONNECTED || (!keeps && !connected)) {
         return NOBODY;
     }
-    return IS_AWAY + load;
+    return keeps ? IS_AWAY + load : LEAVES + load;
 }
 
 static bool member_may(const struct share_member *member, struct mr_span topic)

@@ -54,8 +54,8 @@ struct share_target {
 
 struct shares *shares_open(uint64_t memory_bytes, uint32_t levels_max);
 
-/* Connections are about to end: from now on nobody counts as connected, so that what one leaves is
- * not given to the next one that goes, but to sessions that stay.
+/* Connections are about to end: from now on sessions that stay are chosen first, so that what one
+ * leaves is not given to the next one that goes.
  */
 void shares_stop(struct shares *shares);
 void shares_close(struct shares *shares);

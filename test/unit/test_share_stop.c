@@ -79,7 +79,7 @@ static void test_no_room(void)
     expect_jobs(&kit, 1);
 }
 
-/* Each is at home in the last shard, or the one before. */
+/* Each in a shard of its own, if there are two. */
 static void test_two_leave(uint32_t lanes)
 {
     struct kit kit;
@@ -110,8 +110,40 @@ static void test_two_leave(uint32_t lanes)
     expect_jobs(&kit, 2);
 }
 
+static const struct share_client *chosen(struct shares *shares)
+{
+    struct share_target target;
+
+    mr_assert(shares_choose_all(shares, mr_span_of("q"), 1, &target, 1) == 1);
+    const struct share_client *client = target.client;
+    shares_release(&target, 1);
+    return client;
+}
+
+/* If none stays, who is there still has what comes. */
+static void test_choice(void)
+{
+    const struct mr_span filter = mr_span_of("$share/g/q");
+    struct shares *shares = shares_open(1 << 20, 20);
+    struct share_client *goes = share_client_new(mr_span_of("goes"), 0, false);
+    struct share_client *stays = share_client_new(mr_span_of("stays"), 0, true);
+
+    atomic_store(&goes->connected, true);
+    mr_assert(shares_join(shares, goes, filter, 1) == MR_OK);
+    shares_stop(shares);
+    mr_assert(chosen(shares) == goes);
+    mr_assert(shares_join(shares, stays, filter, 1) == MR_OK);
+    mr_assert(chosen(shares) == stays && chosen(shares) == stays);
+    shares_leave(shares, goes, filter);
+    shares_leave(shares, stays, filter);
+    share_client_drop(goes);
+    share_client_drop(stays);
+    shares_close(shares);
+}
+
 int main(void)
 {
+    test_choice();
     test_no_room();
     test_two_leave(1);
     test_two_leave(2);
