@@ -10,12 +10,36 @@
 #include "broker/keep_internal.h"
 #include "broker_peer.h"
 
-static void stall_and_stop(struct mr_shard *shard, void *arg)
+static void stop_begin(struct mr_shard *shard, void *arg)
 {
-    (void)arg;
-    shard_stall(shard);
+    const bool *stalled = arg;
+
+    if (*stalled) {
+        shard_stall(shard);
+    }
     atomic_store(&shard->broker->stop_deadline_ns, kit_deadline());
+    shares_stop(shard->broker->shares);
     atomic_store(&shard->broker->stop, true);
+}
+
+/* As mr_broker_stop(), while connections are still read to their ends, so that it has nothing to
+ * wait for.
+ */
+static void stop(struct kit *kit, bool stalled, struct peer *peers, int count)
+{
+    struct mr_mqtt_frame frame;
+
+    mr_assert(shard_call(kit->broker->shards[0], stop_begin, &stalled) == MR_OK);
+    for (uint32_t i = 1; i < kit->broker->shard_count; i++) {
+        mr_wake_ring(&kit->broker->shards[i]->wake);
+    }
+    for (int i = 0; i < count; i++) {
+        while (peer_frame(&peers[i], &frame)) {
+            /* a DISCONNECT, perhaps a message */
+        }
+        peer_close(&peers[i]);
+    }
+    kit_end(kit, 5000000000);
 }
 
 static void join_group(struct peer *peer)
@@ -63,19 +87,15 @@ static void expect_jobs(struct kit *kit, int count)
 static void test_no_room(void)
 {
     struct kit kit;
-    struct peer goes;
-    struct peer pub;
+    struct peer peers[2];
     struct mr_mqtt_publish got;
 
-    begin(&kit, &pub, 1);
-    peer_join(&goes, &kit, "goes", 5);
-    join_group(&goes);
-    publish(&pub, "job");
-    peer_expect_publish(&goes, "q", "job", 1, &got);
-    mr_assert(shard_call(kit.broker->shards[0], stall_and_stop, NULL) == MR_OK);
-    kit_end(&kit, 5000000000);
-    peer_close(&goes);
-    peer_close(&pub);
+    begin(&kit, &peers[0], 1);
+    peer_join(&peers[1], &kit, "goes", 5);
+    join_group(&peers[1]);
+    publish(&peers[0], "job");
+    peer_expect_publish(&peers[1], "q", "job", 1, &got);
+    stop(&kit, true, peers, 2);
     expect_jobs(&kit, 1);
 }
 
@@ -83,12 +103,12 @@ static void test_no_room(void)
 static void test_two_leave(uint32_t lanes)
 {
     struct kit kit;
-    struct peer goes[2];
-    struct peer pub;
+    struct peer peers[3];
+    struct peer *goes = &peers[1];
     struct mr_mqtt_frame frame;
     char id[] = "a";
 
-    begin(&kit, &pub, lanes);
+    begin(&kit, &peers[0], lanes);
     for (uint32_t i = 0; i < 2; i++) {
         while (mr_journal_home(kit.journal, mr_span_of(id)) != i % lanes) {
             id[0] += 1;
@@ -97,16 +117,12 @@ static void test_two_leave(uint32_t lanes)
         join_group(&goes[i]);
         id[0] += 1;
     }
-    publish(&pub, "one"); /* they take turns */
-    publish(&pub, "two");
+    publish(&peers[0], "one"); /* they take turns */
+    publish(&peers[0], "two");
     for (int i = 0; i < 2; i++) {
         mr_assert(peer_frame(&goes[i], &frame) && frame.type == MR_MQTT_PUBLISH);
     }
-    kit_end(&kit, 5000000000);
-    for (int i = 0; i < 2; i++) {
-        peer_close(&goes[i]);
-    }
-    peer_close(&pub);
+    stop(&kit, false, peers, 3);
     expect_jobs(&kit, 2);
 }
 
