@@ -58,8 +58,8 @@ struct ranges {
     struct entry *entries[MR_RANGES_MAX]; /* by number */
     size_t count;
     uint64_t number;           /* the highest there was */
-    bool slots[MR_RANGES_MAX]; /* in use, or void */
-    bool voids[MR_RANGES_MAX]; /* holds, or may hold, an entry whose cursor was never written */
+    bool slots[MR_RANGES_MAX]; /* in use */
+    bool voids[MR_RANGES_MAX]; /* not, and may hold an entry whose cursor was never written */
     size_t void_count;
 };
 
@@ -149,6 +149,8 @@ static void list_add(struct ranges *ranges, struct entry *entry)
 {
     ranges->entries[ranges->count++] = entry;
     ranges->slots[entry->slot] = true;
+    ranges->void_count -= ranges->voids[entry->slot];
+    ranges->voids[entry->slot] = false;
     if (entry->range.number > ranges->number) {
         ranges->number = entry->range.number;
     }
@@ -187,12 +189,13 @@ static enum mr_err slot_clear(struct ranges *ranges, uint32_t slot)
     return slot_write(ranges, slot, nothing);
 }
 
-/* What may stand there counts for nobody, and is gone before a cursor is written again. */
+/* What may stand there counts for nobody.  It is gone before a cursor is written again, or another
+ * entry is written over it.
+ */
 static void slot_void(struct ranges *ranges, uint32_t slot)
 {
-    ranges->slots[slot] = true;
+    ranges->void_count += !ranges->voids[slot];
     ranges->voids[slot] = true;
-    ranges->void_count += 1;
 }
 
 static enum mr_err voids_clear(struct ranges *ranges)
@@ -205,11 +208,10 @@ static enum mr_err voids_clear(struct ranges *ranges)
     if (err == MR_OK && mr_file_sync(&ranges->file) != MR_OK) {
         err = MR_ERR_IO;
     }
-    for (uint32_t i = 0; i < MR_RANGES_MAX && err == MR_OK; i++) {
-        ranges->slots[i] = ranges->slots[i] && !ranges->voids[i];
-        ranges->voids[i] = false;
+    if (err == MR_OK) {
+        memset(ranges->voids, 0, sizeof(ranges->voids));
+        ranges->void_count = 0;
     }
-    ranges->void_count = err == MR_OK ? 0 : ranges->void_count;
     return err;
 }
 
@@ -266,8 +268,9 @@ static void accepted_add(struct mr_journal *journal, const struct ranges *ranges
 {
     for (size_t i = 0; i < ranges->count; i++) {
         const struct mr_range *range = &ranges->entries[i]->range;
-        struct mr_cursor *cursor = (struct mr_cursor *)cursor_of(journal, range);
-        if (range->is_acceptance && cursor != NULL) {
+        if (range->is_acceptance) {
+            struct mr_cursor *cursor = (struct mr_cursor *)cursor_of(journal, range);
+            mr_assert(cursor != NULL); /* list_clean() leaves none without */
             cursor->books.accepted += range->accepted;
             cursor->books_on_disk.accepted += range->accepted;
         }
@@ -417,7 +420,9 @@ enum mr_err mr_range_write(struct mr_journal *journal, const struct mr_range *ra
     if (err != MR_OK) {
         mr_free(entry);
         slot_void(ranges, slot);
-        (void)!voids_clear(ranges); /* else before the next write of a cursor */
+        if (err != MR_ERR_FULL) {
+            (void)!voids_clear(ranges); /* else before the next write of a cursor */
+        }
         return err;
     }
     list_add(ranges, entry);

@@ -184,6 +184,31 @@ static void test_refused(void)
     }
 }
 
+/* However often it is tried without room: that costs the list nothing. */
+static void test_refused_often(void)
+{
+    start(8);
+    settle(10);
+    mr_assert(mr_cursor_put(cursor, 4, MR_CURSOR_LEADS) == MR_OK && list() == 1);
+    uint64_t first = lowest;
+    for (size_t i = 0; i < 2 * MR_RANGES_MAX; i++) {
+        mr_sim_inject_clear();
+        mr_sim_inject(MR_SIM_WRITE, 1 + i % 2, 0, MR_SIM_FAULT_FULL);
+        mr_assert(mr_cursor_put(cursor, 2, MR_CURSOR_LEADS) == MR_ERR_FULL);
+    }
+    mr_sim_inject_clear();
+    mr_assert(list() == 1 && lowest == first);
+    settle(1);
+    mr_assert(mr_cursor_put(cursor, 2, MR_CURSOR_LEADS) == MR_OK && list() == 2);
+    check();
+    journal_give();
+    journal_look();
+    check();
+    mr_assert(list() == 2 && lowest == first);
+    journal_give();
+    mr_sim_stop();
+}
+
 /* ---- forgotten ---- */
 
 /* Another bridge of the name has moved nowhere. */
@@ -203,6 +228,21 @@ static void test_forgotten(uint64_t seed)
     journal_look();
     check();
     mr_assert(list() == 0);
+    journal_give();
+    mr_sim_stop();
+}
+
+/* The power goes before its entries are off the disk. */
+static void test_forgotten_and_cut(void)
+{
+    start(7);
+    settle(20);
+    mr_assert(mr_cursor_put(cursor, 5, MR_CURSOR_LEADS) == MR_OK);
+    mr_cursor_close(cursor);
+    mr_assert(mr_cursor_forget(journal, "bridge") == MR_OK);
+    mr_sim_crash();
+    journal_take_as(false, false);
+    mr_assert(list() == 0 && mr_cursor_get(cursor) == 0);
     journal_give();
     mr_sim_stop();
 }
@@ -397,9 +437,11 @@ int main(void)
 {
     mr_log_set_writer(drop_line);
     test_refused();
+    test_refused_often();
     for (uint64_t seed = 1; seed <= 10; seed++) {
         test_forgotten(seed);
     }
+    test_forgotten_and_cut();
     test_all_in_use();
     test_all_accepted();
     test_no_entry();
