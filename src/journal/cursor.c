@@ -212,9 +212,11 @@ enum mr_err mr_cursors_file_make(struct mr_journal *journal, const char *path, u
 
     mr_text_fmt(&text, "%s.tmp", path);
     err = mr_path_remove(unfinished.text);
-    if (err == MR_OK || err == MR_ERR_REJECT) {
-        err = mr_file_open(&file, unfinished.text, MR_FILE_CREATE, why);
+    if (err != MR_OK && err != MR_ERR_REJECT) {
+        return mr_error_set(why, err, "%s: cannot be removed: %s; check the disk", unfinished.text,
+                            mr_file_last_cause());
     }
+    err = mr_file_open(&file, unfinished.text, MR_FILE_CREATE, why);
     if (err != MR_OK) {
         return err == MR_ERR_FULL ? err : MR_ERR_IO;
     }

@@ -118,9 +118,11 @@ static enum mr_err meta_replace(const struct mr_journal *journal, const uint8_t 
     meta_path(journal, "", &path);
     meta_path(journal, ".tmp", &unfinished);
     err = mr_path_remove(unfinished.text);
-    if (err == MR_OK || err == MR_ERR_REJECT) {
-        err = mr_file_open(&file, unfinished.text, MR_FILE_CREATE, why);
+    if (err != MR_OK && err != MR_ERR_REJECT) {
+        return mr_error_set(why, err, "%s: cannot be removed: %s; check the disk", unfinished.text,
+                            mr_file_last_cause());
     }
+    err = mr_file_open(&file, unfinished.text, MR_FILE_CREATE, why);
     if (err != MR_OK) {
         return err == MR_ERR_FULL ? err : MR_ERR_IO;
     }
