@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "crash_kit.h"
 #include "journal/drops.h"
-#include "journal/reader.h"
+#include "journal/ranges.h"
 #include "lane_commit.h"
 #include "os/file.h"
 #include "os/sim.h"
@@ -159,6 +159,12 @@ static void test_all_in_use(void)
         check(cursors[i], name, 0);
         mr_assert(mr_drops_in(journal, name, 1, 1, gone) == 0); /* of the other lane nothing */
     }
+    /* Where nothing is left nobody can be put back to. */
+    struct mr_cursor *away = cursors[BRIDGES - 1];
+    mr_cursor_set(away, 3);
+    mr_assert(mr_cursor_lose(away, 1, 2) == MR_ERR_AGAIN && mr_cursor_get(away) == 3);
+    mr_assert(mr_cursor_put(away, 2, MR_CURSOR_LEADS) == MR_ERR_AGAIN);
+    mr_assert(mr_cursor_get(away) == 3);
     give();
     mr_sim_stop();
 }
@@ -193,6 +199,8 @@ static bool drop_with(uint64_t nth, uint64_t count, enum mr_sim_fault fault)
     if (failed) {
         mr_assert(strstr(mr_lane_state_text(mr_journal_lane(journal, 0)), "cannot") != NULL);
     }
+    mr_assert(list() >= 2); /* nothing that was in it is missing now */
+    check(bridge(0, 0), "bridge-0", 0);
     (void)!mr_journal_close(journal);
     take();
     check(bridge(0, 0), "bridge-0", 0);

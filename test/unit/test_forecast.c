@@ -97,8 +97,21 @@ static void test_full(void)
     mr_assert(warned == 1); /* all three at once are one line */
 }
 
+/* A size that grows a thousandfold: longer than can be said is never, and a danger that is hours
+ * away is over.
+ */
+static void test_far_away(void)
+{
+    begin();
+    mr_assert(run(30, 10, UINT64_C(1) << 60) == MR_FORECAST_NEVER && warned == 0);
+    begin();
+    mr_assert(run(30, (int64_t)MIB, 1000 * MIB) > 0 && warned == 1 && over == 0);
+    mr_assert(run(1, (int64_t)MIB, 1000000 * MIB) > 7200 && over == 1);
+}
+
 int main(void)
 {
+    test_far_away();
     test_steady();
     test_nothing_grows();
     test_a_burst_does_not_alarm();

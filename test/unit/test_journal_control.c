@@ -113,6 +113,59 @@ static void test_lists(void)
     mr_assert(!mr_control_run_next(&take, &end, &first, &count) && take.failed);
 }
 
+/* What does not parse ends a list, and the list stays ended. */
+static void test_lists_that_fail(void)
+{
+    static const uint8_t no_number[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                        0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+    static const uint8_t qos_3[] = {1, 'a', 3, 0, 1, 'b', 0, 0};
+    const struct mr_take of_no_number = mr_take_from(mr_span_make(no_number, sizeof(no_number)));
+    struct mr_control_filter filter;
+    struct mr_control_taker taker;
+    struct mr_control_ref ref;
+    uint64_t values[3] = {0};
+    uint32_t lane;
+
+    for (int round = 0; round < 2; round++) {
+        static struct mr_take takes[6];
+        if (round == 0) {
+            for (size_t i = 0; i < MR_COUNT_OF(takes); i++) {
+                takes[i] = of_no_number;
+            }
+            takes[0] = mr_take_from(mr_span_make(qos_3, sizeof(qos_3)));
+        }
+        mr_assert(!mr_control_filter_next(&takes[0], MR_CONTROL_SUBSCRIBE, &filter));
+        mr_assert(!mr_control_filter_next(&takes[1], MR_CONTROL_UNSUBSCRIBE, &filter));
+        mr_assert(!mr_control_taker_next(&takes[2], &taker));
+        mr_assert(!mr_control_ref_next(&takes[3], &ref));
+        mr_assert(!mr_control_position_next(&takes[4], &lane, &values[0]));
+        mr_assert(!mr_control_run_next(&takes[5], &values[0], &values[1], &values[2]));
+        for (size_t i = 0; i < MR_COUNT_OF(takes); i++) {
+            mr_assert(takes[i].failed);
+        }
+    }
+}
+
+/* Runs end where 64 bits do. */
+static void test_runs_that_overflow(void)
+{
+    uint8_t bytes[2 * MR_VARINT_MAX];
+    uint64_t end = 10;
+    uint64_t first;
+    uint64_t count;
+
+    uint8_t *at = mr_put_varint(mr_put_varint(bytes, UINT64_MAX - 9), 1);
+    struct mr_take take = mr_take_from(mr_span_make(bytes, (size_t)(at - bytes)));
+    mr_assert(!mr_control_run_next(&take, &end, &first, &count) && take.failed && end == 10);
+    at = mr_put_varint(mr_put_varint(bytes, 5), UINT64_MAX - 14);
+    take = mr_take_from(mr_span_make(bytes, (size_t)(at - bytes)));
+    mr_assert(!mr_control_run_next(&take, &end, &first, &count) && take.failed && end == 10);
+    at = mr_put_varint(mr_put_varint(bytes, 5), UINT64_MAX - 15);
+    take = mr_take_from(mr_span_make(bytes, (size_t)(at - bytes)));
+    mr_assert(mr_control_run_next(&take, &end, &first, &count) && first == 15);
+    mr_assert(end == UINT64_MAX);
+}
+
 static struct mr_control random_control(struct mr_rng *rng, uint8_t kind, const uint8_t *noise)
 {
     struct mr_control c = {.kind = kind, .client = mr_span_make(noise, mr_rng_below(rng, 20))};
@@ -197,12 +250,17 @@ static void test_round_trip(void)
     struct mr_control got;
     mr_assert(mr_control_get(MR_RECORD_SESSION, mr_span_make(later, 4), &got) == MR_ERR_AGAIN);
     mr_assert(mr_control_get(MR_RECORD_SESSION, mr_span_make(later, 2), &got) == MR_ERR_CORRUPT);
+    static const uint8_t kind_0[] = {MR_CONTROL_PUBREL, 0, 1, 'x'}; /* it has a type of its own */
+    mr_assert(mr_control_get(MR_RECORD_SESSION, mr_span_make(kind_0, 4), &got) == MR_ERR_CORRUPT);
+    mr_assert(mr_control_get(MR_RECORD_GAP, mr_span_make(later, 4), &got) == MR_ERR_AGAIN);
 }
 
 int main(void)
 {
     test_vectors();
     test_lists();
+    test_lists_that_fail();
+    test_runs_that_overflow();
     test_round_trip();
     printf("ok\n");
     return 0;

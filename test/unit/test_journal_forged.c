@@ -268,6 +268,10 @@ static void test_forged(const char *path, uint32_t batch, uint32_t record, enum 
     for (uint64_t seq = 1; seq <= RECORDS; seq++) {
         mr_assert(after[seq] || !before[seq]);
     }
+    (void)read_all(mr_view_record, before, &control, 1);
+    mr_assert(memcmp(before, after, sizeof(before)) == 0);
+    (void)read_all(mr_view_record, before, &control, RECORDS / 2 + 2); /* in a gap, perhaps */
+    mr_assert(count(before) <= RECORDS / 2 - 1);
     give();
     mr_assert(repair(false) == 0);
     mr_sim_stop();

@@ -107,6 +107,53 @@ static void read_all(uint64_t last)
     mr_reader_close(reader);
 }
 
+/* A name longer than the table notes is written in full each time, and is the same. */
+static void test_long_names(void)
+{
+    enum { LONG = 70000, LONG_RECORD = 3 * LONG };
+    static char text[LONG + 1];
+    struct mr_journal_options options = {.path = "/j",
+                                         .name = "limits",
+                                         .max_bytes = 16 << 20,
+                                         .segment_bytes = 1 << 20,
+                                         .record_bytes_max = LONG_RECORD,
+                                         .manual = true};
+    struct mr_appended out;
+    struct mr_reader *reader;
+    struct mr_event event;
+    struct mr_view view;
+
+    memset(text, 'n', LONG);
+    mr_sim_start(9);
+    mr_assert(mr_journal_open(&journal, &options, NULL, NULL) == MR_OK);
+    lane = mr_journal_lane(journal, 0);
+    for (uint64_t seq = 1; seq <= 6; seq++) {
+        struct mr_record_raw record = {.type = MR_RECORD_EVENT,
+                                       .client = mr_span_of(seq % 3 == 0 ? text : "c"),
+                                       .username = mr_span_of(seq % 3 == 1 ? text : "u"),
+                                       .topic = mr_span_of(seq % 3 == 2 ? text : "t")};
+        mr_assert(mr_lane_append(lane, &record, NULL, &out) == MR_OK && out.seq == seq);
+        commit(seq);
+    }
+    mr_assert(mr_reader_open(&reader, journal, 0, 1, NULL, NULL) == MR_OK);
+    uint64_t seq = 1;
+    while (mr_reader_next(reader, &view) == MR_OK) {
+        struct mr_view_at at = mr_view_begin(&view);
+        while (mr_view_event(&view, &at, &event)) {
+            mr_assert(event.seq == seq && event.name_id == MR_NAME_NONE);
+            mr_assert(mr_span_is(event.client, seq % 3 == 0 ? text : "c"));
+            mr_assert(mr_span_is(event.username, seq % 3 == 1 ? text : "u"));
+            mr_assert(mr_span_is(event.topic, seq % 3 == 2 ? text : "t"));
+            seq += 1;
+        }
+        mr_view_unpin(&view);
+    }
+    mr_assert(seq == 7);
+    mr_reader_close(reader);
+    close_journal();
+    mr_sim_stop();
+}
+
 /* Each device comes twice: the second time those of the table by number, the others in full. */
 static void test_more_devices_than_names(void)
 {
@@ -293,6 +340,7 @@ static void drop_line(const char *line, size_t len)
 
 int main(void)
 {
+    test_long_names();
     mr_log_set_writer(drop_line);
     test_more_devices_than_names();
     test_more_cursors_than_slots();

@@ -193,6 +193,45 @@ static void test_header(size_t which, bool batches)
     mr_sim_stop();
 }
 
+/* Whoever reads to a record in the middle of what is lost is told of so much, and no more. */
+static void test_read_to(uint64_t seq_to)
+{
+    const struct mr_reader_options options = {.seq_to = seq_to};
+    struct mr_reader *reader;
+    struct mr_view view;
+    uint64_t next = 1;
+    enum mr_err err;
+
+    make(8);
+    mr_assert(mr_sim_file_damage(files[0], 20, 1) == MR_OK);
+    take(false);
+    mr_assert(mr_reader_open(&reader, journal, 0, 1, &options, NULL) == MR_OK);
+    while ((err = mr_reader_next(reader, &view)) == MR_OK || err == MR_ERR_CORRUPT) {
+        mr_assert(view.seq_first == next && view.seq_last <= seq_to);
+        mr_assert((err == MR_OK) == (next > HALF));
+        next = view.seq_last + 1;
+        if (err == MR_OK) {
+            mr_view_unpin(&view);
+        }
+    }
+    mr_assert(err == MR_ERR_AGAIN && next == seq_to + 1);
+    mr_reader_close(reader);
+    give();
+    mr_sim_stop();
+}
+
+/* A start beside what is of another journal or lane touches nothing either. */
+static void test_foreign_at_start(size_t at)
+{
+    const struct mr_journal_options options = {.path = "/j", .manual = true};
+
+    make(9);
+    header_change(files[0], at, 1);
+    mr_assert(mr_journal_open(&journal, &options, NULL, &why) == MR_ERR_CONFIG);
+    mr_assert(strstr(why.text, "belongs to another journal or lane") != NULL);
+    mr_sim_stop();
+}
+
 /* Shorter than a header. */
 static void test_cut(uint64_t bytes)
 {
@@ -303,6 +342,11 @@ int main(void)
         test_header(which, false);
         test_header(which, true);
     }
+    test_read_to(HALF / 2);
+    test_read_to(HALF);
+    test_read_to(HALF + 3);
+    test_foreign_at_start(16);
+    test_foreign_at_start(10);
     test_cut(0);
     test_cut(63);
     test_another_beginning();
