@@ -16,6 +16,10 @@
  *
  * head and tail count entries since start-up and never wrap in practice (2^64).
  *
+ * The ring is as large as what was ever in it at once: a gate for a million entries that mostly
+ * holds ten touches few cache lines.  Its memory is there from the start, so growing is moving
+ * half of the entries within it.
+ *
  * Rejected: one ring slot per ack.  At a million acks per second the ring alone
  * is 24 MB/s of memory traffic, and each ack is looked up by connection again.
  *
@@ -25,7 +29,7 @@
  * INVARIANTS (checked by gate_check when an entry is made, cut or released, by run_check when
  * bytes may leave)
  *
- *   (1) 0 <= head - tail <= entries_max.
+ *   (1) 0 <= head - tail <= mask + 1 <= entries_max, both powers of two.
  *   (2) Sequence numbers do not decrease from tail to head.
  *   (3) seq_last is the seq at head - 1, or of the last entry released.  `open` is NULL or the
  *       entry at head - 1; `full` says whether there is one to make.
@@ -36,14 +40,18 @@
  */
 #include "broker/ackgate.h"
 
-enum { ACKS_FIRST_BYTES = 64 }; /* 11 PUBACKs; the pool's smallest buffer */
+enum {
+    ACKS_FIRST_BYTES = 64, /* 11 PUBACKs; the pool's smallest buffer */
+    RING_FIRST = 256,      /* entries */
+};
 
 struct mr_ackgate {
     struct mr_ackgate_front front; /* first: mr_ackgate_front() */
     uint64_t head;                 /* entries ever made */
     uint64_t tail;                 /* entries ever released */
     uint64_t seq_released;         /* newest seq passed to release() */
-    uint64_t mask;                 /* entries_max - 1 */
+    uint64_t mask;                 /* entries of the ring as it is now - 1 */
+    uint64_t entries_max;
     struct mr_bufpool *pool;
     struct mr_owed *ring;
 };
@@ -52,7 +60,8 @@ static void gate_check(const struct mr_ackgate *gate)
 {
     mr_assert(gate->tail <= gate->head);
     mr_assert(gate->head - gate->tail <= gate->mask + 1);
-    mr_assert(gate->front.full == (gate->head - gate->tail > gate->mask));
+    mr_assert(gate->mask < gate->entries_max);
+    mr_assert(gate->front.full == (gate->head - gate->tail == gate->entries_max));
     if (gate->head != gate->tail) {
         const struct mr_owed *oldest = &gate->ring[gate->tail & gate->mask];
         const struct mr_owed *newest = &gate->ring[(gate->head - 1) & gate->mask];
@@ -75,7 +84,8 @@ enum mr_err mr_ackgate_open(struct mr_ackgate **out, struct mr_bufpool *pool, ui
     struct mr_ackgate *gate = mr_alloc(sizeof(*gate));
 
     gate->ring = mr_alloc(sizeof(*gate->ring) * entries_max);
-    gate->mask = entries_max - 1;
+    gate->entries_max = entries_max;
+    gate->mask = (entries_max < RING_FIRST ? entries_max : RING_FIRST) - 1;
     gate->pool = pool;
     gate_check(gate);
     *out = gate;
@@ -142,15 +152,33 @@ enum mr_err mr_ackgate_make_room(struct mr_ackgate *gate, struct mr_acks *acks, 
 
 static void ring_changed(struct mr_ackgate *gate)
 {
-    gate->front.full = gate->head - gate->tail > gate->mask;
+    gate->front.full = gate->head - gate->tail == gate->entries_max;
+}
+
+/* It is full: every place is taken.  In one of twice the size each entry stays or has its place in
+ * the new half.
+ */
+static void ring_double(struct mr_ackgate *gate)
+{
+    uint64_t half = gate->mask + 1;
+
+    gate->mask = gate->mask * 2 + 1;
+    mr_assert(gate->mask < gate->entries_max);
+    for (uint64_t at = gate->tail; at != gate->head; at++) {
+        if ((at & half) != 0) {
+            gate->ring[at & gate->mask] = gate->ring[at & (half - 1)];
+        }
+    }
 }
 
 struct mr_owed *mr_ackgate_enter(struct mr_ackgate *gate, uint64_t conn_id, uint64_t seq)
 {
-    struct mr_owed *owed = &gate->ring[gate->head & gate->mask];
-
     gate_check(gate);
     mr_assert(!gate->front.full);
+    if (MR_UNLIKELY(gate->head - gate->tail > gate->mask)) {
+        ring_double(gate);
+    }
+    struct mr_owed *owed = &gate->ring[gate->head & gate->mask];
     *owed = (struct mr_owed){.seq = gate->front.seq_last, .seq_first = seq, .conn_id = conn_id};
     gate->head += 1;
     gate->front.open = owed;
@@ -171,7 +199,7 @@ void mr_ackgate_cut(struct mr_ackgate *gate)
 
 bool mr_ackgate_is_crowded(const struct mr_ackgate *gate)
 {
-    return gate->head - gate->tail > gate->mask / 4 * 3;
+    return gate->head - gate->tail > (gate->entries_max - 1) / 4 * 3;
 }
 
 bool mr_ackgate_is_due(const struct mr_ackgate *gate, uint64_t durable_seq)

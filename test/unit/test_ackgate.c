@@ -114,6 +114,74 @@ static void test_full_pool_changes_nothing(void)
     mr_bufpool_fini(&small);
 }
 
+/* Tides of entries, each higher than the one before, and each beginning at another place of the
+ * ring: what is released is what was entered, in order, up to a full gate.
+ */
+static void test_grows_to_its_maximum(void)
+{
+    enum { MOST = 1 << 14 };
+    struct mr_ackgate *gate = gate_of(MOST);
+    static struct mr_owed out[MOST];
+    struct mr_acks two[2] = {{0}, {0}};
+    uint64_t entered = 0;
+    uint64_t released = 0;
+
+    for (uint64_t tide = 1; tide <= MOST; tide = tide * 3 / 2 + 1) {
+        while (entered - released < tide) {
+            entered += 1;
+            mr_acks_drop(gate, &two[entered % 2]);
+            hold(gate, &two[entered % 2], entered, entered);
+        }
+        size_t count = mr_ackgate_release(gate, entered - tide / 5, out, MOST);
+        mr_assert(count == entered - tide / 5 - released);
+        for (size_t i = 0; i < count; i++) {
+            released += 1;
+            mr_assert(out[i].seq == released && out[i].conn_id == released);
+        }
+    }
+    while (mr_ackgate_reserve(gate, &two[0], 4) == MR_OK) {
+        entered += 1;
+        mr_ackgate_hold(gate, &two[0], entered, entered, "1234", 4);
+    }
+    mr_assert(entered - released == MOST);
+    mr_assert(mr_ackgate_release(gate, entered, out, MOST) == MOST);
+    mr_assert(out[0].seq == released + 1 && out[MOST - 1].seq == entered);
+    mr_acks_drop(gate, &two[0]);
+    mr_acks_drop(gate, &two[1]);
+    mr_ackgate_close(gate);
+}
+
+static long resident_pages(void)
+{
+    FILE *file = fopen("/proc/self/statm", "re");
+    long size = 0;
+    long resident = 0;
+
+    mr_assert(file != NULL && fscanf(file, "%ld %ld", &size, &resident) == 2);
+    (void)fclose(file);
+    return resident;
+}
+
+/* A large gate that never holds more than two entries does not walk through all of its memory. */
+static void test_touches_what_it_needs(void)
+{
+    struct mr_ackgate *gate = gate_of(1 << 20);
+    struct mr_acks a = {0};
+    struct mr_owed out[2];
+    long before = resident_pages();
+
+    hold(gate, &a, 1, 1);
+    for (uint64_t seq = 2; seq < (1 << 20); seq++) {
+        hold(gate, &a, seq, seq);
+        mr_assert(mr_ackgate_release(gate, seq - 1, out, 2) == 1);
+        mr_acks_allow(&a, &out[0]);
+        mr_acks_left(gate, &a);
+    }
+    mr_assert(resident_pages() - before < (2 << 20) / 4096);
+    mr_acks_drop(gate, &a);
+    mr_ackgate_close(gate);
+}
+
 /* ---- the model ---- */
 
 enum { SLOTS = 12, OWED_MAX = 4096 };
@@ -245,6 +313,8 @@ int main(int argc, char **argv)
     test_cut_and_other_connections_end_an_entry();
     test_refuses_when_full();
     test_full_pool_changes_nothing();
+    test_grows_to_its_maximum();
+    test_touches_what_it_needs();
     test_random_walk(seed);
     mr_assert(pool.lent_bytes == 0);
     mr_bufpool_fini(&pool);
