@@ -33,6 +33,7 @@
 #include "codec/timestamp.h"
 #include "journal/live.h"
 #include "pipeline/bridge.h"
+#include "pipeline/byte_ring.h"
 #include "pipeline/dead_internal.h"
 #include "pipeline/live_internal.h"
 #include "pipeline/operate_internal.h"
@@ -125,14 +126,6 @@ struct reject {
     struct flight *flight;
     uint64_t seq;
     char reason[REASON_MAX];
-};
-
-/* In-order memory: taken at the head, given back at the tail as spans retire. */
-struct byte_ring {
-    uint8_t *at;
-    size_t size;
-    uint64_t head;
-    uint64_t tail;
 };
 
 /* ---- a bridge's lanes (group.c) ---- */
@@ -333,8 +326,6 @@ bool mr_flight_settled(const struct mr_bridge *bridge); /* the sink owes no verd
 bool mr_flight_absorb(struct mr_bridge *bridge, const struct flight *flight, uint64_t seq_last);
 void mr_flight_drop_all(struct mr_bridge *bridge);
 size_t mr_flight_records_room(const struct mr_bridge *bridge);
-uint8_t *mr_bytes_take(struct byte_ring *ring, size_t size);
-void mr_bytes_shorten(struct byte_ring *ring, const uint8_t *end);
 
 /* group.c */
 void mr_group_join(struct mr_bridge *bridge);

@@ -268,6 +268,8 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
     if (b->flight_head == b->flight_tail) { /* no piece has to be cut at the ring's end */
         b->bytes.head = 0;
         b->bytes.tail = 0;
+    } else {
+        mr_bytes_turn_back(&b->bytes);
     }
     enum mr_err err = fill_events(b, flight, records_max, &filled);
     flight->control += b->view_at.control - began.control;

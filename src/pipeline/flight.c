@@ -56,36 +56,6 @@ size_t mr_flight_records_room(const struct mr_bridge *b)
     return free_count < to_end ? free_count : to_end;
 }
 
-/* Room for `size` bytes, 8-aligned; NULL: not now.  What is left at the end of the
- * ring is skipped, and given back together with what follows.
- */
-uint8_t *mr_bytes_take(struct byte_ring *ring, size_t size)
-{
-    if (size > ring->size / 2) {
-        return NULL;
-    }
-
-    uint64_t head = (ring->head + 7) & ~(uint64_t)7;
-    size_t at = (size_t)(head % ring->size);
-    if (at + size > ring->size) {
-        head += ring->size - at;
-        at = 0;
-    }
-    if (head + size - ring->tail > ring->size) {
-        return NULL;
-    }
-    ring->head = head + size;
-    return ring->at + at;
-}
-
-/* The newest piece turned out shorter: it ends at `end`. */
-void mr_bytes_shorten(struct byte_ring *ring, const uint8_t *end)
-{
-    size_t at = (size_t)((ring->head - 1) % ring->size) + 1;
-
-    ring->head -= at - (size_t)(end - ring->at);
-}
-
 struct flight *mr_flight_open(struct mr_bridge *b)
 {
     if (b->flight_head - b->flight_tail == FLIGHTS_MAX) {
