@@ -213,6 +213,8 @@ struct mr_bridge {
     size_t records_size;
     uint64_t records_head;
     uint64_t records_tail;
+    uint64_t records_turned; /* where the head last turned back to the beginning, */
+    uint64_t records_passed; /* and how many places that passed over */
     struct byte_ring bytes;
     struct mr_bufpool route_pool;
     struct dests dests;
@@ -326,6 +328,9 @@ bool mr_flight_settled(const struct mr_bridge *bridge); /* the sink owes no verd
 bool mr_flight_absorb(struct mr_bridge *bridge, const struct flight *flight, uint64_t seq_last);
 void mr_flight_drop_all(struct mr_bridge *bridge);
 size_t mr_flight_records_room(const struct mr_bridge *bridge);
+uint64_t mr_flight_records(const struct mr_bridge *bridge); /* on their way */
+/* Between two spans: with enough room at the beginning of the rings the next one lies there. */
+void mr_flight_turn_back(struct mr_bridge *bridge);
 
 /* group.c */
 void mr_group_join(struct mr_bridge *bridge);

@@ -1,7 +1,7 @@
 /* byte_ring.c - see byte_ring.h. */
 #include "pipeline/byte_ring.h"
 
-enum { TURN_ROOM_BYTES = 256 << 10 }; /* for less the head does not turn back */
+enum { TURN_SHARE = 128 }; /* of the ring: for less the head does not turn back */
 
 /* What is left at the end of the ring is skipped, and given back together with what follows. */
 uint8_t *mr_bytes_take(struct byte_ring *ring, size_t size)
@@ -35,7 +35,7 @@ void mr_bytes_turn_back(struct byte_ring *ring)
     size_t used = (size_t)(ring->head - ring->tail);
     size_t room = (size_t)(ring->tail % ring->size); /* in front of what is in use */
 
-    if (room + used < ring->size && room >= TURN_ROOM_BYTES && room >= used) {
+    if (room + used < ring->size && room >= ring->size / TURN_SHARE && room >= used) {
         ring->head += ring->size - (room + used);
     }
 }

@@ -253,6 +253,8 @@ static enum fill_result fill_close(struct mr_bridge *b, struct flight *flight, u
 /* Make one span of at most `records_max` records from the open view. */
 enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t now_ns)
 {
+    mr_flight_turn_back(b);
+
     size_t room = mr_flight_records_room(b);
     struct flight *flight = room == 0 ? NULL : mr_flight_open(b);
     struct filled filled = {.seq_last = b->seq_done};
@@ -264,12 +266,6 @@ enum fill_result mr_fill_span(struct mr_bridge *b, uint32_t records_max, int64_t
     b->received_max_us = mr_clock_wall_us();
     if (room < records_max) {
         records_max = (uint32_t)room;
-    }
-    if (b->flight_head == b->flight_tail) { /* no piece has to be cut at the ring's end */
-        b->bytes.head = 0;
-        b->bytes.tail = 0;
-    } else {
-        mr_bytes_turn_back(&b->bytes);
     }
     enum mr_err err = fill_events(b, flight, records_max, &filled);
     flight->control += b->view_at.control - began.control;

@@ -32,6 +32,8 @@
 
 #include <inttypes.h>
 
+enum { TURN_SHARE = 64 }; /* of the ring of records: for less its head does not turn back */
+
 static void flight_check(const struct mr_bridge *b)
 {
     mr_assert(b->flight_tail <= b->flight_head && b->flight_head - b->flight_tail <= FLIGHTS_MAX);
@@ -44,6 +46,35 @@ static void flight_check(const struct mr_bridge *b)
 struct flight *mr_flight_at(struct mr_bridge *b, uint64_t index)
 {
     return &b->flights[index & (FLIGHTS_MAX - 1)];
+}
+
+uint64_t mr_flight_records(const struct mr_bridge *b)
+{
+    uint64_t places = b->records_head - b->records_tail;
+
+    return b->records_tail < b->records_turned ? places - b->records_passed : places;
+}
+
+/* A bridge that always has something on its way never empties its rings.  So that it does not touch
+ * all of their memory for the little it needs, the next span lies at the beginning again as soon
+ * as there is room for as much as is in use; what lies between is given back with that span.
+ */
+void mr_flight_turn_back(struct mr_bridge *b)
+{
+    uint64_t used = b->records_head - b->records_tail;
+    uint64_t room = b->records_tail % b->records_size;
+
+    if (b->flight_head == b->flight_tail) { /* no piece has to be cut at the ring's end */
+        b->bytes.head = 0;
+        b->bytes.tail = 0;
+    } else {
+        mr_bytes_turn_back(&b->bytes);
+    }
+    if (room + used < b->records_size && room >= b->records_size / TURN_SHARE && room >= used) {
+        b->records_passed = b->records_size - (room + used);
+        b->records_head += b->records_passed;
+        b->records_turned = b->records_head;
+    }
 }
 
 /* How many records the next span may have without wrapping round. */

@@ -382,7 +382,7 @@ static void worker_measure(struct mr_bridge *b)
 
     int64_t lag_ms = lag == 0 || since_ms == 0 ? 0 : mr_clock_wall_us() / 1000 - since_ms;
     mr_metric_set(b->metrics.up, atomic_load_explicit(&b->up, memory_order_relaxed));
-    mr_metric_set(b->metrics.inflight, (int64_t)(b->records_head - b->records_tail));
+    mr_metric_set(b->metrics.inflight, (int64_t)mr_flight_records(b));
     mr_metric_set(b->metrics.lag_records, (int64_t)lag);
     mr_metric_set(b->metrics.lag_seconds, lag_ms < 0 ? 0 : lag_ms / 1000);
     mr_metric_set(b->metrics.committed_seq, (int64_t)b->seq_cursor);
