@@ -15,15 +15,14 @@ class Look:
     pid: int
     resident_kib: int
     descriptors: int
-    acked: int  # events up to then
 
 
-def look(gateway, acked=0):
+def look(gateway):
     """None when it is not there just now."""
     try:
         pid = gateway.pid()
         return Look(time.monotonic(), pid, gateway.resident_kib(),
-                    len(os.listdir(f"/proc/{pid}/fd")), acked)
+                    len(os.listdir(f"/proc/{pid}/fd")))
     except (OSError, AttributeError, TypeError):
         return None
 
@@ -35,19 +34,16 @@ def open_files(gateway):
 
 
 class Watch:
-    """with Watch(gateway, how many events were acknowledged) as watch: ...; watch.looks
+    """with Watch(gateway) as watch: ...; watch.looks"""
 
-    The second may be left out.
-    """
-
-    def __init__(self, gateway, acked=lambda: 0):
-        self.gateway, self.acked, self.looks = gateway, acked, []
+    def __init__(self, gateway):
+        self.gateway, self.looks = gateway, []
         self.over = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
 
     def run(self):
         while not self.over.wait(EVERY_S):
-            one = look(self.gateway, self.acked())
+            one = look(self.gateway)
             if one is not None:
                 self.looks.append(one)
 
@@ -63,9 +59,11 @@ class Watch:
         middle = (self.looks[0].when + self.looks[-1].when) / 2
         return [one for one in self.looks if one.when >= middle]
 
-    def growth_kib(self):
-        """Of resident memory within the second half: its last third against its first, medians."""
-        sizes = [one.resident_kib for one in self.second_half()]
+    def growth_kib(self, looks=None):
+        """Of resident memory within the second half (or `looks`): its last third against its first,
+        medians.
+        """
+        sizes = [one.resident_kib for one in looks or self.second_half()]
         third = max(1, len(sizes) // 3)
         return statistics.median(sizes[-third:]) - statistics.median(sizes[:third])
 
