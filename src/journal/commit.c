@@ -11,10 +11,13 @@
  * its name, the folder is synced, and only then durable_seq rises.
  *
  * No room (ENOSPC, EDQUOT): the batches stay queued and the same write is tried
- * again.  Anything else: the lane has failed.  A sync is never repeated after it
- * failed, because the kernel forgets the dirty pages when it reports the error
- * and the second sync would succeed over nothing.  The cause is kept with the lane; the
- * owner says it once, together with what it means.
+ * again, whether it was the write that found none or its sync (file systems that copy on
+ * write, quotas, thin pools).  Anything else: the lane has failed.  A sync alone is never
+ * repeated after it failed, because the kernel forgets the dirty pages when it reports the
+ * error and the second sync would succeed over nothing.  With the write it is sound: all that
+ * this file has got since its last good sync is this one write, and its bytes are still in
+ * the blocks.  The cause is kept with the lane; the owner says it once, together with what it
+ * means.
  *
  * Rejected: O_DIRECT, O_DSYNC.  Measured: no gain on a preallocated file.
  *
@@ -140,7 +143,7 @@ static enum mr_err commit_write(struct mr_lane *lane, struct commit_run *run, co
     *what = "cannot be written";
     if (err == MR_OK) {
         *what = "cannot be flushed";
-        err = mr_file_sync(&run->segment->file) == MR_OK ? MR_OK : MR_ERR_IO;
+        err = mr_file_sync(&run->segment->file);
     }
     if (err == MR_OK && !run->segment->on_disk) {
         *what = "cannot be given its name";

@@ -303,20 +303,28 @@ enum mr_err mr_cursor_slot_write(struct mr_journal *journal, struct mr_cursor *c
     return err;
 }
 
-enum mr_err mr_cursors_sync(struct mr_journal *journal)
+/* What was written counts from now on.  After a sync that failed none of it does: what the medium
+ * has of it is not known, so each copy has to be written again before a later sync makes it the
+ * newer one.  FULL: there was no room.
+ */
+static enum mr_err cursors_flush(struct mr_journal *journal)
 {
-    if (mr_file_sync(&journal->cursor_file) != MR_OK) {
-        return MR_ERR_IO;
-    }
+    enum mr_err err = mr_file_sync(&journal->cursor_file);
+
     for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
         struct mr_cursor *cursor = &journal->cursors[i];
 
         if (cursor->written) {
-            cursor->newer_copy = !cursor->newer_copy;
+            cursor->newer_copy = err == MR_OK ? !cursor->newer_copy : cursor->newer_copy;
             cursor->written = false;
         }
     }
-    return MR_OK;
+    return err;
+}
+
+enum mr_err mr_cursors_sync(struct mr_journal *journal)
+{
+    return cursors_flush(journal) == MR_OK ? MR_OK : MR_ERR_IO;
 }
 
 void mr_cursor_slot_written(struct mr_cursor *cursor, const struct cursor_slot *slot)
@@ -358,7 +366,7 @@ static enum mr_err cursors_write_round(struct mr_journal *journal, uint32_t firs
     if (err != MR_OK || !any) {
         return err;
     }
-    err = mr_cursors_sync(journal);
+    err = cursors_flush(journal);
     if (err != MR_OK) {
         return err;
     }

@@ -54,8 +54,9 @@ enum mr_err mr_file_write(struct mr_file *file, const struct mr_span *parts, siz
 enum mr_err mr_file_read(struct mr_file *file, void *into, size_t len, uint64_t pos,
                          size_t *got) MR_MUST_USE;
 
-/* fdatasync: what was written is on the medium when this returns MR_OK.  Any
- * failure is MR_ERR_IO, even for lack of space: the pages are gone by then.
+/* fdatasync: what was written is on the medium when this returns MR_OK.  After any
+ * failure the pages may be gone, for lack of space (MR_ERR_FULL) too: whoever goes on
+ * writes all of it again that was written since the last sync, before the next one.
  */
 enum mr_err mr_file_sync(struct mr_file *file) MR_MUST_USE;
 

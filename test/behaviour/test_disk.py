@@ -197,20 +197,25 @@ class Fault(unittest.TestCase):
                 self.assertEqual(found[-10:], more)
                 millrace("journal", "verify", "--data", gateway.data)
 
-    def test_enospc_on_write_is_waited_out(self):
+    def test_enospc_is_waited_out(self):
         # strace counts per thread: the small segment keeps the writes of the start below 20.
-        gateway = Gateway(
-            "journal: {max_size: 40MiB, segment_size: 4MiB}\n", binary=RELEASE / "millrace",
-            prefix=self.strace("pwrite64,pwritev,pwritev2:error=ENOSPC:when=20..24"),
-        )
-        self.addCleanup(gateway.temp.remove)
-        with gateway:
-            acked = self.acked_until_closed(gateway, 200)
-            self.assertEqual(len(acked), 200)
-            gateway.stop()
-            self.assertEqual(numbers_in_journal(gateway), acked)
-            gateway.prefix = []
-            gateway.start()
+        for calls in ("pwrite64,pwritev,pwritev2", "fdatasync"):
+            with self.subTest(calls=calls):
+                gateway = Gateway(
+                    "journal: {max_size: 40MiB, segment_size: 4MiB}\n",
+                    binary=RELEASE / "millrace",
+                    prefix=self.strace(f"{calls}:error=ENOSPC:when=20..24"),
+                )
+                self.addCleanup(gateway.temp.remove)
+                with gateway:
+                    acked = self.acked_until_closed(gateway, 200)
+                    self.assertEqual(len(acked), 200)
+                    said = r"level=error .*is full; nothing is acknowledged until there is room"
+                    self.assertIsNotNone(gateway.log.find(said), gateway.log.text())
+                    gateway.stop()
+                    self.assertEqual(numbers_in_journal(gateway), acked)
+                    gateway.prefix = []
+                    gateway.start()
 
     def test_a_slow_disk_only_costs_time(self):
         gateway = Gateway(binary=RELEASE / "millrace",

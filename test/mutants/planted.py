@@ -42,14 +42,24 @@ MUTANTS = (
     # ---- what is said to be on the disk ----
     Mutant("fsync-skipped", "a commit is reported durable without fdatasync",
            "src/journal/commit.c",
-           "err = mr_file_sync(&run->segment->file) == MR_OK ? MR_OK : MR_ERR_IO;",
+           "err = mr_file_sync(&run->segment->file);",
            "err = MR_OK;", JOURNAL),
     Mutant("fsync-repeated", "a failed fdatasync is tried again, and the second success believed",
            "src/journal/commit.c",
-           "err = mr_file_sync(&run->segment->file) == MR_OK ? MR_OK : MR_ERR_IO;",
+           "err = mr_file_sync(&run->segment->file);",
            "err = mr_file_sync(&run->segment->file) == MR_OK ||\n"
            "                      mr_file_sync(&run->segment->file) == MR_OK\n"
            "                  ? MR_OK\n                  : MR_ERR_IO;", JOURNAL),
+    Mutant("full-flush-repeated", "a flush that found no room is repeated without what it was to "
+           "flush being written again", "src/journal/commit.c",
+           "err = mr_file_sync(&run->segment->file);",
+           "do {\n            err = mr_file_sync(&run->segment->file);\n"
+           "        } while (err == MR_ERR_FULL);", ("unit/test_journal_flush",)),
+    Mutant("full-flush-believed", "a flush of cursors that found no room counts as done",
+           "src/journal/cursor.c",
+           "err = cursors_flush(journal);\n    if (err != MR_OK) {",
+           "err = cursors_flush(journal);\n    if (err == MR_ERR_IO) {",
+           ("unit/test_journal_flush",)),
     Mutant("name-not-synced", "a new segment's name is not flushed before its events are durable",
            "src/journal/commit.c",
            "if (mr_dir_flush(&lane->dir) != MR_OK) {\n        return MR_ERR_IO;",
@@ -109,8 +119,8 @@ MUTANTS = (
            "uint8_t copy = !cursor->newer_copy;", "uint8_t copy = cursor->newer_copy;", JOURNAL),
     Mutant("cursor-not-synced", "segments are recycled for cursors that are not on the medium",
            "src/journal/cursor.c",
-           "if (mr_file_sync(&journal->cursor_file) != MR_OK) {",
-           "if (journal->cursors_failed) {", JOURNAL),
+           "enum mr_err err = mr_file_sync(&journal->cursor_file);",
+           "enum mr_err err = MR_OK;", JOURNAL),
     # ---- repair, and what is told before there is no more room ----
     Mutant("repair-silent", "a repair does not name the records of a batch that it gave up",
            "src/journal/repair.c",

@@ -334,8 +334,8 @@ static void inject_one(void)
     enum mr_sim_call call = (enum mr_sim_call)below(MR_SIM_CALLS);
     enum mr_sim_fault fault = faults[below(MR_COUNT_OF(faults))];
 
-    if (fault == MR_SIM_FAULT_FULL && (call == MR_SIM_READ || call == MR_SIM_SYNC ||
-                                       call == MR_SIM_DIR_SYNC || call == MR_SIM_REMOVE)) {
+    if (fault == MR_SIM_FAULT_FULL &&
+        (call == MR_SIM_READ || call == MR_SIM_DIR_SYNC || call == MR_SIM_REMOVE)) {
         fault = MR_SIM_FAULT_IO;
     }
     mr_sim_inject(call, 1 + below(4), 1 + below(3), fault);

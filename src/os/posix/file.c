@@ -138,11 +138,7 @@ enum mr_err mr_file_read(struct mr_file *file, void *into, size_t len, uint64_t 
 
 enum mr_err mr_file_sync(struct mr_file *file)
 {
-    if (fdatasync(file->fd) == 0) {
-        return MR_OK;
-    }
-    posix_note_cause(errno);
-    return MR_ERR_IO;
+    return fdatasync(file->fd) == 0 ? MR_OK : file_error(errno);
 }
 
 enum mr_err mr_file_size(struct mr_file *file, uint64_t *out_bytes)

@@ -163,7 +163,7 @@ enum mr_err mr_file_sync(struct mr_file *file)
         break;
     }
     sim_inode_sync_failed(inode);
-    return MR_ERR_IO;
+    return fault == MR_SIM_FAULT_FULL ? MR_ERR_FULL : MR_ERR_IO;
 }
 
 enum mr_err mr_file_size(struct mr_file *file, uint64_t *out_bytes)
