@@ -594,33 +594,6 @@ bool mr_cursor_is_paused(const struct mr_cursor *cursor)
     return atomic_load_explicit(&cursor->paused, memory_order_relaxed);
 }
 
-enum mr_err mr_cursor_pause(struct mr_journal *journal, const char *name, bool paused)
-{
-    enum mr_err err = MR_OK;
-    bool any = false;
-
-    mr_mutex_lock(&journal->cursor_mutex);
-    for (uint32_t i = 0; i < MR_CURSORS_MAX && err == MR_OK; i++) {
-        struct mr_cursor *cursor = &journal->cursors[i];
-
-        if (cursor->used && strcmp(cursor->name, name) == 0) {
-            atomic_store_explicit(&cursor->paused, paused, memory_order_relaxed);
-            /* With the seq that is on disk: what is newer is the keeper's to write. */
-            const struct cursor_slot slot = {
-                .seq = atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed),
-                .books = cursor->books_on_disk,
-                .split = cursor->split};
-            err = mr_cursor_slot_write(journal, cursor, &slot);
-            any = true;
-        }
-    }
-    if (err == MR_OK && any) {
-        err = mr_cursors_sync(journal);
-    }
-    mr_mutex_unlock(&journal->cursor_mutex);
-    return err == MR_OK && !any ? MR_ERR_REJECT : err;
-}
-
 /* The slot is free from now on; not synced yet. */
 enum mr_err mr_cursor_slot_free(struct mr_journal *journal, struct mr_cursor *cursor)
 {

@@ -58,12 +58,17 @@ static inline uint64_t mr_cursor_holds_behind(const struct mr_cursor *cursor)
     return behind < mr_cursor_needs_to(cursor) ? behind : UINT64_MAX;
 }
 
-/* A write of `seq` failed: until it is written again a power cut may find the cursor there, and
- * what is behind must be there too.
+/* A write of `seq` failed: until it is written again a power cut may find the cursor there, or
+ * where an earlier one that failed would have put it, and what is behind the lowest must be there
+ * too.  Under cursor_mutex.
  */
 static inline void mr_cursor_doubt(struct mr_cursor *cursor, uint64_t seq)
 {
-    atomic_store_explicit(&cursor->in_doubt, seq + 1, memory_order_relaxed);
+    uint64_t before = atomic_load_explicit(&cursor->in_doubt, memory_order_relaxed);
+
+    if (before == 0 || seq + 1 < before) {
+        atomic_store_explicit(&cursor->in_doubt, seq + 1, memory_order_relaxed);
+    }
 }
 
 /* ---- books.c ---- */

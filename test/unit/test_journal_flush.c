@@ -30,7 +30,7 @@ static void start(void)
         .max_bytes = 16 * SEGMENT,
         .segment_bytes = SEGMENT,
         .block_bytes = 16384,
-        .block_count = 12,
+        .block_count = 40,
         .record_bytes_max = 8000,
         .manual = true,
     };
@@ -203,6 +203,79 @@ static void test_cursors_wait_for_room(void)
     }
 }
 
+static bool is_paused(void)
+{
+    struct mr_cursor *cursor;
+    bool is_new;
+
+    mr_assert(mr_cursor_open(journal, "bridge", 0, MR_START_OLDEST, &cursor, &is_new, NULL) ==
+              MR_OK);
+    mr_cursor_close(cursor);
+    return mr_cursor_is_paused(cursor);
+}
+
+/* A pause that is refused changes nothing, not at the next start either. */
+static void test_a_refused_pause_is_none(enum mr_sim_call call, enum mr_sim_fault fault)
+{
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        mr_sim_start(seed);
+        start();
+        mr_assert(!is_paused());
+        mr_sim_inject(call, 1, 1, fault);
+        mr_assert(mr_cursor_pause(journal, "bridge", true) != MR_OK && !is_paused());
+        mr_journal_step_keeper(journal);
+        mr_sim_crash();
+        start();
+        mr_assert(!is_paused());
+        mr_assert(mr_cursor_pause(journal, "bridge", true) == MR_OK && is_paused());
+        mr_sim_crash();
+        start();
+        mr_assert(is_paused());
+        mr_sim_inject(call, 1, 1, fault);
+        mr_assert(mr_cursor_pause(journal, "bridge", false) != MR_OK && is_paused());
+        mr_journal_step_keeper(journal);
+        mr_sim_crash();
+        start();
+        mr_assert(is_paused());
+        mr_assert(mr_journal_close(journal) == MR_OK);
+        mr_sim_stop();
+    }
+}
+
+/* Two seeks fail one after the other: what the first one has written may still be there, so that is
+ * what is held until the cursor can be written again.
+ */
+static void test_the_lowest_doubt_holds(void)
+{
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct mr_cursor *cursor;
+        bool is_new;
+
+        mr_sim_start(seed);
+        start();
+        mr_assert(mr_cursor_open(journal, "bridge", 0, MR_START_OLDEST, &cursor, &is_new, NULL) ==
+                  MR_OK);
+        for (int i = 0; i < 40; i++) {
+            append(5);
+            mr_assert(commit() || commit());
+            mr_journal_step_keeper(journal);
+        }
+        mr_cursor_set(cursor, 200);
+        mr_journal_step_keeper(journal);
+        mr_sim_inject(MR_SIM_SYNC, 1, 1, MR_SIM_FAULT_IO);
+        mr_assert(mr_cursor_seek(cursor, 10) == MR_ERR_IO);
+        mr_sim_inject(MR_SIM_WRITE, 1, 0, MR_SIM_FAULT_FULL);
+        mr_assert(mr_cursor_seek(cursor, 190) == MR_ERR_FULL);
+        mr_lane_release(lane, 200);
+        mr_journal_step_keeper(journal);
+        mr_sim_inject_clear();
+        mr_sim_crash();
+        start(); /* says that nothing is lost */
+        mr_assert(mr_journal_close(journal) == MR_OK);
+        mr_sim_stop();
+    }
+}
+
 int main(void)
 {
     mr_log_set_writer(drop_line);
@@ -211,5 +284,8 @@ int main(void)
     test_killed_while_it_waits();
     test_closed_while_it_waits();
     test_cursors_wait_for_room();
+    test_the_lowest_doubt_holds();
+    test_a_refused_pause_is_none(MR_SIM_WRITE, MR_SIM_FAULT_FULL);
+    test_a_refused_pause_is_none(MR_SIM_SYNC, MR_SIM_FAULT_IO);
     return 0;
 }
