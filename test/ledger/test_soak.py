@@ -25,11 +25,11 @@ DEADLY = ("kill", "term", "pause", "hup", "kafka-pause")
 GENTLE = ("pause", "hup", "kafka-pause", "kafka-pause", "kafka-kill", "kafka-stop")
 ROUNDS = 100_000  # more than there is time for
 GAP_S = (1.0, 5.0)
-# What has a bound (docs/MEMORY.md) fills with the longest absence of Kafka: of each of the two lanes
-# 32 MiB of journal blocks, as much that a reader who lags has of its own, up to 32 MiB of the
+# What has a bound (docs/MEMORY.md) fills with the longest absence of Kafka: of each of the two
+# lanes 32 MiB of journal blocks, as much that a reader who lags has of its own, up to 32 MiB of the
 # bridge's ring, and some 400 B a record on its way, of us and librdkafka.  While nothing is away
-# memory may not grow at all: the run ends with CALM_S of that.  Over a run of LONG_S, in which there
-# was a long absence early, nor may it in the second half.
+# memory may not grow at all: the run ends with CALM_S of that.  Over a run of LONG_S, in which
+# there was a long absence early, nor may it in the second half.
 SHARDS, RATE, SIZE = 2, 4000, 600
 RESIDENT_KIB_MAX = 320 * 1024
 GROWTH_KIB_MAX = 1024
