@@ -445,6 +445,14 @@ uint64_t mr_cursors_lowest(struct mr_journal *journal, uint32_t lane, uint64_t *
     return lowest;
 }
 
+void mr_cursors_known(struct mr_journal *journal, uint32_t lane, uint64_t *behind, uint64_t *to)
+{
+    uint64_t floor = mr_epoch_floor(journal, lane);
+
+    *behind = mr_cursors_lowest(journal, lane, to);
+    *to = *to < floor ? floor : *to;
+}
+
 void mr_holder_of(const struct mr_cursor *cursor, struct holder *out)
 {
     const struct mr_cursor *first = atomic_load_explicit(&cursor->behind, memory_order_relaxed);

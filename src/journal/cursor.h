@@ -104,6 +104,11 @@ enum mr_err mr_cursor_forget(struct mr_journal *journal, const char *name) MR_MU
  */
 enum mr_err mr_cursor_forget_unopened(struct mr_journal *journal, const char *prefix) MR_MUST_USE;
 
+/* What there must be of a lane, as far as cursors, what was dropped, and ends of epochs tell: all
+ * records behind *behind (UINT64_MAX: nobody needs any), at least up to *to.
+ */
+void mr_cursors_known(struct mr_journal *journal, uint32_t lane, uint64_t *behind, uint64_t *to);
+
 void mr_cursor_list(struct mr_journal *journal,
                     void (*each)(void *arg, const char *name, uint32_t lane, uint64_t seq),
                     void *arg);

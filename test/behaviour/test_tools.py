@@ -22,24 +22,27 @@ def spoil(path, at):
         file.write(bytes([byte ^ 0x40]))
 
 
-class OneGateway(unittest.TestCase):
-    """Each test has a copy of a folder that a killed gateway left, with events that wait."""
+KEPT = Temp("tools")
+tearDownModule = KEPT.remove
 
-    @classmethod
-    def setUpClass(cls):
-        cls.kept = Temp("tools")
-        cls.addClassCleanup(cls.kept.remove)
-        with Gateway(AWAY, sets=["gateway.drain=100ms", "gateway.shards=2"]) as gateway:
-            for device in range(8):
-                published(gateway, f"t/{device}", ["a", "b", "c"], client=f"device-{device}")
-            gateway.kill()
-            shutil.copytree(gateway.data, cls.kept.path / "data")
+
+def setUpModule():
+    """A gateway leaves a folder with events that wait, of two lanes."""
+    with Gateway(AWAY, sets=["gateway.drain=100ms", "gateway.shards=2"]) as gateway:
+        for device in range(8):
+            published(gateway, f"t/{device}", ["a", "b", "c"], client=f"device-{device}")
+        gateway.stop()
+        shutil.copytree(gateway.data, KEPT.path / "data")
+
+
+class OneGateway(unittest.TestCase):
+    """Each test has a copy of that folder."""
 
     def setUp(self):
         self.temp = Temp("tools")
         self.addCleanup(self.temp.remove)
         self.data = self.temp.path / "data"
-        shutil.copytree(self.kept.path / "data", self.data)
+        shutil.copytree(KEPT.path / "data", self.data)
 
     def lane(self, number):
         return self.data / "journal" / f"lane-{number:02}"
@@ -64,6 +67,47 @@ class Seek(OneGateway):
         self.assertEqual(self.seek("--to", "oldest", "--lane", "1")[0], 0)
         self.assertEqual(tool("journal", "repair", "--yes", "--data", self.data)[0], 0)
         self.assertEqual(self.seek("--to", "now", "--yes")[0], 0)
+
+
+class Verify(OneGateway):
+    def verify(self, *args):
+        return tool("journal", "verify", "--data", self.data, *args)
+
+    def newest(self, number):
+        out = self.verify("--lane", number)[1]
+        return int(out.split(" to ")[1].split(":")[0])
+
+    def test_a_lane_that_is_whole_is_fine(self):
+        code, said, why = self.verify()
+        self.assertEqual((code, why), (0, ""))
+        self.assertEqual(said.count(": fine\n"), 2)
+
+    def test_what_cursors_know_of_and_no_segment_holds_is_lost(self):
+        newest = self.newest(1)
+        for what in ("the newest segment", "the lane's folder"):
+            with self.subTest(what):
+                if what == "the newest segment":
+                    self.segment(1).unlink()
+                else:
+                    shutil.rmtree(self.lane(1))
+                code, said, why = self.verify()
+                self.assertEqual(code, 1, said)
+                self.assertRegex(said, r"lane 0: .*: fine\n")
+                self.assertIn(f"lane 1: empty: DAMAGED in 1 place, {newest} seqs lost", said)
+                self.assertIn(f"seqs 1 to {newest} are lost", why)
+
+    def test_a_damaged_identity_is_no_fine_journal(self):
+        spoil(self.data / "journal" / "meta", 20)
+        code, said, why = self.verify()
+        self.assertEqual(code, 1, said)
+        self.assertIn("meta is damaged", why)
+        self.assertIn("lane 1: ", said)
+
+    def test_what_is_lost_to_an_unknown_end_is_not_called_nothing(self):
+        spoil(self.segment(1), HEADER_BYTE)
+        code, said, _ = self.verify("--lane", "1")
+        self.assertEqual(code, 1)
+        self.assertIn("more than 0 seqs lost", said)
 
 
 if __name__ == "__main__":

@@ -159,5 +159,6 @@ extern const struct mr_command mr_command_prove;
 extern const struct mr_command mr_command_journal_cursors;
 extern const struct mr_command mr_command_journal_forget;
 extern const struct mr_command mr_command_journal_repair;
+extern const struct mr_command mr_command_journal_verify;
 
 #endif

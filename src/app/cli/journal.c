@@ -1,4 +1,4 @@
-/* journal.c - `millrace journal ls | cat | verify`: look at the files.
+/* journal.c - `millrace journal ls | cat`: look at the files; `verify` has a file of its own.
  *
  * They read what is on disk, beside a running gateway or without one, and never
  * write.  Damage is said on stderr and ends in exit code 1; only a disk that
@@ -6,6 +6,7 @@
  */
 #include <inttypes.h>
 
+#include "app/cli/journal_internal.h"
 #include "app/cli/show.h"
 #include "base/text.h"
 #include "codec/topic.h"
@@ -14,20 +15,17 @@
 
 enum { PATH_BYTES = 4096 };
 
-/* Call `each` for every lane that is asked for (all, or --lane). */
-static int lanes_walk(struct mr_cli *cli,
-                      int (*each)(struct mr_cli *cli, const char *lane_path, uint32_t lane))
+int mr_journal_each_lane(struct mr_cli *cli, const char *journal_path,
+                         int (*each)(struct mr_cli *cli, const char *lane_path, uint32_t lane,
+                                     void *arg),
+                         void *arg)
 {
-    char journal_path[PATH_BYTES];
     uint32_t *lanes = NULL;
     size_t count = 0;
     bool one = mr_cli_given(cli, "lane");
     bool any = false;
-    int code = mr_walk_journal_path(cli, journal_path, sizeof(journal_path));
+    int code = MR_EXIT_OK;
 
-    if (code != MR_EXIT_OK) {
-        return code;
-    }
     if (mr_walk_lanes(journal_path, &lanes, &count) != MR_OK) {
         return mr_cli_fail(cli, MR_EXIT_IO, "%s: cannot be listed", journal_path);
     }
@@ -38,7 +36,7 @@ static int lanes_walk(struct mr_cli *cli,
         }
         any = true;
         mr_walk_lane_path(journal_path, lanes[i], lane_path, sizeof(lane_path));
-        int lane_code = each(cli, lane_path, lanes[i]);
+        int lane_code = each(cli, lane_path, lanes[i], arg);
         code = lane_code > code ? lane_code : code;
     }
     mr_free(lanes);
@@ -47,6 +45,15 @@ static int lanes_walk(struct mr_cli *cli,
                            mr_cli_number(cli, "lane"), journal_path);
     }
     return code;
+}
+
+static int lanes_walk(struct mr_cli *cli, int (*each)(struct mr_cli *cli, const char *lane_path,
+                                                      uint32_t lane, void *arg))
+{
+    char journal_path[PATH_BYTES];
+    int code = mr_walk_journal_path(cli, journal_path, sizeof(journal_path));
+
+    return code == MR_EXIT_OK ? mr_journal_each_lane(cli, journal_path, each, NULL) : code;
 }
 
 /* ---- ls ---- */
@@ -135,11 +142,12 @@ static void ls_row(struct mr_cli *cli, uint32_t lane, const char *path, const st
                      size_buffer, created, seg->state);
 }
 
-static int ls_lane(struct mr_cli *cli, const char *lane_path, uint32_t lane)
+static int ls_lane(struct mr_cli *cli, const char *lane_path, uint32_t lane, void *arg)
 {
     char **paths = NULL;
     size_t count = 0;
 
+    (void)arg;
     if (mr_scan_list(lane_path, &paths, &count) != MR_OK) {
         return mr_cli_fail(cli, MR_EXIT_IO, "%s: cannot be listed", lane_path);
     }
@@ -190,7 +198,7 @@ static enum mr_show cat_form(struct mr_cli *cli)
     return mr_cli_flag(cli, "raw") ? MR_SHOW_RAW : MR_SHOW_LINE;
 }
 
-static int cat_lane(struct mr_cli *cli, const char *lane_path, uint32_t lane)
+static int cat_lane(struct mr_cli *cli, const char *lane_path, uint32_t lane, void *arg)
 {
     struct mr_walk *walk = NULL;
     struct mr_walk_event event;
@@ -201,6 +209,7 @@ static int cat_lane(struct mr_cli *cli, const char *lane_path, uint32_t lane)
     int code = MR_EXIT_OK;
     bool torn = false;
 
+    (void)arg;
     if (mr_walk_open(&walk, lane_path, mr_cli_number(cli, "from"), &why) != MR_OK) {
         return mr_cli_fail(cli, MR_EXIT_IO, "%s", why.text);
     }
@@ -241,129 +250,16 @@ static int cat_run(struct mr_cli *cli)
     return lanes_walk(cli, cat_lane);
 }
 
-/* ---- verify ---- */
-
-struct verdict {
-    uint64_t records;
-    uint64_t seq_first;
-    uint64_t seq_last;
-    uint64_t damaged;
-    uint64_t seqs_lost;
-    uint64_t gaps; /* said so by gap records: known to the gateway */
-    bool torn;
-};
-
-static void verdict_damage(struct mr_cli *cli, uint32_t lane, const struct mr_walk_damage *damage,
-                           struct verdict *verdict)
-{
-    mr_show_damage(cli, lane, damage);
-    if (damage->loss == MR_WALK_RETIRED) {
-        return; /* a gateway is at work */
-    }
-    verdict->damaged += 1;
-    if (damage->loss == MR_WALK_LOST && damage->seq_last >= damage->seq_first) {
-        verdict->seqs_lost += damage->seq_last - damage->seq_first + 1;
-    }
-}
-
-static enum mr_err verify_walk(struct mr_cli *cli, struct mr_walk *walk, uint32_t lane,
-                               struct verdict *verdict, struct mr_error *why)
-{
-    struct mr_walk_event event;
-    struct mr_walk_damage damage;
-
-    for (;;) {
-        enum mr_err err = mr_walk_next(walk, &event, &damage, why);
-        if (err == MR_ERR_AGAIN) {
-            err = mr_walk_tail(walk, &damage, &verdict->torn);
-            if (err == MR_ERR_AGAIN) {
-                return MR_OK;
-            }
-        }
-        if (err == MR_ERR_CORRUPT) {
-            verdict_damage(cli, lane, &damage, verdict);
-        } else if (err != MR_OK) {
-            return err;
-        } else {
-            verdict->records += 1;
-            verdict->seq_first = verdict->seq_first == 0 ? event.seq : verdict->seq_first;
-            verdict->seq_last = event.seq_last;
-            verdict->gaps += event.raw.type == MR_RECORD_GAP ? 1 : 0;
-        }
-    }
-}
-
-static void verdict_show(struct mr_cli *cli, uint32_t lane, const struct verdict *verdict)
-{
-    if (mr_cli_flag(cli, "json")) {
-        (void)mr_cli_out(cli,
-                         "{\"lane\":%" PRIu32 ",\"records\":%" PRIu64 ",\"seq_first\":%" PRIu64
-                         ",\"seq_last\":%" PRIu64 ",\"damaged\":%" PRIu64 ",\"seqs_lost\":%" PRIu64
-                         ",\"gaps\":%" PRIu64 ",\"torn_tail\":%s}\n",
-                         lane, verdict->records, verdict->seq_first, verdict->seq_last,
-                         verdict->damaged, verdict->seqs_lost, verdict->gaps,
-                         verdict->torn ? "true" : "false");
-        return;
-    }
-    (void)mr_cli_out(cli, "lane %" PRIu32 ": ", lane);
-    if (verdict->records == 0) {
-        (void)mr_cli_out(cli, "empty");
-    } else {
-        (void)mr_cli_out(cli, "%" PRIu64 " record%s, seqs %" PRIu64 " to %" PRIu64,
-                         verdict->records, verdict->records == 1 ? "" : "s", verdict->seq_first,
-                         verdict->seq_last);
-    }
-    if (verdict->gaps > 0) {
-        (void)mr_cli_out(cli, ", %" PRIu64 " known gap%s", verdict->gaps,
-                         verdict->gaps == 1 ? "" : "s");
-    }
-    if (verdict->torn) {
-        (void)mr_cli_out(cli, ", a torn tail that nobody was told about");
-    }
-    if (verdict->damaged == 0) {
-        (void)mr_cli_out(cli, ": fine\n");
-    } else {
-        (void)mr_cli_out(cli, ": DAMAGED in %" PRIu64 " place%s, %" PRIu64 " seqs lost\n",
-                         verdict->damaged, verdict->damaged == 1 ? "" : "s", verdict->seqs_lost);
-    }
-}
-
-static int verify_lane(struct mr_cli *cli, const char *lane_path, uint32_t lane)
-{
-    struct mr_walk *walk = NULL;
-    struct mr_error why = {.text = ""};
-    struct verdict verdict = {.records = 0};
-    enum mr_err err = mr_walk_open(&walk, lane_path, 0, &why);
-
-    if (err == MR_OK) {
-        err = verify_walk(cli, walk, lane, &verdict, &why);
-        mr_walk_close(walk);
-    }
-    if (err != MR_OK) {
-        return mr_cli_fail(cli, MR_EXIT_IO, "lane %" PRIu32 ": %s", lane, why.text);
-    }
-    verdict_show(cli, lane, &verdict);
-    return verdict.damaged == 0 ? MR_EXIT_OK : MR_EXIT_FAILED;
-}
-
-static int verify_run(struct mr_cli *cli)
-{
-    return lanes_walk(cli, verify_lane);
-}
-
 /* ---- tables ---- */
 
-#define LANE_OPTION \
-    {.name = "lane", .type = MR_OPT_U64, .value = "N", .max = UINT16_MAX, .help = "Only this lane."}
-
 static const struct mr_cli_option ls_options[] = {
-    LANE_OPTION,
+    MR_JOURNAL_LANE_OPTION,
     {.name = "json", .type = MR_OPT_BOOL, .help = "One JSON object per segment."},
     {.name = NULL},
 };
 
 static const struct mr_cli_option cat_options[] = {
-    LANE_OPTION,
+    MR_JOURNAL_LANE_OPTION,
     {.name = "from", .type = MR_OPT_U64, .value = "SEQ", .help = "Begin at this record."},
     {.name = "to", .type = MR_OPT_U64, .value = "SEQ", .help = "End with this record."},
     {.name = "topic",
@@ -376,20 +272,10 @@ static const struct mr_cli_option cat_options[] = {
     {.name = NULL},
 };
 
-static const struct mr_cli_option verify_options[] = {
-    LANE_OPTION,
-    {.name = "json", .type = MR_OPT_BOOL, .help = "One JSON object per lane."},
-    {.name = NULL},
-};
-
-#define FOLDER_HELP                                                              \
-    "Works beside a running gateway and without one. --data may also name one\n" \
-    "bridge's dead letters: --data DIR/dead-letters/NAME.\n"
-
 static const struct mr_command command_ls = {
     .name = "ls",
     .summary = "list lanes and segments",
-    .help = FOLDER_HELP,
+    .help = MR_JOURNAL_FOLDER_HELP,
     .options = ls_options,
     .run = ls_run,
 };
@@ -399,24 +285,15 @@ static const struct mr_command command_cat = {
     .summary = "print the events",
     .help = "Columns, separated by tabs: lane, seq, time of receipt, client, topic, QoS\n"
             "(r: retained, w: a will), payload; of a dead letter also where it came from\n"
-            "and why.\n\n" FOLDER_HELP,
+            "and why.\n\n" MR_JOURNAL_FOLDER_HELP,
     .options = cat_options,
     .run = cat_run,
-};
-
-static const struct mr_command command_verify = {
-    .name = "verify",
-    .summary = "read everything and report damage",
-    .help = "Exit code 0: all that was durable reads back; 1: it does not, and stderr says\n"
-            "which file, position and seqs; 74: the disk refuses.\n\n" FOLDER_HELP,
-    .options = verify_options,
-    .run = verify_run,
 };
 
 static const struct mr_command *const journal_commands[] = {
     &command_ls,
     &command_cat,
-    &command_verify,
+    &mr_command_journal_verify,
     &mr_command_journal_cursors,
     &mr_command_journal_forget,
     &mr_command_journal_repair,
