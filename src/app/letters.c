@@ -206,10 +206,14 @@ static enum mr_err letters_walk(struct gateway *gateway, struct mr_bridge *bridg
     struct batch *batch = mr_alloc(sizeof(*batch));
     struct mr_walk_damage damage;
     struct mr_walk_event letter;
+    bool torn = false;
     enum mr_err err = MR_OK;
 
     while (err == MR_OK) {
         enum mr_err step = mr_walk_next(walk, &letter, &damage, why);
+        if (step == MR_ERR_AGAIN) { /* they may stand behind damage in the newest segment too */
+            step = mr_walk_tail(walk, &damage, &torn);
+        }
         if (step == MR_ERR_CORRUPT) {
             continue; /* `dlq show` and verify tell of it */
         }

@@ -1,11 +1,16 @@
 """What the tools say of a journal in trouble, of folders they may not read, and what they leave."""
 
+import os
 import shutil
+import subprocess
 import unittest
 
-from harness import Gateway, Temp, millrace, published
+from harness import BUILD, Gateway, Temp, cannot, millrace, program, published, until
 
 AWAY = 'bridges:\n  kafka:\n    servers: "127.0.0.1:1"\n    topic: t\n'
+for name in ("one", "two"):  # their events are dead letters
+    AWAY += (f'  {name}:\n    type: kafka\n    servers: "127.0.0.1:1"\n'
+             '    topic: "t_${topic[7]}"\n')
 HEADER_BYTE = 32  # of a segment: its first seq
 
 
@@ -22,6 +27,12 @@ def spoil(path, at):
         file.write(bytes([byte ^ 0x40]))
 
 
+def kept_letters(data):
+    """The dead letters of both bridges, as a list of lines."""
+    return [line for name in ("one", "two")
+            for line in tool("dlq", "show", name, "--data", data)[1].splitlines()]
+
+
 KEPT = Temp("tools")
 tearDownModule = KEPT.remove
 
@@ -31,6 +42,7 @@ def setUpModule():
     with Gateway(AWAY, sets=["gateway.drain=100ms", "gateway.shards=2"]) as gateway:
         for device in range(8):
             published(gateway, f"t/{device}", ["a", "b", "c"], client=f"device-{device}")
+        until(lambda: len(kept_letters(gateway.data)) == 2 * 24, "the dead letters")
         gateway.stop()
         shutil.copytree(gateway.data, KEPT.path / "data")
 
@@ -108,6 +120,53 @@ class Verify(OneGateway):
         code, said, _ = self.verify("--lane", "1")
         self.assertEqual(code, 1)
         self.assertIn("more than 0 seqs lost", said)
+
+
+class DeadLetters(OneGateway):
+    def test_a_damaged_box_hides_no_other(self):
+        (path,) = (self.data / "dead-letters" / "one" / "lane-00").glob("0*.seg")
+        spoil(path, 4096 + 60)  # in the first batch
+        code, said, why = tool("dlq", "ls", "--data", self.data)
+        self.assertEqual(code, 1, why)
+        self.assertRegex(said, r"(?m)^two +24 ")
+        (self.data / "dead-letters" / "one" / "meta").write_bytes(b"")
+        code, said, _ = tool("dlq", "ls", "--json", "--data", self.data)
+        self.assertEqual(code, 74)
+        self.assertNotIn('"one"', said)
+        self.assertIn('{"bridge":"two","count":24,', said)
+
+    def test_a_folder_that_is_no_gateways_is_not_one_without_letters(self):
+        code, said, why = tool("dlq", "ls", "--data", self.temp.path)
+        self.assertEqual((code, said), (66, ""))
+        self.assertIn("there is no journal", why)
+
+
+class Rights(OneGateway):
+    """Somebody else than the gateway's user asks."""
+
+    def setUp(self):
+        super().setUp()
+        if os.geteuid() != 0:
+            cannot("needs root, to be somebody else")
+        self.program = self.temp.path / "millrace"
+        shutil.copy(BUILD / "millrace", self.program)
+        self.temp.path.chmod(0o755)
+        self.data.chmod(0o700)
+
+    def ask(self, *args):
+        done = subprocess.run(
+            [program("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups", self.program,
+             *args], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    def test_what_may_not_be_read_is_not_called_empty(self):
+        for command in ("audit", "journal verify", "journal repair", "dlq ls", "dlq show one",
+                        "bridge ls", "bridge seek kafka --to now", "bridge pause kafka"):
+            with self.subTest(command):
+                code, said, why = self.ask(*command.split(), "--data", str(self.data))
+                self.assertEqual((code, said), (74, ""), why)
+                self.assertIn("permission denied", why)
+                self.assertNotIn("there is no", why)
 
 
 if __name__ == "__main__":

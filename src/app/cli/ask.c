@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 
+#include "app/cli/walk.h"
 #include "codec/json.h"
 #include "os/clock.h"
 #include "os/file.h"
@@ -28,6 +29,7 @@ struct talk {
     const char *data;
     struct mr_loop *loop;
     int fd;
+    bool asked; /* the request has left */
     char *answer;
     size_t len;
 };
@@ -144,8 +146,9 @@ static bool talk_exchange(struct talk *talk, const char *method, const char *tar
                 "Content-Length: 0\r\n\r\n",
                 method, target, talk->address, talk->identity);
     mr_assert(!text.truncated);
-    bool ok = talk_connect(talk, deadline_ns) && talk_send(talk, request, text.len, deadline_ns) &&
-              talk_receive(talk, deadline_ns);
+    talk->asked =
+        talk_connect(talk, deadline_ns) && talk_send(talk, request, text.len, deadline_ns);
+    bool ok = talk->asked && talk_receive(talk, deadline_ns);
     mr_free(request);
     if (talk->fd >= 0) {
         mr_socket_close(talk->fd);
@@ -209,6 +212,13 @@ int mr_ask_if_running(struct mr_cli *cli, const char *method, const char *target
     if (status == 0 || status == 421) { /* nobody, or somebody else */
         mr_free(talk.answer);
         *out = (struct mr_answer){0};
+        if (status == 0 && talk.asked && strcmp(method, "POST") == 0) {
+            return mr_cli_fail(cli, MR_EXIT_TRY_AGAIN,
+                               "%s was asked, and has not answered; it may do it yet, or be done: "
+                               "look before you try again (if no gateway runs there any more, "
+                               "remove %s/admin.address)",
+                               talk.address, talk.data);
+        }
         return MR_EXIT_OK;
     }
     *running = true;
@@ -226,6 +236,9 @@ int mr_ask(struct mr_cli *cli, const char *method, const char *target, struct mr
     bool running;
     int code = mr_ask_if_running(cli, method, target, out, &running);
 
+    if (code == MR_EXIT_OK && !running) {
+        code = mr_walk_may_look(cli, mr_cli_data_path(cli));
+    }
     if (code == MR_EXIT_OK && !running) {
         return mr_cli_fail(cli, MR_EXIT_UNAVAILABLE,
                            "no gateway answers for the data folder %s; start it with `millrace "

@@ -18,6 +18,11 @@ enum { PATH_BYTES = 4096, NAMES_MAX = 1024, REASONS_MAX = 8, REASON_BYTES = 256 
 /* Letters to ask for in one request: the URL has a bound. */
 enum { TARGET_BYTES = 6 << 10, RANGES_PER_REQUEST = 500 };
 
+/* So many need seconds at most, also on a disk that rotates: the gateway's admin server does
+ * nothing else meanwhile, and we wait for half a minute (ask.c).
+ */
+enum { LETTERS_PER_REQUEST = 20000 };
+
 struct range {
     uint64_t first;
     uint64_t last;
@@ -62,6 +67,22 @@ static void names_free(struct names *names)
     }
 }
 
+/* There is no folder of dead letters: is it a gateway's folder all the same, and may we look? */
+static int none_at_all(struct mr_cli *cli, const char *data)
+{
+    char meta[PATH_BYTES];
+    struct mr_text text = mr_text_over(meta, sizeof(meta));
+    int code = mr_walk_may_look(cli, data);
+
+    mr_text_fmt(&text, "%s/journal/meta", data);
+    if (code != MR_EXIT_OK || mr_path_exists(meta)) {
+        return code;
+    }
+    return mr_cli_fail(cli, MR_EXIT_NO_INPUT,
+                       "there is no journal in %s; name the gateway's data folder with --data",
+                       data);
+}
+
 /* Bridges that have a folder of letters. */
 static int names_list(struct mr_cli *cli, struct names *names)
 {
@@ -73,12 +94,11 @@ static int names_list(struct mr_cli *cli, struct names *names)
     if (data == NULL) {
         return MR_EXIT_CONFIG;
     }
-    if (!mr_path_exists(data)) {
-        return mr_cli_fail(cli, MR_EXIT_NO_INPUT,
-                           "there is no %s; name the gateway's data folder with --data", data);
-    }
     mr_text_fmt(&text, "%s/dead-letters", data);
-    if (mr_path_exists(path) && mr_dir_list(path, name_found, names) != MR_OK) {
+    if (!mr_path_exists(path)) {
+        return none_at_all(cli, data);
+    }
+    if (mr_dir_list(path, name_found, names) != MR_OK) {
         return mr_cli_fail(cli, MR_EXIT_IO, "%s: cannot be listed: %s", path, mr_file_last_cause());
     }
     qsort(names->items, names->count, sizeof(names->items[0]), name_order);
@@ -134,6 +154,7 @@ static int box_walk(struct box *box, uint64_t from, bool say_damage,
     struct mr_error why;
     int code = MR_EXIT_OK;
     enum mr_err err = MR_OK;
+    bool torn = false;
 
     mr_walk_lane_path(box->path, 0, lane_path, sizeof(lane_path));
     if (mr_walk_open(&walk, lane_path, from, &why) != MR_OK) {
@@ -141,6 +162,9 @@ static int box_walk(struct box *box, uint64_t from, bool say_damage,
     }
     while (err == MR_OK || err == MR_ERR_CORRUPT) {
         err = mr_walk_next(walk, &event, &damage, &why);
+        if (err == MR_ERR_AGAIN) { /* letters may stand behind damage in the newest segment too */
+            err = mr_walk_tail(walk, &damage, &torn);
+        }
         if (err == MR_ERR_CORRUPT && say_damage) {
             mr_show_damage(box->cli, 0, &damage);
             code = MR_EXIT_FAILED;
@@ -185,11 +209,16 @@ static int box_open(struct mr_cli *cli, struct box *box, const char *name)
     mr_text_fmt(&text, "%s/dead-letters/%s", data, name);
     const struct mr_journal_options options = {
         .path = box->path, .name = "dead letters", .read_only = true, .cursors_only = true};
-    if (strchr(name, '/') != NULL || !mr_path_exists(box->path)) {
-        return mr_cli_fail(cli, MR_EXIT_NO_INPUT,
-                           "there are no dead letters of '%s'; `millrace dlq ls` lists what there "
-                           "is",
-                           name);
+    if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') != NULL ||
+        !mr_path_exists(box->path)) {
+        int code = mr_walk_may_look(cli, data);
+        return code != MR_EXIT_OK
+                   ? code
+                   : mr_cli_fail(
+                         cli, MR_EXIT_NO_INPUT,
+                         "there are no dead letters of '%s'; `millrace dlq ls` lists what there "
+                         "is",
+                         name);
     }
     enum mr_err err = mr_journal_open(&journal, &options, NULL, &why);
     if (err != MR_OK) {
@@ -357,14 +386,18 @@ static int ls_run(struct mr_cli *cli)
     uint64_t all = 0;
     int code = names_list(cli, names);
 
-    for (size_t i = 0; i < names->count && code == MR_EXIT_OK; i++) {
+    for (size_t i = 0; i < names->count; i++) {
         struct box box;
         memset(summary, 0, sizeof(*summary));
-        code = box_open(cli, &box, names->items[i]);
-        if (code == MR_EXIT_OK) {
-            code = box_walk(&box, box.passed + 1, true, summary_add, summary);
-        }
+        int opened = box_open(cli, &box, names->items[i]);
+        int walked = opened == MR_EXIT_OK
+                         ? box_walk(&box, box.passed + 1, true, summary_add, summary)
+                         : opened;
+        code = walked > code ? walked : code; /* what is wrong with one box, hides no other */
         box_close(&box);
+        if (opened != MR_EXIT_OK) {
+            continue;
+        }
         if (mr_cli_flag(cli, "json")) {
             ls_json(cli, names->items[i], summary);
         } else if (summary->count != 0) {
@@ -427,7 +460,7 @@ struct chosen {
     uint64_t last_seen; /* the last letter that is still there; chosen or not */
 };
 
-/* Ranges run over what is no letter, so that they stay few. */
+/* A range holds nothing but letters that were chosen. */
 static bool choose(struct box *box, const struct mr_walk_event *event, void *arg)
 {
     struct chosen *chosen = arg;
@@ -437,7 +470,8 @@ static bool choose(struct box *box, const struct mr_walk_event *event, void *arg
     }
     if (is_wanted(box, event)) {
         struct range *last = chosen->count == 0 ? NULL : &chosen->ranges[chosen->count - 1];
-        if (last != NULL && last->last == chosen->last_seen && event->seq == last->last + 1) {
+        if (last != NULL && last->last == chosen->last_seen && event->seq == last->last + 1 &&
+            event->seq - last->first < LETTERS_PER_REQUEST) {
             last->last = event->seq;
         } else {
             chosen->ranges =
@@ -456,6 +490,7 @@ static int request(struct box *box, const char *verb, const struct chosen *chose
                    uint64_t *done)
 {
     char target[TARGET_BYTES + 1024];
+    uint64_t letters = 0;
     struct mr_text text = mr_text_over(target, sizeof(target));
     struct mr_answer answer;
 
@@ -465,6 +500,10 @@ static int request(struct box *box, const char *verb, const struct chosen *chose
     for (size_t i = 0; i < RANGES_PER_REQUEST && *from < chosen->count && text.len < TARGET_BYTES;
          i++) {
         const struct range *range = &chosen->ranges[*from];
+        letters += range->last - range->first + 1;
+        if (i != 0 && letters > LETTERS_PER_REQUEST) {
+            break;
+        }
         mr_text_fmt(&text, "%s%" PRIu64 "-%" PRIu64, i == 0 ? "" : ",", range->first, range->last);
         *from += 1;
     }

@@ -59,6 +59,24 @@ struct mr_walk {
 
 /* ---- folders ---- */
 
+static void nothing(void *arg, const char *name)
+{
+    (void)arg;
+    (void)name;
+}
+
+int mr_walk_may_look(struct mr_cli *cli, const char *folder)
+{
+    enum mr_err err = mr_dir_list(folder, nothing, NULL);
+
+    return err == MR_OK || err == MR_ERR_REJECT
+               ? MR_EXIT_OK
+               : mr_cli_fail(cli, MR_EXIT_IO,
+                             "%s: cannot be read: %s; is it the gateway's data folder, and may "
+                             "this user read it?",
+                             folder, mr_file_last_cause());
+}
+
 int mr_walk_journal_path(struct mr_cli *cli, char *buffer, size_t size)
 {
     static const char *const places[] = {"", "/journal"};
@@ -75,6 +93,15 @@ int mr_walk_journal_path(struct mr_cli *cli, char *buffer, size_t size)
             text = mr_text_over(buffer, size);
             mr_text_fmt(&text, "%s%s", data, places[i]);
             return MR_EXIT_OK;
+        }
+    }
+    for (size_t i = 0; i < MR_COUNT_OF(places); i++) {
+        char folder[PATH_BYTES];
+        struct mr_text text = mr_text_over(folder, sizeof(folder));
+        mr_text_fmt(&text, "%s%s", data, places[i]);
+        int code = mr_walk_may_look(cli, folder);
+        if (code != MR_EXIT_OK) {
+            return code;
         }
     }
     return mr_cli_fail(cli, MR_EXIT_NO_INPUT,

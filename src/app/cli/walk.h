@@ -21,6 +21,11 @@
  */
 int mr_walk_journal_path(struct mr_cli *cli, char *buffer, size_t size);
 
+/* Something was not found in `folder`: is it not there, or may we not look?  MR_EXIT_OK: it is not
+ * there; else why was said, end with it.
+ */
+int mr_walk_may_look(struct mr_cli *cli, const char *folder);
+
 /* Lane numbers of a journal folder, in order; release with mr_free(). */
 enum mr_err mr_walk_lanes(const char *journal_path, uint32_t **lanes, size_t *count) MR_MUST_USE;
 
