@@ -168,6 +168,40 @@ class Rights(OneGateway):
                 self.assertIn("permission denied", why)
                 self.assertNotIn("there is no", why)
 
+    def test_a_disk_that_may_not_be_written_is_not_called_full_of_zeroes(self):
+        code, _, why = self.ask("prove", str(self.temp.path))
+        self.assertEqual(code, 74)
+        self.assertIn("permission denied", why)
+        self.assertNotIn("zeroes", why)
+
+
+class Prove(unittest.TestCase):
+    def setUp(self):
+        self.temp = Temp("prove")
+        self.addCleanup(self.temp.remove)
+
+    def test_what_a_cut_left_is_looked_at_before_it_goes(self):
+        with subprocess.Popen([BUILD / "millrace", "prove", "--cut", self.temp.path],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              text=True) as cut:
+            seen = cut.stdout.readline().strip()
+            cut.kill()
+        self.assertEqual(tool("prove", "--cut", "--after", seen, self.temp.path)[0], 64)
+        code, _, why = tool("prove", "--cut", self.temp.path)
+        self.assertEqual(code, 65)
+        self.assertIn("--after NUMBER", why)
+        self.assertIn(tool("prove", "-n", "10", self.temp.path)[0], (0, 1, 69))
+        self.assertEqual(tool("prove", "--after", seen, self.temp.path)[0], 0)
+        self.assertEqual(os.listdir(self.temp.path), [])
+
+    def test_where_there_is_no_room_nothing_is_left_behind(self):
+        limit = f"ulimit -f 1024; exec {BUILD}/millrace prove {self.temp.path}"
+        done = subprocess.run(["bash", "-c", f"trap '' XFSZ; {limit}"], capture_output=True,
+                              text=True, check=False)
+        self.assertEqual(done.returncode, 74, done.stderr)
+        self.assertIn("file too large", done.stderr)
+        self.assertEqual(os.listdir(self.temp.path), [])
+
 
 if __name__ == "__main__":
     unittest.main()

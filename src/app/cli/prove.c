@@ -29,7 +29,9 @@ enum {
     SHOW_NS = 100000000, /* --cut prints ten numbers a second: a screen keeps up */
 };
 
+/* What --cut wrote is the evidence that --after asks for: nothing else takes its name. */
 static const char file_name[] = "millrace-prove";
+static const char measured_name[] = "millrace-prove-speed";
 static const char block_magic[8] = "MRPROVE1";
 
 struct proof {
@@ -46,13 +48,13 @@ static int fail_disk(struct proof *proof, const char *doing)
 }
 
 /* The folder's facts, and the name of our file in it. */
-static int proof_begin(struct proof *proof, struct mr_cli *cli)
+static int proof_begin(struct proof *proof, struct mr_cli *cli, const char *name)
 {
     const char *dir = mr_cli_argument(cli, 0);
     struct mr_text path = mr_text_over(proof->path, sizeof(proof->path));
 
     *proof = (struct proof){.cli = cli, .file = {.fd = -1}};
-    mr_text_fmt(&path, "%s/%s", dir, file_name);
+    mr_text_fmt(&path, "%s/%s", dir, name);
     enum mr_err err = mr_disk_describe(dir, &proof->disk);
     if (err == MR_ERR_REJECT || path.truncated) {
         return mr_cli_fail(cli, MR_EXIT_NO_INPUT, "%s: %s; name a folder that exists", dir,
@@ -64,31 +66,37 @@ static int proof_begin(struct proof *proof, struct mr_cli *cli)
     return MR_EXIT_OK;
 }
 
-/* Make the file anew, filled with zeroes. */
-static int file_make(struct proof *proof)
-{
-    struct mr_error why;
-    enum mr_err err = mr_path_remove(proof->path);
-
-    if (err == MR_OK || err == MR_ERR_REJECT) {
-        err = mr_file_open(&proof->file, proof->path, MR_FILE_CREATE, &why);
-        if (err != MR_OK) {
-            return mr_cli_fail(proof->cli, MR_EXIT_IO, "%s", why.text);
-        }
-        err = mr_file_fill_zero(&proof->file, (uint64_t)BLOCKS * BLOCK_BYTES);
-    }
-    if (err == MR_OK) {
-        err = mr_dir_sync(mr_cli_argument(proof->cli, 0));
-    }
-    return err == MR_OK ? MR_EXIT_OK : fail_disk(proof, "filling 16 MiB with zeroes");
-}
-
 static void file_drop(struct proof *proof)
 {
     if (mr_path_remove(proof->path) != MR_OK) {
         mr_cli_note(proof->cli, "%s cannot be removed (%s); do it yourself", proof->path,
                     mr_file_last_cause());
     }
+}
+
+/* Make the file anew, filled with zeroes; it is not there if that fails. */
+static int file_make(struct proof *proof)
+{
+    struct mr_error why;
+    enum mr_err err = mr_path_remove(proof->path);
+
+    if (err != MR_OK && err != MR_ERR_REJECT) {
+        return fail_disk(proof, "making it");
+    }
+    err = mr_file_open(&proof->file, proof->path, MR_FILE_CREATE, &why);
+    if (err != MR_OK) {
+        return mr_cli_fail(proof->cli, MR_EXIT_IO, "%s", why.text);
+    }
+    err = mr_file_fill_zero(&proof->file, (uint64_t)BLOCKS * BLOCK_BYTES);
+    if (err == MR_OK) {
+        err = mr_dir_sync(mr_cli_argument(proof->cli, 0));
+    }
+    if (err != MR_OK) {
+        int code = fail_disk(proof, "filling 16 MiB with zeroes");
+        file_drop(proof); /* the room may be what a gateway waits for */
+        return code;
+    }
+    return MR_EXIT_OK;
 }
 
 /* ---- figures ---- */
@@ -224,15 +232,17 @@ static int run_measure(struct proof *proof)
     if (err == MR_OK && promise == MR_DISK_HOLDS) {
         promise = mr_disk_promise_measured(&proof->disk, write.p50_ns, flush.p50_ns, &why);
     }
+    if (err != MR_OK && err != MR_ERR_REJECT) {
+        int failed = fail_disk(proof, "writing");
+        file_drop(proof);
+        return failed;
+    }
     file_drop(proof);
     if (err == MR_ERR_REJECT && promise == MR_DISK_HOLDS) {
         return mr_cli_fail(proof->cli, MR_EXIT_UNAVAILABLE,
                            "%s: %s cannot write past the page cache, so its flushes cannot be "
                            "told from its memory; use --cut",
                            proof->path, proof->disk.filesystem);
-    }
-    if (err != MR_OK && err != MR_ERR_REJECT) {
-        return fail_disk(proof, "writing");
     }
     say_all(proof, &write, &flush, promise, buffer);
     return promise == MR_DISK_HOLDS ? MR_EXIT_OK : MR_EXIT_FAILED;
@@ -258,36 +268,6 @@ static uint64_t block_number(const uint8_t block[BLOCK_BYTES])
     return whole ? mr_get_u64(block + sizeof(block_magic)) : 0;
 }
 
-static int run_cut(struct proof *proof)
-{
-    uint8_t block[BLOCK_BYTES];
-    struct mr_span part = mr_span_make(block, sizeof(block));
-    int64_t shown_ns = 0;
-    bool heard = true;
-    int code = file_make(proof);
-
-    if (code != MR_EXIT_OK) {
-        return code;
-    }
-    mr_cli_note(proof->cli,
-                "pull the plug while this runs; remember the last number, then: "
-                "millrace prove --after NUMBER %s",
-                mr_cli_argument(proof->cli, 0));
-    for (uint64_t number = 1; heard; number++) {
-        block_fill(block, number);
-        if (mr_file_write(&proof->file, &part, 1, number % BLOCKS * BLOCK_BYTES) != MR_OK ||
-            mr_file_sync(&proof->file) != MR_OK) {
-            return fail_disk(proof, "writing");
-        }
-        int64_t now_ns = mr_clock_mono_ns();
-        if (now_ns - shown_ns >= SHOW_NS) {
-            shown_ns = now_ns;
-            heard = mr_cli_out(proof->cli, "%" PRIu64 "\n", number) && mr_cli_flush(proof->cli);
-        }
-    }
-    return MR_EXIT_OK;
-}
-
 /* The newest number in the file, and how many of the BLOCKS - 1 numbers before it are missing;
  * the block after the newest may be torn, it was being written.
  */
@@ -311,6 +291,57 @@ static enum mr_err blocks_read(struct proof *proof, uint64_t *newest, uint64_t *
     }
     mr_free(numbers);
     return err;
+}
+
+/* Of an earlier --cut: to write over it would make an honest disk a liar. */
+static bool has_evidence(struct proof *proof)
+{
+    uint64_t newest = 0;
+    uint64_t missing = 0;
+
+    if (mr_file_open(&proof->file, proof->path, MR_FILE_READ, NULL) != MR_OK) {
+        return false;
+    }
+    bool has = blocks_read(proof, &newest, &missing) == MR_OK && newest != 0;
+    mr_file_close(&proof->file);
+    return has;
+}
+
+static int run_cut(struct proof *proof)
+{
+    uint8_t block[BLOCK_BYTES];
+    struct mr_span part = mr_span_make(block, sizeof(block));
+    int64_t shown_ns = 0;
+    bool heard = true;
+
+    if (has_evidence(proof)) {
+        return mr_cli_fail(proof->cli, MR_EXIT_DATA,
+                           "%s is what an earlier --cut wrote; look at it with --after NUMBER, or "
+                           "remove it",
+                           proof->path);
+    }
+    int code = file_make(proof);
+
+    if (code != MR_EXIT_OK) {
+        return code;
+    }
+    mr_cli_note(proof->cli,
+                "pull the plug while this runs; remember the last number, then: "
+                "millrace prove --after NUMBER %s",
+                mr_cli_argument(proof->cli, 0));
+    for (uint64_t number = 1; heard; number++) {
+        block_fill(block, number);
+        if (mr_file_write(&proof->file, &part, 1, number % BLOCKS * BLOCK_BYTES) != MR_OK ||
+            mr_file_sync(&proof->file) != MR_OK) {
+            return fail_disk(proof, "writing");
+        }
+        int64_t now_ns = mr_clock_mono_ns();
+        if (now_ns - shown_ns >= SHOW_NS) {
+            shown_ns = now_ns;
+            heard = mr_cli_out(proof->cli, "%" PRIu64 "\n", number) && mr_cli_flush(proof->cli);
+        }
+    }
+    return MR_EXIT_OK;
 }
 
 static int run_after(struct proof *proof)
@@ -344,12 +375,18 @@ static int run_after(struct proof *proof)
 static int prove_run(struct mr_cli *cli)
 {
     struct proof proof;
-    int code = proof_begin(&proof, cli);
+    bool cut = mr_cli_flag(cli, "cut");
+    bool after = mr_cli_given(cli, "after");
+
+    if (cut && after) {
+        return mr_cli_fail(cli, MR_EXIT_USAGE,
+                           "--cut is for before the power goes, --after for when it is back; give "
+                           "one of them");
+    }
+    int code = proof_begin(&proof, cli, cut || after ? file_name : measured_name);
 
     if (code == MR_EXIT_OK) {
-        code = mr_cli_flag(cli, "cut")      ? run_cut(&proof)
-               : mr_cli_given(cli, "after") ? run_after(&proof)
-                                            : run_measure(&proof);
+        code = cut ? run_cut(&proof) : after ? run_after(&proof) : run_measure(&proof);
     }
     mr_file_close(&proof.file);
     return code;
