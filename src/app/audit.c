@@ -182,6 +182,12 @@ static int audit_run(struct mr_cli *cli)
         .cli = cli,
         .bridge = mr_cli_argument_count(cli) == 0 ? NULL : mr_cli_argument(cli, 0),
     };
+    bool accept = mr_cli_flag(cli, "accept");
+
+    if (!accept && (mr_cli_argument_count(cli) > 1 || mr_cli_given(cli, "reason"))) {
+        return mr_cli_fail(cli, MR_EXIT_USAGE,
+                           "LANE and --reason go with --accept; without it all lanes are shown");
+    }
     int code = audit_do(&audit);
 
     mr_audit_free(&audit);

@@ -41,7 +41,8 @@ static int accept_stopped(const struct mr_audit *audit, const struct mr_ledger_r
     enum mr_err err = mr_journal_open(&journal, &options, NULL, &why);
 
     if (err != MR_OK) {
-        return mr_cli_fail(audit->cli, MR_EXIT_IO, "%s", why.text);
+        return mr_cli_fail(audit->cli, err == MR_ERR_AGAIN ? MR_EXIT_TRY_AGAIN : MR_EXIT_IO, "%s",
+                           why.text);
     }
     err = mr_cursor_open(journal, row->name, row->lane, MR_START_OLDEST, &cursor, &is_new, &why);
     if (err == MR_OK) {
@@ -59,6 +60,7 @@ int mr_audit_accept(struct mr_audit *audit)
     const char *reason = mr_cli_text(audit->cli, "reason");
     uint64_t lane = 0;
     size_t accepted = 0;
+    size_t looked_at = 0;
     int code = MR_EXIT_OK;
 
     if (audit->bridge == NULL || reason == NULL || reason[0] == '\0') {
@@ -75,6 +77,7 @@ int mr_audit_accept(struct mr_audit *audit)
     for (size_t i = 0; i < audit->count && code == MR_EXIT_OK; i++) {
         const struct mr_ledger_row *row = &audit->rows[i];
         int64_t difference = mr_ledger_difference(row);
+        looked_at += !one || row->lane == lane;
         if (difference == 0 || (one && row->lane != lane)) {
             continue;
         }
@@ -85,6 +88,11 @@ int mr_audit_accept(struct mr_audit *audit)
                         row->lane, difference);
             accepted += 1;
         }
+    }
+    if (code == MR_EXIT_OK && looked_at == 0) {
+        return mr_cli_fail(audit->cli, MR_EXIT_NO_INPUT,
+                           "the bridge '%s' has no lane %" PRIu64 " in this journal", audit->bridge,
+                           lane);
     }
     if (code == MR_EXIT_OK && accepted == 0) {
         mr_cli_note(audit->cli, "the books balance; there is nothing to accept");

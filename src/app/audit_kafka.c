@@ -285,7 +285,10 @@ static void sweep(struct lane_check *lane)
 {
     for (size_t i = 0; i < lane->passes.count; i++) {
         const struct mr_piece *piece = &lane->passes.pieces[i];
+        unsigned most = (1u << lane->width) - 1; /* a count goes no further */
         unsigned wanted = piece->settled + piece->confirmed;
+
+        wanted = wanted > most ? most : wanted;
         for (uint64_t seq = piece->first; seq <= piece->last; seq++) {
             unsigned count = count_of(lane, seq - lane->base - 1);
             if (count > wanted && wanted == 0) {

@@ -55,6 +55,7 @@ static void row_from_answer(struct mr_audit *audit, struct mr_span object)
     row->ahead = mr_answer_u64(object, "ahead");
     row->live_from = mr_answer_u64(object, "live_from");
     row->newest = mr_answer_u64(object, "durable");
+    row->leads = mr_span_is(mr_json_member(object, "leads"), "true");
     row->books.begin = mr_answer_u64(object, "begin");
     for (size_t i = 0; i < MR_COLUMNS; i++) {
         row->books.columns[i] = mr_answer_u64(object, mr_column_names[i]);
@@ -128,6 +129,7 @@ static void row_from_cursor(void *arg, const struct mr_books_row *found)
         row->seq = found->seq;
         row->ahead = found->ahead;
         row->live_from = found->live_from;
+        row->leads = mr_cursor_rule(found->cursor) == MR_CURSOR_LEADS;
         row->books = found->books;
     }
 }
@@ -163,7 +165,11 @@ static int rows_from_files(struct mr_audit *audit)
     mr_audit_drops_read(audit, journal);
     for (size_t i = 0; i < audit->count; i++) {
         struct mr_ledger_row *row = &audit->rows[i];
+        uint64_t behind = 0;
+        uint64_t known = 0; /* by any cursor, also where segments are missing */
         row->newest = mr_lane_newest(audit->path, row->lane);
+        mr_cursors_known(journal, row->lane, &behind, &known);
+        row->newest = row->newest < known ? known : row->newest;
         /* All of it was delivered, and retired. */
         uint64_t passed = row->ahead == 0 ? row->seq : row->live_from + row->ahead;
         row->newest = row->newest < passed ? passed : row->newest;

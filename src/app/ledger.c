@@ -44,6 +44,7 @@ void mr_ledger_put(struct mr_text *out, const struct mr_ledger_row *row)
     mr_text_fmt(out, ",\"lane\":%" PRIu32 ",\"begin\":%" PRIu64 ",\"cursor\":%" PRIu64, row->lane,
                 row->books.begin, row->seq);
     mr_text_fmt(out, ",\"live_from\":%" PRIu64 ",\"ahead\":%" PRIu64, row->live_from, row->ahead);
+    mr_text_fmt(out, ",\"leads\":%s", row->leads ? "true" : "false");
     put_end(out, "durable", row, row->newest);
     put_end(out, "received", row, mr_ledger_received(row));
     for (size_t i = 0; i < MR_COLUMNS; i++) {
@@ -93,6 +94,7 @@ static void on_row(void *arg, const struct mr_books_row *found)
                                 .seq = found->seq,
                                 .ahead = found->ahead,
                                 .live_from = found->live_from,
+                                .leads = mr_cursor_rule(found->cursor) == MR_CURSOR_LEADS,
                                 .books = found->books};
     struct mr_text name = mr_text_over(row.name, sizeof(row.name));
 

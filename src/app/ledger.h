@@ -19,6 +19,7 @@ struct mr_ledger_row {
     uint64_t ahead; /* so many records behind `live_from` are settled ahead of it */
     uint64_t live_from;
     uint64_t newest; /* durable in the lane; UINT64_MAX: cannot be told */
+    bool leads;      /* it was put elsewhere, and its target's position is not written anew yet */
     struct mr_books books;
 };
 

@@ -300,6 +300,24 @@ class Exact(unittest.TestCase):
             self.assertIn("1 events are there that were given up or dropped, the first record "
                           f"{never}", done.stderr)
 
+    def test_a_seek_that_kafka_was_not_told_of_is_no_alarm(self):
+        kafka().create_topic("sought", partitions=1)
+        keys = ("headers: id", "delivery: exactly_once", "auto_create: { enable: true }")
+        with Gateway(kafka_bridge("sought", *keys)) as gateway:
+            published(gateway, "t/1", range(10))
+            gateway.wait_drained("kafka")
+            operate(gateway, "pause", "kafka")
+            published(gateway, "t/1", range(5))
+            gateway.stop()
+            operate(gateway, "seek", "kafka", "--to", "now", "--yes")
+            done = audit(gateway, "--kafka")
+            self.assertIn("the position record is not checked", done.stderr)
+            gateway.start()
+            operate(gateway, "resume", "kafka")
+            published(gateway, "t/1", ["last"])
+            gateway.wait_drained("kafka")
+            self.assertNotIn("is not checked", audit(gateway, "--kafka").stderr)
+
     def test_the_operator_accepts_books_that_do_not_balance(self):
         kafka().create_topic("accepted", partitions=1)
         with Gateway(kafka_bridge("accepted")) as gateway:

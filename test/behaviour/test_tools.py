@@ -122,6 +122,23 @@ class Verify(OneGateway):
         self.assertIn("more than 0 seqs lost", said)
 
 
+class Audit(OneGateway):
+    def audit(self, *args):
+        return tool("audit", *args, "--data", self.data)
+
+    def test_a_lane_is_for_what_is_accepted(self):
+        self.assertEqual(self.audit("kafka", "1")[0], 64)
+        self.assertEqual(self.audit("kafka", "--reason", "x")[0], 64)
+        code, _, why = self.audit("kafka", "9", "--accept", "--reason", "x")
+        self.assertEqual(code, 66, why)
+        self.assertIn("has no lane 9", why)
+
+    def test_what_is_lost_with_its_segment_was_received_all_the_same(self):
+        before = self.audit("kafka", "--json")[1]
+        self.segment(1).unlink()
+        self.assertEqual(self.audit("kafka", "--json")[1], before)
+
+
 class DeadLetters(OneGateway):
     def test_a_damaged_box_hides_no_other(self):
         (path,) = (self.data / "dead-letters" / "one" / "lane-00").glob("0*.seg")
