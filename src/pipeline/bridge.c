@@ -92,7 +92,8 @@ const struct mr_option mr_bridge_options[] = {
      .default_text = "200000",
      .min = 1000,
      .max = 1000000,
-     .help = "How many records may be on their way at once; bounds memory."},
+     .help = "How many records may be on their way at once; bounds memory. exactly_once: three "
+             "times as many, for those that are there wait for the commit."},
     {.name = "priority",
      .type = MR_OPT_U64,
      .offset = offsetof(struct mr_bridge_conf, priority),
@@ -310,11 +311,22 @@ void mr_bridge_shape_fini(struct mr_bridge *b)
     mr_free(b->bytes.at);
 }
 
+/* Records that may be offered and not settled.  A target that commits settles nothing before it
+ * has committed, and nothing can be offered meanwhile; so it may have more, or with a backlog the
+ * commits would come so often that their round trips take a third of the time.
+ */
+static size_t records_most(const struct mr_bridge *b)
+{
+    size_t inflight = (size_t)b->options.conf->inflight_records;
+
+    return b->shape.keeps_position ? inflight * COMMITTED_TIMES : inflight;
+}
+
 static void create_memory(struct mr_bridge *b)
 {
     uint64_t seed;
 
-    b->records_size = (size_t)b->options.conf->inflight_records;
+    b->records_size = records_most(b);
     b->records = mr_alloc(b->records_size * sizeof(*b->records));
     b->flights = mr_alloc(FLIGHTS_MAX * sizeof(*b->flights));
     mr_os_random(&seed, sizeof(seed));

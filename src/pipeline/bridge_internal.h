@@ -47,6 +47,7 @@
 enum {
     FLIGHTS_MAX = 256,         /* spans in flight; power of two */
     FLIGHT_RECORDS_MAX = 8192, /* per span: a view of 1 MiB of 100-byte events fits */
+    COMMITTED_TIMES = 3,       /* `inflight_records` of a target that commits */
     REJECTS_MAX = 64,          /* told by other threads, not yet written */
     REASON_MAX = 512,
     SAID_REFUSALS_MAX = 8,

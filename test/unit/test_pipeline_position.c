@@ -405,6 +405,34 @@ static void test_a_seek_tells_the_target(void)
     journal_remove(journal);
 }
 
+/* What it has taken waits for a commit, which ends the offering: so it may take more of it. */
+static void test_a_target_that_commits_takes_more(void)
+{
+    enum { HELD = 3000, OFFERED = 4500 };
+    struct mr_journal *journal = begin();
+    struct mr_bridge_conf small = bridge_conf;
+    struct mr_bridge_stats stats;
+
+    small.inflight_records = HELD / 3;
+    conf_now = &small;
+    append_all(mr_journal_lane(journal, 0), 1, 100);
+    struct mr_bridge *bridge = bridge_make(journal, &conf);
+    (void)run(bridge, 100, 0);
+    is_silent = true;
+    append_all(mr_journal_lane(journal, 0), 101, OFFERED);
+    for (int i = 0; i < 100; i++) {
+        stats = bridge_turn(bridge, &now_ns);
+        mr_assert(stats.inflight <= HELD);
+    }
+    mr_assert(stats.inflight == HELD);
+    is_silent = false;
+    (void)run(bridge, OFFERED, 0);
+    end(bridge);
+    check_copies(1, OFFERED, 1);
+    conf_now = &bridge_conf;
+    journal_remove(journal);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : (uint64_t)mr_clock_wall_us() % 100000;
@@ -429,6 +457,7 @@ int main(int argc, char **argv)
     test_does_not_believe_a_position_it_has_left_behind();
     test_does_not_believe_a_position_of_an_earlier_life();
     test_a_seek_tells_the_target();
+    test_a_target_that_commits_takes_more();
     mr_wake_close(&owner);
     return 0;
 }
