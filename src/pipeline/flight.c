@@ -61,15 +61,19 @@ uint64_t mr_flight_records(const struct mr_bridge *b)
  */
 void mr_flight_turn_back(struct mr_bridge *b)
 {
+    if (b->flight_head == b->flight_tail) { /* no piece has to be cut at the ring's end */
+        b->records_head = 0;
+        b->records_tail = 0;
+        b->records_turned = 0;
+        b->bytes.head = 0;
+        b->bytes.tail = 0;
+        return;
+    }
+
     uint64_t used = b->records_head - b->records_tail;
     uint64_t room = b->records_tail % b->records_size;
 
-    if (b->flight_head == b->flight_tail) { /* no piece has to be cut at the ring's end */
-        b->bytes.head = 0;
-        b->bytes.tail = 0;
-    } else {
-        mr_bytes_turn_back(&b->bytes);
-    }
+    mr_bytes_turn_back(&b->bytes);
     if (room + used < b->records_size && room >= b->records_size / TURN_SHARE && room >= used) {
         b->records_passed = b->records_size - (room + used);
         b->records_head += b->records_passed;
