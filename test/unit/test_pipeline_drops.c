@@ -200,8 +200,9 @@ static void damage_oldest(struct mr_journal *journal)
 }
 
 /* What follows what was dropped is damaged: the one is dropped, the other lost, and each counted.
+ * How many are lost: none if the keeper came by once more and dropped that, too.
  */
-static void test_damage_behind_what_was_dropped(void)
+static uint64_t damage_behind_what_was_dropped(void)
 {
     folder_make();
     memset(delivered, 0, sizeof(delivered));
@@ -218,11 +219,18 @@ static void test_damage_behind_what_was_dropped(void)
     run_to(bridge, 5000);
     mr_books_list(journal, on_row, NULL);
     mr_assert(row.seq == 5000 && mr_books_difference(&row.books, 5000) == 0);
-    mr_assert(row.books.columns[MR_COLUMN_LOST] != 0);
     mr_assert(row.books.columns[MR_COLUMN_DROPPED] != 0);
     mr_bridge_stop(bridge, 0);
     mr_bridge_destroy(bridge);
     journal_remove(journal);
+    return row.books.columns[MR_COLUMN_LOST];
+}
+
+static void test_damage_behind_what_was_dropped(void)
+{
+    for (int i = 0; damage_behind_what_was_dropped() == 0; i++) {
+        mr_assert(i < 50);
+    }
 }
 
 int main(void)
