@@ -76,8 +76,9 @@ enum mr_err mr_dir_open(const char *path, struct mr_file *dir, struct mr_error *
         return MR_OK;
     }
     int errnum = errno;
-    return mr_error_set(why, dir_error(errnum), "cannot open folder %s: %s", path,
-                        posix_cause(errnum));
+    enum mr_err code = dir_error(errnum);
+    (void)mr_error_set(why, code, "cannot open folder %s: %s", path, posix_cause(errnum));
+    return code;
 }
 
 enum mr_err mr_dir_flush(struct mr_file *dir)
