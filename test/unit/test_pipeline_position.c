@@ -166,9 +166,10 @@ static uint64_t count_missing(struct mr_journal *journal)
 }
 
 /* Ranges go while transactions are open, their outcome is unknown, or a crash has left the cursor
- * behind the position, which may then lie in the middle of what was dropped.
+ * behind the position, which may then lie in the middle of what was dropped.  How many are missing:
+ * none if the bridge was quick enough each time.
  */
-static void test_what_is_dropped_comes_once_or_not_at_all(uint64_t seed)
+static uint64_t what_is_dropped_comes_once_or_not_at_all(uint64_t seed)
 {
     struct mr_rng rng;
     uint64_t missing = 0;
@@ -205,8 +206,16 @@ static void test_what_is_dropped_comes_once_or_not_at_all(uint64_t seed)
         missing = last == EVENTS ? count_missing(journal) : 0;
         mr_assert(mr_journal_close(journal) == MR_OK);
     }
-    mr_assert(missing != 0 && books.books.columns[MR_COLUMN_DROPPED] >= missing);
+    mr_assert(books.books.columns[MR_COLUMN_DROPPED] >= missing);
     folder_remove();
+    return missing;
+}
+
+static void test_what_is_dropped_comes_once_or_not_at_all(uint64_t seed)
+{
+    for (int i = 0; what_is_dropped_comes_once_or_not_at_all(seed + 1000 * i) == 0; i++) {
+        mr_assert(i < 50);
+    }
 }
 
 /* What no filter matches moves the position too, and is no reason to fill the ring. */
