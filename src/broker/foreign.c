@@ -229,9 +229,11 @@ void foreign_follow(struct mr_shard *shard)
             continue;
         }
         bool needed = !shard->stopping && lane_is_needed(shard, lane);
-        if (needed && foreign->reader == NULL && shard->now_ns >= foreign->retry_ns) {
+        if (needed && foreign->reader == NULL) {
             foreign_open(shard, lane);
             shard->foreign_left = true; /* a commit since then has not rung for us */
+        } else if (needed && lane_retry_is_due(foreign, shard->now_ns)) {
+            shard->foreign_left = true;
         } else if (!needed && foreign->reader != NULL) {
             foreign_end(shard, lane);
         }
@@ -239,11 +241,14 @@ void foreign_follow(struct mr_shard *shard)
 }
 
 /* The disk does not give back what is durable: say so, and try again at the same place.  What is
- * damaged the journal says itself (CORRUPT); a read that failed may succeed.
+ * damaged the journal says itself (CORRUPT); a read that failed may succeed.  Meanwhile a reader
+ * holds what is not read, or the lane would take events for whose copies there is no room later
+ * (owed.c).
  */
 static void foreign_wait(struct mr_shard *shard, uint32_t lane)
 {
     static struct mr_log_limit limit;
+    struct mr_reader *failed = shard->foreign[lane].reader;
     uint64_t held = 0;
 
     if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
@@ -253,7 +258,8 @@ static void foreign_wait(struct mr_shard *shard, uint32_t lane)
             "every second; check the disk",
             lane, shard->index);
     }
-    foreign_end(shard, lane);
+    foreign_open(shard, lane);
+    mr_reader_close(failed);
     shard->foreign[lane].retry_ns = shard->now_ns + LANE_RETRY_NS;
 }
 
@@ -282,7 +288,7 @@ void foreign_deliver(struct mr_shard *shard)
 {
     shard->foreign_left = false;
     for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
-        if (shard->foreign[lane].reader != NULL) {
+        if (shard->foreign[lane].reader != NULL && shard->foreign[lane].retry_ns == 0) {
             deliver_lane(shard, lane);
         }
     }

@@ -21,9 +21,18 @@ struct foreign_lane {
     uint64_t pos_stored;      /* ... as of the last one */
     struct mr_view view;      /* being walked, if `view_open` */
     struct mr_view_at at;
-    int64_t retry_ns; /* the disk refused a read: not before this */
+    int64_t retry_ns; /* the disk refused a read: not before this; 0: it did not */
     bool view_open;
 };
+
+/* True: the time to try again has come.  Once. */
+static inline bool lane_retry_is_due(struct foreign_lane *foreign, int64_t now_ns)
+{
+    bool due = foreign->retry_ns != 0 && now_ns >= foreign->retry_ns;
+
+    foreign->retry_ns = due ? 0 : foreign->retry_ns;
+    return due;
+}
 
 /* A lane of a shard that is no more, in which there may be events that groups have not been given.
  */

@@ -131,11 +131,12 @@ static void route_close(struct foreign_lane *route)
 }
 
 /* The disk does not give back what is durable: as foreign.c does, say so and try again at the same
- * place.
+ * place, which is held until then.
  */
-static void route_wait(const struct mr_shard *shard, struct foreign_lane *route, uint32_t lane)
+static void route_wait(struct mr_shard *shard, struct foreign_lane *route, uint32_t lane)
 {
     static struct mr_log_limit limit;
+    struct mr_reader *failed = route->reader;
     uint64_t held = 0;
 
     if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
@@ -144,14 +145,18 @@ static void route_wait(const struct mr_shard *shard, struct foreign_lane *route,
                "again every second; check the disk",
                lane);
     }
-    route_close(route);
+    route_open(shard, route, lane);
+    mr_reader_close(failed);
     route->retry_ns = shard->now_ns + LANE_RETRY_NS;
 }
 
 /* At most a turn's worth.  True: there may be more. */
 static bool route_lane(struct mr_shard *shard, struct foreign_lane *route, uint32_t lane)
 {
-    for (int i = 0; route->reader != NULL && i < VIEWS_PER_TURN; i++) {
+    if (route->reader == NULL || route->retry_ns != 0) {
+        return false;
+    }
+    for (int i = 0; i < VIEWS_PER_TURN; i++) {
         enum mr_err err = route_next(shard, route, lane);
         if (err == MR_ERR_IO) {
             route_wait(shard, route, lane);
@@ -160,7 +165,7 @@ static bool route_lane(struct mr_shard *shard, struct foreign_lane *route, uint3
             return false;
         }
     }
-    return route->reader != NULL;
+    return true;
 }
 
 /* ---- lanes that have ended ---- */
@@ -255,9 +260,7 @@ static void ended_follow(struct mr_shard *shard)
     for (uint32_t i = 0; i < shard->ended_count; i++) {
         struct ended_lane *ended = &shard->ended[i];
 
-        if (ended->route.reader == NULL && !ended_is_done(shard, ended) &&
-            shard->now_ns >= ended->route.retry_ns && !shard->stopping) {
-            route_open(shard, &ended->route, ended->lane);
+        if (lane_retry_is_due(&ended->route, shard->now_ns)) {
             shard->route_left = true;
         }
     }
@@ -332,9 +335,11 @@ void share_follow(struct mr_shard *shard)
         }
         return;
     }
-    if (route->reader == NULL && !shard->stopping && shard->now_ns >= route->retry_ns) {
+    if (route->reader == NULL && !shard->stopping) {
         route_open(shard, route, shard->index);
         shard->route_left = true; /* a commit since then has not rung for us */
+    } else if (lane_retry_is_due(route, shard->now_ns)) {
+        shard->route_left = true;
     }
     route_note(shard);
 }
