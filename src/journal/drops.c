@@ -190,6 +190,9 @@ static enum mr_err drop_write(struct mr_journal *journal, struct mr_drop *drop)
     struct drop_slot *before = slot_before(drops, drop);
     struct drop_slot *slot = slot_free(journal);
 
+    if (drops->failed) {
+        return MR_ERR_IO;
+    }
     if (slot == NULL) {
         return MR_ERR_FULL;
     }
@@ -208,11 +211,13 @@ static enum mr_err drop_write(struct mr_journal *journal, struct mr_drop *drop)
 }
 
 /* What was written is on the medium: what it has replaced is free.  After a sync that failed, which
- * of the two the medium has is not known, so both keep their slots until the next start.
+ * of the two the medium has is not known, so both keep their slots until the next start; another
+ * lane's sync, which would succeed over nothing, must not free the older one.
  */
 static enum mr_err drops_sync(struct drops *drops)
 {
-    if (mr_file_sync(&drops->file) != MR_OK) {
+    drops->failed = drops->failed || mr_file_sync(&drops->file) != MR_OK;
+    if (drops->failed) {
         return MR_ERR_IO;
     }
     for (size_t i = 0; i < MR_DROPS_MAX; i++) {

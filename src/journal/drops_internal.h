@@ -20,6 +20,7 @@ struct drops {
     struct drop_slot slots[MR_DROPS_MAX];
     uint64_t number_last;
     struct mr_file file;
+    bool failed; /* a sync of it did, and so does each after that */
 };
 
 /* ---- the file (drops_file.c) ---- */
