@@ -47,12 +47,17 @@ class Certificate(faults.Fault):
     lasts = (0.5, 2.0)
 
     def await_refusal(self, world, pattern, start):
-        """Connections are cut until it comes: a broker takes a moment to read its certificate."""
+        """Connections are cut until it comes: a broker takes a moment to read its certificate.
+        Each time it is longer until the next cut: a handshake takes as long as the machine likes.
+        """
+        pause = 0.2
 
         def refused():
+            nonlocal pause
             for node in world.kafka.nodes:
                 node.proxy.cut()
-            world.rest(0.2)
+            world.rest(pause)
+            pause = min(pause * 1.3, 5)
             return world.gateway.log.find(f"level=warn component=bridge .*{pattern}", start)
 
         harness.until(refused, pattern)
