@@ -9,20 +9,16 @@
  *         the end.
  */
 #include "base/log.h"
-#include "lane_commit.h"
-#include "os/sim.h"
-#include "pipeline_kit.h"
+#include "pipeline_sim.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEGMENT = 64 << 10, ALL = 300, MIDDLE = 150, TURNS = 100000, READS_MAX = 200 };
+enum { ALL = 300, MIDDLE = 150, TURNS = 100000, READS_MAX = 200 };
 
 static struct scripted_conf conf = {.topic = "t_${topic[2]}", .key = "${clientid}"};
 
-static struct mr_journal *journal;
-static struct mr_lane *lane;
 static struct mr_bridge *bridge;
 static int64_t now_ns; /* the bridge's time */
 static struct mr_wake pacer;
@@ -43,47 +39,13 @@ static void on_line(const char *line, size_t len)
     heard.over += memmem(line, len, over, sizeof(over) - 1) != NULL;
 }
 
-/* ---- the journal, on the simulated disk ---- */
-
-static void append(uint64_t from, uint64_t to)
-{
-    struct event_memory memory;
-    struct mr_appended out;
-
-    for (uint64_t seq = from; seq <= to; seq++) {
-        struct mr_record_raw record = event_of(seq, &memory);
-        while (mr_lane_append(lane, &record, NULL, &out) == MR_ERR_FULL) {
-            lane_commit(lane, seq - 1);
-            mr_journal_step_keeper(journal);
-        }
-        mr_assert(out.seq == seq);
-    }
-    lane_commit(lane, to);
-}
-
 static void begin(void)
 {
-    struct mr_error why = {.text = ""};
-    const struct mr_journal_options options = {.path = "/j",
-                                               .name = "test",
-                                               .lane_count = 1,
-                                               .max_bytes = 16 * SEGMENT,
-                                               .segment_bytes = SEGMENT,
-                                               .block_bytes = 16 << 10,
-                                               .record_bytes_max = 8 << 10,
-                                               .keep_us = (uint64_t)3600 * 1000000,
-                                               .keep_ranges = true,
-                                               .manual = true};
-
     memset(delivered, 0, sizeof(delivered));
     memset(newest_of, 0, sizeof(newest_of));
     memset(&heard, 0, sizeof(heard));
     snprintf(dead_path, sizeof(dead_path), "/dead");
-    if (mr_journal_open(&journal, &options, NULL, &why) != MR_OK) {
-        fprintf(stderr, "%s\n", why.text);
-        abort();
-    }
-    lane = mr_journal_lane(journal, 0);
+    journal_take();
 }
 
 /* The letters' journal has threads of its own, which have their turn meanwhile. */

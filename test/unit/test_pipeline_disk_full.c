@@ -10,22 +10,19 @@
  */
 #include "base/log.h"
 #include "journal/books.h"
-#include "lane_commit.h"
-#include "os/sim.h"
+#include "pipeline_sim.h"
 #include "vault_sink.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEGMENT = 64 << 10, FIRST = 300, ALL = 600, LIVE_LEAST = 100, TURNS = 1000000 };
+enum { FIRST = 300, ALL = 600, LIVE_LEAST = 100, TURNS = 1000000 };
 
 static struct scripted_conf conf = {.topic = "t_${topic[2]}", .key = "${clientid}"};
 
 static const char *filters[] = {"sensors/+/+"}; /* what has a destination: no dead letters */
 static struct mr_bridge_conf conf_here;
-static struct mr_journal *journal;
-static struct mr_lane *lane;
 static struct mr_bridge *bridge;
 static int64_t now_ns; /* the bridge's time */
 static struct {
@@ -47,45 +44,6 @@ static void on_line(const char *line, size_t len)
         snprintf(heard.text, sizeof(heard.text), "%.*s", (int)len, line);
     }
     heard.found += memmem(line, len, found, sizeof(found) - 1) != NULL;
-}
-
-/* ---- the journal, on the simulated disk ---- */
-
-static void append(uint64_t from, uint64_t to)
-{
-    struct event_memory memory;
-    struct mr_appended out;
-
-    for (uint64_t seq = from; seq <= to; seq++) {
-        struct mr_record_raw record = event_of(seq, &memory);
-        while (mr_lane_append(lane, &record, NULL, &out) == MR_ERR_FULL) {
-            lane_commit(lane, seq - 1);
-            mr_journal_step_keeper(journal);
-        }
-        mr_assert(out.seq == seq);
-    }
-    lane_commit(lane, to);
-}
-
-static void journal_take(void)
-{
-    struct mr_error why = {.text = ""};
-    const struct mr_journal_options options = {.path = "/j",
-                                               .name = "test",
-                                               .lane_count = 1,
-                                               .max_bytes = 16 * SEGMENT,
-                                               .segment_bytes = SEGMENT,
-                                               .block_bytes = 16 << 10,
-                                               .record_bytes_max = 8 << 10,
-                                               .keep_us = (uint64_t)3600 * 1000000,
-                                               .keep_ranges = true,
-                                               .manual = true};
-
-    if (mr_journal_open(&journal, &options, NULL, &why) != MR_OK) {
-        fprintf(stderr, "%s\n", why.text);
-        abort();
-    }
-    lane = mr_journal_lane(journal, 0);
 }
 
 static void begin(const struct mr_sink_ops *ops, enum mr_drain drain)
