@@ -122,6 +122,7 @@ struct mr_lane {
     struct segment *oldest;
     struct segment *newest;
     struct segment *spare;
+    uint64_t left_bytes; /* of files that a failed call may have left, on no list any more */
     struct sealed *queue;
     uint64_t queue_head; /* pushed by the owner */
     uint64_t queue_tail; /* taken off by the commit when durable */

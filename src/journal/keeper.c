@@ -142,6 +142,7 @@ static enum spare_state spare_fill(struct mr_lane *lane, struct mr_error *why)
         return SPARE_NO_DESCRIPTOR;
     }
     if (err != MR_OK) {
+        mr_segment_leave(lane, lane->segment_bytes);
         mr_lane_fail(lane, lane->folder.text, "cannot take a new segment");
         return SPARE_PREPARING;
     }

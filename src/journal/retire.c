@@ -154,6 +154,7 @@ static enum mr_err become_spare(struct mr_lane *lane, struct segment *segment)
                lane->folder.text);
     } else {
         mr_segment_path(lane, segment->header.seq_first, &path);
+        mr_segment_leave(lane, segment->file_bytes);
         mr_lane_fail(lane, path.text, "cannot be made the next segment");
     }
     mr_segment_free(segment);
@@ -173,6 +174,7 @@ static enum mr_err be_removed(struct mr_lane *lane, struct segment *segment)
         return MR_ERR_FULL;
     }
     if (err == MR_ERR_IO || mr_dir_flush(&lane->dir) != MR_OK) {
+        mr_segment_leave(lane, segment->file_bytes);
         mr_lane_fail(lane, path.text, "cannot be removed");
     }
     mr_segment_free(segment);

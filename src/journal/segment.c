@@ -84,12 +84,20 @@ struct segment *mr_segment_of_life(const struct mr_lane *lane, uint64_t life)
 
 uint64_t mr_segments_bytes(const struct mr_lane *lane)
 {
-    uint64_t bytes = lane->spare != NULL ? lane->spare->file_bytes : 0;
+    uint64_t bytes = lane->left_bytes;
 
+    bytes += lane->spare != NULL ? lane->spare->file_bytes : 0;
     for (const struct segment *s = lane->oldest; s != NULL; s = s->next) {
         bytes += s->file_bytes;
     }
     return bytes;
+}
+
+void mr_segment_leave(struct mr_lane *lane, uint64_t bytes)
+{
+    mr_mutex_lock(&lane->mutex);
+    lane->left_bytes += bytes;
+    mr_mutex_unlock(&lane->mutex);
 }
 
 /* Is the file of that slot the spare's, or of a segment that was taken but not named yet? */

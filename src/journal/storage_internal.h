@@ -62,6 +62,11 @@ uint64_t mr_lane_floor(struct mr_lane *lane);
 /* Bytes of all files of the lane; the mutex is held. */
 uint64_t mr_segments_bytes(const struct mr_lane *lane);
 
+/* The lane is about to fail over a file of so many bytes, which no list has.  The next start may
+ * find it, so it counts until then: the other lanes go on meanwhile, and must not take its room.
+ */
+void mr_segment_leave(struct mr_lane *lane, uint64_t bytes);
+
 /* Make a zeroed spare file.   FULL, AGAIN (no descriptor or memory for it just now): nothing is
  * left of it.   IO: the lane must fail.
  */

@@ -5,6 +5,7 @@
  *         `drop_oldest` one segment goes, what nobody needs first, and a second later another one;
  *         else nothing goes.  Before the journal is full it says when that will be and what comes
  *         then, and when it is over.  When the cursors cannot be written every lane has failed.
+ *         A file over which a lane fails counts on, as the next start may find it.
  * Method: the simulated disk and its clock, stepped by hand; the lines of the log are read.
  */
 #include "base/log.h"
@@ -24,7 +25,7 @@ static struct mr_journal *journal;
 static struct mr_lane *lane;
 static struct mr_cursor *bridge;
 
-static void start(enum mr_when_full when_full, uint64_t keep_us)
+static void open_journal(enum mr_when_full when_full, uint64_t keep_us)
 {
     const struct mr_journal_options options = {.path = "/j",
                                                .name = "keeper",
@@ -39,13 +40,18 @@ static void start(enum mr_when_full when_full, uint64_t keep_us)
                                                .manual = true};
     bool is_new;
 
-    mr_sim_start(1);
     mr_assert(mr_journal_open(&journal, &options, NULL, NULL) == MR_OK);
     lane = mr_journal_lane(journal, 0);
     mr_assert(mr_cursor_open(journal, "bridge", 0, MR_START_OLDEST, &bridge, &is_new, NULL) ==
               MR_OK);
     mr_cursors_rank(journal, "bridge", &(struct mr_cursor_rank){.priority = 1, .may_drop = true});
     mr_drops_arm(journal);
+}
+
+static void start(enum mr_when_full when_full, uint64_t keep_us)
+{
+    mr_sim_start(1);
+    open_journal(when_full, keep_us);
 }
 
 static void stop(void)
@@ -252,6 +258,34 @@ static void test_cursors_cannot_be_written(void)
     mr_sim_stop();
 }
 
+/* ---- a lane that fails over a file ---- */
+
+/* The call fails by which the oldest of so many segments goes, or, with 0, the first spare behind
+ * the first segment is made: what the next start finds was counted before.
+ */
+static void test_what_is_left_counts(enum mr_sim_call call, uint64_t nth, uint64_t segments)
+{
+    start(MR_WHEN_FULL_HOLD, 0);
+    while (stats().segments < segments) {
+        append(1);
+    }
+    if (segments != 0) {
+        mr_cursor_set(bridge, mr_lane_durable(lane));
+        mr_sim_inject(call, nth, 1, MR_SIM_FAULT_IO);
+        mr_journal_step_keeper(journal);
+    } else {
+        mr_sim_inject(call, nth, 1, MR_SIM_FAULT_IO);
+        append(1);
+    }
+    mr_sim_inject_clear();
+    mr_assert(mr_lane_state(lane) == MR_LANE_FAILED);
+    uint64_t counted = stats().bytes_used;
+    mr_assert(mr_journal_close(journal) == MR_ERR_IO);
+    open_journal(MR_WHEN_FULL_HOLD, INT64_C(3600000000)); /* nothing goes meanwhile */
+    mr_assert(stats().bytes_used <= counted);
+    stop();
+}
+
 int main(void)
 {
     mr_log_set_writer(hear);
@@ -264,5 +298,9 @@ int main(void)
     test_forecast(MR_WHEN_FULL_REFUSE, "s at the present rate; then publishes are refused");
     test_forecast(MR_WHEN_FULL_DROP, "s at the present rate; then the oldest events are dropped");
     test_cursors_cannot_be_written();
+    test_what_is_left_counts(MR_SIM_DIR_SYNC, 2, 0); /* the first is of the segment's name */
+    test_what_is_left_counts(MR_SIM_REMOVE, 1, 4);
+    test_what_is_left_counts(MR_SIM_RENAME, 1, 8);
+    test_what_is_left_counts(MR_SIM_DIR_SYNC, 1, 8);
     return 0;
 }
