@@ -10,9 +10,11 @@
  * gate they wait at.  So a client may change from one gate to another while something is held only
  * where the first lets go of everything no later than the second, turn by turn: memory before
  * disk, disk before bridge (a cursor is never above what is durable, and its records were appended
- * later).  In the other direction it stays where it is until nothing is held.  Answers that speak
- * for a session (CONNACK, SUBACK, PUBCOMP) wait for the disk and no more, so that clients can come
- * while a bridge's target is away, unless they stand behind publishes that wait for the bridge.
+ * later; a QoS 2 PUBLISH that came again has an older one, so it is not taken before nothing is
+ * held at the disk's).  In the other direction it stays where it is until nothing is held.  Answers
+ * that speak for a session (CONNACK, SUBACK, PUBCOMP) wait for the disk and no more, so that
+ * clients can come while a bridge's target is away, unless they stand behind publishes that wait
+ * for the bridge.
  *
  * An event that the bridge's `from` does not match waits for the disk.
  *

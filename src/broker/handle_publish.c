@@ -114,7 +114,8 @@ static enum verdict publish_no_room(struct client *client, const struct mr_mqtt_
  * waits behind whatever the first one waits for, which may have come over a connection before
  * this one: so behind the last of its gate; or in a run before this one: behind all of that.  Not
  * behind all that is in the lane: a bridge whose target keeps its position passes records that it
- * does not carry with the next one that it does.
+ * does not carry with the next one that it does.  What the disk alone holds up of this client has
+ * later records, and stands in front: that leaves first, and the packet is parsed again.
  */
 static enum verdict publish_again(struct client *client, const struct topic_entry *topic,
                                   uint16_t packet_id)
@@ -123,6 +124,9 @@ static enum verdict publish_again(struct client *client, const struct topic_entr
     uint8_t gate = gate_of_publish(client, topic);
     uint8_t ack[MR_MQTT_ACK_BYTES];
 
+    if (gate >= GATE_BRIDGES && client->gate != gate && mr_acks_held(&client->acks) != 0) {
+        return PACKET_LATER;
+    }
     if (mr_ackgate_reserve(shard->gates[gate], &client->acks, sizeof(ack)) != MR_OK) {
         return publish_later(shard);
     }

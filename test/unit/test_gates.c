@@ -343,6 +343,37 @@ static void test_qos2_again(void)
     quiet_end(&kit, &peer, mr_lane_durable(kit.lane) + 1);
 }
 
+/* It may have been settled long ago: it takes nothing with it that stands in front of it and waits
+ * for the disk.  What `other` is answered says that the gateway has looked at all of it.
+ */
+static void test_qos2_again_behind_an_answer(void)
+{
+    struct kit kit;
+    struct peer peer;
+    struct peer other;
+
+    kit_open(&kit, &(struct kit_options){
+                       .manual = true, .ack = "kafka", .bridge = "kafka", .from = "plant/#"});
+    mr_assert(!come_back(&peer, &kit));
+    peer_join(&other, &kit, "b", 4);
+    peer_publish(&peer, "plant/1", "1", 2, 1);
+    peer_publish(&peer, "plant/1", "2", 2, 2);
+    kit_commit(&kit, 3);
+    settle(&kit, 3);
+    peer_expect_ack(&peer, MR_MQTT_PUBREC, 1);
+    peer_expect_ack(&peer, MR_MQTT_PUBREC, 2);
+    peer_send_ack(&peer, MR_MQTT_PUBREL, 1);
+    peer_publish(&peer, "plant/1", "2", 2, 2);
+    quiet_for_long(&other);
+    peer_receive(&peer, 0);
+    mr_assert(peer.begin == peer.end);
+    kit_commit(&kit, 4);
+    peer_expect_ack(&peer, MR_MQTT_PUBCOMP, 1);
+    peer_expect_ack(&peer, MR_MQTT_PUBREC, 2);
+    peer_close(&other);
+    quiet_end(&kit, &peer, 5);
+}
+
 /* `cursor` settles all up to `seq`, delivered. */
 static void settle_books(struct mr_cursor *cursor, uint64_t seq)
 {
@@ -472,6 +503,7 @@ int main(void)
     test_an_answer_keeps_its_turn();
     test_qos2();
     test_qos2_again();
+    test_qos2_again_behind_an_answer();
     test_one_read_at_the_end_of_a_backlog();
     test_qos2_again_of_a_backlog();
     test_bridge_holds_up_nobody_else();
