@@ -91,7 +91,8 @@ def schedule(rng):
         if number == 0:
             paused = faults.known()["kafka-pause"](rng)
             yield Step(rng.uniform(0, 1), True, paused)
-            yield Step(rng.uniform(0.2, 2), False, paused)
+            # So long that fresh events overtake again, if the first backlog is gone by then.
+            yield Step(rng.uniform(AWAY_S, AWAY_S + 1), False, paused)
     joined = Joined(rng)
     yield Step(0, True, joined)
     yield Step(0, False, joined)
