@@ -34,7 +34,6 @@
 #include "broker/keep_internal.h"
 
 enum {
-    VIEW_BYTES = 64 << 10,
     VIEWS_PER_TURN = 4, /* of each lane: acks and reads must not wait for more */
 };
 
@@ -163,35 +162,10 @@ static enum mr_err view_next(struct foreign_lane *foreign)
     return err;
 }
 
-static void foreign_open(struct mr_shard *shard, uint32_t lane)
-{
-    struct foreign_lane *foreign = &shard->foreign[lane];
-    struct mr_reader_options options = {
-        .pins_max = 1, .view_bytes_max = VIEW_BYTES, .wake = &shard->wake, .holds = true};
-    enum mr_err err = mr_reader_open(&foreign->reader, shard->broker->run.journal, lane,
-                                     foreign->pos + 1, &options, NULL);
-
-    mr_assert(err == MR_OK); /* there is such a lane */
-}
-
-static void foreign_end(struct mr_shard *shard, uint32_t lane)
-{
-    struct foreign_lane *foreign = &shard->foreign[lane];
-
-    if (foreign->view_open) {
-        mr_view_unpin(&foreign->view);
-        foreign->view_open = false;
-    }
-    if (foreign->reader != NULL) {
-        mr_reader_close(foreign->reader);
-        foreign->reader = NULL;
-    }
-}
-
 void foreign_close(struct mr_shard *shard)
 {
     for (uint32_t lane = 0; shard->foreign != NULL && lane < shard->broker->shard_count; lane++) {
-        foreign_end(shard, lane);
+        lane_read_close(&shard->foreign[lane]);
     }
     shard->foreign_left = false;
 }
@@ -230,25 +204,22 @@ void foreign_follow(struct mr_shard *shard)
         }
         bool needed = !shard->stopping && lane_is_needed(shard, lane);
         if (needed && foreign->reader == NULL) {
-            foreign_open(shard, lane);
+            lane_read_open(shard, foreign, lane);
             shard->foreign_left = true; /* a commit since then has not rung for us */
-        } else if (needed && lane_retry_is_due(foreign, shard->now_ns)) {
+        } else if (needed && lane_read_is_due(foreign, shard->now_ns)) {
             shard->foreign_left = true;
         } else if (!needed && foreign->reader != NULL) {
-            foreign_end(shard, lane);
+            lane_read_close(foreign);
         }
     }
 }
 
 /* The disk does not give back what is durable: say so, and try again at the same place.  What is
- * damaged the journal says itself (CORRUPT); a read that failed may succeed.  Meanwhile a reader
- * holds what is not read, or the lane would take events for whose copies there is no room later
- * (owed.c).
+ * damaged the journal says itself (CORRUPT); a read that failed may succeed.
  */
 static void foreign_wait(struct mr_shard *shard, uint32_t lane)
 {
     static struct mr_log_limit limit;
-    struct mr_reader *failed = shard->foreign[lane].reader;
     uint64_t held = 0;
 
     if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
@@ -258,9 +229,7 @@ static void foreign_wait(struct mr_shard *shard, uint32_t lane)
             "every second; check the disk",
             lane, shard->index);
     }
-    foreign_open(shard, lane);
-    mr_reader_close(failed);
-    shard->foreign[lane].retry_ns = shard->now_ns + LANE_RETRY_NS;
+    lane_read_wait(shard, &shard->foreign[lane], lane);
 }
 
 static void deliver_lane(struct mr_shard *shard, uint32_t lane)
@@ -400,7 +369,7 @@ static void catch_up(struct mr_shard *shard, uint32_t lane)
     if (foreign->pos >= durable_seq) {
         return;
     }
-    foreign_open(shard, lane);
+    lane_read_open(shard, foreign, lane);
     while (foreign->pos < durable_seq) {
         enum mr_err err = view_next(foreign);
 
@@ -411,7 +380,7 @@ static void catch_up(struct mr_shard *shard, uint32_t lane)
             break;
         }
     }
-    foreign_end(shard, lane);
+    lane_read_close(foreign);
 }
 
 void foreign_restored(struct mr_shard *shard)

@@ -9,7 +9,7 @@
 #include "journal/cursor.h"
 #include "journal/reader.h"
 
-#define LANE_RETRY_NS INT64_C(1000000000) /* after a read that the disk refused */
+struct mr_shard;
 
 /* A lane, as far as this shard has read it. */
 struct foreign_lane {
@@ -25,20 +25,23 @@ struct foreign_lane {
     bool view_open;
 };
 
-/* True: the time to try again has come.  Once. */
-static inline bool lane_retry_is_due(struct foreign_lane *foreign, int64_t now_ns)
-{
-    bool due = foreign->retry_ns != 0 && now_ns >= foreign->retry_ns;
-
-    foreign->retry_ns = due ? 0 : foreign->retry_ns;
-    return due;
-}
-
 /* A lane of a shard that is no more, in which there may be events that groups have not been given.
  */
 struct ended_lane {
     struct foreign_lane route;
     uint32_t lane;
 };
+
+/* ---- reading it (lane_read.c) ---- */
+
+/* From behind `pos` on; what is not read is held. */
+void lane_read_open(struct mr_shard *shard, struct foreign_lane *foreign, uint32_t lane);
+void lane_read_close(struct foreign_lane *foreign);
+
+/* The disk has refused a read of it: to be tried again at the same place, a little later. */
+void lane_read_wait(struct mr_shard *shard, struct foreign_lane *foreign, uint32_t lane);
+
+/* True: the time to try again has come.  Once. */
+bool lane_read_is_due(struct foreign_lane *foreign, int64_t now_ns);
 
 #endif

@@ -19,10 +19,7 @@
 #include "broker/foreign_internal.h"
 #include "broker/keep_internal.h"
 
-enum {
-    VIEW_BYTES = 64 << 10,
-    VIEWS_PER_TURN = 4,
-};
+enum { VIEWS_PER_TURN = 4 };
 
 static struct shares *shares_of(const struct mr_shard *shard)
 {
@@ -108,35 +105,12 @@ static enum mr_err route_next(struct mr_shard *shard, struct foreign_lane *route
     return err;
 }
 
-static void route_open(struct mr_shard *shard, struct foreign_lane *route, uint32_t lane)
-{
-    struct mr_reader_options options = {
-        .pins_max = 1, .view_bytes_max = VIEW_BYTES, .wake = &shard->wake, .holds = true};
-    enum mr_err err = mr_reader_open(&route->reader, shard->broker->run.journal, lane,
-                                     route->pos + 1, &options, NULL);
-
-    mr_assert(err == MR_OK); /* there is such a lane */
-}
-
-static void route_close(struct foreign_lane *route)
-{
-    if (route->view_open) {
-        mr_view_unpin(&route->view);
-        route->view_open = false;
-    }
-    if (route->reader != NULL) {
-        mr_reader_close(route->reader);
-        route->reader = NULL;
-    }
-}
-
 /* The disk does not give back what is durable: as foreign.c does, say so and try again at the same
- * place, which is held until then.
+ * place.
  */
 static void route_wait(struct mr_shard *shard, struct foreign_lane *route, uint32_t lane)
 {
     static struct mr_log_limit limit;
-    struct mr_reader *failed = route->reader;
     uint64_t held = 0;
 
     if (mr_log_allowed(&limit, LOG_EVERY_US, &held)) {
@@ -145,9 +119,7 @@ static void route_wait(struct mr_shard *shard, struct foreign_lane *route, uint3
                "again every second; check the disk",
                lane);
     }
-    route_open(shard, route, lane);
-    mr_reader_close(failed);
-    route->retry_ns = shard->now_ns + LANE_RETRY_NS;
+    lane_read_wait(shard, route, lane);
 }
 
 /* At most a turn's worth.  True: there may be more. */
@@ -229,13 +201,13 @@ void share_ended_catch_up(struct mr_shard *shard)
             ended->route.pos = ended_last(shard, ended); /* nobody wants it */
         }
         if (!ended_is_done(shard, ended)) {
-            route_open(shard, &ended->route, ended->lane);
+            lane_read_open(shard, &ended->route, ended->lane);
         }
         while (err == MR_OK && !ended_is_done(shard, ended)) {
             err = route_next(shard, &ended->route, ended->lane);
         }
         if (ended_is_done(shard, ended)) {
-            route_close(&ended->route);
+            lane_read_close(&ended->route);
         }
         shard->route_left |= ended->route.reader != NULL; /* the rest when there is room */
     }
@@ -249,7 +221,7 @@ static void ended_route(struct mr_shard *shard)
 
         shard->route_left |= route_lane(shard, &ended->route, ended->lane);
         if (ended_is_done(shard, ended)) {
-            route_close(&ended->route);
+            lane_read_close(&ended->route);
         }
     }
 }
@@ -260,7 +232,7 @@ static void ended_follow(struct mr_shard *shard)
     for (uint32_t i = 0; i < shard->ended_count; i++) {
         struct ended_lane *ended = &shard->ended[i];
 
-        if (lane_retry_is_due(&ended->route, shard->now_ns)) {
+        if (lane_read_is_due(&ended->route, shard->now_ns)) {
             shard->route_left = true;
         }
     }
@@ -328,7 +300,7 @@ void share_follow(struct mr_shard *shard)
         ended_follow(shard);
     }
     if (MR_LIKELY(!shares_any(shares_of(shard)))) {
-        route_close(route);
+        lane_read_close(route);
         share_route_again(shard);
         if (mr_lane_durable(shard->lane) > route->pos) {
             route->pos = mr_lane_durable(shard->lane);
@@ -336,9 +308,9 @@ void share_follow(struct mr_shard *shard)
         return;
     }
     if (route->reader == NULL && !shard->stopping) {
-        route_open(shard, route, shard->index);
+        lane_read_open(shard, route, shard->index);
         shard->route_left = true; /* a commit since then has not rung for us */
-    } else if (lane_retry_is_due(route, shard->now_ns)) {
+    } else if (lane_read_is_due(route, shard->now_ns)) {
         shard->route_left = true;
     }
     route_note(shard);
@@ -346,9 +318,9 @@ void share_follow(struct mr_shard *shard)
 
 void share_lanes_close(struct mr_shard *shard)
 {
-    route_close(&shard->route);
+    lane_read_close(&shard->route);
     for (uint32_t i = 0; i < shard->ended_count; i++) {
-        route_close(&shard->ended[i].route);
+        lane_read_close(&shard->ended[i].route);
     }
     mr_free(shard->ended);
     shard->ended = NULL;
