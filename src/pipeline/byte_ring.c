@@ -30,12 +30,15 @@ void mr_bytes_shorten(struct byte_ring *ring, const uint8_t *end)
     ring->head -= at - (size_t)(end - ring->at);
 }
 
+uint64_t mr_ring_turn(uint64_t head, uint64_t tail, uint64_t size, uint64_t least)
+{
+    uint64_t used = head - tail;
+    uint64_t room = tail % size; /* in front of what is in use */
+
+    return room + used < size && room >= least && room >= used ? size - (room + used) : 0;
+}
+
 void mr_bytes_turn_back(struct byte_ring *ring)
 {
-    size_t used = (size_t)(ring->head - ring->tail);
-    size_t room = (size_t)(ring->tail % ring->size); /* in front of what is in use */
-
-    if (room + used < ring->size && room >= ring->size / TURN_SHARE && room >= used) {
-        ring->head += ring->size - (room + used);
-    }
+    ring->head += mr_ring_turn(ring->head, ring->tail, ring->size, ring->size / TURN_SHARE);
 }

@@ -30,6 +30,12 @@ uint8_t *mr_bytes_take(struct byte_ring *ring, size_t size);
 /* The newest piece turned out shorter: it ends at `end`. */
 void mr_bytes_shorten(struct byte_ring *ring, const uint8_t *end);
 
+/* How many places the head of a ring of `size` passes over so that what comes next lies at its
+ * beginning; 0: it stays where it is, for there are fewer than `least` places in front of the tail,
+ * or fewer than are in use.
+ */
+uint64_t mr_ring_turn(uint64_t head, uint64_t tail, uint64_t size, uint64_t least);
+
 /* Between two spans: if the beginning of the ring has plenty of room, and more than is in use, the
  * next piece is taken there.
  */

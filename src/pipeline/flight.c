@@ -70,13 +70,13 @@ void mr_flight_turn_back(struct mr_bridge *b)
         return;
     }
 
-    uint64_t used = b->records_head - b->records_tail;
-    uint64_t room = b->records_tail % b->records_size;
+    uint64_t passed = mr_ring_turn(b->records_head, b->records_tail, b->records_size,
+                                   b->records_size / TURN_SHARE);
 
     mr_bytes_turn_back(&b->bytes);
-    if (room + used < b->records_size && room >= b->records_size / TURN_SHARE && room >= used) {
-        b->records_passed = b->records_size - (room + used);
-        b->records_head += b->records_passed;
+    if (passed != 0) {
+        b->records_passed = passed;
+        b->records_head += passed;
         b->records_turned = b->records_head;
     }
 }
