@@ -6,7 +6,10 @@
  */
 #include "app/audit_position.h"
 
+#include "app/cli/ask.h"
 #include "app/cli/ends.h"
+#include "codec/json.h"
+#include "codec/json_read.h"
 #include "sink/kafka/readback.h"
 
 #include <inttypes.h>
@@ -28,33 +31,16 @@ static bool wants(void *arg, const char *topic)
     return strcmp(topic, position->topic) == 0;
 }
 
-/* The number behind `name`; false: there is none. */
-static bool number_of(struct mr_span value, const char *name, uint64_t *out)
-{
-    size_t len = strlen(name);
-    const uint8_t *at = value.len == 0 ? NULL : memmem(value.at, value.len, name, len);
-
-    *out = 0;
-    if (at == NULL) {
-        return false;
-    }
-    for (at += len; at < value.at + value.len && *at >= '0' && *at <= '9'; at++) {
-        *out = *out * 10 + (uint64_t)(*at - '0');
-    }
-    return true;
-}
-
 static void took(void *arg, const struct mr_kafka_read *read)
 {
     struct position *position = arg;
-    uint64_t seq;
-    uint64_t number;
+    uint64_t seq = 0;
 
     if (!mr_span_is(read->key, position->key)) {
         return;
     }
-    bool is = number_of(read->value, "\"seq\":", &seq);
-    (void)number_of(read->value, "\"n\":", &number);
+    bool is = mr_json_valid(read->value) && mr_json_u64(mr_json_member(read->value, "seq"), &seq);
+    uint64_t number = is ? mr_answer_u64(read->value, "n") : 0;
     bool by_number = is && position->is && number != position->number;
     if (read->place != position->place &&
         (by_number ? number < position->number : read->time_ms < position->at_ms)) {
