@@ -189,8 +189,10 @@ static uint32_t connect_expires_tick(const struct client *client)
     if (expires_s == 0 || left_s > EXPIRY_WATCHED_S) {
         return 0;
     }
-    uint32_t tick =
-        shard->tick + (uint32_t)((left_s < 0 ? 0 : left_s) * 1000000000 / MR_NET_TICK_NS);
+    int64_t left_ns = (expires_s * 1000000 - shard->wall_us) * 1000;
+    int64_t due_ns = shard->now_ns - shard->start_ns + (left_s < 0 ? 0 : left_ns);
+    /* The first tick that begins no sooner: its login holds for as long as was promised. */
+    uint32_t tick = (uint32_t)((due_ns + MR_NET_TICK_NS - 1) / MR_NET_TICK_NS) + 1;
     return tick == 0 ? 1 : tick;
 }
 
