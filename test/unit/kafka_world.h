@@ -319,13 +319,10 @@ static void check_message(struct read_back *back, const rd_kafka_message_t *m)
     back->records += 1;
 }
 
-/* Read both topics to their ends. */
-static void read_back(struct world *w, struct read_back *back)
+static rd_kafka_t *reader_open(const struct world *w)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    rd_kafka_topic_partition_list_t *all = rd_kafka_topic_partition_list_new(PARTITIONS * 2);
     char text[256];
-    int ends = 0;
 
     rd_kafka_conf_set(conf, "bootstrap.servers", w->kafka.servers, text, sizeof(text));
     rd_kafka_conf_set(conf, "group.id", "test", text, sizeof(text));
@@ -333,8 +330,29 @@ static void read_back(struct world *w, struct read_back *back)
     rd_kafka_t *consumer = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof(text));
     mr_assert(consumer != NULL);
     rd_kafka_poll_set_consumer(consumer);
+    return consumer;
+}
+
+static void reader_close(rd_kafka_t *consumer)
+{
+    rd_kafka_consumer_close(consumer);
+    rd_kafka_destroy(consumer);
+}
+
+static const char *topic_at(int i)
+{
+    return i % 2 == 0 ? "t_kind0" : "t_kind1";
+}
+
+/* Read both topics to their ends. */
+static void read_back(struct world *w, struct read_back *back)
+{
+    rd_kafka_topic_partition_list_t *all = rd_kafka_topic_partition_list_new(PARTITIONS * 2);
+    rd_kafka_t *consumer = reader_open(w);
+    int ends = 0;
+
     for (int i = 0; i < PARTITIONS * 2; i++) {
-        rd_kafka_topic_partition_list_add(all, i % 2 == 0 ? "t_kind0" : "t_kind1", i / 2)->offset =
+        rd_kafka_topic_partition_list_add(all, topic_at(i), i / 2)->offset =
             RD_KAFKA_OFFSET_BEGINNING;
     }
     mr_assert(rd_kafka_assign(consumer, all) == 0);
@@ -349,8 +367,7 @@ static void read_back(struct world *w, struct read_back *back)
         }
         rd_kafka_message_destroy(m);
     }
-    rd_kafka_consumer_close(consumer);
-    rd_kafka_destroy(consumer);
+    reader_close(consumer);
 }
 
 /* Every record is there but the refused ones (NULL: none were), which never arrived;

@@ -183,7 +183,7 @@ struct kafka {
     void *told_token;
     uint32_t told_count;
 
-    bool heard;            /* a broker answered since the last tick */
+    bool heard;            /* a broker confirmed something since the last tick */
     bool answered;         /* the last thing known of the cluster is that it answers */
     int64_t away_since_ns; /* all brokers down; 0: no */
     int64_t progress_ns;   /* a record was confirmed then, or nothing was on its way */
@@ -300,6 +300,15 @@ void mr_kafka_refusal(const struct kafka *k, rd_kafka_resp_err_t err, const stru
                       const char *name, char *text, size_t size);
 void mr_kafka_connection_text(struct kafka *k, rd_kafka_resp_err_t err, const char *reason,
                               char *text, size_t size);
+
+/* A broker confirmed something.  At once, for what librdkafka tells in the same turn may be that
+ * all brokers are gone since: it says so once, not again until one was there.
+ */
+static inline void mr_kafka_heard(struct kafka *k)
+{
+    k->heard = true;
+    k->away_since_ns = 0;
+}
 
 /* watch.c */
 void mr_kafka_watch_begin(struct kafka *k); /* there is a new producer */

@@ -160,7 +160,7 @@ static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *message, void *o
         k->denied = NULL;
     }
     k->may_write_nothing = false;
-    k->heard = true;
+    mr_kafka_heard(k);
     if (MR_UNLIKELY(message->_private != k->told_token)) {
         mr_kafka_flush_told(k);
         k->told_token = message->_private;

@@ -113,12 +113,11 @@ void mr_kafka_answered(struct kafka *k)
 static void watch_heard(struct kafka *k, int64_t now_ns)
 {
     k->heard = false;
-    k->away_since_ns = 0;
     k->progress_ns = now_ns;
     if (k->tx.state == TX_OFF) { /* else a commit with records says so */
         k->stalled = false;
     }
-    if (k->denied == NULL && !k->stalled) {
+    if (k->denied == NULL && !k->stalled && k->away_since_ns == 0) {
         k->answered = true;
         mr_sink_up(k->port);
     }
