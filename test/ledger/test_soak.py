@@ -13,6 +13,7 @@ import random
 import time
 import unittest
 
+import faults
 import harness
 from nemesis import Nemesis, schedule
 from watch import Watch, look, open_files
@@ -28,14 +29,17 @@ GAP_S = (1.0, 5.0)
 # What has a bound (docs/MEMORY.md) fills with the longest absence of Kafka: of each of the two
 # lanes 32 MiB of journal blocks, as much that a reader who lags has of its own, up to 32 MiB of the
 # bridge's ring, and some 400 B a record on its way, of us and librdkafka.  While nothing is away
-# memory may not grow at all: the run ends with CALM_S of that.  Over a run of LONG_S, in which
-# there was a long absence early, nor may it in the second half.
+# memory may not grow at all: the run ends with CALM_S of that.  A run of LONG_S begins with an
+# absence that fills all of it, until twice what the blocks hold waits; from then on memory may not
+# grow in the second half either.
 SHARDS, RATE, SIZE = 2, 4000, 600
 RESIDENT_KIB_MAX = 320 * 1024
 GROWTH_KIB_MAX = 1024
 CALM_LAG = 2 * RATE
 CALM_S = 20
 LONG_S = 900
+FULL_LAG = 2 * SHARDS * (32 << 20) // SIZE
+PATIENCE_S = 300
 # Beside the clients': a segment that is just being changed, connections to Kafka that come and go.
 DESCRIPTORS_MORE = 8
 
@@ -52,6 +56,8 @@ class Soak(unittest.TestCase):
             idle = look(world.gateway).descriptors
             world.start_load()
             windows = self.suffer(world, DEADLY, SECONDS / 5)
+            if SECONDS >= LONG_S:
+                windows += self.fill(world)
             with Watch(world.gateway) as watch:
                 windows += self.suffer(world, GENTLE, SECONDS * 4 / 5 - CALM_S)
                 calm = self.calm(world)
@@ -66,10 +72,25 @@ class Soak(unittest.TestCase):
         steps = schedule(SEED, names, min(ROUNDS, int(seconds) + 1), GAP_S)
         return Nemesis(world, steps, say).run(time.monotonic() + seconds)
 
+    def fill(self, world):
+        """An absence of Kafka longer than any that comes behind it, and its catching up."""
+        fault = faults.known()["kafka-stop"](random.Random(SEED))
+        nemesis = Nemesis(world, [], say)
+        window = nemesis.open_window(fault)
+        fault.begin(world)
+        harness.until(lambda: (world.lag() or 0) >= FULL_LAG, f"{FULL_LAG:,} events to wait",
+                      PATIENCE_S)
+        nemesis.finish(fault, window)
+        self.caught_up(world)
+        return nemesis.windows
+
+    def caught_up(self, world):
+        harness.until(lambda: (lag := world.lag()) is not None and lag <= CALM_LAG,
+                      "what waits for Kafka to become little", PATIENCE_S)
+
     def calm(self, world):
         """A while in which nothing is away, of a gateway that has nothing to catch up with."""
-        harness.until(lambda: (lag := world.lag()) is not None and lag <= CALM_LAG,
-                      "what waits for Kafka to become little", 240)
+        self.caught_up(world)
         with Watch(world.gateway) as watch:
             world.rest(CALM_S)
         return watch
