@@ -72,7 +72,9 @@ enum mr_err mr_file_fill_zero(struct mr_file *file, uint64_t bytes) MR_MUST_USE;
 /* Folders.  Names given to `each` are borrowed for the call. */
 
 /* Make the folder and its parents as far as they are missing, mode 0700; each
- * new name is synced into its parent.  MR_OK if it is there already.
+ * new name is synced into its parent before anything is made below it.  MR_OK if
+ * it is there already; then the last name that was found is synced once more,
+ * because who made it may have been killed before.
  */
 enum mr_err mr_dir_create(const char *path, struct mr_error *why) MR_MUST_USE;
 enum mr_err mr_dir_sync(const char *path) MR_MUST_USE;

@@ -23,23 +23,76 @@ static enum mr_err dir_error(int errnum)
     return errnum == ENOSPC || errnum == EDQUOT ? MR_ERR_FULL : MR_ERR_IO;
 }
 
-/* Make one folder and sync its name; an errno, 0 if it is there afterwards. */
-static int dir_make_one(const char *path, const char *parent)
+/* The end of the path's component that begins behind `at`; 0: there is none. */
+static size_t component_end(const char *path, size_t at)
+{
+    at += strspn(path + at, "/");
+    return path[at] == '\0' ? 0 : at + strcspn(path + at, "/");
+}
+
+static bool folder_is_there(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+/* Flush the names in a folder; an errno, or 0. */
+static int names_flush(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int errnum = fd < 0 || fsync(fd) != 0 ? errno : 0;
+
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return errnum;
+}
+
+/* A folder that was found may be one that an earlier run made and, killed, did not flush.  Not so a
+ * mount point; and where `parent` may not be read, or cannot be written or flushed, nothing is to
+ * be done.
+ */
+static int found_flush(const char *path, const char *parent)
+{
+    struct stat folder;
+    struct stat above;
+
+    if (stat(path, &folder) != 0 || stat(parent, &above) != 0 || folder.st_dev != above.st_dev) {
+        return 0;
+    }
+    int errnum = names_flush(parent);
+    bool is_beyond_us = errnum == EACCES || errnum == EPERM || errnum == EROFS ||
+                        errnum == EINVAL || errnum == ENOTSUP;
+    return is_beyond_us ? 0 : errnum;
+}
+
+/* Make one folder, certain in its parent; an errno, 0 if it is there afterwards.  `next`: the one
+ * that comes below it is there.  Then this one was flushed before that one was made.
+ */
+static int dir_make_one(const char *path, const char *parent, bool next)
 {
     if (mkdir(path, 0700) != 0) {
         int errnum = errno;
-        struct stat info;
         /* Whatever mkdir complained of (EEXIST, EACCES, EROFS), a folder that
          * is there needs no making.
          */
-        return stat(path, &info) == 0 && S_ISDIR(info.st_mode) ? 0 : errnum;
+        if (!folder_is_there(path)) {
+            return errnum;
+        }
+        return next ? 0 : found_flush(path, parent);
     }
-    return mr_dir_sync(parent) == MR_OK ? 0 : EIO;
+    int errnum = names_flush(parent);
+    if (errnum != 0) {
+        (void)rmdir(path); /* else the next start would find it, and might ask for less */
+    }
+    return errnum;
 }
 
 enum mr_err mr_dir_create(const char *path, struct mr_error *why)
 {
     char partial[PATH_MAX];
+    char below[PATH_MAX];
     char parent[PATH_MAX] = ".";
     size_t len = strlen(path);
 
@@ -52,13 +105,12 @@ enum mr_err mr_dir_create(const char *path, struct mr_error *why)
                             "characters, %d is the most",
                             path, len, PATH_MAX - 1);
     }
-    for (size_t end = 1; end <= len; end++) {
-        if (path[end] != '/' && path[end] != '\0') {
-            continue;
-        }
-        memcpy(partial, path, end);
-        partial[end] = '\0';
-        int errnum = dir_make_one(partial, parent);
+    for (size_t end = component_end(path, 0); end != 0; end = component_end(path, end)) {
+        size_t next = component_end(path, end);
+
+        (void)snprintf(partial, sizeof(partial), "%.*s", (int)end, path);
+        (void)snprintf(below, sizeof(below), "%.*s", (int)next, path);
+        int errnum = dir_make_one(partial, parent, next != 0 && folder_is_there(below));
         if (errnum != 0) {
             enum mr_err code = errnum == ENOSPC || errnum == EDQUOT ? MR_ERR_FULL : MR_ERR_IO;
             return mr_error_set(why, code, "cannot make folder %s: %s", partial,
