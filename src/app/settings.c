@@ -325,6 +325,32 @@ static void check_acks(struct mr_settings *settings)
     mr_free(names);
 }
 
+/* `ack: disk` means the disk, which is what listeners have without a word too: a bridge of such a
+ * name would be taken for one that acknowledgements wait for.
+ */
+static void check_bridge_names(struct mr_settings *settings)
+{
+    struct mr_node *root = mr_config_root(settings->config);
+    struct mr_node *map = root == NULL ? NULL : mr_node_child(root, "bridges");
+
+    for (uint32_t i = 0; i < settings->bridge_count; i++) {
+        const char *name = settings->bridges[i].name;
+        if (strcmp(name, "disk") != 0 && strcmp(name, "memory") != 0) {
+            continue;
+        }
+        for (uint32_t at = 0; at < settings->listener_count; at++) {
+            const struct mr_listener_conf *listener = &settings->listeners[at];
+            if (listener->ack != NULL && strcmp(listener->ack, name) == 0) {
+                mr_config_problem(settings->config, mr_node_child(map, name), NULL,
+                                  "bridges.%s: `ack: %s` of listener '%s' means the %s, not a "
+                                  "bridge of this name; give the bridge another one",
+                                  name, name, listener->name, name);
+                break;
+            }
+        }
+    }
+}
+
 static void check_admin(struct mr_settings *settings)
 {
     struct mr_node *root = mr_config_root(settings->config);
@@ -369,6 +395,7 @@ enum mr_err mr_settings_open(struct mr_settings *out, const struct mr_settings_s
     fill_listeners(out);
     fill_bridges(out);
     check_acks(out);
+    check_bridge_names(out);
     check_admin(out);
     if (source->data != NULL) {
         out->gateway.data = source->data;

@@ -100,6 +100,17 @@ class Ack(unittest.TestCase):
         self.assertIn("listeners.sure.ack is disk, memory or the name of a bridge, and there is no "
                       "bridge 'kafak'; did you mean 'kafka'?", said.stderr)
 
+    def test_a_bridge_with_the_name_of_a_place(self):
+        """What waits for the disk must not seem to wait for a bridge."""
+        for name in ("disk", "memory"):
+            made = Gateway(config("none").replace("ack: kafka", f"ack: {name}")
+                           .replace("  kafka: {", f"  {name}: {{ type: kafka,"))
+            self.addCleanup(made.temp.remove)
+            said = millrace("check", "-c", made.config, check=False)
+            self.assertEqual(said.returncode, 78)
+            self.assertRegex(said.stderr, rf"yaml:\d+:\d+: .*bridges\.{name}: `ack: {name}` of "
+                             rf"listener '\w+' means the {name}")
+
 
 if __name__ == "__main__":
     unittest.main()
