@@ -9,12 +9,14 @@
  *         bytes are flipped and files cut; the commands run as main() runs them.
  *         For tap a second process writes while the first one watches.
  */
+#include "app/cli/ends.h"
 #include "app/cli/walk.h"
 #include "cli_journal_kit.h"
 #include "journal/cursor.h"
 #include "os/process.h"
 
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 static void test_cat_and_verify_across_segments(void)
@@ -208,6 +210,29 @@ static void test_missing_segment(void)
     mr_assert(unlink(path) == 0);
     mr_assert(run("journal verify") == MR_EXIT_FAILED);
     mr_assert(strstr(err_text, "the segment ends too early; seqs ") != NULL);
+    folder_remove();
+}
+
+/* `bridge seek --to TIME` must not take an earlier place because it cannot read a later one. */
+static void test_a_time_in_what_cannot_be_read(void)
+{
+    struct mr_error why = {.text = ""};
+    char path[512];
+    uint64_t seq = 0;
+
+    folder_make();
+    write_events(1, 3000);
+    mr_assert(mr_lane_at(journal_folder, 0, 1700000000000000 + 2500, &seq, &why) == MR_OK);
+    mr_assert(seq == 2500);
+    mr_assert(mr_lane_at(journal_folder, 0, 1700000000000000 + 4000, &seq, &why) == MR_OK);
+    mr_assert(seq == 3001);
+    size_t count = segment_path(0, path);
+    mr_assert(count > 2);
+    (void)segment_path(count - 2, path);
+    mr_assert(unlink(path) == 0 && mkdir(path, 0700) == 0); /* opens, and does not read */
+    mr_assert(mr_lane_at(journal_folder, 0, 1700000000000000 + 4000, &seq, &why) == MR_ERR_IO);
+    mr_assert(strstr(why.text, path) != NULL);
+    mr_assert(rmdir(path) == 0);
     folder_remove();
 }
 
@@ -513,6 +538,7 @@ int main(void)
     test_damage_at_the_end_of_a_closed_segment();
     test_damaged_header();
     test_missing_segment();
+    test_a_time_in_what_cannot_be_read();
     test_newest_segment();
     test_cursors();
     test_cursors_of_nobody();

@@ -138,6 +138,23 @@ static int resolve_seq(struct plan *plan, uint64_t seq)
     return MR_EXIT_OK;
 }
 
+/* An earlier place would be safe, but what is told twice without a word is a lie. */
+static int place_at(struct plan *plan, const struct place *place, int64_t time_us, uint64_t *out)
+{
+    struct mr_error why = {.text = ""};
+    enum mr_err err = mr_lane_at(plan->journal_path, place->lane, time_us, out, &why);
+
+    if (err != MR_OK) {
+        return mr_cli_fail(plan->cli, err == MR_ERR_CONFIG ? MR_EXIT_DATA : MR_EXIT_IO,
+                           "lane %" PRIu32 ": where that time is cannot be told: %s; check the "
+                           "disk, or give a record's seq",
+                           place->lane, why.text);
+    }
+    *out = *out < place->oldest ? place->oldest : *out;
+    *out = *out > place->newest + 1 ? place->newest + 1 : *out;
+    return MR_EXIT_OK;
+}
+
 static int resolve(struct plan *plan)
 {
     const char *to = mr_cli_text(plan->cli, "to");
@@ -166,17 +183,15 @@ static int resolve(struct plan *plan)
                                to);
         }
     }
-    for (size_t i = 0; i < plan->count; i++) {
+    for (size_t i = 0; i < plan->count && code == MR_EXIT_OK; i++) {
         struct place *place = &plan->places[i];
         uint64_t first = oldest ? place->oldest : place->newest + 1;
         if (is_time) {
-            first = mr_lane_at(plan->journal_path, place->lane, time_us);
-            first = first < place->oldest ? place->oldest : first;
-            first = first > place->newest + 1 ? place->newest + 1 : first;
+            code = place_at(plan, place, time_us, &first);
         }
         place->target = first - 1;
     }
-    return MR_EXIT_OK;
+    return code;
 }
 
 /* ---- saying and doing ---- */

@@ -108,31 +108,29 @@ static uint64_t begun_before(const struct segments *segments, int64_t time_us)
     return 1;
 }
 
-uint64_t mr_lane_at(const char *journal_path, uint32_t lane, int64_t time_us)
+enum mr_err mr_lane_at(const char *journal_path, uint32_t lane, int64_t time_us, uint64_t *out_seq,
+                       struct mr_error *why)
 {
     struct segments segments = segments_of(journal_path, lane);
     uint64_t seq = begun_before(&segments, time_us);
     struct mr_walk *walk = NULL;
     struct mr_walk_event event;
     struct mr_walk_damage damage;
-    struct mr_error why;
     char lane_path[PATH_BYTES];
-    enum mr_err err = MR_OK;
+    bool found = false;
 
     segments_free(&segments);
+    *out_seq = 1;
     mr_walk_lane_path(journal_path, lane, lane_path, sizeof(lane_path));
-    if (mr_walk_open(&walk, lane_path, seq, &why) != MR_OK) {
-        return 1;
+    enum mr_err err = mr_walk_open(&walk, lane_path, seq, why);
+    if (err != MR_OK) {
+        return err;
     }
-    while (err == MR_OK || err == MR_ERR_CORRUPT) {
-        err = mr_walk_next(walk, &event, &damage, &why);
-        if (err == MR_OK && event.raw.type != MR_RECORD_GAP && event.raw.received_us >= time_us) {
-            seq = event.seq;
-            mr_walk_close(walk);
-            return seq;
-        }
+    while (!found && (err == MR_OK || err == MR_ERR_CORRUPT)) {
+        err = mr_walk_next(walk, &event, &damage, why);
+        found = err == MR_OK && event.raw.type != MR_RECORD_GAP && event.raw.received_us >= time_us;
     }
-    seq = mr_walk_seq(walk);
+    *out_seq = found ? event.seq : mr_walk_seq(walk);
     mr_walk_close(walk);
-    return seq;
+    return err == MR_ERR_AGAIN ? MR_OK : err;
 }

@@ -19,8 +19,10 @@ uint64_t mr_lane_newest(const char *journal_path, uint32_t lane);
 uint64_t mr_lane_oldest(const char *journal_path, uint32_t lane);
 
 /* The first event that was received at `time_us` or later; behind the newest if there
- * is none, the oldest if all are.
+ * is none, the oldest if all are, 1 if the lane is empty.  What is damaged is passed over.
+ * IO, CONFIG: a segment cannot be read, so it may be in there; `why`.
  */
-uint64_t mr_lane_at(const char *journal_path, uint32_t lane, int64_t time_us);
+enum mr_err mr_lane_at(const char *journal_path, uint32_t lane, int64_t time_us, uint64_t *out_seq,
+                       struct mr_error *why) MR_MUST_USE;
 
 #endif
