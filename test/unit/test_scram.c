@@ -5,12 +5,9 @@
  * Method: the RFC's own example; a client of our own for whole exchanges, each message of
  *         which is then spoilt in turn; files with and without lines of it.
  */
-#include "auth/base64.h"
 #include "auth/passfile.h"
-#include "codec/json.h"
+#include "scram_client.h"
 
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -71,55 +68,10 @@ struct exchange {
     char final[MR_SCRAM_MESSAGE_MAX];
 };
 
-static void hmac(const uint8_t key[32], const char *text, uint8_t out[32])
-{
-    unsigned len = 32;
-    const uint8_t *done =
-        HMAC(EVP_sha256(), key, 32, (const uint8_t *)text, strlen(text), out, &len);
-
-    mr_assert(done != NULL);
-}
-
-static char *value_of(char *message, const char *name)
-{
-    char *at = strstr(message, name);
-
-    mr_assert(at != NULL);
-    return at + strlen(name);
-}
-
 /* client-final of somebody who thinks that this is the password. */
 static void final_make(struct exchange *exchange, const char *gs2, const char *password)
 {
-    char challenge[MR_SCRAM_MESSAGE_MAX];
-    char said[2048];
-    uint8_t salt[MR_SCRAM_SALT_MAX];
-    uint8_t salted[32];
-    uint8_t client_key[32];
-    uint8_t stored_key[32];
-    uint8_t signature[32];
-    char encoded[64];
-    size_t salt_len = 0;
-
-    (void)snprintf(challenge, sizeof(challenge), "%s", exchange->challenge);
-    long iterations = strtol(value_of(challenge, ",i="), NULL, 10);
-    *strstr(challenge, ",i=") = 0;
-    mr_assert(mr_base64_take(span(value_of(challenge, ",s=")), MR_BASE64_PLAIN, salt, sizeof(salt),
-                             &salt_len));
-    *strstr(challenge, ",s=") = 0;
-    mr_assert(PKCS5_PBKDF2_HMAC(password, (int)strlen(password), salt, (int)salt_len,
-                                (int)iterations, EVP_sha256(), 32, salted) == 1);
-    hmac(salted, "Client Key", client_key);
-    mr_assert(EVP_Digest(client_key, 32, stored_key, NULL, EVP_sha256(), NULL) == 1);
-    int len = snprintf(exchange->final, sizeof(exchange->final), "c=%s,%s", gs2, challenge);
-    (void)snprintf(said, sizeof(said), "%s,%s,%s", exchange->bare, exchange->challenge,
-                   exchange->final);
-    hmac(stored_key, said, signature);
-    for (int i = 0; i < 32; i++) {
-        client_key[i] ^= signature[i];
-    }
-    *mr_base64_put(encoded, mr_span_make(client_key, 32)) = 0;
-    (void)snprintf(exchange->final + len, sizeof(exchange->final) - (size_t)len, ",p=%s", encoded);
+    scram_final(exchange->bare, exchange->challenge, gs2, password, exchange->final);
 }
 
 static void begin(struct exchange *exchange, const char *gs2, bool known)
