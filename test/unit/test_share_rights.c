@@ -1,0 +1,237 @@
+/* test_share_rights.c
+ * links: broker net store journal codec config os base
+ *
+ * Goal:   a group gives a message to a member that may read its topic, whoever's turn it is, of any
+ *         QoS and in any shard; what nobody may read goes to nobody; what a member leaves goes to
+ *         one that may read it; rules that are read again hold for groups, too.
+ * Method: members whose rights follow from their client ids, and messages to topics that the one,
+ *         the other, both or none may read.
+ */
+#include "broker_peer.h"
+
+enum { ROUNDS = 5 };
+
+static const char rules[] = "pattern read job/%c\n"
+                            "topic read job/both\n"
+                            "topic write job/#\n";
+
+static char path[256];
+static struct kit kit;
+
+static void rules_write(const char *text)
+{
+    FILE *file = fopen(path, "w");
+
+    mr_assert(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0);
+}
+
+static void rules_now(const char *text)
+{
+    struct mr_error why = {.text = ""};
+
+    rules_write(text);
+    mr_assert(kit_reload(&kit, &why) == MR_OK);
+}
+
+static void join(struct peer *peer, const char *id, bool persistent, bool present)
+{
+    struct mr_mqtt_connack connack;
+
+    peer_open(peer, &kit);
+    peer_send_connect(peer, &(struct peer_connect){.client_id = id,
+                                                   .version = 5,
+                                                   .keep_session = persistent,
+                                                   .expiry_s = persistent ? 3600 : 0});
+    peer_expect_connack(peer, &connack);
+    mr_assert(connack.reason == 0 && connack.session_present == present);
+}
+
+static uint8_t subscribe(struct peer *peer, const char *filter, uint8_t qos)
+{
+    return peer_subscribe(
+        peer, &(struct mr_mqtt_subscription){.filter = mr_span_of(filter), .qos = qos}, 0);
+}
+
+/* Publish with this QoS, 0 or 1, until it is acknowledged. */
+static void publish(struct peer *pub, const char *topic, uint8_t qos)
+{
+    peer_publish(pub, topic, topic, qos, qos == 0 ? 0 : 1);
+    if (qos == 0) {
+        peer_quiet(pub);
+    } else {
+        mr_assert(peer_expect_puback(pub, 1) == 0);
+    }
+}
+
+static void expect(struct peer *sub, const char *topic, uint8_t qos)
+{
+    struct mr_mqtt_publish got;
+
+    peer_expect_publish(sub, topic, topic, qos, &got);
+    if (qos != 0) {
+        peer_ack(sub, got.packet_id);
+    }
+}
+
+static void leave(struct peer *peer)
+{
+    peer_write(peer, "\xe0\x00", 2);
+    peer_expect_closed(peer);
+    peer_close(peer);
+}
+
+/* Whoever may read it gets it, though it may be another one's turn; `job/none` is nobody's.  The
+ * next message that the same member may read comes after it would have come.
+ */
+static void test_the_member_that_may_read_it(uint32_t lanes, uint8_t qos, bool persistent)
+{
+    struct peer alice;
+    struct peer bob;
+    struct peer pub;
+
+    rules_write(rules);
+    kit_open(&kit, &(struct kit_options){.lanes = lanes, .acl_file = path, .checkpoint_ms = 5});
+    join(&alice, "alice", persistent, false);
+    join(&bob, "bob", persistent, false);
+    join(&pub, "pub", false, false);
+    mr_assert(subscribe(&alice, "$share/g/job/+", qos) == qos);
+    mr_assert(subscribe(&bob, "$share/g/job/+", qos) == qos);
+    mr_assert(subscribe(&alice, "$share/g/secret/+", qos) == MR_MQTT_NOT_AUTHORIZED);
+    for (int round = 0; round < ROUNDS; round++) {
+        publish(&pub, "job/none", qos);
+        publish(&pub, "job/alice", qos);
+        publish(&pub, "job/alice", qos);
+        publish(&pub, "job/bob", qos);
+        expect(&alice, "job/alice", qos);
+        expect(&alice, "job/alice", qos);
+        expect(&bob, "job/bob", qos);
+    }
+    peer_quiet(&alice);
+    peer_quiet(&bob);
+    peer_close(&alice);
+    peer_close(&bob);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+/* One that is away keeps what only it may read, although another one is there. */
+static void test_who_is_away_keeps_what_only_it_may_read(uint32_t lanes)
+{
+    struct peer alice;
+    struct peer bob;
+    struct peer pub;
+
+    rules_write(rules);
+    kit_open(&kit, &(struct kit_options){.lanes = lanes, .acl_file = path, .checkpoint_ms = 5});
+    join(&alice, "alice", true, false);
+    join(&bob, "bob", false, false);
+    join(&pub, "pub", false, false);
+    mr_assert(subscribe(&alice, "$share/g/job/+", 1) == 1);
+    mr_assert(subscribe(&bob, "$share/g/job/+", 1) == 1);
+    leave(&alice);
+    for (int round = 0; round < ROUNDS; round++) {
+        publish(&pub, "job/alice", 1);
+        publish(&pub, "job/bob", 1);
+        publish(&pub, "job/both", 1); /* who is there goes first */
+        expect(&bob, "job/bob", 1);
+        expect(&bob, "job/both", 1);
+    }
+    peer_quiet(&bob);
+    join(&alice, "alice", true, true);
+    for (int round = 0; round < ROUNDS; round++) {
+        expect(&alice, "job/alice", 1);
+    }
+    peer_quiet(&alice);
+    peer_close(&alice);
+    peer_close(&bob);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+/* What a member was sent and has not acknowledged goes to the other, as far as that may read it. */
+static void test_what_a_member_leaves(uint32_t lanes, bool persistent)
+{
+    struct peer alice;
+    struct peer bob;
+    struct peer pub;
+    struct mr_mqtt_publish got;
+
+    rules_write(rules);
+    kit_open(&kit, &(struct kit_options){.lanes = lanes, .acl_file = path, .checkpoint_ms = 5});
+    join(&bob, "bob", persistent, false);
+    join(&pub, "pub", false, false);
+    mr_assert(subscribe(&bob, "$share/g/job/+", 1) == 1);
+    publish(&pub, "job/bob", 1);
+    peer_expect_publish(&bob, "job/bob", "job/bob", 1, &got);
+    publish(&pub, "job/both", 1);
+    peer_expect_publish(&bob, "job/both", "job/both", 1, &got);
+    join(&alice, "alice", false, false);
+    mr_assert(subscribe(&alice, "$share/g/job/+", 1) == 1);
+    leave(&bob);
+    expect(&alice, "job/both", 1);
+    publish(&pub, "job/alice", 1);
+    expect(&alice, "job/alice", 1);
+    peer_quiet(&alice);
+    peer_close(&alice);
+    if (persistent) { /* what nobody else may read has stayed with it */
+        join(&bob, "bob", true, true);
+        expect(&bob, "job/bob", 1);
+        peer_quiet(&bob);
+        peer_close(&bob);
+    }
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+static void test_rules_that_are_read_again(uint32_t lanes)
+{
+    struct peer alice;
+    struct peer bob;
+    struct peer pub;
+
+    rules_write(rules);
+    kit_open(&kit, &(struct kit_options){.lanes = lanes, .acl_file = path, .checkpoint_ms = 5});
+    join(&alice, "alice", false, false);
+    join(&bob, "bob", false, false);
+    join(&pub, "pub", false, false);
+    mr_assert(subscribe(&alice, "$share/g/job/+", 1) == 1);
+    mr_assert(subscribe(&bob, "$share/g/job/+", 1) == 1);
+    publish(&pub, "job/alice", 1);
+    expect(&alice, "job/alice", 1);
+    rules_now("topic write job/#\npattern read other/%c\n");
+    publish(&pub, "job/alice", 1); /* nobody may read anything any more */
+    rules_now("topic write job/#\ntopic read job/alice\ntopic read job/bob\n");
+    for (int round = 0; round < ROUNDS; round++) { /* both may read both now, and take turns */
+        publish(&pub, "job/both", 1);
+        publish(&pub, "job/alice", 1);
+        publish(&pub, "job/alice", 1);
+        expect(&alice, "job/alice", 1);
+        expect(&bob, "job/alice", 1);
+    }
+    peer_quiet(&alice);
+    peer_quiet(&bob);
+    peer_close(&alice);
+    peer_close(&bob);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+int main(void)
+{
+    const char *base = getenv("TMPDIR");
+
+    (void)snprintf(path, sizeof(path), "%s/mr-acl-XXXXXX", base == NULL ? "/tmp" : base);
+    int fd = mkstemp(path);
+    mr_assert(fd >= 0 && close(fd) == 0);
+    for (uint32_t lanes = 1; lanes <= 3; lanes += 2) {
+        test_the_member_that_may_read_it(lanes, 0, false);
+        test_the_member_that_may_read_it(lanes, 1, false);
+        test_the_member_that_may_read_it(lanes, 1, true);
+        test_who_is_away_keeps_what_only_it_may_read(lanes);
+        test_what_a_member_leaves(lanes, false);
+        test_what_a_member_leaves(lanes, true);
+        test_rules_that_are_read_again(lanes);
+    }
+    mr_assert(unlink(path) == 0);
+    return 0;
+}
