@@ -327,6 +327,7 @@ static rd_kafka_t *reader_open(const struct world *w)
     rd_kafka_conf_set(conf, "bootstrap.servers", w->kafka.servers, text, sizeof(text));
     rd_kafka_conf_set(conf, "group.id", "test", text, sizeof(text));
     rd_kafka_conf_set(conf, "enable.partition.eof", "true", text, sizeof(text));
+    rd_kafka_conf_set(conf, "fetch.wait.max.ms", "10", text, sizeof(text));
     rd_kafka_t *consumer = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof(text));
     mr_assert(consumer != NULL);
     rd_kafka_poll_set_consumer(consumer);

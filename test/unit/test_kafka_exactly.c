@@ -14,7 +14,15 @@
 
 #include "sink/kafka/kafka_internal.h"
 
-enum { MOCK_PARTITIONS = 4, POSITION_MAX = 256, WITHHELD_MS = 3000, REFUSED_STARTS = 1000 };
+#include <dlfcn.h>
+
+enum {
+    MOCK_PARTITIONS = 4,
+    POSITION_MAX = 256,
+    WITHHELD_MS = 3000,
+    WITHHELD_ONCE_MS = 600,
+    REFUSED_STARTS = 1000
+};
 
 enum api { API_PRODUCE = 0, API_INIT_PRODUCER_ID = 22, API_ADD_PARTITIONS = 24, API_END_TXN = 26 };
 
@@ -37,6 +45,40 @@ static const struct {
     {API_PRODUCE, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, false},
     {API_PRODUCE, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, false},
 };
+
+/* ---- the worker, which a test holds up between two looks at a commit ---- */
+
+static _Atomic bool commit_holds;
+static _Atomic bool polls_held;
+
+int rd_kafka_poll(rd_kafka_t *rk, int timeout_ms)
+{
+    static int (*_Atomic next)(rd_kafka_t *, int);
+
+    if (next == NULL) {
+        next = (int (*)(rd_kafka_t *, int))(uintptr_t)dlsym(RTLD_NEXT, "rd_kafka_poll");
+    }
+    while (polls_held) {
+        usleep(1000); /* sleep: a worker that does not get its turn */
+    }
+    return next(rk, timeout_ms);
+}
+
+rd_kafka_error_t *rd_kafka_commit_transaction(rd_kafka_t *rk, int timeout_ms)
+{
+    static rd_kafka_error_t *(*_Atomic next)(rd_kafka_t *, int);
+
+    if (next == NULL) {
+        next = (rd_kafka_error_t *
+                (*)(rd_kafka_t *, int))(uintptr_t)dlsym(RTLD_NEXT, "rd_kafka_commit_transaction");
+    }
+    rd_kafka_error_t *error = next(rk, timeout_ms);
+    if (error != NULL && commit_holds) {
+        commit_holds = false;
+        polls_held = true;
+    }
+    return error;
+}
 
 static void exactly_open(struct world *w)
 {
@@ -249,6 +291,37 @@ static void test_an_answer_that_takes_long(void)
     world_close(&w);
 }
 
+/* A busy machine: that all brokers are gone is heard before one looks again at a commit, which had
+ * held before.  librdkafka says it once.
+ */
+static void test_committed_and_gone_in_one_turn(void)
+{
+    struct world w;
+
+    exactly_open(&w);
+    world_start(&w);
+    append_some(&w, 300);
+    wait_settled(&w);
+    mr_assert(rd_kafka_mock_broker_push_request_error_rtts(
+                  w.cluster, 1, API_END_TXN, 1, RD_KAFKA_RESP_ERR_NO_ERROR, WITHHELD_ONCE_MS) == 0);
+    commit_holds = true;
+    append_some(&w, 300);
+    for (int i = 0; i < WAIT_S * 100 && !polls_held; i++) {
+        usleep(10000); /* sleep: the state tells nobody when it changes */
+    }
+    mr_assert(polls_held);
+    usleep(WITHHELD_ONCE_MS * 1000); /* sleep: the answer comes, and only a poll would tell */
+    mr_assert(rd_kafka_mock_broker_set_down(w.cluster, 1) == 0);
+    usleep(500000); /* sleep: what librdkafka notices only a poll would tell */
+    polls_held = false;
+    wait_settled(&w);
+    wait_up(&w, false);
+    mr_assert(rd_kafka_mock_broker_set_up(w.cluster, 1) == 0);
+    wait_up(&w, true);
+    mr_assert(stats_of(&w).retries == 0);
+    world_close(&w);
+}
+
 /* ---- a commit that did not hold ---- */
 
 struct positions {
@@ -453,6 +526,7 @@ int main(void)
     test_goes_on_at_the_position();
     test_partitions_were_added();
     test_an_answer_that_takes_long();
+    test_committed_and_gone_in_one_turn();
     test_a_commit_that_did_not_hold();
     test_every_step_may_fail();
     test_says_that_nothing_is_confirmed();

@@ -160,7 +160,7 @@ static void tx_committed(struct kafka *k)
            (now_ns - tx->opened_ns) / NS_PER_MS, (now_ns - tx->commit_ns) / NS_PER_MS);
 
     k->inflight = 0;
-    mr_kafka_heard(k);
+    k->heard = true; /* since it held, all brokers may have gone, which was said before we came */
     k->may_write_nothing = false;
     if (with_records) {
         k->denied = NULL;

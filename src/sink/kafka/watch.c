@@ -117,6 +117,9 @@ static void watch_heard(struct kafka *k, int64_t now_ns)
     if (k->tx.state == TX_OFF) { /* else a commit with records says so */
         k->stalled = false;
     }
+    if (k->away_since_ns != 0) { /* which of the two was later?  The cluster is asked */
+        (void)mr_kafka_probe(k, NULL, PROBE_WAIT_MS);
+    }
     if (k->denied == NULL && !k->stalled && k->away_since_ns == 0) {
         k->answered = true;
         mr_sink_up(k->port);
