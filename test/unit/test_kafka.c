@@ -9,7 +9,6 @@
  */
 #include "kafka_world.h"
 
-#include <dlfcn.h>
 #include <threads.h>
 
 /* ---- librdkafka's polls, which a test holds back ---- */

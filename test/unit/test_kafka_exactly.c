@@ -14,8 +14,6 @@
 
 #include "sink/kafka/kafka_internal.h"
 
-#include <dlfcn.h>
-
 enum {
     MOCK_PARTITIONS = 4,
     POSITION_MAX = 256,
@@ -352,8 +350,7 @@ static void positions_open(struct positions *p, const struct world *w)
     *p = (struct positions){.rk = client(w, RD_KAFKA_CONSUMER)};
     rd_kafka_poll_set_consumer(p->rk);
     for (int i = 0; i < MOCK_PARTITIONS; i++) {
-        rd_kafka_topic_partition_list_add(all, w->kafka.positions_topic, i)->offset =
-            RD_KAFKA_OFFSET_BEGINNING;
+        rd_kafka_topic_partition_list_add(all, w->kafka.positions_topic, i)->offset = 0;
     }
     mr_assert(rd_kafka_assign(p->rk, all) == 0);
     rd_kafka_topic_partition_list_destroy(all);
