@@ -186,7 +186,8 @@ static enum mr_err cursors_load(struct mr_journal *journal, const char *path, st
         return err;
     }
     /* Written again for the same reason as in recover.c: after a failed sync the
-     * page cache may hold what the medium does not.
+     * page cache may hold what the medium does not.  Until that is certain nothing is concluded
+     * from it: a second position that seems to be nobody's may be somebody's on the medium.
      */
     if (!journal->read_only) {
         struct mr_span part = mr_span_make(bytes, CURSOR_FILE_BYTES);
@@ -195,6 +196,7 @@ static enum mr_err cursors_load(struct mr_journal *journal, const char *path, st
         if (err == MR_OK) {
             err = mr_file_sync(&journal->cursor_file);
         }
+        journal->cursors_certain = err == MR_OK;
     }
     mr_free(bytes);
     return err == MR_OK ? MR_OK

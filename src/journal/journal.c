@@ -316,7 +316,7 @@ enum mr_err mr_journal_close(struct mr_journal *journal)
         err = err == MR_OK ? lane_err : err;
     }
     if (journal->cursors != NULL) {
-        if (!journal->read_only && journal->cursor_file.fd >= 0) {
+        if (journal->cursors_certain) {
             enum mr_err cursors_err = mr_cursors_write(journal);
             cursors_err = journal->cursors_wait ? MR_ERR_FULL : cursors_err; /* no next time */
             if (cursors_err != MR_OK && err == MR_OK) {

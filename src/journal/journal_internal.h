@@ -237,6 +237,7 @@ struct mr_journal {
     struct mr_mutex watch_mutex;  /* the cursors' watchers */
     struct mr_cursor *cursors;
     struct mr_file cursor_file;
+    bool cursors_certain;  /* the medium has what was read at the start */
     bool cursors_failed;   /* a write or sync of the file failed: never again */
     bool cursors_wait;     /* for room: the last round did not write them all */
     struct ranges *ranges; /* NULL: none are kept */
