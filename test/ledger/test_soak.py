@@ -29,9 +29,10 @@ GAP_S = (1.0, 5.0)
 # What has a bound (docs/MEMORY.md) fills with the longest absence of Kafka: of each of the two
 # lanes 32 MiB of journal blocks, as much that a reader who lags has of its own, up to 32 MiB of the
 # bridge's ring, and some 400 B a record on its way, of us and librdkafka.  While nothing is away
-# memory may not grow at all: the run ends with CALM_S of that.  A run of LONG_S begins with an
-# absence that fills all of it, until twice what the blocks hold waits; from then on memory may not
-# grow in the second half either.
+# memory may not grow at all: the run ends with CALM_S of that.  A run of LONG_S begins with what
+# fills all of it: Kafka is paused, so that it is offered as many records as may be on their way, and
+# then away, each until twice what the blocks hold waits; from then on memory may not grow in the
+# second half either.
 SHARDS, RATE, SIZE = 2, 4000, 600
 RESIDENT_KIB_MAX = 320 * 1024
 GROWTH_KIB_MAX = 1024
@@ -73,15 +74,16 @@ class Soak(unittest.TestCase):
         return Nemesis(world, steps, say).run(time.monotonic() + seconds)
 
     def fill(self, world):
-        """An absence of Kafka longer than any that comes behind it, and its catching up."""
-        fault = faults.known()["kafka-stop"](random.Random(SEED))
+        """Absences of Kafka longer than any that come behind them, and their catching up."""
         nemesis = Nemesis(world, [], say)
-        window = nemesis.open_window(fault)
-        fault.begin(world)
-        harness.until(lambda: (world.lag() or 0) >= FULL_LAG, f"{FULL_LAG:,} events to wait",
-                      PATIENCE_S)
-        nemesis.finish(fault, window)
-        self.caught_up(world)
+        for name in ("kafka-pause", "kafka-stop"):
+            fault = faults.known()[name](random.Random(SEED))
+            window = nemesis.open_window(fault)
+            fault.begin(world)
+            harness.until(lambda: (world.lag() or 0) >= FULL_LAG, f"{FULL_LAG:,} events to wait",
+                          PATIENCE_S)
+            nemesis.finish(fault, window)
+            self.caught_up(world)
         return nemesis.windows
 
     def caught_up(self, world):
