@@ -35,6 +35,7 @@ struct segment_repair {
     uint64_t pos;     /* of the damage at hand */
     int64_t time_us;  /* of the last good batch */
     bool damaged;
+    bool replaced; /* this segment or one before it stands there anew */
 
     struct mr_file out; /* closed: only looking */
     uint64_t out_pos;
@@ -360,8 +361,9 @@ static enum mr_err segment_open(struct segment_repair *r, const struct mr_journa
 static enum mr_err disk_failed(struct segment_repair *r, enum mr_err err, const char *path)
 {
     return mr_error_set(r->why, err == MR_ERR_FULL ? err : MR_ERR_IO,
-                        "%s: cannot be written: %s; nothing was changed", path,
-                        mr_file_last_cause());
+                        "%s: cannot be written: %s; %s", path, mr_file_last_cause(),
+                        r->replaced ? "what was written anew before it stays; run it again"
+                                    : "nothing was changed");
 }
 
 /* An empty file under a name that only a repair uses. */
@@ -482,6 +484,7 @@ static enum mr_err segment_replace(struct segment_repair *r, const char *lane_pa
     }
     err = mr_path_rename(unfinished.text, r->path);
     if (err == MR_OK) {
+        r->replaced = true;
         err = mr_dir_sync(lane_path);
     }
     return err == MR_OK ? MR_OK : disk_failed(r, err, r->path);
