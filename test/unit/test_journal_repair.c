@@ -12,6 +12,7 @@
 #include "app/cli/walk.h"
 #include "base/rng.h"
 #include "cli_journal_kit.h"
+#include "journal/cursor.h"
 #include "journal/reader.h"
 #include "os/clock.h"
 
@@ -214,6 +215,41 @@ static void test_a_running_gateway_keeps_it_out(void)
     folder_remove();
 }
 
+/* The oldest segment or the newest one is gone: no other segment misses it, but a cursor does. */
+static void test_a_missing_end_is_no_undamaged_journal(void)
+{
+    for (int newest = 0; newest < 2; newest++) {
+        char path[512];
+        struct mr_error why;
+        struct mr_cursor *cursor = NULL;
+        bool is_new = false;
+
+        folder_make();
+        write_events(1, EVENTS);
+        struct mr_journal *journal = journal_open(true);
+        mr_assert(mr_cursor_open(journal, "kafka", 0, MR_START_OLDEST, &cursor, &is_new, &why) ==
+                  MR_OK);
+        if (newest == 1) {
+            mr_assert(mr_cursor_seek(cursor, EVENTS) == MR_OK);
+        }
+        mr_assert(mr_journal_close(journal) == MR_OK);
+        mr_assert(run("journal repair") == MR_EXIT_OK);
+
+        size_t count = segment_path(0, path);
+        mr_assert(count > 1);
+        (void)segment_path(newest == 1 ? count - 1 : 0, path);
+        mr_assert(unlink(path) == 0);
+        for (int yes = 0; yes < 2; yes++) {
+            mr_assert(run(yes == 1 ? "journal repair --yes" : "journal repair") == MR_EXIT_FAILED);
+            mr_assert(strstr(err_text, "nothing is damaged") == NULL);
+            mr_assert(strstr(err_text, newest == 1 ? " to 1500 are missing" : "seqs 1 to ") !=
+                      NULL);
+        }
+        mr_assert(run("journal verify") == MR_EXIT_FAILED); /* of one mind */
+        folder_remove();
+    }
+}
+
 /* A repair that ended at any point: the next one does not stumble over what it left. */
 static void test_left_over_from_a_crash(void)
 {
@@ -246,6 +282,7 @@ int main(void)
     test_nothing_that_reads_is_given_up();
     test_a_running_gateway_keeps_it_out();
     test_left_over_from_a_crash();
+    test_a_missing_end_is_no_undamaged_journal();
     for (int round = 0; round < ROUNDS; round++) {
         test_random_damage(&rng);
     }

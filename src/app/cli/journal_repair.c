@@ -1,8 +1,11 @@
 /* journal_repair.c - `millrace journal repair`: take out what is damaged, keep all else. */
 #include <inttypes.h>
 
+#include "app/cli/ends.h"
 #include "app/cli/walk.h"
+#include "journal/cursor.h"
 #include "journal/repair.h"
+#include "journal/scan.h"
 #include "os/file.h"
 
 enum { PATH_BYTES = 4096 };
@@ -50,11 +53,60 @@ static int repaired_show(struct mr_cli *cli, const struct mr_repair *repair, con
     return MR_EXIT_OK;
 }
 
+static bool lane_missing(struct mr_cli *cli, const char *path, uint32_t lane, uint64_t first,
+                         uint64_t last)
+{
+    (void)mr_cli_fail(cli, MR_EXIT_FAILED,
+                      "lane %" PRIu32 ": seqs %" PRIu64 " to %" PRIu64
+                      " are missing: cursors say that they were there, and no segment in %s holds "
+                      "them; a repair cannot bring them back, were files removed by hand?",
+                      lane, first, last, path);
+    return true;
+}
+
+/* What a lane lacks in front of its oldest segment or behind its newest no segment can tell, so no
+ * repair sees it; the cursors can.  Was there something?
+ */
+static bool ends_missing(struct mr_cli *cli, struct mr_journal *journal, const char *path,
+                         uint32_t lane)
+{
+    char lane_path[PATH_BYTES];
+    char **paths = NULL;
+    size_t count = 0;
+    uint64_t behind = 0;
+    uint64_t to = 0;
+    bool missing = false;
+
+    mr_walk_lane_path(path, lane, lane_path, sizeof(lane_path));
+    if (mr_scan_list(lane_path, &paths, &count) != MR_OK) {
+        return false; /* the repair has said so */
+    }
+    uint64_t oldest = count == 0 ? 0 : mr_scan_path_seq(paths[0]);
+    uint64_t newest = mr_lane_newest(path, lane);
+    mr_cursors_known(journal, lane, &behind, &to);
+    if (count == 0 && behind < to) {
+        missing = lane_missing(cli, lane_path, lane, behind + 1, to);
+    } else if (count != 0) {
+        if (behind < oldest - 1) {
+            missing = lane_missing(cli, lane_path, lane, behind + 1, oldest - 1);
+        }
+        if (newest < to) {
+            missing = lane_missing(cli, lane_path, lane, newest + 1, to);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        mr_free(paths[i]);
+    }
+    mr_free(paths);
+    return missing;
+}
+
 static int repair_run(struct mr_cli *cli)
 {
     char path[PATH_BYTES];
     struct mr_journal *journal = NULL;
     struct mr_error why = {.text = ""};
+    bool missing = false;
     struct mr_repair repair = {.dry_run = !mr_cli_flag(cli, "yes"), .lost = lost_show, .arg = cli};
     int code = mr_walk_journal_path(cli, path, sizeof(path));
 
@@ -71,12 +123,19 @@ static int repair_run(struct mr_cli *cli)
     }
     if (err == MR_OK) {
         err = mr_journal_repair(journal, &repair, &why);
+        for (uint32_t i = 0; err == MR_OK && i < mr_journal_lane_total(journal); i++) {
+            missing = ends_missing(cli, journal, path, i) || missing;
+        }
         (void)mr_journal_close(journal); /* no cursor was moved */
     }
     if (err != MR_OK) {
         return mr_cli_fail(cli, err == MR_ERR_CONFIG ? MR_EXIT_DATA : MR_EXIT_IO, "%s", why.text);
     }
-    return repaired_show(cli, &repair, path);
+    if (missing && repair.segments_damaged == 0) {
+        return MR_EXIT_FAILED;
+    }
+    code = repaired_show(cli, &repair, path);
+    return missing ? MR_EXIT_FAILED : code;
 }
 
 static const struct mr_cli_option repair_options[] = {
@@ -91,7 +150,8 @@ const struct mr_command mr_command_journal_repair = {
     .help = "A gateway runs with a damaged journal too, and says so at each start. After a repair\n"
             "the journal itself says what is missing. Nothing is destroyed: a damaged segment is\n"
             "kept as it was in `damaged`, beside the lanes. Lists the seqs that are lost. Exit\n"
-            "code 1 without --yes: something is damaged; 75: the gateway is running.\n"
+            "code 1: something is damaged, without --yes; or segments are missing; 75: the gateway "
+            "is running.\n"
             "--data may also name one bridge's dead letters: --data DIR/dead-letters/NAME.\n",
     .options = repair_options,
     .run = repair_run,
