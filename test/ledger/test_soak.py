@@ -30,9 +30,9 @@ GAP_S = (1.0, 5.0)
 # lanes 32 MiB of journal blocks, as much that a reader who lags has of its own, up to 32 MiB of the
 # bridge's ring, and some 400 B a record on its way, of us and librdkafka.  While nothing is away
 # memory may not grow at all: the run ends with CALM_S of that.  A run of LONG_S begins with what
-# fills all of it: Kafka is paused, so that it is offered as many records as may be on their way, and
-# then away, each until twice what the blocks hold waits; from then on memory may not grow in the
-# second half either.
+# fills all of it: Kafka is paused, so that it is offered as many records as may be on their way,
+# and then away, each until twice what the blocks hold waits; from then on memory may not grow in
+# the second half either.
 SHARDS, RATE, SIZE = 2, 4000, 600
 RESIDENT_KIB_MAX = 320 * 1024
 GROWTH_KIB_MAX = 1024
