@@ -100,15 +100,20 @@ static bool join(struct kit *kit, struct peer *peer, const char *id, uint32_t ex
     return connack.session_present;
 }
 
-static void join_group(struct kit *kit, struct peer *peer, const char *id)
+static void join_filter(struct kit *kit, struct peer *peer, const char *id, const char *filter)
 {
-    struct mr_mqtt_subscription wanted = {.filter = mr_span_of(shared), .qos = 2};
+    struct mr_mqtt_subscription wanted = {.filter = mr_span_of(filter), .qos = 2};
     struct mr_mqtt_frame frame;
 
     mr_assert(!join(kit, peer, id, 3600));
     peer_send_subscribe(peer, &wanted, 0);
     mr_assert(next_packet(kit, peer, &frame) && frame.type == MR_MQTT_SUBACK);
     mr_assert(frame.body.at[frame.body.len - 1] == 2);
+}
+
+static void join_group(struct kit *kit, struct peer *peer, const char *id)
+{
+    join_filter(kit, peer, id, shared);
 }
 
 static void nothing_waits(struct mr_shard *shard, void *arg)
@@ -213,20 +218,24 @@ static void expect_all(struct kit *kit, struct peer *member, int count)
     commit_quiet(kit); /* the acknowledgements, too */
 }
 
-/* One event of each lane that no group has been given; then another number of shards. */
-static void test_not_given(uint32_t before, uint32_t between, uint32_t after, uint32_t home)
+/* One event of each lane that no group has been given, or that has not been copied to the lane of
+ * the session that is owed it; then another number of shards.
+ */
+static void test_not_given(const char *filter, uint32_t before, uint32_t between, uint32_t after,
+                           uint32_t home)
 {
     struct kit kit;
     struct peer member;
     char id[32];
 
-    printf("%u shards, then %u, then %u; the member in %u\n", before, between, after, home);
+    printf("%s: %u shards, then %u, then %u; the member in %u\n", filter, before, between, after,
+           home);
     kit_open(&kit, &(struct kit_options){.manual = true,
                                          .lanes = before,
                                          .segment_bytes = 1 << 20,
                                          .checkpoint_ms = 100000});
     id_at(&kit, id, "member", before, home);
-    join_group(&kit, &member, id);
+    join_filter(&kit, &member, id, filter);
     leave(&kit, &member);
     for (uint32_t lane = 0; lane < before; lane++) {
         publish_barely(&kit, lane, (int)lane);
@@ -470,12 +479,14 @@ int main(void)
 {
     is_test = true;
     mr_log_set_level(MR_LOG_ERROR);
-    test_not_given(1, 0, 1, 0);
-    test_not_given(3, 0, 3, 0);
-    test_not_given(3, 0, 1, 2);
-    test_not_given(3, 1, 2, 0);
-    test_not_given(5, 2, 3, 4);
-    test_not_given(3, 1, 5, 1);
+    test_not_given(shared, 1, 0, 1, 0);
+    test_not_given(shared, 3, 0, 3, 0);
+    test_not_given(shared, 3, 0, 1, 2);
+    test_not_given(shared, 3, 1, 2, 0);
+    test_not_given(shared, 5, 2, 3, 4);
+    test_not_given(shared, 3, 1, 5, 1);
+    test_not_given("q/+", 3, 0, 1, 2);
+    test_not_given("q/+", 3, 1, 2, 0);
     test_ended_at_start();
     test_taker_has_left(0, false);
     test_taker_has_left(1, true);
