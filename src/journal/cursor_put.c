@@ -4,6 +4,7 @@
  * The ranges (ranges.h) say where; they are written first, and are void without the cursor's write.
  */
 #include "journal/cursors_internal.h"
+#include "journal/drops_internal.h"
 #include "journal/live.h"
 
 /* Where the cursor is put, in one or more steps; the mutex is held. */
@@ -73,6 +74,7 @@ static enum mr_err cursor_move(struct mr_cursor *cursor, const struct moves *mov
         atomic_store_explicit(&cursor->rule, before, memory_order_relaxed);
         mr_cursor_doubt(cursor, seq);
     }
+    mr_drop_look(cursor);
     return err;
 }
 

@@ -46,12 +46,19 @@ static inline uint64_t mr_cursor_needs_to(const struct mr_cursor *cursor)
     return cursor->live == NULL ? UINT64_MAX : cursor->live->books.begin;
 }
 
-/* UINT64_MAX: it holds nothing. */
-static inline uint64_t mr_cursor_holds_behind(const struct mr_cursor *cursor)
+/* Where a power cut finds it at the earliest. */
+static inline uint64_t mr_cursor_stands(const struct mr_cursor *cursor)
 {
     uint64_t seq = atomic_load_explicit(&cursor->seq_on_disk, memory_order_relaxed);
     uint64_t in_doubt = atomic_load_explicit(&cursor->in_doubt, memory_order_relaxed);
-    seq = in_doubt != 0 && in_doubt - 1 < seq ? in_doubt - 1 : seq;
+
+    return in_doubt != 0 && in_doubt - 1 < seq ? in_doubt - 1 : seq;
+}
+
+/* UINT64_MAX: it holds nothing. */
+static inline uint64_t mr_cursor_holds_behind(const struct mr_cursor *cursor)
+{
+    uint64_t seq = mr_cursor_stands(cursor);
     uint64_t given_up = atomic_load_explicit(&cursor->given_up, memory_order_relaxed);
     uint64_t behind = seq > given_up ? seq : given_up;
 

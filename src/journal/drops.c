@@ -20,7 +20,9 @@
  *
  * INVARIANTS
  *
- *   (1) given_up of a cursor <= seq_last of a range of its bridge that is on the medium.
+ *   (1) given_up of a cursor <= seq_last of a range of its bridge that is on the medium, and that
+ *       begins no later than behind where the cursor stands: a seek in front of a range needs what
+ *       lies between.
  *   (2) No two ranges of a bridge and lane touch or overlap.
  *   (3) A slot whose range goes on in another one is not written to before that is on the medium.
  */
@@ -119,18 +121,28 @@ bool mr_drop_price(struct mr_lane *lane, uint64_t last, uint32_t *price, struct 
     return cursor == NULL;
 }
 
-/* The range that `drop` goes on from, if there is one. */
-static struct drop_slot *slot_before(struct drops *drops, const struct mr_drop *drop)
+/* Do they make one range? */
+static bool touches(const struct drop_slot *slot, const struct mr_drop *drop)
+{
+    return slot->number != 0 && !slot->replaced &&
+           mr_drop_is_of(&slot->drop, drop->name, drop->lane) &&
+           slot->drop.seq_last + 1 >= drop->seq_first && slot->drop.seq_first <= drop->seq_last + 1;
+}
+
+/* `drop` becomes one with those there are: it goes on from one, or its bridge was put back in front
+ * of some.
+ */
+static void drop_widen(const struct drops *drops, struct mr_drop *drop)
 {
     for (size_t i = 0; i < MR_DROPS_MAX; i++) {
-        struct drop_slot *slot = &drops->slots[i];
-        if (slot->number != 0 && !slot->replaced &&
-            mr_drop_is_of(&slot->drop, drop->name, drop->lane) &&
-            slot->drop.seq_last + 1 >= drop->seq_first && slot->drop.seq_first <= drop->seq_first) {
-            return slot;
+        const struct mr_drop *other = &drops->slots[i].drop;
+        if (touches(&drops->slots[i], drop)) {
+            drop->seq_first =
+                other->seq_first < drop->seq_first ? other->seq_first : drop->seq_first;
+            drop->seq_last = other->seq_last > drop->seq_last ? other->seq_last : drop->seq_last;
+            drop->first_us = other->first_us < drop->first_us ? other->first_us : drop->first_us;
         }
     }
-    return NULL;
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -187,7 +199,6 @@ static struct drop_slot *slot_free(const struct mr_journal *journal)
 static enum mr_err drop_write(struct mr_journal *journal, struct mr_drop *drop)
 {
     struct drops *drops = journal->drops;
-    struct drop_slot *before = slot_before(drops, drop);
     struct drop_slot *slot = slot_free(journal);
 
     if (drops->failed) {
@@ -196,16 +207,16 @@ static enum mr_err drop_write(struct mr_journal *journal, struct mr_drop *drop)
     if (slot == NULL) {
         return MR_ERR_FULL;
     }
-    if (before != NULL) {
-        drop->seq_first = before->drop.seq_first;
-        drop->first_us = before->drop.first_us;
-    }
+    drop_widen(drops, drop);
     *slot = (struct drop_slot){.drop = *drop, .number = ++drops->number_last};
     enum mr_err err = mr_drop_slot_write(drops, slot);
     if (err != MR_OK) {
         slot->number = 0;
-    } else if (before != NULL && before != slot) {
-        before->replaced = true;
+    }
+    for (size_t i = 0; i < MR_DROPS_MAX && err == MR_OK; i++) {
+        if (&drops->slots[i] != slot && touches(&drops->slots[i], drop)) {
+            drops->slots[i].replaced = true;
+        }
     }
     return err;
 }
@@ -313,6 +324,23 @@ enum mr_err mr_drop_do(struct mr_lane *lane, uint64_t last, enum mr_drop_reason 
         mr_lane_fail(lane, path.text, "cannot be written");
     }
     return err;
+}
+
+void mr_drop_look(struct mr_cursor *cursor)
+{
+    const struct drops *drops = cursor->lane->journal->drops;
+    uint64_t stands = mr_cursor_stands(cursor);
+    uint64_t given_up = 0;
+
+    for (size_t i = 0; drops != NULL && i < MR_DROPS_MAX; i++) {
+        const struct drop_slot *slot = &drops->slots[i];
+        if (slot->number != 0 && !slot->replaced &&
+            mr_drop_is_of(&slot->drop, mr_cursor_bridge(cursor), cursor->lane_index) &&
+            slot->drop.seq_first <= stands + 1 && slot->drop.seq_last > given_up) {
+            given_up = slot->drop.seq_last;
+        }
+    }
+    atomic_store(&cursor->given_up, given_up);
 }
 
 /* ---- looking ---- */

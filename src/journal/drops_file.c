@@ -106,18 +106,11 @@ static void drops_clean(struct drops *drops)
     }
 }
 
-/* What each cursor has given up already. */
 static void drops_apply(struct mr_journal *journal)
 {
     for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
-        struct mr_cursor *cursor = &journal->cursors[i];
-        for (size_t k = 0; k < MR_DROPS_MAX && cursor->used; k++) {
-            const struct drop_slot *slot = &journal->drops->slots[k];
-            if (slot->number != 0 &&
-                mr_drop_is_of(&slot->drop, mr_cursor_bridge(cursor), cursor->lane_index) &&
-                slot->drop.seq_last > atomic_load(&cursor->given_up)) {
-                atomic_store(&cursor->given_up, slot->drop.seq_last);
-            }
+        if (journal->cursors[i].used) {
+            mr_drop_look(&journal->cursors[i]);
         }
     }
 }

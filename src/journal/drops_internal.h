@@ -45,4 +45,9 @@ bool mr_drop_price(struct mr_lane *lane, uint64_t last, uint32_t *price, struct 
 /* They do.  FULL: there is no room to write that down, and nobody did. */
 enum mr_err mr_drop_do(struct mr_lane *lane, uint64_t last, enum mr_drop_reason reason) MR_MUST_USE;
 
+/* What it has given up, seen from where the cursor stands on the medium, or may: it was put
+ * elsewhere, or the ranges were read.  Under cursor_mutex.
+ */
+void mr_drop_look(struct mr_cursor *cursor);
+
 #endif

@@ -11,6 +11,7 @@
 #include "journal/live.h"
 
 #include "journal/cursors_internal.h"
+#include "journal/drops_internal.h"
 
 static bool live_name(const char *name, char out[MR_CURSOR_NAME_MAX + 1])
 {
@@ -251,16 +252,6 @@ static void books_join(const struct mr_cursor *cursor, uint64_t seq, struct mr_b
         (seq < first ? first - seq : 0) + (second - from - up_to(from, second, seq));
 }
 
-/* What the second one has given up the cursor does not hold either. */
-static void given_up_join(struct mr_cursor *cursor, const struct mr_cursor *live)
-{
-    uint64_t second = atomic_load_explicit(&live->given_up, memory_order_relaxed);
-
-    if (second > atomic_load_explicit(&cursor->given_up, memory_order_relaxed)) {
-        atomic_store_explicit(&cursor->given_up, second, memory_order_relaxed);
-    }
-}
-
 enum mr_err mr_cursor_live_end(struct mr_cursor *cursor, uint64_t seq, enum mr_cursor_rule rule)
 {
     struct mr_journal *journal = cursor->lane->journal;
@@ -285,7 +276,6 @@ enum mr_err mr_cursor_live_end(struct mr_cursor *cursor, uint64_t seq, enum mr_c
         cursor->split = false;
         mr_mutex_unlock(&cursor->books_mutex);
         mr_cursor_slot_written(cursor, &slot);
-        given_up_join(cursor, live);
         atomic_store_explicit(&cursor->ahead_to, 0, memory_order_release);
         atomic_store_explicit(&live->behind, NULL, memory_order_relaxed);
         mr_cursor_tell(cursor, seq);
@@ -294,6 +284,7 @@ enum mr_err mr_cursor_live_end(struct mr_cursor *cursor, uint64_t seq, enum mr_c
         atomic_store_explicit(&cursor->rule, before, memory_order_relaxed);
         mr_cursor_doubt(cursor, seq);
     }
+    mr_drop_look(cursor);
     mr_mutex_unlock(&journal->cursor_mutex);
     return err;
 }
