@@ -283,7 +283,7 @@ MUTANTS = (
     Mutant("drop-slot-reused", "the slot of a range of what was dropped is given away before the "
            "range that replaces it is flushed",
            "src/journal/drops.c",
-           "before->replaced = true;", "before->number = 0;", DROPS),
+           "drops->slots[i].replaced = true;", "drops->slots[i].number = 0;", DROPS),
     Mutant("drop-called-lost", "what was dropped for want of room is in the books as lost",
            "src/pipeline/worker.c",
            "mr_flight_lose(b, seq_last, count - dropped, dropped);",
