@@ -17,6 +17,9 @@ static const char rules[] = "pattern read job/%c\n"
 
 static char path[256];
 static struct kit kit;
+static struct peer alice;
+static struct peer bob;
+static struct peer pub;
 
 static void rules_write(const char *text)
 {
@@ -53,13 +56,13 @@ static uint8_t subscribe(struct peer *peer, const char *filter, uint8_t qos)
 }
 
 /* Publish with this QoS, 0 or 1, until it is acknowledged. */
-static void publish(struct peer *pub, const char *topic, uint8_t qos)
+static void publish(const char *topic, uint8_t qos)
 {
-    peer_publish(pub, topic, topic, qos, qos == 0 ? 0 : 1);
+    peer_publish(&pub, topic, topic, qos, qos == 0 ? 0 : 1);
     if (qos == 0) {
-        peer_quiet(pub);
+        peer_quiet(&pub);
     } else {
-        mr_assert(peer_expect_puback(pub, 1) == 0);
+        mr_assert(peer_expect_puback(&pub, 1) == 0);
     }
 }
 
@@ -80,59 +83,67 @@ static void leave(struct peer *peer)
     peer_close(peer);
 }
 
+/* A broker with the rules, and who publishes. */
+static void begin(uint32_t lanes)
+{
+    rules_write(rules);
+    kit_open(&kit, &(struct kit_options){.lanes = lanes, .acl_file = path, .checkpoint_ms = 5});
+    join(&pub, "pub", false, false);
+}
+
+/* And the group's two members. */
+static void begin_with_both(uint32_t lanes, uint8_t qos, bool alice_persistent, bool bob_persistent)
+{
+    begin(lanes);
+    join(&alice, "alice", alice_persistent, false);
+    join(&bob, "bob", bob_persistent, false);
+    mr_assert(subscribe(&alice, "$share/g/job/+", qos) == qos);
+    mr_assert(subscribe(&bob, "$share/g/job/+", qos) == qos);
+}
+
+static void end(void)
+{
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+static void end_with_both(void)
+{
+    peer_close(&alice);
+    peer_close(&bob);
+    end();
+}
+
 /* Whoever may read it gets it, though it may be another one's turn; `job/none` is nobody's.  The
  * next message that the same member may read comes after it would have come.
  */
 static void test_the_member_that_may_read_it(uint32_t lanes, uint8_t qos, bool persistent)
 {
-    struct peer alice;
-    struct peer bob;
-    struct peer pub;
-
-    rules_write(rules);
-    kit_open(&kit, &(struct kit_options){.lanes = lanes, .acl_file = path, .checkpoint_ms = 5});
-    join(&alice, "alice", persistent, false);
-    join(&bob, "bob", persistent, false);
-    join(&pub, "pub", false, false);
-    mr_assert(subscribe(&alice, "$share/g/job/+", qos) == qos);
-    mr_assert(subscribe(&bob, "$share/g/job/+", qos) == qos);
+    begin_with_both(lanes, qos, persistent, persistent);
     mr_assert(subscribe(&alice, "$share/g/secret/+", qos) == MR_MQTT_NOT_AUTHORIZED);
     for (int round = 0; round < ROUNDS; round++) {
-        publish(&pub, "job/none", qos);
-        publish(&pub, "job/alice", qos);
-        publish(&pub, "job/alice", qos);
-        publish(&pub, "job/bob", qos);
+        publish("job/none", qos);
+        publish("job/alice", qos);
+        publish("job/alice", qos);
+        publish("job/bob", qos);
         expect(&alice, "job/alice", qos);
         expect(&alice, "job/alice", qos);
         expect(&bob, "job/bob", qos);
     }
     peer_quiet(&alice);
     peer_quiet(&bob);
-    peer_close(&alice);
-    peer_close(&bob);
-    peer_close(&pub);
-    kit_close(&kit);
+    end_with_both();
 }
 
 /* One that is away keeps what only it may read, although another one is there. */
 static void test_who_is_away_keeps_what_only_it_may_read(uint32_t lanes)
 {
-    struct peer alice;
-    struct peer bob;
-    struct peer pub;
-
-    rules_write(rules);
-    kit_open(&kit, &(struct kit_options){.lanes = lanes, .acl_file = path, .checkpoint_ms = 5});
-    join(&alice, "alice", true, false);
-    join(&bob, "bob", false, false);
-    join(&pub, "pub", false, false);
-    mr_assert(subscribe(&alice, "$share/g/job/+", 1) == 1);
-    mr_assert(subscribe(&bob, "$share/g/job/+", 1) == 1);
+    begin_with_both(lanes, 1, true, false);
     leave(&alice);
     for (int round = 0; round < ROUNDS; round++) {
-        publish(&pub, "job/alice", 1);
-        publish(&pub, "job/bob", 1);
-        publish(&pub, "job/both", 1); /* who is there goes first */
+        publish("job/alice", 1);
+        publish("job/bob", 1);
+        publish("job/both", 1); /* who is there goes first */
         expect(&bob, "job/bob", 1);
         expect(&bob, "job/both", 1);
     }
@@ -142,34 +153,26 @@ static void test_who_is_away_keeps_what_only_it_may_read(uint32_t lanes)
         expect(&alice, "job/alice", 1);
     }
     peer_quiet(&alice);
-    peer_close(&alice);
-    peer_close(&bob);
-    peer_close(&pub);
-    kit_close(&kit);
+    end_with_both();
 }
 
 /* What a member was sent and has not acknowledged goes to the other, as far as that may read it. */
 static void test_what_a_member_leaves(uint32_t lanes, bool persistent)
 {
-    struct peer alice;
-    struct peer bob;
-    struct peer pub;
     struct mr_mqtt_publish got;
 
-    rules_write(rules);
-    kit_open(&kit, &(struct kit_options){.lanes = lanes, .acl_file = path, .checkpoint_ms = 5});
+    begin(lanes);
     join(&bob, "bob", persistent, false);
-    join(&pub, "pub", false, false);
     mr_assert(subscribe(&bob, "$share/g/job/+", 1) == 1);
-    publish(&pub, "job/bob", 1);
+    publish("job/bob", 1);
     peer_expect_publish(&bob, "job/bob", "job/bob", 1, &got);
-    publish(&pub, "job/both", 1);
+    publish("job/both", 1);
     peer_expect_publish(&bob, "job/both", "job/both", 1, &got);
     join(&alice, "alice", false, false);
     mr_assert(subscribe(&alice, "$share/g/job/+", 1) == 1);
     leave(&bob);
     expect(&alice, "job/both", 1);
-    publish(&pub, "job/alice", 1);
+    publish("job/alice", 1);
     expect(&alice, "job/alice", 1);
     peer_quiet(&alice);
     peer_close(&alice);
@@ -179,41 +182,27 @@ static void test_what_a_member_leaves(uint32_t lanes, bool persistent)
         peer_quiet(&bob);
         peer_close(&bob);
     }
-    peer_close(&pub);
-    kit_close(&kit);
+    end();
 }
 
 static void test_rules_that_are_read_again(uint32_t lanes)
 {
-    struct peer alice;
-    struct peer bob;
-    struct peer pub;
-
-    rules_write(rules);
-    kit_open(&kit, &(struct kit_options){.lanes = lanes, .acl_file = path, .checkpoint_ms = 5});
-    join(&alice, "alice", false, false);
-    join(&bob, "bob", false, false);
-    join(&pub, "pub", false, false);
-    mr_assert(subscribe(&alice, "$share/g/job/+", 1) == 1);
-    mr_assert(subscribe(&bob, "$share/g/job/+", 1) == 1);
-    publish(&pub, "job/alice", 1);
+    begin_with_both(lanes, 1, false, false);
+    publish("job/alice", 1);
     expect(&alice, "job/alice", 1);
     rules_now("topic write job/#\npattern read other/%c\n");
-    publish(&pub, "job/alice", 1); /* nobody may read anything any more */
+    publish("job/alice", 1); /* nobody may read anything any more */
     rules_now("topic write job/#\ntopic read job/alice\ntopic read job/bob\n");
     for (int round = 0; round < ROUNDS; round++) { /* both may read both now, and take turns */
-        publish(&pub, "job/both", 1);
-        publish(&pub, "job/alice", 1);
-        publish(&pub, "job/alice", 1);
+        publish("job/both", 1);
+        publish("job/alice", 1);
+        publish("job/alice", 1);
         expect(&alice, "job/alice", 1);
         expect(&bob, "job/alice", 1);
     }
     peer_quiet(&alice);
     peer_quiet(&bob);
-    peer_close(&alice);
-    peer_close(&bob);
-    peer_close(&pub);
-    kit_close(&kit);
+    end_with_both();
 }
 
 int main(void)
