@@ -22,12 +22,15 @@ enum { EVENTS_MAX = 512, READ_BYTES = 16384 };
 struct echo_conn {
     int fd;
     SSL *ssl;
+    struct echo_conn *next;
+    struct echo_conn **link; /* what points to it */
 };
 
 struct echo_server {
     int epoll;
     int listener;
     SSL_CTX *context;
+    struct echo_conn *conns;
     uint64_t handshakes;
 };
 
@@ -84,7 +87,24 @@ static void echo_accept(struct echo_server *server)
             bench_fail("cannot take a connection: %s", bench_cause());
         }
         SSL_set_accept_state(conn->ssl);
+        conn->next = server->conns;
+        conn->link = &server->conns;
+        if (conn->next != NULL) {
+            conn->next->link = &conn->next;
+        }
+        server->conns = conn;
     }
+}
+
+static void echo_close(struct echo_conn *conn)
+{
+    *conn->link = conn->next;
+    if (conn->next != NULL) {
+        conn->next->link = conn->link;
+    }
+    SSL_free(conn->ssl);
+    (void)close(conn->fd);
+    mr_free(conn);
 }
 
 /* False: it is over. */
@@ -118,11 +138,12 @@ static void echo_loop(struct echo_server *server)
             if (events[i].data.ptr == server) {
                 echo_accept(server);
             } else if (!echo_serve(server, conn)) {
-                SSL_free(conn->ssl);
-                (void)close(conn->fd);
-                mr_free(conn);
+                echo_close(conn);
             }
         }
+    }
+    while (server->conns != NULL) {
+        echo_close(server->conns);
     }
 }
 
