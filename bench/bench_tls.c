@@ -58,6 +58,9 @@ static uint16_t echo_listen(struct echo_server *server, uint16_t port)
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = server};
 
     server->listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (server->listener < 0) {
+        bench_fail("no socket: %s", bench_cause());
+    }
     (void)setsockopt(server->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (bind(server->listener, (const struct sockaddr *)&address, sizeof(address)) != 0 ||
         listen(server->listener, 4096) != 0 ||
