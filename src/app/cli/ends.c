@@ -134,3 +134,23 @@ enum mr_err mr_lane_at(const char *journal_path, uint32_t lane, int64_t time_us,
     mr_walk_close(walk);
     return err == MR_ERR_AGAIN ? MR_OK : err;
 }
+
+size_t mr_lane_lacks(uint64_t behind, uint64_t to, uint64_t first, uint64_t last,
+                     struct mr_seqs out[2])
+{
+    size_t count = 0;
+
+    if (first == 0) {
+        if (behind < to) {
+            out[count++] = (struct mr_seqs){.first = behind + 1, .last = to};
+        }
+        return count;
+    }
+    if (behind < first - 1) {
+        out[count++] = (struct mr_seqs){.first = behind + 1, .last = first - 1};
+    }
+    if (last < to) {
+        out[count++] = (struct mr_seqs){.first = last + 1, .last = to};
+    }
+    return count;
+}

@@ -25,4 +25,15 @@ uint64_t mr_lane_oldest(const char *journal_path, uint32_t lane);
 enum mr_err mr_lane_at(const char *journal_path, uint32_t lane, int64_t time_us, uint64_t *out_seq,
                        struct mr_error *why) MR_MUST_USE;
 
+/* What a lane lacks at its ends, where no segment can tell: cursors say (mr_cursors_known()) that
+ * all records behind `behind` must be there, at least up to `to`, and from `first` (0: none) to
+ * `last` there are.  How many ranges, two at most.
+ */
+struct mr_seqs {
+    uint64_t first;
+    uint64_t last;
+};
+size_t mr_lane_lacks(uint64_t behind, uint64_t to, uint64_t first, uint64_t last,
+                     struct mr_seqs out[2]);
+
 #endif

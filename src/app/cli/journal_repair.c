@@ -53,17 +53,6 @@ static int repaired_show(struct mr_cli *cli, const struct mr_repair *repair, con
     return MR_EXIT_OK;
 }
 
-static bool lane_missing(struct mr_cli *cli, const char *path, uint32_t lane, uint64_t first,
-                         uint64_t last)
-{
-    (void)mr_cli_fail(cli, MR_EXIT_FAILED,
-                      "lane %" PRIu32 ": seqs %" PRIu64 " to %" PRIu64
-                      " are missing: cursors say that they were there, and no segment in %s holds "
-                      "them; a repair cannot bring them back, were files removed by hand?",
-                      lane, first, last, path);
-    return true;
-}
-
 /* What a lane lacks in front of its oldest segment or behind its newest no segment can tell, so no
  * repair sees it; the cursors can.  Was there something?
  */
@@ -75,30 +64,28 @@ static bool ends_missing(struct mr_cli *cli, struct mr_journal *journal, const c
     size_t count = 0;
     uint64_t behind = 0;
     uint64_t to = 0;
-    bool missing = false;
+    struct mr_seqs lacks[2];
 
     mr_walk_lane_path(path, lane, lane_path, sizeof(lane_path));
     if (mr_scan_list(lane_path, &paths, &count) != MR_OK) {
         return false; /* the repair has said so */
     }
     uint64_t oldest = count == 0 ? 0 : mr_scan_path_seq(paths[0]);
-    uint64_t newest = mr_lane_newest(path, lane);
-    mr_cursors_known(journal, lane, &behind, &to);
-    if (count == 0 && behind < to) {
-        missing = lane_missing(cli, lane_path, lane, behind + 1, to);
-    } else if (count != 0) {
-        if (behind < oldest - 1) {
-            missing = lane_missing(cli, lane_path, lane, behind + 1, oldest - 1);
-        }
-        if (newest < to) {
-            missing = lane_missing(cli, lane_path, lane, newest + 1, to);
-        }
-    }
     for (size_t i = 0; i < count; i++) {
         mr_free(paths[i]);
     }
     mr_free(paths);
-    return missing;
+    mr_cursors_known(journal, lane, &behind, &to);
+    count = mr_lane_lacks(behind, to, oldest, mr_lane_newest(path, lane), lacks);
+    for (size_t i = 0; i < count; i++) {
+        (void)mr_cli_fail(
+            cli, MR_EXIT_FAILED,
+            "lane %" PRIu32 ": seqs %" PRIu64 " to %" PRIu64
+            " are missing: cursors say that they were there, and no segment in %s holds "
+            "them; a repair cannot bring them back, were files removed by hand?",
+            lane, lacks[i].first, lacks[i].last, lane_path);
+    }
+    return count != 0;
 }
 
 static int repair_run(struct mr_cli *cli)

@@ -10,6 +10,7 @@
  */
 #include <inttypes.h>
 
+#include "app/cli/ends.h"
 #include "app/cli/journal_internal.h"
 #include "app/cli/show.h"
 #include "base/text.h"
@@ -73,17 +74,6 @@ static struct known *known_read(struct mr_cli *cli, const char *path, uint32_t *
     return known;
 }
 
-static void verdict_missing(struct mr_cli *cli, const char *lane_path, uint32_t lane,
-                            struct verdict *verdict, uint64_t first, uint64_t last)
-{
-    verdict->damaged += 1;
-    verdict->seqs_lost += last - first + 1;
-    (void)mr_cli_fail(cli, MR_EXIT_FAILED,
-                      "lane %" PRIu32 ": %s: seqs %" PRIu64 " to %" PRIu64
-                      " are lost: cursors say that they were there, and no segment holds them",
-                      lane, lane_path, first, last);
-}
-
 /* What is not there and does not stand between two segments. */
 static void verdict_ends(struct mr_cli *cli, const struct verifying *all, const char *lane_path,
                          uint32_t lane, struct verdict *verdict)
@@ -91,22 +81,20 @@ static void verdict_ends(struct mr_cli *cli, const struct verifying *all, const 
     uint32_t total = 0;
     int code = MR_EXIT_OK;
     struct known *after = lane < all->lane_total ? known_read(cli, all->path, &total, &code) : NULL;
+    struct mr_seqs lacks[2];
+    size_t count = 0;
 
-    if (after == NULL || lane >= total) {
-        mr_free(after);
-        return;
+    if (after != NULL && lane < total) {
+        count = mr_lane_lacks(after[lane].behind, all->before[lane].to, verdict->from,
+                              verdict->endless ? UINT64_MAX : verdict->to, lacks);
     }
-    uint64_t behind = after[lane].behind;
-    uint64_t to = all->before[lane].to;
-    if (verdict->from == 0 && behind < to) {
-        verdict_missing(cli, lane_path, lane, verdict, behind + 1, to);
-    } else if (verdict->from != 0) {
-        if (behind < verdict->from - 1) {
-            verdict_missing(cli, lane_path, lane, verdict, behind + 1, verdict->from - 1);
-        }
-        if (!verdict->endless && verdict->to < to) {
-            verdict_missing(cli, lane_path, lane, verdict, verdict->to + 1, to);
-        }
+    for (size_t i = 0; i < count; i++) {
+        verdict->damaged += 1;
+        verdict->seqs_lost += lacks[i].last - lacks[i].first + 1;
+        (void)mr_cli_fail(cli, MR_EXIT_FAILED,
+                          "lane %" PRIu32 ": %s: seqs %" PRIu64 " to %" PRIu64
+                          " are lost: cursors say that they were there, and no segment holds them",
+                          lane, lane_path, lacks[i].first, lacks[i].last);
     }
     mr_free(after);
 }
