@@ -121,6 +121,11 @@ bool mr_drop_price(struct mr_lane *lane, uint64_t last, uint32_t *price, struct 
     return cursor == NULL;
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Do they make one range? */
 static bool touches(const struct drop_slot *slot, const struct mr_drop *drop)
 {
@@ -137,17 +142,11 @@ static void drop_widen(const struct drops *drops, struct mr_drop *drop)
     for (size_t i = 0; i < MR_DROPS_MAX; i++) {
         const struct mr_drop *other = &drops->slots[i].drop;
         if (touches(&drops->slots[i], drop)) {
-            drop->seq_first =
-                other->seq_first < drop->seq_first ? other->seq_first : drop->seq_first;
+            drop->seq_first = least(other->seq_first, drop->seq_first);
             drop->seq_last = other->seq_last > drop->seq_last ? other->seq_last : drop->seq_last;
             drop->first_us = other->first_us < drop->first_us ? other->first_us : drop->first_us;
         }
     }
-}
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
 }
 
 /* Does its bridge, at either position, still have to pass it? */
