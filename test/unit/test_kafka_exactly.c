@@ -269,17 +269,23 @@ static void test_transactions_fit_the_link(void)
     link_of(125000000);
 }
 
+/* Something was delivered, and the next commit is answered so late. */
+static void withhold_open(struct world *w, int ms)
+{
+    exactly_open(w);
+    world_start(w);
+    append_some(w, 300);
+    wait_settled(w);
+    mr_assert(rd_kafka_mock_broker_push_request_error_rtts(w->cluster, 1, API_END_TXN, 1,
+                                                           RD_KAFKA_RESP_ERR_NO_ERROR, ms) == 0);
+}
+
 /* A commit holds when Kafka says so, and not while it says nothing. */
 static void test_an_answer_that_takes_long(void)
 {
     struct world w;
 
-    exactly_open(&w);
-    world_start(&w);
-    append_some(&w, 300);
-    wait_settled(&w);
-    mr_assert(rd_kafka_mock_broker_push_request_error_rtts(
-                  w.cluster, 1, API_END_TXN, 1, RD_KAFKA_RESP_ERR_NO_ERROR, WITHHELD_MS) == 0);
+    withhold_open(&w, WITHHELD_MS);
     int64_t asked_ns = mr_clock_mono_ns();
     append_some(&w, 300);
     wait_settled(&w);
@@ -296,12 +302,7 @@ static void test_committed_and_gone_in_one_turn(void)
 {
     struct world w;
 
-    exactly_open(&w);
-    world_start(&w);
-    append_some(&w, 300);
-    wait_settled(&w);
-    mr_assert(rd_kafka_mock_broker_push_request_error_rtts(
-                  w.cluster, 1, API_END_TXN, 1, RD_KAFKA_RESP_ERR_NO_ERROR, WITHHELD_ONCE_MS) == 0);
+    withhold_open(&w, WITHHELD_ONCE_MS);
     commit_holds = true;
     append_some(&w, 300);
     for (int i = 0; i < WAIT_S * 100 && !polls_held; i++) {
