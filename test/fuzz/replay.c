@@ -22,7 +22,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { FILES_MAX = 512, INPUT_MAX = 4096 };
+enum { FILES_MAX = 8192, INPUT_MAX = 4096 };
 
 static struct {
     uint8_t *at;
@@ -43,12 +43,13 @@ static void load(const char *folder)
         fprintf(stderr, "cannot open corpus folder %s\n", folder);
         exit(1);
     }
-    while ((entry = readdir(dir)) != NULL && file_count < FILES_MAX) {
+    while ((entry = readdir(dir)) != NULL) {
         char path[4096];
         uint8_t buffer[INPUT_MAX];
         if (entry->d_name[0] == '.') {
             continue;
         }
+        mr_assert(file_count < FILES_MAX);
         snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
         FILE *file = fopen(path, "rb");
         mr_assert(file != NULL);
