@@ -139,6 +139,52 @@ static void test_condemns_only_what_is_refused(void)
     world_close(&w);
 }
 
+enum refused_by { REFUSED_METADATA, REFUSED_PRODUCE };
+
+/* A topic that the bridge may not write to, with a leader of its own; the others have theirs. */
+static void world_open_refusing(struct world *w, enum refused_by by)
+{
+    const rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+
+    world_open_brokers(w, 2);
+    mr_assert(rd_kafka_mock_topic_create(w->cluster, "t_bad", 1, 1) == 0);
+    mr_assert(rd_kafka_mock_partition_set_leader(w->cluster, "t_bad", 0, 2) == 0);
+    for (int i = 0; i < PARTITIONS * 2; i++) {
+        mr_assert(rd_kafka_mock_partition_set_leader(w->cluster, topic_at(i), i / 2, 1) == 0);
+    }
+    if (by == REFUSED_METADATA) {
+        rd_kafka_mock_topic_set_error(w->cluster, "t_bad", err);
+    }
+    for (int i = 0; i < REFUSALS; i++) {
+        mr_assert(rd_kafka_mock_broker_push_request_error_rtts(w->cluster, 2, 0 /* Produce */,
+                                                               (size_t)1, err, 0) == 0);
+    }
+}
+
+/* What is refused holds the bridge until the operator has it passed over, and no longer. */
+static void test_what_is_passed_over_is_refused_no_longer(enum refused_by by)
+{
+    struct world w;
+    struct mr_error why;
+    uint64_t out = 0;
+
+    world_open_refusing(&w, by);
+    world_start(&w);
+    append_some(&w, 100);
+    wait_settled(&w);
+    append_event(&w, "plant/bad");
+    make_durable(&w);
+    wait_up(&w, false);
+    mr_assert(strstr(stats_of(&w).last_error, "topic 't_bad' may not be written to") != NULL);
+    mr_assert(mr_bridge_seek(w.bridge, w.appended, &out, &why) == MR_OK && out == w.appended);
+    wait_up(&w, true);
+    append_some(&w, 100);
+    wait_settled(&w);
+    mr_assert(stats_of(&w).up && stats_of(&w).delivered == 200);
+    world_close(&w);
+    mr_assert(lines_away == 1 && lines_back == 1);
+}
+
 static void test_waits_while_brokers_are_down(void)
 {
     struct world w;
@@ -385,6 +431,8 @@ int main(void)
     test_puts_the_impossible_aside();
     test_condemns_what_is_refused_alone();
     test_condemns_only_what_is_refused();
+    test_what_is_passed_over_is_refused_no_longer(REFUSED_PRODUCE);
+    test_what_is_passed_over_is_refused_no_longer(REFUSED_METADATA);
     test_waits_while_brokers_are_down();
     test_confirmed_and_gone_in_one_turn();
     test_waits_for_brokers_that_are_down_at_start();

@@ -141,9 +141,7 @@ static void create_judge(struct kafka *k, struct topic *topic, rd_kafka_resp_err
                  topic->name, reason);
         mr_sink_refused(k->port, text);
         k->answered = false;
-        if (topic->missing_since_ns == 0) { /* that the cluster answers does not make us up */
-            topic->missing_since_ns = mr_clock_mono_ns();
-        }
+        mr_kafka_topic_missing(k, topic);
         break;
     }
 }

@@ -264,6 +264,7 @@ static enum mr_err kafka_submit(void *state, const struct mr_batch *batch)
     struct kafka *k = state;
     bool exactly = k->tx.state != TX_OFF;
 
+    k->offered_seq = batch->seq_last;
     if (!(exactly ? mr_tx_takes(k) : kafka_takes(k)) || !kafka_topics_ready(k, batch) ||
         (exactly && !mr_tx_enter(k, batch))) {
         return MR_ERR_FULL;

@@ -149,6 +149,8 @@ struct kafka {
     uint64_t generation; /* of rk; rises with each */
     struct topic *topics;
     struct topic *denied;   /* records of it were refused, none delivered since */
+    uint64_t offered_seq;   /* the last record of the batch that was offered last */
+    uint64_t refused_seq;   /* offered_seq as a topic was refused or missing; 0: none was */
     bool may_write_nothing; /* not even a producer id was given, nothing delivered since */
     uint64_t inflight;      /* produced, no report yet */
     uint32_t batch_bytes;   /* batch.size; halves when a broker finds it too large */
@@ -314,7 +316,9 @@ static inline void mr_kafka_heard(struct kafka *k)
 void mr_kafka_watch_begin(struct kafka *k); /* there is a new producer */
 void mr_kafka_watch(struct kafka *k, int64_t now_ns);
 void mr_kafka_answered(struct kafka *k); /* up, if nothing but an answer was missing */
-void mr_kafka_away(struct kafka *k);     /* tell the port, with the best reason there is */
+/* It cannot be had, and keeps us down until it can, or is passed over. */
+void mr_kafka_topic_missing(struct kafka *k, struct topic *topic);
+void mr_kafka_away(struct kafka *k); /* tell the port, with the best reason there is */
 
 /* report.c */
 void mr_kafka_reports_to(rd_kafka_conf_t *rk_conf, struct kafka *k);

@@ -56,6 +56,7 @@ void mr_kafka_refused(struct kafka *k, rd_kafka_resp_err_t err, struct topic *to
     } else if (topic != NULL) {
         topic->partitions = 0; /* look again before the next record */
         k->denied = topic;
+        k->refused_seq = k->offered_seq;
     }
     mr_sink_refused(k->port, text);
     k->answered = false;

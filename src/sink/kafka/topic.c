@@ -51,10 +51,7 @@ static bool topic_learn(struct kafka *k, struct topic *topic,
         return true;
     }
     topic->created = false; /* it may have been deleted: make it again */
-    if (topic->missing_since_ns == 0) {
-        topic->missing_since_ns = mr_clock_mono_ns();
-    }
-
+    mr_kafka_topic_missing(k, topic);
     bool certain =
         answer->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || topic->may_not_create;
     if (certain || mr_clock_mono_ns() - topic->missing_since_ns > MISSING_PATIENCE_S * NS_PER_S) {

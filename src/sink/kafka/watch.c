@@ -12,6 +12,9 @@
  * until a record is confirmed: an answer about metadata, or a
  * transaction of nothing but the position, are no sign that events go through again.
  *
+ * Refused.  A topic that is missing or forbidden keeps the port down until it can be had, or until
+ * the cursor has passed what waited for it: the operator had it passed over (bridge seek).
+ *
  * Thread: the bridge's worker.
  */
 #include "sink/kafka/kafka_internal.h"
@@ -94,6 +97,38 @@ static void watch_stalled(struct kafka *k)
     mr_sink_refused(k->port, text);
 }
 
+/* ---- refused ---- */
+
+void mr_kafka_topic_missing(struct kafka *k, struct topic *topic)
+{
+    k->refused_seq = k->offered_seq;
+    if (topic->missing_since_ns == 0) {
+        topic->missing_since_ns = mr_clock_mono_ns();
+    }
+}
+
+/* Is everything settled that had been offered when a topic was refused?  Then none of it waits for
+ * that topic any more.
+ */
+static void watch_passed(struct kafka *k, int64_t now_ns)
+{
+    struct mr_reach reach;
+
+    if (k->refused_seq == 0) {
+        return;
+    }
+    mr_sink_reach(k->port, &reach);
+    if (reach.cursor < k->refused_seq) {
+        return;
+    }
+    k->refused_seq = 0;
+    k->denied = NULL;
+    for (struct topic *topic = k->topics; topic != NULL; topic = topic->next) {
+        topic->missing_since_ns = 0;
+    }
+    k->probe_at_ns = now_ns;
+}
+
 /* ---- up ---- */
 
 /* Only an answer is missing: no topic or permission, and Kafka takes what it is given. */
@@ -141,6 +176,7 @@ static void watch_probe(struct kafka *k, int64_t now_ns)
 
 void mr_kafka_watch(struct kafka *k, int64_t now_ns)
 {
+    watch_passed(k, now_ns);
     if (k->heard) {
         watch_heard(k, now_ns);
     }
