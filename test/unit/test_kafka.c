@@ -9,11 +9,23 @@
  */
 #include "kafka_world.h"
 
+#include "sink/kafka/kafka_internal.h"
+
 #include <threads.h>
 
 /* ---- librdkafka's polls, which a test holds back ---- */
 
 static _Atomic bool polls_held;
+static _Atomic bool minute_passes;
+
+/* On the bridge's worker: topics that cannot be made are tried again. */
+static void pass_a_minute(const struct kafka *k)
+{
+    for (struct topic *topic = k->topics; topic != NULL; topic = topic->next) {
+        topic->create_at_ns -= 60 * NS_PER_S;
+    }
+    minute_passes = false;
+}
 
 int rd_kafka_poll(rd_kafka_t *rk, int timeout_ms)
 {
@@ -22,7 +34,59 @@ int rd_kafka_poll(rd_kafka_t *rk, int timeout_ms)
     if (next == NULL) {
         next = (int (*)(rd_kafka_t *, int))(uintptr_t)dlsym(RTLD_NEXT, "rd_kafka_poll");
     }
+    if (minute_passes) {
+        pass_a_minute(rd_kafka_opaque(rk));
+    }
     return polls_held ? 0 : next(rk, timeout_ms);
+}
+
+/* ---- answers to CreateTopics, of which the mock cluster knows nothing ---- */
+
+enum { UNANSWERED_MS = 10 };
+
+static _Atomic int create_answer; /* rd_kafka_resp_err_t, instead of that there is none */
+static _Atomic int answers_late;  /* that are not there when they are looked for first */
+
+rd_kafka_resp_err_t rd_kafka_AdminOptions_set_request_timeout(rd_kafka_AdminOptions_t *options,
+                                                              int timeout_ms, char *text,
+                                                              size_t size)
+{
+    static rd_kafka_resp_err_t (*_Atomic next)(rd_kafka_AdminOptions_t *, int, char *, size_t);
+
+    (void)timeout_ms;
+    if (next == NULL) {
+        next = (rd_kafka_resp_err_t(*)(rd_kafka_AdminOptions_t *, int, char *, size_t))(
+            uintptr_t)dlsym(RTLD_NEXT, "rd_kafka_AdminOptions_set_request_timeout");
+    }
+    return next(options, UNANSWERED_MS, text, size);
+}
+
+rd_kafka_event_t *rd_kafka_queue_poll(rd_kafka_queue_t *queue, int timeout_ms)
+{
+    static rd_kafka_event_t *(*_Atomic next)(rd_kafka_queue_t *, int);
+
+    if (next == NULL) {
+        next = (rd_kafka_event_t *
+                (*)(rd_kafka_queue_t *, int))(uintptr_t)dlsym(RTLD_NEXT, "rd_kafka_queue_poll");
+    }
+    if (answers_late != 0) {
+        answers_late -= 1;
+        return NULL;
+    }
+    return next(queue, timeout_ms);
+}
+
+rd_kafka_resp_err_t rd_kafka_event_error(rd_kafka_event_t *event)
+{
+    static rd_kafka_resp_err_t (*_Atomic next)(rd_kafka_event_t *);
+
+    if (next == NULL) {
+        next = (rd_kafka_resp_err_t(*)(rd_kafka_event_t *))(uintptr_t)dlsym(RTLD_NEXT,
+                                                                            "rd_kafka_event_error");
+    }
+    return rd_kafka_event_type(event) == RD_KAFKA_EVENT_CREATETOPICS_RESULT
+               ? (rd_kafka_resp_err_t)create_answer
+               : next(event);
 }
 
 /* ---- the tests ---- */
@@ -183,6 +247,36 @@ static void test_what_is_passed_over_is_refused_no_longer(enum refused_by by)
     mr_assert(stats_of(&w).up && stats_of(&w).delivered == 200);
     world_close(&w);
     mr_assert(lines_away == 1 && lines_back == 1);
+}
+
+/* A topic that Kafka would not make, and makes in the end, while another is asked for.  What comes
+ * of it before is a dead letter, and nothing after.
+ */
+static void test_the_impossible_becomes_possible(void)
+{
+    static bool refused[SEQS_MAX] = {[1] = true};
+    struct world w;
+
+    world_open(&w);
+    w.kafka.auto_create.enable = true;
+    world_start(&w);
+    create_answer = RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION;
+    append_event(&w, "plant/kind0");
+    make_durable(&w);
+    wait_settled(&w);
+    mr_assert(stats_of(&w).dead_letters == 1);
+    create_answer = RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS;
+    minute_passes = true;
+    while (minute_passes) {
+        usleep(1000); /* sleep: the worker tells nobody when it has looked */
+    }
+    answers_late = 1;
+    append_some(&w, 2); /* of t_kind0, and of t_kind1, which is new */
+    wait_settled(&w);
+    mr_assert(answers_late == 0);
+    mr_assert(stats_of(&w).dead_letters == 1 && stats_of(&w).delivered == 2);
+    mr_assert(check_but(&w, false, refused) == 0);
+    world_close(&w);
 }
 
 static void test_waits_while_brokers_are_down(void)
@@ -433,6 +527,7 @@ int main(void)
     test_condemns_only_what_is_refused();
     test_what_is_passed_over_is_refused_no_longer(REFUSED_PRODUCE);
     test_what_is_passed_over_is_refused_no_longer(REFUSED_METADATA);
+    test_the_impossible_becomes_possible();
     test_waits_while_brokers_are_down();
     test_confirmed_and_gone_in_one_turn();
     test_waits_for_brokers_that_are_down_at_start();
