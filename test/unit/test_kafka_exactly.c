@@ -78,6 +78,28 @@ rd_kafka_error_t *rd_kafka_commit_transaction(rd_kafka_t *rk, int timeout_ms)
     return error;
 }
 
+/* ---- how far a partition of the mock cluster goes ---- */
+
+enum { CUT_OFF = 7 };
+
+static _Atomic bool log_was_longer; /* when it is asked for next */
+
+rd_kafka_resp_err_t rd_kafka_get_watermark_offsets(rd_kafka_t *rk, const char *topic,
+                                                   int32_t partition, int64_t *low, int64_t *high)
+{
+    static rd_kafka_resp_err_t (*_Atomic next)(rd_kafka_t *, const char *, int32_t, int64_t *,
+                                               int64_t *);
+
+    if (next == NULL) {
+        next = (rd_kafka_resp_err_t(*)(rd_kafka_t *, const char *, int32_t, int64_t *, int64_t *))(
+            uintptr_t)dlsym(RTLD_NEXT, "rd_kafka_get_watermark_offsets");
+    }
+    rd_kafka_resp_err_t err = next(rk, topic, partition, low, high);
+    *high += log_was_longer ? CUT_OFF : 0;
+    log_was_longer = false;
+    return err;
+}
+
 static void exactly_open(struct world *w)
 {
     world_open(w);
@@ -224,6 +246,30 @@ static void test_goes_on_at_the_position(void)
         wait_settled(&w);
         world_stop(&w);
     }
+    mr_assert(check_all(&w, false) == 0);
+    world_close(&w);
+}
+
+static _Atomic unsigned lines_shorter;
+
+/* The end that the log of positions had is not there any more when all else has been read. */
+static void test_the_log_becomes_shorter(void)
+{
+    struct mr_pair options[] = {quick, {.name = "socket.timeout.ms", .value = "1000"}};
+    struct world w;
+
+    exactly_open(&w);
+    w.kafka.kafka_options.items = options;
+    w.kafka.kafka_options.count = MR_COUNT_OF(options);
+    world_start(&w);
+    append_some(&w, 300);
+    wait_settled(&w);
+    world_stop(&w);
+    log_was_longer = true;
+    world_start(&w);
+    append_some(&w, 300);
+    wait_settled(&w);
+    mr_assert(!log_was_longer && lines_shorter == 1);
     mr_assert(check_all(&w, false) == 0);
     world_close(&w);
 }
@@ -439,8 +485,10 @@ static unsigned lines_again;
 static void on_line(const char *line, size_t len)
 {
     static const char again[] = "looking once more";
+    static const char shorter[] = "has become shorter";
 
     lines_again += memmem(line, len, again, sizeof(again) - 1) != NULL;
+    lines_shorter += memmem(line, len, shorter, sizeof(shorter) - 1) != NULL;
     count_lines(line, len);
 }
 
@@ -522,6 +570,7 @@ int main(void)
     test_says_that_the_position_cannot_be_read();
     test_reads_of_the_leader();
     test_goes_on_at_the_position();
+    test_the_log_becomes_shorter();
     test_partitions_were_added();
     test_an_answer_that_takes_long();
     test_committed_and_gone_in_one_turn();

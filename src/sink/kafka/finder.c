@@ -9,7 +9,10 @@
  * read_committed, and the end is the one that was there when the reading began (the high
  * watermark), not the last stable offset: while a neighbour's transaction is open in the
  * same partition, that one may lie in front of our own last record.  Such a transaction is
- * waited for; it ends within its own timeout.
+ * waited for; it ends within its own timeout.  But the log may have become shorter meanwhile (an
+ * election of a leader that lacked records, a topic made anew), so after a minute (what librdkafka
+ * waits for an answer) the partition is begun anew, and its end is the one of then.  Not sooner: a
+ * new leader learns only from the other replicas how far it may be read.
  *
  * Newest first: our record is mostly among the last few thousand, so the tail is read, and
  * the whole partition only if it is not there.  Somebody may have added partitions since it was
@@ -55,6 +58,7 @@ struct finder {
     int64_t end;        /* to be reached; -1: not known yet */
     int64_t begun_ns;
     int64_t heard_ns; /* something came of the partition, or it was begun */
+    int64_t waits_ns; /* all was read that can be, and the end is beyond that; 0: not */
     bool said;
     bool here;           /* this partition has a record of ours, or its tombstone */
     bool anywhere;       /* some partition that was read to its end has: */
@@ -216,6 +220,7 @@ static bool partition_begin(struct finder *finder, int32_t partition, bool whole
     partition_stop(finder);
     finder->end = -1;
     finder->heard_ns = mr_clock_mono_ns();
+    finder->waits_ns = 0;
     finder->here = false;
     finder->last.is = false;
     finder->whole = whole;
@@ -274,7 +279,33 @@ static bool at_end(struct finder *finder, int64_t offset)
                                &low, &high) == RD_KAFKA_RESP_ERR_NO_ERROR) {
         finder->end = high;
     }
+    if (finder->waits_ns == 0) {
+        finder->waits_ns = mr_clock_mono_ns();
+    }
     return finder->end >= 0 && offset >= finder->end;
+}
+
+/* The end may not be there any more; see DESIGN. */
+static void begin_again(struct kafka *k)
+{
+    struct finder *finder = k->tx.finder;
+    int64_t low = -1;
+    int64_t high = -1;
+
+    if (finder->waits_ns == 0 || mr_clock_mono_ns() - finder->waits_ns < 2 * k->stall_ns) {
+        return;
+    }
+    if (rd_kafka_get_watermark_offsets(finder->rk, k->conf->positions_topic, finder->partition,
+                                       &low, &high) == RD_KAFKA_RESP_ERR_NO_ERROR &&
+        high < finder->end) {
+        mr_log(MR_LOG_WARN, "kafka",
+               "%s: lane %" PRIu32 ": partition %d of %s has become shorter while it was read, it "
+               "ends at %" PRId64 " instead of %" PRId64
+               " (an unclean election of a leader, or a new topic); reading it again",
+               mr_sink_bridge_name(k->port), mr_sink_lane(k->port), finder->partition,
+               k->conf->positions_topic, high, finder->end);
+    }
+    (void)partition_begin(finder, finder->partition, finder->whole);
 }
 
 /* The cluster answers, and this partition does not: nothing else would tell why nothing goes on. */
@@ -371,6 +402,9 @@ static enum find_result read_on(struct kafka *k, struct mr_error *why)
     }
     say_waiting(k);
     say_silent(k);
+    if (result == FIND_MORE) {
+        begin_again(k);
+    }
     return result;
 }
 
