@@ -1,18 +1,48 @@
+/* admin.c - see admin.h.
+ *
+ * DESIGN
+ *
+ * A request that may have to wait is suspended (the library looks at its connection no more)
+ * and put into a queue.  The operator thread takes it, fills its page and resumes it; then the
+ * library calls on_request() once more, which finds the page and sends it.
+ *
+ * At the end the operator thread answers all that wait, and they have a moment in which their
+ * answers leave, so that whoever waits hears what became of his command.
+ *
+ * Rejected: a thread per connection, or a pool of them.  The pages that look at counters are
+ * written for one thread, commands for one at a time, and a pool gives a connection to a thread
+ * that may be waiting already.
+ */
 #include "admin/admin.h"
 
 #include "base/metric.h"
+#include "os/clock.h"
 #include "os/loop.h"
+#include "os/thread.h"
 
 #include <microhttpd.h>
 
 enum { MISDIRECTED = 421 }; /* RFC 9110 section 15.5.20 */
 
 static const char api_prefix[] = "/api/";
+static const int64_t leave_patience_ns = INT64_C(1000000000); /* loopback: it is there at once */
+
+/* Those that wait. */
+struct queue {
+    struct mr_wake wake;    /* of the operator thread; of main once that has ended */
+    struct mr_mutex mutex;  /* of what follows */
+    struct exchange *first; /* not taken yet */
+    struct exchange **last; /* its end */
+    uint32_t count;         /* put, and their answers have not left */
+    bool ending;
+};
 
 struct mr_admin {
     struct MHD_Daemon *daemon;
     struct mr_admin_options options;
     struct mr_address bound;
+    struct mr_thread *operator;
+    struct queue queue;
 };
 
 struct mr_admin_request {
@@ -26,6 +56,14 @@ struct page {
     const char *content_type;
     const char *allow; /* of 405 */
     unsigned status;
+};
+
+/* A request from its headers on until its answer has left. */
+struct exchange {
+    struct mr_admin_request request;
+    struct page page;
+    struct exchange *next; /* in the queue */
+    bool waited;           /* it was put into the queue; its page is there when it comes back */
 };
 
 const char *mr_admin_path(const struct mr_admin_request *request)
@@ -116,45 +154,186 @@ static void page_checks(struct mr_admin *admin, struct page *page,
     }
 }
 
-static void page_api(struct mr_admin *admin, const struct mr_admin_request *request,
-                     struct page *page)
+static void page_error(struct page *page, unsigned status, const char *sentence)
 {
-    const char *refused = api_refused(admin, request, &page->status);
-
-    page->content_type = "application/json";
-    if (refused != NULL) {
-        mr_text_fmt(&page->text, "{\"error\":\"%s\"}\n", refused);
-        return;
-    }
-    page->status = (unsigned)admin->options.api(admin->options.arg, request, &page->text);
-    page->allow = request->is_post ? "GET, HEAD" : "POST";
-    if (page->text.truncated) {
-        page->status = MHD_HTTP_INTERNAL_SERVER_ERROR;
-        page->text.len = 0;
-        page->text.truncated = false;
-        mr_text_add(&page->text, "{\"error\":\"the answer is too large; ask for less\"}\n");
-    }
+    page->status = status;
+    page->text.len = 0;
+    page->text.truncated = false;
+    mr_text_fmt(&page->text, "{\"error\":\"%s\"}\n", sentence);
 }
 
-static void page_fill(struct mr_admin *admin, struct MHD_Connection *connection, const char *url,
-                      const char *method, struct page *page)
+static void page_open(struct page *page)
 {
-    struct mr_span path = mr_span_of(url);
-    bool is_get =
-        strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
-    bool is_api = strncmp(url, api_prefix, sizeof(api_prefix) - 1) == 0;
-
+    page->text = mr_text_over(mr_alloc(MR_ADMIN_PAGE_BYTES), MR_ADMIN_PAGE_BYTES);
     page->status = MHD_HTTP_OK;
     page->content_type = "text/plain; charset=utf-8";
     page->allow = "GET, HEAD";
-    if (is_api && (is_get || strcmp(method, MHD_HTTP_METHOD_POST) == 0)) {
-        struct mr_admin_request request = {
-            .connection = connection,
-            .path = url + sizeof(api_prefix) - 1,
-            .is_post = !is_get,
-        };
-        page_api(admin, &request, page);
-    } else if (!is_get) {
+}
+
+/* By either thread. */
+static void page_api(struct mr_admin *admin, struct exchange *exchange)
+{
+    struct page *page = &exchange->page;
+
+    page->status =
+        (unsigned)admin->options.api(admin->options.arg, &exchange->request, &page->text);
+    page->allow = exchange->request.is_post ? "GET, HEAD" : "POST";
+    if (page->text.truncated) {
+        page_error(page, MHD_HTTP_INTERNAL_SERVER_ERROR, "the answer is too large; ask for less");
+    }
+}
+
+/* ---- those that wait ---- */
+
+/* NULL: it stands in the queue, and its connection rests; else the sentence why not. */
+static const char *queue_put(struct mr_admin *admin, struct exchange *exchange)
+{
+    struct queue *queue = &admin->queue;
+    const char *refused = NULL;
+
+    mr_mutex_lock(&queue->mutex);
+    if (queue->ending) {
+        refused = "the gateway is ending";
+    } else if (queue->count == MR_ADMIN_QUEUE_MAX) {
+        refused = "so many requests wait already that this one was not taken; try again later";
+    } else {
+        MHD_suspend_connection(exchange->request.connection);
+        exchange->waited = true;
+        queue->count += 1;
+        *queue->last = exchange;
+        queue->last = &exchange->next;
+    }
+    mr_mutex_unlock(&queue->mutex);
+    mr_wake_ring(&queue->wake);
+    return refused;
+}
+
+/* NULL: none waits. */
+static struct exchange *queue_take(struct queue *queue, bool *ending)
+{
+    mr_mutex_lock(&queue->mutex);
+    struct exchange *exchange = queue->first;
+    if (exchange != NULL) {
+        queue->first = exchange->next;
+        queue->last = queue->first == NULL ? &queue->first : queue->last;
+    }
+    *ending = queue->ending;
+    mr_mutex_unlock(&queue->mutex);
+    return exchange;
+}
+
+/* The answer of one that waited has left, or its client has. */
+static void queue_leave(struct queue *queue)
+{
+    mr_mutex_lock(&queue->mutex);
+    queue->count -= 1;
+    mr_mutex_unlock(&queue->mutex);
+    mr_wake_ring(&queue->wake);
+}
+
+static bool queue_is_empty(struct queue *queue)
+{
+    mr_mutex_lock(&queue->mutex);
+    bool empty = queue->count == 0;
+    mr_mutex_unlock(&queue->mutex);
+    return empty;
+}
+
+/* The operator thread. */
+static void operate(void *arg)
+{
+    struct mr_admin *admin = arg;
+    bool ending = false;
+
+    for (;;) {
+        struct exchange *exchange = queue_take(&admin->queue, &ending);
+        if (exchange != NULL) {
+            page_open(&exchange->page);
+            exchange->page.content_type = "application/json";
+            if (ending) {
+                page_error(&exchange->page, MHD_HTTP_SERVICE_UNAVAILABLE, "the gateway is ending");
+            } else {
+                page_api(admin, exchange);
+            }
+            MHD_resume_connection(exchange->request.connection);
+        } else if (ending) {
+            return;
+        } else {
+            (void)mr_wake_wait(&admin->queue.wake, -1);
+        }
+    }
+}
+
+static enum mr_err operator_start(struct mr_admin *admin, struct mr_error *why)
+{
+    struct queue *queue = &admin->queue;
+    enum mr_err err = mr_wake_open(&queue->wake, why);
+
+    if (err != MR_OK) {
+        return err;
+    }
+    mr_mutex_init(&queue->mutex);
+    queue->last = &queue->first;
+    err = mr_thread_start(&admin->operator, "operator", operate, admin, why);
+    if (err != MR_OK) {
+        mr_mutex_fini(&queue->mutex);
+        mr_wake_close(&queue->wake);
+    }
+    return err;
+}
+
+/* All that wait are answered, and none waits any more. */
+static void operator_end(struct mr_admin *admin)
+{
+    struct queue *queue = &admin->queue;
+
+    mr_mutex_lock(&queue->mutex);
+    queue->ending = true;
+    mr_mutex_unlock(&queue->mutex);
+    mr_wake_ring(&queue->wake);
+    mr_thread_join(admin->operator);
+    int64_t until_ns = mr_clock_mono_ns() + leave_patience_ns;
+    int64_t left_ns = leave_patience_ns;
+    while (!queue_is_empty(queue) && left_ns > 0) {
+        (void)mr_wake_wait(&queue->wake, left_ns);
+        left_ns = until_ns - mr_clock_mono_ns();
+    }
+}
+
+/* ---- requests ---- */
+
+/* The page of something below /api/; false: it comes later. */
+static bool answer_api(struct mr_admin *admin, struct exchange *exchange)
+{
+    const struct mr_admin_request *request = &exchange->request;
+    struct page *page = &exchange->page;
+    unsigned status = 0;
+    const char *refused = api_refused(admin, request, &status);
+
+    if (refused == NULL && admin->options.waits(admin->options.arg, request)) {
+        refused = queue_put(admin, exchange);
+        status = MHD_HTTP_SERVICE_UNAVAILABLE;
+        if (refused == NULL) {
+            return false; /* the operator's now */
+        }
+    }
+    page_open(page);
+    page->content_type = "application/json";
+    if (refused != NULL) {
+        page_error(page, status, refused);
+    } else {
+        page_api(admin, exchange);
+    }
+    return true;
+}
+
+/* The page of any other url. */
+static void answer_plain(struct mr_admin *admin, const char *url, bool is_get, struct page *page)
+{
+    struct mr_span path = mr_span_of(url);
+
+    page_open(page);
+    if (!is_get) {
         page->status = MHD_HTTP_METHOD_NOT_ALLOWED;
         mr_text_add(&page->text, "only GET and HEAD are answered here\n");
     } else if (mr_span_is(path, "/metrics")) {
@@ -170,44 +349,97 @@ static void page_fill(struct mr_admin *admin, struct MHD_Connection *connection,
     }
 }
 
+/* False: the page comes later. */
+static bool answer(struct mr_admin *admin, struct exchange *exchange, const char *url,
+                   const char *method)
+{
+    bool is_get =
+        strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
+    bool is_api = strncmp(url, api_prefix, sizeof(api_prefix) - 1) == 0;
+
+    if (is_api && (is_get || strcmp(method, MHD_HTTP_METHOD_POST) == 0)) {
+        exchange->request.path = url + sizeof(api_prefix) - 1;
+        exchange->request.is_post = !is_get;
+        return answer_api(admin, exchange);
+    }
+    answer_plain(admin, url, is_get, &exchange->page);
+    return true;
+}
+
+static enum MHD_Result send_page(struct MHD_Connection *connection, struct page *page)
+{
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(page->text.len, page->text.at, MHD_RESPMEM_MUST_COPY);
+
+    mr_free(page->text.at);
+    page->text.at = NULL;
+    if (response == NULL) {
+        return MHD_NO;
+    }
+    enum MHD_Result result =
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, page->content_type);
+    if (result == MHD_YES && page->status == MHD_HTTP_METHOD_NOT_ALLOWED) {
+        result = MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, page->allow);
+    }
+    if (result == MHD_YES) {
+        result = MHD_queue_response(connection, page->status, response);
+    }
+    MHD_destroy_response(response);
+    return result;
+}
+
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url,
                                   const char *method, const char *version, const char *upload,
-                                  size_t *upload_len, void **request)
+                                  size_t *upload_len, void **context)
 {
     struct mr_admin *admin = arg;
-    struct page page;
+    struct exchange *exchange = *context;
 
     (void)version;
     (void)upload;
-    if (*request == NULL) { /* first call: headers only; the body, if any, follows */
-        *request = admin;
+    if (exchange == NULL) { /* first call: headers only; the body, if any, follows */
+        exchange = mr_alloc(sizeof(*exchange));
+        exchange->request.connection = connection;
+        *context = exchange;
         return MHD_YES;
     }
     if (*upload_len > 0) { /* a body is read and dropped; its bounds are the library's */
         *upload_len = 0;
         return MHD_YES;
     }
+    if (!exchange->waited && !answer(admin, exchange, url, method)) {
+        return MHD_YES; /* this is called again when the page is there */
+    }
+    return send_page(connection, &exchange->page);
+}
 
-    char *buffer = mr_alloc(MR_ADMIN_PAGE_BYTES);
-    page.text = mr_text_over(buffer, MR_ADMIN_PAGE_BYTES);
-    page_fill(admin, connection, url, method, &page);
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(page.text.len, buffer, MHD_RESPMEM_MUST_COPY);
-    mr_free(buffer);
-    if (response == NULL) {
-        return MHD_NO;
-    }
+/* The answer has left, or the connection has ended before. */
+static void on_completed(void *arg, struct MHD_Connection *connection, void **context,
+                         enum MHD_RequestTerminationCode how)
+{
+    struct mr_admin *admin = arg;
+    struct exchange *exchange = *context;
 
-    enum MHD_Result result =
-        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, page.content_type);
-    if (result == MHD_YES && page.status == MHD_HTTP_METHOD_NOT_ALLOWED) {
-        result = MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, page.allow);
+    (void)connection;
+    (void)how;
+    if (exchange == NULL) {
+        return;
     }
-    if (result == MHD_YES) {
-        result = MHD_queue_response(connection, page.status, response);
+    *context = NULL;
+    if (exchange->waited) {
+        queue_leave(&admin->queue);
     }
-    MHD_destroy_response(response);
-    return result;
+    mr_free(exchange->page.text.at);
+    mr_free(exchange);
+}
+
+/* ---- start, stop ---- */
+
+static void admin_free(struct mr_admin *admin)
+{
+    mr_wake_close(&admin->queue.wake);
+    mr_mutex_fini(&admin->queue.mutex);
+    mr_free(admin);
 }
 
 enum mr_err mr_admin_start(struct mr_admin **out, const struct mr_admin_options *options,
@@ -223,13 +455,22 @@ enum mr_err mr_admin_start(struct mr_admin **out, const struct mr_admin_options 
         mr_free(admin);
         return err;
     }
-    /* Limits so that a forgotten or hostile client cannot hold the thread. */
-    admin->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, on_request, admin, MHD_OPTION_LISTEN_SOCKET,
-        fd, MHD_OPTION_CONNECTION_TIMEOUT, 10u, MHD_OPTION_CONNECTION_LIMIT, 64u, MHD_OPTION_END);
-    if (admin->daemon == NULL) {
+    err = operator_start(admin, why);
+    if (err != MR_OK) {
         mr_socket_close(fd);
         mr_free(admin);
+        return err;
+    }
+    /* Limits so that a forgotten or hostile client cannot hold the thread. */
+    admin->daemon =
+        MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+                         on_request, admin, MHD_OPTION_LISTEN_SOCKET, fd,
+                         MHD_OPTION_CONNECTION_TIMEOUT, 10u, MHD_OPTION_CONNECTION_LIMIT, 64u,
+                         MHD_OPTION_NOTIFY_COMPLETED, on_completed, admin, MHD_OPTION_END);
+    if (admin->daemon == NULL) {
+        mr_socket_close(fd);
+        operator_end(admin);
+        admin_free(admin);
         return mr_error_set(why, MR_ERR_CONFIG,
                             "admin: the HTTP server on %s did not start; check the limits on "
                             "threads and descriptors",
@@ -249,6 +490,7 @@ void mr_admin_stop(struct mr_admin *admin)
     if (admin == NULL) {
         return;
     }
+    operator_end(admin);
     MHD_stop_daemon(admin->daemon); /* closes the listening socket too */
-    mr_free(admin);
+    admin_free(admin);
 }

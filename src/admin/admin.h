@@ -19,9 +19,16 @@
  * X-Millrace is `1`, or the identity of the gateway that is meant: another one answers
  * 421 then, so that a command never reaches a stranger on a port that was free again.
  *
- * Thread: start/stop by the main thread; requests are served by one thread of
- *         its own, which calls the functions given in the options.
- * Memory: one page per request, bounded by MR_ADMIN_PAGE_BYTES.
+ *     a request ──▶ admin thread ──▶ its page, at once
+ *                     └─ `waits` ──▶ operator thread ──▶ its page, when it is there
+ *
+ * Whoever watches the gateway is answered at once, whatever an operator's command waits for:
+ * requests that may have to wait stand in a queue, and a second thread answers them, one after
+ * the other, in the order they came.
+ *
+ * Thread: start/stop by the main thread; requests are served by the two threads above, which
+ *         call the functions given in the options.
+ * Memory: one page per request, bounded by MR_ADMIN_PAGE_BYTES; the queue by MR_ADMIN_QUEUE_MAX.
  * Time:   nothing while nobody asks.
  */
 #ifndef MR_ADMIN_ADMIN_H
@@ -33,6 +40,9 @@ struct mr_admin;
 struct mr_admin_request;
 
 enum { MR_ADMIN_PAGE_BYTES = 1 << 20 };
+
+/* So many requests may wait; further ones are refused, so that connections are left for others. */
+enum { MR_ADMIN_QUEUE_MAX = 16 };
 
 /* What an api function answers; the page is JSON in any case. */
 enum mr_admin_status {
@@ -50,18 +60,23 @@ struct mr_admin_options {
     const char *identity; /* for X-Millrace; outlives the server */
 
     /* Append the page; the result says whether all is well.  Called in the
-     * admin thread with `arg`.
+     * admin thread with `arg`; none of the three waits for anything.
      */
     bool (*health)(void *arg, struct mr_text *page);
     bool (*ready)(void *arg, struct mr_text *page);
     void (*refresh)(void *arg); /* before metrics are rendered */
+
+    /* What is below /api/; in the operator thread if `waits` says that this one may have to wait
+     * for another thread or for the disk, else in the admin thread.
+     */
+    bool (*waits)(void *arg, const struct mr_admin_request *request);
     enum mr_admin_status (*api)(void *arg, const struct mr_admin_request *request,
                                 struct mr_text *page);
     void *arg;
 };
 
 /* Afterwards requests are answered.  CONFIG with a sentence: the address is in
- * use or not to be had.
+ * use or not to be had, or there are too few threads or descriptors.
  */
 enum mr_err mr_admin_start(struct mr_admin **out, const struct mr_admin_options *options,
                            struct mr_error *why) MR_MUST_USE;
@@ -69,7 +84,9 @@ enum mr_err mr_admin_start(struct mr_admin **out, const struct mr_admin_options 
 /* "127.0.0.1:8080", valid until stop. */
 const char *mr_admin_address(const struct mr_admin *admin);
 
-/* Finish running requests, close the port, free. */
+/* Close the port, free.  The request that the operator thread is at is finished, so let it know
+ * before that nothing is to be waited for any more; those behind it are answered 503.
+ */
 void mr_admin_stop(struct mr_admin *admin);
 
 /* ---- for api functions: about the request they were given ---- */

@@ -6,6 +6,10 @@
  * what else such a request must bring.  All of them answer JSON; what was refused is
  * {"error": "a sentence"}.
  *
+ * Pages that look at counters are answered at once.  Those that ask another thread or the disk are
+ * for the operator thread, and those that work on a bridge have the turn (turns.c) meanwhile, so
+ * that no reload takes it away.
+ *
  * Commands find the server by a small file in the data folder: its address and the
  * journal's id, which they send along, so that they never talk to a stranger that
  * listens there now.
@@ -19,9 +23,12 @@
 
 #include <inttypes.h>
 
+enum page_needs { NEEDS_NOTHING, NEEDS_PATIENCE, NEEDS_TURN };
+
 struct page_row {
     const char *path; /* behind /api/v1/ */
     bool changes;     /* POST */
+    enum page_needs needs;
     enum mr_admin_status (*answer)(struct gateway *gateway, const struct mr_admin_request *request,
                                    struct mr_text *page);
 };
@@ -149,13 +156,11 @@ static enum mr_admin_status bridge_pause(struct gateway *gateway,
 {
     const char *name = mr_admin_argument(request, "name");
 
-    mr_mutex_lock(&gateway->mutex);
     bool found = name != NULL && nudge(gateway, name);
     enum mr_err err = found ? mr_cursor_pause(gateway->journal, name, paused) : MR_OK;
     if (found) {
         (void)nudge(gateway, name);
     }
-    mr_mutex_unlock(&gateway->mutex);
     if (!found) {
         return answer_no_bridge(page, name);
     }
@@ -216,11 +221,8 @@ static enum mr_admin_status answer_seek(struct gateway *gateway,
     if (!argument_u64(request, "lane", &lane) || !argument_u64(request, "seq", &seq)) {
         return answer_error(page, MR_ADMIN_BAD_REQUEST, "lane and seq are numbers");
     }
-    /* Held while the worker jumps, so that no reload takes the bridge away. */
-    mr_mutex_lock(&gateway->mutex);
     struct mr_bridge *bridge = bridge_find(gateway, name, lane);
     enum mr_err err = bridge == NULL ? MR_OK : mr_bridge_seek(bridge, seq, &seq, &why);
-    mr_mutex_unlock(&gateway->mutex);
     if (bridge == NULL) {
         return answer_no_bridge(page, name);
     }
@@ -411,10 +413,9 @@ static enum mr_admin_status letters_page(struct gateway *gateway,
     size_t range_count = letters == NULL ? 0 : ranges_parse(letters, ranges);
     struct mr_error why = {.text = ""};
     enum mr_admin_status status = MR_ADMIN_OK;
+    struct mr_bridge *bridge = bridge_find(gateway, name, 0);
     uint64_t count = 0;
 
-    mr_mutex_lock(&gateway->mutex);
-    struct mr_bridge *bridge = bridge_find(gateway, name, 0);
     if (range_count == 0) {
         status = answer_error(page, MR_ADMIN_BAD_REQUEST, "letters is a list like 1-5,9");
     } else if (bridge == NULL) {
@@ -425,7 +426,6 @@ static enum mr_admin_status letters_page(struct gateway *gateway,
     } else {
         mr_text_fmt(page, "{\"count\":%" PRIu64 "}\n", count);
     }
-    mr_mutex_unlock(&gateway->mutex);
     mr_free(ranges);
     return status;
 }
@@ -457,47 +457,79 @@ static enum mr_admin_status answer_partitions(struct gateway *gateway,
     if (name == NULL || topic == NULL) {
         return answer_error(page, MR_ADMIN_BAD_REQUEST, "name and topic are needed");
     }
-    mr_mutex_lock(&gateway->mutex);
     for (uint32_t i = 0; i < gateway->bridge_count; i++) {
         mr_bridge_stats(gateway->bridges[i], &stats);
         uint32_t count =
             strcmp(stats.name, name) == 0 ? mr_bridge_partitions(gateway->bridges[i], topic) : 0;
         most = count > most ? count : most;
     }
-    mr_mutex_unlock(&gateway->mutex);
     mr_text_fmt(page, "{\"partitions\":%" PRIu32 "}\n", most);
     return MR_ADMIN_OK;
 }
 
 static const struct page_row pages[] = {
-    {"status", false, answer_status}, /* of the gateway, then of its parts */
-    {"ledger", false, answer_ledger},           {"ledger/accept", true, answer_accept},
-    {"bridges", false, answer_bridges},         {"bridges/partitions", false, answer_partitions},
-    {"bridges/pause", true, answer_pause},      {"bridges/resume", true, answer_resume},
-    {"bridges/seek", true, answer_seek},        {"clients", false, answer_clients},
-    {"clients/kick", true, answer_kick},        {"bans", false, answer_bans},
-    {"bans/clear", true, answer_bans_clear},    {"dead-letters/drop", true, answer_drop},
-    {"dead-letters/retry", true, answer_retry},
+    {"status", false, NEEDS_NOTHING, answer_status}, /* of the gateway, then of its parts */
+    {"ledger", false, NEEDS_PATIENCE, answer_ledger},
+    {"ledger/accept", true, NEEDS_PATIENCE, answer_accept},
+    {"bridges", false, NEEDS_NOTHING, answer_bridges},
+    {"bridges/partitions", false, NEEDS_TURN, answer_partitions},
+    {"bridges/pause", true, NEEDS_TURN, answer_pause},
+    {"bridges/resume", true, NEEDS_TURN, answer_resume},
+    {"bridges/seek", true, NEEDS_TURN, answer_seek},
+    {"clients", false, NEEDS_PATIENCE, answer_clients},
+    {"clients/kick", true, NEEDS_PATIENCE, answer_kick},
+    {"bans", false, NEEDS_NOTHING, answer_bans},
+    {"bans/clear", true, NEEDS_NOTHING, answer_bans_clear},
+    {"dead-letters/drop", true, NEEDS_TURN, answer_drop},
+    {"dead-letters/retry", true, NEEDS_TURN, answer_retry},
 };
 
-enum mr_admin_status mr_control_answer(void *arg, const struct mr_admin_request *request,
-                                       struct mr_text *page)
+/* NULL: there is no such page. */
+static const struct page_row *page_find(const struct mr_admin_request *request)
 {
     static const char version[] = "v1/";
     const char *path = mr_admin_path(request);
 
     for (size_t i = 0; i < MR_COUNT_OF(pages) && strncmp(path, version, 3) == 0; i++) {
-        if (strcmp(path + sizeof(version) - 1, pages[i].path) != 0) {
-            continue;
+        if (strcmp(path + sizeof(version) - 1, pages[i].path) == 0) {
+            return &pages[i];
         }
-        if (mr_admin_is_post(request) != pages[i].changes) {
-            return answer_error(page, MR_ADMIN_WRONG_METHOD,
-                                pages[i].changes ? "this page changes something: POST"
-                                                 : "this page changes nothing: GET");
-        }
-        return pages[i].answer(arg, request, page);
     }
-    return answer_error(page, MR_ADMIN_NOT_FOUND, "there is no such page");
+    return NULL;
+}
+
+bool mr_control_waits(void *arg, const struct mr_admin_request *request)
+{
+    const struct page_row *row = page_find(request);
+
+    (void)arg;
+    return row != NULL && row->needs != NEEDS_NOTHING;
+}
+
+enum mr_admin_status mr_control_answer(void *arg, const struct mr_admin_request *request,
+                                       struct mr_text *page)
+{
+    struct gateway *gateway = arg;
+    const struct page_row *row = page_find(request);
+
+    if (row == NULL) {
+        return answer_error(page, MR_ADMIN_NOT_FOUND, "there is no such page");
+    }
+    if (mr_admin_is_post(request) != row->changes) {
+        return answer_error(page, MR_ADMIN_WRONG_METHOD,
+                            row->changes ? "this page changes something: POST"
+                                         : "this page changes nothing: GET");
+    }
+    if (row->needs != NEEDS_TURN) {
+        return row->answer(gateway, request, page);
+    }
+    if (!mr_turn_command(gateway)) {
+        return answer_error(page, MR_ADMIN_UNAVAILABLE,
+                            "the gateway is ending; nothing was changed");
+    }
+    enum mr_admin_status status = row->answer(gateway, request, page);
+    mr_turn_over(gateway);
+    return status;
 }
 
 /* ---- being found ---- */

@@ -4,10 +4,16 @@
  *     status.c   what it tells: health, readiness, /api/v1/status
  *     control.c  what it can be told while it runs: /api/v1/...
  *     reload.c   a changed configuration
+ *     turns.c    whose turn it is to work on the bridges
  *     letters.c  dead letters, retried or dropped
  *
- * Thread: main owns it.  The admin thread reads; what it and the main thread both
- *         change lies under `mutex`, which neither holds while it waits for long.
+ * Thread: main owns it.  The admin thread reads, and waits for nothing.  The operator thread
+ *         (admin.h) does what operators say, and may wait for as long as a disk is full.
+ * Locks:  1. the turn (turns.c): bridges stay where they are for as long as it is held.  Taken by
+ *            the operator thread for a command, by main for a reload; each may wait with it.
+ *         2. `mutex`: what lies under it, for a moment.  Nothing is waited for under it, and of
+ *            other locks only those are taken that are held for a moment too (bridge.h: stats).
+ *         The list of bridges is changed by main under both, so others read it under either.
  * Memory: one per process.   Time: none on the event path.
  */
 #ifndef MR_APP_GATEWAY_INTERNAL_H
@@ -52,12 +58,17 @@ struct gateway {
     struct mr_bridge_group **bridge_groups; /* the one of each, the same for all its lanes */
     struct gateway_conf **bridge_confs;     /* that each was made from; NULL: `settings` */
     uint32_t bridge_count;
+    struct {
+        bool taken;
+        bool reload_waits;   /* it is the next */
+        struct mr_wake free; /* rung when the turn is over; the operator thread waits */
+    } turns;
 
     struct mr_admin *admin;
     struct mr_wake wake; /* signals, failures */
     int64_t started_ns;
     _Atomic bool ready;
-    _Atomic bool stopping;
+    _Atomic bool stopping; /* from here on nobody waits for a disk or a target any more */
     struct {
         struct mr_metric *resident;
         struct mr_metric *cpu_us;
@@ -103,16 +114,36 @@ enum mr_err mr_gateway_bridge_start(struct gateway *gateway, const struct mr_set
 void mr_gateway_bridges_stop(struct mr_bridge **bridges, struct mr_bridge_group **groups,
                              uint32_t count, int64_t patience_ns);
 
+/* ---- turns.c ---- */
+
+enum mr_err mr_turns_open(struct gateway *gateway, struct mr_error *why) MR_MUST_USE;
+void mr_turns_close(struct gateway *gateway);
+
+/* Wait for the turn; the operator thread.  False: the gateway ends. */
+bool mr_turn_command(struct gateway *gateway) MR_MUST_USE;
+
+/* The main thread.  False: a command has it; when that is over, `wake` rings, and the turn is for
+ * nobody else.
+ */
+bool mr_turn_reload(struct gateway *gateway) MR_MUST_USE;
+
+void mr_turn_over(struct gateway *gateway);
+
+/* `stopping` is set, and whoever waits for the turn is told. */
+void mr_turns_end(struct gateway *gateway);
+
 /* ---- reload.c: SIGHUP.  Main thread ---- */
 
+/* Or, while a command has the turn, remember it; mr_reload_again() makes it then. */
 void mr_reload(struct gateway *gateway);
+void mr_reload_again(struct gateway *gateway);
 void mr_reload_free(struct gateway *gateway); /* configurations, when nothing runs any more */
 
 /* ---- letters.c: dead letters are appended again, addressed to their bridge ---- */
 
 /* Retry (append, wait until durable, take out) or drop (take out) those letters of
  * `bridge` whose seq is in `ranges` and that are still there.  *count: so many are done, also
- * after an error.
+ * after an error.  Waits for the disk until the gateway ends.  The turn is the caller's.
  */
 enum mr_err mr_letters_handle(struct gateway *gateway, struct mr_bridge *bridge,
                               const struct mr_seq_range *ranges, size_t range_count, bool retry,
@@ -127,6 +158,7 @@ enum mr_err mr_letters_resume(struct gateway *gateway, struct mr_bridge *bridge,
 
 /* ---- control.c ---- */
 
+bool mr_control_waits(void *arg, const struct mr_admin_request *request);
 enum mr_admin_status mr_control_answer(void *arg, const struct mr_admin_request *request,
                                        struct mr_text *page);
 

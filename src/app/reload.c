@@ -12,7 +12,8 @@
  *
  * Bridges are compared by name, key by key.  One that is the same is left alone; others
  * are stopped (within `gateway.drain`), and started as they are now.  Their cursors are
- * in the journal, so nothing is lost or passed over.
+ * in the journal, so nothing is lost or passed over.  An operator's command that is under way
+ * keeps its bridge: the reload is made when that has ended (turns.c).
  *
  * Which keys can change while devices are connected is said by their rows (option.h).  Each
  * other one that is not what the gateway was started with is named by every reload, and waits
@@ -391,7 +392,8 @@ static void reload_refuse(struct gateway_conf *conf)
     mr_free(conf);
 }
 
-void mr_reload(struct gateway *gateway)
+/* The turn is ours. */
+static void reload(struct gateway *gateway)
 {
     struct gateway_conf *conf = mr_alloc(sizeof(*conf));
 
@@ -422,4 +424,24 @@ void mr_reload(struct gateway *gateway)
     }
     mr_log(ok ? MR_LOG_INFO : MR_LOG_ERROR, "gateway", "reload: %s",
            ok ? "done" : "not all of it is in force, see above");
+}
+
+void mr_reload(struct gateway *gateway)
+{
+    if (mr_turn_reload(gateway)) {
+        reload(gateway);
+        mr_turn_over(gateway);
+    } else {
+        mr_log(MR_LOG_WARN, "gateway",
+               "reload: waits for an operator's command that is under way; the old configuration "
+               "runs on until that has ended");
+    }
+}
+
+void mr_reload_again(struct gateway *gateway)
+{
+    if (gateway->turns.reload_waits && mr_turn_reload(gateway)) {
+        reload(gateway);
+        mr_turn_over(gateway);
+    }
 }

@@ -369,6 +369,7 @@ static enum mr_err start_admin(struct gateway *gateway, struct mr_error *why)
                                          .health = mr_status_health,
                                          .ready = mr_status_ready,
                                          .refresh = mr_status_refresh,
+                                         .waits = mr_control_waits,
                                          .api = mr_control_answer,
                                          .arg = gateway,
                                      },
@@ -425,6 +426,8 @@ static enum mr_err wait_for_end(struct gateway *gateway, struct mr_error *why)
         }
         if (signals & MR_SIGNAL_RELOAD) {
             mr_reload(gateway);
+        } else {
+            mr_reload_again(gateway);
         }
         if (signals & MR_SIGNAL_DUMP) {
             mr_status_log(gateway);
@@ -445,7 +448,7 @@ static enum mr_err stop(struct gateway *gateway)
 {
     enum mr_err err = MR_OK;
 
-    atomic_store(&gateway->stopping, true);
+    mr_turns_end(gateway);
     if (gateway->broker != NULL) {
         mr_broker_stop(gateway->broker, (int64_t)gateway->settings.gateway.drain_us * 1000);
     }
@@ -515,6 +518,12 @@ static int run(struct mr_cli *cli)
         code = mr_cli_fail(cli, MR_EXIT_CONFIG, "%s", why.text);
         goto out;
     }
+    err = mr_turns_open(gateway, &why);
+    if (err != MR_OK) {
+        mr_wake_close(&gateway->wake);
+        code = mr_cli_fail(cli, MR_EXIT_CONFIG, "%s", why.text);
+        goto out;
+    }
     mr_signals_route(&gateway->wake);
 
     err = start(gateway, &why);
@@ -530,6 +539,7 @@ static int run(struct mr_cli *cli)
     code = exit_code_of(err);
     mr_log(MR_LOG_INFO, "gateway", "stopped, exit %d", code);
     mr_signals_route(NULL);
+    mr_turns_close(gateway);
     mr_wake_close(&gateway->wake);
 out:
     mr_settings_close(&gateway->settings);

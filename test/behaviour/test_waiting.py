@@ -1,0 +1,178 @@
+"""What an operator's command waits for holds up nobody else: not health, not a reload, not the end.
+
+strace, put to the running gateway and taken away again, makes a disk that is full, or slow, for
+one of its files.
+"""
+
+import concurrent.futures
+import json
+import os
+import signal
+import subprocess
+import unittest
+import urllib.error
+import urllib.request
+
+from harness import PATIENCE, RELEASE, Gateway, cannot, millrace, popen, program, published
+
+ENDING_PATIENCE = 30  # for an end whose waits take less than a second
+
+# Events of one level are dead letters of the bridge, now and whenever they are retried.
+CONFIG = """\
+gateway: { drain: 200ms }
+bridges:
+  kafka: { servers: "127.0.0.1:1", topic: "level_${topic[1]}" }
+"""
+
+
+class Meddled:
+    """While it lasts, calls for the files below `folder` are as `inject` says (strace)."""
+
+    def __init__(self, gateway, folder, inject):
+        files = [path for path in (gateway.data / folder).rglob("*") if path.is_file()]
+        calls = inject.split(":")[0]
+        self.argv = [program("strace"), "-f", "-p", gateway.pid(), "-o", "/dev/null",
+                     *(word for path in files for word in ("-P", path)),
+                     "-e", f"trace={calls}", "-e", f"inject={inject}"]
+
+    def __enter__(self):
+        self.process = popen(self.argv, stderr=subprocess.PIPE, text=True)
+        said = self.process.stderr.readline()
+        if "attached" not in said:
+            self.__exit__()
+            cannot(f"strace cannot trace here: {said.strip()}")
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+        self.process.stderr.close()
+
+
+def no_room(gateway, folder):
+    return Meddled(gateway, folder, "fdatasync:error=ENOSPC")
+
+
+def post(gateway, path):
+    """(status, page)"""
+    url = f"http://127.0.0.1:{gateway.admin_port}/api/v1/{path}"
+    request = urllib.request.Request(url, data=b"", headers={"X-Millrace": "1"})
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as answer:
+        return answer.code, json.loads(answer.read())
+
+
+def letters(gateway):
+    done = millrace("dlq", "show", "kafka", "--json", "--data", gateway.data)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+RETRY = "dead-letters/retry?name=kafka&letters=1-9"
+JOURNAL, LETTERS = "journal/lane-00", "dead-letters/kafka/lane-00"
+FULL = "level=error .*is full; nothing is acknowledged until there is room"
+
+
+class Waiting(unittest.TestCase):
+    def setUp(self):
+        self.operators = concurrent.futures.ThreadPoolExecutor()
+        self.addCleanup(self.operators.shutdown)  # behind the gateway, which answers or ends
+
+    def ask(self, gateway, path):
+        return self.operators.submit(post, gateway, path)
+
+    def gateway_with_a_letter(self):
+        gateway = Gateway(CONFIG, binary=RELEASE / "millrace").start()
+        self.addCleanup(gateway.temp.remove)
+        self.addCleanup(gateway.kill)
+        published(gateway, "flat", ["once"])
+        gateway.wait_drained("kafka")
+        return gateway
+
+    def assert_others_are_answered(self, gateway, asked):
+        for path in ("/healthz", "/metrics", "/api/v1/status", "/api/v1/bridges"):
+            self.assertEqual(gateway.http(path)[0], 200, path)
+        self.assertIn(gateway.http("/readyz")[0], (200, 503))  # a full disk is no place for devices
+        self.assertFalse(asked.done(), "the command still waits")
+
+    def assert_once(self, gateway):
+        """The one event is one letter, of the retry: nothing is lost, nothing doubled."""
+        gateway.wait_drained("kafka")
+        (letter,) = letters(gateway)
+        self.assertEqual(letter["payload"], "once")
+        self.assertGreater(letter["from_seq"], 1)
+
+    def test_a_retry_for_which_the_disk_has_no_room(self):
+        gateway = self.gateway_with_a_letter()
+        with no_room(gateway, JOURNAL):
+            retry = self.ask(gateway, RETRY)
+            gateway.wait_log(FULL)
+            self.assert_others_are_answered(gateway, retry)
+            os.kill(gateway.pid(), signal.SIGHUP)
+            gateway.wait_log("reload: waits for an operator's command")
+            self.assert_others_are_answered(gateway, retry)
+        self.assertEqual(retry.result(PATIENCE), (200, {"count": 1}))
+        gateway.wait_log("reload: done")
+        self.assert_once(gateway)
+        gateway.stop()
+
+    def test_the_end_waits_for_no_command_and_says_what_became_of_it(self):
+        for reloads in (False, True):
+            with self.subTest(reloads=reloads):
+                gateway = self.gateway_with_a_letter()
+                with no_room(gateway, JOURNAL):
+                    retry = self.ask(gateway, RETRY)
+                    gateway.wait_log(FULL)
+                    behind = self.ask(gateway, "bridges/pause?name=kafka")
+                    if reloads:
+                        os.kill(gateway.pid(), signal.SIGHUP)
+                        gateway.wait_log("reload: ")
+                    gateway.stop(expect=74, patience=ENDING_PATIENCE)  # 74: no room to the end
+                for command in (retry, behind):
+                    status, page = command.result(PATIENCE)
+                    self.assertEqual(status, 503)
+                    self.assertIn("the gateway is ending", page["error"])
+                gateway.start()
+                if letters(gateway)[0]["from_seq"] == 1:
+                    self.assertEqual(post(gateway, RETRY), (200, {"count": 1}))
+                self.assert_once(gateway)
+                gateway.stop()
+
+    def test_a_seek_that_waits_for_a_letter(self):
+        gateway = self.gateway_with_a_letter()
+        with no_room(gateway, LETTERS):
+            published(gateway, "flat", ["twice"])
+            seek = self.ask(gateway, "bridges/seek?name=kafka&lane=0&seq=0")
+            gateway.wait_log("dead letters: .*is full")
+            self.assert_others_are_answered(gateway, seek)
+        self.assertEqual(seek.result(PATIENCE), (200, {"lane": 0, "seq": 0}))
+        gateway.wait_drained("kafka")
+        self.assertEqual([one["payload"] for one in letters(gateway)], ["once", "twice"])
+        gateway.stop()
+
+    def test_a_pause_on_a_slow_disk(self):
+        gateway = self.gateway_with_a_letter()
+        with Meddled(gateway, "journal", "fdatasync:delay_enter=600s"):
+            pause = self.ask(gateway, "bridges/pause?name=kafka")
+            self.assert_others_are_answered(gateway, pause)
+        self.assertEqual(pause.result(PATIENCE), (200, {"paused": True}))
+        gateway.stop()
+
+    def test_as_many_commands_as_may_wait_leave_room_for_other_requests(self):
+        gateway = self.gateway_with_a_letter()
+        with no_room(gateway, JOURNAL):
+            retry = self.ask(gateway, RETRY)
+            gateway.wait_log(FULL)
+            with concurrent.futures.ThreadPoolExecutor(100) as many:
+                asked = [many.submit(post, gateway, "bridges/resume?name=kafka")
+                         for _ in range(100)]
+                done = next(concurrent.futures.as_completed(asked, PATIENCE)).result()
+                self.assertEqual(done[0], 503)
+                self.assertIn("wait already", done[1]["error"])
+                self.assert_others_are_answered(gateway, retry)
+                gateway.kill()
+
+
+if __name__ == "__main__":
+    unittest.main()
