@@ -422,7 +422,10 @@ static enum mr_admin_status letters_page(struct gateway *gateway,
         status = answer_no_bridge(page, name);
     } else if (mr_letters_handle(gateway, bridge, ranges, range_count, retry, &count, &why) !=
                MR_OK) {
-        status = answer_error(page, MR_ADMIN_UNAVAILABLE, why.text);
+        status = MR_ADMIN_UNAVAILABLE;
+        mr_text_fmt(page, "{\"count\":%" PRIu64 ",\"error\":", count);
+        mr_json_add_string(page, mr_span_of(why.text));
+        mr_text_add(page, "}\n");
     } else {
         mr_text_fmt(page, "{\"count\":%" PRIu64 "}\n", count);
     }

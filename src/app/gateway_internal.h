@@ -143,7 +143,8 @@ void mr_reload_free(struct gateway *gateway); /* configurations, when nothing ru
 
 /* Retry (append, wait until durable, take out) or drop (take out) those letters of
  * `bridge` whose seq is in `ranges` and that are still there.  *count: so many are done, also
- * after an error.  Waits for the disk until the gateway ends.  The turn is the caller's.
+ * after an error; `why` says then what was done, what was not, and the cause, as does the log.
+ * Waits for the disk until the gateway ends.  The turn is the caller's.
  */
 enum mr_err mr_letters_handle(struct gateway *gateway, struct mr_bridge *bridge,
                               const struct mr_seq_range *ranges, size_t range_count, bool retry,

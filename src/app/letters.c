@@ -14,6 +14,10 @@
  *
  * The letters are read from the files, as the tools do; the bridge's own reader is busy
  * with its own place.
+ *
+ * What was appended cannot be taken back.  So a disk without room is waited for; only the end of
+ * the gateway is not kept waiting, and the letters of the last batch are then as behind a crash.
+ * The operator is told of how many that is so.
  */
 #include "app/gateway_internal.h"
 
@@ -27,6 +31,15 @@ enum { BATCH_LETTERS = 256, BATCH_BYTES = 1 << 20 };
 
 static const int64_t room_patience_ns = INT64_C(5000000000);
 static const int64_t look_again_ns = 2000000;
+
+/* What was asked, and what has become of it. */
+struct handling {
+    struct gateway *gateway;
+    struct mr_bridge *bridge;
+    bool retry;
+    uint64_t done;
+    uint64_t open; /* appended, and not taken out: it is found out later which copies are durable */
+};
 
 struct batch {
     struct mr_record_raw records[BATCH_LETTERS];
@@ -80,87 +93,132 @@ static void batch_clear(struct batch *batch)
     batch->bytes = 0;
 }
 
-/* Until `seq` survives power loss. */
-static enum mr_err wait_durable(struct gateway *gateway, uint32_t lane_index, uint64_t seq,
-                                struct mr_wake *wake)
+static bool is_ending(const struct handling *handling)
 {
-    struct mr_lane *lane = mr_journal_lane(gateway->journal, lane_index);
+    return atomic_load(&handling->gateway->stopping);
+}
+
+static enum mr_err say_ending(struct mr_error *why)
+{
+    return mr_error_set(why, MR_ERR_AGAIN,
+                        "the gateway is ending; try again when it has been started");
+}
+
+/* Until `seq` survives power loss. */
+static enum mr_err wait_durable(const struct handling *handling, uint32_t lane_index, uint64_t seq,
+                                struct mr_wake *wake, struct mr_error *why)
+{
+    struct mr_lane *lane = mr_journal_lane(handling->gateway->journal, lane_index);
 
     while (mr_lane_durable(lane) < seq) {
-        if (mr_lane_state(lane) == MR_LANE_FAILED || atomic_load(&gateway->stopping)) {
-            return MR_ERR_IO; /* the next start sees which copies are there */
+        if (mr_lane_state(lane) == MR_LANE_FAILED) {
+            return mr_error_set(why, MR_ERR_IO, "%s", mr_lane_state_text(lane));
+        }
+        if (is_ending(handling)) {
+            return say_ending(why);
         }
         (void)mr_wake_wait(wake, look_again_ns);
     }
     return MR_OK;
 }
 
-/* Append the batch, in pieces if room is short; *done of it are durable. */
-static enum mr_err batch_append(struct gateway *gateway, struct batch *batch, size_t *done,
-                                struct mr_error *why)
+static enum mr_err say_refused(const struct batch *batch, size_t at, enum mr_err err,
+                               struct mr_error *why)
 {
-    struct mr_wake wake;
+    switch (err) {
+    case MR_ERR_FULL:
+        return mr_error_set(why, err, "the journal has no room now; make room, and try again");
+    case MR_ERR_REJECT:
+        return mr_error_set(why, err,
+                            "letter %" PRIu64 " is larger than the journal takes now; raise "
+                            "mqtt.max_packet_size, or drop it",
+                            batch->seqs[at].first);
+    case MR_ERR_AGAIN:
+        return mr_error_set(why, err, "no descriptor is left; raise LimitNOFILE=");
+    default:
+        return say_ending(why); /* the shard has ended */
+    }
+}
+
+/* Append the batch, in pieces if room is short; *done of it are in the lane, up to *seq_last. */
+static enum mr_err batch_append(const struct handling *handling, struct batch *batch, size_t *done,
+                                uint64_t *seq_last, struct mr_wake *wake)
+{
     int64_t until_ns = mr_clock_mono_ns() + room_patience_ns;
+    enum mr_err err = MR_OK;
+
+    do {
+        size_t more = 0;
+        uint64_t seq = 0;
+        err = mr_broker_append(handling->gateway->broker, batch->lane, &batch->records[*done],
+                               batch->count - *done, &more, &seq);
+        *done += more;
+        *seq_last = more != 0 ? seq : *seq_last;
+        if (err == MR_ERR_FULL) {
+            (void)mr_wake_wait(wake, look_again_ns);
+        }
+    } while (err == MR_ERR_FULL && !is_ending(handling) && mr_clock_mono_ns() < until_ns);
+    return err;
+}
+
+/* The same, and *done of it are durable when this returns; of others that were appended it is not
+ * known.
+ */
+static enum mr_err batch_copy(struct handling *handling, struct batch *batch, size_t *done,
+                              struct mr_error *why)
+{
+    struct mr_error cause = {.text = ""};
+    struct mr_wake wake;
+    size_t appended = 0;
     uint64_t seq_last = 0;
     enum mr_err err = mr_wake_open(&wake, why);
 
-    *done = 0;
     if (err != MR_OK) {
         return err;
     }
-    do {
-        size_t more = 0;
-        err = mr_broker_append(gateway->broker, batch->lane, &batch->records[*done],
-                               batch->count - *done, &more, &seq_last);
-        *done += more;
-        if (err == MR_ERR_FULL) {
-            (void)mr_wake_wait(&wake, look_again_ns);
-        }
-    } while (err == MR_ERR_FULL && mr_clock_mono_ns() < until_ns);
-    if (*done != 0 && wait_durable(gateway, batch->lane, seq_last, &wake) != MR_OK) {
-        err = MR_ERR_IO;
-        *done = 0;
+    err = batch_append(handling, batch, &appended, &seq_last, &wake);
+    if (err != MR_OK) {
+        err = say_refused(batch, appended, err, why);
+    }
+    if (appended != 0 && wait_durable(handling, batch->lane, seq_last, &wake, &cause) != MR_OK) {
+        handling->open += appended;
+        appended = 0;
+        *why = cause;
+        err = cause.code;
     }
     mr_wake_close(&wake);
-    if (err == MR_OK) {
-        return MR_OK;
-    }
-    return mr_error_set(why, err, "%s",
-                        err == MR_ERR_FULL     ? "the journal has no room now; the rest stays"
-                        : err == MR_ERR_REJECT ? "a letter is larger than the journal takes now"
-                                               : "the gateway is ending");
+    *done = appended;
+    return err;
 }
 
 /* Where their copies will be looked for, if this is the last that is heard of us. */
-static enum mr_err batch_mean(struct gateway *gateway, struct mr_bridge *bridge,
-                              const struct batch *batch, struct mr_error *why)
-{
-    uint64_t seq = mr_lane_durable(mr_journal_lane(gateway->journal, batch->lane));
-
-    return mr_bridge_letters_retry(bridge, batch->seqs, batch->count, batch->lane, seq, why);
-}
-
-static enum mr_err batch_send(struct gateway *gateway, struct mr_bridge *bridge,
-                              struct batch *batch, bool retry, uint64_t *count,
+static enum mr_err batch_mean(const struct handling *handling, const struct batch *batch,
                               struct mr_error *why)
 {
-    struct mr_error out_why = {.text = ""};
-    size_t done = batch->count;
-    enum mr_err err = retry ? batch_mean(gateway, bridge, batch, why) : MR_OK;
+    uint64_t seq = mr_lane_durable(mr_journal_lane(handling->gateway->journal, batch->lane));
 
-    if (retry && err == MR_OK) {
-        err = batch_append(gateway, batch, &done, why);
-    } else if (err != MR_OK) {
-        done = 0;
+    return mr_bridge_letters_retry(handling->bridge, batch->seqs, batch->count, batch->lane, seq,
+                                   why);
+}
+
+static enum mr_err batch_send(struct handling *handling, struct batch *batch, struct mr_error *why)
+{
+    struct mr_error out_why = {.text = ""};
+    size_t done = handling->retry ? 0 : batch->count;
+    enum mr_err err = handling->retry ? batch_mean(handling, batch, why) : MR_OK;
+
+    if (handling->retry && err == MR_OK) {
+        err = batch_copy(handling, batch, &done, why);
     }
     enum mr_err out =
-        done == 0 ? MR_OK : mr_bridge_letters_done(bridge, batch->seqs, done, &out_why);
+        done == 0 ? MR_OK : mr_bridge_letters_done(handling->bridge, batch->seqs, done, &out_why);
 
     if (out == MR_OK) {
-        *count += done;
-    } else if (err == MR_OK) {
-        err = mr_error_set(why, out, "%s%s", out_why.text,
-                           retry ? " (they were appended; the next start takes them out)" : "");
+        handling->done += done;
+    } else {
+        handling->open += handling->retry ? done : 0;
+        *why = out_why;
+        err = out;
     }
     batch_clear(batch);
     return err;
@@ -199,9 +257,8 @@ static uint32_t lane_of(struct gateway *gateway, const struct mr_walk_event *let
     return letter->raw.dead_lane % mr_journal_lane_count(gateway->journal);
 }
 
-static enum mr_err letters_walk(struct gateway *gateway, struct mr_bridge *bridge,
-                                struct mr_walk *walk, const struct wanted *wanted, bool retry,
-                                uint64_t *count, struct mr_error *why)
+static enum mr_err letters_walk(struct handling *handling, struct mr_walk *walk,
+                                const struct wanted *wanted, struct mr_error *why)
 {
     struct batch *batch = mr_alloc(sizeof(*batch));
     struct mr_walk_damage damage;
@@ -210,6 +267,10 @@ static enum mr_err letters_walk(struct gateway *gateway, struct mr_bridge *bridg
     enum mr_err err = MR_OK;
 
     while (err == MR_OK) {
+        if (is_ending(handling)) {
+            err = say_ending(why);
+            break;
+        }
         enum mr_err step = mr_walk_next(walk, &letter, &damage, why);
         if (step == MR_ERR_AGAIN) { /* they may stand behind damage in the newest segment too */
             step = mr_walk_tail(walk, &damage, &torn);
@@ -224,56 +285,86 @@ static enum mr_err letters_walk(struct gateway *gateway, struct mr_bridge *bridg
         if (!is_wanted(wanted, &letter)) {
             continue;
         }
+        uint32_t lane = lane_of(handling->gateway, &letter);
         bool full = batch->count == BATCH_LETTERS || batch->bytes >= BATCH_BYTES;
-        if (batch->count != 0 && (full || batch->lane != lane_of(gateway, &letter))) {
-            err = batch_send(gateway, bridge, batch, retry, count, why);
+        if (batch->count != 0 && (full || batch->lane != lane)) {
+            err = batch_send(handling, batch, why);
         }
-        batch->lane = lane_of(gateway, &letter);
+        batch->lane = lane;
         batch_add(batch, &letter);
     }
     if (err == MR_OK && batch->count != 0) {
-        err = batch_send(gateway, bridge, batch, retry, count, why);
+        err = batch_send(handling, batch, why);
     }
     batch_clear(batch);
     mr_free(batch);
     return err;
 }
 
-enum mr_err mr_letters_handle(struct gateway *gateway, struct mr_bridge *bridge,
-                              const struct mr_seq_range *ranges, size_t range_count, bool retry,
-                              uint64_t *count, struct mr_error *why)
+static enum mr_err handle(struct handling *handling, const char *name, struct wanted *wanted,
+                          struct mr_error *why)
 {
-    struct mr_bridge_stats stats;
     struct mr_walk *walk = NULL;
-    char name[MR_CURSOR_NAME_MAX + 32];
+    char folder[MR_CURSOR_NAME_MAX + 32];
     char path[GATEWAY_PATH_BYTES];
-    struct mr_text text = mr_text_over(name, sizeof(name));
-    struct wanted wanted = {.ranges = ranges, .count = range_count};
+    struct mr_text text = mr_text_over(folder, sizeof(folder));
     uint64_t first = UINT64_MAX;
 
-    *count = 0;
-    for (size_t i = 0; i < range_count; i++) {
-        first = ranges[i].first < first ? ranges[i].first : first;
+    for (size_t i = 0; i < wanted->count; i++) {
+        first = wanted->ranges[i].first < first ? wanted->ranges[i].first : first;
     }
-    mr_bridge_stats(bridge, &stats);
-    mr_text_fmt(&text, "dead-letters/%s/lane-00", stats.name);
-    mr_gateway_path(gateway, name, path);
-    enum mr_err err = mr_letters_resume(gateway, bridge, why);
+    mr_text_fmt(&text, "dead-letters/%s/lane-00", name);
+    mr_gateway_path(handling->gateway, folder, path);
+    enum mr_err err = mr_letters_resume(handling->gateway, handling->bridge, why);
     if (err == MR_OK) {
-        err = mr_bridge_letters_gone(bridge, &wanted.gone, &wanted.gone_count, why);
+        err = mr_bridge_letters_gone(handling->bridge, &wanted->gone, &wanted->gone_count, why);
     }
     if (err == MR_OK) {
         err = mr_walk_open(&walk, path, first, why);
     }
     if (err == MR_OK) {
-        err = letters_walk(gateway, bridge, walk, &wanted, retry, count, why);
-    }
-    mr_free(wanted.gone);
-    if (walk == NULL) {
-        return err;
+        err = letters_walk(handling, walk, wanted, why);
     }
     mr_walk_close(walk);
+    mr_free(wanted->gone);
+    return err;
+}
+
+/* The operator hears it and the log: what was done, what was not, and why. */
+static enum mr_err say_half(const struct handling *handling, const char *name, struct mr_error *why)
+{
+    const struct mr_error cause = *why;
+    char open[128] = "";
+    struct mr_text text = mr_text_over(open, sizeof(open));
+
+    if (handling->open != 0) {
+        mr_text_fmt(&text,
+                    " of %" PRIu64 " more the next start, or retry, finds out whether they were, "
+                    "and takes those out;",
+                    handling->open);
+    }
+    (void)mr_error_set(
+        why, cause.code, "%" PRIu64 " of the dead letters were %s;%s the others stay: %s",
+        handling->done, handling->retry ? "appended again" : "dropped", open, cause.text);
+    mr_log(MR_LOG_WARN, "bridge", "%s: %s", name, why->text);
+    return cause.code;
+}
+
+enum mr_err mr_letters_handle(struct gateway *gateway, struct mr_bridge *bridge,
+                              const struct mr_seq_range *ranges, size_t range_count, bool retry,
+                              uint64_t *count, struct mr_error *why)
+{
+    struct handling handling = {.gateway = gateway, .bridge = bridge, .retry = retry};
+    struct wanted wanted = {.ranges = ranges, .count = range_count};
+    struct mr_bridge_stats stats;
+
+    mr_bridge_stats(bridge, &stats);
+    enum mr_err err = handle(&handling, stats.name, &wanted, why);
+    *count = handling.done;
+    if (err != MR_OK) {
+        return say_half(&handling, stats.name, why);
+    }
     mr_log(MR_LOG_INFO, "bridge", "%s: %" PRIu64 " dead letters were %s, as the operator said",
            stats.name, *count, retry ? "appended again" : "dropped");
-    return err;
+    return MR_OK;
 }

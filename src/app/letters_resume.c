@@ -28,6 +28,7 @@ struct letter {
 };
 
 struct resuming {
+    struct gateway *gateway;
     const char *name; /* of the bridge */
     struct mr_seq_range *gone;
     size_t gone_count;
@@ -85,7 +86,7 @@ static void find_copies(struct resuming *r, const struct mr_walk_event *record)
     }
 }
 
-/* Every record from `first` on, up to `last`. */
+/* Every record from `first` on, up to `last`.  AGAIN: the gateway ends, and not all were seen. */
 static enum mr_err walk_all(const char *path, uint64_t first, uint64_t last, struct resuming *r,
                             void (*each)(struct resuming *r, const struct mr_walk_event *record),
                             struct mr_error *why)
@@ -96,6 +97,10 @@ static enum mr_err walk_all(const char *path, uint64_t first, uint64_t last, str
     enum mr_err err = mr_walk_open(&walk, path, first, why);
 
     while (err == MR_OK) {
+        if (atomic_load(&r->gateway->stopping)) {
+            mr_walk_close(walk);
+            return mr_error_set(why, MR_ERR_AGAIN, "the gateway is ending");
+        }
         err = mr_walk_next(walk, &record, &damage, why);
         if (err == MR_OK && record.seq > last) {
             err = MR_ERR_AGAIN;
@@ -163,7 +168,7 @@ enum mr_err mr_letters_resume(struct gateway *gateway, struct mr_bridge *bridge,
                               struct mr_error *why)
 {
     struct mr_bridge_stats stats;
-    struct resuming resuming = {.gone = NULL};
+    struct resuming resuming = {.gateway = gateway};
     char name[MR_CURSOR_NAME_MAX + 32];
     char path[GATEWAY_PATH_BYTES];
     struct mr_text text = mr_text_over(name, sizeof(name));

@@ -7,6 +7,7 @@ one of its files.
 import concurrent.futures
 import json
 import os
+import re
 import signal
 import subprocess
 import unittest
@@ -133,6 +134,10 @@ class Waiting(unittest.TestCase):
                     status, page = command.result(PATIENCE)
                     self.assertEqual(status, 503)
                     self.assertIn("the gateway is ending", page["error"])
+                page = retry.result()[1]
+                self.assertEqual(page["count"], 0)
+                self.assertIn("of 1 more the next start", page["error"])
+                self.assertIn("of 1 more the next start", gateway.log.text())
                 gateway.start()
                 if letters(gateway)[0]["from_seq"] == 1:
                     self.assertEqual(post(gateway, RETRY), (200, {"count": 1}))
@@ -172,6 +177,45 @@ class Waiting(unittest.TestCase):
                 self.assertIn("wait already", done[1]["error"])
                 self.assert_others_are_answered(gateway, retry)
                 gateway.kill()
+
+
+class HalfWay(unittest.TestCase):
+    """The journal has room for some of the letters."""
+
+    CONFIG = CONFIG + """\
+  away: { type: kafka, servers: "127.0.0.1:1", topic: holds_the_journal }
+mqtt: { max_packet_size: 64KiB }
+journal: { max_size: 1MiB, segment_size: 256KiB, keep: 0s }
+"""
+    EVENTS = 30
+
+    def test_what_was_retried_and_what_was_not_is_said_with_the_cause(self):
+        with Gateway(self.CONFIG) as gateway:
+            published(gateway, "flat", [f"{number}:{'x' * 20000}" for number in range(self.EVENTS)])
+            gateway.wait_drained("kafka")
+            done = self.retry(gateway)
+            self.assertEqual(done.returncode, 75, "it can be tried again")
+            count = int(re.search(rf"^retried (\d+) of {self.EVENTS} ", done.stdout)[1])
+            self.assertTrue(0 < count < self.EVENTS, count)
+            sentence = (f"{count} of the dead letters were appended again; the others stay: "
+                        "the journal has no room now")
+            self.assertIn(sentence, done.stderr)
+            gateway.wait_log(f'level=warn component=bridge msg="kafka: {sentence}')
+
+            millrace("bridge", "seek", "away", "--to", "now", "--yes", "--data", gateway.data)
+            gateway.wait_drained("kafka")
+            done = self.retry(gateway, *(str(one["seq"]) for one in letters(gateway)
+                                         if one["from_seq"] <= self.EVENTS))
+            self.assertIn(f"retried {self.EVENTS - count} of {self.EVENTS - count} ", done.stdout)
+            gateway.wait_drained("kafka")
+            found = letters(gateway)
+            self.assertEqual(sorted(int(one["payload"].split(":")[0]) for one in found),
+                             list(range(self.EVENTS)), "each is there, and once")
+            self.assertTrue(all(one["from_seq"] > self.EVENTS for one in found))
+
+    def retry(self, gateway, *numbers):
+        return millrace("dlq", "retry", "kafka", *numbers, "--yes", "--data", gateway.data,
+                        check=False)
 
 
 if __name__ == "__main__":

@@ -225,7 +225,9 @@ int mr_ask_if_running(struct mr_cli *cli, const char *method, const char *target
     out->memory = talk.answer;
     if (status != 200) {
         int code = fail_refused(cli, status, out->json);
+        uint64_t count = mr_answer_u64(out->json, "count");
         mr_answer_free(out);
+        out->count = count;
         return code;
     }
     return MR_EXIT_OK;

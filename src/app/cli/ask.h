@@ -18,6 +18,7 @@
 struct mr_answer {
     struct mr_span json; /* the page */
     char *memory;
+    uint64_t count; /* of a refusal: what it says was done before; needs no release */
 };
 
 /* Ask `target`, which is what stands behind /api/v1/ ("clients?limit=10"), with `method`

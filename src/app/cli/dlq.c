@@ -18,8 +18,8 @@ enum { PATH_BYTES = 4096, NAMES_MAX = 1024, REASONS_MAX = 8, REASON_BYTES = 256 
 /* Letters to ask for in one request: the URL has a bound. */
 enum { TARGET_BYTES = 6 << 10, RANGES_PER_REQUEST = 500 };
 
-/* So many need seconds at most, also on a disk that rotates: the gateway's admin server does
- * nothing else meanwhile, and we wait for half a minute (ask.c).
+/* So many need seconds at most, also on a disk that rotates: other commands wait meanwhile, and we
+ * wait for half a minute (ask.c).
  */
 enum { LETTERS_PER_REQUEST = 20000 };
 
@@ -508,10 +508,8 @@ static int request(struct box *box, const char *verb, const struct chosen *chose
         *from += 1;
     }
     int code = mr_ask(box->cli, "POST", target, &answer);
-    if (code == MR_EXIT_OK) {
-        *done += mr_answer_u64(answer.json, "count");
-        mr_answer_free(&answer);
-    }
+    *done += code == MR_EXIT_OK ? mr_answer_u64(answer.json, "count") : answer.count;
+    mr_answer_free(&answer);
     return code;
 }
 
