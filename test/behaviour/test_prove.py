@@ -30,6 +30,29 @@ class Memory(unittest.TestCase):
         self.assertIn("name a folder that exists", said.stderr)
 
 
+class ShortWrite(unittest.TestCase):
+    """The kernel takes half of a block; the calls before it left another error behind."""
+
+    def prove(self, when):
+        temp = Temp("prove")
+        self.addCleanup(temp.remove)
+        said = run(program("strace"), "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64", "-e",
+                   f"inject=pwrite64:retval=2048:when={when}", RELEASE / "millrace", "prove", "-n",
+                   "10", temp.path)
+        if "strace: " in said.stderr:
+            cannot(f"strace cannot trace here: {said.stderr.strip()}")
+        return said
+
+    def test_one_is_written_again(self):
+        said = self.prove("5")
+        self.assertIn("p50", said.stdout, said.stderr)
+
+    def test_the_cause_of_one_that_stays_short_is_no_older_one(self):
+        said = self.prove("5+")
+        self.assertEqual(said.returncode, 74)
+        self.assertIn("writing failed: input/output error", said.stderr)
+
+
 class PowerCut(unittest.TestCase):
     """An ext4 of its own whose power can be cut."""
 

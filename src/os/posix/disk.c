@@ -239,13 +239,27 @@ static enum mr_err time_error(int errnum)
                                                 : MR_ERR_IO;
 }
 
+/* A short write has no cause; the next one has, if it was not by chance.  All of the block again,
+ * for O_DIRECT takes no rest of it.
+ */
+static enum mr_err block_write(int fd, const void *block, uint64_t pos)
+{
+    ssize_t put = 0;
+
+    for (int i = 0; i < 2 && put >= 0 && put < BLOCK_BYTES; i++) {
+        put = pwrite(fd, block, BLOCK_BYTES, (off_t)pos);
+    }
+    return put == BLOCK_BYTES ? MR_OK : time_error(put < 0 ? errno : EIO);
+}
+
 /* `block` is aligned as O_DIRECT asks for. */
 static enum mr_err time_one(int fd, const void *block, uint64_t pos, bool flush, int64_t *out_ns)
 {
     int64_t begin_ns = mr_clock_mono_ns();
+    enum mr_err err = block_write(fd, block, pos);
 
-    if (pwrite(fd, block, BLOCK_BYTES, (off_t)pos) != BLOCK_BYTES) {
-        return time_error(errno == 0 ? EIO : errno);
+    if (err != MR_OK) {
+        return err;
     }
     if (flush && fdatasync(fd) != 0) {
         posix_note_cause(errno);
