@@ -50,7 +50,9 @@ static const char *publish_check_text(uint8_t reason)
 {
     switch (reason) {
     case MR_MQTT_TOPIC_ALIAS_INVALID:
-        return "a topic alias that was not defined or not offered";
+        return "a topic alias that was not offered";
+    case MR_MQTT_PROTOCOL_ERROR:
+        return "a topic alias that no topic was named for";
     default:
         return "more unacknowledged publishes than Receive Maximum allows";
     }

@@ -204,7 +204,7 @@ uint8_t alias_resolve(struct client *client, struct mr_mqtt_publish *packet, boo
     struct alias *alias = &client->aliases->each[number - 1];
     if (packet->topic.len == 0) {
         packet->topic = (struct mr_span){.at = alias->topic, .len = alias->len};
-        return alias->topic == NULL ? MR_MQTT_TOPIC_ALIAS_INVALID : 0;
+        return alias->topic == NULL ? MR_MQTT_PROTOCOL_ERROR : 0; /* 3.3.4 */
     }
     if (packet->topic.len > alias->capacity) {
         uint8_t *topic = mr_bufpool_take(pool, packet->topic.len, &capacity);

@@ -36,7 +36,7 @@ struct mr_mqtt_publish {
  *                 [MQTT-3.3.2-2]; and what mr_mqtt_props_decode() refuses.
  *
  * Not judged here, because they need the session: alias above the announced
- * maximum or unknown (0x94), QoS and retain not offered (0x9B, 0x9A), Receive
+ * maximum (0x94) or unknown (0x82), QoS and retain not offered (0x9B, 0x9A), Receive
  * Maximum (0x93).
  */
 enum mr_err mr_mqtt_publish_decode_full(const struct mr_mqtt_frame *frame, struct mr_mqtt_mode mode,

@@ -115,7 +115,7 @@ static const struct refusal refusals[] = {
     ROW("wildcard in a topic", "\x30\x05\x00\x01+\x00x", MR_MQTT_TOPIC_NAME_INVALID),
     ROW("topic cut short", "\x30\x03\x00\x09t", MR_MQTT_MALFORMED),
     ROW("topic not UTF-8", "\x30\x05\x00\x01\xff\x00x", MR_MQTT_MALFORMED),
-    ROW("alias unknown", "\x30\x07\x00\x00\x03\x23\x00\x01x", MR_MQTT_TOPIC_ALIAS_INVALID),
+    ROW("alias unknown", "\x30\x07\x00\x00\x03\x23\x00\x01x", MR_MQTT_PROTOCOL_ERROR), /* 3.3.4 */
     ROW("alias too high", "\x30\x08\x00\x01t\x03\x23\x00\x0bx", MR_MQTT_TOPIC_ALIAS_INVALID),
     ROW("CONNACK from a client", "\x20\x03\x00\x00\x00", MR_MQTT_PROTOCOL_ERROR),
     ROW("AUTH without a method", "\xf0\x02\x18\x00", MR_MQTT_PROTOCOL_ERROR),
@@ -131,22 +131,19 @@ static void test_refusals(uint8_t version)
         struct peer peer;
         struct mr_mqtt_frame frame;
 
-        if (version == 4 && row->reason == MR_MQTT_TOPIC_ALIAS_INVALID) {
+        if (version == 4 && strncmp(row->what, "alias", 5) == 0) {
             continue; /* no rule of 3.1.1 */
         }
         peer_join(&peer, &kit, "culprit", version);
         peer_write(&peer, row->bytes, row->len);
-        if (version == 4) {
-            peer_expect_closed(&peer);
-        } else if (!peer_frame(&peer, &frame) || frame.type != MR_MQTT_DISCONNECT ||
-                   frame.body.len == 0 || frame.body.at[0] != row->reason) {
+        if (version == 5 && (!peer_frame(&peer, &frame) || frame.type != MR_MQTT_DISCONNECT ||
+                             frame.body.len == 0 || frame.body.at[0] != row->reason)) {
             fprintf(stderr, "%s: expected DISCONNECT 0x%02x, got %s 0x%02x\n", row->what,
                     row->reason, mr_mqtt_type_name(frame.type),
                     frame.body.len == 0 ? 0 : frame.body.at[0]);
             abort();
-        } else {
-            peer_expect_closed(&peer);
         }
+        peer_expect_closed(&peer);
         peer_close(&peer);
     }
 }
