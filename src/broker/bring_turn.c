@@ -85,7 +85,7 @@ static enum outcome bringing_step(struct mr_shard *shard, struct bringing *bring
 {
     struct client *client = bringing->session->client;
 
-    if (client == NULL || (client->joining && client->join_seq > shard->seq_released)) {
+    if (client == NULL || connack_waits(client)) {
         return BRING_RESTS;
     }
     for (;;) {

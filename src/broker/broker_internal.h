@@ -363,6 +363,14 @@ enum mr_err send_connack(struct client *client, const struct mr_mqtt_connack *pa
 /* Hold it until the record `seq` of its session is durable (reserved before). */
 enum { CONNACK_BYTES_MAX = 448 }; /* all we send, with a client id and response information */
 void hold_connack(struct client *client, const struct mr_mqtt_connack *packet, uint64_t seq);
+
+/* Does the client's CONNACK wait for the disk?  Nothing may be sent before it [MQTT-3.2.0-1]. */
+static inline bool connack_waits(const struct client *client)
+{
+    return client->joining && client->join_seq > client->shard->seq_released;
+}
+
+/* Nothing is sent while its CONNACK waits: then the end comes without a reason [MQTT-3.14.0-1]. */
 void send_disconnect(struct client *client, uint8_t reason, const char *what);
 /* FULL: no memory, or larger than the client accepts. */
 enum mr_err send_auth(struct client *client, uint8_t reason, struct mr_span method,

@@ -225,8 +225,7 @@ static void deliver_persistent(const struct fanout *fanout, const struct mr_sub 
     struct client *client = session->client;
     bool queued = fanout->journaled && message->qos != 0 && sub->qos != 0;
 
-    if (queued || client == NULL ||
-        (client->joining && client->join_seq > fanout->shard->seq_released) ||
+    if (queued || client == NULL || connack_waits(client) ||
         (sub->no_local && mr_span_equal(session_id(session), message->client))) {
         return;
     }

@@ -126,7 +126,7 @@ size_t dispatch_bytes(void *arg, struct mr_conn *conn, struct mr_span bytes)
     enum verdict verdict = PACKET_DONE;
 
     if (MR_UNLIKELY(client->joining)) {
-        if (client->join_seq > shard->seq_released) {
+        if (connack_waits(client)) {
             mr_conn_pause(conn); /* CONNACK is the first packet it gets [MQTT-3.2.0-1] */
             return 0;
         }

@@ -6,6 +6,9 @@ void send_disconnect(struct client *client, uint8_t reason, const char *what)
     struct mr_mqtt_disconnect packet = {.type = MR_MQTT_DISCONNECT, .reason = reason};
     uint8_t bytes[DISCONNECT_BYTES_MAX];
 
+    if (connack_waits(client)) {
+        return;
+    }
     /* A reason string may not make the packet larger than the client takes
      * [MQTT-3.14.2-3], and only those get one who want problem information
      * (3.1.2.11.7 allows it in DISCONNECT; devices that said no mean it).

@@ -200,7 +200,7 @@ struct client {
     uint8_t login_state; /* enum login_state */
     uint8_t login_by;    /* of LOGIN_YES: who said so, enum mr_authn */
     uint8_t turned_away; /* the reason why its CONNECT will be refused; 0: none */
-    bool joining;        /* its CONNACK waits for the journal; nothing is read or sent */
+    bool joining;        /* its CONNACK waits, or has waited, for the journal (connack_waits) */
     bool rate_waits;     /* it is held until it may go on */
     bool drain_again;    /* its queue waits for memory */
     bool will_dropped : 1;

@@ -51,7 +51,7 @@ static struct mr_sub *member_sub(struct mr_shard *shard, struct mr_span client_i
     struct session *session = session_find(shard, client_id);
 
     if (session == NULL || session->share == NULL || session->client == NULL ||
-        (session->client->joining && session->client->join_seq > shard->seq_released)) {
+        connack_waits(session->client)) {
         return NULL;
     }
     return mr_subtree_find(shard->subtree, filter, &session->subs);

@@ -6,6 +6,7 @@
  * Method: a table of packets, each sent by a client of its own, beside a bystander
  *         who stays connected through all of it.
  */
+#include "broker/keep_internal.h"
 #include "broker_peer.h"
 
 static struct kit kit;
@@ -89,6 +90,63 @@ static void test_silent_stranger(void)
     peer_expect_closed(&peer);
     peer_close(&peer);
     kit_close(&impatient);
+}
+
+/* ---- a session whose CONNACK waits for the disk ---- */
+
+static void look_joining(struct mr_shard *shard, void *arg)
+{
+    struct mr_span *id = arg;
+    const struct session *session = session_find(shard, *id);
+
+    if (session != NULL && session->client != NULL && session->client->joining) {
+        id->len = 0; /* seen */
+    }
+}
+
+/* Connect; nothing makes its session durable. */
+static void join_unanswered(struct peer *peer, struct kit *unmade, const char *id)
+{
+    struct mr_span wanted = mr_span_of(id);
+    int64_t deadline = kit_deadline();
+
+    peer_open(peer, unmade);
+    peer_send_connect(peer,
+                      &(struct peer_connect){
+                          .client_id = id, .version = 5, .keep_session = true, .expiry_s = 100});
+    while (wanted.len != 0) {
+        mr_assert(shard_call(unmade->broker->shards[0], look_joining, &wanted) == MR_OK);
+        kit_patience(deadline, "the CONNECT to be read");
+    }
+}
+
+/* Whatever ends it then: the connection is closed, and nothing is said. */
+/* Shows 5.0: 3.14.0-1. */
+static void test_no_disconnect_before_connack(void)
+{
+    struct kit unmade;
+    struct peer first;
+    struct peer second;
+    struct peer kicked;
+    bool found = false;
+
+    kit_open(&unmade, &(struct kit_options){.manual = true});
+    join_unanswered(&first, &unmade, "twice");
+    join_unanswered(&kicked, &unmade, "kicked");
+    peer_open(&second, &unmade);
+    peer_send_connect(
+        &second, &(struct peer_connect){
+                     .client_id = "twice", .version = 5, .keep_session = true, .expiry_s = 100});
+    peer_expect_closed(&first);
+    mr_assert(mr_broker_kick(unmade.broker, mr_span_of("kicked"), &found) == MR_OK && found);
+    peer_expect_closed(&kicked);
+    kit_end(&unmade, 0); /* without patience for the disk */
+    peer_expect_closed(&second);
+    peer_close(&first);
+    peer_close(&second);
+    peer_close(&kicked);
+    mr_assert(mr_dir_list(unmade.folder, kit_remove, unmade.folder) == MR_OK);
+    mr_assert(rmdir(unmade.folder) == 0);
 }
 
 /* ---- in a session ---- */
@@ -313,6 +371,7 @@ int main(void)
     kit_close(&kit);
     test_anonymous_refused();
     test_silent_stranger();
+    test_no_disconnect_before_connack();
     test_receive_maximum();
     return 0;
 }
