@@ -148,9 +148,10 @@ uint64_t topics_version(const struct mr_shard *shard)
 struct topic_entry *topic_look_up(struct client *client, struct mr_span topic)
 {
     struct mr_subtree *tree = client->shard->subtree;
-    struct topic_entry *entry = &client->topics[client->topics_last];
+    struct topic_entry *entry =
+        MR_LIKELY(client->topics_used != 0) ? &client->topics[client->topics_last] : NULL;
 
-    if (MR_UNLIKELY(client->topics_used == 0 || entry->len != topic.len ||
+    if (MR_UNLIKELY(entry == NULL || entry->len != topic.len ||
                     memcmp(entry->text, topic.at, topic.len) != 0)) {
         entry = entry_find(client, topic);
     }
