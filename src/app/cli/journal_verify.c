@@ -126,11 +126,11 @@ static void verdict_damage(struct mr_cli *cli, uint32_t lane, const struct mr_wa
 static enum mr_err verify_walk(struct mr_cli *cli, struct mr_walk *walk, uint32_t lane,
                                struct verdict *verdict, struct mr_error *why)
 {
-    struct mr_walk_event event;
+    struct mr_walk_run run;
     struct mr_walk_damage damage;
 
     for (;;) {
-        enum mr_err err = mr_walk_next(walk, &event, &damage, why);
+        enum mr_err err = mr_walk_pass(walk, &run, &damage, why);
         if (err == MR_ERR_AGAIN) {
             err = mr_walk_tail(walk, &damage, &verdict->torn);
             if (err == MR_ERR_AGAIN) {
@@ -142,11 +142,11 @@ static enum mr_err verify_walk(struct mr_cli *cli, struct mr_walk *walk, uint32_
         } else if (err != MR_OK) {
             return err;
         } else {
-            verdict->records += 1;
-            verdict_covers(verdict, event.seq, event.seq_last);
-            verdict->seq_first = verdict->seq_first == 0 ? event.seq : verdict->seq_first;
-            verdict->seq_last = event.seq_last;
-            verdict->gaps += event.raw.type == MR_RECORD_GAP ? 1 : 0;
+            verdict->records += run.records;
+            verdict_covers(verdict, run.seq_first, run.seq_last);
+            verdict->seq_first = verdict->seq_first == 0 ? run.seq_first : verdict->seq_first;
+            verdict->seq_last = run.seq_last;
+            verdict->gaps += run.gap ? 1 : 0;
         }
     }
 }

@@ -10,6 +10,14 @@
  * Names (client, user, topic) stand under the id that their definition carries, so a part
  * of the segment that is lost takes only what was defined in it: references to that read "?".
  *
+ * Who asks only whether records read back (verify) is not told of each.  A journal is full of one
+ * kind, which is told by two bytes, and parses if two short numbers behind them end within it: so
+ * that is looked at, and mr_record_get() judges all that does not fit.  Reading every record out
+ * cost more than reading the file and its checksum together.
+ *
+ * Rejected: mapping the files instead of reading them into a window, which would save a copy.  A
+ * disk that refuses would then be a signal, and not MR_ERR_IO.
+ *
  * Rejected: opening the journal read-only (journal.h) for the tools.  verify is
  * the second pair of eyes: it shares the validity predicate, not the reader.
  *
@@ -28,6 +36,20 @@
 #include "os/file.h"
 
 enum { PATH_BYTES = 4096, OPEN_TRIES = 8 };
+
+/* Of the records that are passed over. */
+enum {
+    TIME_BYTES_MAX = 5,
+    NAME_BYTES_MAX = 2,
+    HEAD_BYTES_MAX = 2 + TIME_BYTES_MAX + NAME_BYTES_MAX, /* type, flags, time, name */
+
+    /* Some records.  Of events of 100 bytes in the second cache one costs 4.2 ns so, 5.7 ns if
+     * nothing is fetched ahead, and 8.9 ns read out (medians of five).
+     */
+    AHEAD_BYTES = 512,
+};
+
+_Static_assert(1 << 7 * NAME_BYTES_MAX <= MR_NAMES_MAX, "any number of so many bytes is a name's");
 
 struct walk_name {
     uint8_t *bytes; /* of all three */
@@ -449,30 +471,39 @@ static enum mr_err batch_next(struct mr_walk *walk, struct mr_walk_damage *damag
     return err == MR_ERR_IO ? mr_error_set(why, err, "%.400s: cannot be read", walk->path) : err;
 }
 
+/* The next record does not parse, so nobody knows where the others of its batch begin. */
+static enum mr_err records_lost(struct mr_walk *walk, struct mr_walk_damage *damage)
+{
+    uint64_t seq_end = walk->seq_next + walk->records_left;
+
+    (void)damage_set(walk, damage, "a record does not parse", seq_end - 1);
+    walk->records_left = 0;
+    walk->seq_next = seq_end;
+    return MR_ERR_CORRUPT;
+}
+
+/* Records were taken off the batch at hand: go on behind them. */
+static void records_done(struct mr_walk *walk, uint32_t count, bool gap)
+{
+    /* A GAP is alone in its batch, and stands for all of it. */
+    uint32_t seqs = gap ? walk->records_left : count;
+
+    walk->records_left -= seqs;
+    walk->seq_next += seqs;
+}
+
 /* The next record of the batch at hand.  OK, or CORRUPT with `damage`. */
 static enum mr_err record_next(struct mr_walk *walk, struct mr_walk_event *event,
                                struct mr_walk_damage *damage)
 {
-    uint64_t seq_end = walk->seq_next + walk->records_left;
-
     if (mr_record_get(&walk->records, walk->time_base_us, &event->raw) != MR_OK) {
-        (void)damage_set(walk, damage, "a record does not parse", seq_end - 1);
-        walk->records_left = 0;
-        walk->seq_next = seq_end;
-        return MR_ERR_CORRUPT;
+        return records_lost(walk, damage);
     }
     event->lane = walk->header.lane;
     event->epoch = walk->header.epoch;
     event->seq = walk->seq_next;
-    event->seq_last = walk->seq_next;
-    if (event->raw.type == MR_RECORD_GAP) { /* alone in its batch, stands for all of it */
-        event->seq_last = seq_end - 1;
-        walk->records_left = 0;
-        walk->seq_next = seq_end;
-    } else {
-        walk->records_left -= 1;
-        walk->seq_next += 1;
-    }
+    records_done(walk, 1, event->raw.type == MR_RECORD_GAP);
+    event->seq_last = walk->seq_next - 1;
     names_resolve(walk, event);
     return MR_OK;
 }
@@ -494,6 +525,88 @@ enum mr_err mr_walk_next(struct mr_walk *walk, struct mr_walk_event *event,
             return err;
         }
     }
+}
+
+/* ---- records that are only passed over ---- */
+
+/* Behind a varint of at most `bytes_max` bytes; NULL: it is longer. */
+static inline const uint8_t *varint_end(const uint8_t *at, unsigned bytes_max)
+{
+    for (unsigned i = 0; i < bytes_max; i++) {
+        if (at[i] < 0x80) {
+            return at + i + 1;
+        }
+    }
+    return NULL;
+}
+
+/* Behind a record as a journal is full of them: an event of QoS 0 or 1 that has a name by
+ * reference, a payload and nothing else.  NULL: it is another one, or does not parse.
+ */
+static inline const uint8_t *plain_end(const uint8_t *at, const uint8_t *end)
+{
+    struct mr_take records = {.at = at, .end = end};
+    struct mr_span record = mr_take_bytes(&records, mr_take_varint(&records));
+
+    /* The second byte is the QoS, if no other flag is set and it is not 2. */
+    if (record.len < HEAD_BYTES_MAX || record.at[0] != MR_RECORD_EVENT || record.at[1] > 1) {
+        return NULL;
+    }
+    const uint8_t *name_id = varint_end(record.at + 2, TIME_BYTES_MAX);
+    return name_id != NULL && varint_end(name_id, NAME_BYTES_MAX) != NULL ? records.at : NULL;
+}
+
+/* Behind any other record; NULL: it does not parse. */
+static const uint8_t *other_end(const uint8_t *at, const uint8_t *end, bool *gap)
+{
+    struct mr_take records = {.at = at, .end = end};
+    struct mr_record_raw record;
+
+    if (mr_record_get(&records, 0, &record) != MR_OK) {
+        return NULL;
+    }
+    *gap = record.type == MR_RECORD_GAP;
+    return records.at;
+}
+
+/* Pass over the batch at hand as far as its records parse; how many do. */
+static uint32_t records_pass(struct mr_walk *walk, bool *gap)
+{
+    const uint8_t *at = walk->records.at; /* a copy, because each record waits for it */
+    const uint8_t *end = walk->records.end;
+    uint32_t count = 0;
+
+    for (*gap = false; count < walk->records_left && !*gap; count++) {
+        __builtin_prefetch(at + AHEAD_BYTES);
+        const uint8_t *behind = plain_end(at, end);
+
+        behind = behind == NULL ? other_end(at, end, gap) : behind;
+        if (behind == NULL) {
+            break;
+        }
+        at = behind;
+    }
+    walk->records.at = at;
+    return count;
+}
+
+enum mr_err mr_walk_pass(struct mr_walk *walk, struct mr_walk_run *run,
+                         struct mr_walk_damage *damage, struct mr_error *why)
+{
+    while (walk->records_left == 0) {
+        enum mr_err err = batch_next(walk, damage, why);
+        if (err != MR_OK) {
+            return err;
+        }
+    }
+    *run = (struct mr_walk_run){.seq_first = walk->seq_next};
+    run->records = records_pass(walk, &run->gap);
+    if (run->records == 0) {
+        return records_lost(walk, damage);
+    }
+    records_done(walk, run->records, run->gap);
+    run->seq_last = walk->seq_next - 1;
+    return MR_OK;
 }
 
 /* ---- the end ---- */
@@ -539,14 +652,15 @@ enum mr_err mr_walk_tail(struct mr_walk *walk, struct mr_walk_damage *damage, bo
 {
     struct mr_batch_header header;
     uint64_t pos = 0;
-    bool has_bytes = walk->scan != NULL && tail_has_bytes(walk);
 
     *torn = false;
     if (walk->scan == NULL) {
         return MR_ERR_AGAIN;
     }
+    bool has_bytes = tail_has_bytes(walk);
     enum mr_err err = mr_scan_resync(walk->scan, &header, &pos);
-    if (tail_grew(walk)) {
+    bool something = has_bytes || err == MR_OK;
+    if (something && tail_grew(walk)) {
         return MR_ERR_AGAIN; /* a gateway is at work; what looked like a hole was not */
     }
     if (err == MR_OK && mr_batch_proves(&header, &walk->header, walk->seq_next)) {
@@ -555,7 +669,7 @@ enum mr_err mr_walk_tail(struct mr_walk *walk, struct mr_walk_damage *damage, bo
         walk->pos = pos;
         return MR_ERR_CORRUPT;
     }
-    *torn = has_bytes || err == MR_OK;
+    *torn = something;
     segment_close(walk);
     return MR_ERR_AGAIN;
 }

@@ -78,6 +78,20 @@ void mr_walk_close(struct mr_walk *walk);
 enum mr_err mr_walk_next(struct mr_walk *walk, struct mr_walk_event *event,
                          struct mr_walk_damage *damage, struct mr_error *why) MR_MUST_USE;
 
+/* Records of one batch, one behind the other, that read back. */
+struct mr_walk_run {
+    uint32_t records;
+    bool gap; /* the last of them is a GAP record */
+    uint64_t seq_first;
+    uint64_t seq_last;
+};
+
+/* The same as mr_walk_next() finds, of a walk from the very beginning, for who asks whether records
+ * read back and not what they say: as many of a batch at once as do.  Names are not learnt.
+ */
+enum mr_err mr_walk_pass(struct mr_walk *walk, struct mr_walk_run *run,
+                         struct mr_walk_damage *damage, struct mr_error *why) MR_MUST_USE;
+
 /* After AGAIN, for a walk that ends here: is there something behind the end that
  * was durable once (CORRUPT, `damage`), or only the torn tail of a commit that
  * nobody was told about (AGAIN, *torn)?  Searches the rest of the segment.
