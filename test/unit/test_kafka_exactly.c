@@ -12,6 +12,7 @@
  */
 #include "kafka_world.h"
 
+#include "journal/format.h"
 #include "sink/kafka/kafka_internal.h"
 
 enum {
@@ -430,18 +431,26 @@ static void positions_await(struct positions *p, uint64_t seq)
     }
 }
 
-/* From now on `last` is the newest position, as if what came behind it were aborted. */
-static void positions_put(struct positions *last, const struct world *w)
+/* `p` as a record of then (Unix time, 0: now); with an empty value it is a tombstone. */
+static void positions_write(const struct positions *p, const struct world *w, int64_t time_ms)
 {
     rd_kafka_t *rk = client(w, RD_KAFKA_PRODUCER);
+    size_t len = strlen(p->value);
 
     mr_assert(rd_kafka_producev(
                   rk, RD_KAFKA_V_TOPIC(w->kafka.positions_topic),
-                  RD_KAFKA_V_PARTITION(last->partition), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-                  RD_KAFKA_V_KEY(last->key, strlen(last->key)),
-                  RD_KAFKA_V_VALUE(last->value, strlen(last->value)), RD_KAFKA_V_END) == 0);
+                  RD_KAFKA_V_PARTITION(p->partition), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+                  RD_KAFKA_V_KEY(p->key, strlen(p->key)),
+                  RD_KAFKA_V_VALUE(len == 0 ? NULL : (void *)(uintptr_t)p->value, len),
+                  RD_KAFKA_V_TIMESTAMP(time_ms), RD_KAFKA_V_END) == 0);
     mr_assert(rd_kafka_flush(rk, WAIT_S * 1000) == 0);
     rd_kafka_destroy(rk);
+}
+
+/* From now on `last` is the newest position, as if what came behind it were aborted. */
+static void positions_put(const struct positions *last, const struct world *w)
+{
+    positions_write(last, w, 0);
 }
 
 /* Kafka is asked how the commit went, and what it has not is offered again. */
@@ -498,19 +507,13 @@ static void on_line(const char *line, size_t len)
 static void positions_rewrite(struct positions *p, const struct world *w, int partitions, int step)
 {
     char *of = strstr(p->value, "\"of\":");
-    rd_kafka_t *rk = client(w, RD_KAFKA_PRODUCER);
 
     if (of != NULL) {
         of[5] = (char)('0' + partitions);
     }
-    int32_t partition = (p->partition + step) % MOCK_PARTITIONS;
-    mr_assert(rd_kafka_producev(
-                  rk, RD_KAFKA_V_TOPIC(w->kafka.positions_topic), RD_KAFKA_V_PARTITION(partition),
-                  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(p->key, strlen(p->key)),
-                  RD_KAFKA_V_VALUE(p->value, strlen(p->value)),
-                  RD_KAFKA_V_TIMESTAMP(1000000000000 - step), RD_KAFKA_V_END) == 0);
-    mr_assert(rd_kafka_flush(rk, WAIT_S * 1000) == 0);
-    rd_kafka_destroy(rk);
+    struct positions then = *p;
+    then.partition = (p->partition + step) % MOCK_PARTITIONS;
+    positions_write(&then, w, 1000000000000 - step);
 }
 
 /* `p` as a version wrote it that knew neither numbers nor how many partitions there were. */
@@ -561,6 +564,56 @@ static void test_partitions_were_added(void)
     world_close(&w);
 }
 
+/* The position of a bridge that had gone far when there were two partitions, in the key's own. */
+static void positions_of_then(struct positions *p, const struct world *w, int number)
+{
+    char id[37];
+
+    mr_journal_id_text(mr_journal_identity(w->journal), id);
+    snprintf(p->key, sizeof(p->key), "%s/kafka/0", id);
+    snprintf(p->value, sizeof(p->value),
+             "{\"v\":1,\"seq\":100,\"epoch\":1,\"n\":%d,\"of\":2,\"by\":\"0123456789abcdef\","
+             "\"gateway\":\"here\"}",
+             number);
+    p->partition = mr_kafka_partition(p->key, strlen(p->key), MOCK_PARTITIONS);
+}
+
+/* A tombstone in the key's own partition, and an older position in another one, which may have a
+ * later time if what the tombstone took away is there still.  What is written behind the tombstone
+ * is newer than either, also when partitions are added once more.
+ */
+static void test_partitions_were_added_around_a_tombstone(bool compacted)
+{
+    enum { FAR = 5000, HOUR_MS = 3600000 };
+    struct positions old;
+    struct positions taken;
+    struct positions p;
+    struct world w;
+
+    exactly_open(&w);
+    positions_open(&p, &w);
+    append_some(&w, 300);
+    positions_of_then(&old, &w, FAR);
+    struct positions elsewhere = old;
+    elsewhere.partition = (old.partition + 1) % MOCK_PARTITIONS;
+    positions_write(&elsewhere, &w, mr_clock_wall_us() / 1000 + (compacted ? -HOUR_MS : HOUR_MS));
+    positions_of_then(&taken, &w, FAR + 1);
+    if (!compacted) {
+        positions_put(&taken, &w);
+    }
+    taken.value[0] = '\0';
+    positions_put(&taken, &w);
+    one_run(&w, &p);
+    mr_assert(p.partition == old.partition && check_all(&w, false) == 0);
+
+    positions_rewrite(&old, &w, 2, 0);
+    positions_rewrite(&p, &w, 3, 1);
+    one_run(&w, &p);
+    mr_assert(lines_again == 0 && check_all(&w, false) == 0);
+    positions_close(&p);
+    world_close(&w);
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IONBF, 0);
@@ -571,6 +624,8 @@ int main(void)
     test_reads_of_the_leader();
     test_goes_on_at_the_position();
     test_the_log_becomes_shorter();
+    test_partitions_were_added_around_a_tombstone(true);
+    test_partitions_were_added_around_a_tombstone(false);
     test_partitions_were_added();
     test_an_answer_that_takes_long();
     test_committed_and_gone_in_one_turn();

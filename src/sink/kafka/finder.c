@@ -20,7 +20,8 @@
  * written when there were others, or there is none, all partitions are read: several may have one
  * of ours.  Each has a number (`n`) one higher than that before it, and the highest counts, however
  * the clock went.  Those of older versions have no numbers: of them the latest by Kafka's time
- * counts, and any with a number is later.
+ * counts, and any with a number is later.  A tombstone takes away what has no higher number than
+ * the record before it in its partition; where compaction has removed that one, by Kafka's time.
  *
  * librdkafka's simple consumer needs no group, hence no permission for one.
  *
@@ -222,7 +223,7 @@ static bool partition_begin(struct finder *finder, int32_t partition, bool whole
     finder->heard_ns = mr_clock_mono_ns();
     finder->waits_ns = 0;
     finder->here = false;
-    finder->last.is = false;
+    finder->last = (struct found){.is = false};
     finder->whole = whole;
     if (rd_kafka_consume_start(finder->rkt, partition,
                                whole ? RD_KAFKA_OFFSET_BEGINNING
@@ -233,9 +234,16 @@ static bool partition_begin(struct finder *finder, int32_t partition, bool whole
     return true;
 }
 
+/* A record, or a tombstone of which it is known what it took away. */
+static bool is_numbered(const struct found *found)
+{
+    return found->is || found->number != 0;
+}
+
 static bool is_newer(const struct finder *finder)
 {
-    if (finder->last.is && finder->found.is && finder->last.number != finder->found.number) {
+    if (is_numbered(&finder->last) && is_numbered(&finder->found) &&
+        finder->last.number != finder->found.number) {
         return finder->last.number > finder->found.number;
     }
     return finder->last_ms >= finder->found_ms;
@@ -256,8 +264,7 @@ static bool partition_next(struct finder *finder)
     int32_t next = finder->others ? finder->partition + 1 : 0;
 
     partition_keep(finder);
-    if (finder->anywhere && !finder->others &&
-        (!finder->found.is || finder->found.partitions == finder->partitions)) {
+    if (finder->found.is && !finder->others && finder->found.partitions == finder->partitions) {
         return false; /* whoever wrote elsewhere knew fewer partitions, hence was earlier */
     }
     if (!finder->whole && !finder->anywhere) {

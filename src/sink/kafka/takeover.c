@@ -310,7 +310,7 @@ static void tx_found(struct kafka *k, const struct found *found)
     snprintf(where, sizeof(where), "position record in %.200s", k->conf->positions_topic);
     const struct mr_position position = {.seq = found->seq, .epoch = found->epoch, .where = where};
     tx->position = found->is ? found->seq : 0;
-    tx->number = found->is ? found->number : 0;
+    tx->number = found->number; /* behind a tombstone, too: others may lie elsewhere */
     mr_tx_settle(k, tx->in_doubt && found->is && found->seq >= tx->pending);
     tx->state = TX_FOUND;
     tx->place_wanted = false; /* what was said before this is out of date */
