@@ -42,7 +42,7 @@ int rd_kafka_poll(rd_kafka_t *rk, int timeout_ms)
 
 /* ---- answers to CreateTopics, of which the mock cluster knows nothing ---- */
 
-enum { UNANSWERED_MS = 10 };
+enum { UNANSWERED_MS = 10, SILENT_MS = 1000 };
 
 static _Atomic int create_answer; /* rd_kafka_resp_err_t, instead of that there is none */
 static _Atomic int answers_late;  /* that are not there when they are looked for first */
@@ -279,11 +279,27 @@ static void test_the_impossible_becomes_possible(void)
     world_close(&w);
 }
 
+/* The broker is there and answers late, which a topic that is new has to find out: what was said of
+ * connections before is not the cause.
+ */
+static void then_it_is_silent(struct world *w)
+{
+    mr_assert(rd_kafka_mock_broker_set_rtt(w->cluster, 1, SILENT_MS) == 0);
+    append_event(w, "plant/new");
+    make_durable(w);
+    wait_up(w, false);
+    mr_assert(strncmp(stats_of(w).last_error, "no broker of ", 13) == 0);
+    mr_assert(rd_kafka_mock_broker_set_rtt(w->cluster, 1, 0) == 0);
+    wait_settled(w);
+    wait_up(w, true);
+}
+
 static void test_waits_while_brokers_are_down(void)
 {
     struct world w;
 
     world_open(&w);
+    mr_assert(rd_kafka_mock_topic_create(w.cluster, "t_new", 1, 1) == 0);
     world_start(&w);
     append_some(&w, 1000);
     wait_settled(&w);
@@ -296,8 +312,10 @@ static void test_waits_while_brokers_are_down(void)
     wait_settled(&w);
     mr_assert(stats_of(&w).up);
     check_all(&w, false);
-    world_close(&w);
     mr_assert(lines_away == 1 && lines_back == 1);
+    then_it_is_silent(&w);
+    world_close(&w);
+    mr_assert(lines_away == 2 && lines_back == 2);
 }
 
 /* Until both topics hold all that was appended. */

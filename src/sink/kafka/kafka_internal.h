@@ -194,7 +194,7 @@ struct kafka {
     int64_t probe_at_ns;   /* when to look again */
     int64_t opened_ns;
     int64_t now_ns;              /* of the last tick */
-    char broker_error[TEXT_MAX]; /* the last thing librdkafka said of a connection */
+    char broker_error[TEXT_MAX]; /* what librdkafka said last of a connection, since we were up */
     bool broker_refuses;         /* it was for the operator: credentials, certificates */
 
     rd_kafka_vu_t fields[6 + HEADERS_MAX]; /* of produceva, patched per record */

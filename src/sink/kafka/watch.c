@@ -137,11 +137,18 @@ static bool watch_usable(const struct kafka *k)
     return k->denied == NULL && !k->may_write_nothing && !k->stalled;
 }
 
+/* What was said of connections before is no cause of what comes. */
+static void watch_up(struct kafka *k)
+{
+    k->answered = true;
+    k->broker_error[0] = '\0';
+    mr_sink_up(k->port);
+}
+
 void mr_kafka_answered(struct kafka *k)
 {
     if (watch_usable(k)) {
-        k->answered = true;
-        mr_sink_up(k->port);
+        watch_up(k);
     }
 }
 
@@ -156,8 +163,7 @@ static void watch_heard(struct kafka *k, int64_t now_ns)
         (void)mr_kafka_probe(k, NULL, PROBE_WAIT_MS);
     }
     if (k->denied == NULL && !k->stalled && k->away_since_ns == 0) {
-        k->answered = true;
-        mr_sink_up(k->port);
+        watch_up(k);
     }
 }
 
