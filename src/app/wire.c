@@ -449,6 +449,9 @@ static enum mr_err stop(struct gateway *gateway)
     enum mr_err err = MR_OK;
 
     mr_turns_end(gateway);
+    for (uint32_t i = 0; i < gateway->bridge_count; i++) {
+        mr_bridge_refuse(gateway->bridges[i]);
+    }
     if (gateway->broker != NULL) {
         mr_broker_stop(gateway->broker, (int64_t)gateway->settings.gateway.drain_us * 1000);
     }

@@ -153,6 +153,11 @@ enum mr_err mr_bridge_letters_retry(struct mr_bridge *bridge, const struct mr_se
  */
 bool mr_letters_done_get(struct mr_take *take, struct mr_seq_range *range);
 
+/* The gateway ends: who waits for the worker (seek, partitions, letters) is answered AGAIN, and so
+ * is who asks from now on.  A seek that is being made is made.  Any thread.
+ */
+void mr_bridge_refuse(struct mr_bridge *bridge);
+
 /* Look now at what the control plane has changed (cursor.h: paused). */
 void mr_bridge_nudge(struct mr_bridge *bridge);
 

@@ -248,6 +248,7 @@ struct mr_bridge {
     _Atomic uint64_t suspect_seq; /* highest seq of a span with a SUSPECT */
     _Atomic bool up;
     _Atomic bool seek_wanted;
+    _Atomic bool refuses;        /* whoever asks something of the worker */
     _Atomic bool stopped;        /* WORKER_STOPPED, as others see it */
     _Atomic uint32_t live_state; /* enum live_state, of a second worker */
     _Atomic uint64_t delivered;

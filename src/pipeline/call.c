@@ -3,6 +3,9 @@
  * One call at a time; it lies on the asker's stack.  The worker looks for it once a turn
  * (one load), and may take several turns for it.  It rings under the mutex, and the asker
  * takes that before it goes, so the ring is over by then.
+ *
+ * A call may wait for as long as a disk is full.  When the gateway ends the worker, which sees that
+ * between two turns, gives it up in the asker's place.
  */
 #include "pipeline/bridge_internal.h"
 
@@ -23,14 +26,31 @@ enum mr_err mr_worker_call(struct mr_bridge *b, struct bridge_call *call, struct
         mr_mutex_unlock(&b->mutex);
     }
     mr_wake_close(&call->wake);
-    return MR_OK;
+    return call->refused ? mr_error_set(why, MR_ERR_AGAIN,
+                                        "the gateway is ending; try again when it has been started")
+                         : MR_OK;
+}
+
+void mr_bridge_refuse(struct mr_bridge *b)
+{
+    atomic_store(&b->refuses, true);
+    mr_wake_ring(&b->wake);
+    mr_mutex_lock(&b->mutex);
+    if (b->seek.asker != NULL) {
+        mr_wake_ring(b->seek.asker);
+    }
+    mr_mutex_unlock(&b->mutex);
 }
 
 void mr_call_turn(struct mr_bridge *b)
 {
     struct bridge_call *call = atomic_load_explicit(&b->call, memory_order_acquire);
 
-    if (MR_LIKELY(call == NULL) || !call->run(b, call)) {
+    if (MR_LIKELY(call == NULL)) {
+        return;
+    }
+    call->refused = atomic_load(&b->refuses);
+    if (!call->refused && !call->run(b, call)) {
         return;
     }
     atomic_store(&b->call, NULL);

@@ -31,6 +31,7 @@ struct bridge_call {
     bool (*run)(struct mr_bridge *bridge, struct bridge_call *call); /* true: it is over */
     enum mr_err err;
     bool over; /* under the mutex */
+    bool refused;
     struct mr_wake wake;
 };
 

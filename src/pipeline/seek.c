@@ -216,7 +216,8 @@ static bool seek_wait(struct mr_bridge *b, struct mr_wake *wake)
         left_ns = left_ns > 0 ? left_ns : 0;
         (void)mr_wake_wait(wake, state == SEEK_TAKEN ? -1 : left_ns);
         mr_mutex_lock(&b->mutex);
-        if (b->seek.state == SEEK_WANTED && mr_clock_mono_ns() >= until_ns) {
+        bool gives_up = mr_clock_mono_ns() >= until_ns || atomic_load(&b->refuses);
+        if (b->seek.state == SEEK_WANTED && gives_up) {
             b->seek.state = SEEK_NONE;
             atomic_store(&b->seek_wanted, false);
         }

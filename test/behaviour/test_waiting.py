@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 import unittest
 import urllib.error
 import urllib.request
@@ -142,6 +143,25 @@ class Waiting(unittest.TestCase):
                 if letters(gateway)[0]["from_seq"] == 1:
                     self.assertEqual(post(gateway, RETRY), (200, {"count": 1}))
                 self.assert_once(gateway)
+                gateway.stop()
+
+    def test_the_end_waits_for_no_bridge_that_is_asked(self):
+        for path in (RETRY, "bridges/seek?name=kafka&lane=0&seq=0"):
+            with self.subTest(path=path):
+                gateway = self.gateway_with_a_letter()
+                with no_room(gateway, LETTERS):
+                    if path != RETRY:
+                        published(gateway, "flat", ["twice"])
+                    command = self.ask(gateway, path)
+                    gateway.wait_log("dead letters: .*is full")
+                    began = time.monotonic()
+                    gateway.stop(patience=ENDING_PATIENCE)
+                    self.assertLess(time.monotonic() - began, 10)
+                self.assertEqual(command.result(PATIENCE)[0], 503)
+                gateway.start()
+                gateway.wait_drained("kafka")
+                found = ["once"] if path == RETRY else ["once", "twice"]
+                self.assertEqual([one["payload"] for one in letters(gateway)], found)
                 gateway.stop()
 
     def test_a_seek_that_waits_for_a_letter(self):
