@@ -54,6 +54,7 @@ struct kit_options {
     const char *server_reference;
     const char *password_file;
     const char *acl_file;
+    const char *login_url; /* of a service that is asked (login_service.h) */
     const char *client_id_pattern;
     uint32_t session_takeover;
     bool use_username_as_clientid;
@@ -179,6 +180,9 @@ static inline enum mr_err kit_broker(struct kit *kit, struct mr_error *why)
         .ack = options->ack,
         .auth = {.password_file = options->password_file,
                  .acl_file = options->acl_file,
+                 .http = {.url = options->login_url,
+                          .request_timeout_us = 60000000,
+                          .max_requests = 8},
                  .client_id_pattern = options->client_id_pattern,
                  .session_takeover = options->session_takeover,
                  .use_username_as_clientid = options->use_username_as_clientid},

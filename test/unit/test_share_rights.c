@@ -7,6 +7,7 @@
  * Method: members whose rights follow from their client ids, and messages to topics that the one,
  *         the other, both or none may read.
  */
+#include "broker/keep_internal.h"
 #include "broker_peer.h"
 
 enum { ROUNDS = 5 };
@@ -185,6 +186,43 @@ static void test_what_a_member_leaves(uint32_t lanes, bool persistent)
     end();
 }
 
+static int64_t denied(void)
+{
+    int64_t count = 0;
+
+    for (uint32_t i = 0; i < kit.broker->shard_count; i++) {
+        count += mr_metric_get(kit.broker->shards[i]->metrics.denied_deliver);
+    }
+    return count;
+}
+
+/* Behind a restart nobody knows by which listener they came, until they come again. */
+static void test_behind_a_restart(uint32_t lanes)
+{
+    begin_with_both(lanes, 1, true, true);
+    leave(&alice);
+    leave(&bob);
+    peer_close(&pub);
+    kit_crash(&kit);
+    join(&pub, "pub", false, false);
+    int64_t before = denied();
+    for (int round = 0; round < ROUNDS; round++) {
+        publish("job/none", 1);
+        publish("job/alice", 1);
+        publish("job/bob", 1);
+    }
+    join(&alice, "alice", true, true);
+    join(&bob, "bob", true, true);
+    for (int round = 0; round < ROUNDS; round++) {
+        expect(&alice, "job/alice", 1);
+        expect(&bob, "job/bob", 1);
+    }
+    peer_quiet(&alice);
+    peer_quiet(&bob);
+    mr_assert(denied() == before); /* `job/none` was given to nobody */
+    end_with_both();
+}
+
 static void test_rules_that_are_read_again(uint32_t lanes)
 {
     begin_with_both(lanes, 1, false, false);
@@ -219,6 +257,7 @@ int main(void)
         test_who_is_away_keeps_what_only_it_may_read(lanes);
         test_what_a_member_leaves(lanes, false);
         test_what_a_member_leaves(lanes, true);
+        test_behind_a_restart(lanes);
         test_rules_that_are_read_again(lanes);
     }
     mr_assert(unlink(path) == 0);

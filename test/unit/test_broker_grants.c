@@ -1,0 +1,258 @@
+/* test_broker_grants.c
+ * links: broker net auth store journal codec config os base
+ *
+ * Goal:   what a login brings beside its yes holds for what comes to its client: rules of its own
+ *         go before the ACL file, also where a member of a group is chosen; who is away gets what
+ *         it may read when it is back, behind a restart too; a login that is over ends the
+ *         connection, no sooner than was promised.
+ * Method: a service that is asked by HTTP; members whose rights differ, and messages to topics
+ *         that one of them may read.
+ */
+#include "broker/keep_internal.h"
+#include "broker_peer.h"
+#include "login_service.h"
+
+enum { ROUNDS = 4, LATE_S = 3 * 366 * 86400 };
+
+static const char rules[] = "pattern read job/%u\n"
+                            "pattern write job/#\n";
+
+static char expires_soon[64];
+static char expires_late[64];
+static const struct service_line lines[] = {
+    {"ann",
+     "\"acl\": [{\"permission\": \"deny\", \"action\": \"subscribe\", \"topic\": \"job/ann\"},"
+     "{\"permission\": \"allow\", \"action\": \"subscribe\", \"topic\": \"job/one\"}]"},
+    {"bob",
+     "\"acl\": [{\"permission\": \"deny\", \"action\": \"subscribe\", \"topic\": \"job/bob\"},"
+     "{\"permission\": \"allow\", \"action\": \"subscribe\", \"topic\": \"job/two\"}]"},
+    {"root", "\"is_superuser\": true"},
+    {"past", "\"expire_at\": 1"},
+    {"soon", expires_soon},
+    {"late", expires_late},
+    {NULL, NULL}};
+
+static char path[256];
+static struct login_service service;
+static struct kit kit;
+static struct peer pub;
+
+static void rules_write(void)
+{
+    const char *base = getenv("TMPDIR");
+
+    (void)snprintf(path, sizeof(path), "%s/mr-acl-XXXXXX", base == NULL ? "/tmp" : base);
+    int fd = mkstemp(path);
+    mr_assert(fd >= 0 && write(fd, rules, sizeof(rules) - 1) == (ssize_t)sizeof(rules) - 1);
+    mr_assert(close(fd) == 0);
+}
+
+/* As user `name`, which is the client id, too. */
+static void join(struct peer *peer, const char *name, bool persistent, bool present)
+{
+    struct mr_mqtt_connack connack;
+
+    peer_open(peer, &kit);
+    peer_send_connect(peer, &(struct peer_connect){.client_id = name,
+                                                   .version = 5,
+                                                   .keep_session = persistent,
+                                                   .expiry_s = persistent ? 3600 : 0,
+                                                   .username = name,
+                                                   .password = "word"});
+    peer_expect_connack(peer, &connack);
+    mr_assert(connack.reason == 0 && connack.session_present == present);
+}
+
+static void subscribe(struct peer *peer, const char *filter, uint8_t qos)
+{
+    mr_assert(peer_subscribe(
+                  peer, &(struct mr_mqtt_subscription){.filter = mr_span_of(filter), .qos = qos},
+                  0) == qos);
+}
+
+static void join_group(struct peer *peer, const char *name, uint8_t qos)
+{
+    join(peer, name, false, false);
+    subscribe(peer, "$share/g/job/+", qos);
+}
+
+static void publish(const char *topic, uint8_t qos)
+{
+    peer_publish(&pub, topic, topic, qos, qos == 0 ? 0 : 1);
+    if (qos == 0) {
+        peer_quiet(&pub);
+    } else {
+        mr_assert(peer_expect_puback(&pub, 1) == 0);
+    }
+}
+
+static void expect(struct peer *sub, const char *topic, uint8_t qos)
+{
+    struct mr_mqtt_publish got;
+
+    peer_expect_publish(sub, topic, topic, qos, &got);
+    if (qos != 0) {
+        peer_ack(sub, got.packet_id);
+    }
+}
+
+static void leave(struct peer *peer)
+{
+    peer_write(peer, "\xe0\x00", 2);
+    peer_expect_closed(peer);
+    peer_close(peer);
+}
+
+static void begin(uint32_t lanes, bool has_file)
+{
+    kit_open(&kit, &(struct kit_options){.lanes = lanes,
+                                         .acl_file = has_file ? path : NULL,
+                                         .login_url = service.url,
+                                         .checkpoint_ms = 5});
+    join(&pub, "pub", false, false);
+}
+
+static void end(void)
+{
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+/* `job/ann` and `job/bob` are of those whom the file would let read them, and their rules do not.
+ */
+static void test_rules_before_the_file(uint32_t lanes, uint8_t qos)
+{
+    struct peer ann;
+    struct peer bob;
+    struct peer cat;
+    struct peer root;
+
+    begin(lanes, true);
+    join_group(&ann, "ann", qos);
+    join_group(&bob, "bob", qos);
+    join_group(&cat, "cat", qos);
+    for (int round = 0; round < ROUNDS; round++) {
+        publish("job/ann", qos);
+        publish("job/bob", qos);
+        publish("job/one", qos);
+        publish("job/two", qos);
+        publish("job/cat", qos);
+        expect(&ann, "job/one", qos);
+        expect(&bob, "job/two", qos);
+        expect(&cat, "job/cat", qos);
+    }
+    join_group(&root, "root", qos);
+    for (int round = 0; round < ROUNDS; round++) {
+        publish("job/ann", qos);
+        publish("job/bob", qos);
+        expect(&root, "job/ann", qos);
+        expect(&root, "job/bob", qos);
+    }
+    struct peer *const all[] = {&ann, &bob, &cat, &root};
+    for (size_t i = 0; i < MR_COUNT_OF(all); i++) {
+        peer_quiet(all[i]);
+        peer_close(all[i]);
+    }
+    end();
+}
+
+static void test_rules_without_a_file(void)
+{
+    struct peer ann;
+    struct peer cat;
+
+    begin(1, false);
+    join_group(&ann, "ann", 1);
+    join_group(&cat, "cat", 1);
+    for (int round = 0; round < ROUNDS; round++) {
+        publish("job/ann", 1); /* whoever's turn it is */
+        expect(&cat, "job/ann", 1);
+    }
+    peer_quiet(&ann);
+    peer_close(&ann);
+    peer_close(&cat);
+    end();
+}
+
+static uint64_t denied(void)
+{
+    return (uint64_t)mr_metric_get(kit.broker->shards[0]->metrics.denied_deliver);
+}
+
+/* What its login will say is not known while it is away: it is asked when it is back. */
+static void test_away(const char *filter, bool restarts)
+{
+    struct peer ann;
+
+    begin(1, true);
+    join(&ann, "ann", true, false);
+    subscribe(&ann, filter, 1);
+    leave(&ann);
+    if (restarts) {
+        peer_close(&pub);
+        kit_crash(&kit);
+        join(&pub, "pub", false, false);
+    }
+    uint64_t before = denied();
+    publish("job/two", 1);
+    publish("job/one", 1);
+    join(&ann, "ann", true, true);
+    expect(&ann, "job/one", 1);
+    peer_quiet(&ann);
+    mr_assert(denied() == before + 1);
+    leave(&ann);
+    join(&ann, "ann", true, true); /* it is not asked for again */
+    peer_quiet(&ann);
+    mr_assert(denied() == before + 1);
+    peer_close(&ann);
+    end();
+}
+
+/* ---- how long a login holds ---- */
+
+static void test_expires(void)
+{
+    struct peer late;
+    struct peer soon;
+    struct peer past;
+    int64_t soon_s = mr_clock_wall_us() / 1000000 + 2;
+
+    (void)snprintf(expires_soon, sizeof(expires_soon), "\"expire_at\": %lld", (long long)soon_s);
+    (void)snprintf(expires_late, sizeof(expires_late), "\"expire_at\": %lld",
+                   (long long)(soon_s + LATE_S));
+    begin(1, false);
+    join(&late, "late", false, false);
+    join(&soon, "soon", false, false);
+    join(&past, "past", false, false);
+    peer_expect_disconnect(&past, MR_MQTT_NOT_AUTHORIZED);
+    peer_quiet(&soon);
+    peer_expect_disconnect(&soon, MR_MQTT_NOT_AUTHORIZED);
+    mr_assert(mr_clock_wall_us() >= soon_s * 1000000);
+    subscribe(&late, "$share/g/job/+", 1); /* what it may is not less for that */
+    publish("job/late", 1);
+    expect(&late, "job/late", 1);
+    peer_quiet(&late);
+    peer_close(&late);
+    peer_close(&soon);
+    peer_close(&past);
+    end();
+}
+
+int main(void)
+{
+    service_open(&service, lines);
+    rules_write();
+    for (uint32_t lanes = 1; lanes <= 3; lanes += 2) {
+        test_rules_before_the_file(lanes, 0);
+        test_rules_before_the_file(lanes, 1);
+    }
+    test_rules_without_a_file();
+    test_away("$share/g/job/+", false);
+    test_away("$share/g/job/+", true);
+    test_away("job/+", false);
+    test_expires();
+    mr_assert(unlink(path) == 0);
+    service_close(&service);
+    (void)puts("each got what it may read");
+    return 0;
+}
