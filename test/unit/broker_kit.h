@@ -17,6 +17,7 @@
 #include "os/file.h"
 #include "os/loop.h"
 #include "os/process.h"
+#include "os/thread.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -340,6 +341,47 @@ static inline void kit_store_head(const struct kit *kit, uint8_t head[8192])
     }
 }
 
+/* What is handed over is committed, until it is told to end. */
+struct kit_committing {
+    struct kit *kit;
+    _Atomic bool ends;
+};
+
+static inline void kit_commit_on(void *arg)
+{
+    struct kit_committing *committing = arg;
+    struct mr_journal *journal = committing->kit->journal;
+
+    while (!atomic_load(&committing->ends)) {
+        for (uint32_t lane = 0; lane < mr_journal_lane_count(journal); lane++) {
+            (void)mr_lane_step_commit(mr_journal_lane(journal, lane));
+        }
+        (void)usleep(200); /* sleep: until a shard hands something over */
+    }
+}
+
+/* Of no moment any more.  A stop waits for what it appends, if only for a while, so it is committed
+ * meanwhile where that is done by hand.
+ */
+static inline void kit_drop(struct kit *kit)
+{
+    struct kit_committing committing = {.kit = kit};
+    struct mr_thread *thread = NULL;
+    struct mr_error why = {.text = ""};
+
+    mr_assert(!kit->options.manual ||
+              mr_thread_start(&thread, "commits", kit_commit_on, &committing, &why) == MR_OK);
+    mr_broker_stop(kit->broker, 0);
+    atomic_store(&committing.ends, true);
+    if (thread != NULL) {
+        mr_thread_join(thread);
+    }
+    mr_broker_close(kit->broker);
+    mr_assert(mr_journal_close(kit->journal) == MR_OK);
+    mr_assert(mr_dir_list(kit->folder, kit_remove, kit->folder) == MR_OK);
+    mr_assert(rmdir(kit->folder) == 0);
+}
+
 /* The machine stops now; kit_begin() goes on from what the disk has, with a new broker.  Peers of
  * the old one find their connections ended.  The store is copied between two of its transactions,
  * as it would be found after a crash.
@@ -359,9 +401,7 @@ static inline void kit_stop_dead(struct kit *kit)
                               &(struct kit_copying){kit->folder, after.folder}) == MR_OK);
         kit_store_head(kit, now);
     } while (kit_copy_torn || memcmp(before, now, sizeof(now)) != 0);
-    kit_end(kit, 0);
-    mr_assert(mr_dir_list(kit->folder, kit_remove, kit->folder) == MR_OK);
-    mr_assert(rmdir(kit->folder) == 0);
+    kit_drop(kit);
     *kit = after;
 }
 
