@@ -1,7 +1,8 @@
 /* test_session_calls.c
  * links: broker net store journal codec config os base
  *
- * Goal:   a start whose calls to the session store or to its folders fail, one after the other,
+ * Goal:   a start whose calls to the session store, to its folders or to the journal's files fail,
+ *         one after the other,
  *         with the same number of shards and with another one, loses nothing: it is refused and
  *         the next one finds everything, or it finds everything itself.  So it is with memory
  *         that does not suffice, and with a row of any table that is not one.
@@ -19,11 +20,11 @@
 #include <lmdb.h>
 #include <sys/syscall.h>
 
-enum { LANES = 2, STEPS = 120, NEVER = -1, PUBLISHED_MIN = 30 };
+enum { LANES = 2, STEPS = 120, NEVER = -1, FOR_EVER = 1000000, PUBLISHED_MIN = 30 };
 
 /* ---- calls that fail: the program finds these before those of the libraries ---- */
 
-enum kind { KIND_TXN, KIND_WALK, KIND_READ, KIND_WRITE, KIND_FOLDER, KINDS };
+enum kind { KIND_TXN, KIND_WALK, KIND_READ, KIND_WRITE, KIND_FOLDER, KIND_JOURNAL, KINDS };
 
 static _Atomic int calls_left[KINDS]; /* until one fails; NEVER */
 static _Atomic int calls_more;        /* ... and so many behind it */
@@ -155,6 +156,16 @@ static void calls_fail(enum kind kind, int nth)
     }
 }
 
+/* Of the journal's files, which are open by then; LMDB maps its own. */
+ssize_t pread(int fd, void *into, size_t len, off_t at)
+{
+    if (call_fails(KIND_JOURNAL)) {
+        errno = EIO;
+        return -1;
+    }
+    return syscall(SYS_pread64, fd, into, len, at);
+}
+
 /* ---- starts ---- */
 
 static char image[] = "/tmp/mr-image-XXXXXX"; /* what the disk has */
@@ -218,12 +229,12 @@ static bool one_fails(enum kind kind, int nth, int more, uint32_t lanes)
     return atomic_load(&calls_failed) != before;
 }
 
-/* The first call, and some of the others: in the long run all of them. */
-static void each_fails(enum kind kind, uint32_t lanes)
+/* The first call, and some of the others: in the long run all of them; `more` behind each, too. */
+static void each_fails(enum kind kind, int more, uint32_t lanes)
 {
     int nth = 0;
 
-    while (one_fails(kind, nth, 0, lanes)) {
+    while (one_fails(kind, nth, more, lanes)) {
         nth += 1 + (int)mr_rng_below(&rng, (uint64_t)nth * 2 + 2);
     }
     printf("kind %d, %u shards: up to call %d\n", (int)kind, lanes, nth);
@@ -309,8 +320,9 @@ static void crash_and_all(void)
         unreadable_is_not_absent(lanes);
         odd_rows_are_told(lanes);
         for (int kind = 0; kind < KINDS; kind++) {
-            each_fails((enum kind)kind, lanes);
+            each_fails((enum kind)kind, 0, lanes);
         }
+        each_fails(KIND_TXN, FOR_EVER, lanes);
     }
     folder_copy(image, kit.folder);
     folder_remove_all(image);
