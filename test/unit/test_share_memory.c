@@ -2,7 +2,7 @@
  * links: broker net auth store journal codec config os base
  *
  * Goal:   what a member that is gone did not acknowledge waits for another one as long as the
- *         journal has no room, also when memory has none.
+ *         journal has no room, also when memory has none; what still waits at a stop is told.
  * Method: a bare shard that is stalled and whose pool is used up; a session of it ends.
  */
 #include "broker/keep_internal.h"
@@ -36,6 +36,16 @@ static struct stored *job(struct mr_shard *shard, const char *payload, struct sh
     return stored;
 }
 
+/* At a stop it is told and counted, and given back. */
+static void stop_and_expect(struct mr_shard *shard, int64_t count)
+{
+    share_retry(shard); /* there is still no room */
+    share_stop_say(shard);
+    mr_assert(mr_metric_get(shard->metrics.dropped_memory) == count);
+    share_close(shard);
+    mr_assert(shard->shared_first == NULL);
+}
+
 static void expect_waiting(struct mr_shard *shard, const char *payload)
 {
     struct stored *stored = stored_pop(&shard->shared_first, &shard->shared_last);
@@ -65,6 +75,7 @@ int main(void)
     stored_push(&outbound->shared_first, &outbound->shared_last, job(shard, "sent", target.group));
     stored_push(&outbound->queue_first, &outbound->queue_last, job(shard, "waits", target.group));
     stored_push(&outbound->queue_first, &outbound->queue_last, job(shard, "its own", NULL));
+    stored_push(&outbound->queue_first, &outbound->queue_last, job(shard, "last", target.group));
     while (count < MR_COUNT_OF(pieces) &&
            (pieces[count] = mr_bufpool_take(&shard->pool, PIECE_BYTES, &capacities[count])) !=
                NULL) {
@@ -74,7 +85,8 @@ int main(void)
     mr_assert(mr_metric_get(shard->metrics.dropped_memory) == 0);
     expect_waiting(shard, "sent");
     expect_waiting(shard, "waits");
-    mr_assert(shard->shared_first == NULL && outbound->queue_first == NULL);
+    mr_assert(shard->shared_first != NULL && outbound->queue_first == NULL);
+    stop_and_expect(shard, 1);
 
     while (count != 0) {
         count -= 1;
