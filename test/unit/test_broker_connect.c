@@ -310,6 +310,39 @@ static void test_response_information(void)
     limits_now(before);
 }
 
+/* Its client said that it wants no words: the reason is all it gets [MQTT-3.1.2-29]. */
+static void test_no_problem_information(void)
+{
+    for (int wanted = 0; wanted < 2; wanted++) {
+        struct mr_mqtt_connect packet = {
+            .version = 5, .client_id = mr_span_of("terse"), .clean_start = true};
+        const struct mr_mqtt_mode mode = {.version = 5, .from = MR_MQTT_FROM_SERVER};
+        struct mr_mqtt_disconnect why_not;
+        struct mr_mqtt_connack connack;
+        struct mr_mqtt_frame frame;
+        struct mr_mqtt_why why;
+        struct peer peer;
+        uint8_t bytes[64];
+
+        packet.props.request_problem_info = (uint8_t)wanted;
+        mr_mqtt_set(&packet.props, MR_MQTT_PROP_REQUEST_PROBLEM_INFO);
+        ptrdiff_t len = mr_mqtt_connect_encode(&packet, bytes, sizeof(bytes));
+        mr_assert(len > 0);
+        peer_open(&peer, &kit);
+        peer.version = 5;
+        peer_write(&peer, bytes, (size_t)len);
+        peer_expect_connack(&peer, &connack);
+        mr_assert(connack.reason == 0);
+        peer_publish(&peer, "no/+/wildcards", "x", 1, 1);
+        mr_assert(peer_frame(&peer, &frame) && frame.type == MR_MQTT_DISCONNECT);
+        mr_assert(mr_mqtt_disconnect_decode(&frame, mode, &why_not, &why) == MR_OK);
+        mr_assert(why_not.reason >= MR_MQTT_UNSPECIFIED);
+        mr_assert(mr_mqtt_has(&why_not.props, MR_MQTT_PROP_REASON_STRING) == (wanted != 0));
+        peer_expect_closed(&peer);
+        peer_close(&peer);
+    }
+}
+
 int main(void)
 {
     kit_open(&kit, &(struct kit_options){.allow_anonymous = MR_ANONYMOUS_TRUE});
@@ -321,6 +354,7 @@ int main(void)
     test_keep_alive();
     test_an_expiry_that_disconnect_lengthens();
     test_response_information();
+    test_no_problem_information();
     kit_close(&kit);
     return 0;
 }

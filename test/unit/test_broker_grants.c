@@ -208,6 +208,76 @@ static void test_away(const char *filter, bool restarts)
     end();
 }
 
+/* What a subscriber of its own may not read takes its turn all the same: the packet ids behind it
+ * are those that a restart counts.
+ */
+static void test_not_read(void)
+{
+    struct mr_mqtt_publish got;
+    struct peer cat;
+
+    begin(1, true);
+    join(&cat, "cat", true, false);
+    subscribe(&cat, "job/+", 1);
+    publish("job/cat", 1);
+    publish("job/one", 1);
+    publish("job/cat", 1);
+    for (int life = 0; life < 2; life++) {
+        for (uint16_t id = 1; id <= 3; id += 2) {
+            peer_expect_publish(&cat, "job/cat", "job/cat", 1, &got);
+            mr_assert(got.packet_id == id && got.dup == (life != 0));
+        }
+        peer_quiet(&cat);
+        peer_close(&cat);
+        if (life == 0) {
+            peer_close(&pub);
+            kit_crash(&kit);
+            join(&pub, "pub", false, false);
+            join(&cat, "cat", true, true);
+        }
+    }
+    end();
+}
+
+/* ---- what it may not ---- */
+
+static uint8_t connect_as(const char *id, const char *user, const char *will_topic)
+{
+    struct mr_mqtt_connack connack;
+    struct peer peer;
+
+    peer_open(&peer, &kit);
+    peer_send_connect(&peer, &(struct peer_connect){.client_id = id,
+                                                    .version = 5,
+                                                    .username = user,
+                                                    .password = "word",
+                                                    .will_topic = will_topic,
+                                                    .will_payload = "gone"});
+    peer_expect_connack(&peer, &connack);
+    peer_close(&peer);
+    return connack.reason;
+}
+
+static void test_refused(void)
+{
+    struct peer cat;
+
+    kit_open(&kit, &(struct kit_options){
+                       .acl_file = path, .login_url = service.url, .client_id_pattern = "%u*"});
+    mr_assert(connect_as("dog", "cat", NULL) == MR_MQTT_NOT_AUTHORIZED);
+    mr_assert(connect_as("cat", "cat", "other/will") == MR_MQTT_NOT_AUTHORIZED);
+    mr_assert(connect_as("cat-7", "cat", NULL) == 0);
+    join(&cat, "cat", false, false);
+    peer_publish(&cat, "other/topic", "x", 1, 1);
+    mr_assert(peer_expect_puback(&cat, 1) == MR_MQTT_NOT_AUTHORIZED);
+    mr_assert(mr_lane_durable(kit.lane) == 0);
+    peer_publish(&cat, "job/topic", "x", 1, 1);
+    mr_assert(peer_expect_puback(&cat, 1) == 0);
+    peer_close(&cat);
+    mr_assert(connect_as("cat", "cat", "job/will") == 0);
+    kit_close(&kit);
+}
+
 /* ---- how long a login holds ---- */
 
 static void test_expires(void)
@@ -250,6 +320,8 @@ int main(void)
     test_away("$share/g/job/+", false);
     test_away("$share/g/job/+", true);
     test_away("job/+", false);
+    test_not_read();
+    test_refused();
     test_expires();
     mr_assert(unlink(path) == 0);
     service_close(&service);

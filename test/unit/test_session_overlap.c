@@ -82,9 +82,64 @@ static void test_change(uint32_t lanes, bool no_store, bool clean)
     kit_close(&kit);
 }
 
+/* One copy for all: with the highest QoS of those that want it, RETAIN if one wants that, and of
+ * its own messages what the subscription without No Local brings.
+ */
+static void test_options_of_merged(bool persistent)
+{
+    struct mr_mqtt_subscription filters[] = {
+        {.filter = mr_span_of("t/+"), .qos = 2, .no_local = true},
+        {.filter = mr_span_of("t/#"), .qos = 1, .retain_as_published = true},
+        {.filter = mr_span_of("own/#"), .qos = 1, .no_local = true}};
+    struct mr_mqtt_publish got;
+    struct mr_mqtt_connack connack;
+    struct kit kit;
+    struct peer peer;
+    struct peer pub;
+    uint8_t bytes[64];
+
+    kit_open(&kit, &(struct kit_options){.overlapping = MR_OVERLAPPING_MERGED});
+    peer_open(&peer, &kit);
+    peer_send_connect(&peer, &(struct peer_connect){.client_id = "c",
+                                                    .version = 5,
+                                                    .keep_session = persistent,
+                                                    .expiry_s = persistent ? 3600 : 0});
+    peer_expect_connack(&peer, &connack);
+    for (size_t i = 0; i < MR_COUNT_OF(filters); i++) {
+        mr_assert(peer_subscribe(&peer, &filters[i], 0) == filters[i].qos);
+    }
+    peer_join(&pub, &kit, "pub", 5);
+    const struct mr_mqtt_publish retained = {.topic = mr_span_of("t/x"),
+                                             .payload = mr_span_of("other"),
+                                             .qos = 2,
+                                             .packet_id = 1,
+                                             .retain = true};
+    ptrdiff_t len = mr_mqtt_publish_encode(&retained, 5, bytes, sizeof(bytes));
+    mr_assert(len > 0);
+    peer_write(&pub, bytes, (size_t)len);
+    mr_assert(peer_expect_ack(&pub, MR_MQTT_PUBREC, 1) == 0);
+    peer_expect_publish(&peer, "t/x", "other", 2, &got);
+    mr_assert(got.retain);
+    peer_publish(&peer, "own/x", "own", 1, 1); /* no copy at all */
+    mr_assert(peer_expect_puback(&peer, 1) == 0);
+    peer_publish(&peer, "t/x", "own", 1, 1);
+    mr_assert(peer_expect_puback(&peer, 1) == 0);
+    peer_expect_publish(&peer, "t/x", "own", 1, &got);
+    mr_assert(!got.retain);
+    peer_publish(&pub, "own/x", "other", 1, 2);
+    mr_assert(peer_expect_puback(&pub, 2) == 0);
+    peer_expect_publish(&peer, "own/x", "other", 1, &got);
+    peer_quiet(&peer);
+    peer_close(&pub);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
 int main(void)
 {
     mr_log_set_level(MR_LOG_ERROR);
+    test_options_of_merged(true);
+    test_options_of_merged(false);
     for (uint32_t lanes = 1; lanes <= 3; lanes += 2) {
         test_change(lanes, false, false);
         test_change(lanes, false, true);

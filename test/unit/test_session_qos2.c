@@ -399,6 +399,87 @@ static void test_receive_maximum_counts_qos_2(void)
     kit_close(&kit);
 }
 
+/* Between the ids that it uses, and of a version that cannot be told. */
+static void test_pubrel_of_another_id(uint8_t version)
+{
+    struct kit kit;
+    struct peer peer;
+    uint8_t reason = version == 5 ? MR_MQTT_PACKET_ID_NOT_FOUND : MR_MQTT_SUCCESS;
+
+    kit_open(&kit, &(struct kit_options){0});
+    peer_join(&peer, &kit, "keen", version);
+    for (uint16_t id = 5; id <= 9; id += 2) {
+        peer_publish(&peer, "t", "x", 2, id);
+        mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, id) == 0);
+    }
+    for (uint16_t id = 4; id <= 10; id += 2) {
+        peer_send_ack(&peer, MR_MQTT_PUBREL, id);
+        mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBCOMP, id) == reason);
+    }
+    peer_publish(&peer, "t", "x", 2, 6); /* a new one, between them too */
+    mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, 6) == 0);
+    for (uint16_t id = 5; id <= 9; id += 2) {
+        peer_send_ack(&peer, MR_MQTT_PUBREL, id);
+        mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBCOMP, id) == 0);
+    }
+    mr_assert(mr_lane_durable(kit.lane) == 4); /* events, and nothing else of such a session */
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+/* It comes again with a smaller window, and refuses what it got before and has not been sent again:
+ * it is told to forget the id, and the message never comes again.
+ */
+static void test_refused_before_it_comes_again(void)
+{
+    const struct mr_mqtt_subscription wanted = {.filter = mr_span_of("t"), .qos = 2};
+    struct mr_mqtt_connack connack;
+    struct mr_mqtt_publish got[2];
+    struct kit kit;
+    struct peer sub;
+    struct peer pub;
+    uint8_t bytes[16];
+
+    kit_open(&kit, &(struct kit_options){0});
+    peer_join_kept(&sub, &kit, false);
+    mr_assert(peer_subscribe(&sub, &wanted, 0) == 2);
+    peer_join(&pub, &kit, "pub", 5);
+    for (uint16_t id = 1; id <= 2; id++) {
+        peer_publish(&pub, "t", id == 1 ? "one" : "two", 2, id);
+        mr_assert(peer_expect_ack(&pub, MR_MQTT_PUBREC, id) == 0);
+    }
+    peer_expect_publish(&sub, "t", "one", 2, &got[0]);
+    peer_expect_publish(&sub, "t", "two", 2, &got[1]);
+    peer_close(&sub);
+    peer_open(&sub, &kit);
+    peer_send_connect(&sub, &(struct peer_connect){.client_id = "scada",
+                                                   .version = 5,
+                                                   .keep_session = true,
+                                                   .expiry_s = 3600,
+                                                   .receive_max = 1});
+    peer_expect_connack(&sub, &connack);
+    mr_assert(connack.session_present);
+    peer_expect_publish(&sub, "t", "one", 2, &got[0]);
+    const struct mr_mqtt_ack no = {
+        .type = MR_MQTT_PUBREC, .packet_id = got[1].packet_id, .reason = MR_MQTT_UNSPECIFIED};
+    ptrdiff_t len = mr_mqtt_ack_encode(&no, 5, bytes, sizeof(bytes));
+    mr_assert(len > 0);
+    peer_write(&sub, bytes, (size_t)len);
+    mr_assert(peer_expect_ack(&sub, MR_MQTT_PUBREL, got[1].packet_id) == 0);
+    peer_send_ack(&sub, MR_MQTT_PUBREC, got[0].packet_id);
+    mr_assert(peer_expect_ack(&sub, MR_MQTT_PUBREL, got[0].packet_id) == 0);
+    peer_send_ack(&sub, MR_MQTT_PUBCOMP, got[0].packet_id);
+    mr_assert(peer_expect_ack(&sub, MR_MQTT_PUBREL, got[1].packet_id) == 0); /* its turn */
+    peer_send_ack(&sub, MR_MQTT_PUBCOMP, got[1].packet_id);
+    peer_quiet(&sub);
+    peer_close(&sub);
+    peer_join_kept(&sub, &kit, true);
+    peer_quiet(&sub);
+    peer_close(&sub);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
 /* ---- what a SUBSCRIBE brings ---- */
 
 static void publish_plain(struct peer *peer, const char *topic, const char *payload, bool retain)
@@ -478,6 +559,9 @@ int main(void)
     test_not_persistent(4);
     test_not_persistent(5);
     test_receive_maximum_counts_qos_2();
+    test_pubrel_of_another_id(4);
+    test_pubrel_of_another_id(5);
+    test_refused_before_it_comes_again();
     printf("ok\n");
     return 0;
 }

@@ -276,6 +276,81 @@ static void test_qos0_of_one_that_stays(void)
     kit_close(&kit);
 }
 
+/* ---- how much ---- */
+
+/* Two who are away have as many as may wait for one; the next one is dropped, and is nobody's. */
+static void test_queues_that_are_full(void)
+{
+    static const char *const jobs[] = {"0", "1", "2", "3", "4"};
+    struct mr_broker_stats before;
+    struct mr_broker_stats after;
+    struct peer members[2];
+    struct peer pub;
+
+    kit_open(&kit, &(struct kit_options){.max_queued_messages = 2});
+    for (int i = 0; i < 2; i++) {
+        (void)join(&members[i], i == 0 ? "left" : "right", true);
+        subscribe(&members[i], shared, 1);
+        leave(&members[i]);
+    }
+    (void)join(&pub, "pub", false);
+    mr_broker_stats(kit.broker, &before);
+    for (size_t i = 0; i < MR_COUNT_OF(jobs); i++) {
+        publish(&pub, "q", jobs[i], 1);
+    }
+    for (int i = 0; i < 2; i++) { /* they took turns */
+        mr_assert(join(&members[i], i == 0 ? "left" : "right", true));
+        peer_ack(&members[i], expect(&members[i], "q", jobs[i], 1));
+        peer_ack(&members[i], expect(&members[i], "q", jobs[i + 2], 1));
+        quiet(&members[i]);
+    }
+    mr_broker_stats(kit.broker, &after);
+    mr_assert(after.messages_dropped == before.messages_dropped + 1);
+    peer_close(&members[0]);
+    peer_close(&members[1]);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
+/* One that takes one at a time has one, and as many wait for it as may; then another one's window
+ * has more room.
+ */
+static void test_window_of_one(void)
+{
+    static const char *const jobs[] = {"0", "1", "2", "3", "4"};
+    struct mr_mqtt_connack connack;
+    struct peer slow;
+    struct peer other;
+    struct peer pub;
+
+    kit_open(&kit, &(struct kit_options){.max_queued_messages = 2});
+    peer_open(&slow, &kit);
+    peer_send_connect(&slow,
+                      &(struct peer_connect){.client_id = "slow", .version = 5, .receive_max = 1});
+    peer_expect_connack(&slow, &connack);
+    subscribe(&slow, shared, 1);
+    (void)join(&pub, "pub", false);
+    for (int i = 0; i < 3; i++) {
+        publish(&pub, "q", jobs[i], 1);
+    }
+    (void)expect(&slow, "q", jobs[0], 1);
+    (void)join(&other, "other", true);
+    subscribe(&other, shared, 1);
+    for (int i = 3; i < 5; i++) {
+        publish(&pub, "q", jobs[i], 1);
+        peer_ack(&other, expect(&other, "q", jobs[i], 1));
+    }
+    quiet(&slow);
+    leave(&slow); /* all that it did not acknowledge */
+    for (int i = 0; i < 3; i++) {
+        peer_ack(&other, expect(&other, "q", jobs[i], 1));
+    }
+    quiet(&other);
+    peer_close(&other);
+    peer_close(&pub);
+    kit_close(&kit);
+}
+
 /* ---- before the disk has said so ---- */
 
 static void has_pending(struct mr_shard *shard, void *arg)
@@ -453,6 +528,8 @@ int main(void)
         test_retain_as_published(qos, true);
     }
     test_qos0_of_one_that_stays();
+    test_queues_that_are_full();
+    test_window_of_one();
     test_leaves_before_it_is_durable();
     test_comes_again_meanwhile();
     test_larger_than_a_record();
