@@ -17,6 +17,8 @@
 enum { STORES_MAX = 1024, PATH_BYTES = 96, RETRY_NS = 1000 * NS_PER_MS };
 
 struct row {
+    struct row *next; /* list of those that are in no table yet */
+    struct row **link;
     uint8_t *value;
     size_t value_len;
     size_t key_len;
@@ -66,11 +68,60 @@ struct mr_store {
 
 static struct disk disks[STORES_MAX];
 static uint32_t disk_count;
+static struct row *loose; /* a crash leaves those of its deltas */
 static bool fails;
+
+static void row_add_loose(struct row *row)
+{
+    row->next = loose;
+    row->link = &loose;
+    if (loose != NULL) {
+        loose->link = &row->next;
+    }
+    loose = row;
+}
+
+static void row_fix(struct row *row)
+{
+    if (row->link != NULL) {
+        *row->link = row->next;
+        if (row->next != NULL) {
+            row->next->link = row->link;
+        }
+        row->link = NULL;
+    }
+}
+
+static void row_free(struct row *row)
+{
+    if (row != NULL) {
+        row_fix(row);
+        mr_free(row->value);
+        mr_free(row);
+    }
+}
 
 void store_model_fail(bool on)
 {
     fails = on;
+}
+
+void store_model_end(void)
+{
+    for (uint32_t i = 0; i < disk_count; i++) {
+        for (int table = 0; table < MR_STORE_TABLES; table++) {
+            struct table *rows = &disks[i].tables[table];
+            for (size_t row = 0; row < rows->count; row++) {
+                row_free(rows->rows[row]);
+            }
+            mr_free(rows->rows);
+        }
+    }
+    while (loose != NULL) {
+        row_free(loose);
+    }
+    memset(disks, 0, sizeof(disks));
+    disk_count = 0;
 }
 
 static enum mr_err file_make(struct mr_file *file, const char *folder, const char *path)
@@ -167,14 +218,6 @@ static size_t table_find(const struct table *table, const uint8_t *key, size_t l
     return low;
 }
 
-static void row_free(struct row *row)
-{
-    if (row != NULL) {
-        mr_free(row->value);
-        mr_free(row);
-    }
-}
-
 static void table_apply(struct table *table, struct op *op)
 {
     bool found;
@@ -202,6 +245,7 @@ static void table_apply(struct table *table, struct op *op)
                 (table->count - at) * sizeof(table->rows[0]));
         table->count += 1;
     }
+    row_fix(op->row);
     table->rows[at] = op->row;
     op->row = NULL;
 }
@@ -338,6 +382,7 @@ static struct op *op_new(struct mr_store *store, enum mr_store_table table, stru
     mr_sim_own(true); /* it becomes the table's */
     op->row = mr_alloc(sizeof(*op->row) + key.len);
     mr_sim_own(false);
+    row_add_loose(op->row);
     op->row->key_len = key.len;
     memcpy(op->row->key, key.at, key.len);
     *store->gathering.last = op;

@@ -319,6 +319,7 @@ void targets_pump(void);           /* what is on its way to them arrives */
 /* ---- store_model.c: the session store of the machine ---- */
 
 void store_model_fail(bool on); /* no transaction succeeds */
+void store_model_end(void);     /* the machine is no more: nothing is stored, no store is open */
 
 /* ---- heap.c ---- */
 
