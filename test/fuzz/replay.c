@@ -1,14 +1,16 @@
 /* replay.c - run a fuzzer without a fuzzing engine, for the ordinary suite.
  *
- *     replay_mqtt_server <corpus folder> [seed [count]]
+ *     replay_mqtt_server <corpus folder> [seed [count [first]]]
  *
  * Every file of the corpus is fed as it is, then `count` random mutations of them:
- * bytes changed, inserted, removed, or two files spliced.  Mutation number n depends
- * on seed and n only.
+ * bytes changed, inserted, removed, or two files spliced.  Mutation number n, from 0
+ * on, depends on seed and n only.  With `first` it begins with that mutation, and the
+ * files are left out: so a fuzzer with a state of its own is led to a find again.
  *
  * When the process dies, the input that killed it is in replay-input-<pid>.bin in
- * the working folder, behind eight bytes of its length: a shared mapping, so that
- * a sanitizer's sudden end leaves it behind too.
+ * the working folder, behind eight bytes of the mutation's number (of a file all ones)
+ * and eight of its length: a shared mapping, so that a sanitizer's sudden end leaves it
+ * behind too.  While the process runs it says how far it is.
  */
 #include "fuzz.h"
 
@@ -30,8 +32,11 @@ static struct {
 } files[FILES_MAX];
 static size_t file_count;
 
-static uint8_t *last_input; /* mapped; INPUT_MAX bytes */
-static size_t *last_len;
+static struct last { /* mapped */
+    uint64_t number;
+    uint64_t len;
+    uint8_t input[INPUT_MAX];
+} *last;
 static char last_path[64];
 
 static void load(const char *folder)
@@ -84,19 +89,17 @@ static void sort_files(void)
     }
 }
 
-/* The mapping holds the length of the input and the input. */
 static void remember_open(void)
 {
     int fd;
 
     snprintf(last_path, sizeof(last_path), "replay-input-%ld.bin", (long)getpid());
     fd = open(last_path, O_RDWR | O_CREAT | O_TRUNC, 0644);
-    mr_assert(fd >= 0 && ftruncate(fd, INPUT_MAX + (off_t)sizeof(size_t)) == 0);
-    void *map = mmap(NULL, INPUT_MAX + sizeof(size_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    mr_assert(map != MAP_FAILED);
+    mr_assert(fd >= 0 && ftruncate(fd, sizeof(*last)) == 0);
+    last = mmap(NULL, sizeof(*last), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    mr_assert(last != MAP_FAILED);
     close(fd);
-    last_len = map;
-    last_input = (uint8_t *)map + sizeof(size_t);
+    last->number = UINT64_MAX;
 }
 
 static void feed(const uint8_t *at, size_t len)
@@ -105,8 +108,8 @@ static void feed(const uint8_t *at, size_t len)
 
     mr_assert(exact != NULL);
     memcpy(exact, at, len);
-    memcpy(last_input, at, len);
-    *last_len = len;
+    memcpy(last->input, at, len);
+    last->len = len;
     (void)LLVMFuzzerTestOneInput(exact, len);
     free(exact);
 }
@@ -157,10 +160,11 @@ int main(int argc, char **argv)
 {
     unsigned long seed = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
     unsigned long count = argc > 3 ? strtoul(argv[3], NULL, 10) : 200000;
+    unsigned long first = argc > 4 ? strtoul(argv[4], NULL, 10) : 0;
     static uint8_t input[INPUT_MAX];
 
     if (argc < 2) {
-        fprintf(stderr, "usage: %s <corpus folder> [seed [count]]\n", argv[0]);
+        fprintf(stderr, "usage: %s <corpus folder> [seed [count [first]]]\n", argv[0]);
         return 1;
     }
     load(argv[1]);
@@ -170,19 +174,22 @@ int main(int argc, char **argv)
     printf("seed %lu, %zu files, %lu mutations; a failing input is left in %s\n", seed, file_count,
            count, last_path);
     fflush(stdout);
-    feed(input, 0);
-    for (size_t i = 0; i < file_count; i++) {
-        feed(files[i].at, files[i].len);
+    if (argc <= 4) {
+        feed(input, 0);
+        for (size_t i = 0; i < file_count; i++) {
+            feed(files[i].at, files[i].len);
+        }
     }
-    for (unsigned long n = 0; n < count; n++) {
+    for (unsigned long n = first; n < first + count; n++) {
         struct mr_rng rng;
+        last->number = n;
         mr_rng_seed(&rng, seed * 1000003 + n);
         feed(input, mutate(&rng, input));
     }
     for (size_t i = 0; i < file_count; i++) {
         free(files[i].at);
     }
-    munmap(last_len, INPUT_MAX + sizeof(size_t));
+    munmap(last, sizeof(*last));
     unlink(last_path);
     return 0;
 }
