@@ -262,6 +262,34 @@ static void test_an_expiry_that_disconnect_lengthens(void)
     limits_now(before);
 }
 
+/* Of a session that ends with its connection DISCONNECT may say that once more, and nothing else.
+ */
+static void test_an_expiry_of_none(uint32_t at_the_end)
+{
+    struct mr_mqtt_disconnect bye = {.type = MR_MQTT_DISCONNECT};
+    struct mr_mqtt_connect packet = connect_of("brief");
+    struct mr_mqtt_connack connack;
+    struct peer peer;
+    uint8_t bytes[64];
+
+    packet.clean_start = false;
+    packet.props.session_expiry_s = 0;
+    mr_mqtt_set(&packet.props, MR_MQTT_PROP_SESSION_EXPIRY);
+    connect_with(&peer, &packet, &connack);
+    mr_assert(connack.reason == MR_MQTT_SUCCESS && !connack.session_present);
+    bye.props.session_expiry_s = at_the_end;
+    mr_mqtt_set(&bye.props, MR_MQTT_PROP_SESSION_EXPIRY);
+    ptrdiff_t len = mr_mqtt_disconnect_encode(&bye, MR_MQTT_5, bytes, sizeof(bytes));
+    mr_assert(len > 0);
+    peer_write(&peer, bytes, (size_t)len);
+    if (at_the_end == 0) {
+        peer_expect_closed(&peer);
+    } else {
+        peer_expect_disconnect(&peer, MR_MQTT_PROTOCOL_ERROR); /* 3.14.2.2.2 */
+    }
+    peer_close(&peer);
+}
+
 /* The response information, or NULL. */
 static const char *response_of(const char *id, bool asks, uint32_t packet_max)
 {
@@ -353,6 +381,8 @@ int main(void)
     test_an_address_with_too_many_connections();
     test_keep_alive();
     test_an_expiry_that_disconnect_lengthens();
+    test_an_expiry_of_none(0);
+    test_an_expiry_of_none(60);
     test_response_information();
     test_no_problem_information();
     kit_close(&kit);

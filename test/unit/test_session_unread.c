@@ -2,8 +2,9 @@
  * links: broker net auth store journal codec config os base
  *
  * Goal:   a session store that cannot be read at a start is no store without sessions: the start
- *         says so and the next one finds all of them, also with another number of shards.  A
- *         message that the store has lost is counted, once, and costs no other.
+ *         says so and the next one finds all of them, also with another number of shards.  So it
+ *         is with a journal that cannot be read.  A message that the store has lost is counted,
+ *         once, and costs no other.
  * Method: a real broker, journal and LMDB, whose cursors fail while a switch says so; rows are
  *         taken out of the store while nobody has it open.
  */
@@ -12,6 +13,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <sys/syscall.h>
 
 enum { MESSAGES = 4, LOST = 2 };
 
@@ -77,14 +79,14 @@ static void publish(struct peer *pub, const char *topic, int i, bool retain)
     mr_assert(peer_expect_puback(pub, 1) == 0);
 }
 
-/* A subscriber who is away is owed messages; stopped. */
-static void owe(struct kit *kit)
+/* A subscriber who is away is owed messages. */
+static void owe(struct kit *kit, uint32_t checkpoint_ms)
 {
     const struct mr_mqtt_subscription wanted = {.filter = mr_span_of("d"), .qos = 1};
     struct peer sub;
     struct peer pub;
 
-    kit_open(kit, &(struct kit_options){.checkpoint_ms = 1});
+    kit_open(kit, &(struct kit_options){.checkpoint_ms = checkpoint_ms});
     peer_join_kept(&sub, kit, false);
     mr_assert(peer_subscribe(&sub, &wanted, 0) == 1);
     peer_close(&sub);
@@ -94,6 +96,11 @@ static void owe(struct kit *kit)
         publish(&pub, "d", i, false);
     }
     peer_close(&pub);
+}
+
+static void owe_and_stop(struct kit *kit)
+{
+    owe(kit, 1);
     kit_end(kit, 5000000000);
 }
 
@@ -119,9 +126,60 @@ static void test_cannot_be_read(uint32_t lanes)
 {
     struct kit kit;
 
-    owe(&kit);
+    owe_and_stop(&kit);
     kit.options.lanes = lanes;
     expect_refused(&kit);
+    kit_begin(&kit);
+    expect_owed(&kit, -1);
+    kit_close(&kit);
+}
+
+/* ---- the journal ---- */
+
+/* Of the thread that starts the broker: reads until all fail; negative: none does. */
+static _Thread_local int journal_reads = -1;
+
+ssize_t pread(int fd, void *into, size_t len, off_t at)
+{
+    if (journal_reads == 0) {
+        errno = EIO;
+        return -1;
+    }
+    journal_reads -= journal_reads > 0;
+    return syscall(SYS_pread64, fd, into, len, at);
+}
+
+/* A start whose disk fails behind so many reads.  False: it was refused. */
+static bool start_behind(struct kit *kit, int reads)
+{
+    struct mr_error why = {.text = ""};
+
+    kit_journal(kit);
+    journal_reads = reads;
+    enum mr_err err = kit_broker(kit, &why);
+    journal_reads = -1;
+    if (err == MR_OK) {
+        kit_end(kit, 0);
+        return true;
+    }
+    mr_assert(err == MR_ERR_IO && why.text[0] != 0);
+    mr_assert(mr_journal_close(kit->journal) == MR_OK);
+    return false;
+}
+
+/* Only the journal has what is owed when the machine stops, and its disk fails for a while. */
+static void test_journal_cannot_be_read(uint32_t lanes)
+{
+    struct kit kit;
+    int reads = 0;
+
+    owe(&kit, 3600000);
+    kit_stop_dead(&kit);
+    kit.options.lanes = lanes;
+    while (!start_behind(&kit, reads)) {
+        reads += 1;
+    }
+    mr_assert(reads > 1);
     kit_begin(&kit);
     expect_owed(&kit, -1);
     kit_close(&kit);
@@ -170,7 +228,7 @@ static void test_lost(void)
 {
     struct kit kit;
 
-    owe(&kit);
+    owe_and_stop(&kit);
     take_messages(&kit);
     kit_begin(&kit);
     uint64_t before = dropped(&kit);
@@ -188,6 +246,8 @@ int main(void)
     mr_log_set_writer(drop_line);
     test_cannot_be_read(1);
     test_cannot_be_read(2);
+    test_journal_cannot_be_read(1);
+    test_journal_cannot_be_read(2);
     test_lost();
     (void)puts("a store that could not be read was read later");
     return 0;

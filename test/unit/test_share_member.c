@@ -12,6 +12,8 @@
 #include "broker/keep_internal.h"
 #include "broker_peer.h"
 
+#include <fcntl.h>
+
 enum { PATIENCE_NS = 500000, FILTER_BYTES = 400 };
 
 static const char shared[] = "$share/g/q";
@@ -390,6 +392,13 @@ static void await(uint32_t lane, void (*look)(struct mr_shard *shard, void *arg)
     }
 }
 
+/* Closes it. */
+static void rules_write(int fd, const char *text)
+{
+    mr_assert(fd >= 0);
+    mr_assert(write(fd, text, strlen(text)) == (ssize_t)strlen(text) && close(fd) == 0);
+}
+
 /* The record that gives it to one whose session ends with its connection is not durable when that
  * leaves.
  */
@@ -415,6 +424,46 @@ static void test_leaves_before_it_is_durable(void)
     peer_close(&keeps);
     peer_close(&pub);
     kit_close(&kit);
+}
+
+/* ... and then it may not read it any more. */
+static void test_rights_end_before_it_is_durable(void)
+{
+    char path[] = "/tmp/mr-acl-XXXXXX";
+    struct mr_error why = {.text = ""};
+    struct peer keeps;
+    struct peer live;
+    struct peer pub;
+    int64_t deadline = kit_deadline();
+
+    rules_write(mkstemp(path), "topic readwrite q\n");
+    kit_open(&kit, &(struct kit_options){.manual = true, .acl_file = path});
+    (void)join(&keeps, "keeps", true);
+    subscribe(&keeps, shared, 1);
+    leave(&keeps);
+    (void)join(&live, "live", false);
+    subscribe(&live, shared, 1);
+    (void)join(&pub, "pub", false);
+    publish(&pub, "q", "job", 1);
+    await(0, has_pending, "the record that gives it");
+    rules_write(open(path, O_WRONLY | O_TRUNC), "topic write q\n");
+    mr_assert(kit_reload(&kit, &why) == MR_OK);
+    const struct mr_metric *denied = kit.broker->shards[0]->metrics.denied_deliver;
+    int64_t before = mr_metric_get(denied);
+    while (mr_metric_get(denied) == before) {
+        (void)mr_lane_step_commit(kit.lane);
+        kit_patience(deadline, "a message that may not be read");
+    }
+    quiet(&live);
+    rules_write(open(path, O_WRONLY | O_TRUNC), "topic readwrite q\n");
+    mr_assert(kit_reload(&kit, &why) == MR_OK);
+    publish(&pub, "q", "next", 1);
+    peer_ack(&live, expect(&live, "q", "next", 1));
+    quiet(&live);
+    peer_close(&live);
+    peer_close(&pub);
+    kit_close(&kit);
+    mr_assert(unlink(path) == 0);
 }
 
 /* Its last letter becomes one with which it is at home in `lane`. */
@@ -531,6 +580,7 @@ int main(void)
     test_queues_that_are_full();
     test_window_of_one();
     test_leaves_before_it_is_durable();
+    test_rights_end_before_it_is_durable();
     test_comes_again_meanwhile();
     test_larger_than_a_record();
     (void)puts("each member had what was its own");
