@@ -5,6 +5,8 @@ one of its files.
 """
 
 import concurrent.futures
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -12,8 +14,6 @@ import signal
 import subprocess
 import time
 import unittest
-import urllib.error
-import urllib.request
 
 from harness import PATIENCE, RELEASE, Gateway, cannot, millrace, popen, program, published
 
@@ -55,15 +55,22 @@ def no_room(gateway, folder):
     return Meddled(gateway, folder, "fdatasync:error=ENOSPC")
 
 
-def post(gateway, path):
+def begun(gateway, path):
+    """A POST that has left; its connection."""
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.admin_port, PATIENCE)
+    connection.request("POST", f"/api/v1/{path}", headers={"X-Millrace": "1"})
+    return connection
+
+
+def answered(connection):
     """(status, page)"""
-    url = f"http://127.0.0.1:{gateway.admin_port}/api/v1/{path}"
-    request = urllib.request.Request(url, data=b"", headers={"X-Millrace": "1"})
-    try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as answer:
-        return answer.code, json.loads(answer.read())
+    with contextlib.closing(connection):
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+def post(gateway, path):
+    return answered(begun(gateway, path))
 
 
 def letters(gateway):
@@ -82,7 +89,10 @@ class Waiting(unittest.TestCase):
         self.addCleanup(self.operators.shutdown)  # behind the gateway, which answers or ends
 
     def ask(self, gateway, path):
-        return self.operators.submit(post, gateway, path)
+        """The answer to come; the gateway has the request."""
+        connection = begun(gateway, path)
+        self.assertEqual(gateway.http("/healthz")[0], 200, "it serves one after the other")
+        return self.operators.submit(answered, connection)
 
     def gateway_with_a_letter(self):
         gateway = Gateway(CONFIG, binary=RELEASE / "millrace").start()
