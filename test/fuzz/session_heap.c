@@ -156,6 +156,8 @@ void heap_life_ends(void)
     used = 0;
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+
 int sigaltstack(const stack_t *set, stack_t *was)
 {
     static stack_t now = {.ss_flags = SS_DISABLE};
@@ -169,3 +171,4 @@ int sigaltstack(const stack_t *set, stack_t *was)
     }
     return 0;
 }
+#endif

@@ -11,6 +11,7 @@
 
 enum { SETTLE_MS = 60000 };
 #define TAG_MAGIC UINT32_C(0x7a9e51c3)
+#define TAG_PRIME UINT32_C(0x9e3779b1)
 
 const char *const session_ids[IDS] = {"a", "bb", "ccc", "dddd"};
 
@@ -115,12 +116,20 @@ void wait_for(bool (*done)(void), const char *what)
 
 /* ---- messages ---- */
 
+/* A packet that was changed on its way is nobody's, or the message it was. */
+static uint32_t tag_check(uint32_t number)
+{
+    return ((number + 1) * TAG_MAGIC) ^ (run.number * TAG_PRIME);
+}
+
 void tag_put(int16_t tag, uint8_t payload[TAG_BYTES])
 {
+    uint32_t number = (uint32_t)(int32_t)tag;
+
     mr_put_u32(payload, TAG_MAGIC);
     mr_put_u32(payload + 4, run.number);
-    mr_put_u32(payload + 8, (uint32_t)(int32_t)tag);
-    mr_put_u32(payload + 12, TAG_MAGIC ^ run.number);
+    mr_put_u32(payload + 8, number);
+    mr_put_u32(payload + 12, tag_check(number));
 }
 
 int16_t tag_new(int client, uint8_t qos, uint8_t payload[TAG_BYTES])
@@ -148,12 +157,14 @@ void peer_got(const struct mr_mqtt_publish *publish)
 {
     const uint8_t *at = publish->payload.at;
 
-    if (publish->payload.len < 16 || mr_get_u32(at) != TAG_MAGIC ||
-        mr_get_u32(at + 12) != (TAG_MAGIC ^ mr_get_u32(at + 4)) ||
+    if (publish->payload.len < TAG_BYTES || mr_get_u32(at) != TAG_MAGIC ||
         mr_get_u32(at + 4) != run.number) {
         return; /* raw bytes; or a will that waited */
     }
     uint32_t number = mr_get_u32(at + 8);
+    if (mr_get_u32(at + 12) != tag_check(number)) {
+        return;
+    }
     if (number == (uint32_t)TAG_PROBE) {
         probes.got += 1;
         return;

@@ -1,8 +1,8 @@
 /* session_steps.c - what an input of fuzz_session.c says.
  *
  * A step is a byte and what it takes of those behind it: bits 0 to 4 say what is done (step()),
- * 5 and 6 by which connection, 7 whether everything is to happen before the next step.  Behind
- * the end of the input all bytes are 0.
+ * 5 and 6 by which connection (or the next one that can), 7 whether everything is to happen before
+ * the next step.  Behind the end of the input all bytes are 0.
  */
 #include "session_run.h"
 
@@ -555,6 +555,21 @@ static void step_other(int slot)
     }
 }
 
+/* The one that is meant, or the next one that can: what nobody could do would be nothing. */
+static int slot_for(void (*one)(int slot), int slot)
+{
+    if (one == step_connect || one == step_raw || one == step_other) {
+        return slot;
+    }
+    for (int i = 0; i < SLOTS; i++) {
+        const struct peer *peer = &slots[(slot + i) % SLOTS];
+        if (peer->fd >= 0 && !peer->said_bye && (one != step_ack || peer->pending_count != 0)) {
+            return (slot + i) % SLOTS;
+        }
+    }
+    return slot;
+}
+
 static void step(void)
 {
     static void (*const steps[32])(int slot) = {
@@ -566,8 +581,9 @@ static void step(void)
         step_time,          step_end,       step_shape,       step_wrong_ack, step_auth,
         step_server_packet, step_other};
     uint8_t what = byte();
+    void (*one)(int slot) = steps[what & 31];
 
-    steps[what & 31](what >> 5 & 3);
+    one(slot_for(one, what >> 5 & 3));
     if (bit(what, 7)) {
         happen();
     }
