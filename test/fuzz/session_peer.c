@@ -107,8 +107,7 @@ static void sent_publish(struct peer *peer, const struct mr_mqtt_publish *publis
             return;
         }
         if (publish->topic.len == 0 && !peer->known_alias[alias]) {
-            breaks(peer, MR_MQTT_PROTOCOL_ERROR);           /* 3.3.4 */
-            peer->reason_too = MR_MQTT_TOPIC_ALIAS_INVALID; /* what the broker says */
+            breaks(peer, MR_MQTT_PROTOCOL_ERROR); /* 3.3.4 */
             return;
         }
         peer->known_alias[alias] = true;
@@ -384,13 +383,6 @@ static void got_ack(struct peer *peer, const struct mr_mqtt_ack *ack)
 static void got_disconnect(struct peer *peer, uint8_t reason)
 {
     peer->told_bye = true;
-    /* [MQTT-3.14.0-1] forbids it altogether; the broker says so to one whose CONNACK waits for the
-     * disk when it is taken over or sent away.
-     */
-    if (!peer->let_in && reason != MR_MQTT_SESSION_TAKEN_OVER &&
-        reason != MR_MQTT_ADMINISTRATIVE_ACTION) {
-        broken("%s is told 0x%02x before it is let in", peer->name, reason);
-    }
     if (peer->broke && !peer->doubt && !peer->taken && reason != peer->reason &&
         (peer->reason_too == 0 || reason != peer->reason_too)) {
         broken("%s broke 0x%02x and is told 0x%02x", peer->name, peer->reason, reason);
@@ -435,8 +427,7 @@ static void got_frame(struct peer *peer, const struct mr_mqtt_frame *frame)
     }
     tell("%s (%d) gets %s of %u bytes", peer->name, peer->fd, mr_mqtt_type_name(frame->type),
          frame->total_bytes);
-    if (peer->told_bye ||
-        (!peer->let_in && frame->type != MR_MQTT_CONNACK && frame->type != MR_MQTT_DISCONNECT)) {
+    if (peer->told_bye || (!peer->let_in && frame->type != MR_MQTT_CONNACK)) { /* [MQTT-3.14.0-1] */
         broken("%s gets a %s, and is %s", peer->name, mr_mqtt_type_name(frame->type),
                peer->told_bye ? "gone" : "not let in");
     }
