@@ -323,6 +323,7 @@ static void crash_and_all(void)
             each_fails((enum kind)kind, 0, lanes);
         }
         each_fails(KIND_TXN, FOR_EVER, lanes);
+        each_fails(KIND_WRITE, FOR_EVER, lanes);
     }
     folder_copy(image, kit.folder);
     folder_remove_all(image);
