@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SETTLE_MS = 60000 };
+enum { SETTLE_MS = 60000, ROUNDS_MAX = 100000 };
 #define TAG_MAGIC UINT32_C(0x7a9e51c3)
 #define TAG_PRIME UINT32_C(0x9e3779b1)
 
@@ -79,8 +79,14 @@ static bool peers_read(void)
 
 void happen(void)
 {
+    uint32_t rounds = 0;
+
     do {
         (void)machine_run();
+        rounds += 1;
+        if (rounds == ROUNDS_MAX) {
+            broken("the broker and its clients never come to rest");
+        }
     } while (peers_read());
 }
 
