@@ -33,10 +33,11 @@ PARTS = (
     ("backlog", ["soak", "backlog"]),
     ("away", ["soak", "away"]),
     ("fuzz", ["fuzz", "360"]),
+    ("replays", ["soak", "replays"]),
     ("simulator", ["sim", "--seeds", "1..1000000", "--jobs", str(os.cpu_count())]),
 )
 SKIPPED = 77  # some want root; the log says so
-IMAGES = re.compile(r"^(\d+) images$", re.M)
+COUNTED = re.compile(r"^(\d+) images$|^seed \d+, \d+ files, (\d+) mutations", re.M)
 SIMULATED = re.compile(r"^sim: (\d+) seeds, (\d+) failed,.*?(\d+) events sent", re.M)
 
 
@@ -75,7 +76,8 @@ class Part:
             return rounds, events, found
         rows = self.counted.read_text(encoding="utf-8") if self.counted.exists() else ""
         rows = [json.loads(row) for row in rows.splitlines()]
-        rows += [{"rounds": int(count), "events": 0, "found": 0} for count in IMAGES.findall(said)]
+        rows += [{"rounds": int(images or mutations), "events": 0, "found": 0}
+                 for images, mutations in COUNTED.findall(said)]
         return tuple(sum(row[key] for row in rows) for key in ("rounds", "events", "found"))
 
     def verdict(self):
