@@ -350,7 +350,9 @@ struct restored {
 enum mr_err restore_state(struct mr_shard *shard, uint64_t cursor_seq, uint64_t upto,
                           struct restored *out, struct mr_error *why) MR_MUST_USE;
 
-/* Much has been applied up to `seq`, and memory need not hold it: into the store. */
+/* Much has been applied up to `seq`, and memory need not hold it: into the store.  Not when there
+ * was no memory for some of it: this start fails, and the next one has to find it in the journal.
+ */
 void restore_relieve(struct mr_shard *shard, uint64_t seq);
 
 /* Why the state could not be made: the error for that. */

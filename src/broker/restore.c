@@ -78,7 +78,7 @@ static uint64_t apply_view(struct mr_shard *shard, const struct mr_view *view, u
 
 void restore_relieve(struct mr_shard *shard, uint64_t seq)
 {
-    if (shard->store != NULL &&
+    if (shard->store != NULL && !shard->restore_short &&
         (shard->fresh_bytes > checkpoint_at_bytes(shard) || shard->unstored > RESTORE_AT_QUEUED)) {
         checkpoint_now(shard, seq);
     }
@@ -96,7 +96,7 @@ static enum mr_err apply_tail(struct mr_shard *shard, uint64_t seq_from, uint64_
     if (err != MR_OK) {
         return err;
     }
-    while (view.seq_last < upto &&
+    while (view.seq_last < upto && !shard->restore_short &&
            ((err = mr_reader_next(reader, &view)) == MR_OK || err == MR_ERR_CORRUPT)) {
         if (err == MR_ERR_CORRUPT) {
             continue; /* the journal has said what is lost */
