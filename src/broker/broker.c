@@ -242,8 +242,7 @@ enum mr_err mr_broker_open(struct mr_broker **out, const struct mr_broker_run *r
     broker->cleared_mark = broker->shard_count > 1 ? cleared_mark_new() : NULL;
     mr_os_random(&broker->interest_key, sizeof(broker->interest_key));
     atomic_store(&broker->interest_version, 1);
-    broker->shares =
-        shares_open(broker->run.memory_bytes, (uint32_t)broker->limits.max_topic_levels);
+    broker->shares = shares_open(broker->run.memory_bytes);
     broker->net_shared.connections_max = connections_max();
     err = gates_choose(broker, why);
     for (uint32_t i = 0; i < broker->shard_count && err == MR_OK; i++) {

@@ -327,7 +327,7 @@ static enum mr_err layout_move(struct mr_broker *broker, struct vector *layout, 
 
     old->run = broker->run;
     old->limits = broker->limits;
-    old->shares = shares_open(old->run.memory_bytes, (uint32_t)old->limits.max_topic_levels);
+    old->shares = shares_open(old->run.memory_bytes);
     old->shard_count = layout->lanes;
     old->epoch = layout->epoch;
     moving.routes = mr_alloc(mr_journal_lane_total(old->run.journal) * sizeof(*moving.routes));

@@ -59,7 +59,7 @@ struct shares {
     _Atomic bool stopping;
 };
 
-struct shares *shares_open(uint64_t memory_bytes, uint32_t levels_max)
+struct shares *shares_open(uint64_t memory_bytes)
 {
     struct shares *shares = mr_alloc(sizeof(*shares));
     uint64_t limit = memory_bytes / MEMORY_SHARE;
@@ -67,7 +67,7 @@ struct shares *shares_open(uint64_t memory_bytes, uint32_t levels_max)
     mr_mutex_init(&shares->mutex);
     mr_bufpool_init(&shares->pool, limit < MEMORY_LEAST ? MEMORY_LEAST : limit, 0);
     mr_os_random(&shares->key, sizeof(shares->key));
-    shares->tree = mr_subtree_open(&shares->pool, &shares->key, levels_max);
+    shares->tree = mr_subtree_open(&shares->pool, &shares->key, MR_SUBTREE_LEVELS_MAX);
     shares->table = mr_alloc(TABLE_FIRST * sizeof(struct share_group *));
     shares->mask = TABLE_FIRST - 1;
     atomic_store(&shares->version, 1);

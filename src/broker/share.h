@@ -52,7 +52,7 @@ struct share_target {
     bool lasting; /* some member's session outlives its connection */
 };
 
-struct shares *shares_open(uint64_t memory_bytes, uint32_t levels_max);
+struct shares *shares_open(uint64_t memory_bytes);
 
 /* Connections are about to end: from now on sessions that stay are chosen first, so that what one
  * leaves is not given to the next one that goes.

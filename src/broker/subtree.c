@@ -30,7 +30,7 @@
 
 #include "codec/topic.h"
 
-enum { TABLE_FIRST = 64, LEVELS_HARD_MAX = 1024 };
+enum { TABLE_FIRST = 64 };
 
 struct subtree_node {
     struct subtree_node *table_next;
@@ -219,7 +219,7 @@ struct mr_subtree *mr_subtree_open(struct mr_bufpool *pool, const struct mr_hash
 
     tree->pool = pool;
     tree->key = *key;
-    tree->levels_max = levels_max > LEVELS_HARD_MAX ? LEVELS_HARD_MAX : levels_max;
+    tree->levels_max = levels_max > MR_SUBTREE_LEVELS_MAX ? MR_SUBTREE_LEVELS_MAX : levels_max;
     tree->version = 1;
     tree->table_mask = TABLE_FIRST - 1;
     tree->table = (struct subtree_node **)(void *)mr_bufpool_take(
@@ -410,8 +410,8 @@ static bool node_report(const struct subtree_node *node,
 static bool tree_walk(const struct mr_subtree *tree, struct mr_span topic,
                       void (*found)(void *arg, const struct mr_sub *sub), void *arg)
 {
-    struct mr_span levels[LEVELS_HARD_MAX];
-    const struct subtree_node *aside[LEVELS_HARD_MAX + 1];
+    struct mr_span levels[MR_SUBTREE_LEVELS_MAX];
+    const struct subtree_node *aside[MR_SUBTREE_LEVELS_MAX + 1];
     uint32_t level_count = 0;
     uint32_t aside_count = 0;
     bool hidden = topic.len != 0 && topic.at[0] == '$';

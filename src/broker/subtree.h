@@ -45,6 +45,8 @@ struct mr_sub {
     uint32_t acl_asked;   /* ... that were asked whether they do */
 };
 
+enum { MR_SUBTREE_LEVELS_MAX = 1024 }; /* what a walk has room for */
+
 /* `levels_max`: deeper filters are refused, deeper topics match nobody.  `pool`
  * outlives the tree; `key` protects against chosen collisions.
  */

@@ -176,7 +176,7 @@ static void broker_bare(struct mr_broker *broker, uint64_t memory)
         .limits = kit_limits(&kit.options),
         .shard_count = mr_journal_lane_count(kit.journal),
         .epoch = mr_journal_epoch(kit.journal)};
-    broker->shares = shares_open(memory, (uint32_t)broker->limits.max_topic_levels);
+    broker->shares = shares_open(memory);
 }
 
 /* All of it is there, in memory. */

@@ -14,7 +14,7 @@ static struct mr_shard *shard_make(void)
     struct mr_shard *shard = mr_alloc(sizeof(*shard));
 
     shard->broker = mr_alloc(sizeof(*shard->broker));
-    shard->broker->shares = shares_open(1 << 20, 20);
+    shard->broker->shares = shares_open(1 << 20);
     shard->metrics.dropped_memory =
         mr_metric_new(MR_METRIC_COUNTER, "millrace_test_total", "of a test", "");
     shard->stalled = true;

@@ -140,7 +140,7 @@ static const struct share_client *chosen(struct shares *shares)
 static void test_choice(void)
 {
     const struct mr_span filter = mr_span_of("$share/g/q");
-    struct shares *shares = shares_open(1 << 20, 20);
+    struct shares *shares = shares_open(1 << 20);
     struct share_client *goes = share_client_new(mr_span_of("goes"), 0, false);
     struct share_client *stays = share_client_new(mr_span_of("stays"), 0, true);
 
