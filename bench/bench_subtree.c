@@ -10,7 +10,7 @@
 
 #include "broker/subtree.h"
 
-enum { FILTER_MAX = 128, LEVELS_MAX = 200, SECOND_LEVELS = 1000, TOPICS = 4096 };
+enum { FILTER_MAX = 128, SECOND_LEVELS = 1000, TOPICS = 4096 };
 
 struct found {
     uint64_t count;
@@ -62,7 +62,7 @@ int main(int argc, char **argv)
 
     bench_options(argc, argv, "topics looked up among many subscriptions", table);
     mr_bufpool_init(&pool, (size_t)16 << 30, 0);
-    struct mr_subtree *tree = mr_subtree_open(&pool, &key, LEVELS_MAX);
+    struct mr_subtree *tree = mr_subtree_open(&pool, &key);
     int64_t begin_ns = bench_mono_ns();
     for (uint64_t i = 0; i < filters; i++) {
         char filter[FILTER_MAX];

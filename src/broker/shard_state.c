@@ -19,8 +19,7 @@ void shard_state_open(struct mr_shard *shard, struct mr_broker *broker, uint32_t
     shard->lane = mr_journal_lane(broker->run.journal, index);
     mr_bufpool_init(&shard->pool, memory, memory / 8);
     mr_os_random(&shard->key, sizeof(shard->key));
-    /* What was once accepted stays, however few levels a new SUBSCRIBE may have now. */
-    shard->subtree = mr_subtree_open(&shard->pool, &shard->key, MR_SUBTREE_LEVELS_MAX);
+    shard->subtree = mr_subtree_open(&shard->pool, &shard->key);
     mr_wheel_init(&shard->expiries, shard->tick);
     if (broker->shard_count > 1) {
         shard->foreign = mr_alloc(broker->shard_count * sizeof(*shard->foreign));

@@ -67,7 +67,7 @@ struct shares *shares_open(uint64_t memory_bytes)
     mr_mutex_init(&shares->mutex);
     mr_bufpool_init(&shares->pool, limit < MEMORY_LEAST ? MEMORY_LEAST : limit, 0);
     mr_os_random(&shares->key, sizeof(shares->key));
-    shares->tree = mr_subtree_open(&shares->pool, &shares->key, MR_SUBTREE_LEVELS_MAX);
+    shares->tree = mr_subtree_open(&shares->pool, &shares->key);
     shares->table = mr_alloc(TABLE_FIRST * sizeof(struct share_group *));
     shares->mask = TABLE_FIRST - 1;
     atomic_store(&shares->version, 1);

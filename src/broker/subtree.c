@@ -57,8 +57,7 @@ struct mr_subtree {
     size_t table_count;
     uint64_t version;
     uint64_t count;
-    uint64_t shared_count; /* of these, in a group */
-    uint32_t levels_max;
+    uint64_t shared_count;        /* of these, in a group */
     struct mr_interest *interest; /* NULL: nobody else looks */
 };
 
@@ -212,14 +211,12 @@ static struct subtree_node *node_find(const struct mr_subtree *tree, struct mr_s
     return node;
 }
 
-struct mr_subtree *mr_subtree_open(struct mr_bufpool *pool, const struct mr_hash_key *key,
-                                   uint32_t levels_max)
+struct mr_subtree *mr_subtree_open(struct mr_bufpool *pool, const struct mr_hash_key *key)
 {
     struct mr_subtree *tree = mr_alloc(sizeof(*tree));
 
     tree->pool = pool;
     tree->key = *key;
-    tree->levels_max = levels_max > MR_SUBTREE_LEVELS_MAX ? MR_SUBTREE_LEVELS_MAX : levels_max;
     tree->version = 1;
     tree->table_mask = TABLE_FIRST - 1;
     tree->table = (struct subtree_node **)(void *)mr_bufpool_take(
@@ -322,7 +319,7 @@ enum mr_err mr_subtree_add(struct mr_subtree *tree, struct mr_span filter, void 
 {
     size_t capacity = 0;
 
-    if (mr_topic_level_count(filter) > tree->levels_max) {
+    if (mr_topic_level_count(filter) > MR_SUBTREE_LEVELS_MAX) {
         return MR_ERR_REJECT;
     }
     *out = mr_subtree_find(tree, filter, owned);
@@ -416,7 +413,7 @@ static bool tree_walk(const struct mr_subtree *tree, struct mr_span topic,
     uint32_t aside_count = 0;
     bool hidden = topic.len != 0 && topic.at[0] == '$';
 
-    while (topic.at != NULL && level_count < tree->levels_max) {
+    while (topic.at != NULL && level_count < MR_SUBTREE_LEVELS_MAX) {
         (void)mr_topic_level_next(&topic, &levels[level_count]);
         level_count += 1;
     }

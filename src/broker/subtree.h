@@ -45,13 +45,14 @@ struct mr_sub {
     uint32_t acl_asked;   /* ... that were asked whether they do */
 };
 
-enum { MR_SUBTREE_LEVELS_MAX = 1024 }; /* what a walk has room for */
-
-/* `levels_max`: deeper filters are refused, deeper topics match nobody.  `pool`
- * outlives the tree; `key` protects against chosen collisions.
+/* Deeper filters are refused, deeper topics match nobody: what a walk has room for.  It is above
+ * any `max_topic_levels`, which is asked where a client subscribes: what was once accepted stays,
+ * however few levels a new SUBSCRIBE may have now.
  */
-struct mr_subtree *mr_subtree_open(struct mr_bufpool *pool, const struct mr_hash_key *key,
-                                   uint32_t levels_max);
+enum { MR_SUBTREE_LEVELS_MAX = 1024 };
+
+/* `pool` outlives the tree; `key` protects against chosen collisions. */
+struct mr_subtree *mr_subtree_open(struct mr_bufpool *pool, const struct mr_hash_key *key);
 
 /* Let others see what there are filters for; before the first subscription. */
 void mr_subtree_show(struct mr_subtree *tree, struct mr_interest *interest);
@@ -59,7 +60,7 @@ void mr_subtree_close(struct mr_subtree *tree); /* all subscriptions must have b
 
 /* Find or make the subscription of `owner` to the valid `filter`.  `owned` is the
  * head of the owner's list, into which a new one is linked.
- * FULL: the pool has no room.   REJECT: more than levels_max levels.
+ * FULL: the pool has no room.   REJECT: more than MR_SUBTREE_LEVELS_MAX levels.
  */
 enum mr_err mr_subtree_add(struct mr_subtree *tree, struct mr_span filter, void *owner,
                            struct mr_sub **owned, struct mr_sub **out) MR_MUST_USE;

@@ -52,7 +52,7 @@ static void test_no_match_is_hidden(struct mr_rng *rng)
 
     mr_bufpool_init(&pool, 1 << 20, 0);
     for (int round = 0; round < 20000; round++) {
-        struct mr_subtree *tree = mr_subtree_open(&pool, &key, 200);
+        struct mr_subtree *tree = mr_subtree_open(&pool, &key);
         struct mr_sub *owned = NULL;
         struct mr_sub *sub = NULL;
         char name[64];

@@ -63,7 +63,7 @@ static void test_rules(void)
     };
 
     for (size_t i = 0; i < MR_COUNT_OF(rules); i++) {
-        struct mr_subtree *tree = mr_subtree_open(&pool, &key, 200);
+        struct mr_subtree *tree = mr_subtree_open(&pool, &key);
         struct mr_sub *owned = NULL;
         struct mr_sub *sub = NULL;
         if (rules[i].topic[0] != 0) {
@@ -79,19 +79,35 @@ static void test_rules(void)
     }
 }
 
+/* "a/a/…/a", or "a/a/…/#": so many levels. */
+static void levels_put(char *out, size_t levels, char last)
+{
+    for (size_t i = 0; i < levels; i++) {
+        out[2 * i] = i + 1 == levels ? last : 'a';
+        out[2 * i + 1] = '/';
+    }
+    out[2 * levels - 1] = '\0';
+}
+
 static void test_limits(void)
 {
-    struct mr_subtree *tree = mr_subtree_open(&pool, &key, 3);
+    char deepest[2 * MR_SUBTREE_LEVELS_MAX];
+    char deeper[2 * MR_SUBTREE_LEVELS_MAX + 2];
+    char filter[2 * MR_SUBTREE_LEVELS_MAX];
+    struct mr_subtree *tree = mr_subtree_open(&pool, &key);
     struct mr_sub *owned = NULL;
     struct mr_sub *sub = NULL;
     uint64_t version = mr_subtree_version(tree);
 
-    mr_assert(mr_subtree_add(tree, mr_span_of("a/b/c/d"), NULL, &owned, &sub) == MR_ERR_REJECT);
+    levels_put(deepest, MR_SUBTREE_LEVELS_MAX, 'a');
+    levels_put(deeper, MR_SUBTREE_LEVELS_MAX + 1, 'a');
+    levels_put(filter, MR_SUBTREE_LEVELS_MAX, '#');
+    mr_assert(mr_subtree_add(tree, mr_span_of(deeper), NULL, &owned, &sub) == MR_ERR_REJECT);
     mr_assert(mr_subtree_version(tree) == version);
-    mr_assert(mr_subtree_add(tree, mr_span_of("a/b/#"), NULL, &owned, &sub) == MR_OK);
+    mr_assert(mr_subtree_add(tree, mr_span_of(filter), NULL, &owned, &sub) == MR_OK);
     mr_assert(mr_subtree_version(tree) != version);
-    mr_assert(matches(tree, "a/b/c/d") == 0); /* too deep for this tree */
-    mr_assert(matches(tree, "a/b/c") == 1);
+    mr_assert(matches(tree, deeper) == 0); /* too deep for a tree */
+    mr_assert(matches(tree, deepest) == 1);
     mr_subtree_remove(tree, sub, &owned);
     mr_subtree_close(tree);
 }
@@ -105,7 +121,7 @@ static void test_full_pool(void)
     int made = 0;
 
     mr_bufpool_init(&small, 16 << 10, 0);
-    struct mr_subtree *tree = mr_subtree_open(&small, &key, 200);
+    struct mr_subtree *tree = mr_subtree_open(&small, &key);
     for (;; made++) {
         (void)snprintf(filter, sizeof(filter), "a/b/c/%d/+/e", made);
         size_t before = small.lent_bytes;
@@ -184,7 +200,7 @@ static void test_random_walk(uint64_t seed)
 {
     static struct plain plain[SUBS_MAX];
     struct mr_sub *owned[OWNERS] = {NULL};
-    struct mr_subtree *tree = mr_subtree_open(&pool, &key, 200);
+    struct mr_subtree *tree = mr_subtree_open(&pool, &key);
     struct mr_rng rng;
     char text[TEXT_MAX];
     uint64_t count = 0;
@@ -230,7 +246,7 @@ static void test_random_walk(uint64_t seed)
 static void test_many_filters_again(void)
 {
     enum { FILTERS = 50000 };
-    struct mr_subtree *tree = mr_subtree_open(&pool, &key, 200);
+    struct mr_subtree *tree = mr_subtree_open(&pool, &key);
     struct mr_sub *owned[2] = {NULL, NULL};
     static const char names[2][2] = {"a", "b"};
     clock_t began = clock();
