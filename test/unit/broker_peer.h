@@ -209,15 +209,23 @@ static inline void peer_expect_connack(struct peer *peer, struct mr_mqtt_connack
     mr_assert(mr_mqtt_connack_decode(&frame, peer->version, out, &why) == MR_OK);
 }
 
-/* Connect and be accepted. */
-static inline void peer_join(struct peer *peer, struct kit *kit, const char *id, uint8_t version)
+/* Connect so and be accepted.  True: the session was there. */
+static inline bool peer_join_as(struct peer *peer, struct kit *kit, const struct peer_connect *how)
 {
-    struct mr_mqtt_connack connack;
+    struct mr_mqtt_connack got;
 
     peer_open(peer, kit);
-    peer_send_connect(peer, &(struct peer_connect){.client_id = id, .version = version});
-    peer_expect_connack(peer, &connack);
-    mr_assert(connack.reason == 0 && !connack.session_present);
+    peer_send_connect(peer, how);
+    peer_expect_connack(peer, &got);
+    mr_assert(got.reason == 0);
+    return got.session_present;
+}
+
+/* With a session of its own. */
+static inline void peer_join(struct peer *peer, struct kit *kit, const char *id, uint8_t version)
+{
+    mr_assert(
+        !peer_join_as(peer, kit, &(struct peer_connect){.client_id = id, .version = version}));
 }
 
 static inline size_t put_publish(uint8_t *out, size_t size, uint8_t version, const char *topic,
@@ -363,17 +371,44 @@ static inline void peer_expect_disconnect(struct peer *peer, uint8_t reason)
     peer_expect_closed(peer);
 }
 
+/* DISCONNECT as it should be. */
+static inline void peer_leave(struct peer *peer)
+{
+    peer_write(peer, "\xe0\x00", 2);
+    peer_expect_closed(peer);
+    peer_close(peer);
+}
+
+/* Publish with QoS 0 or 1, the topic as its payload, until it is acknowledged. */
+static inline void peer_tell(struct peer *pub, const char *topic, uint8_t qos)
+{
+    peer_publish(pub, topic, topic, qos, qos == 0 ? 0 : 1);
+    if (qos == 0) {
+        peer_quiet(pub);
+    } else {
+        mr_assert(peer_expect_puback(pub, 1) == 0);
+    }
+}
+
+/* Get what somebody told. */
+static inline void peer_hear(struct peer *sub, const char *topic, uint8_t qos)
+{
+    struct mr_mqtt_publish got;
+
+    peer_expect_publish(sub, topic, topic, qos, &got);
+    if (qos != 0) {
+        peer_ack(sub, got.packet_id);
+    }
+}
+
 /* As a subscriber whose session stays for an hour; `present`: there is one. */
 static inline void peer_join_kept(struct peer *peer, struct kit *kit, bool present)
 {
-    struct mr_mqtt_connack connack;
-
-    peer_open(peer, kit);
-    peer_send_connect(
-        peer, &(struct peer_connect){
-                  .client_id = "scada", .version = 5, .keep_session = true, .expiry_s = 3600});
-    peer_expect_connack(peer, &connack);
-    mr_assert(connack.reason == 0 && connack.session_present == present);
+    mr_assert(peer_join_as(peer, kit,
+                           &(struct peer_connect){.client_id = "scada",
+                                                  .version = 5,
+                                                  .keep_session = true,
+                                                  .expiry_s = 3600}) == present);
 }
 
 #endif

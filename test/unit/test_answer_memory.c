@@ -8,58 +8,14 @@
  * Method: a client sends all of a packet but its last byte; the pool lends what it has to the test,
  *         but for a little more each time; the last byte comes; then there is memory again.
  */
-#include "broker/keep_internal.h"
 #include "broker_peer.h"
+#include "lent_kit.h"
 
 enum { LEFT_MAX = 768, STEP = 64, TURNS = 3, EXPIRY_S = 3600, BYTES_MAX = 512 };
 
 static struct kit kit;
 
 /* ---- memory ---- */
-
-/* A chain of what was lent. */
-struct lent {
-    struct lent *next;
-    size_t capacity;
-};
-
-struct taking {
-    struct lent *first;
-    size_t left;
-};
-
-static void take_all(struct mr_shard *shard, void *arg)
-{
-    struct taking *taking = arg;
-    size_t capacity = 0;
-
-    for (size_t bytes = 1 << 20; bytes >= 64; bytes /= 2) {
-        while (mr_bufpool_fits(&shard->pool, bytes + taking->left)) {
-            struct lent *lent =
-                (struct lent *)(void *)mr_bufpool_take(&shard->pool, bytes, &capacity);
-            mr_assert(lent != NULL);
-            *lent = (struct lent){.next = taking->first, .capacity = capacity};
-            taking->first = lent;
-        }
-    }
-}
-
-static void give_all(struct mr_shard *shard, void *arg)
-{
-    struct taking *taking = arg;
-
-    while (taking->first != NULL) {
-        struct lent *lent = taking->first;
-        taking->first = lent->next;
-        mr_bufpool_give(&shard->pool, (uint8_t *)lent, lent->capacity);
-    }
-}
-
-static void nothing(struct mr_shard *shard, void *arg)
-{
-    (void)shard;
-    (void)arg;
-}
 
 static void on_shard(void (*run)(struct mr_shard *shard, void *arg), void *arg)
 {
@@ -150,14 +106,10 @@ static bool answered(struct peer *peer, const struct packet *packet, size_t left
 /* A persistent session. */
 static void join(struct peer *peer, const char *id)
 {
-    struct mr_mqtt_connack connack;
-
-    peer_open(peer, &kit);
-    peer_send_connect(
-        peer, &(struct peer_connect){
-                  .client_id = id, .version = 5, .keep_session = true, .expiry_s = EXPIRY_S});
-    peer_expect_connack(peer, &connack);
-    mr_assert(connack.reason == 0);
+    (void)peer_join_as(
+        peer, &kit,
+        &(struct peer_connect){
+            .client_id = id, .version = 5, .keep_session = true, .expiry_s = EXPIRY_S});
 }
 
 static void subscribe(struct peer *peer, const char *filter, uint8_t qos)

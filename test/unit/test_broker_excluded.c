@@ -12,15 +12,11 @@ static struct kit kit;
 
 static void join(struct peer *peer, const char *id, bool persistent)
 {
-    struct mr_mqtt_connack connack;
-
-    peer_open(peer, &kit);
-    peer_send_connect(peer, &(struct peer_connect){.client_id = id,
-                                                   .version = 5,
-                                                   .keep_session = persistent,
-                                                   .expiry_s = persistent ? 3600 : 0});
-    peer_expect_connack(peer, &connack);
-    mr_assert(connack.reason == 0);
+    (void)peer_join_as(peer, &kit,
+                       &(struct peer_connect){.client_id = id,
+                                              .version = 5,
+                                              .keep_session = persistent,
+                                              .expiry_s = persistent ? 3600 : 0});
 }
 
 static void subscribe(struct peer *peer, const char *filter)

@@ -50,17 +50,13 @@ static void rules_write(void)
 /* As user `name`, which is the client id, too. */
 static void join(struct peer *peer, const char *name, bool persistent, bool present)
 {
-    struct mr_mqtt_connack connack;
-
-    peer_open(peer, &kit);
-    peer_send_connect(peer, &(struct peer_connect){.client_id = name,
-                                                   .version = 5,
-                                                   .keep_session = persistent,
-                                                   .expiry_s = persistent ? 3600 : 0,
-                                                   .username = name,
-                                                   .password = "word"});
-    peer_expect_connack(peer, &connack);
-    mr_assert(connack.reason == 0 && connack.session_present == present);
+    mr_assert(peer_join_as(peer, &kit,
+                           &(struct peer_connect){.client_id = name,
+                                                  .version = 5,
+                                                  .keep_session = persistent,
+                                                  .expiry_s = persistent ? 3600 : 0,
+                                                  .username = name,
+                                                  .password = "word"}) == present);
 }
 
 static void subscribe(struct peer *peer, const char *filter, uint8_t qos)
@@ -74,33 +70,6 @@ static void join_group(struct peer *peer, const char *name, uint8_t qos)
 {
     join(peer, name, false, false);
     subscribe(peer, "$share/g/job/+", qos);
-}
-
-static void publish(const char *topic, uint8_t qos)
-{
-    peer_publish(&pub, topic, topic, qos, qos == 0 ? 0 : 1);
-    if (qos == 0) {
-        peer_quiet(&pub);
-    } else {
-        mr_assert(peer_expect_puback(&pub, 1) == 0);
-    }
-}
-
-static void expect(struct peer *sub, const char *topic, uint8_t qos)
-{
-    struct mr_mqtt_publish got;
-
-    peer_expect_publish(sub, topic, topic, qos, &got);
-    if (qos != 0) {
-        peer_ack(sub, got.packet_id);
-    }
-}
-
-static void leave(struct peer *peer)
-{
-    peer_write(peer, "\xe0\x00", 2);
-    peer_expect_closed(peer);
-    peer_close(peer);
 }
 
 static void begin(uint32_t lanes, bool has_file)
@@ -132,21 +101,21 @@ static void test_rules_before_the_file(uint32_t lanes, uint8_t qos)
     join_group(&bob, "bob", qos);
     join_group(&cat, "cat", qos);
     for (int round = 0; round < ROUNDS; round++) {
-        publish("job/ann", qos);
-        publish("job/bob", qos);
-        publish("job/one", qos);
-        publish("job/two", qos);
-        publish("job/cat", qos);
-        expect(&ann, "job/one", qos);
-        expect(&bob, "job/two", qos);
-        expect(&cat, "job/cat", qos);
+        peer_tell(&pub, "job/ann", qos);
+        peer_tell(&pub, "job/bob", qos);
+        peer_tell(&pub, "job/one", qos);
+        peer_tell(&pub, "job/two", qos);
+        peer_tell(&pub, "job/cat", qos);
+        peer_hear(&ann, "job/one", qos);
+        peer_hear(&bob, "job/two", qos);
+        peer_hear(&cat, "job/cat", qos);
     }
     join_group(&root, "root", qos);
     for (int round = 0; round < ROUNDS; round++) {
-        publish("job/ann", qos);
-        publish("job/bob", qos);
-        expect(&root, "job/ann", qos);
-        expect(&root, "job/bob", qos);
+        peer_tell(&pub, "job/ann", qos);
+        peer_tell(&pub, "job/bob", qos);
+        peer_hear(&root, "job/ann", qos);
+        peer_hear(&root, "job/bob", qos);
     }
     struct peer *const all[] = {&ann, &bob, &cat, &root};
     for (size_t i = 0; i < MR_COUNT_OF(all); i++) {
@@ -165,8 +134,8 @@ static void test_rules_without_a_file(void)
     join_group(&ann, "ann", 1);
     join_group(&cat, "cat", 1);
     for (int round = 0; round < ROUNDS; round++) {
-        publish("job/ann", 1); /* whoever's turn it is */
-        expect(&cat, "job/ann", 1);
+        peer_tell(&pub, "job/ann", 1); /* whoever's turn it is */
+        peer_hear(&cat, "job/ann", 1);
     }
     peer_quiet(&ann);
     peer_close(&ann);
@@ -187,20 +156,20 @@ static void test_away(const char *filter, bool restarts)
     begin(1, true);
     join(&ann, "ann", true, false);
     subscribe(&ann, filter, 1);
-    leave(&ann);
+    peer_leave(&ann);
     if (restarts) {
         peer_close(&pub);
         kit_crash(&kit);
         join(&pub, "pub", false, false);
     }
     uint64_t before = denied();
-    publish("job/two", 1);
-    publish("job/one", 1);
+    peer_tell(&pub, "job/two", 1);
+    peer_tell(&pub, "job/one", 1);
     join(&ann, "ann", true, true);
-    expect(&ann, "job/one", 1);
+    peer_hear(&ann, "job/one", 1);
     peer_quiet(&ann);
     mr_assert(denied() == before + 1);
-    leave(&ann);
+    peer_leave(&ann);
     join(&ann, "ann", true, true); /* it is not asked for again */
     peer_quiet(&ann);
     mr_assert(denied() == before + 1);
@@ -219,9 +188,9 @@ static void test_not_read(void)
     begin(1, true);
     join(&cat, "cat", true, false);
     subscribe(&cat, "job/+", 1);
-    publish("job/cat", 1);
-    publish("job/one", 1);
-    publish("job/cat", 1);
+    peer_tell(&pub, "job/cat", 1);
+    peer_tell(&pub, "job/one", 1);
+    peer_tell(&pub, "job/cat", 1);
     for (int life = 0; life < 2; life++) {
         for (uint16_t id = 1; id <= 3; id += 2) {
             peer_expect_publish(&cat, "job/cat", "job/cat", 1, &got);
@@ -299,8 +268,8 @@ static void test_expires(void)
     peer_expect_disconnect(&soon, MR_MQTT_NOT_AUTHORIZED);
     mr_assert(mr_clock_wall_us() >= soon_s * 1000000);
     subscribe(&late, "$share/g/job/+", 1); /* what it may is not less for that */
-    publish("job/late", 1);
-    expect(&late, "job/late", 1);
+    peer_tell(&pub, "job/late", 1);
+    peer_hear(&late, "job/late", 1);
     peer_quiet(&late);
     peer_close(&late);
     peer_close(&soon);

@@ -5,70 +5,24 @@
  * to replace is still there. Method: a real broker, whose pool lends all it has to the test before
  * the CONNECT comes.
  */
-#include "broker/keep_internal.h"
 #include "broker_peer.h"
+#include "lent_kit.h"
 
 enum { LEFT_MAX = 4096, STEP = 64, TURNS = 3, WILL = 600 };
 
 /* So that what the older session gives back is not enough for the new one. */
 static char will[WILL + 1];
 
-/* A chain of what was lent. */
-struct lent {
-    struct lent *next;
-    size_t capacity;
-};
-
-struct taking {
-    struct lent *first;
-    size_t left;
-};
-
-static void take_all(struct mr_shard *shard, void *arg)
-{
-    struct taking *taking = arg;
-    size_t capacity = 0;
-
-    for (size_t bytes = 1 << 20; bytes >= 64; bytes /= 2) {
-        while (mr_bufpool_fits(&shard->pool, bytes + taking->left)) {
-            struct lent *lent =
-                (struct lent *)(void *)mr_bufpool_take(&shard->pool, bytes, &capacity);
-            mr_assert(lent != NULL);
-            *lent = (struct lent){.next = taking->first, .capacity = capacity};
-            taking->first = lent;
-        }
-    }
-}
-
-static void give_all(struct mr_shard *shard, void *arg)
-{
-    struct taking *taking = arg;
-
-    while (taking->first != NULL) {
-        struct lent *lent = taking->first;
-        taking->first = lent->next;
-        mr_bufpool_give(&shard->pool, (uint8_t *)lent, lent->capacity);
-    }
-}
-
-static void nothing(struct mr_shard *shard, void *arg)
-{
-    (void)shard;
-    (void)arg;
-}
-
 /* The persistent session, which is there or not. */
 static void join(struct kit *kit, bool present)
 {
-    struct mr_mqtt_connack connack;
     struct peer peer;
 
-    peer_open(&peer, kit);
-    peer_send_connect(
-        &peer, &(struct peer_connect){
-                   .client_id = "plc", .version = 5, .keep_session = true, .expiry_s = 3600});
-    peer_expect_connack(&peer, &connack);
-    mr_assert(connack.reason == 0 && connack.session_present == present);
+    mr_assert(peer_join_as(&peer, kit,
+                           &(struct peer_connect){.client_id = "plc",
+                                                  .version = 5,
+                                                  .keep_session = true,
+                                                  .expiry_s = 3600}) == present);
     peer_close(&peer);
 }
 

@@ -14,16 +14,14 @@ static struct kit kit;
 
 static void join(struct peer *peer, int number, bool present)
 {
-    struct mr_mqtt_connack connack;
     char id[16];
 
     (void)snprintf(id, sizeof(id), "s-%d", number);
-    peer_open(peer, &kit);
-    peer_send_connect(peer,
-                      &(struct peer_connect){
-                          .client_id = id, .version = 5, .keep_session = true, .expiry_s = 3600});
-    peer_expect_connack(peer, &connack);
-    mr_assert(connack.reason == 0 && connack.session_present == present);
+    mr_assert(
+        peer_join_as(peer, &kit,
+                     &(struct peer_connect){
+                         .client_id = id, .version = 5, .keep_session = true, .expiry_s = 3600}) ==
+        present);
 }
 
 static void owe(void)

@@ -17,18 +17,6 @@ static struct kit kit;
 
 /* ---- the gateway ---- */
 
-static void join(struct peer *peer, bool present)
-{
-    struct mr_mqtt_connack connack;
-
-    peer_open(peer, &kit);
-    peer_send_connect(
-        peer, &(struct peer_connect){
-                  .client_id = "scada", .version = 5, .keep_session = true, .expiry_s = 3600});
-    peer_expect_connack(peer, &connack);
-    mr_assert(connack.reason == 0 && connack.session_present == present);
-}
-
 /* A first start with so many shards; the session is there. */
 static void begin(uint32_t lanes)
 {
@@ -36,7 +24,7 @@ static void begin(uint32_t lanes)
     struct peer sub;
 
     kit_open(&kit, &(struct kit_options){.lanes = lanes, .checkpoint_ms = 1});
-    join(&sub, false);
+    peer_join_kept(&sub, &kit, false);
     mr_assert(peer_subscribe(&sub, &wanted, 0) == 1);
     peer_close(&sub);
 }
@@ -68,7 +56,7 @@ static void expect_owed(const char *letters)
     struct mr_mqtt_publish got;
     struct peer sub;
 
-    join(&sub, true);
+    peer_join_kept(&sub, &kit, true);
     for (; *letters != 0; letters++) {
         const char text[2] = {*letters, 0};
         peer_expect_publish(&sub, "d", text, 1, &got);
@@ -385,7 +373,7 @@ static void test_clock_was_set(bool known)
     }
     store_close();
     start(1);
-    join(&sub, known);
+    peer_join_kept(&sub, &kit, known);
     peer_close(&sub);
     kit_close(&kit);
 }

@@ -24,15 +24,10 @@ static struct mr_cursor *cursor; /* holds the journal */
 
 static bool join(struct peer *peer, const char *id)
 {
-    struct mr_mqtt_connack connack;
-
-    peer_open(peer, &kit);
-    peer_send_connect(
-        peer, &(struct peer_connect){
-                  .client_id = id, .version = 5, .keep_session = true, .expiry_s = EXPIRY_S});
-    peer_expect_connack(peer, &connack);
-    mr_assert(connack.reason == 0);
-    return connack.session_present;
+    return peer_join_as(
+        peer, &kit,
+        &(struct peer_connect){
+            .client_id = id, .version = 5, .keep_session = true, .expiry_s = EXPIRY_S});
 }
 
 static void send_subscribe(struct peer *peer, const char *filter)

@@ -39,49 +39,17 @@ static void rules_now(const char *text)
 
 static void join(struct peer *peer, const char *id, bool persistent, bool present)
 {
-    struct mr_mqtt_connack connack;
-
-    peer_open(peer, &kit);
-    peer_send_connect(peer, &(struct peer_connect){.client_id = id,
-                                                   .version = 5,
-                                                   .keep_session = persistent,
-                                                   .expiry_s = persistent ? 3600 : 0});
-    peer_expect_connack(peer, &connack);
-    mr_assert(connack.reason == 0 && connack.session_present == present);
+    mr_assert(peer_join_as(peer, &kit,
+                           &(struct peer_connect){.client_id = id,
+                                                  .version = 5,
+                                                  .keep_session = persistent,
+                                                  .expiry_s = persistent ? 3600 : 0}) == present);
 }
 
 static uint8_t subscribe(struct peer *peer, const char *filter, uint8_t qos)
 {
     return peer_subscribe(
         peer, &(struct mr_mqtt_subscription){.filter = mr_span_of(filter), .qos = qos}, 0);
-}
-
-/* Publish with this QoS, 0 or 1, until it is acknowledged. */
-static void publish(const char *topic, uint8_t qos)
-{
-    peer_publish(&pub, topic, topic, qos, qos == 0 ? 0 : 1);
-    if (qos == 0) {
-        peer_quiet(&pub);
-    } else {
-        mr_assert(peer_expect_puback(&pub, 1) == 0);
-    }
-}
-
-static void expect(struct peer *sub, const char *topic, uint8_t qos)
-{
-    struct mr_mqtt_publish got;
-
-    peer_expect_publish(sub, topic, topic, qos, &got);
-    if (qos != 0) {
-        peer_ack(sub, got.packet_id);
-    }
-}
-
-static void leave(struct peer *peer)
-{
-    peer_write(peer, "\xe0\x00", 2);
-    peer_expect_closed(peer);
-    peer_close(peer);
 }
 
 /* A broker with the rules, and who publishes. */
@@ -123,13 +91,13 @@ static void test_the_member_that_may_read_it(uint32_t lanes, uint8_t qos, bool p
     begin_with_both(lanes, qos, persistent, persistent);
     mr_assert(subscribe(&alice, "$share/g/secret/+", qos) == MR_MQTT_NOT_AUTHORIZED);
     for (int round = 0; round < ROUNDS; round++) {
-        publish("job/none", qos);
-        publish("job/alice", qos);
-        publish("job/alice", qos);
-        publish("job/bob", qos);
-        expect(&alice, "job/alice", qos);
-        expect(&alice, "job/alice", qos);
-        expect(&bob, "job/bob", qos);
+        peer_tell(&pub, "job/none", qos);
+        peer_tell(&pub, "job/alice", qos);
+        peer_tell(&pub, "job/alice", qos);
+        peer_tell(&pub, "job/bob", qos);
+        peer_hear(&alice, "job/alice", qos);
+        peer_hear(&alice, "job/alice", qos);
+        peer_hear(&bob, "job/bob", qos);
     }
     peer_quiet(&alice);
     peer_quiet(&bob);
@@ -140,18 +108,18 @@ static void test_the_member_that_may_read_it(uint32_t lanes, uint8_t qos, bool p
 static void test_who_is_away_keeps_what_only_it_may_read(uint32_t lanes)
 {
     begin_with_both(lanes, 1, true, false);
-    leave(&alice);
+    peer_leave(&alice);
     for (int round = 0; round < ROUNDS; round++) {
-        publish("job/alice", 1);
-        publish("job/bob", 1);
-        publish("job/both", 1); /* who is there goes first */
-        expect(&bob, "job/bob", 1);
-        expect(&bob, "job/both", 1);
+        peer_tell(&pub, "job/alice", 1);
+        peer_tell(&pub, "job/bob", 1);
+        peer_tell(&pub, "job/both", 1); /* who is there goes first */
+        peer_hear(&bob, "job/bob", 1);
+        peer_hear(&bob, "job/both", 1);
     }
     peer_quiet(&bob);
     join(&alice, "alice", true, true);
     for (int round = 0; round < ROUNDS; round++) {
-        expect(&alice, "job/alice", 1);
+        peer_hear(&alice, "job/alice", 1);
     }
     peer_quiet(&alice);
     end_with_both();
@@ -165,21 +133,21 @@ static void test_what_a_member_leaves(uint32_t lanes, bool persistent)
     begin(lanes);
     join(&bob, "bob", persistent, false);
     mr_assert(subscribe(&bob, "$share/g/job/+", 1) == 1);
-    publish("job/bob", 1);
+    peer_tell(&pub, "job/bob", 1);
     peer_expect_publish(&bob, "job/bob", "job/bob", 1, &got);
-    publish("job/both", 1);
+    peer_tell(&pub, "job/both", 1);
     peer_expect_publish(&bob, "job/both", "job/both", 1, &got);
     join(&alice, "alice", false, false);
     mr_assert(subscribe(&alice, "$share/g/job/+", 1) == 1);
-    leave(&bob);
-    expect(&alice, "job/both", 1);
-    publish("job/alice", 1);
-    expect(&alice, "job/alice", 1);
+    peer_leave(&bob);
+    peer_hear(&alice, "job/both", 1);
+    peer_tell(&pub, "job/alice", 1);
+    peer_hear(&alice, "job/alice", 1);
     peer_quiet(&alice);
     peer_close(&alice);
     if (persistent) { /* what nobody else may read has stayed with it */
         join(&bob, "bob", true, true);
-        expect(&bob, "job/bob", 1);
+        peer_hear(&bob, "job/bob", 1);
         peer_quiet(&bob);
         peer_close(&bob);
     }
@@ -200,22 +168,22 @@ static int64_t denied(void)
 static void test_behind_a_restart(uint32_t lanes)
 {
     begin_with_both(lanes, 1, true, true);
-    leave(&alice);
-    leave(&bob);
+    peer_leave(&alice);
+    peer_leave(&bob);
     peer_close(&pub);
     kit_crash(&kit);
     join(&pub, "pub", false, false);
     int64_t before = denied();
     for (int round = 0; round < ROUNDS; round++) {
-        publish("job/none", 1);
-        publish("job/alice", 1);
-        publish("job/bob", 1);
+        peer_tell(&pub, "job/none", 1);
+        peer_tell(&pub, "job/alice", 1);
+        peer_tell(&pub, "job/bob", 1);
     }
     join(&alice, "alice", true, true);
     join(&bob, "bob", true, true);
     for (int round = 0; round < ROUNDS; round++) {
-        expect(&alice, "job/alice", 1);
-        expect(&bob, "job/bob", 1);
+        peer_hear(&alice, "job/alice", 1);
+        peer_hear(&bob, "job/bob", 1);
     }
     peer_quiet(&alice);
     peer_quiet(&bob);
@@ -226,17 +194,17 @@ static void test_behind_a_restart(uint32_t lanes)
 static void test_rules_that_are_read_again(uint32_t lanes)
 {
     begin_with_both(lanes, 1, false, false);
-    publish("job/alice", 1);
-    expect(&alice, "job/alice", 1);
+    peer_tell(&pub, "job/alice", 1);
+    peer_hear(&alice, "job/alice", 1);
     rules_now("topic write job/#\npattern read other/%c\n");
-    publish("job/alice", 1); /* nobody may read anything any more */
+    peer_tell(&pub, "job/alice", 1); /* nobody may read anything any more */
     rules_now("topic write job/#\ntopic read job/alice\ntopic read job/bob\n");
     for (int round = 0; round < ROUNDS; round++) { /* both may read both now, and take turns */
-        publish("job/both", 1);
-        publish("job/alice", 1);
-        publish("job/alice", 1);
-        expect(&alice, "job/alice", 1);
-        expect(&bob, "job/alice", 1);
+        peer_tell(&pub, "job/both", 1);
+        peer_tell(&pub, "job/alice", 1);
+        peer_tell(&pub, "job/alice", 1);
+        peer_hear(&alice, "job/alice", 1);
+        peer_hear(&bob, "job/alice", 1);
     }
     peer_quiet(&alice);
     peer_quiet(&bob);
