@@ -132,7 +132,8 @@ static void world_journal(struct world *w)
 }
 
 /* Mock brokers come back in a moment; do not wait for them longer than that. */
-static struct mr_pair quick = {.name = "reconnect.backoff.max.ms", .value = "200"};
+static struct mr_pair quick[] = {{.name = "reconnect.backoff.max.ms", .value = "200"},
+                                 {.name = "socket.timeout.ms", .value = "1000"}};
 
 static void world_open_brokers(struct world *w, int brokers)
 {
@@ -161,8 +162,14 @@ static void world_open_brokers(struct world *w, int brokers)
         .compression = 3, /* lz4 */
         .linger_us = 5000,
         .max_topics = 10,
-        .kafka_options = {.items = &quick, .count = 1},
+        .kafka_options = {.items = quick, .count = 1},
     };
+}
+
+/* An answer is not waited for longer than a second, either. */
+static void world_is_impatient(struct world *w)
+{
+    w->kafka.kafka_options.count = MR_COUNT_OF(quick);
 }
 
 static void world_open(struct world *w)

@@ -511,12 +511,10 @@ static void test_checks_the_configuration(void)
 
 static void test_says_that_nothing_is_confirmed(void)
 {
-    struct mr_pair options[] = {quick, {.name = "socket.timeout.ms", .value = "1000"}};
     struct world w;
 
     world_open(&w);
-    w.kafka.kafka_options.items = options;
-    w.kafka.kafka_options.count = MR_COUNT_OF(options);
+    world_is_impatient(&w);
     world_start(&w);
     world_stalls(&w);
     world_close(&w);

@@ -256,12 +256,10 @@ static _Atomic unsigned lines_shorter;
 /* The end that the log of positions had is not there any more when all else has been read. */
 static void test_the_log_becomes_shorter(void)
 {
-    struct mr_pair options[] = {quick, {.name = "socket.timeout.ms", .value = "1000"}};
     struct world w;
 
     exactly_open(&w);
-    w.kafka.kafka_options.items = options;
-    w.kafka.kafka_options.count = MR_COUNT_OF(options);
+    world_is_impatient(&w);
     world_start(&w);
     append_some(&w, 300);
     wait_settled(&w);
@@ -277,12 +275,10 @@ static void test_the_log_becomes_shorter(void)
 
 static void test_says_that_nothing_is_confirmed(void)
 {
-    struct mr_pair options[] = {quick, {.name = "socket.timeout.ms", .value = "1000"}};
     struct world w;
 
     exactly_open(&w);
-    w.kafka.kafka_options.items = options;
-    w.kafka.kafka_options.count = MR_COUNT_OF(options);
+    world_is_impatient(&w);
     world_start(&w);
     world_stalls(&w);
     world_close(&w);
