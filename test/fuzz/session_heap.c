@@ -9,7 +9,6 @@
  */
 #include "session_machine.h"
 
-#include "base/metric.h"
 #include "os/sim.h"
 
 #include <signal.h>
@@ -25,10 +24,6 @@ void *__real_realloc(void *memory, size_t size);
 void *__wrap_realloc(void *memory, size_t size);
 void __real_free(void *memory);
 void __wrap_free(void *memory);
-struct mr_metric *__real_mr_metric_new(enum mr_metric_kind kind, const char *name, const char *help,
-                                       const char *labels);
-struct mr_metric *__wrap_mr_metric_new(enum mr_metric_kind kind, const char *name, const char *help,
-                                       const char *labels);
 
 /* A set: open addressing, a power of two of slots, at most half of them used. */
 static void **slots;
@@ -128,16 +123,6 @@ void __wrap_free(void *memory)
 {
     forget(memory);
     __real_free(memory);
-}
-
-/* The table of metrics is static, so the world's. */
-struct mr_metric *__wrap_mr_metric_new(enum mr_metric_kind kind, const char *name, const char *help,
-                                       const char *labels)
-{
-    mr_sim_own(true);
-    struct mr_metric *metric = __real_mr_metric_new(kind, name, help, labels);
-    mr_sim_own(false);
-    return metric;
 }
 
 size_t heap_blocks(void)

@@ -25,14 +25,8 @@
  */
 #include "world.h"
 
-#include "base/metric.h"
 #include "os/sim.h"
 #include "rewind.h"
-
-struct mr_metric *__real_mr_metric_new(enum mr_metric_kind kind, const char *name, const char *help,
-                                       const char *labels);
-struct mr_metric *__wrap_mr_metric_new(enum mr_metric_kind kind, const char *name, const char *help,
-                                       const char *labels);
 
 _Noreturn void __real__Exit(int code);
 _Noreturn void __wrap__Exit(int code);
@@ -45,16 +39,6 @@ void __wrap__Exit(int code)
     }
     say("the gateway ends at once: %d", code);
     mr_sim_die();
-}
-
-/* The table of metrics is static, so the world's: it would be a new one in a new process. */
-struct mr_metric *__wrap_mr_metric_new(enum mr_metric_kind kind, const char *name, const char *help,
-                                       const char *labels)
-{
-    mr_sim_own(true);
-    struct mr_metric *metric = __real_mr_metric_new(kind, name, help, labels);
-    mr_sim_own(false);
-    return metric;
 }
 
 /* Allocations of the gateway's. */
