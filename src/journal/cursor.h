@@ -71,8 +71,8 @@ enum mr_cursor_rule {
 enum mr_cursor_rule mr_cursor_rule(const struct mr_cursor *cursor);
 
 /* Put it anywhere, backwards too, together with the rule; on disk when this returns.  Its books
- * (books.h) say what was passed over: given up if it leads, else confirmed; or repeated.  The
- * caller knows that nobody sets it meanwhile.
+ * (books.h) say what was passed over: given up if it leads, else confirmed, or dropped where it
+ * was (drops.h); or repeated.  The caller knows that nobody sets it meanwhile.
  * AGAIN: backwards, and the lane does not hold what is behind `seq` any more (mr_lane_stats() says
  * from where on it does); nothing was changed.
  */

@@ -48,6 +48,23 @@ static enum mr_err moves_write(struct mr_journal *journal, struct mr_cursor *cur
     return err;
 }
 
+/* Of what a target's position has passed, all that was given up counts as dropped: which of it the
+ * target has is known to nobody any more, and what it has not is never called confirmed.
+ */
+static void step_count(const struct mr_cursor *cursor, const struct mr_range *step,
+                       struct mr_books *books)
+{
+    uint64_t count = step->to > step->from ? step->to - step->from : step->from - step->to;
+    uint64_t dropped = 0;
+
+    if (step->column == MR_COLUMN_CONFIRMED) {
+        dropped = mr_drops_within(cursor->lane->journal, mr_cursor_bridge(cursor),
+                                  cursor->lane_index, step->from + 1, step->to);
+    }
+    books->columns[step->column] += count - dropped;
+    books->columns[MR_COLUMN_DROPPED] += dropped;
+}
+
 static enum mr_err cursor_move(struct mr_cursor *cursor, const struct moves *moves, uint64_t seq,
                                enum mr_cursor_rule rule)
 {
@@ -57,9 +74,7 @@ static enum mr_err cursor_move(struct mr_cursor *cursor, const struct moves *mov
 
     (void)mr_cursor_books(cursor, &slot.books);
     for (size_t i = 0; i < moves->count; i++) {
-        const struct mr_range *step = &moves->steps[i];
-        slot.books.columns[step->column] +=
-            step->to > step->from ? step->to - step->from : step->from - step->to;
+        step_count(cursor, &moves->steps[i], &slot.books);
     }
     atomic_store_explicit(&cursor->rule, rule, memory_order_relaxed);
     enum mr_err err = moves_write(journal, cursor, moves, &slot);

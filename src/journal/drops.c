@@ -344,8 +344,8 @@ void mr_drop_look(struct mr_cursor *cursor)
 
 /* ---- looking ---- */
 
-static uint64_t dropped_within(const struct mr_journal *journal, const char *name, uint32_t lane,
-                               uint64_t first, uint64_t last)
+uint64_t mr_drops_within(const struct mr_journal *journal, const char *name, uint32_t lane,
+                         uint64_t first, uint64_t last)
 {
     uint64_t count = 0;
 
@@ -368,7 +368,7 @@ uint64_t mr_drops_in(struct mr_journal *journal, const char *name, uint32_t lane
         return 0;
     }
     mr_mutex_lock(&journal->cursor_mutex);
-    uint64_t count = dropped_within(journal, name, lane, first, last);
+    uint64_t count = mr_drops_within(journal, name, lane, first, last);
     mr_mutex_unlock(&journal->cursor_mutex);
     return count;
 }

@@ -45,6 +45,10 @@ bool mr_drop_price(struct mr_lane *lane, uint64_t last, uint32_t *price, struct 
 /* They do.  FULL: there is no room to write that down, and nobody did. */
 enum mr_err mr_drop_do(struct mr_lane *lane, uint64_t last, enum mr_drop_reason reason) MR_MUST_USE;
 
+/* As mr_drops_in(), under cursor_mutex. */
+uint64_t mr_drops_within(const struct mr_journal *journal, const char *name, uint32_t lane,
+                         uint64_t first, uint64_t last);
+
 /* What it has given up, seen from where the cursor stands on the medium, or may: it was put
  * elsewhere, or the ranges were read.  Under cursor_mutex.
  */

@@ -9,6 +9,7 @@
  *         The seed is printed: ./test_pipeline_position <seed>
  */
 #include "base/log.h"
+#include "cursor_table.h"
 #include "journal/books.h"
 #include "journal/drops.h"
 #include "os/clock.h"
@@ -216,6 +217,50 @@ static void test_what_is_dropped_comes_once_or_not_at_all(uint64_t seed)
     for (int i = 0; what_is_dropped_comes_once_or_not_at_all(seed + 1000 * i) == 0; i++) {
         mr_assert(i < 50);
     }
+}
+
+/* The bridge passes what was dropped, and a crash takes its cursor back in front of that: the
+ * target's position lies behind it, and does not make of what was dropped something confirmed.
+ */
+static void test_what_a_position_has_passed_may_be_dropped(void)
+{
+    struct mr_recovery recovery;
+
+    vault_forget();
+    folder_make();
+    struct mr_journal *journal = journal_small(&recovery);
+    struct mr_bridge *bridge = bridge_make(journal, &conf);
+    mr_cursors_rank(journal, "test", &(struct mr_cursor_rank){.priority = 1, .may_drop = true});
+    append_all(mr_journal_lane(journal, 0), 1, 100);
+    (void)run(bridge, 100, 0);
+    end(bridge);
+    mr_drops_arm(journal);
+    append_all(mr_journal_lane(journal, 0), 101, 4000);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    table_file(false);
+    journal = journal_small(&recovery);
+    bridge = bridge_make(journal, &conf);
+    (void)run(bridge, 4000, 0);
+    end(bridge);
+    mr_books_list(journal, on_books, NULL);
+    const uint64_t dropped = books.books.columns[MR_COLUMN_DROPPED];
+    mr_assert(dropped != 0 && mr_drops_in(journal, "test", 0, 1, 4000) == dropped);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    table_file(true);
+
+    journal = journal_small(&recovery);
+    mr_books_list(journal, on_books, NULL);
+    mr_assert(books.seq == 100);
+    bridge = bridge_make(journal, &conf);
+    (void)run(bridge, 4000, 0);
+    end(bridge);
+    mr_books_list(journal, on_books, NULL);
+    mr_assert(books.seq == 4000 && mr_books_difference(&books.books, books.seq) == 0);
+    mr_assert(books.books.columns[MR_COLUMN_DROPPED] == dropped);
+    mr_assert(books.books.columns[MR_COLUMN_CONFIRMED] == 3900 - dropped);
+    check_copies(101 + dropped, 4000, 1);
+    mr_assert(mr_journal_close(journal) == MR_OK);
+    folder_remove();
 }
 
 /* What no filter matches moves the position too, and is no reason to fill the ring. */
@@ -458,6 +503,7 @@ int main(int argc, char **argv)
         test_every_event_exactly_once(seed + 100 * i);
     }
     test_what_is_dropped_comes_once_or_not_at_all(seed);
+    test_what_a_position_has_passed_may_be_dropped();
     test_skipped_events_move_the_position();
     test_stops_when_the_position_is_beyond_the_journal();
     test_goes_back_to_an_older_position();
