@@ -35,6 +35,16 @@ void mr_books_get(const uint8_t *in, struct mr_books *out)
     }
 }
 
+/* Of two positions the sum must: what was off at either, and accepted, is noted at the first. */
+static bool both_balance(struct mr_cursor *cursor)
+{
+    struct mr_books books;
+    uint64_t ahead = 0;
+    uint64_t seq = mr_cursor_books_all(cursor, &books, &ahead);
+
+    return mr_books_difference(&books, seq + ahead) == 0;
+}
+
 bool mr_cursor_settle(struct mr_cursor *cursor, uint64_t seq, const uint64_t add[MR_COLUMNS])
 {
     mr_mutex_lock(&cursor->books_mutex);
@@ -42,9 +52,11 @@ bool mr_cursor_settle(struct mr_cursor *cursor, uint64_t seq, const uint64_t add
         cursor->books.columns[i] += add[i];
     }
     bool balances = mr_books_difference(&cursor->books, seq) == 0;
+    bool is_one_of_two =
+        cursor->live != NULL || atomic_load_explicit(&cursor->behind, memory_order_relaxed) != NULL;
     mr_cursor_set(cursor, seq);
     mr_mutex_unlock(&cursor->books_mutex);
-    return balances;
+    return is_one_of_two ? both_balance(cursor) : balances;
 }
 
 uint64_t mr_cursor_books(struct mr_cursor *cursor, struct mr_books *out)
@@ -58,6 +70,9 @@ uint64_t mr_cursor_books(struct mr_cursor *cursor, struct mr_books *out)
 
 uint64_t mr_cursor_books_all(struct mr_cursor *cursor, struct mr_books *out, uint64_t *ahead)
 {
+    struct mr_cursor *first = atomic_load_explicit(&cursor->behind, memory_order_relaxed);
+
+    cursor = first == NULL ? cursor : first;
     mr_mutex_lock(&cursor->books_mutex);
     uint64_t seq = mr_cursor_get(cursor);
     *out = cursor->books;

@@ -44,15 +44,17 @@ struct mr_books {
 int64_t mr_books_difference(const struct mr_books *books, uint64_t seq);
 
 /* Move the cursor to `seq` (as mr_cursor_set(): never backwards, never beyond durable) and
- * add to its books, in one step.  False: they do not balance.
+ * add to its books, in one step.  False: they, or where there are two positions (live.h) those of
+ * both, do not balance.
  */
 bool mr_cursor_settle(struct mr_cursor *cursor, uint64_t seq, const uint64_t add[MR_COLUMNS]);
 
 /* The cursor and its books at the same moment. */
 uint64_t mr_cursor_books(struct mr_cursor *cursor, struct mr_books *out);
 
-/* The same with what its second position (live.h) has settled ahead of it: *ahead records.  They
- * balance when mr_books_difference(out, cursor + *ahead) is 0.
+/* The same of both its positions (live.h), by either: the first one's seq, and *ahead records that
+ * the second one has settled ahead of it.  They balance when mr_books_difference(out, seq + *ahead)
+ * is 0.  Of a second position: who settles it.
  */
 uint64_t mr_cursor_books_all(struct mr_cursor *cursor, struct mr_books *out, uint64_t *ahead);
 

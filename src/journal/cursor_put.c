@@ -152,11 +152,12 @@ enum mr_err mr_cursor_accept(struct mr_cursor *cursor, const char *reason, int64
     struct mr_journal *journal = cursor->lane->journal;
     struct mr_books books;
     struct mr_error why;
+    uint64_t ahead = 0;
     enum mr_err err = MR_OK;
 
     mr_mutex_lock(&journal->cursor_mutex);
-    uint64_t seq = mr_cursor_books(cursor, &books);
-    *difference = mr_books_difference(&books, seq);
+    uint64_t seq = mr_cursor_books_all(cursor, &books, &ahead);
+    *difference = mr_books_difference(&books, seq + ahead);
     if (journal->ranges == NULL) {
         err = mr_ranges_open(journal, true, &why);
     }

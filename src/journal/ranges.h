@@ -51,7 +51,8 @@ enum mr_err mr_cursor_pass(struct mr_cursor *cursor, uint64_t seq,
 enum mr_err mr_cursor_lose(struct mr_cursor *cursor, uint64_t seq, uint64_t oldest) MR_MUST_USE;
 
 /* The books are off by so much (*difference tells), the operator has looked, and accepts it:
- * from now on they balance.  REJECT: they balance already.  FULL: the list is full of such.
+ * from now on they balance.  Of two positions (live.h) those of both are, and it is noted at the
+ * first, given here.  REJECT: they balance already.  FULL: the list is full of such.
  */
 enum mr_err mr_cursor_accept(struct mr_cursor *cursor, const char *reason,
                              int64_t *difference) MR_MUST_USE;

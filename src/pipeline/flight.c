@@ -193,8 +193,9 @@ static void flight_count(struct mr_bridge *b, const struct flight *flight,
 static void say_unbalanced(struct mr_bridge *b)
 {
     struct mr_books books;
-    uint64_t seq = mr_cursor_books(b->cursor, &books);
-    int64_t difference = mr_books_difference(&books, seq);
+    uint64_t ahead = 0;
+    uint64_t seq = mr_cursor_books_all(b->cursor, &books, &ahead);
+    int64_t difference = mr_books_difference(&books, seq + ahead);
 
     if (!b->said_unbalanced && difference != 0) {
         b->said_unbalanced = true;
@@ -203,7 +204,7 @@ static void say_unbalanced(struct mr_bridge *b)
                " records too %s are accounted for; events may be lost or doubled: `millrace audit "
                "%s` shows the columns, `millrace audit --kafka` compares with the target; please "
                "report it",
-               b->name, b->options.lane, seq,
+               b->name, b->options.lane, b->seq_cursor,
                difference < 0 ? 0 - (uint64_t)difference : (uint64_t)difference,
                difference < 0 ? "few" : "many", b->name);
     }

@@ -5,6 +5,7 @@
  *         is freed as soon as that is possible, and stands in nobody's way meanwhile; with
  *         `when_full: drop_oldest` it has the rank of its bridge, and what a bridge gives up at its
  *         two positions is exactly what neither had settled, through a restart and the join.
+ *         Books that are off at either position can be accepted while there are two.
  * Method: manual steps on the simulated disk, whose writes fail when they are told to.
  */
 #include "base/log.h"
@@ -12,6 +13,7 @@
 #include "journal/books.h"
 #include "journal/drops.h"
 #include "journal/live.h"
+#include "journal/ranges.h"
 
 #include "lane_commit.h"
 #include "os/sim.h"
@@ -427,6 +429,65 @@ static void test_the_holder_is_the_bridge(void)
     stop();
 }
 
+/* ---- books of both ---- */
+
+static int64_t difference_now(struct mr_cursor *cursor)
+{
+    struct mr_books books;
+    uint64_t ahead = 0;
+    uint64_t seq = mr_cursor_books_all(cursor, &books, &ahead);
+
+    return mr_books_difference(&books, seq + ahead);
+}
+
+/* One record more, and a delivery too many in its books. */
+static bool miscount(struct mr_cursor *cursor)
+{
+    const uint64_t add[MR_COLUMNS] = {[MR_COLUMN_DELIVERED] = 2};
+
+    return mr_cursor_settle(cursor, mr_cursor_get(cursor) + 1, add);
+}
+
+static void check_accepted(struct mr_cursor *cursor, int64_t accepted)
+{
+    struct mr_books books;
+    uint64_t ahead = 0;
+
+    (void)mr_cursor_books_all(cursor, &books, &ahead);
+    mr_assert(difference_now(cursor) == 0 && books.accepted == accepted);
+}
+
+/* They are off at the position that is `wrong`: 0 the first, 1 the second. */
+static void test_books_are_accepted_while_there_are_two(int wrong)
+{
+    struct mr_cursor *live = NULL;
+    int64_t difference = 0;
+
+    start();
+    struct mr_cursor *cursor = split_far_behind(150, &live);
+    mr_assert(mr_cursor_accept(cursor, "nothing", &difference) == MR_ERR_REJECT);
+    mr_assert(!miscount(wrong == 0 ? cursor : live) && difference_now(cursor) == 1);
+    mr_assert(mr_cursor_accept(cursor, "looked at", &difference) == MR_OK && difference == 1);
+    check_accepted(cursor, 1);
+    deliver(cursor, 60); /* and whoever settles is told that they balance */
+    deliver(live, 160);
+    reopen();
+    cursor = cursor_open("kafka");
+    mr_assert(mr_cursor_live_found(cursor, &live, NULL) == MR_OK && live != NULL);
+    check_accepted(cursor, 1);
+    deliver(live, 170);
+    /* Off once more, at the other one. */
+    mr_assert(!miscount(wrong == 0 ? live : cursor) && difference_now(cursor) == 1);
+    mr_assert(mr_cursor_accept(cursor, "once more", &difference) == MR_OK && difference == 1);
+    deliver(cursor, 100);
+    mr_assert(join(cursor, live) == MR_OK);
+    check_accepted(cursor, 2);
+    deliver(cursor, 180);
+    reopen();
+    check_accepted(cursor_open("kafka"), 2);
+    stop();
+}
+
 /* ---- power cuts ---- */
 
 static struct mr_cursor *cut_cursor;
@@ -499,6 +560,8 @@ int main(void)
     test_one_range_where_it_is_one();
     test_neither_drops_where_the_bridge_may_not();
     test_the_holder_is_the_bridge();
+    test_books_are_accepted_while_there_are_two(0);
+    test_books_are_accepted_while_there_are_two(1);
     power_cuts(cut_at);
     return 0;
 }

@@ -4,7 +4,8 @@
  * Goal:   with drain: live_first fresh events overtake a backlog, which follows at its rate and is
  *         marked; each of the two streams is in order, every event is delivered (exactly once
  *         where the target keeps a position), and the books balance: through failures, crashes
- *         at any moment, seeks, pauses, and a configuration that wants it in order again.
+ *         at any moment, seeks, pauses, and a configuration that wants it in order again.  Books
+ *         that are off are said, and can be accepted, at either.
  * Method: the scripted sink and the vault, which count each record, behind a real journal; both
  *         workers are stepped by hand.  A crash puts back the table of cursors as it was on disk
  *         in that moment, while the target keeps what it has.
@@ -13,6 +14,7 @@
 #include "base/log.h"
 #include "cursor_table.h"
 #include "journal/live.h"
+#include "journal/ranges.h"
 #include "os/clock.h"
 #include "vault_sink.h"
 
@@ -352,6 +354,14 @@ static struct mr_journal *reopen(struct mr_journal *journal)
     return journal_open();
 }
 
+/* As a bridge does whose target has taken what lies between. */
+static void settle_to(struct mr_cursor *cursor, uint64_t seq)
+{
+    const uint64_t add[MR_COLUMNS] = {[MR_COLUMN_DELIVERED] = seq - mr_cursor_get(cursor)};
+
+    mr_assert(mr_cursor_settle(cursor, seq, add));
+}
+
 static void test_a_crash_between_two_writes_of_the_table(void)
 {
     struct mr_journal *journal = begin();
@@ -362,7 +372,7 @@ static void test_a_crash_between_two_writes_of_the_table(void)
     append_all(mr_journal_lane(journal, 0), 1, 500);
     struct mr_cursor *cursor = cursor_open(journal, &live);
     mr_assert(live == NULL);
-    mr_cursor_set(cursor, 100);
+    settle_to(cursor, 100);
     table_file(false);
     mr_assert(mr_cursor_live_begin(cursor, 300, &live, &why) == MR_OK);
     mr_assert(mr_cursor_rule(live) == MR_CURSOR_LEADS && mr_cursor_live_from(live) == 300);
@@ -372,12 +382,11 @@ static void test_a_crash_between_two_writes_of_the_table(void)
     cursor = cursor_open(journal, &live); /* frees it, if the keeper has not yet */
     mr_assert(live == NULL && cursor_count(journal) == 1);
     if (mr_cursor_get(cursor) < 100) {
-        mr_cursor_set(cursor, 100);
+        settle_to(cursor, 100);
     }
     /* Both have, and it has settled something. */
     mr_assert(mr_cursor_live_begin(cursor, 300, &live, &why) == MR_OK);
-    const uint64_t add[MR_COLUMNS] = {[MR_COLUMN_DELIVERED] = 50};
-    mr_assert(mr_cursor_settle(live, 350, add));
+    settle_to(live, 350);
     mr_assert(mr_journal_close(journal) == MR_OK);
     journal = journal_open();
     cursor = cursor_open(journal, &live);
@@ -397,6 +406,60 @@ static void test_a_crash_between_two_writes_of_the_table(void)
     mr_assert(mr_cursor_live_begin(cursor, 400, &live, &why) == MR_OK);
     mr_assert(mr_cursor_forget(journal, "test") == MR_OK && cursor_count(journal) == 0);
     journal_keep_us = 0;
+    journal_remove(journal);
+}
+
+/* ---- books that are off ---- */
+
+static char said[1 << 16];
+
+static void keep_line(const char *line, size_t len)
+{
+    size_t had = strlen(said);
+
+    if (had + len < sizeof(said)) {
+        memcpy(said + had, line, len);
+        said[had + len] = '\0';
+    }
+}
+
+/* More fresh events, and what the log says until the second position is behind them. */
+static const char *said_until(struct mr_journal *journal, struct mr_bridge *bridge,
+                              const struct mr_cursor *live, uint64_t to)
+{
+    said[0] = '\0';
+    mr_log_set_writer(keep_line);
+    append_all(mr_journal_lane(journal, 0), to - 99, to);
+    while (mr_cursor_get(live) < to) {
+        now_ns += mr_bridge_step(bridge, now_ns) + 1000;
+    }
+    mr_log_set_writer(NULL);
+    return said;
+}
+
+/* At the second position, while there are two: accepted, it is no alarm for either of them, and
+ * what is off after that is told by itself.
+ */
+static void test_what_is_off_ahead_of_a_backlog_is_accepted(void)
+{
+    const uint64_t twice[MR_COLUMNS] = {[MR_COLUMN_DELIVERED] = 1};
+    struct mr_journal *journal = begin();
+    struct mr_cursor *live = NULL;
+    int64_t difference = 0;
+
+    live_conf.backfill_rate = 100;
+    append_all(mr_journal_lane(journal, 0), 1, 3000);
+    struct mr_bridge *bridge = bridge_make(journal, &plain);
+    run(bridge, UNTIL_OPEN, 0);
+    struct mr_cursor *cursor = cursor_open(journal, &live);
+    mr_assert(!mr_cursor_settle(live, mr_cursor_get(live), twice));
+    mr_assert(mr_cursor_accept(cursor, "looked", &difference) == MR_OK && difference == 1);
+    mr_assert(strstr(said_until(journal, bridge, live, 3100), "do not balance") == NULL);
+    books_look(journal);
+    mr_assert(!mr_cursor_settle(live, mr_cursor_get(live), twice));
+    mr_assert(strstr(said_until(journal, bridge, live, 3200), " 1 records too many ") != NULL);
+    mr_assert(mr_cursor_accept(cursor, "again", &difference) == MR_OK && difference == 1);
+    end(bridge);
     journal_remove(journal);
 }
 
@@ -498,6 +561,7 @@ int main(int argc, char **argv)
     test_paused_and_resumed();
     test_a_seek_ends_it(true);
     test_a_seek_ends_it(false);
+    test_what_is_off_ahead_of_a_backlog_is_accepted();
     for (uint64_t i = 0; i < 2; i++) {
         walk(seed + 100 * i, &rough, false);
         walk(seed + 100 * i, &plain, true);
