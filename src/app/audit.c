@@ -81,6 +81,11 @@ static void ranges_show(const struct mr_audit *audit)
             struct mr_text text = mr_text_over(line, sizeof(line));
             mr_ledger_put_range(&text, range, one->time);
             (void)mr_cli_out(cli, "{\"range\":%s}\n", line);
+        } else if (range->is_acceptance && range->accepted == 0) {
+            (void)mr_cli_out(cli,
+                             "%s  %s, lane %" PRIu32 ": repetitions up to record %" PRIu64
+                             ", accepted: %s\n",
+                             one->time, one->name, range->lane, range->to, one->reason);
         } else if (range->is_acceptance) {
             (void)mr_cli_out(cli,
                              "%s  %s, lane %" PRIu32 ": off by %" PRId64 " at record %" PRIu64
@@ -203,7 +208,7 @@ static const struct mr_cli_option audit_options[] = {
      .help = "One JSON object per bridge and lane, then one per range."},
     {.name = "accept",
      .type = MR_OPT_BOOL,
-     .help = "What does not balance now was looked at: note it, and end the alert."},
+     .help = "What does not balance now (with --kafka: what is there twice) was looked at."},
     {.name = "reason", .type = MR_OPT_STR, .help = "With --accept: what it was."},
     {.name = NULL},
 };
@@ -221,7 +226,8 @@ const struct mr_command mr_command_audit = {
             "after a crash (exactly_once). REPEATED: a seek went back over them. DROPPED: passed\n"
             "over for want of room. Below stands where cursors were put by hand or by a target.\n"
             "Works beside a running gateway and without one. Exit code 1: they do not balance.\n"
-            "--accept (of one lane with LANE): it was looked at; that is noted with the reason.\n\n"
+            "--accept (of one lane with LANE): it was looked at; that is noted with the reason.\n"
+            "With --kafka: repetitions up to here are of at_least_once, before exactly_once.\n\n"
             "--kafka reads everything back at read_committed. With `headers: id` (or full) each\n"
             "event is looked for by its millrace_id: FOUND must be what the books say, none\n"
             "unknown, all in order, with exactly_once none twice. Without ids the records are\n"

@@ -2,13 +2,19 @@
  * operator has looked, and that is that.
  *
  * What they were off by is written beside the books (journal/ranges.h), with the reason: it is
- * shown for ever, and they balance from then on.
+ * shown for ever, and they balance from then on.  With --kafka the word is about what Kafka has:
+ * repetitions up to the cursor are accepted, because the bridge has delivered at least once.
  */
 #include "app/audit.h"
 #include "app/cli/ask.h"
 #include "app/cli/walk.h"
 
 #include <inttypes.h>
+
+static bool is_of_kafka(const struct mr_audit *audit)
+{
+    return mr_cli_flag(audit->cli, "kafka");
+}
 
 static int accept_running(const struct mr_audit *audit, const struct mr_ledger_row *row,
                           const char *reason)
@@ -21,6 +27,7 @@ static int accept_running(const struct mr_audit *audit, const struct mr_ledger_r
     mr_ask_escape(&text, mr_span_of(row->name));
     mr_text_fmt(&text, "&lane=%" PRIu32 "&reason=", row->lane);
     mr_ask_escape(&text, mr_span_of(reason));
+    mr_text_add(&text, is_of_kafka(audit) ? "&repetitions=true" : "");
     int code = mr_ask(audit->cli, "POST", target, &answer);
     if (code == MR_EXIT_OK) {
         mr_answer_free(&answer);
@@ -37,6 +44,7 @@ static int accept_stopped(const struct mr_audit *audit, const struct mr_ledger_r
     struct mr_cursor *cursor = NULL;
     struct mr_error why = {.text = ""};
     int64_t difference = 0;
+    uint64_t seq = 0;
     bool is_new = false;
     enum mr_err err = mr_journal_open(&journal, &options, NULL, &why);
 
@@ -46,13 +54,30 @@ static int accept_stopped(const struct mr_audit *audit, const struct mr_ledger_r
     }
     err = mr_cursor_open(journal, row->name, row->lane, MR_START_OLDEST, &cursor, &is_new, &why);
     if (err == MR_OK) {
-        err = mr_cursor_accept(cursor, reason, &difference);
+        err = is_of_kafka(audit) ? mr_cursor_accept_repeated(cursor, reason, &seq)
+                                 : mr_cursor_accept(cursor, reason, &difference);
     }
     enum mr_err closed = mr_journal_close(journal);
     return err == MR_OK && closed == MR_OK
                ? MR_EXIT_OK
                : mr_cli_fail(audit->cli, MR_EXIT_IO, "it cannot be written: %s; check the disk",
                              why.text[0] == '\0' ? "an error of the disk" : why.text);
+}
+
+static int accept_one(const struct mr_audit *audit, const struct mr_ledger_row *row,
+                      const char *reason)
+{
+    int code = audit->path[0] == '\0' ? accept_running(audit, row, reason)
+                                      : accept_stopped(audit, row, reason);
+
+    if (code == MR_EXIT_OK && is_of_kafka(audit)) {
+        mr_cli_note(audit->cli, "%s, lane %" PRIu32 ": repetitions up to here, accepted", row->name,
+                    row->lane);
+    } else if (code == MR_EXIT_OK) {
+        mr_cli_note(audit->cli, "%s, lane %" PRIu32 ": off by %" PRId64 ", accepted", row->name,
+                    row->lane, mr_ledger_difference(row));
+    }
+    return code;
 }
 
 int mr_audit_accept(struct mr_audit *audit)
@@ -76,17 +101,11 @@ int mr_audit_accept(struct mr_audit *audit)
     }
     for (size_t i = 0; i < audit->count && code == MR_EXIT_OK; i++) {
         const struct mr_ledger_row *row = &audit->rows[i];
-        int64_t difference = mr_ledger_difference(row);
-        looked_at += !one || row->lane == lane;
-        if (difference == 0 || (one && row->lane != lane)) {
-            continue;
-        }
-        code = audit->path[0] == '\0' ? accept_running(audit, row, reason)
-                                      : accept_stopped(audit, row, reason);
-        if (code == MR_EXIT_OK) {
-            mr_cli_note(audit->cli, "%s, lane %" PRIu32 ": off by %" PRId64 ", accepted", row->name,
-                        row->lane, difference);
-            accepted += 1;
+        bool meant = !one || row->lane == lane;
+        looked_at += meant;
+        if (meant && (mr_ledger_difference(row) != 0 || is_of_kafka(audit))) {
+            code = accept_one(audit, row, reason);
+            accepted += code == MR_EXIT_OK;
         }
     }
     if (code == MR_EXIT_OK && looked_at == 0) {

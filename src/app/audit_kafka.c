@@ -39,6 +39,8 @@ struct lane_check {
     uint64_t covered; /* how many counts */
     uint64_t found;   /* different ones up to the cursor */
     uint64_t again;   /* had been found */
+    uint64_t excused; /* up to this record repetitions were accepted (--accept) */
+    uint64_t twice;   /* had been found, and is not excused */
     uint64_t unordered;
     uint64_t highest;
     struct mr_passes passes;
@@ -178,6 +180,7 @@ static void mark(struct check *check, size_t index, const struct mr_kafka_read *
         is_new = count_up(lane, seq - lane->base - 1) == 0;
     }
     lane->again += !is_new;
+    lane->twice += !is_new && seq > lane->excused;
     if (is_new) {
         lane->found += is_passed(lane->row, seq);
         lane->unordered += seq < *newest;
@@ -291,6 +294,9 @@ static void sweep(struct lane_check *lane)
         wanted = wanted > most ? most : wanted;
         for (uint64_t seq = piece->first; seq <= piece->last; seq++) {
             unsigned count = count_of(lane, seq - lane->base - 1);
+            if (count > wanted && seq <= lane->excused) {
+                continue;
+            }
             if (count > wanted && wanted == 0) {
                 lane->passed_over_first = lane->passed_over == 0 ? seq : lane->passed_over_first;
                 lane->passed_over += 1;
@@ -325,7 +331,8 @@ static void judge_passes(struct check *check, struct lane_check *lane, bool shar
 {
     bool once = check->conf->delivery == MR_KAFKA_EXACTLY_ONCE;
     /* What was refused at last may have arrived before. */
-    uint64_t arrived = once ? 0 : lane->row->books.columns[MR_COLUMN_DEAD_LETTERS];
+    bool always_once = once && lane->excused == 0;
+    uint64_t arrived = always_once ? 0 : lane->row->books.columns[MR_COLUMN_DEAD_LETTERS];
 
     sweep(lane);
     if (lane->missing > absent(lane)) {
@@ -377,8 +384,11 @@ static void judge_lane(struct check *check, struct lane_check *lane, uint64_t ne
         complain(check, lane, "events came behind a newer one of the same partition",
                  lane->unordered);
     }
-    if (!shared && !seeked && check->conf->delivery == MR_KAFKA_EXACTLY_ONCE && lane->again != 0) {
-        complain(check, lane, "events are there twice", lane->again);
+    if (!shared && !seeked && check->conf->delivery == MR_KAFKA_EXACTLY_ONCE && lane->twice != 0) {
+        complain(check, lane,
+                 "events are there twice; if they are of a time when the bridge delivered "
+                 "at_least_once, say so: millrace audit BRIDGE --kafka --accept --reason \"...\"",
+                 lane->twice);
     }
 }
 
@@ -427,6 +437,15 @@ static void judge_ids(struct check *check, const struct mr_settings *settings,
         if (lane->row->books.columns[MR_COLUMN_REPEATED] != 0) {
             unchecked(check, lane->known ? "order, because a seek went back"
                                          : "order and repetitions, because a seek went back");
+        }
+        if (lane->excused != 0) {
+            char text[128];
+            struct mr_text out = mr_text_over(text, sizeof(text));
+            mr_text_fmt(&out,
+                        "repetitions of lane %" PRIu32 " up to record %" PRIu64
+                        ", because they were accepted",
+                        lane->row->lane, lane->excused);
+            unchecked(check, text);
         }
         if (!lane->known) {
             unchecked(check, "event by event, because the list of ranges is not whole; the number "
@@ -478,6 +497,21 @@ static void judge_counts(struct check *check)
 
 /* ---- all of it ---- */
 
+/* Up to where the operator has accepted repetitions; 0: nowhere. */
+static uint64_t excused_to(const struct mr_audit *audit, const struct mr_ledger_row *row)
+{
+    uint64_t to = 0;
+
+    for (size_t i = 0; i < audit->range_count; i++) {
+        const struct mr_range *range = &audit->ranges[i].range;
+        if (range->is_acceptance && range->accepted == 0 && range->lane == row->lane &&
+            strcmp(range->name, row->name) == 0) {
+            to = range->to > to ? range->to : to;
+        }
+    }
+    return to;
+}
+
 static void check_lanes(struct check *check)
 {
     check->lanes = mr_alloc((check->audit->count + 1) * sizeof(*check->lanes));
@@ -488,7 +522,8 @@ static void check_lanes(struct check *check)
             continue;
         }
         uint64_t newest = row->newest == MR_SEQ_UNKNOWN ? row->seq : row->newest;
-        *lane = (struct lane_check){.row = row, .base = row->books.begin};
+        *lane = (struct lane_check){
+            .row = row, .base = row->books.begin, .excused = excused_to(check->audit, row)};
         lane->known = mr_passes_of(check->audit, row, &lane->passes);
         lane->width = lane->known && row->books.columns[MR_COLUMN_REPEATED] != 0 ? COUNT_BITS_OFTEN
                                                                                  : COUNT_BITS_ONCE;

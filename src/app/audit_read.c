@@ -92,7 +92,7 @@ static void range_from_answer(struct mr_audit *audit, struct mr_span object)
     range->from = mr_answer_u64(object, "from");
     range->to = mr_answer_u64(object, "to");
     range->accepted = answer_i64(object, "accepted");
-    range->is_acceptance = range->accepted != 0;
+    range->is_acceptance = mr_json_member(object, "accepted").len != 0;
     (void)mr_answer_text(object, "reason", added->reason, sizeof(added->reason));
     (void)mr_answer_text(object, "time", added->time, sizeof(added->time));
     (void)mr_answer_text(object, "column", column, sizeof(column));

@@ -102,7 +102,29 @@ static enum mr_admin_status ledger_accept(struct gateway *gateway, const char *n
     return MR_ADMIN_OK;
 }
 
-/* ?name=&lane=&reason= */
+/* What its target has twice up to here was delivered at least once. */
+static enum mr_admin_status ledger_accept_repeated(struct gateway *gateway, const char *name,
+                                                   uint32_t lane, const char *reason,
+                                                   struct mr_text *page)
+{
+    struct mr_cursor *cursor = mr_ledger_cursor(gateway, name, lane);
+    uint64_t seq = 0;
+
+    if (cursor == NULL) {
+        return answer_error(page, MR_ADMIN_NOT_FOUND, "no bridge of that name has such a lane");
+    }
+    if (mr_cursor_accept_repeated(cursor, reason, &seq) != MR_OK) {
+        return answer_error(page, MR_ADMIN_FAILED, "it cannot be written; check the disk");
+    }
+    mr_log(MR_LOG_INFO, "bridge",
+           "%s: repetitions of lane %" PRIu32 " up to record %" PRIu64
+           " are accepted by the operator: %s",
+           name, lane, seq, reason);
+    mr_text_fmt(page, "{\"lane\":%" PRIu32 ",\"accepted\":0,\"to\":%" PRIu64 "}\n", lane, seq);
+    return MR_ADMIN_OK;
+}
+
+/* ?name=&lane=&reason=, and for what the target has: &repetitions=true */
 static enum mr_admin_status answer_accept(struct gateway *gateway,
                                           const struct mr_admin_request *request,
                                           struct mr_text *page)
@@ -117,7 +139,9 @@ static enum mr_admin_status answer_accept(struct gateway *gateway,
         return answer_error(page, MR_ADMIN_BAD_REQUEST,
                             "which books, and why? give ?name=, &lane= and &reason=");
     }
-    return ledger_accept(gateway, name, (uint32_t)lane, reason, page);
+    return mr_admin_argument(request, "repetitions") == NULL
+               ? ledger_accept(gateway, name, (uint32_t)lane, reason, page)
+               : ledger_accept_repeated(gateway, name, (uint32_t)lane, reason, page);
 }
 
 /* ---- bridges ---- */

@@ -147,39 +147,55 @@ enum mr_err mr_cursor_lose(struct mr_cursor *cursor, uint64_t seq, uint64_t olde
     return err;
 }
 
+/* The operator's word, with the cursor at `seq`; the mutex is held. */
+static enum mr_err acceptance_write(struct mr_cursor *cursor, uint64_t seq, int64_t difference,
+                                    const char *reason)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+    const struct mr_range range = {.name = cursor->name,
+                                   .lane = cursor->lane_index,
+                                   .is_acceptance = true,
+                                   .from = seq,
+                                   .to = seq,
+                                   .accepted = difference,
+                                   .reason = reason};
+    struct mr_error why;
+    enum mr_err err = MR_OK;
+
+    if (journal->ranges == NULL) {
+        err = mr_ranges_open(journal, true, &why);
+    }
+    return err == MR_OK ? mr_range_write(journal, &range, 0) : err;
+}
+
 enum mr_err mr_cursor_accept(struct mr_cursor *cursor, const char *reason, int64_t *difference)
 {
     struct mr_journal *journal = cursor->lane->journal;
     struct mr_books books;
-    struct mr_error why;
     uint64_t ahead = 0;
-    enum mr_err err = MR_OK;
 
     mr_mutex_lock(&journal->cursor_mutex);
     uint64_t seq = mr_cursor_books_all(cursor, &books, &ahead);
     *difference = mr_books_difference(&books, seq + ahead);
-    if (journal->ranges == NULL) {
-        err = mr_ranges_open(journal, true, &why);
-    }
-    if (*difference == 0) {
-        err = MR_ERR_REJECT;
-    }
-    if (err == MR_OK) {
-        const struct mr_range range = {.name = cursor->name,
-                                       .lane = cursor->lane_index,
-                                       .is_acceptance = true,
-                                       .from = seq,
-                                       .to = seq,
-                                       .accepted = *difference,
-                                       .reason = reason};
-        err = mr_range_write(journal, &range, 0);
-    }
+    enum mr_err err =
+        *difference == 0 ? MR_ERR_REJECT : acceptance_write(cursor, seq, *difference, reason);
     if (err == MR_OK) {
         mr_mutex_lock(&cursor->books_mutex);
         cursor->books.accepted += *difference;
         mr_mutex_unlock(&cursor->books_mutex);
         cursor->books_on_disk.accepted += *difference;
     }
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err;
+}
+
+enum mr_err mr_cursor_accept_repeated(struct mr_cursor *cursor, const char *reason, uint64_t *seq)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    *seq = mr_cursor_get(cursor);
+    enum mr_err err = acceptance_write(cursor, *seq, 0, reason);
     mr_mutex_unlock(&journal->cursor_mutex);
     return err;
 }

@@ -8,7 +8,8 @@
  * was settled: what lies in a gap was not, what was gone back over was twice.  An entry is written
  * in front of the cursor, names the write of the cursor that it belongs to, and is void without it.
  *
- * The operator's word that an imbalance was looked at and is accepted is an entry too.
+ * The operator's word that an imbalance was looked at and is accepted is an entry too, and that the
+ * target may have records up to the cursor more often than they were settled.
  *
  * Thread: any, under the journal's mutex for cursors.
  * Memory: 256 KiB on disk (MR_RANGES_MAX entries, the oldest goes), about 200 bytes an entry.
@@ -30,7 +31,7 @@ struct mr_range {
     enum mr_column column; /* of what lies between; not of an acceptance */
     uint64_t from;         /* the cursor stood behind this record ... */
     uint64_t to;           /* ... and was put behind this one; of an acceptance the same */
-    int64_t accepted;      /* by how much the books were off */
+    int64_t accepted;      /* by how much the books were off; 0: repetitions up to `to` are */
     const char *reason;    /* of an acceptance, else "" */
 };
 
@@ -56,5 +57,12 @@ enum mr_err mr_cursor_lose(struct mr_cursor *cursor, uint64_t seq, uint64_t olde
  */
 enum mr_err mr_cursor_accept(struct mr_cursor *cursor, const char *reason,
                              int64_t *difference) MR_MUST_USE;
+
+/* The target has records up to the cursor more often than they were settled (the bridge has
+ * delivered at least once, and is to deliver exactly once), and the operator accepts it: *seq tells
+ * up to where.  FULL: as above.
+ */
+enum mr_err mr_cursor_accept_repeated(struct mr_cursor *cursor, const char *reason,
+                                      uint64_t *seq) MR_MUST_USE;
 
 #endif

@@ -318,6 +318,51 @@ class Exact(unittest.TestCase):
             gateway.wait_drained("kafka")
             self.assertNotIn("is not checked", audit(gateway, "--kafka").stderr)
 
+    def test_repetitions_of_a_time_at_least_once_are_accepted_up_to_here(self):
+        kafka().create_topic("switched", partitions=1)
+        keys = ("headers: id", "delivery: exactly_once", "auto_create: { enable: true }")
+        with Gateway(kafka_bridge("switched", "headers: id")) as gateway:
+            identity = journal_id(gateway)
+            published(gateway, "t/1", range(20))
+            gateway.wait_drained("kafka")
+            write("switched", f"{identity}-0-7")  # as a retry for want of an answer does
+            audit(gateway, "--kafka")
+            gateway.stop()
+            gateway.config.write_text(kafka_bridge("switched", *keys), encoding="utf-8")
+            gateway.start()
+            published(gateway, "t/1", range(20, 30))
+            gateway.wait_drained("kafka")
+            done = audit(gateway, "--kafka", check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("kafka, lane 0: 1 events are there twice", done.stderr)
+            done = audit(gateway, "kafka", "--kafka", "--accept", "--reason", "at_least_once")
+            self.assertIn("kafka, lane 0: repetitions up to here, accepted", done.stderr)
+            cursor = books(gateway)["cursor"]
+            line = f"repetitions up to record {cursor}, accepted: at_least_once"
+            done = audit(gateway, "--kafka")
+            self.assertIn(line, done.stdout)
+            self.assertIn(f"not checked: repetitions of lane 0 up to record {cursor}", done.stderr)
+            published(gateway, "t/1", range(30, 40))
+            gateway.wait_drained("kafka")
+            gateway.stop()
+            self.assertIn(line, audit(gateway, "--kafka").stdout)
+            write("switched", f"{identity}-0-{cursor + 1}")
+            done = audit(gateway, "--kafka", check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("kafka, lane 0: 1 events are there twice", done.stderr)
+            audit(gateway, "kafka", "0", "--kafka", "--accept", "--reason", "again")
+            audit(gateway, "--kafka")
+            gateway.start()  # what was gone back over is counted by record
+            published(gateway, "t/1", ["last"])
+            gateway.wait_drained("kafka")
+            newest = books(gateway)["cursor"]
+            operate(gateway, "seek", "kafka", "--to", "oldest", "--yes")
+            gateway.wait_drained("kafka")
+            audit(gateway, "--kafka")
+            write("switched", f"{identity}-0-{newest}")
+            done = audit(gateway, "--kafka", check=False)
+            self.assertIn(f"1 repetitions are there, the first of record {newest}", done.stderr)
+
     def test_the_operator_accepts_books_that_do_not_balance(self):
         kafka().create_topic("accepted", partitions=1)
         with Gateway(kafka_bridge("accepted")) as gateway:

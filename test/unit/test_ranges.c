@@ -319,6 +319,39 @@ static void test_all_accepted(void)
     mr_sim_stop();
 }
 
+/* ---- repetitions ---- */
+
+static struct mr_range newest;
+
+static void on_newest(void *arg, const struct mr_range *range)
+{
+    (void)arg;
+    newest = *range;
+}
+
+/* The books balance before and after, through a restart. */
+static void test_repetitions_are_accepted(void)
+{
+    uint64_t seq = 0;
+
+    start(5);
+    settle(10);
+    mr_assert(mr_cursor_accept_repeated(cursor, "at_least_once until today", &seq) == MR_OK);
+    mr_assert(seq == 10);
+    settle(5);
+    for (int life = 0; life < 2; life++) {
+        check();
+        mr_assert(listed == 1 && accepted == 1);
+        mr_ranges_list(journal, on_newest, NULL);
+        mr_assert(newest.is_acceptance && newest.accepted == 0 && newest.to == 10);
+        mr_assert(strcmp(newest.reason, "at_least_once until today") == 0);
+        journal_give();
+        journal_look();
+    }
+    journal_give();
+    mr_sim_stop();
+}
+
 /* ---- bytes ---- */
 
 static void entry_file(uint64_t slot, uint8_t entry[ENTRY_BYTES], bool put)
@@ -444,6 +477,7 @@ int main(void)
     test_forgotten_and_cut();
     test_all_in_use();
     test_all_accepted();
+    test_repetitions_are_accepted();
     test_no_entry();
     test_looking();
     for (uint64_t nth = 1; start_fails_at(nth, MR_SIM_FAULT_IO); nth++) {
