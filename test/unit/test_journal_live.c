@@ -335,12 +335,12 @@ static void test_both_positions_drop(bool restart, bool orphan)
     struct mr_cursor *live = NULL;
 
     start();
-    struct mr_cursor *cursor = split_far_behind(150, &live);
+    (void)split_far_behind(150, &live);
     if (restart || orphan) {
         reopen();
     }
     if (restart) {
-        cursor = cursor_open("kafka");
+        struct mr_cursor *cursor = cursor_open("kafka");
         mr_assert(mr_cursor_live_found(cursor, &live, NULL) == MR_OK);
         mr_assert(mr_cursor_get(live) == 150);
     }
@@ -356,7 +356,7 @@ static void test_both_positions_drop(bool restart, bool orphan)
     reopen();
     mr_drops_arm(journal);
     if (!orphan) {
-        cursor = cursor_open("kafka");
+        struct mr_cursor *cursor = cursor_open("kafka");
         mr_assert(mr_cursor_live_found(cursor, &live, NULL) == MR_OK);
         mr_assert(mr_cursor_get(cursor) == 50 && mr_cursor_get(live) == 150);
         rank("kafka", 100, true);
