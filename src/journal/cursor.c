@@ -5,7 +5,10 @@
  * A file of a fixed size, zeroed when the journal is made, so that writing a
  * cursor never needs room.  Every slot exists twice, in the two halves of the
  * file: a change overwrites the older copy, so a torn write leaves the newer one,
- * and no page of the medium holds both.
+ * and no page of the medium holds both.  A new cursor is written to both before it
+ * counts, and a start gives a slot of which one copy is whole the other one again.  So
+ * where none is whole and one is all zeroes nobody ever relied on the slot: a power cut
+ * tore its first write.  Else it is damaged, and that is told.
  *
  * The table in memory has the same order.  A slot that was forgotten is written as
  * such (flag), and used again for the next name.
@@ -98,6 +101,13 @@ static uint64_t slot_pos(uint32_t index, uint32_t copy)
     return ((uint64_t)copy * MR_CURSORS_MAX + index) * MR_CURSOR_SLOT_BYTES;
 }
 
+static bool slot_written(const uint8_t slot[MR_CURSOR_SLOT_BYTES])
+{
+    static const uint8_t never[MR_CURSOR_SLOT_BYTES];
+
+    return memcmp(slot, never, sizeof(never)) != 0;
+}
+
 /* Take over the newer valid copy of slot `index`; nothing if there is none. */
 static void slot_load(struct mr_journal *journal, uint32_t index, const uint8_t *first,
                       const uint8_t *second)
@@ -108,7 +118,7 @@ static void slot_load(struct mr_journal *journal, uint32_t index, const uint8_t 
 
     cursor->newer_copy = 1; /* so that the first write goes to copy 0 */
     if (!valid[0] && !valid[1]) {
-        if (memcmp(first, "MRCU", 4) == 0 && memcmp(second, "MRCU", 4) == 0) {
+        if (slot_written(first) && slot_written(second)) {
             mr_log(MR_LOG_ERROR, "journal",
                    "%s: cursor slot %u is damaged in both copies; its bridge begins anew",
                    journal->name, index);
@@ -165,6 +175,23 @@ static enum mr_err slots_load(struct mr_journal *journal, const uint8_t *bytes, 
     return MR_OK;
 }
 
+/* Who has one whole copy gets two: it may never move again, and an older version wrote a new cursor
+ * to one only.
+ */
+static void slots_double(uint8_t *bytes)
+{
+    for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
+        uint8_t *first = bytes + slot_pos(i, 0);
+        uint8_t *second = bytes + slot_pos(i, 1);
+
+        if (slot_valid(first) && !slot_valid(second)) {
+            memcpy(second, first, MR_CURSOR_SLOT_BYTES);
+        } else if (slot_valid(second) && !slot_valid(first)) {
+            memcpy(first, second, MR_CURSOR_SLOT_BYTES);
+        }
+    }
+}
+
 static enum mr_err cursors_load(struct mr_journal *journal, const char *path, struct mr_error *why)
 {
     uint8_t *bytes = mr_alloc(CURSOR_FILE_BYTES);
@@ -192,6 +219,7 @@ static enum mr_err cursors_load(struct mr_journal *journal, const char *path, st
     if (!journal->read_only) {
         struct mr_span part = mr_span_make(bytes, CURSOR_FILE_BYTES);
 
+        slots_double(bytes);
         err = mr_file_write(&journal->cursor_file, &part, 1, 0);
         if (err == MR_OK) {
             err = mr_file_sync(&journal->cursor_file);

@@ -41,7 +41,7 @@ static enum mr_err follow_in(struct mr_journal *journal, const struct mr_cursor 
         return MR_OK;
     }
     enum mr_err err = mr_cursor_slot_make(journal, unused, cursor->name, lane,
-                                          mr_lane_floor(&journal->lanes[lane]), why);
+                                          mr_lane_floor(&journal->lanes[lane]), MR_CURSOR_NEW, why);
     unused->never_drops = false;
     return err;
 }

@@ -26,29 +26,48 @@ static bool name_is_paused(const struct mr_journal *journal, const char *name)
     return false;
 }
 
-/* What failed may be on the disk all the same, and holds nothing: so it is taken back at once, and
- * if that fails too the keeper ends it all, as for its own.  Without room nothing was written.
+static enum mr_err copy_make(struct mr_journal *journal, struct mr_cursor *cursor,
+                             const struct cursor_slot *slot)
+{
+    enum mr_err err = mr_cursor_slot_write(journal, cursor, slot);
+
+    return err == MR_OK ? mr_cursors_sync(journal) : err;
+}
+
+/* Both copies, the second one when the first is certain: so no power cut tears both, and whatever
+ * happens to one of them later, there is the other.
+ *
+ * What failed may be on the disk all the same, and holds nothing: so it is taken back at once, and
+ * if that fails too the keeper ends it all, as for its own.  Without room for the first nothing was
+ * written; for the second, the keeper writes that when there is.
  */
 static enum mr_err slot_make_certain(struct mr_journal *journal, struct mr_cursor *cursor,
                                      const struct cursor_slot *slot)
 {
     struct cursor_slot back = *slot;
-    enum mr_err err = mr_cursor_slot_write(journal, cursor, slot);
+    enum mr_err err = copy_make(journal, cursor, slot);
 
-    err = err == MR_OK ? mr_cursors_sync(journal) : err;
-    if (err == MR_OK || err == MR_ERR_FULL) {
+    if (err == MR_ERR_FULL) {
         return err;
     }
+    if (err == MR_OK) {
+        mr_cursor_slot_written(cursor, slot);
+        err = copy_make(journal, cursor, slot);
+        if (err == MR_ERR_FULL) {
+            mr_cursor_doubt(cursor, slot->seq);
+            err = MR_OK;
+        }
+    }
     back.forgotten = true;
-    if (mr_cursor_slot_write(journal, cursor, &back) != MR_OK ||
-        mr_cursors_sync(journal) != MR_OK) {
+    if (err != MR_OK && copy_make(journal, cursor, &back) != MR_OK) {
         journal->cursors_failed = true;
     }
     return err;
 }
 
 enum mr_err mr_cursor_slot_make(struct mr_journal *journal, struct mr_cursor *cursor,
-                                const char *name, uint32_t lane, uint64_t seq, struct mr_error *why)
+                                const char *name, uint32_t lane, uint64_t seq,
+                                enum mr_cursor_rule rule, struct mr_error *why)
 {
     enum mr_err err;
 
@@ -63,7 +82,7 @@ enum mr_err mr_cursor_slot_make(struct mr_journal *journal, struct mr_cursor *cu
     cursor->never_drops = true; /* until it has a rank */
     atomic_store_explicit(&cursor->given_up, 0, memory_order_relaxed);
     atomic_store_explicit(&cursor->paused, name_is_paused(journal, name), memory_order_relaxed);
-    atomic_store_explicit(&cursor->rule, MR_CURSOR_NEW, memory_order_relaxed);
+    atomic_store_explicit(&cursor->rule, (uint8_t)rule, memory_order_relaxed);
     const struct cursor_slot slot = {.seq = seq, .books = {.begin = seq}};
     atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
     cursor->books = slot.books;
@@ -73,7 +92,6 @@ enum mr_err mr_cursor_slot_make(struct mr_journal *journal, struct mr_cursor *cu
                             "%s: the cursor of '%s' cannot be written: %s; check the disk",
                             journal->name, name, mr_file_last_cause());
     }
-    mr_cursor_slot_written(cursor, &slot);
     cursor->used = true;
     return MR_OK;
 }
@@ -116,7 +134,7 @@ enum mr_err mr_cursor_open_behind(struct mr_journal *journal, const char *name, 
         uint64_t oldest = mr_lane_floor(&journal->lanes[lane]); /* since `seq` was chosen */
         seq = seq < oldest ? oldest : seq;
         cursor = unused;
-        err = mr_cursor_slot_make(journal, cursor, name, lane, seq, why);
+        err = mr_cursor_slot_make(journal, cursor, name, lane, seq, MR_CURSOR_NEW, why);
     }
     if (err == MR_OK) {
         mr_assert(cursor != NULL);

@@ -130,10 +130,10 @@ void mr_cursor_slot_written(struct mr_cursor *cursor, const struct cursor_slot *
 /* Slots of the table, under cursor_mutex. */
 struct mr_cursor *mr_cursor_slot_find(struct mr_journal *journal, const char *name, uint32_t lane,
                                       struct mr_cursor **unused);
-/* cursor_open.c; synced.  Not OK: the disk has none, or the keeper ends it all. */
+/* cursor_open.c; both copies, synced.  Not OK: the disk has none, or the keeper ends it all. */
 enum mr_err mr_cursor_slot_make(struct mr_journal *journal, struct mr_cursor *cursor,
                                 const char *name, uint32_t lane, uint64_t seq,
-                                struct mr_error *why) MR_MUST_USE;
+                                enum mr_cursor_rule rule, struct mr_error *why) MR_MUST_USE;
 enum mr_err mr_cursor_slot_free(struct mr_journal *journal,
                                 struct mr_cursor *cursor) MR_MUST_USE; /* not synced */
 

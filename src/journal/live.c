@@ -144,10 +144,10 @@ enum mr_err mr_cursor_live_found(struct mr_cursor *cursor, struct mr_cursor **ou
                               journal->name, mr_file_last_cause());
 }
 
-/* As it is now, with or without the flag. */
-static enum mr_err flag_write(struct mr_journal *journal, struct mr_cursor *cursor, bool split)
+/* As it is now, with the flag. */
+static enum mr_err flag_write(struct mr_journal *journal, struct mr_cursor *cursor)
 {
-    struct cursor_slot slot = {.split = split};
+    struct cursor_slot slot = {.split = true};
 
     slot.seq = mr_cursor_books(cursor, &slot.books);
     enum mr_err err = mr_cursor_slot_write(journal, cursor, &slot);
@@ -185,13 +185,12 @@ static enum mr_err slots_write(struct mr_cursor *cursor, struct mr_cursor *live,
                                uint64_t from, struct mr_error *why)
 {
     struct mr_journal *journal = cursor->lane->journal;
-    enum mr_err err = mr_cursor_slot_make(journal, live, name, cursor->lane_index, from, why);
+    enum mr_err err =
+        mr_cursor_slot_make(journal, live, name, cursor->lane_index, from, MR_CURSOR_LEADS, why);
 
     if (err == MR_OK) {
         live->opened = true;
-        atomic_store_explicit(&live->rule, MR_CURSOR_LEADS, memory_order_relaxed);
-        err = flag_write(journal, live, false);
-        err = err == MR_OK ? flag_write(journal, cursor, true) : err;
+        err = flag_write(journal, cursor);
         if (err != MR_OK) {
             (void)mr_error_set(why, err, "%s: the cursor of '%s' cannot be written: %s",
                                journal->name, cursor->name, mr_file_last_cause());

@@ -117,6 +117,10 @@ MUTANTS = (
     Mutant("cursor-in-place", "a cursor overwrites its newer copy, so a torn write loses it",
            "src/journal/cursor.c",
            "uint8_t copy = !cursor->newer_copy;", "uint8_t copy = cursor->newer_copy;", JOURNAL),
+    Mutant("cursor-made-once", "a new cursor is written to one copy, so that damage to it is taken "
+           "for a first write that was torn", "src/journal/cursor_open.c",
+           "err = copy_make(journal, cursor, slot);\n        if (err == MR_ERR_FULL) {",
+           "if (err == MR_ERR_FULL) {", ("unit/test_cursor_first",)),
     Mutant("cursor-not-synced", "segments are recycled for cursors that are not on the medium",
            "src/journal/cursor.c",
            "enum mr_err err = mr_file_sync(&journal->cursor_file);",

@@ -313,11 +313,13 @@ static void test_slots(void)
     memcpy(changed, slot, sizeof(slot));
     changed[40] = MR_CURSOR_NAME_MAX + 1; /* no name is as long */
     slot_file(0, 0, changed, true);
+    slot_file(1, 0, changed, true);
     mr_assert(open_as(0, true, true) == MR_OK && count() == 0);
     give();
     memcpy(changed, slot, sizeof(slot));
     changed[6] = 1; /* there is no such lane */
     slot_file(0, 0, changed, true);
+    slot_file(1, 0, changed, true);
     mr_assert(open_as(0, true, true) == MR_OK && count() == 0);
     give();
     memcpy(changed, slot, sizeof(slot));

@@ -239,7 +239,9 @@ static void test_begun_again_on_a_full_disk(void)
     stop();
 }
 
-/* Each of the writes of a beginning, and then that which takes it back. */
+/* Each of the writes of a beginning, and then that which takes it back.  It does without the second
+ * copy of the new slot for a while.
+ */
 static void test_not_begun_on_a_full_disk(void)
 {
     for (uint64_t nth = 1; nth <= 3; nth++) {
@@ -250,12 +252,16 @@ static void test_not_begun_on_a_full_disk(void)
             mr_assert(put(100));
             struct mr_cursor *cursor = cursor_open("kafka");
             mr_sim_inject(MR_SIM_WRITE, nth, count, MR_SIM_FAULT_FULL);
-            mr_assert(mr_cursor_live_begin(cursor, 60, &live, &why) == MR_ERR_AGAIN);
-            mr_assert(strstr(why.text, "kafka") != NULL);
+            enum mr_err err = mr_cursor_live_begin(cursor, 60, &live, &why);
             mr_sim_inject_clear();
             keep();
-            mr_assert(cursor_count() == 1);
-            live = split_at(cursor, 60);
+            if (nth == 2 && count == 1) {
+                mr_assert(err == MR_OK);
+            } else {
+                mr_assert(err == MR_ERR_AGAIN && strstr(why.text, "kafka") != NULL);
+                mr_assert(cursor_count() == 1);
+                live = split_at(cursor, 60);
+            }
             mr_assert(cursor_count() == 2);
             reopen();
             cursor = cursor_open("kafka");

@@ -134,7 +134,8 @@ static void make(void)
             append(journal, lane);
         }
         for (int slot = 0; slot < SLOTS && lanes == 3; slot++) {
-            (void)cursor_of(journal, slot); /* in the first half, at 0 */
+            (void)cursor_of(journal, slot); /* in both halves, at 0 */
+            newer[slot] = 1;
             put(journal, slot, 20 + (uint64_t)slot, MR_CURSOR_FOLLOWS);
             put(journal, slot, 40 + (uint64_t)slot, MR_CURSOR_LEADS);
             if (slot % 2 != 0) { /* so that either half has newer ones */
