@@ -9,9 +9,10 @@
  * With ids (header millrace_id: journal, lane, seq) it is counted how often each record is there
  * that the books are of.  The ranges say how often each was settled (audit_passes.h), the columns
  * how many of these were not deliveries.  So with exactly_once no record may be there more often
- * than it was settled, none that was given up or dropped, and what is missing must be as many as
- * were skipped, dead letters, lost, or no events.  Only what a target's position has confirmed
- * after a crash may be either.  At least once, a record may be there more often.
+ * than it was settled, none that was given up, and what is missing must be as many as were skipped,
+ * dead letters, lost, or no events.  What a target's position has confirmed after a crash may be
+ * either, and of what was dropped as many must be missing as the column says.  At least once, a
+ * record may be there more often.
  *
  * Where the ranges do not go back far enough, the number of different records must lie between two
  * bounds.
@@ -47,10 +48,10 @@ struct lane_check {
     bool known; /* passes are */
     /* by passes: */
     uint64_t missing; /* settled, and not there */
-    uint64_t loose;   /* ... where it may have been confirmed only */
+    uint64_t loose;   /* ... where it need not be */
     uint64_t over;    /* there more often than it was settled */
     uint64_t over_first;
-    uint64_t passed_over; /* there, though it was given up or dropped */
+    uint64_t passed_over; /* there, though it was given up */
     uint64_t passed_over_first;
 };
 
@@ -289,7 +290,7 @@ static void sweep(struct lane_check *lane)
     for (size_t i = 0; i < lane->passes.count; i++) {
         const struct mr_piece *piece = &lane->passes.pieces[i];
         unsigned most = (1u << lane->width) - 1; /* a count goes no further */
-        unsigned wanted = piece->settled + piece->confirmed;
+        unsigned wanted = piece->settled + piece->loose;
 
         wanted = wanted > most ? most : wanted;
         for (uint64_t seq = piece->first; seq <= piece->last; seq++) {
@@ -305,7 +306,7 @@ static void sweep(struct lane_check *lane)
                 lane->over += count - wanted;
             } else {
                 unsigned missing = wanted - count;
-                unsigned loose = missing < piece->confirmed ? missing : piece->confirmed;
+                unsigned loose = missing < piece->loose ? missing : piece->loose;
                 lane->loose += loose;
                 lane->missing += missing - loose;
             }
@@ -326,7 +327,19 @@ static const char missing_text[] =
     "events are missing: the books say delivered, Kafka has them not";
 static const char extra_text[] = "events are there that the books do not call delivered";
 
-/* Nothing is loose but what positions have confirmed. */
+/* How many cannot be there, of those that were settled one by one, and at most of the loose ones.
+ */
+static uint64_t missing_of(const struct lane_check *lane)
+{
+    const uint64_t *columns = lane->row->books.columns;
+    uint64_t may = absent(lane) + columns[MR_COLUMN_CONFIRMED] + columns[MR_COLUMN_DROPPED];
+    uint64_t all = lane->missing + lane->loose;
+    uint64_t settled = lane->missing > absent(lane) ? lane->missing - absent(lane) : 0;
+    uint64_t in_all = all > may ? all - may : 0;
+
+    return settled > in_all ? settled : in_all;
+}
+
 static void judge_passes(struct check *check, struct lane_check *lane, bool shared)
 {
     bool once = check->conf->delivery == MR_KAFKA_EXACTLY_ONCE;
@@ -335,8 +348,8 @@ static void judge_passes(struct check *check, struct lane_check *lane, bool shar
     uint64_t arrived = always_once ? 0 : lane->row->books.columns[MR_COLUMN_DEAD_LETTERS];
 
     sweep(lane);
-    if (lane->missing > absent(lane)) {
-        complain(check, lane, missing_text, lane->missing - absent(lane));
+    if (missing_of(lane) != 0) {
+        complain(check, lane, missing_text, missing_of(lane));
     }
     if (!shared && lane->missing + lane->loose + arrived < absent(lane)) {
         complain(check, lane, extra_text, absent(lane) - lane->missing - lane->loose - arrived);
@@ -346,7 +359,7 @@ static void judge_passes(struct check *check, struct lane_check *lane, bool shar
                     lane->over_first);
     }
     if (!shared && once && lane->passed_over != 0) {
-        complain_of(check, lane, "events are there that were given up or dropped, the first record",
+        complain_of(check, lane, "events are there that were given up, the first record",
                     lane->passed_over, lane->passed_over_first);
     }
 }

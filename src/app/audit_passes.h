@@ -1,9 +1,10 @@
 /* audit_passes.h - how often the books say that each record of a lane was settled.
  *
- *     begin, ranges, cursor ─▶ pieces: [first, last], so many times settled, so many confirmed
+ *     begin, ranges, drops, cursor ─▶ pieces: [first, last], so many times settled, so many loose
  *
  * A record that the cursor has passed once was settled once: delivered, or skipped, or one of the
- * other columns.  What a seek gave up, or was dropped, was not; what was gone back over was again.
+ * other columns.  What a seek gave up was not; what was gone back over was again.  Of what was
+ * dropped nobody knows which had been settled before; the column says how many were not.
  *
  * Thread: main.   Memory: two pieces a range.   Time: the square of the ranges at worst.
  */
@@ -16,7 +17,8 @@ struct mr_piece {
     uint64_t first;
     uint64_t last;
     uint32_t settled;
-    uint32_t confirmed; /* by the target's position: delivered, skipped or dead letters */
+    uint32_t loose; /* confirmed by the target's position, or in a range that was dropped: it is
+                     * there, or not */
 };
 
 struct mr_passes {

@@ -9,6 +9,7 @@ import subprocess
 import unittest
 
 import harness
+from cursors import recount
 from harness import (PATIENCE, Gateway, kafka, kafka_bridge, millrace, mosquitto_pub, published,
                      until)
 
@@ -142,7 +143,9 @@ class DropOldest(unittest.TestCase):
         self.assertEqual(row["delivered"], len(arrived))
         self.assertGreater(len(missing), 1000)
         self.assertEqual((drop["bridge"], drop["reason"]), ("kafka", "max_size"))
-        self.assertIn("DROPPED", millrace(*audit, "--kafka").stdout)
+        done = millrace(*audit, "--kafka")
+        self.assertIn("DROPPED", done.stdout)
+        self.assertNotIn("event by event", done.stderr)
         gateway.restart()
         self.assertEqual(self.ranges(gateway), [(first, last)])
         self.assertEqual(gateway.metric("millrace_journal_dropped_records_total"),
@@ -150,6 +153,10 @@ class DropOldest(unittest.TestCase):
         self.assertFalse(gateway.log.find("are lost"))
         gateway.stop()
         self.assertIn(f"{first}", millrace(*audit).stdout)
+        recount(gateway, delivered=1, dropped=-1)
+        done = millrace(*audit, "--kafka", check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("kafka, lane 0: 1 events are missing", done.stderr)
 
     def test_each_record_was_delivered_or_is_in_a_range(self):
         topics = {"full_least": (), "full_once": ("delivery: exactly_once",
