@@ -528,6 +528,10 @@ static int run(struct mr_cli *cli)
         goto out;
     }
     mr_signals_route(&gateway->wake);
+    mr_map_faults_tell("/data.mdb",
+                       "start again; if it stays so, move the folder away to start without it: the "
+                       "journal still has what was not settled",
+                       MR_EXIT_IO);
 
     err = start(gateway, &why);
     if (err != MR_OK) {

@@ -21,6 +21,12 @@ unsigned mr_signals_take(void);
  */
 void mr_signals_ignore_pipe(void);
 
+/* A page of a mapped file that cannot be read (a bad sector, a file that was cut short) ends the
+ * process by SIGBUS.  If the file's path ends in `name`, from now on that is said first, on stderr,
+ * with `advice`, and the process ends with `code`.  Both texts stay the caller's, for good.
+ */
+void mr_map_faults_tell(const char *name, const char *advice, int code);
+
 /* Cryptographically random bytes from the kernel. */
 void mr_os_random(void *into, size_t len);
 

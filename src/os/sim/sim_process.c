@@ -35,6 +35,13 @@ void mr_signals_route(struct mr_wake *wake)
 
 void mr_signals_ignore_pipe(void) {}
 
+void mr_map_faults_tell(const char *name, const char *advice, int code)
+{
+    (void)name; /* nothing is mapped here */
+    (void)advice;
+    (void)code;
+}
+
 unsigned mr_signals_take(void)
 {
     return 0; /* no one sends any */
