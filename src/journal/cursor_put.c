@@ -115,19 +115,6 @@ enum mr_err mr_cursor_put(struct mr_cursor *cursor, uint64_t seq, enum mr_cursor
     return err;
 }
 
-enum mr_err mr_cursor_pass(struct mr_cursor *cursor, uint64_t seq, enum mr_column column)
-{
-    struct mr_journal *journal = cursor->lane->journal;
-    struct moves moves = {.count = 0};
-
-    mr_mutex_lock(&journal->cursor_mutex);
-    mr_assert(seq >= mr_cursor_get(cursor));
-    moves_add(&moves, cursor, mr_cursor_get(cursor), seq, column);
-    enum mr_err err = cursor_move(cursor, &moves, seq, mr_cursor_rule(cursor));
-    mr_mutex_unlock(&journal->cursor_mutex);
-    return err;
-}
-
 enum mr_err mr_cursor_lose(struct mr_cursor *cursor, uint64_t seq, uint64_t oldest)
 {
     struct mr_journal *journal = cursor->lane->journal;

@@ -2,11 +2,11 @@
  *
  *     begin ══settled══▶ from ──put──▶ to ══settled══▶ from ──put──▶ to ══settled══▶ cursor
  *
- * A seek, a position of the target that was ahead, records dropped for want of room: each is an
- * entry of the range that was passed over or gone back over, with the column of the books
- * (books.h) in which it counts.  With the entries of a cursor it is known how often each record
- * was settled: what lies in a gap was not, what was gone back over was twice.  An entry is written
- * in front of the cursor, names the write of the cursor that it belongs to, and is void without it.
+ * A seek, a position of the target that was ahead: each is an entry of the range that was passed
+ * over or gone back over, with the column of the books (books.h) in which it counts.  With the
+ * entries of a cursor it is known how often each record was settled: what lies in a gap was not,
+ * what was gone back over was twice.  An entry is written in front of the cursor, names the write
+ * of the cursor that it belongs to, and is void without it.
  *
  * The operator's word that an imbalance was looked at and is accepted is an entry too, and that the
  * target may have records up to the cursor more often than they were settled.
@@ -38,12 +38,6 @@ struct mr_range {
 /* All, in the order of their numbers; what `each` is given lives as long as the call. */
 void mr_ranges_list(struct mr_journal *journal,
                     void (*each)(void *arg, const struct mr_range *range), void *arg);
-
-/* Put the cursor forward, behind `seq`, and count what that passes over in `column`; on disk when
- * this returns.  As mr_cursor_put() else.
- */
-enum mr_err mr_cursor_pass(struct mr_cursor *cursor, uint64_t seq,
-                           enum mr_column column) MR_MUST_USE;
 
 /* What lies behind `seq` up to the cursor was counted as settled, and the target has lost it.  The
  * cursor goes back to `oldest`, behind which the journal has records; what is between the two is

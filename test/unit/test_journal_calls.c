@@ -191,7 +191,7 @@ static void move_about(void)
     }
     (void)fine(mr_cursor_put(world.bridge, at - 2, MR_CURSOR_FOLLOWS), NULL);
     at = mr_cursor_get(world.bridge);
-    (void)fine(mr_cursor_pass(world.bridge, at + 1, MR_COLUMN_GIVEN_UP), NULL);
+    (void)fine(mr_cursor_put(world.bridge, at + 1, MR_CURSOR_LEADS), NULL);
     (void)fine(mr_cursor_lose(world.bridge, at - 1, mr_cursor_get(world.bridge)), NULL);
     world.settled = world.durable[0]; /* where the two become one */
     if (fine(mr_cursor_live_begin(world.bridge, world.durable[0], &live, &why), &why)) {

@@ -135,7 +135,7 @@ static enum mr_err moved(enum move move)
     case PUT_FORWARD:
         return mr_cursor_put(cursor, at + 2, MR_CURSOR_FOLLOWS);
     case PASS:
-        return mr_cursor_pass(cursor, at + 3, MR_COLUMN_DROPPED);
+        return mr_cursor_put(cursor, at + 3, MR_CURSOR_LEADS);
     default:
         return mr_cursor_lose(cursor, at - 3, at - 1);
     }
@@ -147,7 +147,7 @@ static bool refused_at(enum move move, uint64_t nth, uint64_t count, enum mr_sim
 {
     start(nth + 1);
     settle(10);
-    mr_assert(mr_cursor_pass(cursor, 12, MR_COLUMN_DROPPED) == MR_OK);
+    mr_assert(mr_cursor_put(cursor, 12, MR_CURSOR_LEADS) == MR_OK);
     uint64_t calls = mr_sim_calls(MR_SIM_ANY);
     mr_sim_inject(MR_SIM_ANY, nth, count, fault);
     enum mr_err err = moved(move);
@@ -446,7 +446,7 @@ static bool start_fails_at(uint64_t nth, enum mr_sim_fault fault)
 
     start(nth);
     settle(10);
-    mr_assert(mr_cursor_pass(cursor, 12, MR_COLUMN_DROPPED) == MR_OK);
+    mr_assert(mr_cursor_put(cursor, 12, MR_CURSOR_LEADS) == MR_OK);
     mr_assert(mr_cursor_put(cursor, 4, MR_CURSOR_LEADS) == MR_OK);
     journal_give();
     uint64_t calls = mr_sim_calls(MR_SIM_ANY);
