@@ -54,6 +54,7 @@ struct mr_owed {
     uint64_t conn_id;   /* slot + generation, so a stale id matches no one */
     uint32_t bytes;
     uint32_t acks;
+    uint32_t plain; /* of the acks: noted so (mr_ackgate_note_plain()) */
 };
 
 /* What every PUBLISH meets of a gate, so that the two calls it makes are inlined; the whole is
@@ -122,6 +123,12 @@ static inline void mr_ackgate_hold(struct mr_ackgate *gate, struct mr_acks *acks
     owed->acks += 1;
     front->seq_last = seq;
     front->held += 1;
+}
+
+/* The ack that was held just now ends nothing that its connection has begun. */
+static inline void mr_ackgate_note_plain(struct mr_ackgate *gate)
+{
+    mr_ackgate_front(gate)->open->plain += 1;
 }
 
 /* For answers that wait for nothing but their turn behind earlier ones: the

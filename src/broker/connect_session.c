@@ -8,6 +8,7 @@
  * The record comes first.  If it has no room nothing has changed, and the CONNECT is
  * parsed again when there is room.
  */
+#include "broker/inbound_internal.h"
 #include "broker/keep_internal.h"
 
 /* The will of a CONNECT as the message it becomes. */
@@ -216,6 +217,7 @@ static struct joined join_persistent(struct client *client, const struct mr_mqtt
     client->session = session;
     shard->clients_online += 1;
     access_joined(shard, session, mr_conn_listener(client_conn(client)));
+    inbound_resume(session->inbound);
     keep_open(shard, session, &open);
     queue_attach(session->keep);
     bring_resume(shard, session);

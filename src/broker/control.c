@@ -48,11 +48,8 @@ void answer_hold_at(struct client *client, uint8_t gate, uint64_t seq, const voi
 {
     uint64_t last = mr_ackgate_seq_last(client->shard->gates[gate]);
 
-    if (mr_acks_held(&client->acks) == 0) {
-        client->plain_held = 0;
-    }
-    client->plain_held += 1;
     gate_hold(client, gate, seq < last ? last : seq, bytes, len);
+    mr_ackgate_note_plain(client->shard->gates[gate]);
 }
 
 void answer_hold(struct client *client, uint64_t seq, const void *bytes, size_t len)

@@ -181,6 +181,16 @@ uint64_t gates_held(const struct mr_shard *shard)
 
 /* ---- letting out ---- */
 
+/* A PUBACK, a PUBCOMP, a PUBREC that refuses: one PUBLISH less is open.  Not below none: a PUBCOMP
+ * may be for one of an earlier connection, and raises nothing above what the CONNACK said (4.9).
+ */
+static void publishes_end(struct client *client, const struct mr_owed *owed)
+{
+    uint32_t ended = owed->acks - owed->plain;
+
+    client->publishes_open -= ended < client->publishes_open ? ended : client->publishes_open;
+}
+
 /* Connections of one release, seen twice: first allow all, then send once each. */
 static void gate_release(struct mr_shard *shard, struct mr_ackgate *gate, uint64_t seq)
 {
@@ -193,6 +203,7 @@ static void gate_release(struct mr_shard *shard, struct mr_ackgate *gate, uint64
             if (conn != NULL) {
                 struct client *client = mr_conn_user(conn);
                 mr_acks_allow(&client->acks, &shard->owed[i]);
+                publishes_end(client, &shard->owed[i]);
             }
         }
         for (size_t i = 0; i < count; i++) {

@@ -24,23 +24,14 @@ static enum verdict publish_later(struct mr_shard *shard)
     return PACKET_LATER;
 }
 
-/* QoS 1 and 2 publishes of the client that have no PUBACK or PUBCOMP yet. */
-static uint64_t publishes_open(const struct client *client)
-{
-    uint64_t held = mr_acks_held(&client->acks);
-
-    return held - (client->plain_held < held ? client->plain_held : held) +
-           inbound_count(client->session->inbound);
-}
-
-/* Rules that need the session: 0, or the reason of the refusal. */
+/* Rules that need the session: 0, or the reason of the refusal.  A QoS 2 PUBLISH that comes again
+ * over the same connection is not one more.
+ */
 static uint8_t publish_check(const struct client *client, const struct mr_mqtt_publish *packet)
 {
     if (client->version == MR_MQTT_5 && packet->qos != 0 &&
-        mr_acks_held(&client->acks) + inbound_count(client->session->inbound) >=
-            client->receive_told &&
-        publishes_open(client) >= client->receive_told &&
-        !(packet->qos == 2 && inbound_has(client->session->inbound, packet->packet_id))) {
+        client->publishes_open >= client->receive_told &&
+        !(packet->qos == 2 && inbound_has_here(client->session->inbound, packet->packet_id))) {
         return MR_MQTT_RECEIVE_MAX_EXCEEDED; /* [MQTT-3.3.4-7] */
     }
     return 0;
@@ -76,6 +67,7 @@ static bool refusal_hold(struct client *client, const struct mr_mqtt_publish *pa
         ptrdiff_t len = mr_mqtt_ack_encode(&ack, client->version, bytes, sizeof(bytes));
         mr_assert(len > 0);
         gate_hold(client, gate, mr_ackgate_seq_last(shard->gates[gate]), bytes, (size_t)len);
+        client->publishes_open += 1;
     }
     return true;
 }
@@ -135,6 +127,7 @@ static enum verdict publish_again(struct client *client, const struct topic_entr
     (void)mr_mqtt_ack_put(ack, MR_MQTT_PUBREC, packet_id);
     answer_hold_at(client, gate, shard->seq_begin, ack, sizeof(ack));
     gate_note_again(shard, gate);
+    client->publishes_open += inbound_set_here(client->session->inbound, packet_id);
     return PACKET_DONE;
 }
 
@@ -145,6 +138,7 @@ static void publish_hold(struct client *client, const struct mr_message *message
     struct mr_shard *shard = client->shard;
     uint8_t ack[MR_MQTT_ACK_BYTES];
 
+    client->publishes_open += 1;
     if (MR_LIKELY(message->qos == 1)) {
         (void)mr_mqtt_ack_put(ack, MR_MQTT_PUBACK, packet_id);
         gate_hold(client, gate, seq, ack, sizeof(ack));

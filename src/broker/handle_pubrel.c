@@ -53,12 +53,8 @@ enum verdict handle_pubrel(struct client *client, const struct mr_mqtt_frame *fr
                                                : MR_MQTT_PACKET_ID_NOT_FOUND};
     ptrdiff_t len = mr_mqtt_ack_encode(&answer, client->version, bytes, sizeof(bytes));
     mr_assert(len > 0);
-    if (!known) {
-        answer_hold(client, 0, bytes, (size_t)len);
-    } else { /* counts against Receive Maximum until it has left */
-        uint8_t gate = gate_of_answer(client);
-        uint64_t last = mr_ackgate_seq_last(shard->gates[gate]);
-        gate_hold(client, gate, seq < last ? last : seq, bytes, (size_t)len);
-    }
+    uint8_t gate = gate_of_answer(client);
+    uint64_t last = mr_ackgate_seq_last(shard->gates[gate]);
+    gate_hold(client, gate, seq < last ? last : seq, bytes, (size_t)len);
     return PACKET_DONE;
 }

@@ -13,7 +13,7 @@
 
 #include <string.h>
 
-enum { INBOUND_FIRST_BYTES = 64 }; /* 28 ids; the pool's smallest buffer */
+enum { INBOUND_FIRST_BYTES = 64 }; /* 14 ids; the pool's smallest buffer */
 
 static uint32_t inbound_room(const struct inbound *inbound)
 {
@@ -26,12 +26,12 @@ static uint32_t inbound_place(const struct inbound *inbound, uint16_t id)
     uint32_t low = 0;
     uint32_t high = inbound_count(inbound);
 
-    if (high != 0 && inbound->ids[high - 1] < id) {
+    if (high != 0 && inbound->ids[high - 1].id < id) {
         return high;
     }
     while (low < high) {
         uint32_t middle = (low + high) / 2;
-        if (inbound->ids[middle] < id) {
+        if (inbound->ids[middle].id < id) {
             low = middle + 1;
         } else {
             high = middle;
@@ -44,7 +44,12 @@ bool inbound_has(const struct inbound *inbound, uint16_t id)
 {
     uint32_t place = inbound_place(inbound, id);
 
-    return place < inbound_count(inbound) && inbound->ids[place] == id;
+    return place < inbound_count(inbound) && inbound->ids[place].id == id;
+}
+
+bool inbound_has_here(const struct inbound *inbound, uint16_t id)
+{
+    return inbound_has(inbound, id) && inbound->ids[inbound_place(inbound, id)].here;
 }
 
 bool inbound_reserve(struct mr_bufpool *pool, struct inbound **inbound)
@@ -75,20 +80,37 @@ void inbound_add(struct inbound *inbound, uint16_t id)
     uint32_t place = inbound_place(inbound, id);
 
     mr_assert(inbound != NULL && inbound->count < inbound_room(inbound));
-    if (place < inbound->count && inbound->ids[place] == id) {
+    if (place < inbound->count && inbound->ids[place].id == id) {
         return;
     }
     memmove(inbound->ids + place + 1, inbound->ids + place,
             (inbound->count - place) * sizeof(*inbound->ids));
-    inbound->ids[place] = id;
+    inbound->ids[place] = (struct inbound_id){.id = id, .here = true};
     inbound->count += 1;
+}
+
+bool inbound_set_here(struct inbound *inbound, uint16_t id)
+{
+    uint32_t place = inbound_place(inbound, id);
+
+    mr_assert(place < inbound_count(inbound) && inbound->ids[place].id == id);
+    bool is_first = !inbound->ids[place].here;
+    inbound->ids[place].here = true;
+    return is_first;
+}
+
+void inbound_resume(struct inbound *inbound)
+{
+    for (uint32_t i = 0; i < inbound_count(inbound); i++) {
+        inbound->ids[i].here = false;
+    }
 }
 
 bool inbound_remove(struct inbound *inbound, uint16_t id)
 {
     uint32_t place = inbound_place(inbound, id);
 
-    if (place == inbound_count(inbound) || inbound->ids[place] != id) {
+    if (place == inbound_count(inbound) || inbound->ids[place].id != id) {
         return false;
     }
     inbound->count -= 1;

@@ -7,10 +7,15 @@
 
 #include "base/bufpool.h"
 
+struct inbound_id {
+    uint16_t id;
+    bool here; /* its PUBLISH came over this connection, not only over an earlier one */
+};
+
 struct inbound {
     uint32_t capacity; /* as lent by the pool */
     uint32_t count;
-    uint16_t ids[]; /* ascending */
+    struct inbound_id ids[]; /* ascending */
 };
 
 /* Where `inbound` is read it may be NULL: no id. */
@@ -19,11 +24,19 @@ static inline uint32_t inbound_count(const struct inbound *inbound)
     return inbound == NULL ? 0 : inbound->count;
 }
 bool inbound_has(const struct inbound *inbound, uint16_t id);
+bool inbound_has_here(const struct inbound *inbound, uint16_t id);
 
 /* Make room for one more.  False: no memory. */
 bool inbound_reserve(struct mr_bufpool *pool, struct inbound **inbound);
 
-void inbound_add(struct inbound *inbound, uint16_t id); /* reserved before */
+void inbound_add(struct inbound *inbound, uint16_t id); /* reserved before; it came here */
+
+/* An id that is there has come here too.  False: it had before. */
+bool inbound_set_here(struct inbound *inbound, uint16_t id);
+
+/* Another connection begins: none of them has come here. */
+void inbound_resume(struct inbound *inbound);
+
 bool inbound_remove(struct inbound *inbound, uint16_t id);
 void inbound_drop(struct mr_bufpool *pool, struct inbound **inbound);
 

@@ -21,7 +21,6 @@
  * (test/unit/test_publish_run.c sends the same bytes both ways).
  */
 #include "broker/gates_internal.h"
-#include "broker/inbound_internal.h"
 
 enum { FIRST_BYTE = MR_MQTT_PUBLISH << 4 | 1 << 1 }; /* QoS 1, neither DUP nor RETAIN */
 
@@ -46,13 +45,13 @@ struct run_packet {
 static uint32_t acks_left(const struct client *client)
 {
     uint32_t held = mr_acks_held(&client->acks);
-    uint32_t max = CLIENT_ACKS_MAX;
+    uint32_t left = held < CLIENT_ACKS_MAX ? CLIENT_ACKS_MAX - held : 0;
 
     if (client->version == MR_MQTT_5) {
-        held += inbound_count(client->session->inbound);
-        max = client->receive_told;
+        uint32_t told = client->receive_told - client->publishes_open;
+        left = told < left ? told : left;
     }
-    return held < max ? max - held : 0;
+    return left;
 }
 
 /* Does the newest topic, to which a publish has just been accepted, need nothing but the journal?
@@ -160,6 +159,7 @@ size_t publish_run(struct client *client, struct mr_span bytes)
     mr_metric_add(shard->metrics.publish_received[1], run.count);
     shard->payload_received += run.payload_bytes;
     client->received += run.count;
+    client->publishes_open += run.count;
     client->gate = run.count != 0 ? GATE_DISK : client->gate;
     return bytes.len - rest.len;
 }

@@ -26,6 +26,18 @@ static uint8_t *put_lengthed(uint8_t *at, struct mr_span span)
     return at + span.len;
 }
 
+static uint8_t *put_ids(uint8_t *at, const struct inbound *inbound)
+{
+    uint32_t count = inbound_count(inbound);
+
+    at = mr_put_varint(at, (uint64_t)count * 2);
+    for (uint32_t i = 0; i < count; i++) {
+        mr_put_u16(at, inbound->ids[i].id);
+        at += 2;
+    }
+    return at;
+}
+
 /* ---- keys ---- */
 
 void kept_key(uint32_t lane, uint64_t seq, uint8_t out[MESSAGE_KEY_BYTES])
@@ -61,11 +73,9 @@ void row_session_put(struct mr_store *store, const struct keep *keep)
 {
     const struct session *session = keep->session;
     const struct mr_message *will = session->will == NULL ? NULL : &session->will->message;
-    const struct inbound *inbound = session->inbound;
-    struct mr_span ids = inbound == NULL ? mr_span_make(NULL, 0)
-                                         : mr_span_make(inbound->ids, (size_t)inbound->count * 2);
+    size_t ids_bytes = (size_t)inbound_count(session->inbound) * 2;
     size_t len = SESSION_ROW_FIXED + lengthed(session_id(session)) +
-                 lengthed(session_username(session)) + lengthed(ids);
+                 lengthed(session_username(session)) + mr_varint_size(ids_bytes) + ids_bytes;
     uint8_t key[SESSION_KEY_BYTES];
 
     if (will != NULL) {
@@ -84,7 +94,7 @@ void row_session_put(struct mr_store *store, const struct keep *keep)
     at[38] = will != NULL;
     at = put_lengthed(at + SESSION_ROW_FIXED, session_id(session));
     at = put_lengthed(at, session_username(session));
-    at = put_lengthed(at, ids);
+    at = put_ids(at, session->inbound);
     if (will != NULL) {
         *at++ = (uint8_t)(will->qos | (will->retain ? ROW_RETAIN : 0));
         at = put_lengthed(at, will->topic);

@@ -168,6 +168,8 @@ struct client {
     struct session *session;         /* NULL before CONNECT */
     struct topic_entry *topics;      /* lent: 1, then TOPICS_MAX; NULL: none yet (topics.c) */
     struct mr_acks acks;             /* its answers, until the journal has what they answer */
+    uint32_t publishes_open;         /* QoS 1 and 2, over this connection; as 4.9 counts them */
+    uint32_t received;               /* publishes */
     struct aliases *aliases;         /* NULL: none yet */
     struct alias_table *aliases_out; /* ours towards it; lent at first use */
     struct client_rate *rate;        /* NULL: neither messages nor bytes a second are limited */
@@ -182,9 +184,7 @@ struct client {
     uint32_t expires_tick;     /* its login holds up to here; 0: for ever */
     uint32_t packet_max;       /* largest packet it accepts; 0: any */
     uint32_t packet_told;      /* largest one of its own, as its CONNACK said */
-    uint32_t plain_held;       /* of the acks, those that end no PUBLISH of the client */
     uint32_t connected_tick;   /* of its CONNECT */
-    uint32_t received;         /* publishes */
     uint32_t sent;
     uint16_t alias_max;    /* topic aliases it lets us use */
     uint16_t aliases_max;  /* ... and we let it: what its CONNACK said */

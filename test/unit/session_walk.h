@@ -100,7 +100,7 @@ static void dump_keep(struct lines *lines, struct mr_shard *shard, const struct 
              (unsigned long long)keep->ordinal_next, keep->expiry_s,
              session->will == NULL ? "none" : "some");
     for (uint32_t i = 0; i < inbound_count(session->inbound); i++) {
-        line_add(lines, "%.*s: awaits %u", id_len, id, session->inbound->ids[i]);
+        line_add(lines, "%.*s: awaits %u", id_len, id, session->inbound->ids[i].id);
     }
     for (const struct mr_sub *sub = session->subs; sub != NULL; sub = sub->owner_next) {
         uint8_t filter[128] = {0};

@@ -399,6 +399,158 @@ static void test_receive_maximum_counts_qos_2(void)
     kit_close(&kit);
 }
 
+/* ---- Receive Maximum and what earlier connections of the session have left ---- */
+
+/* A kept session, over whose last connection the ids 1 to 3 were published and not released. */
+static void open_left_three(struct kit *kit, struct peer *peer)
+{
+    kit_open(kit, &(struct kit_options){.receive_maximum = 3});
+    peer_join_kept(peer, kit, false);
+    for (uint16_t id = 1; id <= 3; id++) {
+        publish_dup(peer, id, "x", false);
+        mr_assert(peer_expect_ack(peer, MR_MQTT_PUBREC, id) == 0);
+    }
+    peer_close(peer);
+    peer_join_kept(peer, kit, true);
+}
+
+/* Three may be open; the fourth is one too many. */
+static void expect_three_more(struct peer *peer)
+{
+    for (uint16_t id = 11; id <= 13; id++) {
+        publish_dup(peer, id, "new", false);
+        mr_assert(peer_expect_ack(peer, MR_MQTT_PUBREC, id) == 0);
+    }
+    peer_publish(peer, "t", "y", 1, 14);
+    peer_expect_disconnect(peer, MR_MQTT_RECEIVE_MAX_EXCEEDED);
+}
+
+/* Shows 5.0: 4.9.0-1. */
+static void test_receive_maximum_begins_anew(void)
+{
+    struct kit kit;
+    struct peer peer;
+
+    open_left_three(&kit, &peer);
+    peer_publish(&peer, "t", "y", 1, 4);
+    mr_assert(peer_expect_puback(&peer, 4) == 0);
+    expect_three_more(&peer);
+    peer_close(&peer);
+    peer_join_kept(&peer, &kit, true); /* six are left now */
+    expect_three_more(&peer);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+static void test_what_comes_again_counts(void)
+{
+    struct kit kit;
+    struct peer peer;
+
+    open_left_three(&kit, &peer);
+    for (int round = 0; round < 2; round++) { /* once, however often it comes */
+        for (uint16_t id = 1; id <= 3; id++) {
+            publish_dup(&peer, id, "x", true);
+            mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, id) == 0);
+        }
+    }
+    for (uint16_t id = 1; id <= 3; id++) {
+        peer_send_ack(&peer, MR_MQTT_PUBREL, id);
+        mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBCOMP, id) == 0);
+    }
+    expect_three_more(&peer);
+    peer_close(&peer);
+    peer_join_kept(&peer, &kit, true);
+    publish_dup(&peer, 12, "new", true);
+    mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, 12) == 0);
+    for (uint16_t id = 1; id <= 2; id++) {
+        publish_dup(&peer, id, "x", false);
+        mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, id) == 0);
+    }
+    publish_dup(&peer, 13, "new", true); /* one too many, although it is known */
+    peer_expect_disconnect(&peer, MR_MQTT_RECEIVE_MAX_EXCEEDED);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+/* Neither do those of ids that nobody knows. */
+static void test_pubcomps_of_earlier_ones_raise_nothing(void)
+{
+    struct kit kit;
+    struct peer peer;
+
+    open_left_three(&kit, &peer);
+    for (uint16_t id = 1; id <= 6; id++) {
+        peer_send_ack(&peer, MR_MQTT_PUBREL, id);
+        uint8_t reason = peer_expect_ack(&peer, MR_MQTT_PUBCOMP, id);
+        mr_assert(reason == (id <= 3 ? 0 : MR_MQTT_PACKET_ID_NOT_FOUND));
+    }
+    expect_three_more(&peer);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+/* 4.9 has the client count each PUBCOMP as one that it may send more. */
+static void test_pubcomps_of_earlier_ones_count(void)
+{
+    struct kit kit;
+    struct peer peer;
+
+    open_left_three(&kit, &peer);
+    publish_dup(&peer, 11, "new", false);
+    mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, 11) == 0);
+    peer_send_ack(&peer, MR_MQTT_PUBREL, 1);
+    mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBCOMP, 1) == 0);
+    peer_send_ack(&peer, MR_MQTT_PUBREL, 9); /* its PUBCOMP may have been lost */
+    mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBCOMP, 9) == MR_MQTT_PACKET_ID_NOT_FOUND);
+    for (uint16_t id = 21; id <= 23; id++) {
+        publish_dup(&peer, id, "new", false);
+        mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, id) == 0);
+    }
+    publish_dup(&peer, 24, "new", false);
+    peer_expect_disconnect(&peer, MR_MQTT_RECEIVE_MAX_EXCEEDED);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+/* A PUBREC ends nothing, and when it has left it is no reason to allow one more. */
+static void test_a_pubrec_hides_nothing(void)
+{
+    struct kit kit;
+    struct peer peer;
+
+    kit_open(&kit, &(struct kit_options){.manual = true, .receive_maximum = 3});
+    peer_join(&peer, &kit, "keen", 5);
+    publish_dup(&peer, 1, "x", false);
+    commit_until_answer(&kit, &peer);
+    mr_assert(peer_expect_ack(&peer, MR_MQTT_PUBREC, 1) == 0);
+    peer_publish(&peer, "t", "y", 1, 2); /* held, as the next one */
+    peer_publish(&peer, "t", "y", 1, 3);
+    peer_publish(&peer, "t", "y", 1, 4);
+    peer_expect_disconnect(&peer, MR_MQTT_RECEIVE_MAX_EXCEEDED);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
+/* One that was refused is over, with either QoS. */
+static void test_refused_ones_do_not_stay(void)
+{
+    struct kit kit;
+    struct peer peer;
+
+    kit_open(&kit, &(struct kit_options){.receive_maximum = 3});
+    peer_join(&peer, &kit, "keen", 5);
+    for (uint16_t id = 1; id <= 8; id++) {
+        uint8_t qos = id % 2 == 0 ? 2 : 1;
+        peer_publish(&peer, "$SYS/no", "x", qos, id);
+        mr_assert(peer_expect_ack(&peer, qos == 2 ? MR_MQTT_PUBREC : MR_MQTT_PUBACK, id) ==
+                  MR_MQTT_NOT_AUTHORIZED);
+    }
+    expect_three_more(&peer);
+    peer_close(&peer);
+    kit_close(&kit);
+}
+
 /* Between the ids that it uses, and of a version that cannot be told. */
 static void test_pubrel_of_another_id(uint8_t version)
 {
@@ -559,6 +711,12 @@ int main(void)
     test_not_persistent(4);
     test_not_persistent(5);
     test_receive_maximum_counts_qos_2();
+    test_receive_maximum_begins_anew();
+    test_what_comes_again_counts();
+    test_pubcomps_of_earlier_ones_raise_nothing();
+    test_pubcomps_of_earlier_ones_count();
+    test_a_pubrec_hides_nothing();
+    test_refused_ones_do_not_stay();
     test_pubrel_of_another_id(4);
     test_pubrel_of_another_id(5);
     test_refused_before_it_comes_again();
