@@ -383,10 +383,6 @@ static void got_ack(struct peer *peer, const struct mr_mqtt_ack *ack)
 static void got_disconnect(struct peer *peer, uint8_t reason)
 {
     peer->told_bye = true;
-    /* 4.9 has the quota begin anew with each connection; the broker counts what earlier ones of the
-     * session have left, so that one that goes on with it may be told that it is used up.
-     */
-    peer->doubt = peer->doubt || (reason == MR_MQTT_RECEIVE_MAX_EXCEEDED && !peer->wants_clean);
     if (peer->broke && !peer->doubt && !peer->taken && reason != peer->reason &&
         (peer->reason_too == 0 || reason != peer->reason_too)) {
         broken("%s broke 0x%02x and is told 0x%02x", peer->name, peer->reason, reason);
