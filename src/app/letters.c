@@ -273,7 +273,7 @@ static enum mr_err letters_walk(struct handling *handling, struct mr_walk *walk,
         }
         enum mr_err step = mr_walk_next(walk, &letter, &damage, why);
         if (step == MR_ERR_AGAIN) { /* they may stand behind damage in the newest segment too */
-            step = mr_walk_tail(walk, &damage, &torn);
+            step = mr_walk_tail(walk, &damage, &torn, why);
         }
         if (step == MR_ERR_CORRUPT) {
             continue; /* `dlq show` and verify tell of it */

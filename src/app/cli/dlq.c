@@ -163,7 +163,7 @@ static int box_walk(struct box *box, uint64_t from, bool say_damage,
     while (err == MR_OK || err == MR_ERR_CORRUPT) {
         err = mr_walk_next(walk, &event, &damage, &why);
         if (err == MR_ERR_AGAIN) { /* letters may stand behind damage in the newest segment too */
-            err = mr_walk_tail(walk, &damage, &torn);
+            err = mr_walk_tail(walk, &damage, &torn, &why);
         }
         if (err == MR_ERR_CORRUPT && say_damage) {
             mr_show_damage(box->cli, 0, &damage);

@@ -216,7 +216,7 @@ static int cat_lane(struct mr_cli *cli, const char *lane_path, uint32_t lane, vo
     for (;;) {
         enum mr_err err = mr_walk_next(walk, &event, &damage, &why);
         if (err == MR_ERR_AGAIN) {
-            err = mr_walk_tail(walk, &damage, &torn);
+            err = mr_walk_tail(walk, &damage, &torn, &why);
         }
         if (err == MR_OK) {
             if (event.seq > seq_to ||

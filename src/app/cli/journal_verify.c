@@ -74,9 +74,11 @@ static struct known *known_read(struct mr_cli *cli, const char *path, uint32_t *
     return known;
 }
 
-/* What is not there and does not stand between two segments. */
-static void verdict_ends(struct mr_cli *cli, const struct verifying *all, const char *lane_path,
-                         uint32_t lane, struct verdict *verdict)
+/* What is not there and does not stand between two segments.  Anything but MR_EXIT_OK: it cannot be
+ * told, as was said.
+ */
+static int verdict_ends(struct mr_cli *cli, const struct verifying *all, const char *lane_path,
+                        uint32_t lane, struct verdict *verdict)
 {
     uint32_t total = 0;
     int code = MR_EXIT_OK;
@@ -97,6 +99,7 @@ static void verdict_ends(struct mr_cli *cli, const struct verifying *all, const 
                           lane, lane_path, lacks[i].first, lacks[i].last);
     }
     mr_free(after);
+    return code;
 }
 
 /* ---- a lane ---- */
@@ -132,7 +135,7 @@ static enum mr_err verify_walk(struct mr_cli *cli, struct mr_walk *walk, uint32_
     for (;;) {
         enum mr_err err = mr_walk_pass(walk, &run, &damage, why);
         if (err == MR_ERR_AGAIN) {
-            err = mr_walk_tail(walk, &damage, &verdict->torn);
+            err = mr_walk_tail(walk, &damage, &verdict->torn, why);
             if (err == MR_ERR_AGAIN) {
                 return MR_OK;
             }
@@ -205,7 +208,10 @@ static int verify_lane(struct mr_cli *cli, const char *lane_path, uint32_t lane,
     if (err != MR_OK) {
         return mr_cli_fail(cli, MR_EXIT_IO, "lane %" PRIu32 ": %s", lane, why.text);
     }
-    verdict_ends(cli, all, lane_path, lane, &verdict);
+    int code = verdict_ends(cli, all, lane_path, lane, &verdict);
+    if (code != MR_EXIT_OK) {
+        return code;
+    }
     verdict_show(cli, lane, &verdict);
     return verdict.damaged == 0 ? MR_EXIT_OK : MR_EXIT_FAILED;
 }
@@ -215,18 +221,19 @@ static int verify_unseen(struct mr_cli *cli, const struct verifying *all)
 {
     int code = MR_EXIT_OK;
 
-    for (uint32_t lane = 0; lane < all->lane_total; lane++) {
+    for (uint32_t lane = 0; lane < all->lane_total && code <= MR_EXIT_FAILED; lane++) {
         char lane_path[PATH_BYTES];
         struct verdict verdict = {.records = 0};
         if (all->seen[lane] || (mr_cli_given(cli, "lane") && mr_cli_number(cli, "lane") != lane)) {
             continue;
         }
         mr_walk_lane_path(all->path, lane, lane_path, sizeof(lane_path));
-        verdict_ends(cli, all, lane_path, lane, &verdict);
-        if (verdict.damaged != 0) {
+        int ends = verdict_ends(cli, all, lane_path, lane, &verdict);
+        if (ends == MR_EXIT_OK && verdict.damaged != 0) {
             verdict_show(cli, lane, &verdict);
-            code = MR_EXIT_FAILED;
+            ends = MR_EXIT_FAILED;
         }
+        code = ends > code ? ends : code;
     }
     return code;
 }

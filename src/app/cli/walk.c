@@ -412,6 +412,23 @@ static void batch_begin(struct mr_walk *walk, const struct mr_batch_header *head
     walk->seq_next = header->seq_first;
 }
 
+/* What stands between the position and the valid batch behind it, at `pos`, is lost. */
+static enum mr_err batches_damaged(struct mr_walk *walk, const struct mr_batch_header *header,
+                                   uint64_t pos, struct mr_walk_damage *damage)
+{
+    (void)damage_set(walk, damage, "batches are damaged", header->seq_first - 1);
+    walk->seq_next = header->seq_first;
+    walk->pos = pos;
+    return MR_ERR_CORRUPT;
+}
+
+/* The disk refuses, as its last call said. */
+static enum mr_err walk_unread(const struct mr_walk *walk, struct mr_error *why)
+{
+    return mr_error_set(why, MR_ERR_IO, "%.400s: cannot be read: %s", walk->path,
+                        mr_file_last_cause());
+}
+
 /* No valid batch at the position.  If there is a later segment this one is over,
  * or damaged; OK: the walk can go on.
  */
@@ -436,12 +453,14 @@ static enum mr_err batch_missing(struct mr_walk *walk, struct mr_walk_damage *da
         return err;
     }
     walk->retired = !mr_path_exists(walk->path);
-    if (next_first != walk->seq_next && !walk->retired &&
-        mr_scan_resync(walk->scan, &header, &pos) == MR_OK) {
-        (void)damage_set(walk, damage, "batches are damaged", header.seq_first - 1);
-        walk->seq_next = header.seq_first;
-        walk->pos = pos;
-        return MR_ERR_CORRUPT;
+    if (next_first != walk->seq_next && !walk->retired) {
+        err = mr_scan_resync(walk->scan, &header, &pos);
+        if (err == MR_ERR_IO) {
+            return err;
+        }
+        if (err == MR_OK) {
+            return batches_damaged(walk, &header, pos, damage);
+        }
     }
     segment_close(walk);
     return MR_OK;
@@ -468,7 +487,7 @@ static enum mr_err batch_next(struct mr_walk *walk, struct mr_walk_damage *damag
     if (err == MR_ERR_AGAIN) {
         err = batch_missing(walk, damage);
     }
-    return err == MR_ERR_IO ? mr_error_set(why, err, "%.400s: cannot be read", walk->path) : err;
+    return err == MR_ERR_IO ? walk_unread(walk, why) : err;
 }
 
 /* The next record does not parse, so nobody knows where the others of its batch begin. */
@@ -611,65 +630,91 @@ enum mr_err mr_walk_pass(struct mr_walk *walk, struct mr_walk_run *run,
 
 /* ---- the end ---- */
 
+struct tail {
+    bool something; /* stands behind the end */
+    bool grew;      /* and it is no end any more: a gateway is at work */
+    bool found;     /* a valid batch behind an invalid place: */
+    struct mr_batch_header header;
+    uint64_t pos;
+};
+
+/* Does anything stand where the next batch would begin? */
+static enum mr_err tail_has_bytes(const struct mr_walk *walk, bool *something)
+{
+    struct mr_file file;
+    uint8_t bytes[8] = {0};
+    size_t got = 0;
+    enum mr_err err = mr_file_open(&file, walk->path, MR_FILE_READ, NULL);
+
+    if (err != MR_OK) {
+        return err == MR_ERR_REJECT ? MR_OK : MR_ERR_IO; /* it was retired */
+    }
+    err = mr_file_read(&file, bytes, sizeof(bytes), walk->pos, &got);
+    mr_file_close(&file);
+    *something = err == MR_OK && got == sizeof(bytes) && mr_get_u64(bytes) != 0;
+    return err;
+}
+
 /* Is there a valid batch at the walk's position by now, for someone who reads the
  * file from its beginning?
  */
-static bool tail_grew(const struct mr_walk *walk)
+static enum mr_err tail_grew(const struct mr_walk *walk, bool *grew)
 {
     struct mr_scan *scan = NULL;
     struct mr_segment_header segment;
     struct mr_batch_header header;
     struct mr_span batch;
     uint64_t pos = 0;
-    bool grew = false;
+    enum mr_err err = mr_scan_open(&scan, walk->path, &segment, NULL);
 
-    if (mr_scan_open(&scan, walk->path, &segment, NULL) != MR_OK) {
-        return true; /* removed or replaced: not the file we looked at */
+    if (err != MR_OK) {
+        *grew = true; /* removed or replaced: not the file we looked at */
+        return err == MR_ERR_IO ? err : MR_OK;
     }
-    while (!grew && mr_scan_next(scan, &header, &batch, &pos) == MR_OK) {
-        grew = pos >= walk->pos;
+    *grew = segment.salt != walk->header.salt;
+    while (!*grew && (err = mr_scan_next(scan, &header, &batch, &pos)) == MR_OK) {
+        *grew = pos >= walk->pos;
     }
     mr_scan_close(scan);
-    return grew || segment.salt != walk->header.salt;
+    return err == MR_ERR_IO ? err : MR_OK;
 }
 
-/* Does anything stand where the next batch would begin? */
-static bool tail_has_bytes(const struct mr_walk *walk)
+/* OK: `tail` says what there is.  IO. */
+static enum mr_err tail_look(struct mr_walk *walk, struct tail *tail)
 {
-    struct mr_file file;
-    uint8_t bytes[8] = {0};
-    size_t got = 0;
+    enum mr_err err = tail_has_bytes(walk, &tail->something);
 
-    if (mr_file_open(&file, walk->path, MR_FILE_READ, NULL) != MR_OK) {
-        return false;
+    if (err != MR_OK) {
+        return err;
     }
-    enum mr_err err = mr_file_read(&file, bytes, sizeof(bytes), walk->pos, &got);
-    mr_file_close(&file);
-    return err == MR_OK && got == sizeof(bytes) && mr_get_u64(bytes) != 0;
+    err = mr_scan_resync(walk->scan, &tail->header, &tail->pos);
+    if (err == MR_ERR_IO) {
+        return err;
+    }
+    tail->found = err == MR_OK;
+    tail->something = tail->something || tail->found;
+    return tail->something ? tail_grew(walk, &tail->grew) : MR_OK;
 }
 
-enum mr_err mr_walk_tail(struct mr_walk *walk, struct mr_walk_damage *damage, bool *torn)
+enum mr_err mr_walk_tail(struct mr_walk *walk, struct mr_walk_damage *damage, bool *torn,
+                         struct mr_error *why)
 {
-    struct mr_batch_header header;
-    uint64_t pos = 0;
+    struct tail tail = {.something = false};
 
     *torn = false;
     if (walk->scan == NULL) {
         return MR_ERR_AGAIN;
     }
-    bool has_bytes = tail_has_bytes(walk);
-    enum mr_err err = mr_scan_resync(walk->scan, &header, &pos);
-    bool something = has_bytes || err == MR_OK;
-    if (something && tail_grew(walk)) {
-        return MR_ERR_AGAIN; /* a gateway is at work; what looked like a hole was not */
+    if (tail_look(walk, &tail) != MR_OK) {
+        return walk_unread(walk, why);
     }
-    if (err == MR_OK && mr_batch_proves(&header, &walk->header, walk->seq_next)) {
-        (void)damage_set(walk, damage, "batches are damaged", header.seq_first - 1);
-        walk->seq_next = header.seq_first;
-        walk->pos = pos;
-        return MR_ERR_CORRUPT;
+    if (tail.grew) {
+        return MR_ERR_AGAIN; /* what looked like a hole was none */
     }
-    *torn = something;
+    if (tail.found && mr_batch_proves(&tail.header, &walk->header, walk->seq_next)) {
+        return batches_damaged(walk, &tail.header, tail.pos, damage);
+    }
+    *torn = tail.something;
     segment_close(walk);
     return MR_ERR_AGAIN;
 }

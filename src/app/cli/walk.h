@@ -95,9 +95,10 @@ enum mr_err mr_walk_pass(struct mr_walk *walk, struct mr_walk_run *run,
 /* After AGAIN, for a walk that ends here: is there something behind the end that
  * was durable once (CORRUPT, `damage`), or only the torn tail of a commit that
  * nobody was told about (AGAIN, *torn)?  Searches the rest of the segment.
+ * IO: the disk refuses, so nobody knows; `why`.
  */
-enum mr_err mr_walk_tail(struct mr_walk *walk, struct mr_walk_damage *damage,
-                         bool *torn) MR_MUST_USE;
+enum mr_err mr_walk_tail(struct mr_walk *walk, struct mr_walk_damage *damage, bool *torn,
+                         struct mr_error *why) MR_MUST_USE;
 
 /* Pass over everything that stands before this point from now on; after AGAIN. */
 void mr_walk_from_here(struct mr_walk *walk);
