@@ -117,6 +117,19 @@ enum mr_err mr_conn_send(struct mr_conn *conn, const void *at, size_t len)
     return MR_OK;
 }
 
+void conn_keep_rest(struct mr_conn *conn, const uint8_t *at, size_t len)
+{
+    uint8_t *room = mr_conn_reserve(conn, len);
+
+    if (room == NULL) {
+        conn->failed = MR_CLOSE_MEMORY;
+        conn_mark(conn);
+        return;
+    }
+    memcpy(room, at, len);
+    mr_conn_commit(conn, len);
+}
+
 /* What lies between it and the socket has to see it, so it cannot wait for the others. */
 static enum mr_err send_layered(struct mr_conn *conn, const void *at, size_t len)
 {
@@ -134,7 +147,10 @@ static enum mr_err send_layered(struct mr_conn *conn, const void *at, size_t len
         return MR_OK;
     }
     conn->net->stats.bytes_sent += sent;
-    return sent == len ? MR_OK : mr_conn_send(conn, (const uint8_t *)at + sent, len - sent);
+    if (sent != len) {
+        conn_keep_rest(conn, (const uint8_t *)at + sent, len - sent);
+    }
+    return MR_OK;
 }
 
 enum mr_err mr_conn_send_soon(struct mr_conn *conn, const void *at, size_t len)

@@ -33,7 +33,7 @@ enum mr_close_why {
     MR_CLOSE_BY_OWNER,  /* mr_conn_close() */
     MR_CLOSE_BY_PEER,   /* end of stream */
     MR_CLOSE_BROKEN,    /* reset, or any other error of the socket */
-    MR_CLOSE_MEMORY,    /* the pool has no buffer for what was read */
+    MR_CLOSE_MEMORY,    /* the pool has no buffer for what was read, or for what could not leave */
     MR_CLOSE_TLS,       /* the handshake or a record; mr_conn_fault() says what */
     MR_CLOSE_WEBSOCKET, /* the upgrade or a frame; mr_conn_fault() says what */
 };

@@ -210,6 +210,10 @@ enum mr_err conn_put_wire(struct mr_conn *conn, const void *at, size_t len,
                           size_t *sent) MR_MUST_USE;
 bool conn_in_fill(struct mr_conn *conn, const uint8_t *at, uint32_t len); /* false: no memory */
 void conn_in_drop(struct mr_conn *conn);
+/* First in the queue: what the socket did not take of more.  Without memory for it the connection
+ * ends at the flush, for what has left cannot be taken back.
+ */
+void conn_keep_rest(struct mr_conn *conn, const uint8_t *at, size_t len);
 void conn_out_drop(struct mr_conn *conn);
 
 /* accept.c: the connection gets the TLS and the WebSocket of its listener; false: no memory. */

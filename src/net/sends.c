@@ -50,21 +50,6 @@ void sends_add_queue(struct mr_conn *conn)
     sends_add(conn, conn->out + conn->out_begin, conn->out_end - conn->out_begin);
 }
 
-/* Keep what the socket did not take: (1). */
-static void rest_keep(struct mr_conn *conn, const struct mr_send *send)
-{
-    uint32_t rest = send->len - send->sent;
-    uint8_t *room = mr_conn_reserve(conn, rest);
-
-    if (room == NULL) {
-        conn->failed = MR_CLOSE_MEMORY;
-        conn_mark(conn);
-        return;
-    }
-    memcpy(room, (const uint8_t *)send->at + send->sent, rest);
-    mr_conn_commit(conn, rest);
-}
-
 static void send_made(struct mr_conn *conn, const struct mr_send *send)
 {
     struct mr_net_stats *stats = &conn->net->stats;
@@ -79,7 +64,8 @@ static void send_made(struct mr_conn *conn, const struct mr_send *send)
         conn->out_begin += send->sent;
         conn->pushed = conn->out_begin == conn->out_end;
     } else if (MR_UNLIKELY(send->sent != send->len)) {
-        rest_keep(conn, send);
+        conn_keep_rest(conn, (const uint8_t *)send->at + send->sent,
+                       send->len - send->sent); /* (1) */
     }
 }
 

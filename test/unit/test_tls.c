@@ -384,6 +384,41 @@ static void test_plain_text_is_told(void)
     world_close(&world);
 }
 
+/* There is no memory for what the socket does not take: what it took cannot be taken back, so
+ * nobody is told that nothing was.  A small device has records of 512 bytes, of which some may
+ * leave.
+ */
+static void test_no_memory_for_the_rest(int version)
+{
+    static struct peer peer;
+    static uint8_t block[60000];
+    struct world world;
+    size_t got = 0;
+
+    world_open(&world, 1);
+    peer_open(&peer, &world, version);
+    mr_assert(SSL_set_tlsext_max_fragment_length(peer.ssl, TLSEXT_max_fragment_length_512) == 1);
+    peer_greet(&peer, &world);
+    for (size_t at = 0; at < sizeof(block); at++) {
+        block[at] = net_pattern(at);
+    }
+    mr_assert(SSL_write_ex(peer.ssl, block, sizeof(block), &got) == 1);
+    for (int i = 0; world.owner.received != sizeof(block); i++) {
+        peer_move(&peer);
+        world_turn(&world);
+        mr_assert(i < 100000);
+    }
+    struct mr_conn *conn = mr_net_find(world.at.net, world.owner.last_id);
+    world.at.pool.limit_bytes = world.at.pool.lent_bytes;
+    while (world.owner.closed == 0) { /* the peer does not read */
+        mr_assert(mr_conn_send_soon(conn, block, 4096) == MR_OK);
+        world_turn(&world);
+    }
+    mr_assert(world.owner.why == MR_CLOSE_MEMORY);
+    peer_close(&peer);
+    world_close(&world);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
@@ -400,6 +435,8 @@ int main(int argc, char **argv)
     test_reload_touches_nobody();
     test_greetings_take_turns();
     test_plain_text_is_told();
+    test_no_memory_for_the_rest(TLS1_2_VERSION);
+    test_no_memory_for_the_rest(TLS1_3_VERSION);
     static const char *const files[] = {"one.crt", "one.key", "two.crt",
                                         "two.key", "now.crt", "now.key"};
     for (size_t i = 0; i < MR_COUNT_OF(files); i++) {
