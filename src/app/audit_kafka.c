@@ -59,18 +59,22 @@ struct check {
     const struct mr_audit *audit;
     const struct mr_bridge_settings *bridge;
     const struct mr_kafka_conf *conf;
-    char *pattern; /* of the topics */
+    char *pattern;     /* of the topics */
+    const char *named; /* the only one; NULL: the name has something to put in */
     struct lane_check *lanes;
     size_t lane_count;
     uint64_t *newest; /* by place, lane, and whether it is of a backlog */
     uint32_t places;
+    uint32_t topics;
     uint32_t cut;       /* partitions of which retention has removed something */
     uint32_t compacted; /* topics, of which any record may be gone */
+    char doubt[1024];   /* why it is not known whether Kafka has removed any; else "" */
     uint64_t records;   /* all */
     uint64_t without_id;
     uint64_t of_others; /* other journals */
     uint64_t malformed; /* our journal, but no such lane */
     bool failed;
+    bool unsure; /* something is not there, and it is not known why */
 };
 
 /* ---- topics ---- */
@@ -104,14 +108,20 @@ static bool wants_topic(void *arg, const char *topic)
            mr_text_glob(check->pattern, mr_span_of(topic));
 }
 
-static void began_topic(void *arg, uint32_t partitions, uint32_t cut, bool compacted)
+static void began_topic(void *arg, const struct mr_kafka_began *began)
 {
     struct check *check = arg;
     size_t before = check->places * check->lane_count * 2;
 
-    check->places += partitions;
-    check->cut += cut;
-    check->compacted += compacted;
+    check->topics += 1;
+    check->places += began->partitions;
+    check->cut += began->cut;
+    check->compacted += began->compacted;
+    if (began->doubt != NULL && check->doubt[0] == '\0') {
+        struct mr_text out = mr_text_over(check->doubt, sizeof(check->doubt));
+        mr_text_fmt(&out, "whether topic %s is compacted is not known: %s", began->topic,
+                    began->doubt);
+    }
     size_t now = check->places * check->lane_count * 2;
     check->newest = mr_realloc(check->newest, (now + 1) * sizeof(*check->newest));
     memset(check->newest + before, 0, (now - before) * sizeof(*check->newest));
@@ -246,10 +256,41 @@ static void complain_of(struct check *check, const struct lane_check *lane, cons
     complain(check, lane, text, count);
 }
 
-/* Is all still there that was ever written? */
+/* A fact only where it is known that Kafka has not removed them itself. */
+static void complain_missing(struct check *check, const char *subject, const char *what,
+                             uint64_t count)
+{
+    if (check->doubt[0] == '\0') {
+        (void)mr_cli_fail(check->audit->cli, MR_EXIT_FAILED, "%s: %" PRIu64 " %s", subject, count,
+                          what);
+        check->failed = true;
+    } else {
+        (void)mr_cli_fail(check->audit->cli, MR_EXIT_UNAVAILABLE,
+                          "%s: %" PRIu64 " that the books call delivered are not in Kafka, and %s",
+                          subject, count, check->doubt);
+        check->unsure = true;
+    }
+}
+
+static void events_missing(struct check *check, const struct lane_check *lane, uint64_t count)
+{
+    char subject[MR_CURSOR_NAME_MAX + 32];
+    struct mr_text out = mr_text_over(subject, sizeof(subject));
+
+    mr_text_fmt(&out, "%s, lane %" PRIu32, check->bridge->name, lane->row->lane);
+    complain_missing(check, subject,
+                     "events are missing: the books say delivered, Kafka has them not", count);
+}
+
+/* Is all still there that was ever written, as far as it is known? */
 static bool is_whole(const struct check *check)
 {
     return check->cut == 0 && check->compacted == 0;
+}
+
+static bool is_surely_whole(const struct check *check)
+{
+    return is_whole(check) && check->doubt[0] == '\0';
 }
 
 static void unchecked(const struct check *check, const char *what)
@@ -323,8 +364,6 @@ static uint64_t absent(const struct lane_check *lane)
            columns[MR_COLUMN_CONTROL] + columns[MR_COLUMN_LOST] - lane->passes.lost;
 }
 
-static const char missing_text[] =
-    "events are missing: the books say delivered, Kafka has them not";
 static const char extra_text[] = "events are there that the books do not call delivered";
 
 /* How many cannot be there, of those that were settled one by one, and at most of the loose ones.
@@ -349,7 +388,7 @@ static void judge_passes(struct check *check, struct lane_check *lane, bool shar
 
     sweep(lane);
     if (missing_of(lane) != 0) {
-        complain(check, lane, missing_text, missing_of(lane));
+        events_missing(check, lane, missing_of(lane));
     }
     if (!shared && lane->missing + lane->loose + arrived < absent(lane)) {
         complain(check, lane, extra_text, absent(lane) - lane->missing - lane->loose - arrived);
@@ -369,7 +408,7 @@ static void judge_bounds(struct check *check, const struct lane_check *lane, boo
     const struct mr_books *books = &lane->row->books;
 
     if (lane->found < least(books)) {
-        complain(check, lane, missing_text, least(books) - lane->found);
+        events_missing(check, lane, least(books) - lane->found);
     }
     if (!shared && lane->found > most(books)) {
         complain(check, lane, extra_text, lane->found - most(books));
@@ -418,7 +457,7 @@ static void put_lane(const struct check *check, const struct lane_check *lane)
                          ",\"found\":%" PRIu64 ",\"repeated\":%" PRIu64 ",\"unordered\":%" PRIu64
                          ",\"whole\":%s}\n",
                          lane->row->lane, least(books), most(books), lane->found, lane->again,
-                         lane->unordered, is_whole(check) ? "true" : "false");
+                         lane->unordered, is_surely_whole(check) ? "true" : "false");
     } else {
         (void)mr_cli_out(cli,
                          "%s, lane %" PRIu32 ": %" PRIu64 " events found in Kafka, wanted %" PRIu64
@@ -495,15 +534,14 @@ static void judge_counts(struct check *check)
         (void)mr_cli_out(cli, "{\"kafka\":");
         (void)mr_cli_out_json(cli, check->bridge->name, strlen(check->bridge->name));
         (void)mr_cli_out(cli, ",\"least\":%" PRIu64 ",\"records\":%" PRIu64 ",\"whole\":%s}\n",
-                         wanted, check->records, is_whole(check) ? "true" : "false");
+                         wanted, check->records, is_surely_whole(check) ? "true" : "false");
     } else {
         (void)mr_cli_out(cli, "%s: %" PRIu64 " records in Kafka, at least %" PRIu64 " wanted\n",
                          check->bridge->name, check->records, wanted);
     }
     if (is_whole(check) && check->records < wanted) {
-        (void)mr_cli_fail(cli, MR_EXIT_FAILED, "%s: %" PRIu64 " records are missing",
-                          check->bridge->name, wanted - check->records);
-        check->failed = true;
+        complain_missing(check, check->bridge->name, "records are missing",
+                         wanted - check->records);
     }
     unchecked(check, "which events they are, their order, repetitions: set `headers: id`");
 }
@@ -567,10 +605,38 @@ static void say_gone(const struct check *check)
     }
 }
 
+/* Of a name in which something is to be put in, Kafka may have all and show none. */
+static void doubt_what_is_hidden(struct check *check)
+{
+    if (check->topics == 0 && check->named == NULL) {
+        struct mr_text out = mr_text_over(check->doubt, sizeof(check->doubt));
+        mr_text_fmt(&out, "no topic matches %s: there is none, or this user may see none",
+                    check->pattern);
+    }
+}
+
+static int check_verdict(const struct check *check)
+{
+    if (check->topics == 0 && check->named != NULL && check->failed) {
+        mr_cli_note(check->audit->cli, "%s: there is no topic %s", check->bridge->name,
+                    check->named);
+    }
+    if (check->topics != 0 && check->doubt[0] != '\0' && !check->unsure) {
+        mr_cli_note(check->audit->cli, "%s: %s", check->bridge->name, check->doubt);
+    }
+    if (check->failed) {
+        return MR_EXIT_FAILED;
+    }
+    return check->unsure ? MR_EXIT_UNAVAILABLE : MR_EXIT_OK;
+}
+
 static int check_run(struct check *check, const struct mr_settings *settings)
 {
-    const struct mr_kafka_reading reading = {
-        .arg = check, .wants = wants_topic, .began = began_topic, .took = took_record};
+    const struct mr_kafka_reading reading = {.arg = check,
+                                             .topic = check->named,
+                                             .wants = wants_topic,
+                                             .began = began_topic,
+                                             .took = took_record};
     struct mr_audit after = *check->audit;
     struct mr_error why;
 
@@ -584,6 +650,7 @@ static int check_run(struct check *check, const struct mr_settings *settings)
     int code = mr_audit_read(&after);
     if (code == MR_EXIT_OK) {
         say_gone(check);
+        doubt_what_is_hidden(check);
         if (has_ids(check)) {
             judge_ids(check, settings, &after);
         } else {
@@ -594,7 +661,7 @@ static int check_run(struct check *check, const struct mr_settings *settings)
         }
     }
     mr_audit_free(&after);
-    return code == MR_EXIT_OK && check->failed ? MR_EXIT_FAILED : code;
+    return code == MR_EXIT_OK ? check_verdict(check) : code;
 }
 
 int mr_audit_kafka(const struct mr_audit *audit, const struct mr_settings *settings,
@@ -603,6 +670,7 @@ int mr_audit_kafka(const struct mr_audit *audit, const struct mr_settings *setti
     struct check check = {.audit = audit, .bridge = bridge, .conf = bridge->sink_conf};
 
     check.pattern = pattern_of(check.conf->topic);
+    check.named = strcmp(check.pattern, check.conf->topic) == 0 ? check.conf->topic : NULL;
     check_lanes(&check);
     int code = check_run(&check, settings);
     for (size_t i = 0; i < check.lane_count; i++) {

@@ -15,7 +15,6 @@
 #include <inttypes.h>
 
 struct position {
-    const char *topic;
     char key[256];
     bool is;
     uint64_t seq;
@@ -23,13 +22,6 @@ struct position {
     int64_t at_ms;   /* when it was written */
     uint32_t place;  /* and where */
 };
-
-static bool wants(void *arg, const char *topic)
-{
-    const struct position *position = arg;
-
-    return strcmp(topic, position->topic) == 0;
-}
 
 static void took(void *arg, const struct mr_kafka_read *read)
 {
@@ -99,9 +91,9 @@ static int check(const struct mr_audit *before, const struct mr_ledger_row *row,
                  const struct mr_bridge_settings *bridge, bool *failed)
 {
     const struct mr_kafka_conf *conf = bridge->sink_conf;
-    struct position position = {
-        .topic = conf->positions_topic, .at_ms = INT64_MIN, .place = UINT32_MAX};
-    const struct mr_kafka_reading reading = {.arg = &position, .wants = wants, .took = took};
+    struct position position = {.at_ms = INT64_MIN, .place = UINT32_MAX};
+    const struct mr_kafka_reading reading = {
+        .arg = &position, .topic = conf->positions_topic, .took = took};
     struct mr_text key = mr_text_over(position.key, sizeof(position.key));
     struct mr_error why;
 

@@ -387,6 +387,61 @@ def murmur2_partition(key, count):
     return ((h ^ h >> 15) & 0x7FFFFFFF) % count
 
 
+class Audits(unittest.TestCase):
+    """What `audit --kafka` may not find out it says, and takes it for no answer."""
+
+    def audit(self, gateway):
+        return millrace("audit", "-c", gateway.config, "--data", gateway.data, "--kafka",
+                        check=False)
+
+    def audit_as_looker(self, gateway, topic):
+        gateway.config.write_text(config(topic, sasl("looker"), "headers: id"), encoding="utf-8")
+        done = self.audit(gateway)
+        self.assertEqual(done.returncode, 69, done.stderr)
+        return done.stderr
+
+    def test_whether_a_topic_is_compacted_needs_a_permission(self):
+        topic_for("audited", "User:plain", 1)
+        permit("User:plain", "READ", "audited")
+        doubt = (r"whether topic audited is compacted is not known: 'User:plain' may not ask for "
+                 r"its configuration; allow it: kafka-acls.sh --bootstrap-server \S+ --add "
+                 r"--allow-principal 'User:plain' --operation DescribeConfigs --topic audited")
+        with Gateway(config("audited", sasl(), "headers: id")) as gateway:
+            publish(gateway)
+            gateway.wait_drained("kafka")
+            done = self.audit(gateway)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertRegex(done.stderr, "kafka: " + doubt)
+            millrace("bridge", "pause", "kafka", "--data", gateway.data)
+            kafka().delete_topic("audited")  # as compaction might, of all but the latest
+            until(lambda: "audited" not in kafka().admin.list_topics(timeout=PATIENCE).topics,
+                  "the topic is gone")
+            kafka().create_topic("audited", 1, cleanup_policy="compact")
+            done = self.audit(gateway)
+            self.assertEqual(done.returncode, 69, done.stderr)
+            self.assertRegex(done.stderr, "lane 0: 1 that the books call delivered are not in "
+                             "Kafka, and " + doubt)
+            self.assertNotIn("missing", done.stderr)
+            permit("User:plain", "DESCRIBE_CONFIGS", "audited")
+            done = self.audit(gateway)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("because a topic is compacted", done.stderr)
+
+    def test_a_topic_that_may_not_be_seen_or_read_is_not_called_empty(self):
+        topic_for("unseen_temp", "User:plain", 1)
+        with Gateway(config("unseen_${topic[1]}", sasl(), "headers: id")) as gateway:
+            publish(gateway)
+            gateway.wait_drained("kafka")
+            refusal = (r"topic unseen_temp: 'User:looker' may not read it, or it is not there; "
+                       r"allow it: kafka-acls.sh .*--operation Read --topic unseen_temp")
+            self.assertRegex(self.audit_as_looker(gateway, "unseen_temp"), refusal)
+            said = self.audit_as_looker(gateway, "unseen_${topic[1]}")
+            self.assertIn("1 that the books call delivered are not in Kafka, and no topic matches "
+                          "unseen_*: there is none, or this user may see none", said)
+            permit("User:looker", "DESCRIBE", "unseen_temp")
+            self.assertRegex(self.audit_as_looker(gateway, "unseen_temp"), refusal)
+
+
 class Provider:
     """An identity provider: gives tokens for client credentials, over TLS."""
 

@@ -4,6 +4,10 @@
  * had been.  At read_committed a transaction that is open there hides what is behind it; it is
  * waited for, and ends within its own timeout.  (Asked for its ends, Kafka names the one in front
  * of such a transaction; the watermark comes with what is fetched.)
+ *
+ * An error is no answer.  Brokers learn of a topic one after the other, so one that was made just
+ * now may be unknown to the broker that is asked, for its partitions or its configuration: it is
+ * asked again.  What could not be found out in time is said to be so.
  */
 #include "sink/kafka/readback.h"
 
@@ -14,9 +18,12 @@
 #include <stdio.h>
 
 enum {
-    ASK_MS = 15000, /* metadata, watermarks */
-    POLL_MS = 200,  /* for a message */
-    SILENT_S = 60,  /* without any progress: given up */
+    ASK_MS = 15000, /* metadata, watermarks, configuration */
+    TRY_MS = 5000,  /* one question for a configuration */
+    AGAIN_MS = 100,
+    UNKNOWN_MS = 2000, /* until all brokers know a topic */
+    POLL_MS = 200,     /* for a message */
+    SILENT_S = 60,     /* without any progress: given up */
     TOPICS_READ_MAX = 1000,
 };
 
@@ -40,6 +47,7 @@ struct readback {
     struct part *parts; /* by place */
     uint32_t part_count;
     uint32_t left; /* not at their end */
+    bool gave_up;  /* asking for configurations: there was no answer in time */
 };
 
 static enum mr_err fail(struct mr_error *why, enum mr_err err, const char *doing, const char *topic,
@@ -125,47 +133,131 @@ static enum mr_err begin_part(struct readback *r, const struct source *source, i
     return MR_OK;
 }
 
-/* Does Kafka take out what newer records of the same key replace?  Not known without the
- * permission to ask (DescribeConfigs), which nothing else here needs.
- */
-static bool is_compacted(struct readback *r, const char *topic)
+/* One question.  NO_ERROR: *compacted is known. */
+static rd_kafka_resp_err_t policy_ask(struct readback *r, const char *topic, int timeout_ms,
+                                      bool *compacted)
 {
     rd_kafka_ConfigResource_t *resource =
         rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
+    rd_kafka_AdminOptions_t *options =
+        rd_kafka_AdminOptions_new(r->rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(r->rk);
-    rd_kafka_resp_err_t err;
-    bool compacted = false;
+    rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+    char text[TEXT_MAX];
 
-    rd_kafka_DescribeConfigs(r->rk, &resource, 1, NULL, queue);
-    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, ASK_MS);
+    (void)rd_kafka_AdminOptions_set_request_timeout(options, TRY_MS, text, sizeof(text));
+    rd_kafka_DescribeConfigs(r->rk, &resource, 1, options, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, timeout_ms);
     if (event != NULL) {
         const char *policy = mr_kafka_config_of(event, "cleanup.policy", &err);
-        compacted = policy != NULL && strstr(policy, "compact") != NULL;
+        *compacted = policy != NULL && strstr(policy, "compact") != NULL;
+        if (policy == NULL && err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+            err = RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE;
+        }
         rd_kafka_event_destroy(event);
     }
     rd_kafka_queue_destroy(queue);
+    rd_kafka_AdminOptions_destroy(options);
     rd_kafka_ConfigResource_destroy(resource);
-    return compacted;
+    return err;
 }
 
-static enum mr_err begin_topic(struct readback *r, const struct rd_kafka_metadata_topic *topic,
-                               const struct mr_kafka_reading *reading, struct mr_error *why)
+/* It will not be another one if the same is asked again. */
+static bool is_final(rd_kafka_resp_err_t err)
 {
-    uint32_t cut = 0;
-    enum mr_err err = MR_OK;
+    return err == RD_KAFKA_RESP_ERR_NO_ERROR ||
+           err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+           err == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
+           err == RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION ||
+           err == RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE;
+}
 
-    if (topic->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        return fail(why, MR_ERR_CONFIG, "cannot look at topic", topic->topic, topic->err);
+static void denied(const struct readback *r, const char *what, const char *operation,
+                   const char *topic, struct mr_text *out)
+{
+    char principal[TEXT_MAX];
+
+    mr_kafka_principal(r->as.conf, principal, sizeof(principal));
+    mr_text_fmt(out,
+                "'%s' may not %s; allow it: kafka-acls.sh --bootstrap-server %s --add "
+                "--allow-principal '%s' --operation %s --topic %s",
+                principal, what, r->as.conf->servers, principal, operation, topic);
+}
+
+static enum mr_err fail_denied(const struct readback *r, const char *topic, struct mr_error *why)
+{
+    char text[4 * TEXT_MAX];
+    struct mr_text sentence = mr_text_over(text, sizeof(text));
+
+    denied(r, "read it, or it is not there", "Read", topic, &sentence);
+    return mr_error_set(why, MR_ERR_CONFIG, "topic %s: %s", topic, text);
+}
+
+/* Does Kafka take out what newer records of the same key replace?  False: `doubt` says why that
+ * is not known.
+ */
+static bool policy_find(struct readback *r, const char *topic, bool *compacted,
+                        struct mr_text *doubt)
+{
+    int64_t until_ns = mr_clock_mono_ns() + ASK_MS * NS_PER_MS;
+    rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+    int64_t left_ms = r->gave_up ? 0 : ASK_MS;
+
+    while (left_ms > 0) {
+        err = policy_ask(r, topic, (int)left_ms, compacted);
+        if (is_final(err)) {
+            break;
+        }
+        rd_kafka_poll(r->rk, AGAIN_MS);
+        left_ms = (until_ns - mr_clock_mono_ns()) / NS_PER_MS;
     }
+    r->gave_up = left_ms <= 0;
+    if (err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
+        denied(r, "ask for its configuration", "DescribeConfigs", topic, doubt);
+    } else if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        mr_text_fmt(doubt, "asked for its configuration Kafka says: %s", rd_kafka_err2str(err));
+    }
+    return err == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+static void tell_began(struct readback *r, const struct source *source, uint32_t cut,
+                       const struct mr_kafka_reading *reading)
+{
+    char text[4 * TEXT_MAX];
+    struct mr_text doubt = mr_text_over(text, sizeof(text));
+    struct mr_kafka_began began = {.topic = rd_kafka_topic_name(source->rkt),
+                                   .partitions = (uint32_t)source->partitions,
+                                   .cut = cut};
+
+    if (!policy_find(r, began.topic, &began.compacted, &doubt)) {
+        began.doubt = text;
+    }
+    reading->began(reading->arg, &began);
+}
+
+/* A place for what is read of the topic; NULL: there are too many. */
+static struct source *source_add(struct readback *r, const char *topic, struct mr_error *why)
+{
     if (r->source_count == TOPICS_READ_MAX) {
-        return mr_error_set(why, MR_ERR_CONFIG, "more than %d topics match", TOPICS_READ_MAX);
+        (void)mr_error_set(why, MR_ERR_CONFIG, "more than %d topics match", TOPICS_READ_MAX);
+        return NULL;
     }
     struct source *source = &r->sources[r->source_count++];
     *source = (struct source){.rkt = NULL, .first = r->part_count};
     rd_kafka_topic_conf_t *conf = rd_kafka_topic_conf_new();
     rd_kafka_topic_conf_set_opaque(conf, source);
-    source->rkt = rd_kafka_topic_new(r->rk, topic->topic, conf);
-    mr_assert(source->rkt != NULL); /* Kafka has named it */
+    source->rkt = rd_kafka_topic_new(r->rk, topic, conf);
+    mr_assert(source->rkt != NULL); /* Kafka has named it, or it was checked */
+    return source;
+}
+
+static enum mr_err begin_topic(struct readback *r, struct source *source,
+                               const struct rd_kafka_metadata_topic *topic,
+                               const struct mr_kafka_reading *reading, struct mr_error *why)
+{
+    uint32_t cut = 0;
+    enum mr_err err = MR_OK;
+
     source->partitions = topic->partition_cnt;
     r->part_count += (uint32_t)topic->partition_cnt;
     r->parts = mr_realloc(r->parts, r->part_count * sizeof(*r->parts));
@@ -176,29 +268,91 @@ static enum mr_err begin_topic(struct readback *r, const struct rd_kafka_metadat
         err = begin_part(r, source, i, &cut, why);
     }
     if (err == MR_OK && reading->began != NULL) {
-        reading->began(reading->arg, (uint32_t)topic->partition_cnt, cut,
-                       is_compacted(r, topic->topic));
+        tell_began(r, source, cut, reading);
     }
     return err;
 }
 
-static enum mr_err begin(struct readback *r, const struct mr_kafka_reading *reading,
-                         struct mr_error *why)
+static const char cannot_ask[] = "Kafka cannot be asked for its topics";
+
+/* Of all topics, those that are wanted.  Kafka leaves out what we may not see. */
+static enum mr_err begin_wanted(struct readback *r, const struct mr_kafka_reading *reading,
+                                struct mr_error *why)
 {
     const struct rd_kafka_metadata *metadata = NULL;
     rd_kafka_resp_err_t asked = rd_kafka_metadata(r->rk, 1, NULL, &metadata, ASK_MS);
     enum mr_err err = MR_OK;
 
     if (asked != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        return fail(why, MR_ERR_AGAIN, "Kafka cannot be asked for its topics", NULL, asked);
+        return fail(why, MR_ERR_AGAIN, cannot_ask, NULL, asked);
     }
     for (int i = 0; i < metadata->topic_cnt && err == MR_OK; i++) {
-        if (reading->wants(reading->arg, metadata->topics[i].topic)) {
-            err = begin_topic(r, &metadata->topics[i], reading, why);
+        const struct rd_kafka_metadata_topic *topic = &metadata->topics[i];
+        if (!reading->wants(reading->arg, topic->topic)) {
+            continue;
+        }
+        if (topic->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+            err = fail(why, MR_ERR_CONFIG, "cannot look at topic", topic->topic, topic->err);
+        } else {
+            struct source *source = source_add(r, topic->topic, why);
+            err = source == NULL ? MR_ERR_CONFIG : begin_topic(r, source, topic, reading, why);
         }
     }
     rd_kafka_metadata_destroy(metadata);
     return err;
+}
+
+/* What Kafka says of the topic; *out is NULL where it does not answer. */
+static rd_kafka_resp_err_t named_ask(struct readback *r, const struct source *source,
+                                     const struct rd_kafka_metadata **out)
+{
+    rd_kafka_resp_err_t err = rd_kafka_metadata(r->rk, 0, source->rkt, out, ASK_MS);
+
+    if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        *out = NULL;
+        return err;
+    }
+    return (*out)->topic_cnt == 1 ? (*out)->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN;
+}
+
+static enum mr_err named_judge(const struct readback *r, const char *topic, rd_kafka_resp_err_t err,
+                               struct mr_error *why)
+{
+    switch (err) {
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+        return MR_OK; /* it is not there */
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+        return fail_denied(r, topic, why);
+    default:
+        return fail(why, MR_ERR_AGAIN, "cannot look at topic", topic, err);
+    }
+}
+
+static enum mr_err begin_named(struct readback *r, const struct mr_kafka_reading *reading,
+                               struct mr_error *why)
+{
+    const struct rd_kafka_metadata *metadata = NULL;
+    struct source *source = source_add(r, reading->topic, why);
+    int64_t begun_ns = mr_clock_mono_ns();
+
+    for (;;) {
+        rd_kafka_resp_err_t said = named_ask(r, source, &metadata);
+        int64_t patience_ms = said == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ? UNKNOWN_MS : ASK_MS;
+        bool late = mr_clock_mono_ns() - begun_ns > patience_ms * NS_PER_MS;
+        enum mr_err err = MR_OK;
+        if (metadata == NULL) {
+            err = fail(why, MR_ERR_AGAIN, cannot_ask, NULL, said);
+        } else {
+            err = said == RD_KAFKA_RESP_ERR_NO_ERROR
+                      ? begin_topic(r, source, &metadata->topics[0], reading, why)
+                      : named_judge(r, reading->topic, said, why);
+            rd_kafka_metadata_destroy(metadata);
+        }
+        if (is_final(said) || late) {
+            return err;
+        }
+        rd_kafka_poll(r->rk, AGAIN_MS);
+    }
 }
 
 /* ---- reading ---- */
@@ -255,6 +409,16 @@ static bool passes(rd_kafka_resp_err_t err)
            err != RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC && err != RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
 }
 
+static enum mr_err read_judge(const struct readback *r, const rd_kafka_message_t *message,
+                              struct mr_error *why)
+{
+    const char *topic = message->rkt == NULL ? NULL : rd_kafka_topic_name(message->rkt);
+
+    return message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED && topic != NULL
+               ? fail_denied(r, topic, why)
+               : fail(why, MR_ERR_CONFIG, "cannot be read to the end", topic, message->err);
+}
+
 static enum mr_err read_all(struct readback *r, const struct mr_kafka_reading *reading,
                             struct mr_error *why)
 {
@@ -281,9 +445,10 @@ static enum mr_err read_all(struct readback *r, const struct mr_kafka_reading *r
         } else if (err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
             reached(r, message, true, message->offset);
         }
+        enum mr_err judged = passes(err) ? MR_OK : read_judge(r, message, why);
         rd_kafka_message_destroy(message);
-        if (!passes(err)) {
-            return fail(why, MR_ERR_CONFIG, "cannot be read to the end", NULL, err);
+        if (judged != MR_OK) {
+            return judged;
         }
     }
     return MR_OK;
@@ -296,7 +461,7 @@ enum mr_err mr_kafka_read_back(const struct mr_kafka_conf *conf,
     enum mr_err err = open_reader(r, conf, why);
 
     if (err == MR_OK) {
-        err = begin(r, reading, why);
+        err = reading->topic == NULL ? begin_wanted(r, reading, why) : begin_named(r, reading, why);
         if (err == MR_OK) {
             err = read_all(r, reading, why);
         }
