@@ -94,6 +94,7 @@ static enum mr_err walk_all(const char *path, uint64_t first, uint64_t last, str
     struct mr_walk *walk = NULL;
     struct mr_walk_damage damage;
     struct mr_walk_event record;
+    bool torn = false;
     enum mr_err err = mr_walk_open(&walk, path, first, why);
 
     while (err == MR_OK) {
@@ -102,6 +103,9 @@ static enum mr_err walk_all(const char *path, uint64_t first, uint64_t last, str
             return mr_error_set(why, MR_ERR_AGAIN, "the gateway is ending");
         }
         err = mr_walk_next(walk, &record, &damage, why);
+        if (err == MR_ERR_AGAIN) { /* they may stand behind damage in the newest segment too */
+            err = mr_walk_tail(walk, &damage, &torn, why);
+        }
         if (err == MR_OK && record.seq > last) {
             err = MR_ERR_AGAIN;
         } else if (err == MR_OK) {
