@@ -81,6 +81,7 @@ static const struct mr_bridge_conf bridge_conf = {
 static _Atomic int lines_away;
 static _Atomic int lines_back;
 static _Atomic int lines_stalled;
+static _Atomic int lines_limited;
 
 static void count_lines(const char *line, size_t len)
 {
@@ -92,6 +93,9 @@ static void count_lines(const char *line, size_t len)
     }
     if (memmem(line, len, "has confirmed no event", 22) != NULL) {
         lines_stalled += 1;
+    }
+    if (memmem(line, len, "takes no record beyond 1000 (max.message.bytes)", 47) != NULL) {
+        lines_limited += 1;
     }
     if (getenv("MR_TEST_LOG") != NULL) {
         fwrite(line, 1, len, stderr);
@@ -144,6 +148,7 @@ static void world_open_brokers(struct world *w, int brokers)
     lines_away = 0;
     lines_back = 0;
     lines_stalled = 0;
+    lines_limited = 0;
     mr_assert(mr_wake_open(&w->owner, &why) == MR_OK);
     world_journal(w);
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -190,6 +195,7 @@ static void world_start(struct world *w)
         .dead_letters_path = w->dead_path,
         .dead_letters_bytes_max = 32 << 20,
         .record_bytes_max = 2 << 20,
+        .packet_bytes_max = 1 << 20,
     };
     mr_assert(mr_bridge_create(&w->bridge, &options, &why) == MR_OK);
     mr_assert(mr_bridge_start(w->bridge, &why) == MR_OK);

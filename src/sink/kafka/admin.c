@@ -13,7 +13,8 @@
  *            (a.b beside a_b) must not hold the bridge: its records are dead letters.
  *   limits   DescribeConfigs, once per topic: does max.message.bytes hold what devices
  *            may send?  Only a warning: events that fit are delivered, the others are
- *            dead letters with a reason.  Is the topic of positions compacted?
+ *            dead letters with a reason.  Is the topic of positions compacted?  A broker may
+ *            not know yet what was made just now: it is asked again.
  *   growth   the metadata of our topics, every topic.metadata.refresh.interval.ms.
  */
 #include "sink/kafka/kafka_internal.h"
@@ -30,6 +31,7 @@ enum {
     CREATE_WAIT_MS = 200,
     CREATE_AGAIN_MS = 2000,
     IMPOSSIBLE_AGAIN_MS = 60000, /* what it collides with may have been removed */
+    LIMITS_AGAIN_MS = 2000,
     GROWTH_WAIT_MS = 300,
 };
 
@@ -242,21 +244,27 @@ static void policy_judge(const struct kafka *k, const char *policy)
 /* Without the permission to ask (DescribeConfigs) nothing is wrong. */
 static void limits_answer(struct kafka *k, rd_kafka_event_t *event)
 {
+    struct topic *topic = k->admin_topic;
+    bool positions = topic == &k->tx.positions;
     rd_kafka_resp_err_t err;
     uint64_t bytes = 0;
+    const char *value =
+        mr_kafka_config_of(event, positions ? "cleanup.policy" : "max.message.bytes", &err);
 
-    if (k->admin_topic == &k->tx.positions) {
-        policy_judge(k, mr_kafka_config_of(event, "cleanup.policy", &err));
-        return;
+    if (positions) {
+        policy_judge(k, value);
+    } else if (value != NULL && mr_parse_u64(mr_span_of(value), UINT32_MAX, &bytes) == MR_OK) {
+        limits_judge(k, topic, bytes);
+    } else {
+        mr_log(MR_LOG_DEBUG, "kafka",
+               "%s: topic '%s': max.message.bytes cannot be compared with mqtt.max_packet_size: %s",
+               mr_sink_bridge_name(k->port), topic->name, rd_kafka_err2str(err));
     }
-    const char *value = mr_kafka_config_of(event, "max.message.bytes", &err);
-    if (value != NULL && mr_parse_u64(mr_span_of(value), UINT32_MAX, &bytes) == MR_OK) {
-        limits_judge(k, k->admin_topic, bytes);
-        return;
+    if (!mr_kafka_is_final(err)) {
+        topic->limits_asked = false;
+        topic->limits_at_ns = mr_clock_mono_ns() + LIMITS_AGAIN_MS * NS_PER_MS;
+        k->limits_wanted = true;
     }
-    mr_log(MR_LOG_DEBUG, "kafka",
-           "%s: topic '%s': max.message.bytes cannot be compared with mqtt.max_packet_size: %s",
-           mr_sink_bridge_name(k->port), k->admin_topic->name, rd_kafka_err2str(err));
 }
 
 /* ---- one request at a time ---- */
@@ -344,21 +352,37 @@ static void growth_look(struct kafka *k)
     rd_kafka_metadata_destroy(metadata);
 }
 
+static bool limits_lack(const struct topic *topic)
+{
+    return !topic->limits_asked && topic->partitions != 0;
+}
+
+/* The next topic whose limits are not known, if it is time to ask. */
+static void limits_look(struct kafka *k, int64_t now_ns)
+{
+    struct topic *next = NULL;
+    bool lack = false;
+
+    for (struct topic *topic = k->topics; topic != NULL && next == NULL; topic = topic->next) {
+        lack = lack || limits_lack(topic);
+        next = limits_lack(topic) && now_ns >= topic->limits_at_ns ? topic : NULL;
+    }
+    k->limits_wanted = lack;
+    if (next != NULL) {
+        limits_ask(k, next);
+    }
+}
+
 void mr_kafka_admin_tick(struct kafka *k, int64_t now_ns)
 {
+    struct topic *positions = &k->tx.positions;
+
     if (k->admin_task != ADMIN_NONE) {
         (void)admin_take(k, 0);
-    } else if (k->tx.positions.partitions != 0 && !k->tx.positions.limits_asked && k->answered) {
-        limits_ask(k, &k->tx.positions);
+    } else if (limits_lack(positions) && now_ns >= positions->limits_at_ns && k->answered) {
+        limits_ask(k, positions);
     } else if (k->limits_wanted && k->answered) {
-        struct topic *topic = k->topics;
-        while (topic != NULL && (topic->limits_asked || topic->partitions == 0)) {
-            topic = topic->next;
-        }
-        k->limits_wanted = topic != NULL;
-        if (topic != NULL) {
-            limits_ask(k, topic);
-        }
+        limits_look(k, now_ns);
     }
     if (k->growth_at_ns != 0 && now_ns >= k->growth_at_ns && k->topics != NULL) {
         k->growth_at_ns = now_ns + k->growth_every_ns;

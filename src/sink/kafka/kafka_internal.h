@@ -52,6 +52,7 @@ struct topic {
     bool created;        /* auto_create has done what it could */
     bool may_not_create; /* Kafka refused it for lack of permission */
     bool limits_asked;
+    int64_t limits_at_ns; /* not before, after an error */
     int64_t create_at_ns; /* not before, after a failure */
     char impossible[256]; /* why Kafka will never make it; empty: nothing is known of that */
     int64_t missing_since_ns;
@@ -297,6 +298,11 @@ const char *mr_kafka_config_of(rd_kafka_event_t *event, const char *name, rd_kaf
 
 /* refusal.c: sentences for the operator */
 bool mr_kafka_is_refusal(rd_kafka_resp_err_t err);
+/* Asked the same again, Kafka would say the same. */
+bool mr_kafka_is_final(rd_kafka_resp_err_t err);
+/* "kafka-acls.sh ... --operation WHAT", on `topic` (may be NULL). */
+void mr_kafka_put_grant(const struct mr_kafka_conf *conf, struct mr_text *out, const char *what,
+                        const char *topic);
 bool mr_kafka_is_tls(rd_kafka_resp_err_t err, const char *reason);
 void mr_kafka_refusal(const struct kafka *k, rd_kafka_resp_err_t err, const struct topic *topic,
                       const char *name, char *text, size_t size);

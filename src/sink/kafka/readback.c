@@ -162,26 +162,14 @@ static rd_kafka_resp_err_t policy_ask(struct readback *r, const char *topic, int
     return err;
 }
 
-/* It will not be another one if the same is asked again. */
-static bool is_final(rd_kafka_resp_err_t err)
-{
-    return err == RD_KAFKA_RESP_ERR_NO_ERROR ||
-           err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
-           err == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
-           err == RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION ||
-           err == RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE;
-}
-
 static void denied(const struct readback *r, const char *what, const char *operation,
                    const char *topic, struct mr_text *out)
 {
     char principal[TEXT_MAX];
 
     mr_kafka_principal(r->as.conf, principal, sizeof(principal));
-    mr_text_fmt(out,
-                "'%s' may not %s; allow it: kafka-acls.sh --bootstrap-server %s --add "
-                "--allow-principal '%s' --operation %s --topic %s",
-                principal, what, r->as.conf->servers, principal, operation, topic);
+    mr_text_fmt(out, "'%s' may not %s; allow it: ", principal, what);
+    mr_kafka_put_grant(r->as.conf, out, operation, topic);
 }
 
 static enum mr_err fail_denied(const struct readback *r, const char *topic, struct mr_error *why)
@@ -205,7 +193,7 @@ static bool policy_find(struct readback *r, const char *topic, bool *compacted,
 
     while (left_ms > 0) {
         err = policy_ask(r, topic, (int)left_ms, compacted);
-        if (is_final(err)) {
+        if (mr_kafka_is_final(err)) {
             break;
         }
         rd_kafka_poll(r->rk, AGAIN_MS);
@@ -348,7 +336,7 @@ static enum mr_err begin_named(struct readback *r, const struct mr_kafka_reading
                       : named_judge(r, reading->topic, said, why);
             rd_kafka_metadata_destroy(metadata);
         }
-        if (is_final(said) || late) {
+        if (mr_kafka_is_final(said) || late) {
             return err;
         }
         rd_kafka_poll(r->rk, AGAIN_MS);

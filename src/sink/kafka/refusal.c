@@ -26,9 +26,22 @@ bool mr_kafka_is_refusal(rd_kafka_resp_err_t err)
     }
 }
 
-/* "kafka-acls.sh --bootstrap-server S --add --allow-principal 'User:press' WHAT" */
-static void put_grant(const struct mr_kafka_conf *conf, struct mr_text *out, const char *what,
-                      const char *topic)
+bool mr_kafka_is_final(rd_kafka_resp_err_t err)
+{
+    switch (err) {
+    case RD_KAFKA_RESP_ERR_NO_ERROR:
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION:
+    case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+void mr_kafka_put_grant(const struct mr_kafka_conf *conf, struct mr_text *out, const char *what,
+                        const char *topic)
 {
     char principal[TEXT_MAX];
 
@@ -49,7 +62,7 @@ static void say_missing(const struct kafka *k, const struct topic *topic, const 
         mr_kafka_principal(k->conf, principal, sizeof(principal));
         mr_text_fmt(out, "topic '%s' does not exist, and '%s' may not create it; allow it: ", name,
                     principal);
-        put_grant(k->conf, out, "Create", name);
+        mr_kafka_put_grant(k->conf, out, "Create", name);
         return;
     }
     mr_text_fmt(out,
@@ -88,12 +101,12 @@ void mr_kafka_refusal(const struct kafka *k, rd_kafka_resp_err_t err, const stru
                     "topic '%s' may not be written to by '%s', or is not there and may not be "
                     "created by it; allow it: ",
                     name, principal);
-        put_grant(k->conf, &out, "Write", name);
+        mr_kafka_put_grant(k->conf, &out, "Write", name);
         break;
     case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
         mr_text_fmt(&out,
                     "'%s' may write to no topic at all (InitProducerId); allow it: ", principal);
-        put_grant(k->conf, &out, "Write", name);
+        mr_kafka_put_grant(k->conf, &out, "Write", name);
         mr_text_add(&out, " (brokers before 2.8 want --operation IdempotentWrite --cluster too)");
         break;
     case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
