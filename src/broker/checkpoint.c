@@ -316,6 +316,7 @@ static bool checkpoint_is_due(const struct mr_shard *shard)
                                               : CHECKPOINT_EVERY_MS;
 
     return shard->now_ns - shard->checkpoint_ns > every_ms * INT64_C(1000000) || shard->stalled ||
+           shard->steps_new || /* the times in the journal cannot be told without them */
            shard->unstored > CHECKPOINT_AT_QUEUED ||
            shard->fresh_bytes > checkpoint_at_bytes(shard) ||
            mr_store_gathered(shard->store) > CHECKPOINT_AT_DELTA;

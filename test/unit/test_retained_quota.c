@@ -3,14 +3,28 @@
  *
  * Goal:   `max_retained_messages` and `max_retained_bytes` never leave a subscriber with what was
  *         once true: a message that has no room takes the one it replaces with it, also after a
- *         crash and after a checkpoint; and a message whose life is over keeps no room.
- * Method: a real broker and journal, crashes by a copy of the disk (broker_kit.h).
+ *         crash and after a checkpoint; and a message whose life is over keeps no room, whatever
+ * the clock was set to. Method: a real broker and journal, crashes by a copy of the disk
+ * (broker_kit.h); the wall clock is ours to set.
  */
 #include "broker_peer.h"
+
+#include <sys/syscall.h>
+#include <time.h>
 
 enum { QUOTA = 4096, BIG = 1500 };
 
 static char big[BIG + 1];
+
+static _Atomic int64_t set_by_s; /* the wall clock */
+
+int clock_gettime(clockid_t id, struct timespec *now)
+{
+    int failed = (int)syscall(SYS_clock_gettime, id, now);
+
+    now->tv_sec += id == CLOCK_REALTIME ? atomic_load(&set_by_s) : 0;
+    return failed;
+}
 
 /* With RETAIN and QoS 1, and its PUBACK; `life_s` 0: for ever. */
 static void retain_for(struct peer *pub, const char *topic, const char *payload, uint8_t life_s)
@@ -122,6 +136,49 @@ static void test_over_makes_room(uint32_t checkpoint_ms)
     kit_close(&kit);
 }
 
+static void lane_stored(void *arg, const char *name, uint32_t lane, uint64_t seq)
+{
+    (void)lane;
+    *(uint64_t *)arg = strcmp(name, "$sessions") == 0 ? seq : *(uint64_t *)arg;
+}
+
+/* Until the store of sessions has what is durable. */
+static void expect_checkpoint(const struct kit *kit)
+{
+    int64_t deadline = kit_deadline();
+    uint64_t seq = 0;
+
+    do {
+        (void)usleep(1000); /* sleep: until the store has written */
+        mr_cursor_list(kit->journal, lane_stored, &seq);
+        kit_patience(deadline, "a checkpoint");
+    } while (seq < mr_lane_durable(kit->lane));
+}
+
+/* The clock was set back between what is over and what has its place.  A start knows that from the
+ * checkpoint that the step brings on: without it, what is over had come later.
+ */
+static void test_over_before_the_clock_was_set_back(void)
+{
+    struct kit kit;
+    struct peer pub;
+
+    kit_open(&kit, &(struct kit_options){.max_retained_messages = 1, .checkpoint_ms = 100000});
+    peer_join(&pub, &kit, "pub", 5);
+    retain_for(&pub, "weather/now", "rain", 1);
+    expect_count(&kit, 0);
+    atomic_store(&set_by_s, -3600);
+    retain(&pub, "valve", "open");
+    expect_checkpoint(&kit);
+    peer_close(&pub);
+    kit_crash(&kit);
+    expect_count(&kit, 1);
+    expect_retained(&kit, "valve", "open");
+    expect_retained(&kit, "weather/now", NULL);
+    kit_close(&kit);
+    atomic_store(&set_by_s, 0);
+}
+
 int main(void)
 {
     memset(big, 'x', BIG);
@@ -129,5 +186,6 @@ int main(void)
     test_nothing_stale(100000);
     test_over_makes_room(1);
     test_over_makes_room(100000);
+    test_over_before_the_clock_was_set_back();
     return 0;
 }
