@@ -3,10 +3,12 @@
  * links: cli journal codec config os base
  *
  * Goal:   `journal verify` beside a disk that refuses says so and ends with 74, whichever of its
- *         reads it is: what cannot be read is neither fine, nor a torn tail, nor lost.
- * Method: journals that are sound, damaged or torn; pread is ours.  Each read of a run fails in its
- *         turn, once, and then all from it on.
+ *         reads it is: what cannot be read is neither fine, nor a torn tail, nor lost.  Where a
+ * lane ends is then unknown, and never earlier than it does. Method: journals that are sound,
+ * damaged or torn; pread is ours.  Each read of a run fails in its turn, once, and then all from it
+ * on.
  */
+#include "app/cli/ends.h"
 #include "cli_journal_kit.h"
 
 #include <errno.h>
@@ -122,12 +124,37 @@ static void test_torn_tail(void)
     folder_remove();
 }
 
+static uint64_t newest(int at)
+{
+    reads = 0;
+    fails_at = at;
+    fails_for_ever = false;
+    uint64_t seq = mr_lane_newest(journal_folder, 0);
+    fails_at = -1;
+    return seq;
+}
+
+static void test_the_end_of_a_lane(void)
+{
+    char path[512];
+
+    folder_make();
+    write_events(1, 1000);
+    flip_in_batch(segment_path(SIZE_MAX, path) - 1, 1);
+    mr_assert(newest(-1) == 1000);
+    for (int i = 0, count = reads; i < count; i++) {
+        mr_assert(newest(i) == MR_SEQ_UNKNOWN);
+    }
+    folder_remove();
+}
+
 int main(void)
 {
     test_sound();
     test_damage_in_the_newest_segment();
     test_damage_in_a_closed_segment();
     test_torn_tail();
+    test_the_end_of_a_lane();
     free(out_text);
     free(err_text);
     return 0;

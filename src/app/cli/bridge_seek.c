@@ -21,7 +21,7 @@ struct place {
     uint32_t lane;
     uint64_t cursor;
     uint64_t oldest; /* first record there is */
-    uint64_t newest; /* last one; MR_SEQ_UNKNOWN: its segment's header is damaged */
+    uint64_t newest; /* last one; MR_SEQ_UNKNOWN: it cannot be told */
     uint64_t target; /* of the cursor */
 };
 
@@ -110,9 +110,11 @@ static int check_ends(const struct plan *plan)
     for (size_t i = 0; i < plan->count; i++) {
         if (plan->places[i].newest == MR_SEQ_UNKNOWN) {
             return mr_cli_fail(plan->cli, MR_EXIT_DATA,
-                               "the header of the newest segment of lane %" PRIu32
-                               " is damaged, so where the lane ends cannot be told; mend it with "
-                               "`millrace journal repair`, or start the gateway, and try again",
+                               "the newest segment of lane %" PRIu32
+                               " does not read (its header is damaged, or the disk refuses), so "
+                               "where the lane ends cannot be told; `millrace journal verify` says "
+                               "which; mend it with `millrace journal repair`, or start the "
+                               "gateway, and try again",
                                plan->places[i].lane);
         }
     }

@@ -20,7 +20,7 @@ struct held {
     char name[MR_CURSOR_NAME_MAX + 1];
     uint32_t lane;
     uint64_t seq;
-    uint64_t newest; /* seq on disk of its lane; MR_SEQ_UNKNOWN: its last segment is damaged */
+    uint64_t newest; /* seq on disk of its lane; MR_SEQ_UNKNOWN: that cannot be told */
 };
 
 struct table {

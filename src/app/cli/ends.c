@@ -43,7 +43,7 @@ static bool header_of(const char *path, struct mr_segment_header *header)
     return true;
 }
 
-/* The last seq of a segment. */
+/* The last seq of a segment; MR_SEQ_UNKNOWN: its header is damaged, or the disk refuses. */
 static uint64_t segment_newest(const char *path)
 {
     struct mr_scan *scan = NULL;
@@ -67,7 +67,7 @@ static uint64_t segment_newest(const char *path)
         }
     }
     mr_scan_close(scan);
-    return newest;
+    return err == MR_ERR_IO ? MR_SEQ_UNKNOWN : newest;
 }
 
 uint64_t mr_lane_newest(const char *journal_path, uint32_t lane)

@@ -10,7 +10,7 @@
 
 #include "app/cli/cli.h"
 
-#define MR_SEQ_UNKNOWN UINT64_MAX /* a damaged header: cannot be told */
+#define MR_SEQ_UNKNOWN UINT64_MAX /* a damaged header, or the disk refuses: cannot be told */
 
 /* The last seq on disk, 0 if the lane is empty. */
 uint64_t mr_lane_newest(const char *journal_path, uint32_t lane);
