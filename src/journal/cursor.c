@@ -6,9 +6,9 @@
  * cursor never needs room.  Every slot exists twice, in the two halves of the
  * file: a change overwrites the older copy, so a torn write leaves the newer one,
  * and no page of the medium holds both.  A new cursor is written to both before it
- * counts, and a start gives a slot of which one copy is whole the other one again.  So
- * where none is whole and one is all zeroes nobody ever relied on the slot: a power cut
- * tore its first write.  Else it is damaged, and that is told.
+ * counts, and a start writes to both what only one copy knows of.  So where none is
+ * whole and one is all zeroes nobody ever relied on the slot: a power cut tore its
+ * first write.  Else it is damaged, and that is told.
  *
  * The table in memory has the same order.  A slot that was forgotten is written as
  * such (flag), and used again for the next name.
@@ -108,26 +108,33 @@ static bool slot_written(const uint8_t slot[MR_CURSOR_SLOT_BYTES])
     return memcmp(slot, never, sizeof(never)) != 0;
 }
 
+/* Of the valid copies; NULL: there is none. */
+static const uint8_t *slot_newer(const uint8_t *first, const uint8_t *second)
+{
+    if (!slot_valid(second)) {
+        return slot_valid(first) ? first : NULL;
+    }
+    return slot_valid(first) &&
+                   mr_get_u64(first + SLOT_GENERATION_AT) >= mr_get_u64(second + SLOT_GENERATION_AT)
+               ? first
+               : second;
+}
+
 /* Take over the newer valid copy of slot `index`; nothing if there is none. */
 static void slot_load(struct mr_journal *journal, uint32_t index, const uint8_t *first,
                       const uint8_t *second)
 {
     struct mr_cursor *cursor = &journal->cursors[index];
-    bool valid[2] = {slot_valid(first), slot_valid(second)};
-    const uint8_t *slot = first;
+    const uint8_t *slot = slot_newer(first, second);
 
     cursor->newer_copy = 1; /* so that the first write goes to copy 0 */
-    if (!valid[0] && !valid[1]) {
+    if (slot == NULL) {
         if (slot_written(first) && slot_written(second)) {
             mr_log(MR_LOG_ERROR, "journal",
                    "%s: cursor slot %u is damaged in both copies; its bridge begins anew",
                    journal->name, index);
         }
         return;
-    }
-    if (!valid[0] || (valid[1] && mr_get_u64(second + SLOT_GENERATION_AT) >
-                                      mr_get_u64(first + SLOT_GENERATION_AT))) {
-        slot = second;
     }
     cursor->newer_copy = slot == second;
     cursor->generation = mr_get_u64(slot + SLOT_GENERATION_AT);
@@ -175,21 +182,40 @@ static enum mr_err slots_load(struct mr_journal *journal, const uint8_t *bytes, 
     return MR_OK;
 }
 
-/* Who has one whole copy gets two: it may never move again, and an older version wrote a new cursor
- * to one only.
- */
-static void slots_double(uint8_t *bytes)
+/* Are both whole, and of one cursor?  What had the slot before was forgotten in it. */
+static bool slots_agree(const uint8_t *first, const uint8_t *second)
 {
+    uint32_t flags = mr_get_u32(first + SLOT_FLAGS_AT) ^ mr_get_u32(second + SLOT_FLAGS_AT);
+
+    return slot_valid(first) && slot_valid(second) && (flags & SLOT_FORGOTTEN) == 0;
+}
+
+/* A cursor that one copy knows of gets two: it may never move again, and its first write may have
+ * been all that an older version or a power cut let it have.  True: there is something to write.
+ */
+static bool slots_double(uint8_t *bytes)
+{
+    bool any = false;
+
     for (uint32_t i = 0; i < MR_CURSORS_MAX; i++) {
         uint8_t *first = bytes + slot_pos(i, 0);
         uint8_t *second = bytes + slot_pos(i, 1);
+        const uint8_t *newer = slot_newer(first, second);
 
-        if (slot_valid(first) && !slot_valid(second)) {
-            memcpy(second, first, MR_CURSOR_SLOT_BYTES);
-        } else if (slot_valid(second) && !slot_valid(first)) {
-            memcpy(first, second, MR_CURSOR_SLOT_BYTES);
+        if (newer != NULL && !slots_agree(first, second)) {
+            memcpy(newer == first ? second : first, newer, MR_CURSOR_SLOT_BYTES);
+            any = true;
         }
     }
+    return any;
+}
+
+static enum mr_err slots_flush(struct mr_journal *journal, const uint8_t *bytes)
+{
+    struct mr_span part = mr_span_make(bytes, CURSOR_FILE_BYTES);
+    enum mr_err err = mr_file_write(&journal->cursor_file, &part, 1, 0);
+
+    return err == MR_OK ? mr_file_sync(&journal->cursor_file) : err;
 }
 
 static enum mr_err cursors_load(struct mr_journal *journal, const char *path, struct mr_error *why)
@@ -217,12 +243,9 @@ static enum mr_err cursors_load(struct mr_journal *journal, const char *path, st
      * from it: a second position that seems to be nobody's may be somebody's on the medium.
      */
     if (!journal->read_only) {
-        struct mr_span part = mr_span_make(bytes, CURSOR_FILE_BYTES);
-
-        slots_double(bytes);
-        err = mr_file_write(&journal->cursor_file, &part, 1, 0);
-        if (err == MR_OK) {
-            err = mr_file_sync(&journal->cursor_file);
+        err = slots_flush(journal, bytes);
+        if (err == MR_OK && slots_double(bytes)) { /* of what is certain by now */
+            err = slots_flush(journal, bytes);
         }
         journal->cursors_certain = err == MR_OK;
     }
