@@ -4,8 +4,8 @@
  *
  * A file of a fixed size, zeroed when it is made, so that an entry never needs room.  An entry is
  * written where none is, never over one that counts: one that goes on where the newest of its
- * cursor ended (record after record dropped for want of room) takes its place by naming it, and
- * the older one's slot is free when the new one is on the medium.  When all are in use the one
+ * cursor ended (a seek behind a seek) takes its place by naming it, and the older one's slot is
+ * free when the new one is on the medium.  When all are in use the one
  * with the lowest number goes; whoever adds up the entries of a cursor then finds that they are
  * less than its books.
  *
