@@ -119,7 +119,7 @@ enum mr_err mr_bridge_seek(struct mr_bridge *bridge, uint64_t seq, uint64_t *out
                            struct mr_error *why) MR_MUST_USE;
 
 /* How many partitions `dest` has, as far as this bridge's sink has had to know by now; 0: it
- * has not.  Waits for the worker.  Control plane, one caller at a time.
+ * has not.  Waits for the worker, and for no other caller.  Any thread.
  */
 uint32_t mr_bridge_partitions(struct mr_bridge *bridge, const char *dest);
 

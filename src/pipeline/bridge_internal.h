@@ -265,7 +265,7 @@ struct mr_bridge {
     bool known; /* up or down was ever said */
     int64_t down_since_ns;
     struct seek seek;
-    struct bridge_call *_Atomic call;
+    struct bridge_call *_Atomic calls; /* the newest first */
 };
 
 /* route.c */

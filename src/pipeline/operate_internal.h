@@ -3,7 +3,7 @@
  *     control plane ─▶ seek (seek.c), letters done (letters.c) ─▶ the worker, between two
  *     turns (call.c) ─▶ the asker, who has waited
  *
- * Thread: asked by one thread of the control plane at a time, done by the worker.
+ * Thread: asked by threads of the control plane, done by the worker.
  * Memory: calls lie on the asker's stack.   Time: one load a turn while nothing is asked.
  */
 #ifndef MR_PIPELINE_OPERATE_INTERNAL_H
@@ -30,7 +30,8 @@ struct seek {
 struct bridge_call {
     bool (*run)(struct mr_bridge *bridge, struct bridge_call *call); /* true: it is over */
     enum mr_err err;
-    bool over; /* under the mutex */
+    struct bridge_call *next; /* one that came before, and is not over */
+    bool over;                /* under the mutex */
     bool refused;
     struct mr_wake wake;
 };

@@ -4,6 +4,7 @@
  * Goal:   a paused bridge delivers nothing, keeps its place through a restart and goes on
  *         when it is resumed; a seek repeats or passes over exactly what it says, also
  *         when the target holds records and never answers, and doubles no dead letter.
+ *         Who asks for a number is answered beside a call that waits for the disk.
  * Method: real bridges with their threads and a real journal, against the scripted sink.
  */
 #include "base/log.h"
@@ -11,6 +12,7 @@
 #include "journal/scan.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "os/thread.h"
 #include "pipeline_kit.h"
 
 #include <stdio.h>
@@ -270,6 +272,79 @@ static void a_paused_bridge_can_seek(void)
     journal_remove(journal);
 }
 
+enum { PARTITIONS = 7, NOTES = 100 };
+
+static uint32_t partitions_of(const void *state, const char *name)
+{
+    (void)state;
+    (void)name;
+    return PARTITIONS;
+}
+
+struct noting {
+    struct mr_bridge *bridge;
+    _Atomic uint32_t count;
+};
+
+/* Each waits for a flush of the dead letters. */
+static void note(void *arg)
+{
+    struct noting *noting = arg;
+    struct mr_error why;
+
+    for (uint32_t i = 0; i < NOTES; i++) {
+        mr_assert(mr_bridge_letters_retry(noting->bridge, NULL, 0, 0, 0, &why) == MR_OK);
+        atomic_fetch_add(&noting->count, 1);
+        mr_wake_ring(&owner);
+    }
+}
+
+struct asking {
+    struct mr_bridge *bridge;
+    _Atomic uint32_t count;
+    _Atomic bool enough;
+};
+
+static void ask(void *arg)
+{
+    struct asking *asking = arg;
+
+    while (!atomic_load(&asking->enough)) {
+        mr_assert(mr_bridge_partitions(asking->bridge, "t") == PARTITIONS);
+        atomic_fetch_add(&asking->count, 1);
+    }
+}
+
+/* Each gets its own answer, and none is forgotten. */
+static void several_threads_may_ask_a_bridge(void)
+{
+    struct mr_sink_ops ops = scripted_sink;
+    struct mr_journal *journal = journal_make();
+    struct mr_thread *threads[2];
+    struct mr_error why;
+
+    ops.partitions = partitions_of;
+    sink_ops = &ops;
+    struct mr_bridge *bridge = bridge_make(journal, &plain);
+    struct noting noting = {.bridge = bridge};
+    struct asking asking = {.bridge = bridge};
+    bridge_begin(bridge);
+    mr_assert(mr_thread_start(&threads[0], "note", note, &noting, &why) == MR_OK);
+    mr_assert(mr_thread_start(&threads[1], "ask", ask, &asking, &why) == MR_OK);
+    int64_t until_ns = mr_clock_mono_ns() + (int64_t)60 * 1000000000;
+    while (atomic_load(&noting.count) != NOTES) {
+        mr_assert(mr_clock_mono_ns() < until_ns);
+        mr_wake_wait(&owner, 100000000);
+    }
+    atomic_store(&asking.enough, true);
+    mr_thread_join(threads[0]);
+    mr_thread_join(threads[1]);
+    mr_assert(atomic_load(&asking.count) != 0);
+    bridge_end(bridge);
+    sink_ops = &scripted_sink;
+    journal_remove(journal);
+}
+
 int main(void)
 {
     struct mr_error why;
@@ -282,6 +357,7 @@ int main(void)
     a_seek_forward_passes_over_even_what_is_in_flight();
     a_seek_forgets_what_was_rejected_without_a_place();
     a_paused_bridge_can_seek();
+    several_threads_may_ask_a_bridge();
     mr_wake_close(&owner);
     return 0;
 }
