@@ -529,8 +529,9 @@ static int run(struct mr_cli *cli)
     }
     mr_signals_route(&gateway->wake);
     mr_map_faults_tell("/data.mdb",
-                       "start again; if it stays so, move the folder away to start without it: the "
-                       "journal still has what was not settled",
+                       "start again; if it stays so, move the folder away to start without it: of "
+                       "sessions and retained messages there is then what the journal still has, "
+                       "bridges lose nothing",
                        MR_EXIT_IO);
 
     err = start(gateway, &why);

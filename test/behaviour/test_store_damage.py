@@ -39,7 +39,8 @@ class Store(unittest.TestCase):
         self.gateway.wait_exit(IO_FAILED)
         said = [line for line in log.all if str(self.store) in line]
         self.assertEqual(len(said), 1, log.text())
-        for part in ("cannot be read", "check the disk", "move the folder away"):
+        for part in ("cannot be read", "check the disk", "move the folder away",
+                     "of sessions and retained messages there is then what the journal still has"):
             self.assertIn(part, said[0])
 
     def test_each_start_names_the_file_until_it_is_moved_away(self):
