@@ -11,7 +11,8 @@
  * that what came and went in between costs nothing.  A queue's new deliveries are at its
  * end, those the store has in front, so noting them means walking back from the end.
  *
- * When nothing has changed the store is as good as it was, and only the cursor moves.
+ * When nothing has changed the store is as good as it was, and only the cursor moves.  It says
+ * with which state of the store, for the folder may be replaced by an older copy (restore.c).
  *
  * INVARIANTS
  *
@@ -216,13 +217,20 @@ static void checkpoint_begin(struct mr_shard *shard, uint64_t seq)
     mr_store_submit(shard->store);
 }
 
+/* The store has it. */
+static void checkpoint_written(struct mr_shard *shard)
+{
+    kept_written(shard);
+    shard->store_seq = shard->checkpoint_seq;
+}
+
 void checkpoint_now(struct mr_shard *shard, uint64_t seq)
 {
     checkpoint_begin(shard, seq);
     while (!mr_store_take_written(shard->store)) {
         (void)mr_wake_wait(&shard->wake, -1);
     }
-    kept_written(shard);
+    checkpoint_written(shard);
 }
 
 uint64_t checkpoint_at_bytes(const struct mr_shard *shard)
@@ -257,7 +265,7 @@ static void checkpoint_moved(struct mr_shard *shard)
     shard->checkpoint = CHECKPOINT_NONE;
     /* The first group since then is given what is behind it, and may not be that far yet. */
     if (seq > mr_cursor_get(shard->cursor)) {
-        mr_cursor_set(shard->cursor, seq);
+        mr_cursor_set_with(shard->cursor, seq, shard->store_seq);
     }
     foreign_checkpointed(shard);
     share_lanes_checkpointed(shard);
@@ -265,7 +273,7 @@ static void checkpoint_moved(struct mr_shard *shard)
 
 static void checkpoint_end(struct mr_shard *shard)
 {
-    kept_written(shard);
+    checkpoint_written(shard);
     checkpoint_moved(shard);
 }
 
@@ -281,7 +289,7 @@ static void checkpoint_now_or_never(struct mr_shard *shard, uint64_t seq)
         }
         (void)mr_wake_wait(&shard->wake, LOOK_AGAIN_NS);
     }
-    kept_written(shard);
+    checkpoint_written(shard);
 }
 
 void checkpoint_last(struct mr_shard *shard)

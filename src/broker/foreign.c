@@ -315,6 +315,7 @@ void foreign_is_read(struct mr_shard *shard, uint32_t lane, uint64_t seq)
 
 /* What this shard has stored of the lane counts from now on; the cursor is the least of
  * all shards'.  One of each shard would be more cursors than there are with 32 shards.
+ * With it stands of which epoch's shards that is: where the one before it ended.
  */
 static void foreign_store(struct mr_shard *shard, uint32_t lane)
 {
@@ -331,7 +332,8 @@ static void foreign_store(struct mr_shard *shard, uint32_t lane)
         }
     }
     if (least > mr_cursor_get(cursor)) {
-        mr_cursor_set(cursor, least);
+        uint64_t before = mr_journal_epoch_end(broker->run.journal, broker->epoch - 1, lane);
+        mr_cursor_set_with(cursor, least, before);
     }
     mr_mutex_unlock(&broker->foreign_mutex);
 }

@@ -344,10 +344,11 @@ struct restored {
     int64_t began_ns;
 };
 
-/* The state as of record `upto` of the lane: store, then tail.  `cursor_seq`: the store has
- * all that matters up to there.  CONFIG: memory is too small.  CORRUPT: the store is damaged.
+/* The state as of record `upto` of the lane: store, then tail.  `cursor`: up to where the store has
+ * all that matters, if it is the one that it was written with, else it is put back; NULL: there is
+ * none.  CONFIG: memory is too small.  CORRUPT: the store is damaged.  IO: `why` says it.
  */
-enum mr_err restore_state(struct mr_shard *shard, uint64_t cursor_seq, uint64_t upto,
+enum mr_err restore_state(struct mr_shard *shard, struct mr_cursor *cursor, uint64_t upto,
                           struct restored *out, struct mr_error *why) MR_MUST_USE;
 
 /* Much has been applied up to `seq`, and memory need not hold it: into the store.  Not when there

@@ -47,28 +47,17 @@ static uint64_t end_of(void *arg, uint32_t lane)
     return lane_end(moving->broker->run.journal, moving->old->epoch, lane);
 }
 
-struct cursor_asked {
-    const char *name;
-    uint32_t lane;
-    uint64_t seq;
-};
-
-static void cursor_answer(void *arg, const char *name, uint32_t lane, uint64_t seq)
+/* As far as all old shards have read `lane`; 0: nothing is known.  The cursor of a later epoch says
+ * nothing of that: what they had not read by their end was moved, without a record in their lanes.
+ */
+static uint64_t old_have_read(const struct moving *moving, uint32_t lane)
 {
-    struct cursor_asked *asked = arg;
+    struct mr_journal *journal = moving->broker->run.journal;
+    struct mr_cursor *cursor = mr_cursor_find(journal, FOREIGN_CURSOR, lane);
+    uint64_t before = 0;
+    uint64_t seq = cursor == NULL ? 0 : mr_cursor_get_with(cursor, &before);
 
-    if (lane == asked->lane && strcmp(name, asked->name) == 0) {
-        asked->seq = seq;
-    }
-}
-
-/* Without making it; 0: there is none. */
-static uint64_t cursor_seq(struct mr_journal *journal, const char *name, uint32_t lane)
-{
-    struct cursor_asked asked = {.name = name, .lane = lane};
-
-    mr_cursor_list(journal, cursor_answer, &asked);
-    return asked.seq;
+    return before < lane_end(journal, moving->old->epoch, lane) ? seq : 0;
 }
 
 /* ---- a shard as it was ---- */
@@ -133,16 +122,15 @@ static enum mr_err old_restore(struct moving *moving, struct mr_shard *shard, st
     const struct mr_broker *old = shard->broker;
     struct mr_journal *journal = old->run.journal;
     struct restored restored;
-    enum mr_err err = restore_state(shard, cursor_seq(journal, SESSIONS_CURSOR, shard->index),
+    enum mr_err err = restore_state(shard, mr_cursor_find(journal, SESSIONS_CURSOR, shard->index),
                                     lane_end(journal, old->epoch, shard->index), &restored, why);
 
     shard->restoring = true;
     moving->left_here = false;
     for (uint32_t lane = 0; shard->foreign != NULL && lane < old->shard_count && err == MR_OK;
          lane++) {
-        uint64_t seq = cursor_seq(journal, FOREIGN_CURSOR, lane);
-
         if (lane != shard->index) {
+            uint64_t seq = old_have_read(moving, lane);
             shard->foreign[lane].pos =
                 seq > shard->foreign[lane].pos ? seq : shard->foreign[lane].pos;
             err = old_take_lane(moving, shard, lane, lane_end(journal, old->epoch, lane), why);
@@ -180,7 +168,8 @@ static void routes_note(struct moving *moving, const struct mr_shard *shard)
     moving->routes[shard->index] = shard->route.pos;
     for (uint32_t i = 0; i < shard->ended_count; i++) {
         const struct ended_lane *ended = &shard->ended[i];
-        uint64_t seq = cursor_seq(journal, SESSIONS_CURSOR, ended->lane);
+        const struct mr_cursor *cursor = mr_cursor_find(journal, SESSIONS_CURSOR, ended->lane);
+        uint64_t seq = cursor == NULL ? 0 : mr_cursor_get(cursor);
 
         moving->routes[ended->lane] = seq > ended->route.pos ? seq : ended->route.pos;
     }

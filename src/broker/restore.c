@@ -6,6 +6,12 @@
  * was live.  If the tail is long (the store was
  * away) the store is written on the way, so that memory does not have to hold it.
  *
+ * The cursor may be far ahead of the vector: nothing had changed in between, which then need not be
+ * read.  That holds for the store that the cursor was written with, and for what it became later;
+ * the cursor says which that is.  Where the folder was moved away or is an older copy it says
+ * nothing, and goes back to where this store is, durably and before anything else is done: so that
+ * the journal holds what is read now, until a store has it, however often the start is cut short.
+ *
  * When all shards are so far, hence all groups are known, each reads on in the others' lanes and in
  * those that have ended.  Last, sessions that were connected when the process ended are
  * closed: their time begins now, and what was in their window may have been sent.
@@ -16,6 +22,7 @@
 #include "broker/retained_internal.h"
 
 #include "os/clock.h"
+#include "os/file.h"
 
 enum { RESTORE_AT_QUEUED = 100000 };
 
@@ -173,7 +180,44 @@ static void route_begin(struct mr_shard *shard, const struct restored *restored,
     shard->route.pos = route < upto ? route : upto;
 }
 
-enum mr_err restore_state(struct mr_shard *shard, uint64_t cursor_seq, uint64_t upto,
+/* What the store lacks and the journal does not have any more, up to `upto`. */
+static void gone_say(const struct mr_shard *shard, uint64_t store_seq, uint64_t upto)
+{
+    struct mr_lane_stats stats;
+
+    mr_lane_stats(shard->lane, &stats);
+    uint64_t last = stats.seq_oldest - 1 < upto ? stats.seq_oldest - 1 : upto;
+    if (shard->broker->run.sessions_path != NULL && last > store_seq) {
+        mr_log(MR_LOG_ERROR, "sessions",
+               "%s: the store of lane %u is new or an older copy, and the journal has no records "
+               "%llu to %llu any more: what they said of sessions, their queues and retained "
+               "messages is lost; if there is a newer copy, put it there and start again",
+               shard->broker->run.sessions_path, shard->index, (unsigned long long)(store_seq + 1),
+               (unsigned long long)last);
+    }
+}
+
+/* The tail begins behind *seq, which the store has, or where the cursor says. */
+static enum mr_err tail_begin(const struct mr_shard *shard, struct mr_cursor *cursor,
+                              bool has_vector, uint64_t upto, uint64_t *seq, struct mr_error *why)
+{
+    uint64_t store_seq = UINT64_MAX;
+    uint64_t cursor_seq = cursor == NULL ? 0 : mr_cursor_get_with(cursor, &store_seq);
+
+    if (has_vector && *seq >= store_seq) {
+        *seq = cursor_seq > *seq ? cursor_seq : *seq; /* nothing had changed up to there */
+        return MR_OK;
+    }
+    gone_say(shard, *seq, upto);
+    if (cursor_seq <= *seq || mr_cursor_back(cursor, *seq) == MR_OK) {
+        return MR_OK;
+    }
+    return mr_error_set(why, MR_ERR_IO,
+                        "the journal's cursors cannot be written: %s; check the disk",
+                        mr_file_last_cause());
+}
+
+enum mr_err restore_state(struct mr_shard *shard, struct mr_cursor *cursor, uint64_t upto,
                           struct restored *out, struct mr_error *why)
 {
     *out = (struct restored){.began_ns = mr_clock_mono_ns()};
@@ -184,15 +228,16 @@ enum mr_err restore_state(struct mr_shard *shard, uint64_t cursor_seq, uint64_t 
         uint64_t seq = out->rows.seq;
         uint64_t durable_seq = mr_lane_durable(shard->lane);
         upto = upto < durable_seq ? upto : durable_seq;
-        route_begin(shard, out, cursor_seq, upto);
+        route_begin(shard, out, cursor == NULL ? 0 : mr_cursor_get(cursor), upto);
         if (seq > upto) { /* an older copy of the journal: go on from what it has */
             seq = upto;
             checkpoint_now(shard, seq);
         }
-        if (out->rows.has_vector && cursor_seq > seq) {
-            seq = cursor_seq; /* nothing had changed up to there */
+        shard->store_seq = seq;
+        err = tail_begin(shard, cursor, out->rows.has_vector, upto, &seq, why);
+        if (err == MR_OK) {
+            err = apply_tail(shard, seq + 1, upto, &out->records, why);
         }
-        err = apply_tail(shard, seq + 1, upto, &out->records, why);
     }
     shard->restoring = false;
     retained_find_end(shard);
@@ -201,8 +246,7 @@ enum mr_err restore_state(struct mr_shard *shard, uint64_t cursor_seq, uint64_t 
 
 enum mr_err restore(struct mr_shard *shard, struct restored *out, struct mr_error *why)
 {
-    uint64_t cursor_seq = shard->cursor == NULL ? 0 : mr_cursor_get(shard->cursor);
-    enum mr_err err = restore_state(shard, cursor_seq, UINT64_MAX, out, why);
+    enum mr_err err = restore_state(shard, shard->cursor, UINT64_MAX, out, why);
 
     return err == MR_OK ? share_ended_open(shard, why) : err;
 }

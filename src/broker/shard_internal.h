@@ -5,7 +5,6 @@
  *
  * A session ends with its connection, unless it is persistent: then it has a `keep`
  * (keep_internal.h) and outlives it.
- *
  * Everything below a shard is touched by its thread only.  What works on them is
  * declared in broker_internal.h.
  */
@@ -316,6 +315,7 @@ struct mr_shard {
     struct keep *dirty;    /* differs from the store */
     struct reserve reserve;
     uint64_t checkpoint_seq;
+    uint64_t store_seq; /* the last record of which the store has the state */
     int64_t checkpoint_ns;
     struct mr_wheel expiries; /* keep.timer */
     uint8_t checkpoint;       /* enum checkpoint_state */

@@ -360,7 +360,7 @@ void share_lanes_checkpointed(struct mr_shard *shard)
     for (uint32_t i = 0; i < shard->ended_count; i++) {
         const struct foreign_lane *route = &shard->ended[i].route;
         if (route->cursor != NULL && route->pos_sealed > mr_cursor_get(route->cursor)) {
-            mr_cursor_set(route->cursor, route->pos_sealed);
+            mr_cursor_set_with(route->cursor, route->pos_sealed, route->pos_sealed);
         }
     }
 }

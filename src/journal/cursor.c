@@ -607,6 +607,33 @@ void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq)
     mr_cursor_tell(cursor, seq);
 }
 
+void mr_cursor_set_with(struct mr_cursor *cursor, uint64_t seq, uint64_t with)
+{
+    mr_mutex_lock(&cursor->books_mutex);
+    cursor->books.begin = with;
+    mr_cursor_set(cursor, seq);
+    mr_mutex_unlock(&cursor->books_mutex);
+}
+
+uint64_t mr_cursor_get_with(struct mr_cursor *cursor, uint64_t *with)
+{
+    struct mr_books books;
+    uint64_t seq = mr_cursor_books(cursor, &books);
+
+    *with = books.begin;
+    return seq;
+}
+
+struct mr_cursor *mr_cursor_find(struct mr_journal *journal, const char *name, uint32_t lane)
+{
+    struct mr_cursor *unused;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    struct mr_cursor *cursor = mr_cursor_slot_find(journal, name, lane, &unused);
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return cursor;
+}
+
 void mr_cursor_tell(struct mr_cursor *cursor, uint64_t seq)
 {
     struct mr_cursor *behind = atomic_load_explicit(&cursor->behind, memory_order_relaxed);
@@ -623,11 +650,8 @@ void mr_cursor_tell(struct mr_cursor *cursor, uint64_t seq)
 enum mr_err mr_cursor_watch(struct mr_journal *journal, const char *name, uint32_t lane,
                             struct mr_wake *wake, struct mr_cursor **out)
 {
-    struct mr_cursor *unused;
+    struct mr_cursor *cursor = mr_cursor_find(journal, name, lane);
 
-    mr_mutex_lock(&journal->cursor_mutex);
-    struct mr_cursor *cursor = mr_cursor_slot_find(journal, name, lane, &unused);
-    mr_mutex_unlock(&journal->cursor_mutex);
     if (cursor == NULL || atomic_load(&cursor->watcher) != NULL) {
         return MR_ERR_REJECT;
     }

@@ -62,6 +62,19 @@ bool mr_cursors_past_epochs(struct mr_journal *journal, const char *name);
 /* Never backwards (asserted), never beyond durable. */
 void mr_cursor_set(struct mr_cursor *cursor, uint64_t seq);
 
+/* One of the gateway's own keeps no counts; in their place stands what its seq holds together
+ * with: something kept elsewhere, as of record `with`.  A power cut finds both of one moment.
+ * Set as above.  Get: `with` is where it was made, until it is set.  Back: to `seq`, or to where
+ * the lane begins if that is later, and `with` is that too; on disk when it returns, and from then
+ * on the lane holds what is behind it.
+ */
+void mr_cursor_set_with(struct mr_cursor *cursor, uint64_t seq, uint64_t with);
+uint64_t mr_cursor_get_with(struct mr_cursor *cursor, uint64_t *with);
+enum mr_err mr_cursor_back(struct mr_cursor *cursor, uint64_t seq) MR_MUST_USE;
+
+/* As it is, without opening it.  NULL: there is none. */
+struct mr_cursor *mr_cursor_find(struct mr_journal *journal, const char *name, uint32_t lane);
+
 /* Whose word counts when the target keeps a position of its own (plugin/sink.h). */
 enum mr_cursor_rule {
     MR_CURSOR_NEW,     /* the target was never asked */

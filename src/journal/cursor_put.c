@@ -65,10 +65,28 @@ static void step_count(const struct mr_cursor *cursor, const struct mr_range *st
     books->columns[MR_COLUMN_DROPPED] += dropped;
 }
 
+/* It says this from now on, and the disk does. */
+static enum mr_err cursor_say(struct mr_cursor *cursor, const struct moves *moves,
+                              const struct cursor_slot *slot)
+{
+    enum mr_err err = moves_write(cursor->lane->journal, cursor, moves, slot);
+
+    if (err == MR_OK) {
+        mr_mutex_lock(&cursor->books_mutex);
+        atomic_store_explicit(&cursor->seq, slot->seq, memory_order_relaxed);
+        cursor->books = slot->books;
+        mr_mutex_unlock(&cursor->books_mutex);
+        mr_cursor_slot_written(cursor, slot);
+        mr_cursor_tell(cursor, slot->seq);
+    } else {
+        mr_cursor_doubt(cursor, slot->seq);
+    }
+    return err;
+}
+
 static enum mr_err cursor_move(struct mr_cursor *cursor, const struct moves *moves, uint64_t seq,
                                enum mr_cursor_rule rule)
 {
-    struct mr_journal *journal = cursor->lane->journal;
     enum mr_cursor_rule before = mr_cursor_rule(cursor);
     struct cursor_slot slot = {.seq = seq, .split = cursor->split};
 
@@ -77,17 +95,9 @@ static enum mr_err cursor_move(struct mr_cursor *cursor, const struct moves *mov
         step_count(cursor, &moves->steps[i], &slot.books);
     }
     atomic_store_explicit(&cursor->rule, rule, memory_order_relaxed);
-    enum mr_err err = moves_write(journal, cursor, moves, &slot);
-    if (err == MR_OK) {
-        mr_mutex_lock(&cursor->books_mutex);
-        atomic_store_explicit(&cursor->seq, seq, memory_order_relaxed);
-        cursor->books = slot.books;
-        mr_mutex_unlock(&cursor->books_mutex);
-        mr_cursor_slot_written(cursor, &slot);
-        mr_cursor_tell(cursor, seq);
-    } else {
+    enum mr_err err = cursor_say(cursor, moves, &slot);
+    if (err != MR_OK) {
         atomic_store_explicit(&cursor->rule, before, memory_order_relaxed);
-        mr_cursor_doubt(cursor, seq);
     }
     mr_drop_look(cursor);
     return err;
@@ -111,6 +121,22 @@ enum mr_err mr_cursor_put(struct mr_cursor *cursor, uint64_t seq, enum mr_cursor
                   rule == MR_CURSOR_LEADS ? MR_COLUMN_GIVEN_UP : MR_COLUMN_CONFIRMED);
     }
     enum mr_err err = cursor_move(cursor, &moves, seq, rule);
+    mr_mutex_unlock(&journal->cursor_mutex);
+    return err;
+}
+
+enum mr_err mr_cursor_back(struct mr_cursor *cursor, uint64_t seq)
+{
+    struct mr_journal *journal = cursor->lane->journal;
+    const struct moves none = {.count = 0};
+    struct mr_lane_stats stats;
+
+    mr_mutex_lock(&journal->cursor_mutex);
+    mr_lane_stats(cursor->lane, &stats);
+    seq = seq > stats.seq_oldest - 1 ? seq : stats.seq_oldest - 1;
+    seq = seq < mr_cursor_get(cursor) ? seq : mr_cursor_get(cursor);
+    const struct cursor_slot slot = {.seq = seq, .books = {.begin = seq}};
+    enum mr_err err = cursor_say(cursor, &none, &slot);
     mr_mutex_unlock(&journal->cursor_mutex);
     return err;
 }

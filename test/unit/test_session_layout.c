@@ -23,7 +23,8 @@ static void begin(uint32_t lanes)
     const struct mr_mqtt_subscription wanted = {.filter = mr_span_of("d"), .qos = 1};
     struct peer sub;
 
-    kit_open(&kit, &(struct kit_options){.lanes = lanes, .checkpoint_ms = 1});
+    kit_open(&kit,
+             &(struct kit_options){.lanes = lanes, .checkpoint_ms = 1, .segment_bytes = 64 << 10});
     peer_join_kept(&sub, &kit, false);
     mr_assert(peer_subscribe(&sub, &wanted, 0) == 1);
     peer_close(&sub);
@@ -63,6 +64,36 @@ static void expect_owed(const char *letters)
     }
     peer_quiet(&sub);
     peer_close(&sub);
+}
+
+/* The same, and it is settled. */
+static void take(const char *letters)
+{
+    struct mr_mqtt_publish got;
+    struct peer sub;
+
+    peer_join_kept(&sub, &kit, true);
+    for (; *letters != 0; letters++) {
+        const char text[2] = {*letters, 0};
+        peer_expect_publish(&sub, "d", text, 1, &got);
+        peer_ack(&sub, got.packet_id);
+    }
+    peer_quiet(&sub);
+    peer_close(&sub);
+}
+
+/* What has changed is in the stores, and the cursors say so. */
+static void stored(void)
+{
+    int64_t deadline = mr_clock_mono_ns() + KIT_PATIENCE_S * INT64_C(1000000000);
+
+    for (uint32_t lane = 0; lane < kit.options.lanes; lane++) {
+        const struct mr_shard *shard = kit.broker->shards[lane];
+        while (mr_cursor_get(shard->cursor) != mr_lane_durable(shard->lane)) {
+            kit_patience(deadline, "the cursors");
+            (void)usleep(1000); /* sleep: until the shard's turn */
+        }
+    }
 }
 
 /* ---- folders ---- */
@@ -135,6 +166,200 @@ static void test_away(void)
     kit_close(&kit);
 }
 
+/* Away once more: how far the stores were that are gone is no word about what is in these. */
+static void test_away_again(void)
+{
+    begin(1);
+    publish("a");
+    stop();
+    sessions_replace(NULL);
+    start(2);
+    publish("b");
+    expect_owed("ab");
+    stop();
+    sessions_replace(NULL);
+    start(3);
+    publish("c");
+    expect_owed("abc");
+    stop();
+    start(3);
+    expect_owed("abc");
+    kit_close(&kit);
+}
+
+/* A copy of the stores as they were some starts ago, with these numbers of shards. */
+static void test_older_epoch(uint32_t copied, uint32_t later, uint32_t last)
+{
+    char copy[64];
+
+    begin(copied);
+    publish("a");
+    stop();
+    sessions_copy(copy);
+    start(copied);
+    publish("b");
+    stop();
+    start(later);
+    publish("c");
+    stop();
+    sessions_replace(copy);
+    start(last);
+    publish("d");
+    expect_owed("abcd");
+    stop();
+    start(last);
+    expect_owed("abcd");
+    kit_close(&kit);
+}
+
+/* An older copy with as many shards.  What was settled since stays so. */
+static void test_older_copy(uint32_t lanes)
+{
+    char copy[64];
+
+    begin(lanes);
+    publish("a");
+    stop();
+    sessions_copy(copy);
+    start(lanes);
+    take("a");
+    publish("b");
+    stored();
+    stop();
+    sessions_replace(copy);
+    start(lanes);
+    publish("c");
+    expect_owed("bc");
+    stop();
+    start(lanes);
+    expect_owed("bc");
+    kit_close(&kit);
+}
+
+/* From the start on the journal holds what the copy lacks, on the disk, until it is stored: this
+ * start goes no further.
+ */
+static void test_held(void)
+{
+    uint64_t copied_seq;
+    uint64_t with;
+    char copy[64];
+
+    begin(1);
+    publish("a");
+    stored();
+    copied_seq = kit.broker->shards[0]->store_seq;
+    stop();
+    sessions_copy(copy);
+    start(1);
+    publish("b");
+    stored();
+    stop();
+    sessions_replace(copy);
+    kit_ready(&kit);
+    kit_end(&kit, 0);
+    kit_journal(&kit);
+    struct mr_cursor *cursor = mr_cursor_find(kit.journal, SESSIONS_CURSOR, 0);
+    uint64_t seq = mr_cursor_get_with(cursor, &with);
+    mr_assert(seq >= copied_seq && seq == with && seq < mr_lane_durable(kit.lane));
+    mr_assert(mr_journal_close(kit.journal) == MR_OK);
+    start(1);
+    expect_owed("ab");
+    kit_close(&kit);
+}
+
+/* What a shard was owed from another lane when the machine stopped, and had not copied yet, is in
+ * the stores alone behind the move; the lane has it, for a move that is made once more.
+ */
+static void test_not_copied(void)
+{
+    uint32_t home;
+    char id[8] = "pub-0";
+    struct peer pub;
+
+    begin(2);
+    home = mr_journal_home_of(kit.journal, mr_span_of("scada"), 2);
+    publish("a");
+    stop();
+    kit.options.manual = true;
+    start(2);
+    while (mr_journal_home_of(kit.journal, mr_span_of(id), 2) == home) {
+        id[4] += 1;
+    }
+    struct mr_lane *lane = mr_journal_lane(kit.journal, 1 - home);
+    uint64_t before = mr_lane_durable(lane);
+    int64_t deadline = mr_clock_mono_ns() + KIT_PATIENCE_S * INT64_C(1000000000);
+    peer_join(&pub, &kit, id, 5);
+    peer_publish(&pub, "d", "b", 1, 1);
+    while (mr_lane_durable(lane) == before) {
+        (void)mr_lane_step_commit(lane);
+        kit_patience(deadline, "the commit");
+    }
+    mr_assert(peer_expect_puback(&pub, 1) == 0);
+    kit_stop_dead(&kit);
+    peer_close(&pub);
+    kit.options.manual = false;
+    start(3);
+    publish("c");
+    stored();
+    stop();
+    sessions_replace(NULL);
+    start(2);
+    expect_owed("abc");
+    kit_close(&kit);
+}
+
+/* ---- what the journal has not either ---- */
+
+static bool told;
+
+static void look_for_gone(const char *line, size_t len)
+{
+    (void)len;
+    told |= strstr(line, "level=error component=sessions") != NULL &&
+            strstr(line, "the journal has no records 1 to ") != NULL;
+}
+
+/* All of it is stored, and no segment has to stay for that. */
+static void publish_until_gone(void)
+{
+    uint64_t stored_seq = mr_lane_durable(kit.lane);
+    struct mr_lane_stats stats = {.seq_oldest = 0};
+    int64_t deadline = mr_clock_mono_ns() + KIT_PATIENCE_S * INT64_C(1000000000);
+    char payload[1500];
+    struct peer pub;
+
+    memset(payload, 'x', sizeof(payload) - 1);
+    payload[sizeof(payload) - 1] = '\0';
+    peer_join(&pub, &kit, "pub", 5);
+    while (stats.seq_oldest <= stored_seq) {
+        peer_publish(&pub, "e", payload, 1, 1);
+        mr_assert(peer_expect_puback(&pub, 1) == 0);
+        mr_lane_stats(kit.lane, &stats);
+        kit_patience(deadline, "the oldest segment to go");
+    }
+    peer_close(&pub);
+}
+
+/* Neither stores nor journal have the session: it is told. */
+static void test_gone(void)
+{
+    struct peer sub;
+
+    begin(1);
+    publish("a");
+    publish_until_gone();
+    stop();
+    sessions_replace(NULL);
+    mr_log_set_writer(look_for_gone);
+    start(1);
+    mr_log_set_writer(NULL);
+    mr_assert(told);
+    peer_join_kept(&sub, &kit, false);
+    peer_close(&sub);
+    kit_close(&kit);
+}
+
 /* ---- of another copy ---- */
 
 /* The journal is a copy made with `copied` shards, and the stores are of a later start with
@@ -151,6 +376,7 @@ static void newer_stores(uint32_t copied, uint32_t later)
     folder_copy(kit.folder, journal);
     start(later);
     publish("b");
+    stored();
     stop();
     journal_replace(journal);
 }
@@ -381,6 +607,15 @@ static void test_clock_was_set(bool known)
 int main(void)
 {
     test_away();
+    test_away_again();
+    test_older_epoch(1, 2, 3);
+    test_older_epoch(3, 1, 2);
+    test_older_epoch(2, 1, 1);
+    test_older_copy(1);
+    test_older_copy(2);
+    test_held();
+    test_not_copied();
+    test_gone();
     test_newer_copy(2, 2);
     test_newer_copy(2, 1);
     test_more_shards_than_ever();

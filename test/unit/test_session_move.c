@@ -3,7 +3,8 @@
  *
  * Goal:   another number of shards: sessions, subscriptions, deliveries with their ordinals, ids
  *         awaiting PUBREL, wills and retained messages are the same before and after, whatever
- *         was done, from any count to any other, and through a crash at each step of the move.
+ *         was done, from any count to any other, and through a crash at each step of the move; also
+ *         if the stores are away then, or an older copy, and the journal has all of it.
  * Method: clients do random things to a real broker (session_walk.h); at random moments the disk
  *         is copied, put into the state of one step of a move to another count, and started with
  *         that, the old or a third count; what comes of it is compared line by line.
@@ -124,6 +125,49 @@ static void sessions_break(const char *sessions, const char *made, uint32_t lane
     }
 }
 
+/* ---- stores that are not those that were there ---- */
+
+static char older[] = "/tmp/mr-older-XXXXXX";
+static bool older_there;
+static uint64_t exchanged[2];
+
+static void older_make(void)
+{
+    mr_assert(mr_dir_create(older, NULL) == MR_OK);
+    older_there = false;
+}
+
+/* The stores are away, or as they were at some crash before; or are kept for that. */
+static void sessions_exchange(const char *sessions)
+{
+    if (chance(25)) {
+        folder_remove_all(sessions);
+        exchanged[0] += 1;
+    } else if (older_there && chance(40)) {
+        folder_remove_all(sessions);
+        mr_assert(mr_dir_create(sessions, NULL) == MR_OK);
+        folder_copy(older, sessions);
+        exchanged[1] += 1;
+    } else if (chance(60)) {
+        folder_remove_all(older);
+        older_make();
+        folder_copy(sessions, older);
+        older_there = true;
+    }
+}
+
+static bool epoch_has_records(void)
+{
+    uint32_t before = mr_journal_epoch(kit.journal) - 1;
+    bool any = false;
+
+    for (uint32_t lane = 0; lane < mr_journal_lane_count(kit.journal); lane++) {
+        any |= mr_lane_next_seq(mr_journal_lane(kit.journal, lane)) - 1 >
+               mr_journal_epoch_end(kit.journal, before, lane);
+    }
+    return any;
+}
+
 static uint64_t moves[STEPS];
 
 static void move_and_compare(void)
@@ -158,23 +202,43 @@ static void move_and_compare(void)
     begin_and_compare(before);
 }
 
+/* Each epoch has records: without any nobody can know later whether it was moved to. */
+static void exchange_and_compare(void)
+{
+    while (!epoch_has_records()) {
+        size_t index = mr_rng_below(&rng, CLIENTS);
+        actor_act(&actors[index], index);
+    }
+    mr_journal_step_keeper(kit.journal); /* the disk has the cursors */
+    struct lines *before = crash();
+    sessions_exchange(path_of(kit.folder, "sessions").text);
+    kit.options.lanes = shards_random();
+    begin_and_compare(before);
+}
+
 int main(void)
 {
     uint64_t seed = walk_seed();
 
+    mr_assert(mkdtemp(older) != NULL);
     for (uint64_t i = 0; i < 3; i++) {
         static const uint32_t checkpoint_ms[] = {3, 40, 100000};
-        walk(seed + i,
-             &(struct kit_options){.manual = true,
-                                   .lanes = (uint32_t)i + 1,
-                                   .segment_bytes = 1 << 20,
-                                   .checkpoint_ms = checkpoint_ms[i]},
-             450, move_and_compare);
+        struct kit_options options = {.manual = true,
+                                      .lanes = (uint32_t)i + 1,
+                                      .segment_bytes = 1 << 20,
+                                      .checkpoint_ms = checkpoint_ms[i]};
+        walk(seed + i, &options, 450, move_and_compare);
+        walk(seed + i, &options, 250, exchange_and_compare);
+        folder_remove_all(older);
+        older_make();
     }
+    folder_remove_all(older);
     printf("%llu lines of state were the same\n", (unsigned long long)compared);
     for (int step = 0; step < STEPS; step++) {
         printf("interrupted at step %d: %llu\n", step, (unsigned long long)moves[step]);
     }
+    printf("stores away: %llu, older: %llu\n", (unsigned long long)exchanged[0],
+           (unsigned long long)exchanged[1]);
     mr_assert(aliases_met != 0 && compared > 100);
     return 0;
 }
