@@ -1,8 +1,9 @@
 """A start that ends at any of its own calls on files, in front of it and behind it.
 
 The first start on an empty folder; a start on a journal, cursors and sessions; and one with another
-number of shards, which moves the sessions.  Behind each of them an ordinary start has everything:
-sessions, subscriptions, and what waits in their queues, once and in order.
+number of shards, which moves the sessions, also where the journal alone has them, of two other
+numbers.  Behind each of them an ordinary start has everything: sessions, subscriptions, and what
+waits in their queues, once and in order.
 
     MR_START_STEPS  how many of the calls of each start (default 3, spread over it; all: each)
 """
@@ -118,8 +119,11 @@ class Starts(unittest.TestCase):
 
         self.each_step(self.gateway(1), reset, judge)
 
-    def with_sessions(self, before, after):
-        """Sessions with messages waiting, made with `before` shards; starts with `after`."""
+    def with_sessions(self, before, after, between=None):
+        """Sessions with messages waiting, made with `before` shards; starts with `after`.
+
+        With `between`: more messages came with so many shards, and then the stores are away.
+        """
         gateway = self.gateway(before)
         gateway.start()
         names = [f"reader-{n}" for n in range(SESSIONS)]
@@ -127,8 +131,17 @@ class Starts(unittest.TestCase):
             with present(gateway, name)[0] as wire:
                 wire.send(subscribe(["start/#"], qos=2))
                 self.assertEqual(wire.read()[0], 0x90)
+        half = EVENTS // 2 if between else EVENTS
         with present(gateway, "pub")[0] as wire:
-            publish_exactly(wire, 0, EVENTS)
+            publish_exactly(wire, 0, half)
+        if between:
+            gateway.stop()  # the cursors are where the stores are
+            gateway = self.gateway(between)
+            gateway.start()
+            with present(gateway, "pub")[0] as wire:
+                publish_exactly(wire, half, EVENTS)
+            gateway.stop()
+            shutil.rmtree(self.data / "sessions")
         gateway.kill()
         kept = self.temp.path / "kept"
         shutil.copytree(self.data, kept)
@@ -157,6 +170,9 @@ class Starts(unittest.TestCase):
 
     def test_a_start_with_fewer_shards(self):
         self.with_sessions(3, 1)
+
+    def test_a_start_without_the_stores(self):
+        self.with_sessions(1, 3, between=2)
 
 
 if __name__ == "__main__":
