@@ -563,6 +563,22 @@ static uint64_t excused_to(const struct mr_audit *audit, const struct mr_ledger_
     return to;
 }
 
+/* The newest record of the lane; where its end cannot be read, or the cursor was beyond it before a
+ * seek went back, the newest that the books know of.
+ */
+static uint64_t newest_known(const struct lane_check *lane)
+{
+    const struct mr_ledger_row *row = lane->row;
+    const struct mr_passes *passes = &lane->passes;
+    uint64_t passed = row->ahead == 0 ? row->seq : row->live_from + row->ahead;
+    uint64_t newest = row->newest == MR_SEQ_UNKNOWN ? passed : row->newest;
+
+    if (passes->count != 0 && passes->pieces[passes->count - 1].last > newest) {
+        newest = passes->pieces[passes->count - 1].last;
+    }
+    return newest;
+}
+
 static void check_lanes(struct check *check)
 {
     check->lanes = mr_alloc((check->audit->count + 1) * sizeof(*check->lanes));
@@ -572,12 +588,12 @@ static void check_lanes(struct check *check)
         if (strcmp(row->name, check->bridge->name) != 0) {
             continue;
         }
-        uint64_t newest = row->newest == MR_SEQ_UNKNOWN ? row->seq : row->newest;
         *lane = (struct lane_check){
             .row = row, .base = row->books.begin, .excused = excused_to(check->audit, row)};
         lane->known = mr_passes_of(check->audit, row, &lane->passes);
         lane->width = lane->known && row->books.columns[MR_COLUMN_REPEATED] != 0 ? COUNT_BITS_OFTEN
                                                                                  : COUNT_BITS_ONCE;
+        uint64_t newest = newest_known(lane);
         if (newest - lane->base > bits_max / lane->width) {
             lane->base = newest - bits_max / lane->width;
         }

@@ -295,6 +295,19 @@ class Exact(unittest.TestCase):
             gateway.wait_drained("kafka")
             self.assertNotIn("is not checked", audit(gateway, "--kafka").stderr)
 
+    def test_a_cursor_was_ahead_of_an_end_that_cannot_be_read(self):
+        kafka().create_topic("endless", partitions=1)
+        with Gateway(kafka_bridge("endless", "headers: id")) as gateway:
+            published(gateway, "t/1", range(2000))
+            gateway.wait_drained("kafka")
+            gateway.stop()
+            operate(gateway, "seek", "kafka", "--to", "oldest", "--yes")
+            newest = max((gateway.data / "journal" / "lane-00").glob("[0-9]*.seg"))
+            with newest.open("r+b") as segment:
+                segment.write(b"no segment")
+            done = audit(gateway, "--kafka")
+            self.assertIn("kafka, lane 0: 0 events found in Kafka, wanted 0 ", done.stdout)
+
     def test_repetitions_of_a_time_at_least_once_are_accepted_up_to_here(self):
         kafka().create_topic("switched", partitions=1)
         keys = ("headers: id", "delivery: exactly_once", "auto_create: { enable: true }")
