@@ -1,12 +1,11 @@
 /* test_cli_disk.c
- *
  * links: cli journal codec config os base
  *
  * Goal:   `journal verify` beside a disk that refuses says so and ends with 74, whichever of its
  *         reads it is: what cannot be read is neither fine, nor a torn tail, nor lost.  Where a
- * lane ends is then unknown, and never earlier than it does. Method: journals that are sound,
- * damaged or torn; pread is ours.  Each read of a run fails in its turn, once, and then all from it
- * on.
+ *         lane ends is then unknown, and never earlier than it does.
+ * Method: journals that are sound, damaged or torn; pread is ours.  Each read of a run fails in
+ *         its turn, once, and then all from it on.
  */
 #include "app/cli/ends.h"
 #include "cli_journal_kit.h"

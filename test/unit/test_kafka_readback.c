@@ -3,9 +3,9 @@
  *
  * Goal:   reading back, an error is no answer: a topic that a broker does not know yet is asked for
  *         again, for its partitions and for its configuration; what cannot be found out is told
- * with its cause, and never taken for "it is not compacted" or "it is not there". Method:
- * librdkafka's mock cluster, with answers of ours to DescribeConfigs, and errors put into those to
- * Metadata.
+ *         with its cause, and never taken for "it is not compacted" or "it is not there".
+ * Method: librdkafka's mock cluster, with answers of ours to DescribeConfigs, and errors put into
+ *         those to Metadata.
  */
 #include "kafka_configs.h"
 #include "sink/kafka/readback.h"
