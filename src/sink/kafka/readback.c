@@ -263,31 +263,80 @@ static enum mr_err begin_topic(struct readback *r, struct source *source,
 
 static const char cannot_ask[] = "Kafka cannot be asked for its topics";
 
-/* Of all topics, those that are wanted.  Kafka leaves out what we may not see. */
-static enum mr_err begin_wanted(struct readback *r, const struct mr_kafka_reading *reading,
-                                struct mr_error *why)
+/* Kafka said this of a topic, or of its topics, first asked at `begun_ns`: is it asked again? */
+static bool is_asked_again(rd_kafka_resp_err_t said, int64_t begun_ns)
 {
-    const struct rd_kafka_metadata *metadata = NULL;
-    rd_kafka_resp_err_t asked = rd_kafka_metadata(r->rk, 1, NULL, &metadata, ASK_MS);
+    int64_t patience_ms = said == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ? UNKNOWN_MS : ASK_MS;
+
+    return !mr_kafka_is_final(said) && mr_clock_mono_ns() - begun_ns <= patience_ms * NS_PER_MS;
+}
+
+static enum mr_err topic_judge(const struct readback *r, const char *topic, rd_kafka_resp_err_t err,
+                               struct mr_error *why)
+{
+    switch (err) {
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+        return MR_OK; /* it is not there */
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+        return fail_denied(r, topic, why);
+    default:
+        return fail(why, MR_ERR_AGAIN, "cannot look at topic", topic, err);
+    }
+}
+
+/* The first error of those that are wanted for which Kafka is asked again. */
+static rd_kafka_resp_err_t wanted_error(const struct rd_kafka_metadata *metadata,
+                                        const struct mr_kafka_reading *reading)
+{
+    for (int i = 0; i < metadata->topic_cnt; i++) {
+        const struct rd_kafka_metadata_topic *topic = &metadata->topics[i];
+        if (!mr_kafka_is_final(topic->err) && reading->wants(reading->arg, topic->topic)) {
+            return topic->err;
+        }
+    }
+    return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+static enum mr_err begin_all(struct readback *r, const struct rd_kafka_metadata *metadata,
+                             const struct mr_kafka_reading *reading, struct mr_error *why)
+{
     enum mr_err err = MR_OK;
 
-    if (asked != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        return fail(why, MR_ERR_AGAIN, cannot_ask, NULL, asked);
-    }
     for (int i = 0; i < metadata->topic_cnt && err == MR_OK; i++) {
         const struct rd_kafka_metadata_topic *topic = &metadata->topics[i];
         if (!reading->wants(reading->arg, topic->topic)) {
             continue;
         }
         if (topic->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-            err = fail(why, MR_ERR_CONFIG, "cannot look at topic", topic->topic, topic->err);
+            err = topic_judge(r, topic->topic, topic->err, why);
         } else {
             struct source *source = source_add(r, topic->topic, why);
             err = source == NULL ? MR_ERR_CONFIG : begin_topic(r, source, topic, reading, why);
         }
     }
-    rd_kafka_metadata_destroy(metadata);
     return err;
+}
+
+/* Of all topics, those that are wanted.  Kafka leaves out what we may not see. */
+static enum mr_err begin_wanted(struct readback *r, const struct mr_kafka_reading *reading,
+                                struct mr_error *why)
+{
+    const struct rd_kafka_metadata *metadata = NULL;
+    int64_t begun_ns = mr_clock_mono_ns();
+
+    for (;;) {
+        rd_kafka_resp_err_t asked = rd_kafka_metadata(r->rk, 1, NULL, &metadata, ASK_MS);
+        if (asked != RD_KAFKA_RESP_ERR_NO_ERROR) {
+            return fail(why, MR_ERR_AGAIN, cannot_ask, NULL, asked);
+        }
+        bool again = is_asked_again(wanted_error(metadata, reading), begun_ns);
+        enum mr_err err = again ? MR_OK : begin_all(r, metadata, reading, why);
+        rd_kafka_metadata_destroy(metadata);
+        if (!again) {
+            return err;
+        }
+        rd_kafka_poll(r->rk, AGAIN_MS);
+    }
 }
 
 /* What Kafka says of the topic; *out is NULL where it does not answer. */
@@ -303,19 +352,6 @@ static rd_kafka_resp_err_t named_ask(struct readback *r, const struct source *so
     return (*out)->topic_cnt == 1 ? (*out)->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN;
 }
 
-static enum mr_err named_judge(const struct readback *r, const char *topic, rd_kafka_resp_err_t err,
-                               struct mr_error *why)
-{
-    switch (err) {
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-        return MR_OK; /* it is not there */
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-        return fail_denied(r, topic, why);
-    default:
-        return fail(why, MR_ERR_AGAIN, "cannot look at topic", topic, err);
-    }
-}
-
 static enum mr_err begin_named(struct readback *r, const struct mr_kafka_reading *reading,
                                struct mr_error *why)
 {
@@ -325,18 +361,17 @@ static enum mr_err begin_named(struct readback *r, const struct mr_kafka_reading
 
     for (;;) {
         rd_kafka_resp_err_t said = named_ask(r, source, &metadata);
-        int64_t patience_ms = said == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ? UNKNOWN_MS : ASK_MS;
-        bool late = mr_clock_mono_ns() - begun_ns > patience_ms * NS_PER_MS;
+        bool again = is_asked_again(said, begun_ns);
         enum mr_err err = MR_OK;
         if (metadata == NULL) {
             err = fail(why, MR_ERR_AGAIN, cannot_ask, NULL, said);
         } else {
             err = said == RD_KAFKA_RESP_ERR_NO_ERROR
                       ? begin_topic(r, source, &metadata->topics[0], reading, why)
-                      : named_judge(r, reading->topic, said, why);
+                      : topic_judge(r, reading->topic, said, why);
             rd_kafka_metadata_destroy(metadata);
         }
-        if (mr_kafka_is_final(said) || late) {
+        if (!again) {
             return err;
         }
         rd_kafka_poll(r->rk, AGAIN_MS);
