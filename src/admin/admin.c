@@ -3,10 +3,10 @@
  * DESIGN
  *
  * A request that may have to wait is suspended (the library looks at its connection no more)
- * and put into a queue.  The operator thread takes it, fills its page and resumes it; then the
+ * and put into a queue.  Its thread takes it, fills its page and resumes it; then the
  * library calls on_request() once more, which finds the page and sends it.
  *
- * At the end the operator thread answers all that wait, and they have a moment in which their
+ * At the end these threads answer all that wait, and they have a moment in which their
  * answers leave, so that whoever waits hears what became of his command.
  *
  * Rejected: a thread per connection, or a pool of them.  The pages that look at counters are
@@ -27,9 +27,15 @@ enum { MISDIRECTED = 421 }; /* RFC 9110 section 15.5.20 */
 static const char api_prefix[] = "/api/";
 static const int64_t leave_patience_ns = INT64_C(1000000000); /* loopback: it is there at once */
 
+enum { QUEUES = MR_ADMIN_ROOM }; /* one for each wait but none */
+
+static const char *const queue_threads[QUEUES] = {"clerk", "operator"};
+
 /* Those that wait. */
 struct queue {
-    struct mr_wake wake;    /* of the operator thread; of main once that has ended */
+    struct mr_admin *admin;
+    struct mr_thread *thread;
+    struct mr_wake wake;    /* of the thread; of main once that has ended */
     struct mr_mutex mutex;  /* of what follows */
     struct exchange *first; /* not taken yet */
     struct exchange **last; /* its end */
@@ -41,8 +47,7 @@ struct mr_admin {
     struct MHD_Daemon *daemon;
     struct mr_admin_options options;
     struct mr_address bound;
-    struct mr_thread *operator;
-    struct queue queue;
+    struct queue queues[QUEUES];
 };
 
 struct mr_admin_request {
@@ -62,8 +67,8 @@ struct page {
 struct exchange {
     struct mr_admin_request request;
     struct page page;
+    struct queue *queue;   /* that it was put into; its page is there when it comes back */
     struct exchange *next; /* in the queue */
-    bool waited;           /* it was put into the queue; its page is there when it comes back */
 };
 
 const char *mr_admin_path(const struct mr_admin_request *request)
@@ -170,7 +175,7 @@ static void page_open(struct page *page)
     page->allow = "GET, HEAD";
 }
 
-/* By either thread. */
+/* By each of the threads. */
 static void page_api(struct mr_admin *admin, struct exchange *exchange)
 {
     struct page *page = &exchange->page;
@@ -186,9 +191,8 @@ static void page_api(struct mr_admin *admin, struct exchange *exchange)
 /* ---- those that wait ---- */
 
 /* NULL: it stands in the queue, and its connection rests; else the sentence why not. */
-static const char *queue_put(struct mr_admin *admin, struct exchange *exchange)
+static const char *queue_put(struct queue *queue, struct exchange *exchange)
 {
-    struct queue *queue = &admin->queue;
     const char *refused = NULL;
 
     mr_mutex_lock(&queue->mutex);
@@ -198,7 +202,7 @@ static const char *queue_put(struct mr_admin *admin, struct exchange *exchange)
         refused = "so many requests wait already that this one was not taken; try again later";
     } else {
         MHD_suspend_connection(exchange->request.connection);
-        exchange->waited = true;
+        exchange->queue = queue;
         queue->count += 1;
         *queue->last = exchange;
         queue->last = &exchange->next;
@@ -239,42 +243,43 @@ static bool queue_is_empty(struct queue *queue)
     return empty;
 }
 
-/* The operator thread. */
-static void operate(void *arg)
+/* Clerk, operator thread. */
+static void queue_serve(void *arg)
 {
-    struct mr_admin *admin = arg;
+    struct queue *queue = arg;
     bool ending = false;
 
     for (;;) {
-        struct exchange *exchange = queue_take(&admin->queue, &ending);
+        struct exchange *exchange = queue_take(queue, &ending);
         if (exchange != NULL) {
             page_open(&exchange->page);
             exchange->page.content_type = "application/json";
             if (ending) {
                 page_error(&exchange->page, MHD_HTTP_SERVICE_UNAVAILABLE, "the gateway is ending");
             } else {
-                page_api(admin, exchange);
+                page_api(queue->admin, exchange);
             }
             MHD_resume_connection(exchange->request.connection);
         } else if (ending) {
             return;
         } else {
-            (void)mr_wake_wait(&admin->queue.wake, -1);
+            (void)mr_wake_wait(&queue->wake, -1);
         }
     }
 }
 
-static enum mr_err operator_start(struct mr_admin *admin, struct mr_error *why)
+static enum mr_err queue_start(struct queue *queue, struct mr_admin *admin, const char *name,
+                               struct mr_error *why)
 {
-    struct queue *queue = &admin->queue;
     enum mr_err err = mr_wake_open(&queue->wake, why);
 
     if (err != MR_OK) {
         return err;
     }
     mr_mutex_init(&queue->mutex);
+    queue->admin = admin;
     queue->last = &queue->first;
-    err = mr_thread_start(&admin->operator, "operator", operate, admin, why);
+    err = mr_thread_start(&queue->thread, name, queue_serve, queue, why);
     if (err != MR_OK) {
         mr_mutex_fini(&queue->mutex);
         mr_wake_close(&queue->wake);
@@ -283,21 +288,51 @@ static enum mr_err operator_start(struct mr_admin *admin, struct mr_error *why)
 }
 
 /* All that wait are answered, and none waits any more. */
-static void operator_end(struct mr_admin *admin)
+static void queue_end(struct queue *queue)
 {
-    struct queue *queue = &admin->queue;
-
     mr_mutex_lock(&queue->mutex);
     queue->ending = true;
     mr_mutex_unlock(&queue->mutex);
     mr_wake_ring(&queue->wake);
-    mr_thread_join(admin->operator);
+    mr_thread_join(queue->thread);
     int64_t until_ns = mr_clock_mono_ns() + leave_patience_ns;
     int64_t left_ns = leave_patience_ns;
     while (!queue_is_empty(queue) && left_ns > 0) {
         (void)mr_wake_wait(&queue->wake, left_ns);
         left_ns = until_ns - mr_clock_mono_ns();
     }
+}
+
+/* The library has ended, and knows none of their exchanges any more. */
+static void queues_free(struct queue *queues, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        mr_wake_close(&queues[i].wake);
+        mr_mutex_fini(&queues[i].mutex);
+    }
+}
+
+static void queues_end(struct queue *queues, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        queue_end(&queues[i]);
+    }
+}
+
+static enum mr_err queues_start(struct mr_admin *admin, struct mr_error *why)
+{
+    enum mr_err err = MR_OK;
+    uint32_t started = 0;
+
+    while (started < QUEUES && err == MR_OK) {
+        err = queue_start(&admin->queues[started], admin, queue_threads[started], why);
+        started += err == MR_OK ? 1 : 0;
+    }
+    if (err != MR_OK) {
+        queues_end(admin->queues, started);
+        queues_free(admin->queues, started);
+    }
+    return err;
 }
 
 /* ---- requests ---- */
@@ -309,12 +344,14 @@ static bool answer_api(struct mr_admin *admin, struct exchange *exchange)
     struct page *page = &exchange->page;
     unsigned status = 0;
     const char *refused = api_refused(admin, request, &status);
+    enum mr_admin_wait wait =
+        refused == NULL ? admin->options.waits(admin->options.arg, request) : MR_ADMIN_NOTHING;
 
-    if (refused == NULL && admin->options.waits(admin->options.arg, request)) {
-        refused = queue_put(admin, exchange);
+    if (wait != MR_ADMIN_NOTHING) {
+        refused = queue_put(&admin->queues[wait - 1], exchange);
         status = MHD_HTTP_SERVICE_UNAVAILABLE;
         if (refused == NULL) {
-            return false; /* the operator's now */
+            return false; /* another thread's now */
         }
     }
     page_open(page);
@@ -407,7 +444,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
         *upload_len = 0;
         return MHD_YES;
     }
-    if (!exchange->waited && !answer(admin, exchange, url, method)) {
+    if (exchange->queue == NULL && !answer(admin, exchange, url, method)) {
         return MHD_YES; /* this is called again when the page is there */
     }
     return send_page(connection, &exchange->page);
@@ -417,30 +454,23 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 static void on_completed(void *arg, struct MHD_Connection *connection, void **context,
                          enum MHD_RequestTerminationCode how)
 {
-    struct mr_admin *admin = arg;
     struct exchange *exchange = *context;
 
+    (void)arg;
     (void)connection;
     (void)how;
     if (exchange == NULL) {
         return;
     }
     *context = NULL;
-    if (exchange->waited) {
-        queue_leave(&admin->queue);
+    if (exchange->queue != NULL) {
+        queue_leave(exchange->queue);
     }
     mr_free(exchange->page.text.at);
     mr_free(exchange);
 }
 
 /* ---- start, stop ---- */
-
-static void admin_free(struct mr_admin *admin)
-{
-    mr_wake_close(&admin->queue.wake);
-    mr_mutex_fini(&admin->queue.mutex);
-    mr_free(admin);
-}
 
 enum mr_err mr_admin_start(struct mr_admin **out, const struct mr_admin_options *options,
                            struct mr_error *why)
@@ -455,7 +485,7 @@ enum mr_err mr_admin_start(struct mr_admin **out, const struct mr_admin_options 
         mr_free(admin);
         return err;
     }
-    err = operator_start(admin, why);
+    err = queues_start(admin, why);
     if (err != MR_OK) {
         mr_socket_close(fd);
         mr_free(admin);
@@ -469,8 +499,9 @@ enum mr_err mr_admin_start(struct mr_admin **out, const struct mr_admin_options 
                          MHD_OPTION_NOTIFY_COMPLETED, on_completed, admin, MHD_OPTION_END);
     if (admin->daemon == NULL) {
         mr_socket_close(fd);
-        operator_end(admin);
-        admin_free(admin);
+        queues_end(admin->queues, QUEUES);
+        queues_free(admin->queues, QUEUES);
+        mr_free(admin);
         return mr_error_set(why, MR_ERR_CONFIG,
                             "admin: the HTTP server on %s did not start; check the limits on "
                             "threads and descriptors",
@@ -490,7 +521,8 @@ void mr_admin_stop(struct mr_admin *admin)
     if (admin == NULL) {
         return;
     }
-    operator_end(admin);
+    queues_end(admin->queues, QUEUES);
     MHD_stop_daemon(admin->daemon); /* closes the listening socket too */
-    admin_free(admin);
+    queues_free(admin->queues, QUEUES);
+    mr_free(admin);
 }

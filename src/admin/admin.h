@@ -20,15 +20,16 @@
  * 421 then, so that a command never reaches a stranger on a port that was free again.
  *
  *     a request ──▶ admin thread ──▶ its page, at once
- *                     └─ `waits` ──▶ operator thread ──▶ its page, when it is there
+ *                     └─ `waits` ──▶ clerk, or operator thread ──▶ its page, when it is there
  *
  * Whoever watches the gateway is answered at once, whatever an operator's command waits for:
- * requests that may have to wait stand in a queue, and a second thread answers them, one after
- * the other, in the order they came.
+ * requests that may have to wait stand in a queue, and a thread of its own answers them, one after
+ * the other, in the order they came.  There are two such queues, so that what takes a moment
+ * does not stand behind what may take as long as a disk is full.
  *
- * Thread: start/stop by the main thread; requests are served by the two threads above, which
+ * Thread: start/stop by the main thread; requests are served by the three threads above, which
  *         call the functions given in the options.
- * Memory: one page per request, bounded by MR_ADMIN_PAGE_BYTES; the queue by MR_ADMIN_QUEUE_MAX.
+ * Memory: one page per request, bounded by MR_ADMIN_PAGE_BYTES; each queue by MR_ADMIN_QUEUE_MAX.
  * Time:   nothing while nobody asks.
  */
 #ifndef MR_ADMIN_ADMIN_H
@@ -41,7 +42,9 @@ struct mr_admin_request;
 
 enum { MR_ADMIN_PAGE_BYTES = 1 << 20 };
 
-/* So many requests may wait; further ones are refused, so that connections are left for others. */
+/* So many requests may wait in a queue; further ones are refused, so that connections are left for
+ * others.
+ */
 enum { MR_ADMIN_QUEUE_MAX = 16 };
 
 /* What an api function answers; the page is JSON in any case. */
@@ -55,6 +58,13 @@ enum mr_admin_status {
     MR_ADMIN_UNAVAILABLE = 503,
 };
 
+/* What a request may have to wait for. */
+enum mr_admin_wait {
+    MR_ADMIN_NOTHING, /* the admin thread answers */
+    MR_ADMIN_MOMENT,  /* another thread, or a disk that works: the clerk */
+    MR_ADMIN_ROOM,    /* perhaps room on the disk: the operator thread */
+};
+
 struct mr_admin_options {
     const char *bind;     /* "127.0.0.1:8080"; port 0: any free one */
     const char *identity; /* for X-Millrace; outlives the server */
@@ -66,10 +76,8 @@ struct mr_admin_options {
     bool (*ready)(void *arg, struct mr_text *page);
     void (*refresh)(void *arg); /* before metrics are rendered */
 
-    /* What is below /api/; in the operator thread if `waits` says that this one may have to wait
-     * for another thread or for the disk, else in the admin thread.
-     */
-    bool (*waits)(void *arg, const struct mr_admin_request *request);
+    /* What is below /api/; in the thread that is for what `waits` says. */
+    enum mr_admin_wait (*waits)(void *arg, const struct mr_admin_request *request);
     enum mr_admin_status (*api)(void *arg, const struct mr_admin_request *request,
                                 struct mr_text *page);
     void *arg;
@@ -84,8 +92,8 @@ enum mr_err mr_admin_start(struct mr_admin **out, const struct mr_admin_options 
 /* "127.0.0.1:8080", valid until stop. */
 const char *mr_admin_address(const struct mr_admin *admin);
 
-/* Close the port, free.  The request that the operator thread is at is finished, so let it know
- * before that nothing is to be waited for any more; those behind it are answered 503.
+/* Close the port, free.  The requests that clerk and operator thread are at are finished, so let
+ * them know before that nothing is to be waited for any more; those behind are answered 503.
  */
 void mr_admin_stop(struct mr_admin *admin);
 

@@ -7,8 +7,9 @@
  * {"error": "a sentence"}.
  *
  * Pages that look at counters are answered at once.  Those that ask another thread or the disk are
- * for the operator thread, and those that work on a bridge have the turn (turns.c) meanwhile, so
- * that no reload takes it away.
+ * for the clerk.  Those that work on a bridge may have to wait until the disk has room and are for
+ * the operator thread, with the turn (turns.c), so that no reload takes the bridge away; the clerk
+ * has a look for that.
  *
  * Commands find the server by a small file in the data folder: its address and the
  * journal's id, which they send along, so that they never talk to a stranger that
@@ -23,7 +24,12 @@
 
 #include <inttypes.h>
 
-enum page_needs { NEEDS_NOTHING, NEEDS_PATIENCE, NEEDS_TURN };
+enum page_needs {
+    NEEDS_NOTHING,
+    NEEDS_MOMENT,
+    NEEDS_LOOK, /* a moment, in which no reload takes bridges away */
+    NEEDS_TURN,
+};
 
 struct page_row {
     const char *path; /* behind /api/v1/ */
@@ -152,6 +158,7 @@ static bool nudge(struct gateway *gateway, const char *name)
     struct mr_bridge_stats stats;
     bool found = false;
 
+    mr_mutex_lock(&gateway->mutex);
     for (uint32_t i = 0; i < gateway->bridge_count; i++) {
         mr_bridge_stats(gateway->bridges[i], &stats);
         if (strcmp(stats.name, name) == 0) {
@@ -159,6 +166,7 @@ static bool nudge(struct gateway *gateway, const char *name)
             found = true;
         }
     }
+    mr_mutex_unlock(&gateway->mutex);
     return found;
 }
 
@@ -496,15 +504,15 @@ static enum mr_admin_status answer_partitions(struct gateway *gateway,
 
 static const struct page_row pages[] = {
     {"status", false, NEEDS_NOTHING, answer_status}, /* of the gateway, then of its parts */
-    {"ledger", false, NEEDS_PATIENCE, answer_ledger},
-    {"ledger/accept", true, NEEDS_PATIENCE, answer_accept},
+    {"ledger", false, NEEDS_MOMENT, answer_ledger},
+    {"ledger/accept", true, NEEDS_MOMENT, answer_accept},
     {"bridges", false, NEEDS_NOTHING, answer_bridges},
-    {"bridges/partitions", false, NEEDS_TURN, answer_partitions},
-    {"bridges/pause", true, NEEDS_TURN, answer_pause},
-    {"bridges/resume", true, NEEDS_TURN, answer_resume},
+    {"bridges/partitions", false, NEEDS_LOOK, answer_partitions},
+    {"bridges/pause", true, NEEDS_MOMENT, answer_pause},
+    {"bridges/resume", true, NEEDS_MOMENT, answer_resume},
     {"bridges/seek", true, NEEDS_TURN, answer_seek},
-    {"clients", false, NEEDS_PATIENCE, answer_clients},
-    {"clients/kick", true, NEEDS_PATIENCE, answer_kick},
+    {"clients", false, NEEDS_MOMENT, answer_clients},
+    {"clients/kick", true, NEEDS_MOMENT, answer_kick},
     {"bans", false, NEEDS_NOTHING, answer_bans},
     {"bans/clear", true, NEEDS_NOTHING, answer_bans_clear},
     {"dead-letters/drop", true, NEEDS_TURN, answer_drop},
@@ -525,12 +533,35 @@ static const struct page_row *page_find(const struct mr_admin_request *request)
     return NULL;
 }
 
-bool mr_control_waits(void *arg, const struct mr_admin_request *request)
+enum mr_admin_wait mr_control_waits(void *arg, const struct mr_admin_request *request)
 {
+    static const enum mr_admin_wait waits[] = {
+        [NEEDS_NOTHING] = MR_ADMIN_NOTHING,
+        [NEEDS_MOMENT] = MR_ADMIN_MOMENT,
+        [NEEDS_LOOK] = MR_ADMIN_MOMENT,
+        [NEEDS_TURN] = MR_ADMIN_ROOM,
+    };
     const struct page_row *row = page_find(request);
 
     (void)arg;
-    return row != NULL && row->needs != NEEDS_NOTHING;
+    return row == NULL ? MR_ADMIN_NOTHING : waits[row->needs];
+}
+
+/* So that no reload takes bridges away; false: the gateway ends. */
+static bool bridges_hold(struct gateway *gateway, enum page_needs needs)
+{
+    return needs == NEEDS_TURN   ? mr_turn_command(gateway)
+           : needs == NEEDS_LOOK ? mr_turn_look(gateway)
+                                 : true;
+}
+
+static void bridges_let_go(struct gateway *gateway, enum page_needs needs)
+{
+    if (needs == NEEDS_TURN) {
+        mr_turn_over(gateway);
+    } else if (needs == NEEDS_LOOK) {
+        mr_turn_looked(gateway);
+    }
 }
 
 enum mr_admin_status mr_control_answer(void *arg, const struct mr_admin_request *request,
@@ -547,15 +578,12 @@ enum mr_admin_status mr_control_answer(void *arg, const struct mr_admin_request 
                             row->changes ? "this page changes something: POST"
                                          : "this page changes nothing: GET");
     }
-    if (row->needs != NEEDS_TURN) {
-        return row->answer(gateway, request, page);
-    }
-    if (!mr_turn_command(gateway)) {
+    if (!bridges_hold(gateway, row->needs)) {
         return answer_error(page, MR_ADMIN_UNAVAILABLE,
                             "the gateway is ending; nothing was changed");
     }
     enum mr_admin_status status = row->answer(gateway, request, page);
-    mr_turn_over(gateway);
+    bridges_let_go(gateway, row->needs);
     return status;
 }
 

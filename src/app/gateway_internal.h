@@ -7,10 +7,12 @@
  *     turns.c    whose turn it is to work on the bridges
  *     letters.c  dead letters, retried or dropped
  *
- * Thread: main owns it.  The admin thread reads, and waits for nothing.  The operator thread
- *         (admin.h) does what operators say, and may wait for as long as a disk is full.
+ * Thread: main owns it.  The admin thread reads, and waits for nothing.  The clerk (admin.h) does
+ *         what takes a moment.  The operator thread works on bridges as operators say, and may
+ *         wait for as long as a disk is full.
  * Locks:  1. the turn (turns.c): bridges stay where they are for as long as it is held.  Taken by
- *            the operator thread for a command, by main for a reload; each may wait with it.
+ *            the operator thread for a command, by main for a reload; each may wait with it.  The
+ *            clerk's look, beside a command, keeps bridges where they are, too.
  *         2. `mutex`: what lies under it, for a moment.  Nothing is waited for under it, and of
  *            other locks only those are taken that are held for a moment too (bridge.h: stats).
  *         The list of bridges is changed by main under both, so others read it under either.
@@ -59,9 +61,11 @@ struct gateway {
     struct gateway_conf **bridge_confs;     /* that each was made from; NULL: `settings` */
     uint32_t bridge_count;
     struct {
-        bool taken;
-        bool reload_waits;   /* it is the next */
-        struct mr_wake free; /* rung when the turn is over; the operator thread waits */
+        enum { TURN_OF_NOBODY, TURN_OF_COMMAND, TURN_OF_RELOAD } of;
+        bool looks;             /* the clerk does */
+        bool reload_waits;      /* it is the next */
+        struct mr_wake command; /* rung when a turn is over; the operator thread waits */
+        struct mr_wake look;    /* the same; the clerk */
     } turns;
 
     struct mr_admin *admin;
@@ -122,14 +126,20 @@ void mr_turns_close(struct gateway *gateway);
 /* Wait for the turn; the operator thread.  False: the gateway ends. */
 bool mr_turn_command(struct gateway *gateway) MR_MUST_USE;
 
-/* The main thread.  False: a command has it; when that is over, `wake` rings, and the turn is for
- * nobody else.
+/* The main thread.  False: a command has it, or the clerk looks; when that is over, `wake` rings,
+ * and the turn is for nobody else.
  */
 bool mr_turn_reload(struct gateway *gateway) MR_MUST_USE;
 
 void mr_turn_over(struct gateway *gateway);
 
-/* `stopping` is set, and whoever waits for the turn is told. */
+/* Wait until no reload is made, or is the next; the clerk.  Bridges stay where they are until
+ * mr_turn_looked().  False: the gateway ends.
+ */
+bool mr_turn_look(struct gateway *gateway) MR_MUST_USE;
+void mr_turn_looked(struct gateway *gateway);
+
+/* `stopping` is set, and whoever waits for the turn or a look is told. */
 void mr_turns_end(struct gateway *gateway);
 
 /* ---- reload.c: SIGHUP.  Main thread ---- */
@@ -159,7 +169,7 @@ enum mr_err mr_letters_resume(struct gateway *gateway, struct mr_bridge *bridge,
 
 /* ---- control.c ---- */
 
-bool mr_control_waits(void *arg, const struct mr_admin_request *request);
+enum mr_admin_wait mr_control_waits(void *arg, const struct mr_admin_request *request);
 enum mr_admin_status mr_control_answer(void *arg, const struct mr_admin_request *request,
                                        struct mr_text *page);
 

@@ -7,7 +7,11 @@
  * signals meanwhile, so it never waits for the turn: a reload that cannot have it now is made
  * when the command has ended, which rings the main thread.  No other command begins before.
  *
- * At the end there are no turns any more: a command that waits for one is refused.
+ * Who only asks a bridge for something needs it to stay for a moment.  That is a look: beside
+ * commands, not beside a reload.  While a reload waits for a command looks go on; once it waits
+ * for a look alone no other begins, so that it has its turn, however many ask.
+ *
+ * At the end there are no turns any more: who waits for one, or for a look, is refused.
  *
  * Rejected: a mutex.  The main thread would wait for the disk with it, and SIGTERM for the main
  * thread.
@@ -16,12 +20,29 @@
 
 enum mr_err mr_turns_open(struct gateway *gateway, struct mr_error *why)
 {
-    return mr_wake_open(&gateway->turns.free, why);
+    enum mr_err err = mr_wake_open(&gateway->turns.command, why);
+
+    if (err != MR_OK) {
+        return err;
+    }
+    err = mr_wake_open(&gateway->turns.look, why);
+    if (err != MR_OK) {
+        mr_wake_close(&gateway->turns.command);
+    }
+    return err;
 }
 
 void mr_turns_close(struct gateway *gateway)
 {
-    mr_wake_close(&gateway->turns.free);
+    mr_wake_close(&gateway->turns.command);
+    mr_wake_close(&gateway->turns.look);
+}
+
+static void ring_all(struct gateway *gateway)
+{
+    mr_wake_ring(&gateway->turns.command);
+    mr_wake_ring(&gateway->turns.look);
+    mr_wake_ring(&gateway->wake);
 }
 
 bool mr_turn_command(struct gateway *gateway)
@@ -30,21 +51,38 @@ bool mr_turn_command(struct gateway *gateway)
 
     while (!taken && !atomic_load(&gateway->stopping)) {
         mr_mutex_lock(&gateway->mutex);
-        taken = !gateway->turns.taken && !gateway->turns.reload_waits;
-        gateway->turns.taken = gateway->turns.taken || taken;
+        taken = gateway->turns.of == TURN_OF_NOBODY && !gateway->turns.reload_waits;
+        gateway->turns.of = taken ? TURN_OF_COMMAND : gateway->turns.of;
         mr_mutex_unlock(&gateway->mutex);
         if (!taken) {
-            (void)mr_wake_wait(&gateway->turns.free, -1);
+            (void)mr_wake_wait(&gateway->turns.command, -1);
         }
     }
     return taken;
 }
 
+bool mr_turn_look(struct gateway *gateway)
+{
+    bool looks = false;
+
+    while (!looks && !atomic_load(&gateway->stopping)) {
+        mr_mutex_lock(&gateway->mutex);
+        looks = gateway->turns.of == TURN_OF_COMMAND ||
+                (gateway->turns.of == TURN_OF_NOBODY && !gateway->turns.reload_waits);
+        gateway->turns.looks = looks;
+        mr_mutex_unlock(&gateway->mutex);
+        if (!looks) {
+            (void)mr_wake_wait(&gateway->turns.look, -1);
+        }
+    }
+    return looks;
+}
+
 bool mr_turn_reload(struct gateway *gateway)
 {
     mr_mutex_lock(&gateway->mutex);
-    bool taken = !gateway->turns.taken;
-    gateway->turns.taken = true;
+    bool taken = gateway->turns.of == TURN_OF_NOBODY && !gateway->turns.looks;
+    gateway->turns.of = taken ? TURN_OF_RELOAD : gateway->turns.of;
     gateway->turns.reload_waits = !taken;
     mr_mutex_unlock(&gateway->mutex);
     return taken;
@@ -53,14 +91,21 @@ bool mr_turn_reload(struct gateway *gateway)
 void mr_turn_over(struct gateway *gateway)
 {
     mr_mutex_lock(&gateway->mutex);
-    gateway->turns.taken = false;
+    gateway->turns.of = TURN_OF_NOBODY;
     mr_mutex_unlock(&gateway->mutex);
-    mr_wake_ring(&gateway->turns.free);
+    ring_all(gateway);
+}
+
+void mr_turn_looked(struct gateway *gateway)
+{
+    mr_mutex_lock(&gateway->mutex);
+    gateway->turns.looks = false;
+    mr_mutex_unlock(&gateway->mutex);
     mr_wake_ring(&gateway->wake);
 }
 
 void mr_turns_end(struct gateway *gateway)
 {
     atomic_store(&gateway->stopping, true);
-    mr_wake_ring(&gateway->turns.free);
+    ring_all(gateway);
 }

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 import unittest
 
@@ -102,10 +103,18 @@ class Waiting(unittest.TestCase):
         gateway.wait_drained("kafka")
         return gateway
 
-    def assert_others_are_answered(self, gateway, asked):
-        for path in ("/healthz", "/metrics", "/api/v1/status", "/api/v1/bridges"):
+    def assert_answered(self, gateway, asked, *paths):
+        for path in ("/healthz", "/metrics", "/api/v1/status", "/api/v1/bridges", *paths):
             self.assertEqual(gateway.http(path)[0], 200, path)
         self.assertIn(gateway.http("/readyz")[0], (200, 503))  # a full disk is no place for devices
+        self.assertFalse(asked.done(), "the command still waits")
+
+    def assert_others_are_answered(self, gateway, asked):
+        """What looks, and what an operator says of a bridge beside the command."""
+        self.assert_answered(gateway, asked, "/api/v1/clients", "/api/v1/ledger",
+                             "/api/v1/bridges/partitions?name=kafka&topic=level_flat")
+        self.assertEqual(post(gateway, "bridges/pause?name=kafka"), (200, {"paused": True}))
+        self.assertEqual(post(gateway, "bridges/resume?name=kafka"), (200, {"paused": False}))
         self.assertFalse(asked.done(), "the command still waits")
 
     def assert_once(self, gateway):
@@ -136,7 +145,7 @@ class Waiting(unittest.TestCase):
                 with no_room(gateway, JOURNAL):
                     retry = self.ask(gateway, RETRY)
                     gateway.wait_log(FULL)
-                    behind = self.ask(gateway, "bridges/pause?name=kafka")
+                    behind = self.ask(gateway, "bridges/seek?name=kafka&lane=0&seq=0")
                     if reloads:
                         os.kill(gateway.pid(), signal.SIGHUP)
                         gateway.wait_log("reload: ")
@@ -164,6 +173,7 @@ class Waiting(unittest.TestCase):
                         published(gateway, "flat", ["twice"])
                     command = self.ask(gateway, path)
                     gateway.wait_log("dead letters: .*is full")
+                    self.assert_others_are_answered(gateway, command)
                     began = time.monotonic()
                     gateway.stop(patience=ENDING_PATIENCE)
                     self.assertLess(time.monotonic() - began, 10)
@@ -190,7 +200,7 @@ class Waiting(unittest.TestCase):
         gateway = self.gateway_with_a_letter()
         with Meddled(gateway, "journal", "fdatasync:delay_enter=600s"):
             pause = self.ask(gateway, "bridges/pause?name=kafka")
-            self.assert_others_are_answered(gateway, pause)
+            self.assert_answered(gateway, pause)
         self.assertEqual(pause.result(PATIENCE), (200, {"paused": True}))
         gateway.stop()
 
@@ -200,13 +210,44 @@ class Waiting(unittest.TestCase):
             retry = self.ask(gateway, RETRY)
             gateway.wait_log(FULL)
             with concurrent.futures.ThreadPoolExecutor(100) as many:
-                asked = [many.submit(post, gateway, "bridges/resume?name=kafka")
+                asked = [many.submit(post, gateway, "bridges/seek?name=kafka&lane=0&seq=0")
                          for _ in range(100)]
                 done = next(concurrent.futures.as_completed(asked, PATIENCE)).result()
                 self.assertEqual(done[0], 503)
                 self.assertIn("wait already", done[1]["error"])
                 self.assert_others_are_answered(gateway, retry)
                 gateway.kill()
+
+
+class Looks(unittest.TestCase):
+    RELOADS = 20
+
+    def test_a_reload_takes_no_bridge_away_from_who_looks_at_it(self):
+        """And it is made, however many look."""
+        with Gateway(CONFIG) as gateway, concurrent.futures.ThreadPoolExecutor() as many:
+            over = threading.Event()
+            looking = [many.submit(self.look, gateway, over) for _ in range(3)]
+            try:
+                for number in range(self.RELOADS):
+                    start = len(gateway.log.all)
+                    text = CONFIG.replace("level", f"level_{number}")
+                    gateway.config.write_text(text, encoding="utf-8")
+                    os.kill(gateway.pid(), signal.SIGHUP)
+                    gateway.wait_log("reload: done", start=start)
+            finally:
+                over.set()
+            for one in looking:
+                self.assertGreater(one.result(), 0)
+
+    @staticmethod
+    def look(gateway, over):
+        """How often it was answered."""
+        count = 0
+        while not over.is_set():
+            status, page = gateway.http("/api/v1/bridges/partitions?name=kafka&topic=level_flat")
+            assert (status, json.loads(page)) == (200, {"partitions": 0}), page
+            count += 1
+        return count
 
 
 class HalfWay(unittest.TestCase):
