@@ -178,7 +178,11 @@ static enum mr_err acceptance_write(struct mr_cursor *cursor, uint64_t seq, int6
     if (journal->ranges == NULL) {
         err = mr_ranges_open(journal, true, &why);
     }
-    return err == MR_OK ? mr_range_write(journal, &range, 0) : err;
+    err = err == MR_OK ? mr_range_write(journal, &range, 0) : err;
+    if (err == MR_OK) {
+        mr_range_written(journal);
+    }
+    return err;
 }
 
 enum mr_err mr_cursor_accept(struct mr_cursor *cursor, const char *reason, int64_t *difference)

@@ -4,8 +4,8 @@
  *
  * A file of a fixed size, zeroed when it is made, so that an entry never needs room.  An entry is
  * written where none is, never over one that counts: one that goes on where the newest of its
- * cursor ended (a seek behind a seek) takes its place by naming it, and the older one's slot is
- * free when the new one is on the medium.  When all are in use the one
+ * cursor ended (a seek behind a seek), or accepts more repetitions, takes its place by naming it,
+ * and the older one's slot is free when the new one is on the medium.  When all are in use the one
  * with the lowest number goes; whoever adds up the entries of a cursor then finds that they are
  * less than its books.
  *
@@ -352,15 +352,29 @@ void mr_ranges_close(struct mr_journal *journal)
 
 /* ---- writing ---- */
 
-/* The newest of its cursor, when `range` goes on where it ended. */
+static bool goes_on(const struct mr_range *before, const struct mr_range *range)
+{
+    return before->column == range->column && range->to > range->from &&
+           before->to > before->from && before->to == range->from;
+}
+
+/* What `range` stands for: the newest move of its cursor, when it goes on where that ended; of
+ * accepted repetitions those that were accepted before, which end no later.
+ */
 static const struct entry *entry_before(const struct ranges *ranges, const struct mr_range *range)
 {
-    for (size_t i = ranges->count; i > 0 && !range->is_acceptance; i--) {
+    for (size_t i = ranges->count; i > 0; i--) {
         const struct entry *entry = ranges->entries[i - 1];
-        if (is_of(entry, range->name, range->lane) && !entry->range.is_acceptance) {
-            bool goes_on = entry->range.column == range->column && range->to > range->from &&
-                           entry->range.to > entry->range.from && entry->range.to == range->from;
-            return goes_on ? entry : NULL;
+        const struct mr_range *before = &entry->range;
+        if (!is_of(entry, range->name, range->lane) ||
+            before->is_acceptance != range->is_acceptance) {
+            continue;
+        }
+        if (!range->is_acceptance) {
+            return goes_on(before, range) ? entry : NULL;
+        }
+        if (before->accepted == 0 && range->accepted == 0 && before->to <= range->to) {
+            return entry;
         }
     }
     return NULL;
@@ -404,7 +418,7 @@ enum mr_err mr_range_write(struct mr_journal *journal, const struct mr_range *ra
                             .replaces = before == NULL ? 0 : before->range.number,
                             .generation = generation,
                             .slot = slot};
-    entry->range.from = before == NULL ? range->from : before->range.from;
+    entry->range.from = before == NULL || range->is_acceptance ? range->from : before->range.from;
     entry->range.number = ranges->number + 1;
     entry->range.at_us = mr_clock_wall_us();
     size_t room = ENTRY_CRC_AT - ENTRY_TEXT_AT - strlen(range->name);

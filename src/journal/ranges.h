@@ -54,7 +54,7 @@ enum mr_err mr_cursor_accept(struct mr_cursor *cursor, const char *reason,
 
 /* The target has records up to the cursor more often than they were settled (the bridge has
  * delivered at least once, and is to deliver exactly once), and the operator accepts it: *seq tells
- * up to where.  FULL: as above.
+ * up to where.  What was accepted so before is one with it.  FULL: as above.
  */
 enum mr_err mr_cursor_accept_repeated(struct mr_cursor *cursor, const char *reason,
                                       uint64_t *seq) MR_MUST_USE;

@@ -352,6 +352,33 @@ static void test_repetitions_are_accepted(void)
     mr_sim_stop();
 }
 
+/* However often: they stand for what was accepted before, and leave the list to the moves. */
+static void test_repetitions_are_one_entry(void)
+{
+    uint64_t seq = 0;
+
+    start(6);
+    settle(10);
+    mr_assert(mr_cursor_accept_repeated(cursor, "first", &seq) == MR_OK);
+    mr_assert(mr_cursor_put(cursor, 4, MR_CURSOR_LEADS) == MR_OK);
+    for (int i = 0; i < 2 * MR_RANGES_MAX; i++) {
+        mr_assert(mr_cursor_accept_repeated(cursor, "again", &seq) == MR_OK && seq == 4);
+    }
+    check();
+    mr_assert(listed == 3 && accepted == 2); /* the first goes farther */
+    settle(10);
+    mr_assert(mr_cursor_accept_repeated(cursor, "all", &seq) == MR_OK && seq == 14);
+    for (int life = 0; life < 2; life++) {
+        mr_ranges_list(journal, on_newest, NULL);
+        mr_assert(newest.is_acceptance && newest.from == 14 && newest.to == 14);
+        mr_assert(strcmp(newest.reason, "all") == 0);
+        journal_give();
+        journal_look();
+    }
+    journal_give();
+    mr_sim_stop();
+}
+
 /* ---- bytes ---- */
 
 static void entry_file(uint64_t slot, uint8_t entry[ENTRY_BYTES], bool put)
@@ -478,6 +505,7 @@ int main(void)
     test_all_in_use();
     test_all_accepted();
     test_repetitions_are_accepted();
+    test_repetitions_are_one_entry();
     test_no_entry();
     test_looking();
     for (uint64_t nth = 1; start_fails_at(nth, MR_SIM_FAULT_IO); nth++) {
