@@ -11,6 +11,8 @@
  */
 #include "app/cli/ends.h"
 #include "app/cli/walk.h"
+#include "base/bytes.h"
+#include "base/hash.h"
 #include "cli_journal_kit.h"
 #include "journal/cursor.h"
 #include "os/process.h"
@@ -197,6 +199,41 @@ static void test_damaged_header(void)
     mr_assert(strstr(out_text, ": DAMAGED in 1 place, ") != NULL);
     mr_assert(run("journal ls --json") == MR_EXIT_OK);
     mr_assert(strstr(out_text, "\"state\":\"damaged\"") != NULL);
+    folder_remove();
+}
+
+/* As if a newer millrace had written it, in another format. */
+static void make_newer(const char *path)
+{
+    uint8_t bytes[64]; /* its header */
+    FILE *file = fopen(path, "r+b");
+
+    mr_assert(file != NULL && fread(bytes, sizeof(bytes), 1, file) == 1);
+    mr_put_u16(bytes + 8, MR_FORMAT_VERSION + 1);
+    mr_put_u32(bytes + sizeof(bytes) - 4, mr_crc32c(0, bytes, sizeof(bytes) - 4));
+    mr_assert(fseek(file, 0, SEEK_SET) == 0 && fwrite(bytes, sizeof(bytes), 1, file) == 1);
+    mr_assert(fclose(file) == 0);
+}
+
+/* It is neither damage nor a fault of the disk. */
+static void test_a_newer_format(void)
+{
+    static const char *const lines[] = {"journal verify", "journal cat", "tap # --from-start",
+                                        "tap #"};
+    char path[512];
+
+    folder_make();
+    write_events(1, 1000);
+    (void)segment_path(segment_path(SIZE_MAX, path) - 1, path);
+    make_newer(path);
+    for (size_t i = 0; i < MR_COUNT_OF(lines); i++) {
+        mr_assert(run(lines[i]) == MR_EXIT_DATA);
+        mr_assert(strstr(err_text, path) != NULL);
+        mr_assert(strstr(err_text, ": written by a newer millrace; use that version") != NULL);
+    }
+    mr_assert(run("journal ls --json") == MR_EXIT_OK);
+    mr_assert(strstr(out_text, "\"state\":\"newer\"") != NULL);
+    mr_assert(strstr(out_text, "\"state\":\"damaged\"") == NULL);
     folder_remove();
 }
 
@@ -537,6 +574,7 @@ int main(void)
     test_damage_to_names();
     test_damage_at_the_end_of_a_closed_segment();
     test_damaged_header();
+    test_a_newer_format();
     test_missing_segment();
     test_a_time_in_what_cannot_be_read();
     test_newest_segment();

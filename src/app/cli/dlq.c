@@ -173,7 +173,7 @@ static int box_walk(struct box *box, uint64_t from, bool say_damage,
         }
     }
     if (err != MR_OK && err != MR_ERR_AGAIN) {
-        code = mr_cli_fail(box->cli, MR_EXIT_IO, "%s", why.text);
+        code = mr_cli_fail(box->cli, mr_walk_exit(err), "%s", why.text);
     }
     mr_walk_close(walk);
     return code;

@@ -93,7 +93,9 @@ static void segment_look(const char *path, const char *next_path, struct listed 
     uint64_t pos = 0;
 
     *out = (struct listed){.size = file_size(path), .state = "damaged"};
-    if (mr_scan_open(&scan, path, &out->header, NULL) != MR_OK) {
+    enum mr_err err = mr_scan_open(&scan, path, &out->header, NULL);
+    if (err != MR_OK) {
+        out->state = err == MR_ERR_CONFIG ? "newer" : out->state; /* of a newer millrace */
         return;
     }
     out->used = MR_SEGMENT_HEADER_BYTES;
@@ -228,7 +230,7 @@ static int cat_lane(struct mr_cli *cli, const char *lane_path, uint32_t lane, vo
             code = damage.loss == MR_WALK_LOST ? MR_EXIT_FAILED : code;
         } else {
             if (err != MR_ERR_AGAIN) {
-                code = mr_cli_fail(cli, MR_EXIT_IO, "%s", why.text);
+                code = mr_cli_fail(cli, mr_walk_exit(err), "%s", why.text);
             }
             break;
         }

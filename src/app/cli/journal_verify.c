@@ -206,7 +206,7 @@ static int verify_lane(struct mr_cli *cli, const char *lane_path, uint32_t lane,
         mr_walk_close(walk);
     }
     if (err != MR_OK) {
-        return mr_cli_fail(cli, MR_EXIT_IO, "lane %" PRIu32 ": %s", lane, why.text);
+        return mr_cli_fail(cli, mr_walk_exit(err), "lane %" PRIu32 ": %s", lane, why.text);
     }
     int code = verdict_ends(cli, all, lane_path, lane, &verdict);
     if (code != MR_EXIT_OK) {

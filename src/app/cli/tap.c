@@ -98,7 +98,7 @@ static int tap_follow(struct tap *tap)
                 return MR_EXIT_OK;
             }
             if (err != MR_ERR_AGAIN) {
-                return mr_cli_fail(tap->cli, MR_EXIT_IO, "%s", why.text);
+                return mr_cli_fail(tap->cli, mr_walk_exit(err), "%s", why.text);
             }
         }
         if (!mr_cli_flush(tap->cli) || (mr_signals_take() & MR_SIGNAL_TERMINATE) != 0) {
@@ -150,20 +150,26 @@ static enum mr_err lane_open(struct tap *tap, const char *journal_path, uint32_t
     return from_now ? lane_skip(lane, why) : MR_OK;
 }
 
-static enum mr_err tap_open(struct tap *tap, const char *journal_path, struct mr_error *why)
+static enum mr_err tap_open(struct tap *tap, struct mr_error *why)
 {
-    uint32_t *lanes = NULL;
-    size_t count = 0;
     enum mr_err err = mr_wake_open(&tap->wake, why);
 
     tap->wake_open = err == MR_OK;
     if (err == MR_OK) {
         err = mr_loop_open(&tap->loop, why);
     }
-    if (err != MR_OK) {
-        return err;
+    if (err == MR_OK) {
+        mr_signals_route(&tap->wake);
     }
-    mr_signals_route(&tap->wake);
+    return err;
+}
+
+static enum mr_err lanes_open(struct tap *tap, const char *journal_path, struct mr_error *why)
+{
+    uint32_t *lanes = NULL;
+    size_t count = 0;
+    enum mr_err err = MR_OK;
+
     if (mr_walk_lanes(journal_path, &lanes, &count) != MR_OK) {
         return mr_error_set(why, MR_ERR_IO, "%.400s: cannot be listed", journal_path);
     }
@@ -228,10 +234,12 @@ static int tap_run(struct mr_cli *cli)
     if (code != MR_EXIT_OK) {
         return code;
     }
-    if (tap_open(&tap, journal_path, &why) != MR_OK) {
+    if (tap_open(&tap, &why) != MR_OK) {
         code = mr_cli_fail(cli, MR_EXIT_IO, "%s", why.text);
     } else {
-        code = tap_follow(&tap);
+        enum mr_err err = lanes_open(&tap, journal_path, &why);
+        code =
+            err == MR_OK ? tap_follow(&tap) : mr_cli_fail(cli, mr_walk_exit(err), "%s", why.text);
     }
     tap_close(&tap);
     return code;

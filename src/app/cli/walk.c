@@ -719,6 +719,11 @@ enum mr_err mr_walk_tail(struct mr_walk *walk, struct mr_walk_damage *damage, bo
     return MR_ERR_AGAIN;
 }
 
+int mr_walk_exit(enum mr_err err)
+{
+    return err == MR_ERR_CONFIG ? MR_EXIT_DATA : MR_EXIT_IO;
+}
+
 void mr_walk_from_here(struct mr_walk *walk)
 {
     walk->seq_from = walk->seq_next;

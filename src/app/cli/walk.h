@@ -100,6 +100,11 @@ enum mr_err mr_walk_pass(struct mr_walk *walk, struct mr_walk_run *run,
 enum mr_err mr_walk_tail(struct mr_walk *walk, struct mr_walk_damage *damage, bool *torn,
                          struct mr_error *why) MR_MUST_USE;
 
+/* The exit code for what ended a walk: MR_EXIT_DATA for CONFIG (a newer millrace wrote it), else
+ * MR_EXIT_IO.
+ */
+int mr_walk_exit(enum mr_err err);
+
 /* Pass over everything that stands before this point from now on; after AGAIN. */
 void mr_walk_from_here(struct mr_walk *walk);
 
