@@ -57,7 +57,11 @@ static int accept_stopped(const struct mr_audit *audit, const struct mr_ledger_r
         err = is_of_kafka(audit) ? mr_cursor_accept_repeated(cursor, reason, &seq)
                                  : mr_cursor_accept(cursor, reason, &difference);
     }
+    const char *full = err == MR_ERR_FULL ? mr_ledger_full(journal) : NULL;
     enum mr_err closed = mr_journal_close(journal);
+    if (full != NULL) {
+        return mr_cli_fail(audit->cli, MR_EXIT_DATA, "%s", full);
+    }
     return err == MR_OK && closed == MR_OK
                ? MR_EXIT_OK
                : mr_cli_fail(audit->cli, MR_EXIT_IO, "it cannot be written: %s; check the disk",

@@ -41,6 +41,28 @@ struct page_row {
 
 static const char announced_name[] = "admin.address";
 
+/* ---- arguments ---- */
+
+/* False: it is not there, or no number. */
+static bool argument_u64(const struct mr_admin_request *request, const char *name, uint64_t *out)
+{
+    const char *text = mr_admin_argument(request, name);
+
+    return text != NULL && mr_parse_u64(mr_span_of(text), UINT64_MAX, out) == MR_OK;
+}
+
+/* It stays as it was if it is not there; false: it is neither true nor false. */
+static bool argument_bool(const struct mr_admin_request *request, const char *name, bool *out)
+{
+    const char *text = mr_admin_argument(request, name);
+
+    if (text == NULL) {
+        return true;
+    }
+    *out = strcmp(text, "true") == 0;
+    return *out || strcmp(text, "false") == 0;
+}
+
 /* ---- pages ---- */
 
 static enum mr_admin_status answer_error(struct mr_text *page, enum mr_admin_status status,
@@ -81,6 +103,16 @@ static enum mr_admin_status answer_ledger(struct gateway *gateway,
     return MR_ADMIN_OK;
 }
 
+/* An acceptance could not be noted. */
+static enum mr_admin_status answer_unwritten(struct gateway *gateway, struct mr_text *page)
+{
+    const char *full = mr_ledger_full(gateway->journal);
+
+    return full != NULL
+               ? answer_error(page, MR_ADMIN_CONFLICT, full)
+               : answer_error(page, MR_ADMIN_FAILED, "it cannot be written; check the disk");
+}
+
 /* The cursor's books are off, and the operator knows why. */
 static enum mr_admin_status ledger_accept(struct gateway *gateway, const char *name, uint32_t lane,
                                           const char *reason, struct mr_text *page)
@@ -97,7 +129,7 @@ static enum mr_admin_status ledger_accept(struct gateway *gateway, const char *n
                             "its books balance; there is nothing to accept");
     }
     if (err != MR_OK) {
-        return answer_error(page, MR_ADMIN_FAILED, "it cannot be written; check the disk");
+        return answer_unwritten(gateway, page);
     }
     mr_log(MR_LOG_WARN, "bridge",
            "%s: the books of lane %" PRIu32 " are off by %" PRId64
@@ -120,7 +152,7 @@ static enum mr_admin_status ledger_accept_repeated(struct gateway *gateway, cons
         return answer_error(page, MR_ADMIN_NOT_FOUND, "no bridge of that name has such a lane");
     }
     if (mr_cursor_accept_repeated(cursor, reason, &seq) != MR_OK) {
-        return answer_error(page, MR_ADMIN_FAILED, "it cannot be written; check the disk");
+        return answer_unwritten(gateway, page);
     }
     mr_log(MR_LOG_INFO, "bridge",
            "%s: repetitions of lane %" PRIu32 " up to record %" PRIu64
@@ -139,15 +171,18 @@ static enum mr_admin_status answer_accept(struct gateway *gateway,
     const char *reason = mr_admin_argument(request, "reason");
     const char *lane_text = mr_admin_argument(request, "lane");
     uint64_t lane = 0;
+    bool repetitions = false;
 
     if (name == NULL || reason == NULL || reason[0] == '\0' || lane_text == NULL ||
         mr_parse_u64(mr_span_of(lane_text), UINT32_MAX, &lane) != MR_OK) {
         return answer_error(page, MR_ADMIN_BAD_REQUEST,
                             "which books, and why? give ?name=, &lane= and &reason=");
     }
-    return mr_admin_argument(request, "repetitions") == NULL
-               ? ledger_accept(gateway, name, (uint32_t)lane, reason, page)
-               : ledger_accept_repeated(gateway, name, (uint32_t)lane, reason, page);
+    if (!argument_bool(request, "repetitions", &repetitions)) {
+        return answer_error(page, MR_ADMIN_BAD_REQUEST, "repetitions is true or false");
+    }
+    return repetitions ? ledger_accept_repeated(gateway, name, (uint32_t)lane, reason, page)
+                       : ledger_accept(gateway, name, (uint32_t)lane, reason, page);
 }
 
 /* ---- bridges ---- */
@@ -230,14 +265,6 @@ static struct mr_bridge *bridge_find(struct gateway *gateway, const char *name, 
         }
     }
     return NULL;
-}
-
-/* False: it is not there, or no number. */
-static bool argument_u64(const struct mr_admin_request *request, const char *name, uint64_t *out)
-{
-    const char *text = mr_admin_argument(request, name);
-
-    return text != NULL && mr_parse_u64(mr_span_of(text), UINT64_MAX, out) == MR_OK;
 }
 
 /* ?name=&lane=&seq=: go on behind record `seq`. */

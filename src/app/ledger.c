@@ -179,3 +179,23 @@ struct mr_cursor *mr_ledger_cursor(struct gateway *gateway, const char *name, ui
     mr_books_list(gateway->journal, on_wanted, &wanted);
     return wanted.cursor;
 }
+
+static void acceptance_count(void *arg, const struct mr_range *range)
+{
+    size_t *count = arg;
+
+    *count += range->is_acceptance;
+}
+
+const char *mr_ledger_full(struct mr_journal *journal)
+{
+    _Static_assert(MR_RANGES_MAX == 1024, "as the sentence says");
+    size_t count = 0;
+
+    mr_ranges_list(journal, acceptance_count, &count);
+    return count < MR_RANGES_MAX
+               ? NULL
+               : "the journal keeps 1,024 acceptances at most, and has as many; those of a bridge "
+                 "that is gone make room when it is forgotten: see `millrace audit` for whose they "
+                 "are, and `millrace journal forget NAME`";
+}

@@ -40,6 +40,9 @@ struct gateway;
 void mr_ledger_page(struct gateway *gateway, struct mr_text *page);
 bool mr_ledger_balances(struct gateway *gateway);
 
+/* Why no acceptance fits the journal's list any more, and what to do; NULL: there is room. */
+const char *mr_ledger_full(struct mr_journal *journal);
+
 /* Of a bridge, whether it runs or not; NULL: there is none. */
 struct mr_cursor *mr_ledger_cursor(struct gateway *gateway, const char *name, uint32_t lane);
 

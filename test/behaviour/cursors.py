@@ -1,7 +1,10 @@
-"""The table of cursors of a stopped gateway, changed as a mistake would (docs/JOURNAL.md)."""
+"""The tables of a stopped gateway, changed as a mistake or time would (docs/JOURNAL.md)."""
+
+import struct
 
 COLUMNS = ("delivered", "skipped", "dead_letters", "lost", "given_up", "control", "confirmed",
            "repeated", "dropped")
+RANGE, RANGES, RANGE_TEXT_AT, ACCEPTED = 256, 1024, 74, 0xFFFF
 SLOT, GENERATION_AT, NAME_LEN_AT, NAME_AT, BOOKS_AT = 256, 16, 40, 41, 172
 
 
@@ -29,3 +32,15 @@ def recount(gateway, bridge="kafka", **more):
     slot[-4:] = crc32c(slot[:-4]).to_bytes(4, "little")
     table[at : at + SLOT] = slot
     path.write_bytes(table)
+
+
+def fill_ranges(gateway, bridge="kafka"):
+    """The operator has accepted what lane 0 of the bridge repeated as often as can be noted."""
+    name = bridge.encode()
+    table = bytearray()
+    for number in range(1, RANGES + 1):
+        head = b"MRRG" + struct.pack("<HHH6xQ48xBB", 1, 0, ACCEPTED, number, len(name), 0)
+        assert len(head) == RANGE_TEXT_AT
+        entry = (head + name).ljust(RANGE - 4, b"\0")
+        table += entry + crc32c(entry).to_bytes(4, "little")
+    (gateway.data / "journal" / "ranges").write_bytes(table)

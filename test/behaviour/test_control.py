@@ -109,6 +109,25 @@ class Bridges(unittest.TestCase):
             self.assertRegex(said[0], r"^NAME +LANE +STATE")
             self.assertRegex(said[1], r"^kafka +0 +down +0 +1 ")
 
+    def test_repetitions_are_accepted_only_by_who_says_true(self):
+        with Gateway(AWAY, sets=["gateway.drain=100ms"]) as gateway:
+            page = "/api/v1/ledger/accept?name=kafka&lane=0&reason=x"
+
+            def accept(more):
+                status, said = ask(gateway, "POST", page + more, X_Millrace="1")
+                return status, said.get("error", "")
+
+            for more in ("", "&repetitions=false"):
+                status, why = accept(more)
+                self.assertEqual(status, 409)
+                self.assertIn("its books balance", why)
+            for more in ("&repetitions=", "&repetitions=no", "&repetitions=TRUE"):
+                status, why = accept(more)
+                self.assertEqual(status, 400, more)
+                self.assertIn("repetitions is true or false", why)
+            self.assertEqual(json.loads(gateway.http("/api/v1/ledger")[1])["ranges"], [])
+            self.assertEqual(accept("&repetitions=true"), (200, ""))
+
     def test_without_a_gateway_it_ends_with_69_and_says_what_to_do(self):
         with Gateway(AWAY, sets=["gateway.drain=100ms"]) as gateway:
             gateway.kill()  # its address stays behind

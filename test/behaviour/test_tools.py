@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import unittest
 
+import cursors
 from harness import BUILD, Gateway, Temp, cannot, millrace, program, published, until
 
 AWAY = 'bridges:\n  kafka:\n    servers: "127.0.0.1:1"\n    topic: t\n'
@@ -132,6 +133,22 @@ class Audit(OneGateway):
         code, _, why = self.audit("kafka", "9", "--accept", "--reason", "x")
         self.assertEqual(code, 66, why)
         self.assertIn("has no lane 9", why)
+
+    def test_what_is_full_is_not_called_a_fault_of_the_disk(self):
+        cursors.fill_ranges(self)
+        cursors.recount(self, delivered=1)
+
+        def refused():
+            for of in ((), ("--kafka",)):
+                code, said, why = self.audit("kafka", "0", *of, "--accept", "--reason", "x")
+                self.assertEqual((code, said), (65, ""), why)
+                self.assertIn("1,024", why)
+                self.assertIn("millrace journal forget", why)
+                self.assertNotIn("disk", why)
+
+        refused()
+        with Gateway(AWAY, sets=["gateway.drain=100ms", "gateway.shards=2"], data=self.data):
+            refused()
 
     def test_what_is_lost_with_its_segment_was_received_all_the_same(self):
         before = self.audit("kafka", "--json")[1]
