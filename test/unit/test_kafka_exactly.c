@@ -190,6 +190,26 @@ static void test_says_that_the_position_cannot_be_read(void)
     world_close(&w);
 }
 
+/* Nor is its topic, and why is for the operator to see: it need not be a right that lacks. */
+static void test_says_what_is_wrong_with_the_topic_of_positions(void)
+{
+    struct world w;
+
+    exactly_open(&w);
+    rd_kafka_mock_topic_set_error(w.cluster, "millrace.positions",
+                                  RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR);
+    append_some(&w, 100);
+    world_start(&w);
+    wait_error(&w, "topic 'millrace.positions'");
+    printf("%s\n", stats_of(&w).last_error);
+    mr_assert(strstr(stats_of(&w).last_error, "Disk error when trying to access log") != NULL);
+    mr_assert(strstr(stats_of(&w).last_error, "may not be read") == NULL);
+    rd_kafka_mock_topic_set_error(w.cluster, "millrace.positions", RD_KAFKA_RESP_ERR_NO_ERROR);
+    wait_settled(&w);
+    wait_up(&w, true);
+    world_close(&w);
+}
+
 /* What only the operator can change is said, and it goes on when that is done. */
 static void test_says_why_it_cannot_begin(void)
 {
@@ -617,6 +637,7 @@ int main(void)
     test_the_beginning_may_fail();
     test_says_why_it_cannot_begin();
     test_says_that_the_position_cannot_be_read();
+    test_says_what_is_wrong_with_the_topic_of_positions();
     test_reads_of_the_leader();
     test_goes_on_at_the_position();
     test_the_log_becomes_shorter();

@@ -161,6 +161,15 @@ static void say_denied(const struct kafka *k, struct mr_error *why)
         k->conf->positions_topic, principal, k->conf->servers, principal, k->conf->positions_topic);
 }
 
+static void say_failed(const struct kafka *k, rd_kafka_resp_err_t err, struct mr_error *why)
+{
+    (void)mr_error_set(why, MR_ERR_AGAIN,
+                       "topic '%s', where exactly_once keeps its position: Kafka says: %s (%s). "
+                       "Look: kafka-topics.sh --bootstrap-server %s --describe --topic %s",
+                       k->conf->positions_topic, rd_kafka_err2str(err), rd_kafka_err2name(err),
+                       k->conf->servers, k->conf->positions_topic);
+}
+
 static enum find_result topic_judge(struct kafka *k, rd_kafka_resp_err_t err, int32_t partitions,
                                     struct mr_error *why)
 {
@@ -183,8 +192,11 @@ static enum find_result topic_judge(struct kafka *k, rd_kafka_resp_err_t err, in
         return FIND_BLOCKED;
     case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
         return FIND_MORE;
-    default:
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
         say_denied(k, why);
+        return FIND_BLOCKED;
+    default:
+        say_failed(k, err, why);
         return FIND_BLOCKED;
     }
 }
