@@ -19,13 +19,15 @@
 static _Atomic bool polls_held;
 static _Atomic bool minute_passes;
 
-/* On the bridge's worker: topics that cannot be made are tried again. */
-static void pass_a_minute(const struct kafka *k)
+static _Atomic int idle_minutes; /* that are to pass while nothing is asked */
+
+/* On the bridge's worker: what waits to be tried again. */
+static void pass_a_minute(struct kafka *k)
 {
     for (struct topic *topic = k->topics; topic != NULL; topic = topic->next) {
         topic->create_at_ns -= 60 * NS_PER_S;
     }
-    minute_passes = false;
+    k->limits_at_ns -= 60 * NS_PER_S;
 }
 
 int rd_kafka_poll(rd_kafka_t *rk, int timeout_ms)
@@ -35,8 +37,13 @@ int rd_kafka_poll(rd_kafka_t *rk, int timeout_ms)
     if (next == NULL) {
         next = (int (*)(rd_kafka_t *, int))(uintptr_t)dlsym(RTLD_NEXT, "rd_kafka_poll");
     }
+    struct kafka *k = rd_kafka_opaque(rk);
     if (minute_passes) {
-        pass_a_minute(rd_kafka_opaque(rk));
+        pass_a_minute(k);
+        minute_passes = false;
+    } else if (idle_minutes != 0 && k->admin_task == ADMIN_NONE) {
+        pass_a_minute(k);
+        idle_minutes -= 1;
     }
     return polls_held ? 0 : next(rk, timeout_ms);
 }
@@ -47,6 +54,8 @@ enum { SILENT_MS = 1000 };
 
 static _Atomic int create_answer; /* rd_kafka_resp_err_t, instead of that there is none */
 static _Atomic int answers_late;  /* that are not there when they are looked for first */
+static _Atomic bool limits_kept;  /* answers to DescribeConfigs never come */
+static _Atomic int limits_lost;   /* so many have not */
 
 rd_kafka_event_t *rd_kafka_queue_poll(rd_kafka_queue_t *queue, int timeout_ms)
 {
@@ -60,7 +69,13 @@ rd_kafka_event_t *rd_kafka_queue_poll(rd_kafka_queue_t *queue, int timeout_ms)
         answers_late -= 1;
         return NULL;
     }
-    return next(queue, timeout_ms);
+    rd_kafka_event_t *event = next(queue, timeout_ms);
+    if (limits_kept && rd_kafka_event_type(event) == RD_KAFKA_EVENT_DESCRIBECONFIGS_RESULT) {
+        rd_kafka_event_destroy(event);
+        event = NULL;
+        limits_lost += 1;
+    }
+    return event;
 }
 
 rd_kafka_resp_err_t rd_kafka_event_error(rd_kafka_event_t *event)
@@ -302,10 +317,61 @@ static void test_a_limit_that_is_not_told_is_asked_for_again(void)
     wait_settled(&w);
     while (lines_limited != 2) {
         mr_assert(mr_clock_mono_ns() < stop_ns);
+        minute_passes = true;
+        mr_bridge_nudge(w.bridge);
         usleep(1000); /* sleep: the log wakes nobody */
     }
+    minute_passes = false;
     world_close(&w);
     configs_say(&(struct configs){.name = NULL});
+}
+
+/* A target that never tells is asked less and less, however many topics there are. */
+static void test_a_limit_that_is_never_told_is_asked_for_less(void)
+{
+    enum { TOPICS = 2, MINUTES = 60, ASKED_MAX = 20 };
+    struct world w;
+
+    configs_say(&(struct configs){.name = "max.message.bytes",
+                                  .errors = REFUSALS,
+                                  .err = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART});
+    world_open(&w);
+    world_start(&w);
+    append_some(&w, TOPICS);
+    wait_settled(&w);
+    idle_minutes = MINUTES;
+    while (idle_minutes != 0) {
+        mr_bridge_nudge(w.bridge);
+        usleep(1000); /* sleep: the worker tells nobody when it has looked */
+    }
+    printf("asked %d times within an hour\n", configs_asked);
+    mr_assert(configs_asked > TOPICS && configs_asked <= ASKED_MAX);
+    world_close(&w);
+    configs_say(&(struct configs){.name = NULL});
+}
+
+/* What is made waits for no answer about limits. */
+static void test_a_topic_is_made_before_limits_are_known(void)
+{
+    struct world w;
+
+    limits_kept = true;
+    limits_lost = 0;
+    world_open(&w);
+    w.kafka.auto_create.enable = true;
+    create_answer = RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS;
+    world_start(&w);
+    append_event(&w, "plant/kind0");
+    make_durable(&w);
+    wait_settled(&w);
+    while (limits_lost == 0) {
+        usleep(1000); /* sleep: the worker tells nobody when it has looked */
+    }
+    append_event(&w, "plant/kind1");
+    make_durable(&w);
+    wait_settled(&w);
+    world_close(&w);
+    limits_kept = false;
 }
 
 static void test_waits_while_brokers_are_down(void)
@@ -559,6 +625,8 @@ int main(void)
     test_what_is_passed_over_is_refused_no_longer(REFUSED_METADATA);
     test_the_impossible_becomes_possible();
     test_a_limit_that_is_not_told_is_asked_for_again();
+    test_a_limit_that_is_never_told_is_asked_for_less();
+    test_a_topic_is_made_before_limits_are_known();
     test_waits_while_brokers_are_down();
     test_confirmed_and_gone_in_one_turn();
     test_waits_for_brokers_that_are_down_at_start();

@@ -5,7 +5,8 @@
  * Requests to the cluster's administration are rare and slow, so there is one at a
  * time, asked with librdkafka's own time limit and picked up by a later tick.  Only
  * the making of a topic holds up its first record; it is waited for a moment, because
- * it mostly takes no longer than that.
+ * it mostly takes no longer than that, and it waits for no other: limits are asked for
+ * again behind it.
  *
  *   make     CreateTopics before the first question for its metadata, which would make
  *            it with the brokers' defaults.  "There already" is as good; "not allowed"
@@ -14,7 +15,9 @@
  *   limits   DescribeConfigs, once per topic: does max.message.bytes hold what devices
  *            may send?  Only a warning: events that fit are delivered, the others are
  *            dead letters with a reason.  Is the topic of positions compacted?  A broker may
- *            not know yet what was made just now: it is asked again.
+ *            not know yet what was made just now: it is asked again, the topic that failed
+ *            longest ago first.  While there are errors only, the pauses between all such
+ *            questions grow, because a target may never tell.
  *   growth   the metadata of our topics, every topic.metadata.refresh.interval.ms.
  */
 #include "sink/kafka/kafka_internal.h"
@@ -32,6 +35,7 @@ enum {
     CREATE_AGAIN_MS = 2000,
     IMPOSSIBLE_AGAIN_MS = 60000, /* what it collides with may have been removed */
     LIMITS_AGAIN_MS = 2000,
+    LIMITS_AGAIN_MAX_MS = 300000,
     GROWTH_WAIT_MS = 300,
 };
 
@@ -52,6 +56,13 @@ void mr_kafka_admin_begin(struct kafka *k)
     k->growth_at_ns = every_ms == 0 ? 0 : mr_clock_mono_ns() + k->growth_every_ns;
 }
 
+/* Those of the topic that was asked for last are not known. */
+static void limits_lost(struct kafka *k)
+{
+    k->admin_topic->limits_asked = false;
+    k->limits_wanted = true;
+}
+
 void mr_kafka_admin_end(struct kafka *k)
 {
     if (k->admin_queue != NULL) {
@@ -59,8 +70,7 @@ void mr_kafka_admin_end(struct kafka *k)
         k->admin_queue = NULL;
     }
     if (k->admin_task == ADMIN_LIMITS) {
-        k->admin_topic->limits_asked = false;
-        k->limits_wanted = true;
+        limits_lost(k);
     }
     k->admin_task = ADMIN_NONE;
 }
@@ -241,6 +251,17 @@ static void policy_judge(const struct kafka *k, const char *policy)
     }
 }
 
+static void limits_pause(struct kafka *k, struct topic *topic)
+{
+    int64_t pause_ns = 2 * k->limits_pause_ns;
+
+    pause_ns = pause_ns > LIMITS_AGAIN_MS * NS_PER_MS ? pause_ns : LIMITS_AGAIN_MS * NS_PER_MS;
+    k->limits_pause_ns =
+        pause_ns < LIMITS_AGAIN_MAX_MS * NS_PER_MS ? pause_ns : LIMITS_AGAIN_MAX_MS * NS_PER_MS;
+    topic->limits_failed_ns = mr_clock_mono_ns();
+    k->limits_at_ns = topic->limits_failed_ns + k->limits_pause_ns;
+}
+
 /* Without the permission to ask (DescribeConfigs) nothing is wrong. */
 static void limits_answer(struct kafka *k, rd_kafka_event_t *event)
 {
@@ -260,11 +281,21 @@ static void limits_answer(struct kafka *k, rd_kafka_event_t *event)
                "%s: topic '%s': max.message.bytes cannot be compared with mqtt.max_packet_size: %s",
                mr_sink_bridge_name(k->port), topic->name, rd_kafka_err2str(err));
     }
-    if (!mr_kafka_is_final(err)) {
-        topic->limits_asked = false;
-        topic->limits_at_ns = mr_clock_mono_ns() + LIMITS_AGAIN_MS * NS_PER_MS;
-        k->limits_wanted = true;
+    if (mr_kafka_is_final(err)) {
+        k->limits_pause_ns = 0;
+    } else {
+        limits_lost(k);
+        limits_pause(k, topic);
     }
+}
+
+/* Make way for a topic that is to be made: the answer on its way is dropped. */
+static void limits_drop(struct kafka *k)
+{
+    rd_kafka_queue_destroy(k->admin_queue);
+    k->admin_queue = rd_kafka_queue_new(k->rk);
+    k->admin_task = ADMIN_NONE;
+    limits_lost(k);
 }
 
 /* ---- one request at a time ---- */
@@ -298,10 +329,13 @@ bool mr_kafka_topic_create(struct kafka *k, struct topic *topic)
     if (k->admin_task == ADMIN_CREATE && k->admin_topic != topic) {
         return false; /* taken by a tick: a batch counts on what was known of that topic */
     }
-    if (k->admin_task != ADMIN_NONE && !admin_take(k, CREATE_WAIT_MS)) {
+    if (k->admin_task == ADMIN_CREATE && !admin_take(k, CREATE_WAIT_MS)) {
         return false;
     }
     if (!topic->created && mr_clock_mono_ns() >= topic->create_at_ns) {
+        if (k->admin_task == ADMIN_LIMITS) {
+            limits_drop(k);
+        }
         create_ask(k, topic);
         (void)admin_take(k, CREATE_WAIT_MS);
     }
@@ -357,17 +391,18 @@ static bool limits_lack(const struct topic *topic)
     return !topic->limits_asked && topic->partitions != 0;
 }
 
-/* The next topic whose limits are not known, if it is time to ask. */
-static void limits_look(struct kafka *k, int64_t now_ns)
+/* Of the topics whose limits are not known the one that failed longest ago, or never. */
+static void limits_look(struct kafka *k)
 {
-    struct topic *next = NULL;
-    bool lack = false;
+    struct topic *next = limits_lack(&k->tx.positions) ? &k->tx.positions : NULL;
 
-    for (struct topic *topic = k->topics; topic != NULL && next == NULL; topic = topic->next) {
-        lack = lack || limits_lack(topic);
-        next = limits_lack(topic) && now_ns >= topic->limits_at_ns ? topic : NULL;
+    for (struct topic *topic = k->topics; topic != NULL; topic = topic->next) {
+        if (limits_lack(topic) &&
+            (next == NULL || topic->limits_failed_ns < next->limits_failed_ns)) {
+            next = topic;
+        }
     }
-    k->limits_wanted = lack;
+    k->limits_wanted = next != NULL;
     if (next != NULL) {
         limits_ask(k, next);
     }
@@ -375,14 +410,11 @@ static void limits_look(struct kafka *k, int64_t now_ns)
 
 void mr_kafka_admin_tick(struct kafka *k, int64_t now_ns)
 {
-    struct topic *positions = &k->tx.positions;
-
     if (k->admin_task != ADMIN_NONE) {
         (void)admin_take(k, 0);
-    } else if (limits_lack(positions) && now_ns >= positions->limits_at_ns && k->answered) {
-        limits_ask(k, positions);
-    } else if (k->limits_wanted && k->answered) {
-        limits_look(k, now_ns);
+    } else if ((k->limits_wanted || limits_lack(&k->tx.positions)) && k->answered &&
+               now_ns >= k->limits_at_ns) {
+        limits_look(k);
     }
     if (k->growth_at_ns != 0 && now_ns >= k->growth_at_ns && k->topics != NULL) {
         k->growth_at_ns = now_ns + k->growth_every_ns;

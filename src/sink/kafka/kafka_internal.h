@@ -52,9 +52,9 @@ struct topic {
     bool created;        /* auto_create has done what it could */
     bool may_not_create; /* Kafka refused it for lack of permission */
     bool limits_asked;
-    int64_t limits_at_ns; /* not before, after an error */
-    int64_t create_at_ns; /* not before, after a failure */
-    char impossible[256]; /* why Kafka will never make it; empty: nothing is known of that */
+    int64_t limits_failed_ns; /* when the last error came instead; 0: none */
+    int64_t create_at_ns;     /* not before, after a failure */
+    char impossible[256];     /* why Kafka will never make it; empty: nothing is known of that */
     int64_t missing_since_ns;
 };
 
@@ -169,7 +169,9 @@ struct kafka {
     struct topic *admin_topic;
     int64_t growth_at_ns; /* when to look for new partitions; 0: never */
     int64_t growth_every_ns;
-    bool limits_wanted; /* some topic's are not known */
+    bool limits_wanted;      /* some topic's are not known */
+    int64_t limits_at_ns;    /* not before, after an error */
+    int64_t limits_pause_ns; /* behind the last error; 0: behind it came an answer */
 
     struct mr_log_limit throttle_limit;
 
