@@ -100,6 +100,9 @@ static void sent_connect(struct peer *peer, const struct mr_mqtt_connect *connec
 
 static void sent_publish(struct peer *peer, const struct mr_mqtt_publish *publish, int16_t tag)
 {
+    if (publish->qos != 0 && peer->version == MR_MQTT_5 && peer->publishes >= MACHINE_RECEIVE_MAX) {
+        peer->doubt = true; /* whatever else is wrong with it */
+    }
     if (mr_mqtt_has(&publish->props, MR_MQTT_PROP_TOPIC_ALIAS)) {
         uint16_t alias = publish->props.topic_alias;
         if (alias > MACHINE_ALIASES) {
@@ -119,9 +122,6 @@ static void sent_publish(struct peer *peer, const struct mr_mqtt_publish *publis
         return;
     }
     peer->publishes += 1;
-    if (peer->version == MR_MQTT_5 && peer->publishes > MACHINE_RECEIVE_MAX) {
-        peer->doubt = true;
-    }
     owe(peer, publish->qos == 1 ? MR_MQTT_PUBACK : MR_MQTT_PUBREC, publish->packet_id, tag);
 }
 
