@@ -477,7 +477,7 @@ static void judge_ids(struct check *check, const struct mr_settings *settings,
         uint64_t newest = MR_SEQ_UNKNOWN;
         for (size_t j = 0; j < after->count; j++) {
             const struct mr_ledger_row *row = &after->rows[j];
-            if (row->lane == lane->row->lane && strcmp(row->name, lane->row->name) == 0) {
+            if (mr_ledger_is_of(row, lane->row->name, lane->row->lane)) {
                 newest = row->newest;
             }
         }
@@ -555,8 +555,8 @@ static uint64_t excused_to(const struct mr_audit *audit, const struct mr_ledger_
 
     for (size_t i = 0; i < audit->range_count; i++) {
         const struct mr_range *range = &audit->ranges[i].range;
-        if (range->is_acceptance && range->accepted == 0 && range->lane == row->lane &&
-            strcmp(range->name, row->name) == 0) {
+        if (range->is_acceptance && range->accepted == 0 &&
+            mr_ledger_is_of(row, range->name, range->lane)) {
             to = range->to > to ? range->to : to;
         }
     }

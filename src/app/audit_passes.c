@@ -44,7 +44,7 @@ static uint64_t drops_add(const struct mr_audit *audit, const struct mr_ledger_r
         uint64_t first =
             drop->seq_first > row->books.begin ? drop->seq_first : row->books.begin + 1;
         uint64_t last = drop->seq_last < row->seq ? drop->seq_last : row->seq;
-        if (drop->lane == row->lane && strcmp(drop->name, row->name) == 0 && last >= first) {
+        if (mr_ledger_is_of(row, drop->name, drop->lane) && last >= first) {
             edges_add(edges, first - 1, last, DROPPED);
             count += last - first + 1;
         }
@@ -77,8 +77,7 @@ static bool walk(const struct mr_audit *audit, const struct mr_ledger_row *row, 
 
     for (size_t i = 0; i < audit->range_count; i++) {
         const struct mr_range *range = &audit->ranges[i].range;
-        if (range->is_acceptance || range->lane != row->lane ||
-            strcmp(range->name, row->name) != 0) {
+        if (range->is_acceptance || !mr_ledger_is_of(row, range->name, range->lane)) {
             continue;
         }
         if (range->from < at) {

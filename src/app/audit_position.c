@@ -50,7 +50,7 @@ static uint64_t newest_of(const struct mr_audit *after, const struct mr_ledger_r
     uint64_t newest = 0;
 
     for (size_t i = 0; i < after->count; i++) {
-        if (after->rows[i].lane == row->lane && strcmp(after->rows[i].name, row->name) == 0) {
+        if (mr_ledger_is_of(row, after->rows[i].name, after->rows[i].lane)) {
             newest = after->rows[i].newest;
         }
     }

@@ -19,6 +19,11 @@ uint64_t mr_ledger_pending(const struct mr_ledger_row *row)
     return row->newest > passed ? row->newest - passed : 0;
 }
 
+bool mr_ledger_is_of(const struct mr_ledger_row *row, const char *name, uint32_t lane)
+{
+    return row->lane == lane && strcmp(row->name, name) == 0;
+}
+
 int64_t mr_ledger_difference(const struct mr_ledger_row *row)
 {
     return mr_books_difference(&row->books, row->seq + row->ahead);

@@ -26,6 +26,8 @@ struct mr_ledger_row {
 uint64_t mr_ledger_received(const struct mr_ledger_row *row);
 uint64_t mr_ledger_pending(const struct mr_ledger_row *row);
 
+bool mr_ledger_is_of(const struct mr_ledger_row *row, const char *name, uint32_t lane);
+
 /* What the columns say more than what was passed; 0: they balance. */
 int64_t mr_ledger_difference(const struct mr_ledger_row *row);
 
