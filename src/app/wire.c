@@ -16,6 +16,7 @@
 #include "os/clock.h"
 #include "os/process.h"
 #include "sink/kafka/kafka.h"
+#include "store/store.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -528,11 +529,7 @@ static int run(struct mr_cli *cli)
         goto out;
     }
     mr_signals_route(&gateway->wake);
-    mr_map_faults_tell("/data.mdb",
-                       "start again; if it stays so, move the folder away to start without it: of "
-                       "sessions and retained messages there is then what the journal still has, "
-                       "bridges lose nothing",
-                       MR_EXIT_IO);
+    mr_map_faults_tell("/data.mdb", "start again; if it stays so, " MR_STORE_MOVE_AWAY, MR_EXIT_IO);
 
     err = start(gateway, &why);
     if (err != MR_OK) {

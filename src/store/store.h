@@ -33,6 +33,11 @@ enum mr_store_table {
 
 enum { MR_STORE_KEY_MAX = 64 };
 
+/* What to do with one that cannot be read, and what it costs. */
+#define MR_STORE_MOVE_AWAY                                                                       \
+    "move the folder away to start without it: of sessions and retained messages there is then " \
+    "what the journal still has, bridges lose nothing"
+
 struct mr_store_options {
     const char *path;      /* a folder; made if it is not there */
     uint64_t map_bytes;    /* address space at first, which grows with the file; 0: 64 GiB */

@@ -95,9 +95,7 @@ static enum mr_err open_failed(const struct mr_store *store, int rc, struct mr_e
 
     return mr_error_set(why, err, "%s: the session store cannot be opened: %s; %s", store->path,
                         mdb_strerror(rc),
-                        damaged ? "move the folder away to start without it: of sessions and "
-                                  "retained messages there is then what the journal still has, "
-                                  "bridges lose nothing"
+                        damaged              ? MR_STORE_MOVE_AWAY
                         : err == MR_ERR_FULL ? "make room on the disk"
                                              : "check the folder and the disk");
 }
