@@ -1,4 +1,5 @@
-/* lane_commit.h - what was appended to a lane that is committed by hand is durable, and released.
+/* lane_commit.h - what was appended to a lane that is committed by hand is durable, and released;
+ * events to begin with.
  *
  * Thread: the test's.   Memory: none.   Time: as many commits as it takes.
  */
@@ -18,6 +19,19 @@ static inline void lane_commit(struct mr_lane *lane, uint64_t seq)
         mr_assert(mr_lane_step_commit(lane));
     }
     mr_lane_release(lane, seq);
+}
+
+/* `count` events in an empty lane. */
+static inline void lane_fill(struct mr_lane *lane, uint64_t count)
+{
+    struct mr_record_raw record = {
+        .type = MR_RECORD_EVENT, .client = mr_span_of("c"), .topic = mr_span_of("t")};
+    struct mr_appended out;
+
+    for (uint64_t i = 0; i < count; i++) {
+        mr_assert(mr_lane_append(lane, &record, NULL, &out) == MR_OK);
+    }
+    lane_commit(lane, count);
 }
 
 #endif

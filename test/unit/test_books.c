@@ -18,6 +18,7 @@
 #include "os/clock.h"
 #include "os/file.h"
 #include "pipeline_kit.h"
+#include "said.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -350,18 +351,6 @@ static void lost_records_are_lost(void)
     journal_remove(journal);
 }
 
-static char said[1 << 16];
-
-static void keep_line(const char *line, size_t len)
-{
-    size_t had = strlen(said);
-
-    if (had + len < sizeof(said)) {
-        memcpy(said + had, line, len);
-        said[had + len] = '\0';
-    }
-}
-
 static bool metric_is(const char *line)
 {
     static char page[1 << 18];
@@ -415,8 +404,7 @@ static void what_does_not_balance_is_said(void)
 
     mr_assert(mr_cursor_open(journal, "test", 0, MR_START_OLDEST, &cursor, &is_new, NULL) == MR_OK);
     mr_assert(!mr_cursor_settle(cursor, mr_cursor_get(cursor), twice));
-    said[0] = '\0';
-    mr_log_set_writer(keep_line);
+    said_begin();
     append_all(mr_journal_lane(journal, 0), 201, 400);
     run_to(bridge, 400);
     mr_log_set_writer(NULL);

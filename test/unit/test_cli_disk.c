@@ -9,6 +9,7 @@
  */
 #include "app/cli/ends.h"
 #include "cli_journal_kit.h"
+#include "fd_path.h"
 
 #include <errno.h>
 #include <sys/syscall.h>
@@ -19,12 +20,9 @@ static bool fails_for_ever; /* ... and all behind it */
 
 static bool is_ours(int fd)
 {
-    char link[64];
-    char name[512];
+    char name[FD_PATH_BYTES];
 
-    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    ssize_t len = readlink(link, name, sizeof(name) - 1);
-    name[len < 0 ? 0 : len] = '\0';
+    fd_path(fd, name);
     return strncmp(name, folder, strlen(folder)) == 0;
 }
 

@@ -42,19 +42,6 @@ static void take(bool read_only)
     mr_assert(mr_journal_open(&journal, &options, NULL, NULL) == MR_OK);
 }
 
-static void append_all(void)
-{
-    struct mr_lane *lane = mr_journal_lane(journal, 0);
-    struct mr_record_raw record = {
-        .type = MR_RECORD_EVENT, .client = mr_span_of("c"), .topic = mr_span_of("t")};
-    struct mr_appended out;
-
-    for (int i = 0; i < RECORDS; i++) {
-        mr_assert(mr_lane_append(lane, &record, NULL, &out) == MR_OK);
-    }
-    lane_commit(lane, RECORDS);
-}
-
 /* Made behind all that there is, so that one that begins anew would be told from it. */
 static enum mr_err bridge_make(bool *is_new)
 {
@@ -140,7 +127,7 @@ static void make(enum made how)
 
     mr_sim_start(1);
     take(false);
-    append_all();
+    lane_fill(mr_journal_lane(journal, 0), RECORDS);
     if (used) {
         another_had_the_slot();
     }
@@ -198,7 +185,7 @@ static bool stop_at(uint64_t nth, uint64_t seed, bool used)
 
     mr_sim_start(seed);
     take(false);
-    append_all();
+    lane_fill(mr_journal_lane(journal, 0), RECORDS);
     if (used) {
         another_had_the_slot();
     }
@@ -239,7 +226,7 @@ static void test_no_room_for_the_second(void)
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         mr_sim_start(seed);
         take(false);
-        append_all();
+        lane_fill(mr_journal_lane(journal, 0), RECORDS);
         mr_sim_inject(MR_SIM_WRITE, 2, 2, MR_SIM_FAULT_FULL);
         mr_assert(bridge_make(&is_new) == MR_OK && is_new);
         mr_journal_step_keeper(journal);
@@ -260,7 +247,7 @@ static void test_the_second_fails(void)
 
         mr_sim_start(failures);
         take(false);
-        append_all();
+        lane_fill(mr_journal_lane(journal, 0), RECORDS);
         mr_sim_inject(MR_SIM_SYNC, 2, failures, MR_SIM_FAULT_IO);
         mr_assert(bridge_make(&is_new) == MR_ERR_IO);
         mr_sim_inject_clear();

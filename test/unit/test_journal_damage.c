@@ -19,6 +19,7 @@
 #include "lane_commit.h"
 #include "os/file.h"
 #include "os/sim.h"
+#include "said.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -617,19 +618,6 @@ static void test_restart_after_failed_sync(void)
     }
 }
 
-static char said[4096];
-static unsigned said_errors;
-
-static void keep_line(const char *line, size_t len)
-{
-    size_t had = strlen(said);
-
-    mr_assert(had + len < sizeof(said));
-    memcpy(said + had, line, len);
-    said[had + len] = '\0';
-    said_errors += strstr(said + had, "level=error") != NULL;
-}
-
 /* The lane fails at the nth `call` of its next commit; what it says of itself. */
 static const char *fail_with(enum mr_sim_call call)
 {
@@ -638,8 +626,7 @@ static const char *fail_with(enum mr_sim_call call)
     append_to(10);
     mr_assert(append_event(11) == MR_OK);
     mr_sim_inject(call, 1, 1, MR_SIM_FAULT_IO);
-    said[0] = '\0';
-    said_errors = 0;
+    said_begin();
     mr_assert(mr_lane_submit(lane, INT64_MAX / 2) == -1 && mr_lane_step_commit(lane));
     mr_assert(mr_lane_state(lane) == MR_LANE_FAILED && said[0] == '\0');
     return mr_lane_state_text(lane);
@@ -651,9 +638,8 @@ static void test_failure_is_said_once(void (*write_line)(const char *line, size_
     static const char wanted[] = "damage lane 0: /j/lane-00/00000000000000000001.seg cannot be "
                                  "flushed: input/output error; check the disk and restart";
 
-    mr_log_set_writer(keep_line);
     mr_assert(strcmp(fail_with(MR_SIM_SYNC), wanted) == 0);
-    mr_assert(mr_journal_close(journal) == MR_ERR_IO && said_errors == 0);
+    mr_assert(mr_journal_close(journal) == MR_ERR_IO && said_times("level=error") == 0);
     mr_sim_stop();
 
     mr_assert(strstr(fail_with(MR_SIM_WRITE), "seg cannot be written: input/output error") != NULL);
@@ -662,11 +648,11 @@ static void test_failure_is_said_once(void (*write_line)(const char *line, size_
 
     mr_sim_start(6);
     mr_assert(open_again(NULL, NULL) == MR_OK);
-    said[0] = '\0';
+    said_begin();
     mr_assert(append_event(1) == MR_OK);
     mr_sim_inject(MR_SIM_SYNC, 1, 1, MR_SIM_FAULT_IO);
     mr_assert(mr_journal_close(journal) == MR_ERR_IO);
-    mr_assert(said_errors == 1 && strstr(said, wanted) != NULL);
+    mr_assert(said_times("level=error") == 1 && strstr(said, wanted) != NULL);
     mr_sim_stop();
     mr_log_set_writer(write_line);
 }

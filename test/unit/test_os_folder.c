@@ -6,6 +6,7 @@
  *         stand in the way, or says so.
  * Method: fsync is ours: it notes which folder was flushed, or fails as told.
  */
+#include "fd_path.h"
 #include "os/file.h"
 
 #include <errno.h>
@@ -22,13 +23,11 @@ static int flush_errno;    /* ... instead, if not 0 */
 
 int fsync(int fd)
 {
-    char link[64];
-    char path[512] = "";
+    char path[FD_PATH_BYTES];
     size_t used = strlen(flushed);
 
-    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    ssize_t len = readlink(link, path, sizeof(path) - 1);
-    mr_assert(len > 0);
+    fd_path(fd, path);
+    mr_assert(path[0] != '\0');
     const char *name = strncmp(path, folder, strlen(folder)) == 0 ? path + strlen(folder) : path;
     (void)snprintf(flushed + used, sizeof(flushed) - used, "[%s]", name);
     errno = flush_errno;

@@ -16,6 +16,7 @@
 #include "os/file.h"
 #include "pipeline/bridge_internal.h"
 #include "pipeline_kit.h"
+#include "said.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -369,17 +370,6 @@ static void test_keeps_what_it_lent(uint64_t seed)
 
 /* ---- somebody at work in the journal's folder ---- */
 
-static char said[4096];
-
-static void keep_line(const char *line, size_t len)
-{
-    size_t had = strlen(said);
-
-    mr_assert(had + len < sizeof(said));
-    memcpy(said + had, line, len);
-    said[had + len] = '\0';
-}
-
 /* A journal of a past life with EVENTS that nobody has read, and the second segment's
  * path, first and last seq.
  */
@@ -421,8 +411,7 @@ static void test_goes_on_behind_a_removed_segment(void)
     struct mr_bridge *bridge = bridge_make(journal, &plain);
 
     mr_assert(unlink(path) == 0);
-    said[0] = '\0';
-    mr_log_set_writer(keep_line);
+    said_begin();
     do {
         (void)mr_bridge_step(bridge, mr_clock_mono_ns());
         mr_bridge_stats(bridge, &stats);
@@ -441,16 +430,6 @@ static void test_goes_on_behind_a_removed_segment(void)
     journal_remove(journal);
 }
 
-static size_t times_said(const char *text)
-{
-    size_t times = 0;
-
-    for (const char *at = strstr(said, text); at != NULL; at = strstr(at + 1, text)) {
-        times += 1;
-    }
-    return times;
-}
-
 /* A file that is there and cannot be read (a folder has its name): nothing is passed over, the
  * bridge waits in front of it, says so once, and goes on when it can be read.
  */
@@ -467,9 +446,8 @@ static void test_waits_while_the_disk_refuses(void)
 
     snprintf(aside, sizeof(aside), "%s.aside", path);
     mr_assert(rename(path, aside) == 0 && mr_dir_create(path, NULL) == MR_OK);
-    said[0] = '\0';
-    mr_log_set_writer(keep_line);
-    while (times_said("waits in front of record") == 0) {
+    said_begin();
+    while (said_times("waits in front of record") == 0) {
         now_ns += 1000000 + mr_bridge_step(bridge, now_ns);
     }
     for (int i = 0; i < 100; i++) {
@@ -485,7 +463,7 @@ static void test_waits_while_the_disk_refuses(void)
         mr_bridge_stats(bridge, &stats);
     } while (stats.cursor_seq < EVENTS);
     mr_log_set_writer(NULL);
-    mr_assert(times_said("cannot be read") == 1);
+    mr_assert(said_times("cannot be read") == 1);
     mr_assert(stats.last_error[0] == '\0');
     for (uint64_t seq = 1; seq <= EVENTS; seq++) {
         mr_assert(delivered[seq] == (fate_of(seq) == FATE_SEND));
@@ -517,8 +495,7 @@ static void test_stops_when_the_dead_letters_fail(void)
     none = before;
     none.rlim_cur = 0; /* every write fails: EFBIG */
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
-    said[0] = '\0';
-    mr_log_set_writer(keep_line);
+    said_begin();
     mr_assert(setrlimit(RLIMIT_FSIZE, &none) == 0);
     for (int64_t now_ns = mr_clock_mono_ns(); strstr(said, "stopped in front of") == NULL;) {
         now_ns += 1000000 + mr_bridge_step(bridge, now_ns);

@@ -16,6 +16,7 @@
 #include "journal/live.h"
 #include "journal/ranges.h"
 #include "os/clock.h"
+#include "said.h"
 #include "vault_sink.h"
 
 #include <stdio.h>
@@ -411,24 +412,11 @@ static void test_a_crash_between_two_writes_of_the_table(void)
 
 /* ---- books that are off ---- */
 
-static char said[1 << 16];
-
-static void keep_line(const char *line, size_t len)
-{
-    size_t had = strlen(said);
-
-    if (had + len < sizeof(said)) {
-        memcpy(said + had, line, len);
-        said[had + len] = '\0';
-    }
-}
-
 /* More fresh events, and what the log says until the second position is behind them. */
 static const char *said_until(struct mr_journal *journal, struct mr_bridge *bridge,
                               const struct mr_cursor *live, uint64_t to)
 {
-    said[0] = '\0';
-    mr_log_set_writer(keep_line);
+    said_begin();
     append_all(mr_journal_lane(journal, 0), to - 99, to);
     while (mr_cursor_get(live) < to) {
         now_ns += mr_bridge_step(bridge, now_ns) + 1000;

@@ -61,14 +61,7 @@ static void start(uint64_t seed)
 {
     mr_sim_start(seed);
     journal_take_as(false, false);
-    struct mr_lane *lane = mr_journal_lane(journal, 0);
-    struct mr_record_raw record = {
-        .type = MR_RECORD_EVENT, .client = mr_span_of("c"), .topic = mr_span_of("t")};
-    struct mr_appended out;
-    for (int i = 0; i < RECORDS; i++) {
-        mr_assert(mr_lane_append(lane, &record, NULL, &out) == MR_OK);
-    }
-    lane_commit(lane, RECORDS);
+    lane_fill(mr_journal_lane(journal, 0), RECORDS);
 }
 
 static void settle(uint64_t count)

@@ -9,6 +9,7 @@
  */
 #include "broker/keep_internal.h"
 #include "broker_peer.h"
+#include "fd_path.h"
 
 #include <errno.h>
 #include <sys/syscall.h>
@@ -20,12 +21,9 @@ static _Atomic uint32_t failed;
 
 static bool is_lane_1(int fd)
 {
-    char link[64];
-    char name[512];
+    char name[FD_PATH_BYTES];
 
-    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    ssize_t len = readlink(link, name, sizeof(name) - 1);
-    name[len < 0 ? 0 : len] = '\0';
+    fd_path(fd, name);
     return strstr(name, "lane-01") != NULL && strstr(name, "sessions") == NULL;
 }
 

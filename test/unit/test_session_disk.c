@@ -8,6 +8,7 @@
  *         so, the last one of a transaction too, by which LMDB gives up its environment.
  */
 #include "broker_peer.h"
+#include "fd_path.h"
 
 #include <errno.h>
 #include <sys/syscall.h>
@@ -21,12 +22,10 @@ static _Atomic uint32_t store_writes;
 
 static bool is_store(int fd)
 {
-    char link[64];
-    char name[512];
+    char name[FD_PATH_BYTES];
 
-    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    ssize_t len = readlink(link, name, sizeof(name) - 1);
-    return len > 8 && memcmp(name + len - 8, "data.mdb", 8) == 0;
+    fd_path(fd, name);
+    return strlen(name) > 8 && strcmp(name + strlen(name) - 8, "data.mdb") == 0;
 }
 
 static bool write_fails(int fd)
